@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The submission broker: the only way from the hub to another person's identity.
+
+systemd starts it as root for one request on a Unix socket and it is gone afterwards. It checks who
+calls, that the named user may have sessions, and the choice against the menu *again*; becomes that
+user for good; and submits the constant job script, or deletes a job that is such a session. A hub
+that is taken over can start and stop sessions the site approves of, and nothing else.
+
+One request is one JSON object, ended by shutting down the writing side; so is the answer.
+The module also holds the hub's end of the conversation (:func:`ask`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import json
+import os
+import pwd
+import re
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+from xml.etree import ElementTree
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from sge_client import AnswerError, GridEngine, parse_job_id
+from sge_menu import ChoiceError, MenuError, load_menu, qsub_arguments
+
+#: Largest request read, in bytes; a request of the hub is about 3 kB.
+MAX_REQUEST = 65_536
+#: How long a caller may take to send its request, in seconds.
+RECEIVE_TIMEOUT = 5.0
+#: Folder in the person's home for the files of their sessions.
+SESSION_FOLDER = ".jupyterhub-sessions"
+
+#: What the hub may set in a session. Anything else (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``, …)
+#: would be a way to run code as the person.
+SESSION_VARIABLES = frozenset(
+    {
+        "JUPYTERHUB_ACTIVITY_URL",
+        "JUPYTERHUB_API_TOKEN",
+        "JUPYTERHUB_API_URL",
+        "JUPYTERHUB_BASE_URL",
+        "JUPYTERHUB_CLIENT_ID",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
+        "JUPYTERHUB_COOKIE_OPTIONS",
+        "JUPYTERHUB_HOST",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
+        "JUPYTERHUB_OAUTH_CALLBACK_URL",
+        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES",
+        "JUPYTERHUB_OAUTH_SCOPES",
+        "JUPYTERHUB_PUBLIC_HUB_URL",
+        "JUPYTERHUB_PUBLIC_URL",
+        "JUPYTERHUB_SERVER_NAME",
+        "JUPYTERHUB_SERVICE_PREFIX",
+        "JUPYTERHUB_USER",
+    }
+)
+
+#: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
+UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
+JobId = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Start(_Model):
+    """Submit a session. ``amounts`` are in the units of the menu's items."""
+
+    action: Literal["start"] = "start"
+    user: UserName
+    amounts: dict[str, Annotated[int, Field(strict=True)]] = Field(max_length=50)
+    environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
+
+    @field_validator("environment")
+    @classmethod
+    def _is_known(cls, environment: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(environment) - SESSION_VARIABLES)
+        if unknown:
+            raise ValueError(f"not a variable of a session: {unknown[0][:40]!r}")
+        if any("\0" in value for value in environment.values()):
+            raise ValueError("a value holds a NUL character")
+        return environment
+
+
+class Stop(_Model):
+    """Delete the job of a session."""
+
+    action: Literal["stop"] = "stop"
+    user: UserName
+    job_id: JobId
+
+
+Request = Annotated[Start | Stop, Field(discriminator="action")]
+_REQUEST: TypeAdapter[Start | Stop] = TypeAdapter(Request)
+
+
+class Answer(_Model):
+    """What the broker did. ``job_id`` after a start; ``error`` is meant for the person."""
+
+    ok: bool
+    job_id: int | None = None
+    error: str = ""
+    #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
+    #: ``grid``: Grid Engine's own words; ``request``, ``broker``: a fault of ours.
+    kind: str = ""
+
+
+class Config(_Model):
+    """The broker's configuration, written by Ansible (root-owned, ``/etc/jupyterhub/broker.json``)."""
+
+    hub_user: str
+    menu: Path
+    job_script: Path
+    job_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+    minimum_uid: Annotated[int, Field(ge=1)]
+    allowed_users: frozenset[str] = frozenset()
+    allowed_groups: frozenset[str] = frozenset()
+    qsub_arguments: tuple[str, ...] = ()
+    sge_root: Path
+    sge_cell: str
+    sge_bin_dir: Path
+    timeout: Annotated[float, Field(gt=0)]
+
+    @property
+    def grid(self) -> GridEngine:
+        """Where Grid Engine is."""
+        return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
+
+
+class Refused(Exception):
+    """The request is not carried out; the message is for the person, ``kind`` as in :class:`Answer`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def group_names(user: pwd.struct_passwd) -> frozenset[str]:
+    """Return the names of the Unix groups of an account, its primary group included."""
+    names = set()
+    for gid in os.getgrouplist(user.pw_name, user.pw_gid):
+        with contextlib.suppress(KeyError):  # a gid without a name is no name to compare with
+            names.add(grp.getgrgid(gid).gr_name)
+    return frozenset(names)
+
+
+def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
+    """Check that an account may have sessions.
+
+    :raises Refused: for system accounts and for whoever the inventory does not name.
+    """
+    if user.pw_uid < config.minimum_uid:
+        raise Refused("refused", f"{user.pw_name} is a system account; it cannot have sessions.")
+    if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
+        raise Refused(
+            "refused",
+            f"The account {user.pw_name} may not have sessions here. "
+            "Ask the administrators of the cluster to be added.",
+        )
+
+
+def become(user: pwd.struct_passwd) -> None:
+    """Become a person for good: there is no way back to root."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
+        raise RuntimeError("could not give up root")
+    os.umask(0o077)
+    os.chdir("/")  # qsub reads .sge_request of the working directory
+
+
+def write_session_file(home: Path, session: str, environment: dict[str, str]) -> Path:
+    """Write the session's secrets where only the person and their job can read them.
+
+    Runs as the person, in their home. The file is made anew, never opened through a link.
+
+    :raises Refused: when the home cannot hold it, in words for the person.
+    """
+    folder = home / SESSION_FOLDER
+    path = folder / f"{session}.json"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            raise Refused("home", f"{folder} must be a folder of your own; remove it and try again.")
+        folder.chmod(0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"environment": environment}, file)
+                file.flush()
+                os.fsync(descriptor)  # a full or over-quota home may only say so here
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Refused(
+            "home",
+            f"Your home folder cannot be written ({error.strerror}: {error.filename or folder}). "
+            "Free some space or ask the administrators, then start again.",
+        ) from error
+    return path
+
+
+def run_as_person(
+    config: Config, user: pwd.struct_passwd, name: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a Grid Engine command as the person, with a clean environment and a time limit.
+
+    :raises Refused: when it cannot be started or exceeds the limit.
+    """
+    environment = config.grid.environment() | {
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+    }
+    try:
+        return subprocess.run(
+            [config.grid.command(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=config.timeout,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused(
+            "grid", f"Grid Engine gave no answer within {config.timeout:g} s. Try again later."
+        ) from error
+    except OSError as error:
+        raise Refused("broker", f"{name} cannot be started: {error}") from error
+
+
+def _words(process: subprocess.CompletedProcess[str]) -> str:
+    return (process.stderr.strip() or process.stdout.strip() or "no reason given")[:2000]
+
+
+def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
+    """Submit a session as the person.
+
+    :raises Refused: and no job and no file is left then.
+    """
+    groups = group_names(user)
+    check_account(config, user, groups)
+    try:
+        menu = load_menu(config.menu)
+        resources = qsub_arguments(menu, menu.choose(request.amounts, groups))
+    except ChoiceError as error:
+        raise Refused("choice", str(error)) from error
+    except MenuError as error:
+        raise Refused("broker", str(error)) from error
+    become(user)
+    session = secrets.token_hex(16)
+    home = Path(user.pw_dir)
+    path = write_session_file(home, session, request.environment)
+    try:
+        process = run_as_person(
+            config,
+            user,
+            "qsub",
+            "-terse",
+            "-N", config.job_name,
+            "-S", "/bin/bash",
+            "-wd", user.pw_dir,
+            "-j", "y",
+            "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
+            "-r", "n",
+            "-w", "e",
+            "-ac", f"jupyterhub_session={session}",
+            *config.qsub_arguments,
+            *resources,
+            str(config.job_script),
+            session,
+        )  # fmt: skip
+        if process.returncode != 0:
+            raise Refused("grid", f"Grid Engine refused the session: {_words(process)}")
+        job_id = parse_job_id(process.stdout)
+    except (Refused, AnswerError) as error:
+        # A job that was submitted after all finds no file and ends itself.
+        path.unlink(missing_ok=True)
+        raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
+    return Answer(ok=True, job_id=job_id)
+
+
+def owns_session(xml: str, user: str, job_id: int) -> bool | None:
+    """Tell from ``qstat -xml -j`` whether a job is a session of this person.
+
+    :returns: ``None`` when Grid Engine does not know the job (any more).
+    :raises AnswerError: when the answer cannot be read.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise AnswerError(f"qstat did not print XML: {error}") from error
+    if root.tag == "unknown_jobs":
+        return None
+    element = next(root.iter("djob_info"), None)
+    if element is None:
+        raise AnswerError("qstat did not print a job")
+    for job in element:
+        if job.findtext("JB_job_number") == str(job_id):
+            context = {
+                entry.findtext("VA_variable") for entry in job.iterfind("JB_context/context_list")
+            }
+            return job.findtext("JB_owner") == user and "jupyterhub_session" in context
+    raise AnswerError(f"qstat did not print job {job_id}")
+
+
+def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
+    """Delete a session's job as the person; a job that is gone already is a success.
+
+    :raises Refused: when the job is no session of this person, or Grid Engine does not do it.
+    """
+    become(user)
+    process = run_as_person(config, user, "qstat", "-xml", "-j", str(request.job_id))
+    try:
+        mine = owns_session(process.stdout, user.pw_name, request.job_id)
+    except AnswerError as error:
+        raise Refused("grid", f"{error}: {_words(process)}") from error
+    if mine is None:
+        return Answer(ok=True, job_id=request.job_id)
+    if not mine:
+        raise Refused("refused", f"Job {request.job_id} is not a session of {user.pw_name}.")
+    process = run_as_person(config, user, "qdel", str(request.job_id))
+    words = _words(process)
+    if process.returncode != 0 and "does not exist" not in words:
+        raise Refused("grid", f"Grid Engine did not delete job {request.job_id}: {words}")
+    return Answer(ok=True, job_id=request.job_id)
+
+
+def check_caller(connection: socket.socket, hub_user: str) -> None:
+    """Check the peer's credentials, which the kernel vouches for (SO_PEERCRED, unix(7)).
+
+    :raises Refused: for every caller but the hub.
+    """
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if uid != pwd.getpwnam(hub_user).pw_uid:
+        raise Refused("refused", f"only {hub_user} may use the broker, not uid {uid}")
+
+
+def receive(connection: socket.socket) -> Start | Stop:
+    """Read the whole request.
+
+    :raises Refused: when it is too long, too slow or not a request.
+    """
+    connection.settimeout(RECEIVE_TIMEOUT)
+    data = bytearray()
+    try:
+        while chunk := connection.recv(8192):
+            data += chunk
+            if len(data) > MAX_REQUEST:
+                raise Refused("request", f"the request is longer than {MAX_REQUEST} bytes")
+    except TimeoutError as error:
+        raise Refused("request", f"no whole request within {RECEIVE_TIMEOUT:g} s") from error
+    try:
+        return _REQUEST.validate_json(bytes(data))
+    except ValidationError as error:
+        # Only where and why: the values may be secrets.
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:40] for part in problem["loc"])
+        raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def decide(config: Config, request: Start | Stop) -> Answer:
+    """Carry out one request and log the decision in one line, never with secrets."""
+    try:
+        try:
+            user = pwd.getpwnam(request.user)
+        except KeyError:
+            raise Refused("refused", f"there is no account {request.user}") from None
+        if user.pw_name != request.user:
+            # A directory service may match names regardless of case.
+            raise Refused("refused", f"there is no account {request.user}")
+        if user.pw_uid == 0 or user.pw_gid == 0:
+            raise Refused("refused", "root cannot have sessions")
+        answer = (
+            start(config, user, request)
+            if isinstance(request, Start)
+            else stop(config, user, request)
+        )
+        outcome = f"job {answer.job_id}"
+    except Refused as refusal:
+        answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+        outcome = f"refused ({refusal.kind}): {refusal}"
+    print(_CONTROL.sub(" ", f"{request.action} for {request.user}: {outcome}"), file=sys.stderr)
+    return answer
+
+
+def main() -> int:
+    """Serve the one request on standard input, which is the connection (``Accept=yes``)."""
+    config = Config.model_validate_json(Path(sys.argv[1]).read_bytes())
+    connection = socket.socket(fileno=0)
+    try:
+        check_caller(connection, config.hub_user)
+        answer = decide(config, receive(connection))
+    except Refused as refusal:
+        print(_CONTROL.sub(" ", f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
+        answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+    # A hub that has gone away meanwhile is no fault of the broker.
+    with contextlib.suppress(OSError):
+        connection.sendall(answer.model_dump_json().encode())
+    return 0
+
+
+async def ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
+    """Ask the broker (the hub's end).
+
+    :param timeout: seconds for the whole conversation.
+    :raises OSError: when the socket cannot be reached.
+    :raises TimeoutError: when there is no answer in time; the request may still be carried out.
+    :raises AnswerError: when the broker died before it answered.
+    """
+
+    async def talk() -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        try:
+            writer.write(request.model_dump_json().encode())
+            writer.write_eof()
+            return await reader.read(MAX_REQUEST)
+        finally:
+            writer.close()
+
+    data = await asyncio.wait_for(talk(), timeout)
+    try:
+        return Answer.model_validate_json(data)
+    except ValidationError as error:
+        raise AnswerError("the submission broker ended without an answer") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

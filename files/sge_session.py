@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The starter inside the job: from the constant job script to a JupyterLab that the hub knows.
+
+It reads and deletes the file with the session's secrets, binds a port of the allowed range and
+keeps it, starts the server on that very socket, and only then tells the hub the port. No other
+user can take the port in between, and the hub never sees a port that does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import socket
+import stat
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.serverapp import ServerApp
+from jupyterhub.singleuser.extension import JupyterHubSingleUser
+
+SESSION_FOLDER = ".jupyterhub-sessions"
+CONFIG = Path(__file__).with_name("session.json")
+MAX_FILE = 65_536
+
+#: Pauses between attempts to reach a hub that is away, in seconds; the last one repeats.
+PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+#: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
+EXIT_REFUSED = 77
+
+
+class SessionError(Exception):
+    """The session cannot start; the message goes to the job's log, which its owner can read."""
+
+
+def read_session_file(path: Path) -> dict[str, str]:
+    """Read the session's environment and delete the file.
+
+    :raises SessionError: when it is missing or is not the file the broker wrote.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise SessionError(
+            f"{path}: {error.strerror}. The session was given up before this job started."
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if (
+            not stat.S_ISREG(found.st_mode)
+            or found.st_uid != os.getuid()
+            or stat.S_IMODE(found.st_mode) != 0o600
+            or found.st_size > MAX_FILE
+        ):
+            raise SessionError(f"{path} is not the file of a session")
+        path.unlink()
+        try:
+            environment = json.load(file)["environment"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SessionError(f"{path} cannot be read: {error!r}") from error
+    if not isinstance(environment, dict) or "JUPYTERHUB_API_TOKEN" not in environment:
+        raise SessionError(f"{path} is not the file of a session")
+    return {str(name): str(value) for name, value in environment.items()}
+
+
+def bind_port(first: int, last: int) -> socket.socket:
+    """Bind a free TCP port from ``first`` to ``last``, both included, and keep it.
+
+    :raises SessionError: when all are taken.
+    """
+    ports = list(range(first, last + 1))
+    random.shuffle(ports)  # sessions that start together do not queue for the same port
+    for port in ports:
+        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Without SO_REUSEADDR nobody else can bind the same port while we hold it.
+        try:
+            server.bind(("0.0.0.0", port))  # noqa: S104  # the hub and the proxy are other hosts
+            server.listen(128)
+        except OSError:
+            server.close()
+            continue
+        server.setblocking(False)
+        return server
+    raise SessionError(f"every port from {first} to {last} is taken on this host")
+
+
+class SessionServerApp(ServerApp):
+    """A Jupyter server on a socket that is bound already."""
+
+    session_socket: socket.socket
+
+    def _find_http_port(self) -> None:
+        self.port = self.session_socket.getsockname()[1]
+
+    def _bind_http_server_tcp(self) -> bool:
+        self.http_server.add_socket(self.session_socket)
+        return True
+
+
+def announce_once(environment: dict[str, str], port: int) -> int:
+    """Tell the hub the port; return the HTTP status, or 0 when the hub did not answer."""
+    request = urllib.request.Request(
+        environment["JUPYTERHUB_API_URL"].rstrip("/") + "/sge/port",
+        data=json.dumps({"port": port}).encode(),
+        headers={
+            "Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}",
+            "Content-Type": "application/json",
+        },
+        method="POST",
+    )
+    # No proxy of the environment: the hub is on the cluster's own network.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError as error:
+        print(f"The hub does not answer: {error}", file=sys.stderr, flush=True)
+        return 0
+
+
+def is_refusal(status: int) -> bool:
+    """Tell whether a status means the hub does not want this session (and not: try again)."""
+    return 400 <= status < 500 and status not in (408, 429)
+
+
+async def announce(environment: dict[str, str], port: int) -> None:
+    """Tell the hub the port, patiently while it is away; end the job when it refuses."""
+    pauses = iter(PAUSES)
+    pause = 0.0
+    while True:
+        status = await asyncio.to_thread(announce_once, environment, port)
+        if 200 <= status < 300:
+            return
+        if is_refusal(status):
+            print(
+                f"The hub does not want this session any more (HTTP {status}); ending.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(EXIT_REFUSED)
+        pause = next(pauses, pause)
+        await asyncio.sleep(pause)
+
+
+def main() -> int:
+    """``sge_session.py SESSION``: run the session of that name."""
+    if len(sys.argv) != 2 or not re.fullmatch(r"[0-9a-f]{32}", sys.argv[1]):
+        print("usage: sge_session.py SESSION", file=sys.stderr)
+        return 2
+    try:
+        config: dict[str, Any] = json.loads(CONFIG.read_bytes())
+        environment = read_session_file(Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json")
+        server = bind_port(*config["ports"])
+    except (SessionError, OSError, ValueError) as error:
+        print(f"The session cannot start: {error}", file=sys.stderr)
+        return 1
+    port = server.getsockname()[1]
+    os.environ.update(environment)
+    os.environ["JUPYTERHUB_SERVICE_URL"] = (
+        f"http://0.0.0.0:{port}{environment['JUPYTERHUB_SERVICE_PREFIX']}"
+    )
+    SessionServerApp.session_socket = server
+    # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
+    JupyterHubSingleUser.serverapp_class = SessionServerApp
+    app = JupyterHubSingleUser.initialize_server(argv=[])
+    # Runs after the server listens: both are callbacks of the same loop, in this order.
+    app.io_loop.add_callback(announce, environment, port)
+    app.start()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

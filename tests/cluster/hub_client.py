@@ -1,0 +1,222 @@
+"""A person at the hub's pages: logs in, fills in the form, waits, and runs code in the notebook.
+
+It goes the way a browser goes (forms, cookies, redirects, the kernel's websocket) and uses no
+token. Waiting is on a condition with a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+import websocket
+
+# The demo's certificate is self-signed; that TLS works is a test of its own.
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Return the condition's first true value; fail when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self._hidden += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.parts.append(data)
+
+
+def page_text(html: str) -> str:
+    """Return what a person reads on a page."""
+    parser = _Text()
+    parser.feed(html)
+    return " ".join(" ".join(parser.parts).split())
+
+
+class HubClient:
+    """One person's browser."""
+
+    def __init__(self, base_url: str, name: str) -> None:
+        self.base_url = base_url
+        self.name = name
+        self.http = requests.Session()
+        self.http.verify = False
+
+    def url(self, path: str) -> str:
+        return f"{self.base_url}{path}"
+
+    def get(self, path: str, **kwargs: Any) -> requests.Response:
+        return self.http.get(self.url(path), timeout=30, **kwargs)
+
+    def _xsrf(self) -> str:
+        for cookie in self.http.cookies:
+            if cookie.name == "_xsrf" and cookie.path in ("/hub/", "/hub"):
+                return str(cookie.value)
+        raise AssertionError("the hub gave no _xsrf cookie")
+
+    def log_in(self, password: str) -> requests.Response:
+        """Send the login form; return the page that follows."""
+        self.get("/hub/login")
+        return self.http.post(
+            self.url("/hub/login?next=%2Fhub%2Fhome"),
+            data={"username": self.name, "password": password, "_xsrf": self._xsrf()},
+            timeout=30,
+        )
+
+    def choose(self, **amounts: object) -> requests.Response:
+        """Send the form of the menu; return the page that follows (the waiting page or a refusal)."""
+        self.get("/hub/spawn")
+        return self.http.post(
+            self.url("/hub/spawn"),
+            data={**{name: str(value) for name, value in amounts.items()}, "_xsrf": self._xsrf()},
+            timeout=30,
+        )
+
+    def rest(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """Call the hub's REST API as the page's own scripts do."""
+        if not any(cookie.name == "_xsrf" for cookie in self.http.cookies):
+            self.get("/hub/home")
+        return self.http.request(
+            method,
+            self.url(f"/hub/api{path}"),
+            json=body,
+            headers={"X-XSRFToken": self._xsrf(), "Referer": self.url("/hub/home")},
+            timeout=30,
+        )
+
+    def server(self) -> dict[str, Any] | None:
+        """Return the hub's record of this person's session, if there is one."""
+        answer = self.rest("GET", f"/users/{self.name}")
+        answer.raise_for_status()
+        return dict(answer.json()["servers"]).get("")
+
+    def wait_until_ready(self, seconds: float = 60.0) -> dict[str, Any]:
+        """Wait for the session to be ready."""
+
+        def ready() -> dict[str, Any] | None:
+            server = self.server()
+            return server if server and server["ready"] else None
+
+        return dict(wait_for(f"{self.name}'s session is ready", ready, seconds))
+
+    def stop(self, seconds: float = 60.0) -> None:
+        """Stop the session, if there is one, and wait until the hub has none."""
+
+        def gone() -> bool:
+            server = self.server()
+            if server and not server.get("pending"):
+                self.rest("DELETE", f"/users/{self.name}/server")
+            elif server and server.get("pending") == "spawn":
+                self.rest("DELETE", f"/users/{self.name}/server")
+            return server is None
+
+        wait_for(f"{self.name}'s session is gone", gone, seconds)
+
+    # -- the session ------------------------------------------------------------------------------
+
+    @property
+    def prefix(self) -> str:
+        return f"/user/{self.name}"
+
+    def open_lab(self) -> requests.Response:
+        """Open JupyterLab, OAuth redirects included; return its page."""
+        page = self.get(f"{self.prefix}/lab")
+        page.raise_for_status()
+        return page
+
+    def _session_xsrf(self) -> str:
+        for cookie in self.http.cookies:
+            if cookie.name == "_xsrf" and cookie.path.startswith(self.prefix):
+                return str(cookie.value)
+        raise AssertionError("the session gave no _xsrf cookie")
+
+    def start_kernel(self) -> str:
+        """Start a Python kernel; return its id."""
+        answer = self.http.post(
+            self.url(f"{self.prefix}/api/kernels"),
+            json={"name": "python3"},
+            headers={"X-XSRFToken": self._session_xsrf(), "Referer": self.url(f"{self.prefix}/lab")},
+            timeout=30,
+        )
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def run(self, kernel: str, code: str, seconds: float = 60.0) -> str:
+        """Run a cell through the kernel's websocket; return what it printed.
+
+        :raises AssertionError: with the traceback when the cell fails.
+        """
+        target = urlsplit(self.url(f"{self.prefix}/api/kernels/{kernel}/channels"))
+        cookies = "; ".join(
+            f"{cookie.name}={cookie.value}"
+            for cookie in self.http.cookies
+            if f"{self.prefix}/".startswith(cookie.path)
+        )
+        socket = websocket.create_connection(
+            f"wss://{target.netloc}{target.path}",
+            sslopt={"cert_reqs": ssl.CERT_NONE, "check_hostname": False},
+            cookie=cookies,
+            origin=self.base_url,
+            timeout=seconds,
+        )
+        message_id = uuid.uuid4().hex
+        try:
+            socket.send(
+                json.dumps(
+                    {
+                        "header": {
+                            "msg_id": message_id,
+                            "msg_type": "execute_request",
+                            "username": self.name,
+                            "session": uuid.uuid4().hex,
+                            "version": "5.3",
+                        },
+                        "parent_header": {},
+                        "metadata": {},
+                        "channel": "shell",
+                        "content": {"code": code, "silent": False, "allow_stdin": False},
+                    }
+                )
+            )
+            printed: list[str] = []
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                message = json.loads(socket.recv())
+                if message.get("parent_header", {}).get("msg_id") != message_id:
+                    continue
+                content = message["content"]
+                if message["msg_type"] == "stream":
+                    printed.append(content["text"])
+                elif message["msg_type"] == "error":
+                    raise AssertionError("\n".join(content["traceback"]))
+                elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+                    return "".join(printed)
+        finally:
+            socket.close()
+        raise AssertionError(f"the cell did not finish within {seconds:g} s")
