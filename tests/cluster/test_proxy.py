@@ -1,0 +1,470 @@
+"""The way in: nginx and configurable-http-proxy on the proxy's host.
+
+Requests to an echo server of our own go through both, so the tests see what the hub would see.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
+TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
+ECHO = "/proxy-test-echo"
+NOBODY = "/proxy-test-nobody"
+ECHO_PORT = 18999
+
+ECHO_SERVER = f"""
+import http.server, json
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        if self.headers.get("Upgrade"):
+            self.send_response(101)
+            self.send_header("Upgrade", self.headers["Upgrade"])
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            self.wfile.write(self.rfile.read(4))
+            self.close_connection = True
+            return
+        read = len(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        headers = [[name.lower(), value] for name, value in self.headers.items()]
+        body = json.dumps(dict(headers=headers, read=read)).encode()
+        self.send_response(503 if self.path.endswith("/503") else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-JupyterHub-Version", "6.1.1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+http.server.ThreadingHTTPServer(("127.0.0.1", {ECHO_PORT}), Echo).serve_forever()
+"""
+
+# Root could read the token here; in argv of curl anybody could.
+API_CALL = """
+import sys, urllib.request
+method, path, body = sys.argv[1:]
+token = open("/etc/jupyterhub-proxy/token.env").read().strip().partition("=")[2]
+request = urllib.request.Request("http://127.0.0.1:8001/api/routes" + path, body.encode() or None, method=method)
+request.add_header("Authorization", "token " + token)
+print(urllib.request.urlopen(request, timeout=5).status)
+"""
+
+# An address of its own, so that no other test's logins are counted with these.
+FLOOD = """
+import http.client, json, ssl, sys
+source, method, path, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+context = ssl._create_unverified_context()
+answers = []
+link = None
+for _ in range(count):
+    link = link or http.client.HTTPSConnection("127.0.0.1", 443, timeout=10, context=context, source_address=(source, 0))
+    link.request(method, path, b"username=nobody&password=wrong" if method == "POST" else None)
+    answer = link.getresponse()
+    body = answer.read().decode()
+    if answer.will_close:
+        link.close()
+        link = None
+    answers.append((answer.status, answer.getheader("Retry-After"), body if answer.status == 429 else ""))
+    if answer.status == 429:
+        break
+print(json.dumps(answers))
+"""
+
+# Run under the very settings of the unit, in place of its program.
+PROBE = """
+import json, os, socket, sys
+
+def outcome(action):
+    try:
+        action()
+    except OSError as error:
+        return error.strerror
+    return "done"
+
+print(json.dumps(dict(
+    write_etc=outcome(lambda: open("/etc/proxy-probe", "w")),
+    write_opt=outcome(lambda: open("/opt/jupyterhub-proxy/proxy-probe", "w")),
+    read_token=outcome(lambda: open("/etc/jupyterhub-proxy/token.env")),
+    token_in_environment="CONFIGPROXY_AUTH_TOKEN" in os.environ,
+    home=outcome(lambda: os.listdir("/home")),
+    tmp=os.listdir("/tmp"),
+    devices=[name for name in ("mem", "kmsg", "fuse", "vda", "sda") if os.path.exists("/dev/" + name)],
+    netlink=outcome(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
+    namespace=outcome(lambda: os.unshare(os.CLONE_NEWUSER)) if hasattr(os, "unshare") else None,
+    processes=sorted(name for name in os.listdir("/proc") if name.isdigit()),
+)))
+"""
+
+
+def wait_for(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first true result of `check`; a connection that breaks is a "not yet"."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            if last := check():
+                return last
+        except (OSError, http.client.HTTPException) as error:
+            last = error
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds} s (last: {last!r})")
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.header = response.getheader
+        self.text = response.read().decode()
+
+
+@pytest.fixture(scope="module")
+def fetch(base_url: str) -> Callable[..., Answer]:
+    address = urlsplit(base_url)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def fetch(path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        assert address.hostname
+        link = http.client.HTTPSConnection(address.hostname, address.port, timeout=20, context=context)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            link.request(method, path, body, named)
+            return Answer(link.getresponse())
+        finally:
+            link.close()
+
+    return fetch
+
+
+def run_python(host: Any, program: str, *arguments: str) -> str:
+    quoted = " ".join(["%s"] * (len(arguments) + 1))
+    return str(host.check_output(f"python3 -c {quoted}", program, *arguments))
+
+
+def main_pid(host: Any) -> str:
+    pid = str(host.check_output("systemctl show --property=MainPID --value jupyterhub-proxy.service"))
+    return "" if pid == "0" else pid
+
+
+@pytest.fixture
+def routes(proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
+    """A route to an echo server, and one to a port where nobody answers."""
+    proxy_host.run("systemctl stop proxy-test-echo.service")
+    proxy_host.check_output(
+        "systemd-run --quiet --collect --unit=proxy-test-echo python3 -c %s", ECHO_SERVER
+    )
+    targets = {ECHO: ECHO_PORT, NOBODY: 9}
+    for path, port in targets.items():
+        target = json.dumps({"target": f"http://127.0.0.1:{port}"})
+        assert run_python(proxy_host, API_CALL, "POST", path, target) == "201"
+    wait_for("the echo server", lambda: fetch(ECHO).status == 200)
+    yield
+    for path in targets:
+        run_python(proxy_host, API_CALL, "DELETE", path, "")
+    proxy_host.check_output("systemctl stop proxy-test-echo.service")
+
+
+def tls_link(base_url: str, version: ssl.TLSVersion) -> ssl.SSLSocket:
+    address = urlsplit(base_url)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # The oldest versions need it on this side; only the server's refusal is to count.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    plain = socket.create_connection((address.hostname, address.port), timeout=10)
+    return context.wrap_socket(plain, server_hostname=address.hostname)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_current_tls_versions_work(base_url: str, version: ssl.TLSVersion) -> None:
+    with tls_link(base_url, version) as link:
+        assert link.version() == version.name.replace("_", ".")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_server_refuses_old_tls_versions(base_url: str, version: ssl.TLSVersion) -> None:
+    with pytest.raises(ssl.SSLError) as refused:
+        tls_link(base_url, version)
+    assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def test_no_session_tickets_are_given(base_url: str) -> None:
+    with tls_link(base_url, ssl.TLSVersion.TLSv1_2) as link:
+        assert link.session is not None
+        assert not link.session.has_ticket
+
+
+def test_certificate_is_valid_for_the_names_people_use(base_url: str) -> None:
+    address = urlsplit(base_url)
+    assert address.hostname and address.port
+    certificate = ssl.get_server_certificate((address.hostname, address.port))
+    context = ssl.create_default_context(cadata=certificate)
+    for name in ("proxy", "localhost", "127.0.0.1"):
+        with (
+            socket.create_connection((address.hostname, address.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=name) as link,
+        ):
+            assert link.getpeercert()
+
+
+def test_plain_http_leads_to_https(proxy_host: Any) -> None:
+    answer = run_python(
+        proxy_host,
+        "import http.client\n"
+        "link = http.client.HTTPConnection('127.0.0.1', 80, timeout=5)\n"
+        "link.request('GET', '/hub/login?next=x', headers={'Host': 'hub.example.org'})\n"
+        "answer = link.getresponse()\n"
+        "print(answer.status, answer.getheader('Location'))",
+    )
+    assert answer == "301 https://hub.example.org/hub/login?next=x"
+
+
+def test_browsers_are_told_to_stay_with_https(fetch: Callable[..., Answer]) -> None:
+    value = fetch("/hub/login").header("Strict-Transport-Security") or ""
+    assert int(re.fullmatch(r"max-age=(\d+)", value).group(1)) >= 31_536_000  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("routes")
+@pytest.mark.parametrize("path", [ECHO, "/hub/health", NOBODY])
+def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
+    answer = fetch(path)
+    assert answer.header("Server") == "nginx"
+    assert answer.header("X-JupyterHub-Version") is None
+    assert not re.search(r"nginx/\d", answer.text)
+
+
+@pytest.mark.usefixtures("routes")
+def test_client_cannot_forge_where_it_comes_from(fetch: Callable[..., Answer], base_url: str) -> None:
+    forged = fetch(
+        ECHO,
+        X_Forwarded_For="192.0.2.66",
+        X_Forwarded_Proto="http",
+        X_Forwarded_Host="evil.example.org",
+        X_Forwarded_Port="66",
+        X_Real_IP="192.0.2.66",
+        X_Scheme="http",
+        Forwarded="for=192.0.2.66",
+    )
+    seen: list[tuple[str, str]] = [(name, value) for name, value in json.loads(forged.text)["headers"]]
+    values = dict(seen)
+    assert len(values) == len(seen), "a header came twice"
+    assert values["host"] == values["x-forwarded-host"] == urlsplit(base_url).netloc
+    assert values["x-forwarded-proto"] == values["x-scheme"] == "https"
+    assert values["x-real-ip"] == values["x-forwarded-for"]
+    assert "192.0.2.66" not in forged.text
+    assert "x-forwarded-port" not in values
+    assert "forwarded" not in values
+
+
+@pytest.mark.usefixtures("routes")
+def test_websocket_passes(base_url: str) -> None:
+    with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
+        host = urlsplit(base_url).netloc
+        request = f"GET {ECHO} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        link.sendall(request.encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += link.recv(4096) or pytest.fail(f"closed after {received!r}")
+        assert received.startswith(b"HTTP/1.1 101 ")
+        # Both ways after the upgrade: what we send comes back.
+        link.sendall(b"ping")
+        while not received.endswith(b"\r\n\r\nping"):
+            received += link.recv(4096) or pytest.fail(f"closed after {received!r}")
+
+
+@pytest.mark.usefixtures("routes")
+def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
+    size = 5_000_000
+    assert json.loads(fetch(ECHO, "POST", bytes(size)).text)["read"] == size
+
+
+@pytest.mark.usefixtures("routes")
+def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
+    """A program that says 503 itself says why; the page must not hide that."""
+    answer = fetch(f"{ECHO}/503")
+    assert answer.status == 503
+    assert "headers" in json.loads(answer.text)
+
+
+def flood(host: Any, source: str, method: str, path: str, count: int) -> list[tuple[int, str | None, str]]:
+    return [
+        (status, retry, body)
+        for status, retry, body in json.loads(run_python(host, FLOOD, source, method, path, str(count)))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"), [("/hub/login", "127.0.0.9"), ("/hub/api/users/nobody/tokens", "127.0.0.10")]
+)
+def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str) -> None:
+    answers = flood(proxy_host, source, "POST", path, 400)
+    status, retry_after, page = answers[-1]
+    assert status == 429, f"{len(answers)} passwords from one address in a row"
+    assert len(answers) > 60, "a class of 60 behind one address could not log in"
+    assert retry_after is not None and int(retry_after) > 0
+    assert "<h1>Too many logins</h1>" in page
+    # Everything else goes on for this address, and logins for all others.
+    assert flood(proxy_host, source, "GET", "/hub/login", 3)[-1][0] == 200
+    assert flood(proxy_host, "127.0.0.11", "POST", path, 1)[0][0] != 429
+
+
+def check_back_soon_page(answer: Answer) -> None:
+    assert "<h1>JupyterHub will be back soon</h1>" in answer.text
+    assert '<html lang="en">' in answer.text
+    assert '<meta http-equiv="refresh"' in answer.text
+    assert not re.search(r"""(src=|href=["'][^"'])|url\(|@import|<script""", answer.text), "not self-contained"
+
+
+@pytest.mark.usefixtures("routes")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_back_soon_page_while_the_hub_is_away(fetch: Callable[..., Answer], method: str) -> None:
+    answer = fetch(NOBODY, method)
+    assert answer.status == 503
+    check_back_soon_page(answer)
+
+
+def test_back_soon_page_while_the_proxy_is_away_and_then_back(
+    proxy_host: Any, fetch: Callable[..., Answer]
+) -> None:
+    assert fetch("/hub/health").status == 200
+    proxy_host.check_output("systemctl stop jupyterhub-proxy.service")
+    try:
+        for method in ("GET", "POST"):
+            answer = fetch("/hub/health", method)
+            assert answer.status == 502
+            assert answer.header("Cache-Control") == "no-store"
+            assert answer.header("Retry-After")
+            assert answer.header("Strict-Transport-Security")
+            check_back_soon_page(answer)
+    finally:
+        proxy_host.check_output("systemctl start jupyterhub-proxy.service")
+    wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
+
+
+def test_pages_cannot_be_fetched_as_files(fetch: Callable[..., Answer]) -> None:
+    """Their folder holds the key and the token as well."""
+    for name in ("503.html", "token.env", "self-signed.key", "../token.env"):
+        answer = fetch(f"/.jupyterhub-proxy/{name}")
+        assert answer.status == 404
+        assert "CONFIGPROXY" not in answer.text
+
+
+def test_killed_proxy_comes_back(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
+    before = main_pid(proxy_host)
+    assert before
+    proxy_host.check_output("kill -KILL %s", before)
+    wait_for("another process", lambda: main_pid(proxy_host) not in ("", before))
+    wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
+
+
+@pytest.mark.parametrize("unit", ["jupyterhub-proxy.service", "nginx.service"])
+def test_unit_runs_and_starts_at_boot(proxy_host: Any, unit: str) -> None:
+    assert proxy_host.service(unit).is_running
+    assert proxy_host.service(unit).is_enabled
+
+
+def test_only_nginx_reaches_the_proxy_behind_it(proxy_host: Any) -> None:
+    assert proxy_host.socket("tcp://127.0.0.1:8000").is_listening
+    assert not proxy_host.socket("tcp://0.0.0.0:8000").is_listening
+    assert not proxy_host.socket("tcp://:::8000").is_listening
+
+
+def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
+    file = proxy_host.file(TOKEN_FILE)
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
+    token = file.content_string.strip().removeprefix("CONFIGPROXY_AUTH_TOKEN=")
+    assert re.fullmatch(r"[0-9a-f]{32,}", token)
+    assert token not in proxy_host.check_output("ps axwwe -o args")
+    assert token not in proxy_host.check_output("systemctl show jupyterhub-proxy.service nginx.service")
+    assert token not in proxy_host.check_output("journalctl --quiet --no-pager --unit jupyterhub-proxy.service")
+    for user in ("jupyterhub-proxy", "www-data", "nobody"):
+        assert proxy_host.run(f"runuser -u {user} -- cat {TOKEN_FILE}").rc != 0
+        readable = proxy_host.run(f"runuser -u {user} -- grep -rlsF %s /etc /opt/jupyterhub-proxy /var/log", token)
+        assert readable.stdout == ""
+
+
+def test_api_wants_the_token(proxy_host: Any) -> None:
+    without = run_python(
+        proxy_host,
+        "import urllib.request, urllib.error\n"
+        "try:\n"
+        "    print(urllib.request.urlopen('http://127.0.0.1:8001/api/routes', timeout=5).status)\n"
+        "except urllib.error.HTTPError as error:\n"
+        "    print(error.code)",
+    )
+    assert without == "403"
+    assert run_python(proxy_host, API_CALL, "GET", "", "") == "200"
+
+
+def test_key_of_the_certificate_stays_with_root(proxy_host: Any) -> None:
+    named = proxy_host.check_output("awk '$1 == \"ssl_certificate_key\" {print $2}' /etc/nginx/nginx.conf")
+    key = proxy_host.file(named.rstrip(";"))
+    assert key.user == "root"
+    assert key.mode & 0o077 == 0
+
+
+def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
+    fetch("/hub/login?token=query-secret", Referer="https://127.0.0.1/?token=referer-secret")
+    log = proxy_host.check_output("tail -n 50 /var/log/nginx/access.log")
+    assert "GET /hub/login HTTP/1.1" in log
+    assert "secret" not in log
+
+
+def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
+    pid = main_pid(proxy_host)
+    lines = proxy_host.file(f"/proc/{pid}/status").content_string.splitlines()
+    status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert proxy_host.check_output("ps -o user:32= -p %s", pid) == "jupyterhub-proxy"
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert status["Umask"] == "0077"
+
+
+def test_sandbox_of_the_proxy_bites(proxy_host: Any) -> None:
+    """Under a missing capability systemd starts the unit without its sandbox and says nothing."""
+    proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
+    text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
+    text = re.sub(r"^(ExecStart|Restart|RestartSec|Type)=.*\n", "", text, flags=re.MULTILINE)
+    text = text.replace(
+        "[Service]\n",
+        "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/local/share/proxy-test-probe.py\n"
+        "StandardOutput=file:/run/proxy-test-probe.json\n",
+    )
+    write = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+    run_python(proxy_host, write, "/usr/local/share/proxy-test-probe.py", PROBE)
+    run_python(proxy_host, write, "/run/systemd/system/proxy-test-probe.service", text)
+    try:
+        proxy_host.check_output("systemctl daemon-reload")
+        proxy_host.check_output("systemctl start proxy-test-probe.service")
+        seen = json.loads(proxy_host.file("/run/proxy-test-probe.json").content_string)
+    finally:
+        proxy_host.run(
+            "rm -f /usr/local/share/proxy-test-probe.py /run/systemd/system/proxy-test-probe.service"
+            " /run/proxy-test-probe.json /tmp/proxy-test-shared-tmp; systemctl daemon-reload"
+        )
+    assert seen["write_etc"] == seen["write_opt"] == "Read-only file system"
+    assert seen["read_token"] == "Permission denied"
+    assert seen["token_in_environment"] is True, "the probe did not run as the unit does"
+    assert seen["home"] == "Permission denied"
+    assert seen["tmp"] == []
+    assert seen["devices"] == []
+    assert seen["netlink"] == "Address family not supported by protocol"
+    assert seen["namespace"] in (None, "Operation not permitted")
+    assert len(seen["processes"]) <= 2, "sees other people's processes"
