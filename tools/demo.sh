@@ -1,0 +1,38 @@
+#!/bin/bash
+# Brings the demo up or down; `make demo` and `make demo-down` call it after the set-up.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf '\033[1m%s\033[0m\n' "$*"; }
+export GRIDHUB_PORT=${GRIDHUB_PORT:-8443}
+
+up() {
+  say "Making the local cluster: five containers with Debian 12 (1 to 2 minutes the first time)"
+  ansible-playbook --inventory inventories/demo molecule/shared/create.yml
+  say "Deploying Grid Engine, the workers, the proxy and the hub"
+  ansible-playbook --inventory inventories/demo playbooks/site.yml
+  cat <<TEXT
+
+The hub is ready:  https://127.0.0.1:$GRIDHUB_PORT
+  (its certificate is self-signed: the browser asks once)
+
+Log in as          $(python - <<'PYTHON'
+import yaml
+users = yaml.safe_load(open("inventories/demo/group_vars/all/users.yml"))["demo_users"]
+print("\n                   ".join(f"{u['name']:<6} password {u['password']:<12} {'may ask for GPUs (simulated)' if 'gpu' in u['groups'] else 'may not log in' if not u['groups'] else ''}".rstrip() for u in users))
+PYTHON
+)
+
+Look inside        podman exec -it gridhub-qmaster qstat -f -u '*'
+                   podman exec -it gridhub-hub journalctl -u jupyterhub -f
+Stop and remove    make demo-down
+TEXT
+}
+
+down() {
+  ansible-playbook --inventory inventories/demo molecule/shared/destroy.yml
+  # The image as well, unless a test run uses it right now.
+  podman image ls --quiet --filter reference='localhost/gridhub-*' | xargs --no-run-if-empty podman rmi 2>/dev/null ||
+    say "The image stays: other containers use it."
+}
+
+"$1"

@@ -1,0 +1,16 @@
+#!/bin/bash
+# Writes every lock file anew: the newest versions the .in files and package.json allow, with hashes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python3 -m venv "$work/uv"
+"$work/uv/bin/pip" install --quiet uv
+lock() {
+  "$work/uv/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate "$1.in" --output-file "$1.txt"
+}
+# The hub first: the others are kept to its versions.
+for name in roles/jupyterhub/files roles/sge_exec/files roles/proxy/files; do lock "$name/requirements"; done
+for name in controller dev; do lock "requirements/$name"; done
+(cd roles/proxy/files/node && npm update --package-lock-only --ignore-scripts)

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Makes this machine ready, saying what is missing before anything starts.
+#   setup.sh python       the tools of the project, in .venv
+#   setup.sh containers   what the local cluster needs; "demo" as well: its port must be free
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m%s\033[0m\n' "$*"; }
+fail() { printf 'Cannot go on: %s\n' "$*" >&2; exit 1; }
+
+# A .venv made by another project's Python or lock is made anew.
+python=${GRIDHUB_PYTHON:-/usr/bin/python3}
+
+install_packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Installing from the distribution: ${missing[*]}"
+  local root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "these packages are missing and there is no sudo: ${missing[*]}. Install them as root."
+    root=(sudo)
+  fi
+  "${root[@]}" apt-get update -qq
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+setup_python() {
+  command -v apt-get >/dev/null || fail "this needs Debian 12 or 13, or Ubuntu 24.04 or newer (no apt-get here)."
+  install_packages python3-venv
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$python is $("$python" -V); Python 3.11 or newer is needed. Set GRIDHUB_PYTHON to one."
+  local lock
+  lock=$({ "$python" -V; cat requirements/dev.txt; } | sha256sum | cut -c1-16)
+  [ "$(cat .venv/.lock 2>/dev/null)" = "$lock" ] && return
+  say "Installing the tools of the project into .venv"
+  rm -rf .venv
+  "$python" -m venv .venv
+  .venv/bin/pip install --quiet --no-input --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
+  echo "$lock" > .venv/.lock
+}
+
+setup_containers() {
+  local port=${GRIDHUB_PORT:-8443}
+  if [ "${1:-}" = demo ] && ! podman container exists gridhub-proxy 2>/dev/null; then
+    "$python" - "$port" <<'PYTHON' || fail "port $port of 127.0.0.1 is taken. Free it, or choose another: make demo GRIDHUB_PORT=9443"
+import socket, sys
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", int(sys.argv[1])))
+    except (OSError, OverflowError, ValueError) as error:
+        sys.exit(f"port {sys.argv[1]}: {error}")
+PYTHON
+  fi
+  if ! podman image exists "localhost/gridhub-bookworm" 2>/dev/null; then
+    local memory disk
+    memory=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
+    [ "$memory" -ge 3000 ] || fail "the local cluster needs 3000 MB of free memory; this machine has $memory MB."
+    disk=$(df --output=avail -m "$HOME" | tail -1)
+    [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $disk MB."
+  fi
+  local rootless=()
+  [ "$(id -u)" -eq 0 ] || rootless=(uidmap slirp4netns fuse-overlayfs dbus-user-session)
+  install_packages podman runc netavark iptables mmdebstrap "${rootless[@]}"
+}
+
+case "${1:-}" in
+  python) setup_python ;;
+  containers) setup_containers "${2:-}" ;;
+  *) sed -n '2,4s/^# //p' "$0"; exit 2 ;;
+esac
