@@ -74,14 +74,16 @@ async def run(grid: GridEngine, name: str, *arguments: str) -> bytes:
         )
     except OSError as error:
         raise GridEngineError(f"{name} cannot be started: {error}") from error
+    finished = False
     try:
         output, complaint = await asyncio.wait_for(process.communicate(), grid.timeout)
+        finished = True
     except TimeoutError as error:
         raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
     finally:
-        if process.returncode is None:
-            # The group as well: on Debian, qstat is a wrapper script.
-            with contextlib.suppress(ProcessLookupError):
+        if not finished:
+            # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
@@ -118,15 +120,16 @@ class State(enum.Enum):
 
 
 def read_state(letters: str) -> State:
-    """Translate the state letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``r``, ``dr``, …)."""
+    """Translate the state letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``r``, ``dr``, …).
+
+    A hold on a job that runs already (``hr``) does not stop it.
+    """
     if "d" in letters:
         return State.DELETING
     if "E" in letters:
         return State.ERROR
-    if "h" in letters:
-        return State.HELD
     if "q" in letters or "w" in letters:
-        return State.QUEUED
+        return State.HELD if "h" in letters else State.QUEUED
     if "s" in letters or "S" in letters or "T" in letters:
         return State.SUSPENDED
     if "t" in letters:

@@ -197,7 +197,10 @@ class Item(_Model):
 
 def _shown(raw: object) -> str:
     """Show a refused value without letting it flood the page."""
-    text = raw if isinstance(raw, str) else repr(raw)
+    try:
+        text = raw if isinstance(raw, str) else repr(raw)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
+        return "this value"
     return f"“{text[:40]}…”" if len(text) > 40 else f"“{text}”"
 
 
@@ -290,7 +293,9 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
                     f"choose a multiple of {slots}.",
                     item.name,
                 )
-            resources.append(f"{request.complex}={amount // slots if request.per == 'slot' else amount}")
+            resources.append(
+                f"{request.complex}={amount // slots if request.per == 'slot' else amount}"
+            )
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
@@ -350,7 +355,7 @@ def parse_menu(text: str | bytes, source: str = MENU_VARIABLE) -> Menu:
     """
     try:
         items: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MenuError(f"{source} is not JSON: {error}") from error
     try:
         return _ITEMS.validate_python({"items": items})
@@ -358,7 +363,11 @@ def parse_menu(text: str | bytes, source: str = MENU_VARIABLE) -> Menu:
         lines = [f"{source} is not a menu:"]
         problems = error.errors(include_url=False)
         for problem in problems:
-            if problem["type"] == "too_short" and len(problems) > 1:
+            if (
+                problem["loc"] == ("items",)
+                and problem["type"] == "too_short"
+                and len(problems) > 1
+            ):
                 continue  # said of the whole list because every item in it was refused
             where = _item_path(problem["loc"], items)
             value = problem["input"]

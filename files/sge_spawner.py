@@ -39,6 +39,15 @@ _WAITING = {
 }
 
 
+class SessionError(SpawnException):
+    """A session cannot start; the message is for the person, and is shown as it is."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        """What JupyterHub's pages show."""
+        return str(self.message)
+
+
 class SGESpawner(BatchSpawnerBase):
     """Runs each session as a Grid Engine job, submitted by the broker as the person."""
 
@@ -84,7 +93,7 @@ class SGESpawner(BatchSpawnerBase):
         try:
             return load_menu(Path(self.menu_file))
         except MenuError as error:
-            raise SpawnException(
+            raise SessionError(
                 "The menu of resources cannot be read. Please tell the administrators.",
                 reason="menu",
                 log_message=str(error),
@@ -96,7 +105,7 @@ class SGESpawner(BatchSpawnerBase):
         try:
             return await asyncio.to_thread(lambda: group_names(pwd.getpwnam(self.user.name)))
         except KeyError as error:
-            raise SpawnException(
+            raise SessionError(
                 f"There is no account {self.user.name} on the hub's host. "
                 "Please tell the administrators.",
                 reason="account",
@@ -115,7 +124,7 @@ class SGESpawner(BatchSpawnerBase):
     async def check_choice(self, options: dict[str, object]) -> None:
         """Check what arrived against the menu; nothing unchecked goes further.
 
-        :raises SpawnException: with a message for the person.
+        :raises SessionError: with a message for the person.
         """
         self.choice = None
         groups = await self._groups()
@@ -125,7 +134,7 @@ class SGESpawner(BatchSpawnerBase):
             # Otherwise the refused choice would be taken for the next start without one.
             self.orm_spawner.user_options = {}
             self.db.commit()
-            raise SpawnException(str(error), reason="choice") from error
+            raise SessionError(str(error), reason="choice") from error
         self.user_options = dict(self.choice.amounts)
 
     # -- Grid Engine ------------------------------------------------------------------------------
@@ -147,7 +156,7 @@ class SGESpawner(BatchSpawnerBase):
         try:
             answer = await ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, AnswerError) as error:
-            raise SpawnException(
+            raise SessionError(
                 "The submission service does not answer. Try again in a minute; if it lasts, "
                 "please tell the administrators.",
                 reason="broker",
@@ -155,7 +164,7 @@ class SGESpawner(BatchSpawnerBase):
                 status_code=503,
             ) from error
         if not answer.ok:
-            raise SpawnException(
+            raise SessionError(
                 answer.error,
                 reason=answer.kind,
                 status_code=500 if answer.kind in ("request", "broker") else 400,
@@ -209,7 +218,7 @@ class SGESpawner(BatchSpawnerBase):
         """Submit the job and wait until its server has told the hub its port.
 
         :returns: the URL of the server.
-        :raises SpawnException: with a message for the person when that cannot happen any more.
+        :raises SessionError: with a message for the person when that cannot happen any more.
         """
         self.port = 0
         await self.submit_batch_script()
@@ -218,14 +227,14 @@ class SGESpawner(BatchSpawnerBase):
         while True:
             job = self._job()
             if job is GONE:
-                raise SpawnException(
+                raise SessionError(
                     f"Job {job_id} ended before JupyterLab was up. Its messages are in "
                     f"~/.jupyterhub-sessions/{job_id}.log.",
                     reason="ended",
                 )
             if isinstance(job, Job):
                 if job.state is State.ERROR:
-                    raise SpawnException(
+                    raise SessionError(
                         f"Grid Engine could not start job {job_id} (state {job.letters}). "
                         "Please tell the administrators.",
                         reason="error_state",

@@ -198,15 +198,15 @@ def test_gpus_are_counted_per_job_and_not_per_slot(jobs: Jobs, gate: str) -> Non
     job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
     jobs.started(job)
     # -w p: could it run now? Both GPUs of the cluster are taken, slots are not.
-    assert "found possible assignment" not in jobs.verdict("-w p -l gpu=1")
-    assert "found possible assignment" in jobs.verdict("-w p -l gpu=0")
+    assert "found suitable queue" not in jobs.verdict("-w p -l gpu=1")
+    assert "found suitable queue" in jobs.verdict("-w p")
 
 
 def test_only_the_hub_may_submit(jobs: Jobs, exec1_host: Any) -> None:
     jobs.submit("true")
     refused = exec1_host.run("su - alice -c 'echo true | qsub'")
     assert refused.rc != 0
-    assert "no submit host" in refused.stderr
+    assert "is not a submit host" in refused.stderr
 
 
 # --- The objects of the inventory -----------------------------------------------------------

@@ -95,9 +95,7 @@ identifiers = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,12}", fullmatch=True)
 def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict[str, Any]:
     least = 0 if kind == "count" else 1
     if draw(st.booleans()):
-        amounts = draw(
-            st.lists(st.integers(least, 10**9), min_size=1, max_size=6, unique=True)
-        )
+        amounts = draw(st.lists(st.integers(least, 10**9), min_size=1, max_size=6, unique=True))
         offer: dict[str, Any] = {"choices": amounts}
     else:
         minimum = draw(st.integers(least, 1000))
@@ -132,12 +130,8 @@ def menus(draw: st.DrawFn) -> Menu:
         st.lists(st.sampled_from(["slots", "memory", "run_time"]), max_size=3, unique=True)
     ) + ["count"] * draw(st.integers(0, 2))
     assume(kinds)
-    names = draw(
-        st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True)
-    )
-    complexes = draw(
-        st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True)
-    )
+    names = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
+    complexes = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
     return menu_of(
         *(
             draw(menu_items(kind, name, complex_name))
@@ -159,7 +153,7 @@ json_values = st.recursive(
     | st.integers(0, 10).map(str)
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["4\n", " 4", "+4", "-4", "4.0", "٤", "４", "4_0", "0x4", "", "\0", 10**5000]),
+    | st.sampled_from(["4\n", " 4", "+4", "-4", "4.0", "٤", "４", "4_0", "0x4", "", "\0"]),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
@@ -384,9 +378,7 @@ class TestArithmetic:
             assert item.request.per == "slot"
             assert amounts[item.name] % slots
             return
-        slots = int(arguments[2]) if arguments[:1] == ["-pe"] else 1
-        if "-pe" in arguments:
-            slots = int(arguments[arguments.index("-pe") + 2])
+        slots = int(arguments[arguments.index("-pe") + 2]) if "-pe" in arguments else 1
         asked = dict(
             part.split("=") for part in (arguments[-1].split(",") if "-l" in arguments else ())
         )
@@ -396,7 +388,10 @@ class TestArithmetic:
             if request.kind == "slots":
                 assert slots == amount
             elif request.kind == "run_time":
-                assert int(asked.pop(request.complex)) == amount * sge_menu.UNITS["run_time"][item.unit]
+                assert (
+                    int(asked.pop(request.complex))
+                    == amount * sge_menu.UNITS["run_time"][item.unit]
+                )
             elif request.kind == "memory":
                 share = int(asked.pop(request.complex).removesuffix("K"))
                 total = share * (slots if request.per == "slot" else 1)
@@ -524,7 +519,7 @@ class TestMenuErrors:
     @pytest.mark.parametrize(("item", "words"), BAD.values(), ids=BAD)
     def test_a_bad_item_is_named_with_what_is_wrong(self, item: dict[str, Any], words: str) -> None:
         with pytest.raises(MenuError) as caught:
-            menu_of(HOURS | {"name": "other"} | request_of(HOURS, complex="x"), item)
+            menu_of(GPUS | {"name": "other"}, item)
         assert f"item {item['name']!r}" in str(caught.value)
         assert words in str(caught.value)
         assert MENU_VARIABLE in str(caught.value)
@@ -559,8 +554,8 @@ class TestMenuErrors:
             ([CORES, HOURS | {"name": "cores"}], "two items have the same name"),
             ([CORES, CORES | {"name": "slots"}], "two items are of kind slots"),
             (
-                [MEMORY, MEMORY | {"name": "rss"} | request_of(MEMORY, complex="h_rss")],
-                "two items are of kind memory|two items have the same name",
+                [MEMORY, request_of(MEMORY, complex="h_rss") | {"name": "rss"}],
+                "two items are of kind memory",
             ),
             ([HOURS, request_of(HOURS, complex="s_rt") | {"name": "soft"}], "of kind run_time"),
             ([GPUS, GPUS | {"name": "cards"}], "two items ask for the same complex"),

@@ -1,0 +1,191 @@
+"""The whole road, as people walk it: log in, choose, wait, run a cell, stop."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from conftest import LogIn
+from hub_client import HubClient, page_text, wait_for
+
+GB = 1024**3
+
+PROBE = """
+import json, os, resource, socket
+print(json.dumps({
+    "host": socket.gethostname(),
+    "user": os.environ["USER"],
+    "slots": int(os.environ["NSLOTS"]),
+    "address_space": resource.getrlimit(resource.RLIMIT_AS)[0],
+    "job": int(os.environ["JOB_ID"]),
+}))
+"""
+
+
+def job_details(hub_host: Any, job: int) -> str:
+    return str(hub_host.check_output("qstat -j %s", str(job)))
+
+
+def known_to_grid_engine(hub_host: Any, job: int) -> bool:
+    return bool(hub_host.run("qstat -j %s", str(job)).rc == 0)
+
+
+def jobs_of(hub_host: Any, user: str) -> list[str]:
+    return str(hub_host.check_output("qstat -u %s", user)).splitlines()[2:]
+
+
+def probe(person: HubClient) -> dict[str, Any]:
+    person.open_lab()
+    return dict(json.loads(person.run(person.start_kernel(), PROBE)))
+
+
+def test_a_person_gets_what_they_asked_for_and_it_ends_when_they_stop_it(
+    login: LogIn, hub_host: Any
+) -> None:
+    alice = login("alice")
+    waiting = alice.choose(cores=2, memory=4, run_time=1)
+    assert "/hub/spawn-pending/alice" in waiting.url
+    alice.wait_until_ready()
+
+    seen = probe(alice)
+    assert seen["host"] in ("exec1", "exec2"), "the cell ran on a worker"
+    assert seen["user"] == "alice"
+    assert seen["slots"] == 2
+    # Grid Engine gives the job the sum over its slots.
+    assert seen["address_space"] == 4 * GB
+
+    details = job_details(hub_host, seen["job"])
+    assert "owner:                      alice" in details
+    assert "smp range: 2" in details
+    assert "h_vmem=2097152K" in details
+    assert "h_rt=3600" in details
+
+    alice.stop()
+    wait_for("the job is gone", lambda: not known_to_grid_engine(hub_host, seen["job"]))
+    assert jobs_of(hub_host, "alice") == []
+
+
+def test_a_gpu_request_lands_on_the_host_that_has_gpus(login: LogIn, hub_host: Any) -> None:
+    carol = login("carol")
+    assert "GPUs" in page_text(carol.get("/hub/spawn"))
+    carol.choose(cores=2, memory=1, gpus=2, run_time=1)
+    carol.wait_until_ready()
+    seen = probe(carol)
+    assert seen["host"] == "exec2"
+    assert "gpu=2" in job_details(hub_host, seen["job"])
+
+
+def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
+    login: LogIn, hub_host: Any
+) -> None:
+    bob = login("bob")
+    assert "GPUs" not in page_text(bob.get("/hub/spawn"))
+    refusal = bob.choose(cores=1, memory=1, gpus=1, run_time=1)
+    words = "GPUs: your account may not ask for this; it is for members of gpu."
+    assert refusal.status_code == 400
+    assert words in page_text(refusal)
+    answer = bob.rest("POST", "/users/bob/server", {"gpus": 1})
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+    assert jobs_of(hub_host, "bob") == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"memory": 3}, "Memory: “3” is not possible; choose 1, 2, 4 or 8 GB."),
+        ({"memory": "2; rm -rf /"}, "is not possible; choose 1, 2, 4 or 8 GB."),
+        ({"cores": 5}, "CPU cores: “5” is not possible; choose from 1 to 4."),
+        ({"cores": "-q all.q"}, "CPU cores: “-q all.q” is not possible"),
+        ({"run_time": 100}, "Run time: “100” is not possible; choose 1, 2, 4 or 8 hours."),
+        ({"queue": "secret.q"}, "“queue” is not on the menu"),
+    ],
+)
+def test_what_is_not_on_the_menu_is_refused_alike_by_form_and_rest(
+    login: LogIn, hub_host: Any, choice: dict[str, object], words: str
+) -> None:
+    bob = login("bob")
+    refusal = bob.choose(**choice)
+    assert refusal.status_code == 400
+    assert words in page_text(refusal)
+    answer = bob.rest("POST", "/users/bob/server", choice)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+    # The link form of a choice is a third way in.
+    link = bob.get("/hub/spawn", params={f"opt-{name}": value for name, value in choice.items()})
+    assert words in page_text(link)
+    assert bob.server() is None
+    assert jobs_of(hub_host, "bob") == []
+
+
+def test_a_session_can_be_had_through_the_rest_api_too(login: LogIn) -> None:
+    bob = login("bob")
+    answer = bob.rest("POST", "/users/bob/server", {"cores": 1, "memory": 1})
+    assert answer.status_code in (201, 202), answer.text
+    bob.wait_until_ready()
+    assert probe(bob)["address_space"] == 1 * GB
+
+
+def test_a_wrong_password_is_refused_in_words(base_url: str) -> None:
+    stranger = HubClient(base_url, "alice")
+    page = stranger.log_in("not-her-password")
+    assert page.status_code == 403
+    assert "Invalid username or password" in page_text(page)
+    assert stranger.get("/hub/home", allow_redirects=False).status_code == 302
+
+
+def test_a_right_password_outside_the_allowed_group_is_told_so(
+    base_url: str, passwords: dict[str, str]
+) -> None:
+    dave = HubClient(base_url, "dave")
+    page = dave.log_in(passwords["dave"])
+    assert page.status_code == 403
+    assert "the account dave may not use this service" in page_text(page)
+    assert dave.get("/hub/home", allow_redirects=False).status_code == 302
+
+
+def test_an_unreachable_qmaster_is_told_to_whoever_starts_a_session(
+    login: LogIn, qmaster_host: Any, hub_host: Any
+) -> None:
+    bob = login("bob")
+    qmaster_host.check_output("systemctl stop gridengine-master")
+    try:
+        refusal = bob.choose(cores=1, memory=1, run_time=1)
+        text = page_text(refusal)
+        if "Grid Engine" not in text:  # the waiting page came first
+            wait_for("the start has failed", lambda: bob.server() is None)
+            text = page_text(bob.get("/hub/spawn-pending/bob"))
+        assert "unable to send message to qmaster" in text
+    finally:
+        qmaster_host.check_output("systemctl start gridengine-master")
+    wait_for(
+        "the qmaster answers again", lambda: hub_host.run("qstat -u %s", "bob").rc == 0
+    )
+    home = "/home/bob/.jupyterhub-sessions"
+    secrets = hub_host.check_output(f"find {home} -name '*.json'")
+    assert secrets == "", "no session's file is left over"
+
+
+def test_a_session_survives_restarts_of_hub_and_proxy(
+    login: LogIn, hub_host: Any, proxy_host: Any
+) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    alice.open_lab()
+    kernel = alice.start_kernel()
+    alice.run(kernel, "kept = 41")
+    for host, unit in ((hub_host, "jupyterhub"), (proxy_host, "jupyterhub-proxy")):
+        host.check_output("systemctl restart %s", unit)
+        wait_for(
+            f"the session answers after a restart of {unit}",
+            lambda: alice.get(f"{alice.prefix}/api").status_code == 200,
+        )
+        wait_for(
+            f"the hub answers after a restart of {unit}",
+            lambda: alice.get("/hub/health").status_code == 200,
+        )
+    assert alice.run(kernel, "print(kept + 1)") == "42\n"
+    assert alice.server() is not None

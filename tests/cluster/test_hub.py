@@ -1,0 +1,137 @@
+"""The hub's host: who runs there with which rights, and what the broker does for whom."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+#: Sends standard input to the broker and prints the answer.
+CALL = (
+    "import socket, sys; s = socket.socket(socket.AF_UNIX);"
+    " s.connect('/run/jupyterhub-broker.sock'); s.sendall(sys.argv[1].encode());"
+    " s.shutdown(socket.SHUT_WR); print(s.recv(65536).decode())"
+)
+
+
+def ask_broker(hub_host: Any, caller: str, request: object) -> dict[str, Any]:
+    answer = hub_host.run(
+        "runuser -u %s -- python3 -c %s %s", caller, CALL, json.dumps(request)
+    )
+    assert answer.rc == 0, answer.stderr
+    return dict(json.loads(answer.stdout))
+
+
+def start(user: str, **changes: object) -> dict[str, object]:
+    return {
+        "action": "start",
+        "user": user,
+        "amounts": {},
+        "environment": {"JUPYTERHUB_API_TOKEN": "none"},
+    } | changes
+
+
+def test_the_hub_runs_without_any_privilege(hub_host: Any) -> None:
+    pid = hub_host.check_output("systemctl show -P MainPID jupyterhub")
+    status = hub_host.file(f"/proc/{pid}/status").content_string
+    lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    uid = hub_host.user("jupyterhub").uid
+    assert lines["Uid"].split() == [str(uid)] * 4
+    assert int(lines["CapBnd"], 16) == 0
+    assert int(lines["CapPrm"], 16) == 0
+    assert lines["NoNewPrivs"] == "1"
+    assert int(lines["Seccomp"]) == 2
+
+
+def test_the_sandbox_bites(hub_host: Any) -> None:
+    """A unit with the hub's own settings can neither see homes nor write outside its state."""
+    settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
+    wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp", "User", "NoNewPrivileges")
+    properties = " ".join(f"-p {line}" for line in settings if line.startswith(wanted))
+    for probe in ("touch /opt/jupyterhub/x", "ls /home/alice", "touch /etc/jupyterhub/x"):
+        run = hub_host.run(f"systemd-run --quiet --wait --pipe {properties} {probe}")
+        assert run.rc != 0, probe
+    assert hub_host.run(f"systemd-run --quiet --wait --pipe {properties} true").rc == 0
+
+
+def test_systemd_rates_the_hub_as_well_shut_in(hub_host: Any) -> None:
+    line = hub_host.check_output("systemd-analyze security --no-pager jupyterhub.service | tail -1")
+    assert float(line.split()[-3]) <= 2.0, line
+
+
+@pytest.mark.parametrize("caller", ["root", "alice"])
+def test_nobody_but_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> None:
+    if caller == "root":
+        assert ask_broker(hub_host, caller, start("alice"))["kind"] == "refused"
+    else:
+        answer = hub_host.run("runuser -u %s -- python3 -c %s %s", caller, CALL, "{}")
+        assert answer.rc != 0
+        assert "PermissionError" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("request_body", "kind", "words"),
+    [
+        (start("root"), "refused", "root cannot have sessions"),
+        (start("daemon"), "refused", "system account"),
+        (start("dave"), "refused", "may not have sessions"),
+        (start("nobody-there"), "refused", "no account"),
+        (start("alice", amounts={"memory": 64}), "choice", "Memory"),
+        (start("bob", amounts={"gpus": 1}), "choice", "GPUs"),
+        (start("alice", script="/tmp/evil"), "request", "script"),
+        (start("-u root"), "request", "user"),
+        (start("alice", environment={"LD_PRELOAD": "x"}), "request", "not a variable"),
+        ({"action": "stop", "user": "alice", "job_id": "1 -f"}, "request", "job_id"),
+    ],
+)
+def test_the_broker_refuses_what_the_site_did_not_approve(
+    hub_host: Any, request_body: object, kind: str, words: str
+) -> None:
+    answer = ask_broker(hub_host, "jupyterhub", request_body)
+    assert not answer["ok"]
+    assert answer["kind"] == kind
+    assert words in answer["error"]
+
+
+def test_the_broker_deletes_sessions_only(hub_host: Any) -> None:
+    job = hub_host.check_output(
+        "runuser -u alice -- qsub -terse -h -b y -o /dev/null -j y sleep 1000"
+    )
+    try:
+        stop = {"action": "stop", "user": "alice", "job_id": int(job)}
+        answer = ask_broker(hub_host, "jupyterhub", stop)
+        assert answer["kind"] == "refused"
+        assert hub_host.run("qstat -j %s", job).rc == 0
+    finally:
+        hub_host.check_output("qdel %s", job)
+
+
+def test_stopping_a_job_that_is_gone_is_no_error(hub_host: Any) -> None:
+    answer = ask_broker(
+        hub_host, "jupyterhub", {"action": "stop", "user": "alice", "job_id": 2000000}
+    )
+    assert answer["ok"]
+
+
+def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
+    ask_broker(
+        hub_host,
+        "jupyterhub",
+        start("dave", environment={"JUPYTERHUB_API_TOKEN": "the-token-of-this-test"}),
+    )
+    journal = hub_host.check_output("journalctl -t jupyterhub-broker --no-pager -o cat")
+    assert "start for dave: refused" in journal
+    assert "the-token-of-this-test" not in journal
+
+
+def test_batchspawners_own_port_handler_is_gone(hub_host: Any) -> None:
+    code = "curl -s -o /dev/null -w '%{http_code}' -X POST http://127.0.0.1:8081/hub/api/batchspawner"
+    if hub_host.run("command -v curl").rc:
+        code = (
+            "python3 -c 'import urllib.request,urllib.error\n"
+            "try: urllib.request.urlopen(urllib.request.Request("
+            '"http://127.0.0.1:8081/hub/api/batchspawner", data=b"{}"))\n'
+            "except urllib.error.HTTPError as e: print(e.code)'"
+        )
+    assert hub_host.check_output(code) == "404"

@@ -1,0 +1,108 @@
+"""What an administrator meets: a changed menu, a broken one, a missing variable, a dead qmaster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conftest import ROOT, LogIn
+from hub_client import page_text, wait_for
+
+SITE = ROOT / "inventories/demo/group_vars/all/site.yml"
+
+
+def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    extra = ["--extra-vars", json.dumps(variables)] if variables else []
+    return subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/demo", f"playbooks/{name}", *arguments, *extra],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def said(run: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((run.stdout + run.stderr).split())
+
+
+def menu() -> list[dict[str, Any]]:
+    return list(yaml.safe_load(SITE.read_text(encoding="utf-8"))["jupyterhub_resource_menu"])
+
+
+def test_a_changed_menu_takes_effect_without_a_restart(login: LogIn, hub_host: Any) -> None:
+    started = hub_host.check_output("systemctl show -P ActiveEnterTimestampMonotonic jupyterhub")
+    changed = menu()
+    changed[1] |= {"choices": [1, 2, 3], "label": "Main memory"}
+    bob = login("bob")
+    try:
+        run = playbook("site.yml", "--tags", "menu", jupyterhub_resource_menu=changed)
+        assert run.returncode == 0, said(run)
+        assert "Main memory" in page_text(bob.get("/hub/spawn"))
+        bob.choose(cores=1, memory=3, run_time=1)
+        bob.wait_until_ready()
+    finally:
+        assert playbook("site.yml", "--tags", "menu").returncode == 0
+    again = hub_host.check_output("systemctl show -P ActiveEnterTimestampMonotonic jupyterhub")
+    assert again == started
+
+
+def test_a_broken_menu_is_named_and_changes_nothing(hub_host: Any) -> None:
+    before = hub_host.file("/etc/jupyterhub/menu.json").content_string
+    broken = menu()
+    broken[1]["default"] = 3
+    run = playbook("site.yml", "--tags", "menu", jupyterhub_resource_menu=broken)
+    assert run.returncode != 0
+    assert "item 'memory': default 3 is not allowed: choose 1, 2, 4 or 8 GB" in said(run)
+    assert hub_host.file("/etc/jupyterhub/menu.json").content_string == before
+
+
+def test_a_broken_menu_never_replaces_a_right_one_even_past_the_first_check(hub_host: Any) -> None:
+    broken = json.dumps([{"name": "cores"}])
+    run = hub_host.run(
+        "printf %%s %s | /opt/jupyterhub/current/bin/python -sE /opt/jupyterhub/sge_menu.py /dev/stdin",
+        broken,
+    )
+    assert run.rc == 1
+    assert "item 'cores', label: Field required" in run.stderr
+
+
+def test_a_missing_variable_is_named_before_anything_is_changed(hub_host: Any) -> None:
+    for variable in ("jupyterhub_allowed_groups", "jupyterhub_resource_menu"):
+        run = playbook("site.yml", **{variable: []})
+        assert run.returncode != 0
+        assert f"set {variable}" in said(run) or f"or {variable}" in said(run)
+        assert "changed=0" in run.stdout
+        assert "Grid Engine's scheduler" not in run.stdout
+
+
+def test_an_inventory_without_workers_is_refused(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("hub: {hosts: {a: }}\nproxy: {hosts: {a: }}\n", encoding="utf-8")
+    run = subprocess.run(
+        ["ansible-playbook", "--inventory", str(hosts), "playbooks/validate.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "group sge_exec has 0 hosts; it needs at least 1" in said(run)
+
+
+def test_an_unreachable_qmaster_of_the_site_is_named(qmaster_host: Any, hub_host: Any) -> None:
+    # As on a site with a cluster of its own.
+    assert playbook("validate.yml", sge_common_managed=False).returncode == 0
+    qmaster_host.check_output("systemctl stop gridengine-master")
+    try:
+        run = playbook("validate.yml", sge_common_managed=False)
+        assert run.returncode != 0
+        assert "hub cannot ask the cluster's qmaster" in said(run)
+        assert "sge_common_root" in said(run)
+    finally:
+        qmaster_host.check_output("systemctl start gridengine-master")
+        wait_for("the qmaster answers", lambda: hub_host.run("qconf -sss").rc == 0)
