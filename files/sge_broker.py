@@ -24,6 +24,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 from xml.etree import ElementTree
@@ -66,6 +67,7 @@ SESSION_VARIABLES = frozenset(
 
 #: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
+Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 JobId = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
@@ -130,6 +132,8 @@ class Config(_Model):
     sge_cell: str
     sge_bin_dir: Path
     timeout: Annotated[float, Field(gt=0)]
+    #: First and last port a session may use.
+    ports: tuple[Port, Port]
 
     @property
     def grid(self) -> GridEngine:
@@ -180,8 +184,10 @@ def become(user: pwd.struct_passwd) -> None:
     os.chdir("/")  # qsub reads .sge_request of the working directory
 
 
-def write_session_file(home: Path, session: str, environment: dict[str, str]) -> Path:
-    """Write the session's secrets where only the person and their job can read them.
+def write_session_file(
+    home: Path, session: str, environment: dict[str, str], ports: tuple[int, int]
+) -> Path:
+    """Write the session's secrets and ports where only the person and their job can read them.
 
     Runs as the person, in their home. The file is made anew, never opened through a link.
 
@@ -198,7 +204,7 @@ def write_session_file(home: Path, session: str, environment: dict[str, str]) ->
         descriptor = os.open(path, flags, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"environment": environment}, file)
+                json.dump({"environment": environment, "ports": ports}, file)
                 file.flush()
                 os.fsync(descriptor)  # a full or over-quota home may only say so here
         except OSError:
@@ -265,7 +271,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     become(user)
     session = secrets.token_hex(16)
     home = Path(user.pw_dir)
-    path = write_session_file(home, session, request.environment)
+    path = write_session_file(home, session, request.environment, config.ports)
     try:
         process = run_as_person(
             config,
@@ -335,9 +341,10 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     if not mine:
         raise Refused("refused", f"Job {request.job_id} is not a session of {user.pw_name}.")
     process = run_as_person(config, user, "qdel", str(request.job_id))
-    words = _words(process)
-    if process.returncode != 0 and "does not exist" not in words:
-        raise Refused("grid", f"Grid Engine did not delete job {request.job_id}: {words}")
+    if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
+        raise Refused(
+            "grid", f"Grid Engine did not delete job {request.job_id}: {_words(process)}"
+        )
     return Answer(ok=True, job_id=request.job_id)
 
 
@@ -357,10 +364,15 @@ def receive(connection: socket.socket) -> Start | Stop:
 
     :raises Refused: when it is too long, too slow or not a request.
     """
-    connection.settimeout(RECEIVE_TIMEOUT)
+    deadline = time.monotonic() + RECEIVE_TIMEOUT
     data = bytearray()
     try:
-        while chunk := connection.recv(8192):
+        while True:
+            # The limit is for the whole request: a caller that drips gains nothing.
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            chunk = connection.recv(8192)
+            if not chunk:
+                break
             data += chunk
             if len(data) > MAX_REQUEST:
                 raise Refused("request", f"the request is longer than {MAX_REQUEST} bytes")
@@ -433,7 +445,7 @@ async def ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
         try:
             writer.write(request.model_dump_json().encode())
             writer.write_eof()
-            return await reader.read(MAX_REQUEST)
+            return await reader.read()
         finally:
             writer.close()
 

@@ -218,6 +218,8 @@ class Collector:
     short_interval: float = 1.0
     long_interval: float = 15.0
     clock: Callable[[], float] = time.monotonic
+    #: However many are in a hurry, Grid Engine is asked no more often than this.
+    least_interval: float = 0.2
     #: When the last good answer was asked for, on ``clock``; ``None`` before the first.
     answered_at: float | None = None
     _watched: dict[int, _Watched] = field(default_factory=dict)
@@ -290,9 +292,13 @@ class Collector:
             try:
                 self.take(await self._ask({w.owner for w in self._watched.values()}), asked_at)
             except GridEngineError as error:
-                log.warning("Cannot ask Grid Engine about the sessions, keeping them all: %s", error)
+                log.warning(
+                    "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
+                )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), self._interval())
+            least = min(self.least_interval, self.short_interval)
+            await asyncio.sleep(asked_at + least - self.clock())
 
     async def _ask(self, owners: Collection[str]) -> dict[int, Job]:
         output = await run(self.grid, "qstat", "-xml", "-u", ",".join(sorted(owners)))

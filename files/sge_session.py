@@ -9,6 +9,7 @@ user can take the port in between, and the hub never sees a port that does not a
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import random
@@ -19,13 +20,12 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from jupyter_server.serverapp import ServerApp
 from jupyterhub.singleuser.extension import JupyterHubSingleUser
 
 SESSION_FOLDER = ".jupyterhub-sessions"
-CONFIG = Path(__file__).with_name("session.json")
 MAX_FILE = 65_536
 
 #: Pauses between attempts to reach a hub that is away, in seconds; the last one repeats.
@@ -39,8 +39,15 @@ class SessionError(Exception):
     """The session cannot start; the message goes to the job's log, which its owner can read."""
 
 
-def read_session_file(path: Path) -> dict[str, str]:
-    """Read the session's environment and delete the file.
+class SessionFile(NamedTuple):
+    """What the broker wrote for this session: its environment and the ports it may use."""
+
+    environment: dict[str, str]
+    ports: tuple[int, int]
+
+
+def read_session_file(path: Path) -> SessionFile:
+    """Read the session's file and delete it.
 
     :raises SessionError: when it is missing or is not the file the broker wrote.
     """
@@ -61,12 +68,12 @@ def read_session_file(path: Path) -> dict[str, str]:
             raise SessionError(f"{path} is not the file of a session")
         path.unlink()
         try:
-            environment = json.load(file)["environment"]
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.load(file)
+            environment = {str(name): str(value) for name, value in content["environment"].items()}
+            first, last = content["ports"]
+            return SessionFile(environment, (int(first), int(last)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: {error!r}") from error
-    if not isinstance(environment, dict) or "JUPYTERHUB_API_TOKEN" not in environment:
-        raise SessionError(f"{path} is not the file of a session")
-    return {str(name): str(value) for name, value in environment.items()}
 
 
 def bind_port(first: int, last: int) -> socket.socket:
@@ -121,7 +128,7 @@ def announce_once(environment: dict[str, str], port: int) -> int:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         print(f"The hub does not answer: {error}", file=sys.stderr, flush=True)
         return 0
 
@@ -156,10 +163,11 @@ def main() -> int:
         print("usage: sge_session.py SESSION", file=sys.stderr)
         return 2
     try:
-        config: dict[str, Any] = json.loads(CONFIG.read_bytes())
-        environment = read_session_file(Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json")
-        server = bind_port(*config["ports"])
-    except (SessionError, OSError, ValueError) as error:
+        environment, ports = read_session_file(
+            Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"
+        )
+        server = bind_port(*ports)
+    except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
         return 1
     port = server.getsockname()[1]

@@ -17,6 +17,7 @@ from hypothesis import settings
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "files"))
 
+from fake_grid import Qstat  # noqa: E402
 from sge_client import GridEngine  # noqa: E402
 
 # The same examples every time, so that a change is judged and not the dice;
@@ -57,3 +58,8 @@ def fake(bin_dir: Path) -> Callable[[str, str], Path]:
 @pytest.fixture
 def grid(tmp_path: Path, bin_dir: Path) -> GridEngine:
     return GridEngine(root=tmp_path / "root", cell="default", bin_dir=bin_dir, timeout=10.0)
+
+
+@pytest.fixture
+def qstat(fake: Callable[[str, str], Path], tmp_path: Path) -> Qstat:
+    return Qstat(fake, tmp_path / "qstat")

@@ -6,20 +6,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
+import sge_client
+from fake_grid import DATA, Qstat, alive, listing, until
 from hypothesis import given
 from hypothesis import strategies as st
-
-import sge_client
 from sge_client import (
     GONE,
     AnswerError,
@@ -36,42 +35,6 @@ from sge_client import (
 
 Recorded = Callable[[str], str]
 Fake = Callable[[str, str], Path]
-DATA = Path(__file__).resolve().parent / "data" / "qstat"
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Return when the condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # the condition is outside of this process
-            await asyncio.sleep(0.005)
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-        return state not in "ZX"
-    return False
-
-
-def listing(*jobs: tuple[int, str, str]) -> str:
-    """Make a job list of (number, owner, letters) out of jobs that were recorded."""
-    root = ElementTree.fromstring((DATA / "mixed.xml").read_bytes())
-    entries = {
-        entry.findtext("state"): entry for entry in root.iter("job_list")
-    }  # one of each kind
-    parts = {"r": "", "hqw": ""}
-    for number, owner, letters in jobs:
-        kind = "hqw" if "w" in letters else "r"
-        entry = entries[kind]
-        for tag, text in (("JB_job_number", number), ("JB_owner", owner), ("state", letters)):
-            found = entry.find(tag)
-            assert found is not None
-            found.text = str(text)
-        parts[kind] += ElementTree.tostring(entry, encoding="unicode")
-    return (
-        "<?xml version='1.0'?>\n<job_info>\n"
-        f"<queue_info>{parts['r']}</queue_info>\n<job_info>{parts['hqw']}</job_info>\n</job_info>\n"
-    )
 
 
 class TestStates:
@@ -414,60 +377,6 @@ class TestRun:
         await until(lambda: not alive(pid))
 
 
-class Qstat:
-    """A qstat that counts its calls, notes its arguments and prints what the test says."""
-
-    def __init__(self, fake: Fake, folder: Path) -> None:
-        self.folder = folder
-        self.folder.mkdir()
-        (self.folder / "rest").touch()
-        fake(
-            "qstat",
-            f"cd {folder}\n"
-            'echo "$@" >> calls\n'
-            "n=$(($(wc -l < calls)))\n"
-            'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
-            "if [ -e failing ]; then cat failing >&2; exit 1; fi\n"
-            'cat "$answer"',
-        )
-
-    @property
-    def calls(self) -> list[str]:
-        with contextlib.suppress(FileNotFoundError):
-            return (self.folder / "calls").read_text(encoding="utf-8").splitlines()
-        return []
-
-    def _put(self, name: str, text: str) -> None:
-        new = self.folder / f"{name}.new"
-        new.write_text(text, encoding="utf-8")
-        new.rename(self.folder / name)
-
-    def says(self, text: str) -> None:
-        """Answer so from now on."""
-        self._put("rest", text)
-
-    def says_once(self, call: int, text: str) -> None:
-        """Answer the call of that number so."""
-        self._put(f"answer.{call}", text)
-
-    def holds_back(self, call: int) -> Path:
-        """Hold back the answer to the call of that number until the pipe is written to."""
-        pipe = self.folder / f"answer.{call}"
-        os.mkfifo(pipe)
-        return pipe
-
-    def fails(self, words: str = "qmaster is down") -> None:
-        self._put("failing", words)
-
-    def recovers(self) -> None:
-        (self.folder / "failing").unlink()
-
-
-@pytest.fixture
-def qstat(fake: Fake, tmp_path: Path) -> Qstat:
-    return Qstat(fake, tmp_path / "qstat")
-
-
 @pytest.fixture
 async def collector(grid: GridEngine) -> AsyncIterator[Collector]:
     collector = Collector(grid, short_interval=0.01, long_interval=1000.0)
@@ -620,12 +529,11 @@ class TestCollector:
         collector.watch(2, "bob", waiting=False)
         await news_until(collector, lambda: len(qstat.calls) >= 4)
         collector.watch(1, "alice", waiting=False)
-        # At most the question that is under way and one more.
-        await until(lambda: True)
-        before = len(qstat.calls)
-        await collector.news(0.2)
-        await collector.news(0.2)
-        assert len(qstat.calls) <= before + 2
+        async with asyncio.timeout(5):
+            before = 0
+            while before < len(qstat.calls):
+                before = len(qstat.calls)
+                await collector.news(0.3)
 
     async def test_a_job_that_went_missing_is_asked_for_again_soon(
         self, collector: Collector, qstat: Qstat
@@ -722,6 +630,21 @@ class TestCollector:
         collector.watch(1, "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up(1))
         collector.forget(1)
+
+    async def test_many_in_a_hurry_do_not_ask_more_often_than_the_least_interval(
+        self, grid: GridEngine, qstat: Qstat
+    ) -> None:
+        qstat.says(listing((1, "alice", "r")))
+        collector = Collector(grid, 1.0, 1000.0, least_interval=0.2)
+        began = time.monotonic()
+        collector.watch(1, "alice", waiting=False)
+        for _ in range(4):
+            for _ in range(100):
+                collector.hurry()
+            await collector.news(10)
+        collector.forget(1)
+        assert len(qstat.calls) >= 4
+        assert time.monotonic() - began >= 3 * 0.2
 
     async def test_there_is_never_more_than_one_question_at_a_time(
         self, collector: Collector, qstat: Qstat

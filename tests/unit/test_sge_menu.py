@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sge_menu
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
-import sge_menu
 from sge_menu import (
     MENU_VARIABLE,
     Choice,

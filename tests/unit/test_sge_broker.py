@@ -1,0 +1,1204 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The submission broker: what it lets through, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import grp
+import json
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sge_broker
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sge_broker import (
+    MAX_REQUEST,
+    SESSION_FOLDER,
+    SESSION_VARIABLES,
+    Answer,
+    Config,
+    Refused,
+    Start,
+    Stop,
+    ask,
+    become,
+    check_account,
+    check_caller,
+    decide,
+    group_names,
+    owns_session,
+    receive,
+    start,
+    stop,
+    write_session_file,
+)
+from sge_client import AnswerError
+
+Recorded = Callable[[str], str]
+Fake = Callable[[str, str], Path]
+DATA = Path(__file__).resolve().parent / "data" / "qstat"
+
+TOKEN = "5ec4e7" * 8
+PORTS = (40000, 40999)
+ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": "alice"}
+START = {"action": "start", "user": "alice", "amounts": {"cores": 2}, "environment": ENVIRONMENT}
+STOP = {"action": "stop", "user": "alice", "job_id": 1}
+MENU = [
+    {
+        "name": "cores",
+        "label": "CPU cores",
+        "choices": [1, 2, 4],
+        "default": 1,
+        "request": {"kind": "slots", "parallel_environment": "smp"},
+    },
+    {
+        "name": "memory",
+        "label": "Memory",
+        "unit": "GB",
+        "choices": [2, 4],
+        "default": 2,
+        "request": {"kind": "memory", "complex": "h_vmem", "per": "slot"},
+    },
+    {
+        "name": "gpus",
+        "label": "GPUs",
+        "choices": [0, 1, 2],
+        "default": 0,
+        "groups": ["no-such-group"],
+        "request": {"kind": "count", "complex": "gpu", "per": "job"},
+    },
+]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+
+
+@pytest.fixture
+def config(tmp_path: Path, bin_dir: Path) -> Config:
+    menu = tmp_path / "menu.json"
+    menu.write_text(json.dumps(MENU), encoding="utf-8")
+    return Config(
+        hub_user=pwd.getpwuid(os.getuid()).pw_name,
+        menu=menu,
+        job_script=Path("/usr/local/lib/gridhub/session.sh"),
+        job_name="jupyterhub",
+        minimum_uid=1000,
+        allowed_users=frozenset({"alice"}),
+        qsub_arguments=("-q", "all.q"),
+        sge_root=tmp_path / "root",
+        sge_cell="default",
+        sge_bin_dir=bin_dir,
+        timeout=10.0,
+        ports=PORTS,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
+    """An account of the name; what runs as her runs as the tester."""
+    user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
+    real = pwd.getpwnam
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
+    monkeypatch.setattr(sge_broker, "become", lambda user: None)
+    return user
+
+
+def request(**changes: Any) -> Start:
+    return Start.model_validate(START | changes)
+
+
+def secrets_in(home: Path) -> list[Path]:
+    return sorted((home / SESSION_FOLDER).glob("*.json"))
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def received(pair: tuple[socket.socket, socket.socket], data: bytes) -> Start | Stop:
+    ours, theirs = pair
+    sender = threading.Thread(target=send, args=(theirs, data))
+    sender.start()
+    try:
+        return receive(ours)
+    finally:
+        ours.close()
+        sender.join(10)
+        assert not sender.is_alive()
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # a request that is too long is not read to its end
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+
+
+class TestRequests:
+    def test_a_start_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        assert received(pair, json.dumps(START).encode()) == Start(
+            user="alice", amounts={"cores": 2}, environment=ENVIRONMENT
+        )
+
+    def test_a_stop_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        assert received(pair, json.dumps(STOP).encode()) == Stop(user="alice", job_id=1)
+
+    def test_what_the_hub_sends_is_what_the_broker_reads(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        whole = Start(
+            user="alice",
+            amounts={f"item{n}": n for n in range(50)},
+            environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100),
+        )
+        assert received(pair, whole.model_dump_json().encode()) == whole
+
+    BAD: dict[str, Any] = {
+        "unknown field": START | {"queue": "root.q"},
+        "unknown field of a stop": STOP | {"force": True},
+        "no user": {k: v for k, v in START.items() if k != "user"},
+        "no environment": {k: v for k, v in START.items() if k != "environment"},
+        "no action": {k: v for k, v in START.items() if k != "action"},
+        "unknown action": START | {"action": "run"},
+        "fields of the other action": STOP | {"environment": {}},
+        "user that is an option": START | {"user": "-alice"},
+        "user with a slash": START | {"user": "../alice"},
+        "user with a newline": START | {"user": "alice\n"},
+        "user with a space": START | {"user": "alice bob"},
+        "user that is empty": START | {"user": ""},
+        "user that is long": START | {"user": "a" * 65},
+        "user with accents": START | {"user": "élise"},
+        "user that is a number": START | {"user": 0},
+        "user that is a list": START | {"user": ["alice"]},
+        "amounts as text": START | {"amounts": {"cores": "2"}},
+        "amounts as booleans": START | {"amounts": {"cores": True}},
+        "amounts with fractions": START | {"amounts": {"cores": 2.0}},
+        "amounts as a list": START | {"amounts": [["cores", 2]]},
+        "too many amounts": START | {"amounts": {f"item{n}": 1 for n in range(51)}},
+        "a way to run code: LD_PRELOAD": START | {"environment": {"LD_PRELOAD": "/tmp/x.so"}},
+        "a way to run code: BASH_ENV": START | {"environment": {"BASH_ENV": "/tmp/x"}},
+        "a way to run code: PATH": START | {"environment": {"PATH": "/tmp"}},
+        "a name that resembles a known one": START
+        | {"environment": {"JUPYTERHUB_API_TOKEN ": "x"}},
+        "a name in small letters": START | {"environment": {"jupyterhub_api_token": "x"}},
+        "a name with the value in it": START | {"environment": {"JUPYTERHUB_USER=x": "x"}},
+        "a value with NUL": START | {"environment": {"JUPYTERHUB_USER": "alice\0"}},
+        "a value that is long": START | {"environment": {"JUPYTERHUB_USER": "x" * 8193}},
+        "a value that is a number": START | {"environment": {"JUPYTERHUB_USER": 5}},
+        "a value that is null": START | {"environment": {"JUPYTERHUB_USER": None}},
+        "job number as text": STOP | {"job_id": "1"},
+        "job number true": STOP | {"job_id": True},
+        "job number zero": STOP | {"job_id": 0},
+        "job number negative": STOP | {"job_id": -1},
+        "job number huge": STOP | {"job_id": 2**31},
+        "job number with a fraction": STOP | {"job_id": 1.0},
+        "null": None,
+        "list": [START],
+        "text": "start",
+        "number": 1,
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("wrong", BAD.values(), ids=BAD)
+    def test_a_request_that_is_not_exactly_right_is_refused(
+        self, pair: tuple[socket.socket, socket.socket], wrong: Any
+    ) -> None:
+        with pytest.raises(Refused, match="not a request") as caught:
+            received(pair, json.dumps(wrong).encode())
+        assert caught.value.kind == "request"
+        assert len(str(caught.value)) < 400
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"\0",
+            b"\xff\xfe",
+            b"start alice",
+            json.dumps(START).encode()[:-1],
+            json.dumps(START).encode() * 2,
+            json.dumps(START).encode() + b"\0",
+            json.dumps(START).encode("utf-16"),
+            b"[" * 60_000,
+            json.dumps(START).replace("alice", "\\ud800").encode(),
+        ],
+    )  # fmt: skip
+    def test_what_is_not_one_json_object_is_refused(
+        self, pair: tuple[socket.socket, socket.socket], data: bytes
+    ) -> None:
+        with pytest.raises(Refused, match="not a request"):
+            received(pair, data)
+
+    def test_lone_surrogates_in_a_value_are_refused(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        # They could be neither written to the session's file nor logged.
+        data = json.dumps(START | {"environment": {"JUPYTERHUB_USER": "\ud800"}}).encode()
+        with pytest.raises(Refused, match="not a request"):
+            received(pair, data)
+
+    def test_a_request_that_is_too_long_is_refused(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        with pytest.raises(Refused, match=f"longer than {MAX_REQUEST} bytes"):
+            received(pair, json.dumps(START).encode() + b" " * MAX_REQUEST)
+
+    def test_a_request_of_the_greatest_length_is_read(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        assert received(pair, json.dumps(START).encode().ljust(MAX_REQUEST)) == request()
+
+    def test_a_caller_that_never_ends_is_not_waited_for(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sge_broker, "RECEIVE_TIMEOUT", 0.05)
+        pair[1].sendall(json.dumps(START).encode())
+        with pytest.raises(Refused, match="no whole request within 0.05 s"):
+            receive(pair[0])
+
+    def test_a_caller_that_drips_is_not_waited_for_either(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sge_broker, "RECEIVE_TIMEOUT", 0.3)
+        ours, theirs = pair
+        ended = threading.Event()
+
+        def drip() -> None:
+            deadline = time.monotonic() + 5
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.02) and time.monotonic() < deadline:
+                    theirs.sendall(b" ")
+                theirs.shutdown(socket.SHUT_WR)
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            with pytest.raises(Refused, match="no whole request within 0.3 s"):
+                receive(ours)
+        finally:
+            ended.set()
+            dripping.join()
+
+    @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_no_bytes_raise_anything_but_a_refusal(self, data: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, contextlib.suppress(Refused):
+            send(theirs, data)
+            receive(ours)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            START | {"environment": {"JUPYTERHUB_API_TOKEN": f"{TOKEN}\0"}},
+            START | {"environment": {"JUPYTERHUB_API_TOKEN": [TOKEN]}},
+            START | {"environment": {"JUPYTERHUB_API_TOKEN": TOKEN * 1000}},
+            START | {"environment": {"API_TOKEN": TOKEN}},
+            START | {"environment": TOKEN},
+            START | {"user": TOKEN * 8},
+            START | {"extra": TOKEN},
+        ],
+    )
+    def test_a_refusal_never_repeats_a_value(
+        self, pair: tuple[socket.socket, socket.socket], wrong: dict[str, Any]
+    ) -> None:
+        with pytest.raises(Refused) as caught:
+            received(pair, json.dumps(wrong).encode())
+        assert TOKEN not in str(caught.value)
+
+    def test_a_refusal_never_repeats_a_piece_of_broken_json(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        with pytest.raises(Refused) as caught:
+            received(pair, json.dumps(START).encode()[:-5])
+        assert TOKEN not in str(caught.value)
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("job_name", "-N"),
+            ("job_name", "a b"),
+            ("job_name", "a\n"),
+            ("minimum_uid", 0),
+            ("timeout", 0),
+            ("timeout", -1),
+            ("ports", (80, 40999)),
+            ("ports", (40000, 65536)),
+            ("ports", (40000,)),
+            ("no_such_setting", 1),
+        ],
+    )
+    def test_a_configuration_that_would_open_a_door_is_refused(
+        self, config: Config, name: str, value: object
+    ) -> None:
+        with pytest.raises(ValidationError):
+            Config.model_validate(config.model_dump() | {name: value})
+
+    def test_nobody_is_allowed_unless_named(self, config: Config) -> None:
+        fields = config.model_dump(exclude={"allowed_users", "allowed_groups"})
+        bare = Config.model_validate(fields)
+        assert not bare.allowed_users
+        assert not bare.allowed_groups
+
+
+class TestAccounts:
+    def account(self, name: str = "alice", uid: int = 4711) -> pwd.struct_passwd:
+        return pwd.struct_passwd((name, "x", uid, uid, "", "/home/alice", "/bin/sh"))
+
+    def test_groups_are_those_the_system_knows(self) -> None:
+        user = pwd.getpwuid(os.getuid())
+        found = subprocess.run(
+            ["id", "-Gn", "--", user.pw_name], capture_output=True, text=True, check=True
+        )
+        assert group_names(user) == set(found.stdout.split())
+        assert grp.getgrgid(user.pw_gid).gr_name in group_names(user)
+
+    def test_a_group_without_a_name_is_passed_over(self) -> None:
+        used = {entry.gr_gid for entry in grp.getgrall()}
+        nameless = next(gid for gid in range(4_000_000, 4_000_500) if gid not in used)
+        user = pwd.getpwuid(os.getuid())
+        odd = pwd.struct_passwd((user.pw_name, "x", user.pw_uid, nameless, "", "/", "/bin/sh"))
+        assert group_names(odd) <= group_names(user)
+
+    def test_a_named_account_may(self, config: Config) -> None:
+        check_account(config, self.account(), frozenset())
+
+    def test_a_member_of_a_named_group_may(self, config: Config) -> None:
+        config = config.model_copy(update={"allowed_groups": frozenset({"hpc", "lab"})})
+        check_account(config, self.account("bob"), frozenset({"users", "lab"}))
+
+    def test_an_account_that_is_not_named_may_not(self, config: Config) -> None:
+        with pytest.raises(Refused, match="bob may not have sessions here") as caught:
+            check_account(config, self.account("bob"), frozenset({"users"}))
+        assert caught.value.kind == "refused"
+
+    @pytest.mark.parametrize("uid", [1, 33, 999])
+    def test_a_system_account_may_not_even_when_named(self, config: Config, uid: int) -> None:
+        with pytest.raises(Refused, match="alice is a system account"):
+            check_account(config, self.account(uid=uid), frozenset())
+
+    def test_the_least_uid_of_a_person_may(self, config: Config) -> None:
+        check_account(config, self.account(uid=1000), frozenset())
+
+
+class TestBecome:
+    def test_staying_root_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("initgroups", "setresgid", "setresuid"):
+            monkeypatch.setattr(os, name, lambda *arguments: None)
+        user = pwd.struct_passwd(("alice", "x", os.getuid() + 1, os.getgid(), "", "/", "/bin/sh"))
+        with pytest.raises(RuntimeError, match="could not give up root"):
+            become(user)
+
+    @as_root
+    def test_there_is_no_way_back(self) -> None:
+        script = (
+            "import os, pwd, sys\n"
+            "sys.path.insert(0, sys.argv[1])\n"
+            "import sge_broker\n"
+            "user = pwd.getpwnam('nobody')\n"
+            "sge_broker.become(user)\n"
+            "assert os.getresuid() == (user.pw_uid,) * 3\n"
+            "assert os.getresgid() == (user.pw_gid,) * 3\n"
+            "assert set(os.getgroups()) <= set(os.getgrouplist(user.pw_name, user.pw_gid))\n"
+            "assert os.getcwd() == '/'\n"
+            "assert os.umask(0) == 0o077\n"
+            "for back in (os.setuid, os.seteuid, os.setgid, os.setegid):\n"
+            "    try:\n"
+            "        back(0)\n"
+            "    except PermissionError:\n"
+            "        continue\n"
+            "    sys.exit(f'{back} worked')\n"
+            "print('for good')\n"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", script, str(Path(sge_broker.__file__).parent)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.stdout == "for good\n", found.stderr
+
+
+class TestSessionFile:
+    def test_only_its_owner_can_read_it(self, home: Path) -> None:
+        umask = os.umask(0)
+        try:
+            path = write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        finally:
+            os.umask(umask)
+        assert path == home / SESSION_FOLDER / "a1.json"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert json.loads(path.read_text(encoding="utf-8")) == {
+            "environment": ENVIRONMENT,
+            "ports": list(PORTS),
+        }
+
+    def test_a_folder_that_is_open_to_others_is_closed(self, home: Path) -> None:
+        folder = home / SESSION_FOLDER
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+        write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    def test_a_link_in_place_of_the_folder_is_refused(self, home: Path, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir(mode=0o755)
+        before = elsewhere.stat().st_mode
+        (home / SESSION_FOLDER).symlink_to(elsewhere)
+        with pytest.raises(Refused, match="must be a folder of your own") as caught:
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert caught.value.kind == "home"
+        assert not list(elsewhere.iterdir())
+        assert elsewhere.stat().st_mode == before
+
+    def test_a_link_to_nowhere_in_place_of_the_folder_is_refused(
+        self, home: Path, tmp_path: Path
+    ) -> None:
+        (home / SESSION_FOLDER).symlink_to(tmp_path / "nowhere")
+        with pytest.raises(Refused):
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert not (tmp_path / "nowhere").exists()
+
+    @as_root
+    def test_a_folder_of_somebody_else_is_refused(self, home: Path) -> None:
+        folder = home / SESSION_FOLDER
+        folder.mkdir()
+        os.chown(folder, 4711, 4711)
+        with pytest.raises(Refused, match="must be a folder of your own"):
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert not list(folder.iterdir())
+
+    def test_a_file_in_place_of_the_folder_is_refused(self, home: Path) -> None:
+        (home / SESSION_FOLDER).write_text("mine", encoding="utf-8")
+        with pytest.raises(Refused, match="cannot be written"):
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert (home / SESSION_FOLDER).read_text(encoding="utf-8") == "mine"
+
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_a_link_in_place_of_the_file_is_not_followed(
+        self, home: Path, tmp_path: Path, exists: bool
+    ) -> None:
+        target = tmp_path / "target"
+        if exists:
+            target.write_text("untouched", encoding="utf-8")
+        (home / SESSION_FOLDER).mkdir(mode=0o700)
+        (home / SESSION_FOLDER / "a1.json").symlink_to(target)
+        with pytest.raises(Refused, match="File exists"):
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert target.exists() is exists
+        if exists:
+            assert target.read_text(encoding="utf-8") == "untouched"
+
+    def test_a_file_that_is_there_is_neither_overwritten_nor_removed(self, home: Path) -> None:
+        path = write_session_file(home, "a1", {"JUPYTERHUB_USER": "first"}, PORTS)
+        with pytest.raises(Refused):
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert "first" in path.read_text(encoding="utf-8")
+
+    def test_a_home_that_is_missing_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(Refused, match=f"No such file or directory: {tmp_path}/gone"):
+            write_session_file(tmp_path / "gone", "a1", ENVIRONMENT, PORTS)
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    def test_a_full_home_is_named_and_nothing_is_left(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(Refused, match=os.strerror(number)) as caught:
+            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        assert caught.value.kind == "home"
+        assert TOKEN not in str(caught.value)
+        assert not secrets_in(home)
+
+    @as_root
+    def test_a_disk_that_is_really_full_is_named_and_nothing_is_left(self, home: Path) -> None:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(home)],
+            capture_output=True,
+            check=False,
+        )
+        if mounted.returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            with contextlib.suppress(OSError), (home / "filling").open("wb", 0) as file:
+                while True:
+                    file.write(b"x" * 1024)
+            with pytest.raises(Refused, match="No space left"):
+                write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            assert not secrets_in(home)
+        finally:
+            subprocess.run(["umount", str(home)], check=True)
+
+
+class TestOwnership:
+    def test_a_session_belongs_to_its_owner(self, recorded: Recorded) -> None:
+        assert owns_session(recorded("job_session.xml"), "alice", 1) is True
+
+    def test_a_session_that_is_being_deleted_still_does(self, recorded: Recorded) -> None:
+        assert owns_session(recorded("job_deleting.xml"), "alice", 1) is True
+
+    @pytest.mark.parametrize("user", ["bob", "Alice", "alic", "root", ""])
+    def test_it_belongs_to_nobody_else(self, recorded: Recorded, user: str) -> None:
+        assert owns_session(recorded("job_session.xml"), user, 1) is False
+
+    def test_a_session_of_somebody_else_is_not_mine(self, recorded: Recorded) -> None:
+        assert owns_session(recorded("job_session_of_other.xml"), "alice", 5) is False
+        assert owns_session(recorded("job_session_of_other.xml"), "bob", 5) is True
+
+    def test_another_job_of_mine_is_no_session(self, recorded: Recorded) -> None:
+        assert owns_session(recorded("job_without_context.xml"), "alice", 3) is False
+
+    def test_a_job_grid_engine_does_not_know_is_gone(self, recorded: Recorded) -> None:
+        assert owns_session(recorded("job_unknown.xml"), "alice", 4242) is None
+
+    def test_a_qmaster_that_is_down_says_nothing_about_a_job(self, recorded: Recorded) -> None:
+        # qstat ends with status 0 then.
+        with pytest.raises(AnswerError):
+            owns_session(recorded("job_qmaster_down.xml"), "alice", 1)
+
+    def test_an_answer_about_another_job_is_no_answer(self, recorded: Recorded) -> None:
+        with pytest.raises(AnswerError, match="did not print job 2"):
+            owns_session(recorded("job_session.xml"), "alice", 2)
+
+    @pytest.mark.parametrize("xml", ["", "error: commlib error", "<a/>", "<a", "\0", "é" * 9])
+    def test_anything_else_is_no_answer(self, xml: str) -> None:
+        with pytest.raises(AnswerError):
+            owns_session(xml, "alice", 1)
+
+    @given(st.data())
+    def test_an_answer_that_breaks_off_is_no_answer(self, data: st.DataObject) -> None:
+        whole = (DATA / "job_session.xml").read_text(encoding="utf-8").rstrip()
+        with pytest.raises(AnswerError):
+            owns_session(whole[: data.draw(st.integers(0, len(whole) - 1))], "alice", 1)
+
+    @given(st.text(max_size=100))
+    def test_no_text_raises_anything_but_an_answer_error(self, xml: str) -> None:
+        with contextlib.suppress(AnswerError):
+            owns_session(xml, "alice", 1)
+
+
+NOTE = r"""
+cd "{folder}"
+printf '%s\0' "$@" > arguments
+env -0 > environment
+for file in "$HOME/.jupyterhub-sessions/"*.json; do stat -c '%a %n' "$file" >> secrets; done
+"""
+
+
+class TestStart:
+    @pytest.fixture
+    def noting(self, fake: Fake, tmp_path: Path) -> Callable[[str], Path]:
+        """A qsub that notes what it is given and then does as the script says."""
+        folder = tmp_path / "noted"
+        folder.mkdir()
+
+        def make(script: str) -> Path:
+            fake("qsub", NOTE.format(folder=folder) + script)
+            return folder
+
+        return make
+
+    def test_qsub_gets_exactly_these_arguments(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+    ) -> None:
+        folder = noting("echo 4711")
+        assert start(config, alice, request()) == Answer(ok=True, job_id=4711)
+        (path,) = secrets_in(home)
+        session = path.stem
+        assert len(session) == 32
+        assert set(session) <= set("0123456789abcdef")
+        assert (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1] == [
+            "-terse",
+            "-N", "jupyterhub",
+            "-S", "/bin/bash",
+            "-wd", str(home),
+            "-j", "y",
+            "-o", f"{home}/.jupyterhub-sessions/$JOB_ID.log",
+            "-r", "n",
+            "-w", "e",
+            "-ac", f"jupyterhub_session={session}",
+            "-q", "all.q",
+            "-pe", "smp", "2", "-l", "h_vmem=1048576K",
+            "/usr/local/lib/gridhub/session.sh",
+            session,
+        ]  # fmt: skip
+
+    def test_qsub_sees_no_secret_and_a_clean_environment(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("SGE_ROOT", "/elsewhere")
+        folder = noting("echo 4711")
+        start(config, alice, request())
+        text = (folder / "environment").read_text(encoding="utf-8")
+        found = dict(line.split("=", 1) for line in text.split("\0")[:-1])
+        for shells_own in ("PWD", "OLDPWD", "SHLVL", "_"):
+            found.pop(shells_own, None)
+        assert found == config.grid.environment() | {
+            "HOME": str(home),
+            "USER": "alice",
+            "LOGNAME": "alice",
+        }
+        assert TOKEN not in text + (folder / "arguments").read_text(encoding="utf-8")
+
+    def test_the_secrets_are_there_before_the_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+    ) -> None:
+        folder = noting("echo 4711")
+        start(config, alice, request())
+        (path,) = secrets_in(home)
+        assert (folder / "secrets").read_text(encoding="utf-8") == f"600 {path}\n"
+        assert json.loads(path.read_text(encoding="utf-8")) == {
+            "environment": ENVIRONMENT,
+            "ports": list(PORTS),
+        }
+
+    def test_no_two_sessions_share_a_name(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        noting("echo 4711")
+        for _ in range(3):
+            start(config, alice, request())
+        assert len(secrets_in(home)) == 3
+
+    def test_chatter_before_the_number_does_no_harm(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        noting(f"cat {DATA / 'qsub_now.err.txt'} >&2; cat {DATA / 'qsub_jsv.txt'}")
+        assert start(config, alice, request()).job_id == 23
+
+    @pytest.mark.parametrize(
+        ("script", "words"),
+        [
+            (f"cat {DATA / 'qsub_no_queue.err.txt'} >&2; exit 1", "no suitable queues"),
+            (f"cat {DATA / 'qmaster_down.err.txt'} >&2; exit 1", "unable to send message"),
+            (f"cat {DATA / 'qsub_now_refused.txt'}; exit 1", "refused the session: 9"),
+            ("exit 1", "no reason given"),
+            ("echo 12; exit 1", "refused the session"),
+            (f"cat {DATA / 'qsub_not_terse.txt'}", "did not print a job number"),
+            (f"cat {DATA / 'qsub_array.txt'}", "did not print a job number"),
+            ("", "did not print a job number"),
+            (r"printf '\377\0'", "did not print a job number"),
+            ("kill -9 $$", "no reason given"),
+        ],
+    )
+    def test_no_secret_is_left_when_qsub_fails(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        script: str,
+        words: str,
+    ) -> None:
+        folder = noting(script)
+        with pytest.raises(Refused, match=words) as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "grid"
+        assert (folder / "secrets").exists()  # there was one
+        assert not secrets_in(home)
+
+    def test_no_secret_is_left_when_qsub_hangs(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("exec sleep 1000")
+        config = config.model_copy(update={"timeout": 0.5})
+        with pytest.raises(Refused, match="no answer within 0.5 s") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "grid"
+        assert (folder / "secrets").exists()
+        assert not secrets_in(home)
+
+    def test_no_secret_is_left_when_there_is_no_qsub(
+        self, config: Config, alice: pwd.struct_passwd, home: Path
+    ) -> None:
+        with pytest.raises(Refused, match="qsub cannot be started"):
+            start(config, alice, request())
+        assert not secrets_in(home)
+
+    @pytest.mark.parametrize(
+        ("amounts", "words"),
+        [
+            ({"cores": 3}, "choose 1, 2 or 4"),
+            ({"cores": 0}, "choose 1, 2 or 4"),
+            ({"queue": 1}, "not on the menu"),
+            ({"gpus": 1}, "members of no-such-group"),
+            ({"cores": 10**30}, "choose 1, 2 or 4"),
+        ],
+    )
+    def test_the_menu_is_checked_again_before_anything_is_done(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        amounts: dict[str, int],
+        words: str,
+    ) -> None:
+        folder = noting("echo 1")
+        with pytest.raises(Refused, match=words) as caught:
+            start(config, alice, request(amounts=amounts))
+        assert caught.value.kind == "choice"
+        assert not list(folder.iterdir())
+        assert not list(home.iterdir())
+
+    def test_an_account_that_may_not_gets_nothing_done(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 1")
+        config = config.model_copy(update={"allowed_users": frozenset({"bob"})})
+        with pytest.raises(Refused, match="may not have sessions"):
+            start(config, alice, request())
+        assert not list(folder.iterdir())
+        assert not list(home.iterdir())
+
+    def test_a_broken_menu_is_a_fault_of_ours(
+        self, config: Config, alice: pwd.struct_passwd, home: Path
+    ) -> None:
+        config.menu.write_text("[]", encoding="utf-8")
+        with pytest.raises(Refused, match="is not a menu") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "broker"
+        assert not list(home.iterdir())
+
+    def test_the_person_is_become_before_their_home_is_touched(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(user: pwd.struct_passwd) -> None:
+            assert user == alice
+            raise RuntimeError("could not give up root")
+
+        monkeypatch.setattr(sge_broker, "become", refuse)
+        with pytest.raises(RuntimeError):
+            start(config, alice, request())
+        with pytest.raises(RuntimeError):
+            stop(config, alice, Stop(user="alice", job_id=1))
+        assert not list(home.iterdir())
+
+    @as_root
+    def test_a_session_is_submitted_as_the_person_and_never_as_root(self, config: Config) -> None:
+        nobody = pwd.getpwnam("nobody")
+        folder = Path(tempfile.mkdtemp())
+        try:
+            folder.chmod(0o755)
+            home, bin_dir, menu = folder / "home", folder / "bin", folder / "menu.json"
+            home.mkdir()
+            bin_dir.mkdir()
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            menu.write_text(json.dumps(MENU), encoding="utf-8")
+            qsub = bin_dir / "qsub"
+            qsub.write_text(
+                '#!/bin/sh\nid -u >&2; id -G >&2; pwd >&2; stat -c "%u %a" ~/.jupy*/* >&2; exit 1',
+                encoding="utf-8",
+            )
+            qsub.chmod(0o755)
+            config = config.model_copy(
+                update={
+                    "menu": menu,
+                    "sge_bin_dir": bin_dir,
+                    "minimum_uid": 1,
+                    "allowed_users": frozenset({"nobody"}),
+                }
+            )
+            path = folder / "broker.json"
+            path.write_text(config.model_dump_json(), encoding="utf-8")
+            script = (
+                "import pwd, sys\n"
+                "from pathlib import Path\n"
+                "sys.path.insert(0, sys.argv[1])\n"
+                "import sge_broker\n"
+                "config = sge_broker.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
+                "nobody = list(pwd.getpwnam('nobody'))\n"
+                "nobody[5] = sys.argv[3]\n"
+                "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
+                "request = sge_broker.Start(user='nobody', amounts={}, environment={})\n"
+                "print(sge_broker.decide(config, request).error)\n"
+            )
+            files = Path(sge_broker.__file__).parent
+            found = subprocess.run(
+                [sys.executable, "-c", script, str(files), str(path), str(home)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            uid, groups = str(nobody.pw_uid), os.getgrouplist("nobody", nobody.pw_gid)
+            shown = found.stdout.removeprefix("Grid Engine refused the session: ").splitlines()
+            assert shown == [uid, " ".join(map(str, groups)), "/", f"{uid} 600"], found
+            assert not secrets_in(home)
+        finally:
+            shutil.rmtree(folder)
+
+
+class TestStop:
+    @pytest.fixture
+    def commands(self, fake: Fake, tmp_path: Path) -> Callable[..., Path]:
+        """A qstat that prints a recorded answer and a qdel that notes what it is to delete."""
+        deleted = tmp_path / "deleted"
+
+        def make(answer: str, qdel: str = "") -> Path:
+            fake("qstat", f'echo "$@" > {tmp_path}/asked; cat {DATA / answer}')
+            fake("qdel", f'echo "$@" > {deleted}\n{qdel}')
+            return deleted
+
+        return make
+
+    def test_a_session_is_deleted(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        commands: Callable[..., Path],
+        tmp_path: Path,
+    ) -> None:
+        deleted = commands("job_session.xml", f"cat {DATA / 'qdel.txt'}")
+        assert stop(config, alice, Stop(user="alice", job_id=1)) == Answer(ok=True, job_id=1)
+        assert deleted.read_text(encoding="utf-8") == "1\n"
+        assert (tmp_path / "asked").read_text(encoding="utf-8") == "-xml -j 1\n"
+
+    @pytest.mark.parametrize(
+        ("answer", "number"), [("job_session_of_other.xml", 5), ("job_without_context.xml", 3)]
+    )
+    def test_no_other_job_is_deleted(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        commands: Callable[..., Path],
+        answer: str,
+        number: int,
+    ) -> None:
+        deleted = commands(answer)
+        with pytest.raises(Refused, match=f"Job {number} is not a session of alice") as caught:
+            stop(config, alice, Stop(user="alice", job_id=number))
+        assert caught.value.kind == "refused"
+        assert not deleted.exists()
+
+    def test_a_job_that_is_gone_is_a_success(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
+    ) -> None:
+        deleted = commands("job_unknown.xml")
+        assert stop(config, alice, Stop(user="alice", job_id=4242)).ok
+        assert not deleted.exists()
+
+    @pytest.mark.parametrize(
+        "qdel",
+        [
+            f"cat {DATA / 'qdel_unknown.txt'}; exit 1",
+            f"cat {DATA / 'qdel_unknown.txt'} >&2; exit 1",
+            f"echo warning >&2; cat {DATA / 'qdel_unknown.txt'}; exit 1",
+            f"cat {DATA / 'qdel_again.txt'}",
+        ],
+        ids=["ended meanwhile", "on the other stream", "with a warning", "in deletion already"],
+    )
+    def test_a_job_that_ends_meanwhile_is_a_success(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        commands: Callable[..., Path],
+        qdel: str,
+    ) -> None:
+        commands("job_session.xml", qdel)
+        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
+
+    def test_a_qdel_that_fails_is_no_success(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
+    ) -> None:
+        commands("job_session.xml", f"cat {DATA / 'qmaster_down.err.txt'} >&2; exit 1")
+        with pytest.raises(Refused, match="did not delete job 1: .*commlib error") as caught:
+            stop(config, alice, Stop(user="alice", job_id=1))
+        assert caught.value.kind == "grid"
+
+    def test_a_qmaster_that_is_down_is_no_success(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
+    ) -> None:
+        deleted = commands("job_qmaster_down.xml")
+        with pytest.raises(Refused) as caught:
+            stop(config, alice, Stop(user="alice", job_id=1))
+        assert caught.value.kind == "grid"
+        assert not deleted.exists()
+
+    def test_a_qstat_that_hangs_is_no_success(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path], fake: Fake
+    ) -> None:
+        deleted = commands("job_session.xml")
+        fake("qstat", "exec sleep 1000")
+        config = config.model_copy(update={"timeout": 0.3})
+        with pytest.raises(Refused, match=r"no answer within 0\.3 s"):
+            stop(config, alice, Stop(user="alice", job_id=1))
+        assert not deleted.exists()
+
+    def test_a_person_who_may_have_no_sessions_any_more_can_still_end_theirs(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
+    ) -> None:
+        commands("job_session.xml")
+        config = config.model_copy(update={"allowed_users": frozenset()})
+        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
+
+
+class TestDecide:
+    def test_an_account_that_does_not_exist_is_refused(self, config: Config) -> None:
+        answer = decide(config, request(user="no-such-account"))
+        assert (answer.ok, answer.kind) == (False, "refused")
+        assert "no account no-such-account" in answer.error
+
+    def test_root_is_refused_even_when_named(self, config: Config) -> None:
+        config = config.model_copy(update={"allowed_users": frozenset({"root"})})
+        for wanted in (request(user="root"), Stop(user="root", job_id=1)):
+            answer = decide(config, wanted)
+            assert (answer.ok, answer.kind) == (False, "refused")
+
+    def test_an_account_with_another_spelling_is_refused(
+        self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: alice)
+        answer = decide(config, request(user="ALICE"))
+        assert (answer.ok, answer.kind) == (False, "refused")
+
+    def test_an_account_in_roots_group_is_refused(
+        self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rooted = pwd.struct_passwd(("alice", "x", 4711, 0, "", alice.pw_dir, "/bin/sh"))
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: rooted)
+        assert not decide(config, request()).ok
+
+    def test_a_start_is_logged_in_one_line_without_the_secret(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake("qsub", "echo 4711")
+        assert decide(config, request()) == Answer(ok=True, job_id=4711)
+        assert capsys.readouterr().err == "start for alice: job 4711\n"
+
+    def test_words_of_others_cannot_forge_a_line_of_the_log(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake(
+            "qsub",
+            r"printf 'no\nstart for bob: job 1\r\033[31m\177\302\205\302\233x\0y\t' >&2; exit 1",
+        )
+        answer = decide(config, request())
+        assert not answer.ok
+        logged = capsys.readouterr()
+        assert logged.out == ""
+        assert logged.err.startswith("start for alice: refused (grid): ")
+        assert logged.err.count("\n") == 1
+        assert logged.err.endswith("\n")
+        assert logged.err[:-1].isprintable()
+        assert TOKEN not in logged.err
+
+    def test_words_of_grid_engine_do_not_flood_the_log(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake("qsub", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
+        assert len(decide(config, request()).error) < 3000
+        assert len(capsys.readouterr().err) < 3000
+
+
+class TestCaller:
+    def test_the_hub_may_call(
+        self, config: Config, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        check_caller(pair[0], config.hub_user)
+
+    def test_nobody_else_may_call(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.getuid())
+        with pytest.raises(Refused, match=f"only {other} may use the broker") as caught:
+            check_caller(pair[0], other)
+        assert caught.value.kind == "refused"
+
+    @as_root
+    def test_not_even_root_may_call_in_place_of_the_hub(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        with pytest.raises(Refused):
+            check_caller(pair[0], "nobody")
+
+    def broker(self, config: Config, tmp_path: Path, data: bytes) -> tuple[str, str]:
+        """Run the broker as systemd does: the connection is its standard input."""
+        path = tmp_path / "broker.json"
+        path.write_text(config.model_dump_json(), encoding="utf-8")
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, sge_broker.__file__, str(path)],
+                    stdin=theirs,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            ours.settimeout(20)
+            send(ours, data)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := ours.recv(8192):
+                    answer += chunk
+        _, logged = process.communicate(timeout=20)
+        assert process.returncode == 0
+        return answer.decode(), logged
+
+    def test_the_broker_answers_on_its_connection(self, config: Config, tmp_path: Path) -> None:
+        data = json.dumps(START | {"user": "no-such-account"}).encode()
+        answer, logged = self.broker(config, tmp_path, data)
+        assert Answer.model_validate_json(answer).kind == "refused"
+        assert logged == "start for no-such-account: refused (refused): " + (
+            "there is no account no-such-account\n"
+        )
+
+    def test_the_broker_answers_a_bad_request_too(self, config: Config, tmp_path: Path) -> None:
+        answer, logged = self.broker(config, tmp_path, b"{\n")
+        assert Answer.model_validate_json(answer).kind == "request"
+        assert logged.startswith("refused (request): not a request")
+        assert logged.count("\n") == 1
+
+    def test_the_broker_refuses_another_caller_before_it_reads(
+        self, config: Config, tmp_path: Path
+    ) -> None:
+        other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.getuid())
+        config = config.model_copy(update={"hub_user": other})
+        answer, logged = self.broker(config, tmp_path, json.dumps(START).encode())
+        assert Answer.model_validate_json(answer).kind == "refused"
+        assert "may use the broker" in logged
+
+
+class TestAsking:
+    """The hub's end of the conversation."""
+
+    async def talk(
+        self,
+        path: Path,
+        broker: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+        timeout: float = 10.0,
+    ) -> Answer:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await broker(reader, writer)
+            finally:
+                writer.close()
+
+        server = await asyncio.start_unix_server(serve, path)
+        async with server:
+            return await ask(path, request(), timeout)
+
+    async def test_the_request_is_ended_and_the_answer_read(self, tmp_path: Path) -> None:
+        seen = b""
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal seen
+            seen = await reader.read()
+            writer.write(Answer(ok=True, job_id=7).model_dump_json().encode())
+
+        assert await self.talk(tmp_path / "s", broker) == Answer(ok=True, job_id=7)
+        assert Start.model_validate_json(seen) == request()
+
+    async def test_an_answer_in_pieces_is_read_whole(self, tmp_path: Path) -> None:
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            for byte in Answer(ok=False, error="é" * 50, kind="grid").model_dump_json().encode():
+                writer.write(bytes([byte]))
+                await writer.drain()
+                for _ in range(3):
+                    await asyncio.sleep(0)  # let the other end read so far
+
+        assert (await self.talk(tmp_path / "s", broker)).error == "é" * 50
+
+    @pytest.mark.parametrize("answer", [b"", b"{", b"null", b'{"ok": true, "more": 1}', b"\xff"])
+    async def test_a_broker_that_died_gave_no_answer(self, tmp_path: Path, answer: bytes) -> None:
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.write(answer)
+
+        with pytest.raises(AnswerError, match="ended without an answer"):
+            await self.talk(tmp_path / "s", broker)
+
+    async def test_a_broker_that_hangs_is_not_waited_for(self, tmp_path: Path) -> None:
+        over = asyncio.Event()
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+
+        with pytest.raises(TimeoutError):
+            await self.talk(tmp_path / "s", broker, timeout=0.1)
+        over.set()
+
+    async def test_a_broker_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            await ask(tmp_path / "s", request(), 10)
+
+    async def test_both_ends_understand_each_other(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        home: Path,
+        tmp_path: Path,
+    ) -> None:
+        fake("qsub", "echo 4711")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def broker() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                check_caller(connection, config.hub_user)
+                answer = decide(config, receive(connection))
+                connection.sendall(answer.model_dump_json().encode())
+
+        with listener:
+            answer, _ = await asyncio.gather(
+                ask(tmp_path / "s", request(), 10), asyncio.to_thread(broker)
+            )
+        assert answer == Answer(ok=True, job_id=4711)
+        assert len(secrets_in(home)) == 1

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The starter inside the job: the parts that need no Jupyter server.
+
+Jupyter Server lives on the worker nodes only, so its two modules are stood in for while the
+starter is imported. The server on the bound socket is tested on the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sge_broker import write_session_file
+
+TOKEN = "5ec4e7" * 8
+CONTENT = {"environment": {"JUPYTERHUB_API_TOKEN": TOKEN}, "ports": [40000, 40999]}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[ModuleType]:
+    server = ModuleType("jupyter_server.serverapp")
+    server.ServerApp = type("ServerApp", (), {})  # type: ignore[attr-defined]
+    extension = ModuleType("jupyterhub.singleuser.extension")
+    extension.JupyterHubSingleUser = type("JupyterHubSingleUser", (), {})  # type: ignore[attr-defined]
+    stand_ins = {
+        "jupyter_server": ModuleType("jupyter_server"),
+        "jupyter_server.serverapp": server,
+        "jupyterhub.singleuser.extension": extension,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stand_ins.items():
+            patch.setitem(sys.modules, name, module)
+        module = importlib.import_module("sge_session")
+    yield module
+    sys.modules.pop("sge_session")
+
+
+class TestSessionFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "a1.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(CONTENT), encoding="utf-8")
+        return path
+
+    def test_what_the_broker_wrote_is_read_and_deleted(
+        self, session: ModuleType, tmp_path: Path
+    ) -> None:
+        environment = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": 'é"\n\\'}
+        path = write_session_file(tmp_path, "a1", environment, (40000, 40999))
+        assert session.read_session_file(path) == (environment, (40000, 40999))
+        assert not path.exists()
+
+    def test_a_session_starts_once_only(self, session: ModuleType, path: Path) -> None:
+        session.read_session_file(path)
+        with pytest.raises(session.SessionError, match="given up before this job started"):
+            session.read_session_file(path)
+
+    def test_a_link_is_not_followed(self, session: ModuleType, path: Path, tmp_path: Path) -> None:
+        link = tmp_path / "link.json"
+        link.symlink_to(path)
+        with pytest.raises(session.SessionError):
+            session.read_session_file(link)
+        assert path.exists()
+        assert link.is_symlink()
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o400, 0o700, 0o4600])
+    def test_a_file_others_might_have_seen_or_made_is_refused(
+        self, session: ModuleType, path: Path, mode: int
+    ) -> None:
+        path.chmod(mode)
+        with pytest.raises(session.SessionError, match="is not the file of a session"):
+            session.read_session_file(path)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+    def test_a_file_of_somebody_else_is_refused(self, session: ModuleType, path: Path) -> None:
+        os.chown(path, 4711, 4711)
+        with pytest.raises(session.SessionError, match="is not the file of a session"):
+            session.read_session_file(path)
+
+    def test_a_file_that_is_too_large_is_refused(self, session: ModuleType, path: Path) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(" " * session.MAX_FILE)
+        with pytest.raises(session.SessionError, match="is not the file of a session"):
+            session.read_session_file(path)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{",
+            "[]",
+            "null",
+            "5",
+            "{}",
+            json.dumps(CONTENT | {"environment": None}),
+            json.dumps(CONTENT | {"environment": []}),
+            json.dumps(CONTENT | {"environment": "JUPYTERHUB_API_TOKEN"}),
+            json.dumps(CONTENT | {"ports": None}),
+            json.dumps(CONTENT | {"ports": [40000]}),
+            json.dumps(CONTENT | {"ports": [40000, "x"]}),
+            json.dumps(CONTENT | {"ports": 40000}),
+            json.dumps({"environment": CONTENT["environment"]}),
+            json.dumps({"ports": CONTENT["ports"]}),
+        ],
+    )
+    def test_a_file_without_a_session_is_refused(
+        self, session: ModuleType, path: Path, text: str
+    ) -> None:
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(session.SessionError):
+            session.read_session_file(path)
+
+    def test_bytes_that_are_no_text_are_refused(self, session: ModuleType, path: Path) -> None:
+        path.write_bytes(b'{"environment": "\xff"}')
+        with pytest.raises(session.SessionError, match="cannot be read"):
+            session.read_session_file(path)
+
+    def test_a_broken_file_does_not_show_its_secret(self, session: ModuleType, path: Path) -> None:
+        path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
+        with pytest.raises(session.SessionError) as caught:
+            session.read_session_file(path)
+        assert TOKEN not in str(caught.value)
+
+
+def take(port: int = 0) -> socket.socket:
+    taken = socket.socket()
+    try:
+        taken.bind(("0.0.0.0", port))
+    except OSError:
+        taken.close()
+        raise
+    return taken
+
+
+@pytest.fixture
+def two_ports() -> Iterator[list[socket.socket]]:
+    """Two neighbouring ports, both taken."""
+    for _ in range(100):
+        first = take()
+        try:
+            second = take(first.getsockname()[1] + 1)
+        except OSError:
+            first.close()
+            continue
+        with first, second:
+            yield [first, second]
+        return
+    pytest.fail("no two neighbouring ports are free")
+
+
+class TestPort:
+    def test_the_port_is_of_the_range_both_ends_included(
+        self, session: ModuleType, two_ports: list[socket.socket]
+    ) -> None:
+        first, last = (taken.getsockname()[1] for taken in two_ports)
+        for taken in two_ports:
+            taken.close()
+        with session.bind_port(first, last) as one, session.bind_port(first, last) as two:
+            assert {one.getsockname()[1], two.getsockname()[1]} == {first, last}
+            with pytest.raises(session.SessionError, match=f"from {first} to {last} is taken"):
+                session.bind_port(first, last)
+
+    def test_a_port_that_is_taken_is_passed_over(
+        self, session: ModuleType, two_ports: list[socket.socket]
+    ) -> None:
+        first, last = (taken.getsockname()[1] for taken in two_ports)
+        two_ports[1].close()
+        for _ in range(10):
+            with session.bind_port(first, last) as server:
+                assert server.getsockname()[1] == last
+
+    @pytest.mark.parametrize("option", [0, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+    def test_nobody_can_take_the_port_meanwhile(self, session: ModuleType, option: int) -> None:
+        with take() as probe:
+            port = probe.getsockname()[1]
+        with session.bind_port(port, port), socket.socket() as other:
+            if option:
+                other.setsockopt(socket.SOL_SOCKET, option, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                other.bind(("0.0.0.0", port))
+
+    def test_the_port_answers_before_the_server_is_up(self, session: ModuleType) -> None:
+        with take() as probe:
+            port = probe.getsockname()[1]
+        with session.bind_port(port, port) as server:
+            assert not server.getblocking()
+            with socket.create_connection(("127.0.0.1", port), timeout=5):
+                pass
+
+
+class Hub:
+    """A real HTTP server that answers as told, one answer after the other; the last repeats."""
+
+    def __init__(self) -> None:
+        self.answers: list[int | bytes] = [204]
+        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hub.requests.append((self.command, self.path, dict(self.headers), json.loads(body)))
+                answer = hub.answers.pop(0) if len(hub.answers) > 1 else hub.answers[0]
+                if isinstance(answer, bytes):
+                    self.wfile.write(answer)
+                    self.close_connection = True
+                else:
+                    self.send_response(answer)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "JUPYTERHUB_API_URL": f"http://127.0.0.1:{self.server.server_port}/hub/api",
+            "JUPYTERHUB_API_TOKEN": TOKEN,
+        }
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hub(session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr(session, "PAUSES", (0.0,))
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+class Ended(BaseException):
+    """The process would have ended here."""
+
+
+@pytest.fixture
+def endings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    seen: list[int] = []
+
+    def end(status: int) -> None:
+        seen.append(status)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    return seen
+
+
+class TestAnnouncement:
+    @pytest.mark.parametrize("slash", ["", "/"])
+    async def test_the_hub_is_told_the_port_with_the_sessions_token(
+        self, session: ModuleType, hub: Hub, slash: str
+    ) -> None:
+        environment = hub.environment
+        environment["JUPYTERHUB_API_URL"] += slash
+        await session.announce(environment, 40123)
+        ((method, path, headers, body),) = hub.requests
+        assert (method, path, body) == ("POST", "/hub/api/sge/port", {"port": 40123})
+        assert headers["Authorization"] == f"token {TOKEN}"
+        assert headers["Content-Type"] == "application/json"
+
+    @pytest.mark.parametrize("status", [200, 201, 204])
+    async def test_any_success_is_a_success(
+        self, session: ModuleType, hub: Hub, status: int
+    ) -> None:
+        hub.answers = [status]
+        await session.announce(hub.environment, 40123)
+        assert len(hub.requests) == 1
+
+    async def test_a_hub_that_is_away_is_told_again(
+        self, session: ModuleType, hub: Hub, endings: list[int]
+    ) -> None:
+        hub.answers = [503, 502, 500, 429, 408, b"", 204]
+        await session.announce(hub.environment, 40123)
+        assert len(hub.requests) == 7
+        assert not endings
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [b"", b"\0\xff" * 10 + b"\r\n\r\n", b"HTTP/1.1 ", b"HTTP/1.1 999999 x\r\n\r\n"],
+        ids=["nothing", "no HTTP", "half a line", "no status"],
+    )
+    async def test_an_answer_that_is_no_http_is_no_answer(
+        self, session: ModuleType, hub: Hub, endings: list[int], garbage: bytes
+    ) -> None:
+        hub.answers = [garbage, 204]
+        await session.announce(hub.environment, 40123)
+        assert len(hub.requests) == 2
+        assert not endings
+
+    async def test_a_hub_that_does_not_listen_is_no_answer(
+        self, session: ModuleType, hub: Hub, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        environment = hub.environment
+        hub.close()
+        assert session.announce_once(environment, 40123) == 0
+        printed = capfd.readouterr().err
+        assert "The hub does not answer" in printed
+        assert TOKEN not in printed
+        hub.__init__()  # type: ignore[misc]  # the fixture closes it
+
+    async def test_pauses_grow_and_the_last_one_repeats(
+        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(session, "PAUSES", (0.001, 0.002, 0.003))
+        pauses: list[float] = []
+        sleep = asyncio.sleep
+
+        async def noting(seconds: float) -> None:
+            pauses.append(seconds)
+            await sleep(0)
+
+        monkeypatch.setattr(asyncio, "sleep", noting)
+        hub.answers = [503, 503, 503, 503, 503, 204]
+        await session.announce(hub.environment, 40123)
+        assert pauses == [0.001, 0.002, 0.003, 0.003, 0.003]
+
+    async def test_the_event_loop_goes_on_while_the_hub_thinks(
+        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        threads: list[int] = []
+
+        def once(environment: dict[str, str], port: int) -> int:
+            threads.append(threading.get_ident())
+            return 204
+
+        monkeypatch.setattr(session, "announce_once", once)
+        await session.announce({}, 40123)
+        assert threads
+        assert threading.get_ident() not in threads
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410])
+    async def test_a_hub_that_refuses_ends_the_job(
+        self,
+        session: ModuleType,
+        hub: Hub,
+        endings: list[int],
+        capsys: pytest.CaptureFixture[str],
+        status: int,
+    ) -> None:
+        hub.answers = [503, status, 204]
+        with pytest.raises(Ended):
+            await session.announce(hub.environment, 40123)
+        assert endings == [session.EXIT_REFUSED]
+        assert len(hub.requests) == 2
+        assert f"HTTP {status}" in capsys.readouterr().err
+
+    async def test_a_proxy_of_the_environment_is_not_used(
+        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        assert session.announce_once(hub.environment, 40123) == 204
+
+    @pytest.mark.parametrize(
+        ("status", "refusal"),
+        [(400, True), (401, True), (403, True), (404, True), (499, True)]
+        + [(408, False), (429, False), (500, False), (503, False), (599, False)]
+        + [(0, False), (200, False), (204, False), (302, False)],
+    )
+    def test_only_a_clear_no_is_a_refusal(
+        self, session: ModuleType, status: int, refusal: bool
+    ) -> None:
+        assert session.is_refusal(status) is refusal
+
+
+class TestCommand:
+    @pytest.fixture
+    def command(
+        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> Callable[..., int]:
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        def run(*arguments: str) -> int:
+            monkeypatch.setattr(sys, "argv", ["sge_session.py", *arguments])
+            return int(session.main())
+
+        return run
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [(), ("a" * 31,), ("a" * 33,), ("A" * 32,), ("a" * 32 + "\n",), ("../" + "a" * 29,)]
+        + [("a" * 32, "b" * 32), ("-" + "a" * 31,)],
+    )
+    def test_anything_but_the_name_of_a_session_is_refused(
+        self, command: Callable[..., int], arguments: tuple[str, ...]
+    ) -> None:
+        assert command(*arguments) == 2
+
+    def test_a_session_that_was_given_up_ends_its_job(
+        self, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert command("a" * 32) == 1
+        assert "The session was given up before this job started" in capsys.readouterr().err
+
+    def test_a_file_that_is_no_file_ends_the_job(
+        self, command: Callable[..., int], tmp_path: Path
+    ) -> None:
+        (tmp_path / ".jupyterhub-sessions" / f"{'a' * 32}.json").mkdir(parents=True)
+        assert command("a" * 32) == 1
