@@ -118,7 +118,7 @@ class Answer(_Model):
 
 
 class Config(_Model):
-    """The broker's configuration, written by Ansible (root-owned, ``/etc/jupyterhub/broker.json``)."""
+    """The broker's configuration (``/etc/jupyterhub/broker.json``), written by Ansible for root."""
 
     hub_user: str
     menu: Path
@@ -142,7 +142,10 @@ class Config(_Model):
 
 
 class Refused(Exception):
-    """The request is not carried out; the message is for the person, ``kind`` as in :class:`Answer`."""
+    """The request is not carried out; the message is for the person.
+
+    ``kind`` is as in :class:`Answer`.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -198,7 +201,9 @@ def write_session_file(
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise Refused("home", f"{folder} must be a folder of your own; remove it and try again.")
+            raise Refused(
+                "home", f"{folder} must be a folder of your own; remove it and try again."
+            )
         folder.chmod(0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
@@ -308,7 +313,7 @@ def owns_session(xml: str, user: str, job_id: int) -> bool | None:
     :raises AnswerError: when the answer cannot be read.
     """
     try:
-        root = ElementTree.fromstring(xml)
+        root = ElementTree.fromstring(xml)  # noqa: S314  # expat bounds entities and reads no files
     except ElementTree.ParseError as error:
         raise AnswerError(f"qstat did not print XML: {error}") from error
     if root.tag == "unknown_jobs":
@@ -342,9 +347,7 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
         raise Refused("refused", f"Job {request.job_id} is not a session of {user.pw_name}.")
     process = run_as_person(config, user, "qdel", str(request.job_id))
     if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
-        raise Refused(
-            "grid", f"Grid Engine did not delete job {request.job_id}: {_words(process)}"
-        )
+        raise Refused("grid", f"Grid Engine did not delete job {request.job_id}: {_words(process)}")
     return Answer(ok=True, job_id=request.job_id)
 
 
@@ -354,7 +357,9 @@ def check_caller(connection: socket.socket, hub_user: str) -> None:
     :raises Refused: for every caller but the hub.
     """
     size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    _, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
     if uid != pwd.getpwnam(hub_user).pw_uid:
         raise Refused("refused", f"only {hub_user} may use the broker, not uid {uid}")
 
@@ -449,7 +454,8 @@ async def ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
         finally:
             writer.close()
 
-    data = await asyncio.wait_for(talk(), timeout)
+    async with asyncio.timeout(timeout):
+        data = await talk()
     try:
         return Answer.model_validate_json(data)
     except ValidationError as error:

@@ -49,8 +49,8 @@ class MenuError(ValueError):
 class ChoiceError(ValueError):
     """A choice is not on the menu.
 
-    ``str(error)`` is a message for the person who chose; ``error.item`` names the menu's item, or is
-    ``None`` where the choice as a whole is meant.
+    ``str(error)`` is a message for the person who chose; ``error.item`` names the menu's item, or
+    is ``None`` where the choice as a whole is meant.
     """
 
     def __init__(self, message: str, item: str | None = None) -> None:
@@ -63,7 +63,7 @@ class _Model(BaseModel):
 
 
 class Slots(_Model):
-    """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots are always counted."""
+    """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots always count."""
 
     kind: Literal["slots"]
     parallel_environment: Identifier
@@ -321,7 +321,7 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% endif %}
 </div>
 {% endfor %}
-"""
+"""  # noqa: E501  # HTML is easier to read with an element to a line
 )
 
 

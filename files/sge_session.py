@@ -112,7 +112,7 @@ class SessionServerApp(ServerApp):
 
 def announce_once(environment: dict[str, str], port: int) -> int:
     """Tell the hub the port; return the HTTP status, or 0 when the hub did not answer."""
-    request = urllib.request.Request(
+    request = urllib.request.Request(  # noqa: S310  # the address is the hub's own
         environment["JUPYTERHUB_API_URL"].rstrip("/") + "/sge/port",
         data=json.dumps({"port": port}).encode(),
         headers={
@@ -163,9 +163,7 @@ def main() -> int:
         print("usage: sge_session.py SESSION", file=sys.stderr)
         return 2
     try:
-        environment, ports = read_session_file(
-            Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"
-        )
+        environment, ports = read_session_file(Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json")
         server = bind_port(*ports)
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)

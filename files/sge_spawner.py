@@ -17,8 +17,8 @@ from jupyterhub.spawner import SpawnException
 from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
-from sge_broker import Answer, SESSION_VARIABLES, Start, Stop, ask, group_names
-from sge_client import GONE, AnswerError, Collector, GridEngine, Gone, Job, State
+from sge_broker import SESSION_VARIABLES, Answer, Start, Stop, ask, group_names
+from sge_client import GONE, AnswerError, Collector, Gone, GridEngine, Job, State
 from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
@@ -63,10 +63,12 @@ class SGESpawner(BatchSpawnerBase):
     short_interval = Float(
         1.0, help="Seconds between questions to Grid Engine while somebody waits."
     ).tag(config=True)
-    long_interval = Float(
-        15.0, help="Seconds between questions to Grid Engine otherwise."
-    ).tag(config=True)
-    stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(config=True)
+    long_interval = Float(15.0, help="Seconds between questions to Grid Engine otherwise.").tag(
+        config=True
+    )
+    stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
+        config=True
+    )
     session_ports = Tuple(
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
     ).tag(config=True)
@@ -177,9 +179,7 @@ class SGESpawner(BatchSpawnerBase):
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
-        request = Start(
-            user=self.user.name, amounts=self.choice.amounts, environment=environment
-        )
+        request = Start(user=self.user.name, amounts=self.choice.amounts, environment=environment)
         asking = asyncio.ensure_future(self._ask_broker(request))
         try:
             answer = await asyncio.shield(asking)
@@ -308,7 +308,9 @@ class SGESpawner(BatchSpawnerBase):
             if isinstance(job, Job) and job.state in _WAITING:
                 message = _WAITING[job.state].format(id=job.id, host=job.host)
             else:
-                message = f"Job {self.job_id} is submitted." if self.job_id else "Submitting the job."
+                message = (
+                    f"Job {self.job_id} is submitted." if self.job_id else "Submitting the job."
+                )
             if message != said:
                 said = message
                 yield {"message": message}
@@ -322,10 +324,12 @@ class PortHandler(APIHandler):
     def post(self) -> None:
         """Take ``{"port": N}`` from the session whose token the request carries."""
         token = self.get_auth_token() or ""
+        # A token of a service has no person behind it, and so no sessions.
+        sessions = getattr(self.current_user, "spawners", {})
         spawner = next(
             (
                 spawner
-                for spawner in (self.current_user.spawners.values() if self.current_user else ())
+                for spawner in sessions.values()
                 if isinstance(spawner, SGESpawner)
                 and spawner.api_token
                 and hmac.compare_digest(spawner.api_token, token)

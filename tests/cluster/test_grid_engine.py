@@ -176,8 +176,9 @@ def test_job_survives_restart_and_death_of_the_execution_daemon(
     assert (record["exit_status"], record["failed"]) == ("7", "0")
 
 
-def test_job_that_asks_for_no_memory_is_not_killed(jobs: Jobs) -> None:
-    record = jobs.record(jobs.submit("ulimit -v; exit 3"))
+def test_job_that_asks_for_no_memory_gets_the_default(jobs: Jobs) -> None:
+    # With a default of 0, it would get 10 MB and be killed within a second or two.
+    record = jobs.record(jobs.submit('test "$(ulimit -v)" = 1048576 && exit 3'))
     assert (record["exit_status"], record["failed"]) == ("3", "0")
 
 
@@ -216,7 +217,9 @@ def attributes(host: Any, command: str) -> dict[str, str]:
     shown = host.run(command)
     assert shown.rc == 0, shown.stderr
     joined = re.sub(r"\\\n\s*", "", shown.stdout)
-    return {name: value.strip() for name, _, value in (x.partition(" ") for x in joined.splitlines())}
+    return {
+        name: value.strip() for name, _, value in (x.partition(" ") for x in joined.splitlines())
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the unit tests share: the modules on the path, recorded outputs, fake Grid Engine commands.
 
-The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); ``data/qstat/README.md``
+The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); the README.md there
 says how. A fake command is a real executable: what is tested starts it as it would start qstat.
 """
 

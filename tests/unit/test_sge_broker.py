@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sge_broker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+import sge_broker
 from sge_broker import (
     MAX_REQUEST,
     SESSION_FOLDER,

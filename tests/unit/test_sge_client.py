@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sge_client
-from fake_grid import DATA, Qstat, alive, listing, until
 from hypothesis import given
 from hypothesis import strategies as st
+
+import sge_client
+from fake_grid import DATA, Qstat, alive, listing, until
 from sge_client import (
     GONE,
     AnswerError,
@@ -265,8 +266,8 @@ class TestJobNumbers:
 
     @pytest.mark.parametrize(
         "output",
-        ["", "\n", "0", "-1", "+1", "1.2", "1 2", "٤", "４", "12345678901", "1\nbye", "job 1", "1_0"],
-    )  # fmt: skip
+        ["", "\n", "0", "-1", "+1", "1.2", "1 2", "٤", "４", "12345678901", "1\nbye", "x 1", "1_0"],
+    )
     def test_look_alikes_of_a_number_are_refused(self, output: str) -> None:
         with pytest.raises(AnswerError):
             parse_job_id(output)
@@ -702,3 +703,15 @@ class TestCollector:
 
     async def test_waiting_for_news_ends_in_time_without_any(self, collector: Collector) -> None:
         await asyncio.wait_for(collector.news(0.01), 5)
+
+    async def test_giving_up_is_heard_even_when_news_comes_at_the_same_moment(
+        self, collector: Collector
+    ) -> None:
+        # asyncio.wait_for of Python 3.11 would swallow it, and a start would outlive its time.
+        waiting = asyncio.create_task(collector.news(60))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        collector.wake()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sge_menu
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+import sge_menu
 from sge_menu import (
     MENU_VARIABLE,
     Choice,
@@ -561,13 +562,12 @@ class TestMenuErrors:
             ([MEMORY, request_of(GPUS, complex="h_vmem")], "two items ask for the same complex"),
             ([], "the menu"),
             (
-                [GPUS | {"name": f"g{n}"} | {"request": request_of(GPUS, complex=f"c{n}")["request"]}
-                 for n in range(51)],
+                [request_of(GPUS, complex=f"c{n}") | {"name": f"g{n}"} for n in range(51)],
                 "50 items",
             ),
         ],
-        ids=["name", "slots", "memory", "run_time", "complex", "complex of two kinds", "none", "51"],
-    )  # fmt: skip
+        ids=["name", "slots", "memory", "run_time", "complex", "two kinds", "none", "51"],
+    )
     def test_items_that_do_not_fit_together_are_refused(
         self, items: list[dict[str, Any]], words: str
     ) -> None:

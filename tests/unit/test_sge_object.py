@@ -847,7 +847,7 @@ def test_the_examples_are_accepted() -> None:
     assert len(examples) >= 5
     for task in examples:
         for args in task["sge_object"].get("objects", [task["sge_object"]]):
-            sge.check_description({k: v for k, v in args.items()}, 1)
+            sge.check_description(dict(args), 1)
             kind = args["kind"]
             assert sge.check_name(kind, args.get("name"))
             known = sge.known_attributes(kind, "global", templates.get(kind, {}))

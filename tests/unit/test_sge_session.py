@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from sge_broker import write_session_file
 
 TOKEN = "5ec4e7" * 8

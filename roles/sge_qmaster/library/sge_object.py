@@ -566,7 +566,6 @@ class BadRequestError(Exception):
 
 def join_continuations(text: str) -> str:
     """Put values that qconf broke into several lines back on one."""
-
     # qconf breaks "a,b" as "a, \<newline>  b": the blank after the comma is not in the value.
     return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
 
