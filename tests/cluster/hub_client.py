@@ -96,7 +96,7 @@ class HubClient:
         )
 
     def choose(self, **amounts: object) -> requests.Response:
-        """Send the form of the menu; return the page that follows (the waiting page or a refusal)."""
+        """Send the menu's form; return the page that follows (the waiting page or a refusal)."""
         self.get("/hub/spawn")
         return self.http.post(
             self.url("/hub/spawn"),
@@ -136,9 +136,7 @@ class HubClient:
 
         def gone() -> bool:
             server = self.server()
-            if server and not server.get("pending"):
-                self.rest("DELETE", f"/users/{self.name}/server")
-            elif server and server.get("pending") == "spawn":
+            if server and server.get("pending") in (None, "spawn"):
                 self.rest("DELETE", f"/users/{self.name}/server")
             return server is None
 
@@ -167,7 +165,10 @@ class HubClient:
         answer = self.http.post(
             self.url(f"{self.prefix}/api/kernels"),
             json={"name": "python3"},
-            headers={"X-XSRFToken": self._session_xsrf(), "Referer": self.url(f"{self.prefix}/lab")},
+            headers={
+                "X-XSRFToken": self._session_xsrf(),
+                "Referer": self.url(f"{self.prefix}/lab"),
+            },
             timeout=30,
         )
         answer.raise_for_status()

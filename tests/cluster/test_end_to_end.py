@@ -160,9 +160,7 @@ def test_an_unreachable_qmaster_is_told_to_whoever_starts_a_session(
         assert "unable to send message to qmaster" in text
     finally:
         qmaster_host.check_output("systemctl start gridengine-master")
-    wait_for(
-        "the qmaster answers again", lambda: hub_host.run("qstat -u %s", "bob").rc == 0
-    )
+    wait_for("the qmaster answers again", lambda: hub_host.run("qstat -u %s", "bob").rc == 0)
     home = "/home/bob/.jupyterhub-sessions"
     secrets = hub_host.check_output(f"find {home} -name '*.json'")
     assert secrets == "", "no session's file is left over"

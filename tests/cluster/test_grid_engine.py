@@ -32,6 +32,19 @@ def alive(host: Any, pid: int) -> bool:
     return bool(host.run(f"test -e /proc/{pid}").rc == 0)
 
 
+def workers_known(qmaster: Any) -> None:
+    """Wait until the qmaster has heard of every worker: after its restart, up to a minute."""
+
+    def unheard() -> list[str]:
+        shown = qmaster.run("qstat -f -q all.q")
+        rows = re.findall(r"^all\.q@.*", shown.stdout, re.MULTILINE)
+        return (
+            [row for row in rows if "-NA-" in row or "u" in row.split()[5:6]] if rows else ["all"]
+        )
+
+    until(lambda: not unheard(), "the qmaster has heard of every worker", 120.0)
+
+
 class Jobs:
     """Jobs of one person, submitted on the hub's host."""
 
@@ -79,6 +92,7 @@ class Jobs:
 
 @pytest.fixture
 def jobs(hub_host: Any, qmaster_host: Any) -> Iterator[Jobs]:
+    workers_known(qmaster_host)
     mine = Jobs(hub_host, qmaster_host, "alice")
     yield mine
     mine.clear()
@@ -113,6 +127,7 @@ def test_unit_stops_and_starts_the_qmaster(qmaster_host: Any) -> None:
     assert len(second) == 1
     assert second != first
     until(lambda: qmaster_host.run("qconf -sss").rc == 0, "the scheduler answers")
+    workers_known(qmaster_host)
 
 
 def test_qmaster_comes_back_when_it_is_killed(qmaster_host: Any) -> None:
@@ -120,6 +135,7 @@ def test_qmaster_comes_back_when_it_is_killed(qmaster_host: Any) -> None:
     assert qmaster_host.run(f"kill -9 {first}").rc == 0
     until(lambda: qmaster_host.run("qconf -sss").rc == 0, "the scheduler answers")
     assert pids(qmaster_host, "sge_qmaster") not in ([], [first])
+    workers_known(qmaster_host)
 
 
 def test_unit_stops_and_starts_the_execution_daemon(exec1_host: Any) -> None:

@@ -16,9 +16,7 @@ CALL = (
 
 
 def ask_broker(hub_host: Any, caller: str, request: object) -> dict[str, Any]:
-    answer = hub_host.run(
-        "runuser -u %s -- python3 -c %s %s", caller, CALL, json.dumps(request)
-    )
+    answer = hub_host.run("runuser -u %s -- python3 -c %s %s", caller, CALL, json.dumps(request))
     assert answer.rc == 0, answer.stderr
     return dict(json.loads(answer.stdout))
 
@@ -126,7 +124,9 @@ def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
 
 
 def test_batchspawners_own_port_handler_is_gone(hub_host: Any) -> None:
-    code = "curl -s -o /dev/null -w '%{http_code}' -X POST http://127.0.0.1:8081/hub/api/batchspawner"
+    code = (
+        "curl -s -o /dev/null -w '%{http_code}' -X POST http://127.0.0.1:8081/hub/api/batchspawner"
+    )
     if hub_host.run("command -v curl").rc:
         code = (
             "python3 -c 'import urllib.request,urllib.error\n"

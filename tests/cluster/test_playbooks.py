@@ -18,7 +18,14 @@ SITE = ROOT / "inventories/demo/group_vars/all/site.yml"
 def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
     extra = ["--extra-vars", json.dumps(variables)] if variables else []
     return subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/demo", f"playbooks/{name}", *arguments, *extra],
+        [
+            "ansible-playbook",
+            "--inventory",
+            "inventories/demo",
+            f"playbooks/{name}",
+            *arguments,
+            *extra,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -64,7 +71,8 @@ def test_a_broken_menu_is_named_and_changes_nothing(hub_host: Any) -> None:
 def test_a_broken_menu_never_replaces_a_right_one_even_past_the_first_check(hub_host: Any) -> None:
     broken = json.dumps([{"name": "cores"}])
     run = hub_host.run(
-        "printf %%s %s | /opt/jupyterhub/current/bin/python -sE /opt/jupyterhub/sge_menu.py /dev/stdin",
+        "printf %%s %s | /opt/jupyterhub/current/env/bin/python -sE"
+        " /opt/jupyterhub/current/sge_menu.py -",
         broken,
     )
     assert run.rc == 1

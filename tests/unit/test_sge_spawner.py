@@ -12,7 +12,6 @@ import json
 import logging
 import pwd
 import socket
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -186,7 +185,7 @@ async def hub(
 ) -> AsyncIterator[Hub]:
     qstat.says(listing())
     config = Config()
-    config.JupyterHub.db_url = f"sqlite:///{tmp_path}/hub.sqlite"
+    config.JupyterHub.db_url = "sqlite:///:memory:"
     config.JupyterHub.cookie_secret = b"x" * 32
     config.JupyterHub.proxy_class = Routes
     config.JupyterHub.authenticator_class = "dummy"
@@ -268,12 +267,10 @@ async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
         await asyncio.wait_for(spawner.collector.news(10), 10)
 
 
-def stored(tmp_path: Path) -> list[dict[str, Any] | None]:
-    """What another process finds in the hub's database."""
-    with sqlite3.connect(f"file:{tmp_path}/hub.sqlite?mode=ro", uri=True) as database:
-        found = [state for (state,) in database.execute("SELECT state FROM spawners")]
-    database.close()
-    return [json.loads(state) if state else None for state in found]
+def stored(hub: Hub) -> list[dict[str, Any] | None]:
+    """What is left in the database when the hub dies now: what it has committed."""
+    hub.db.rollback()
+    return [spawner.state for spawner in hub.db.query(orm.Spawner)]
 
 
 def running(number: int = 1, letters: str = "r", host: str = "exec1") -> str:
@@ -393,7 +390,6 @@ class TestStart:
         broker: Broker,
         token: str,
         qstat: Qstat,
-        tmp_path: Path,
     ) -> None:
         class Lab(RequestHandler):
             def get(self) -> None:
@@ -419,7 +415,7 @@ class TestStart:
             assert answer.code == 201, answer.body
             assert spawner.ready
             assert spawner.server.url == f"http://127.0.0.1:{port}/user/alice/"
-            assert stored(tmp_path) == [{"job_id": "1"}]
+            assert stored(hub) == [{"job_id": "1"}]
             assert hub.proxy.routes["/user/alice/"]["target"] == f"http://127.0.0.1:{port}"
             # And it ends through the API.
             qstat.says(listing())
@@ -559,18 +555,18 @@ class TestStart:
         assert {"JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"} <= set(environment)
 
     async def test_the_job_number_is_stored_before_the_session_is_up(
-        self, spawner: SGESpawner, broker: Broker, qstat: Qstat, tmp_path: Path
+        self, hub: Hub, spawner: SGESpawner, broker: Broker, qstat: Qstat
     ) -> None:
         qstat.says(listing((1, "alice", "qw")))
         start = await starting(spawner, broker)
         assert not start.done()
-        assert stored(tmp_path) == [{"job_id": "1"}]
+        assert stored(hub) == [{"job_id": "1"}]
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start
 
     async def test_a_start_given_up_while_submitting_still_learns_its_job(
-        self, spawner: SGESpawner, broker: Broker, tmp_path: Path
+        self, hub: Hub, spawner: SGESpawner, broker: Broker
     ) -> None:
         await ready(spawner)
         broker.open.clear()
@@ -582,7 +578,7 @@ class TestStart:
         with pytest.raises(asyncio.CancelledError):
             await start
         assert spawner.job_id == "1"
-        assert stored(tmp_path) == [{"job_id": "1"}]
+        assert stored(hub) == [{"job_id": "1"}]
 
     async def test_a_start_that_takes_too_long_leaves_no_job(
         self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat
