@@ -86,8 +86,10 @@ class Jobs:
         return str(result.stdout + result.stderr)
 
     def clear(self) -> None:
-        if self.ids:
-            self.qmaster.run(f"qdel -f {','.join(self.ids)}")
+        left = [job for job in self.ids if self.state(job)]
+        if left:
+            self.run(f"qdel {','.join(left)}")
+            until(lambda: not any(map(self.state, left)), "the jobs have gone", ADOPTED_JOB)
 
 
 @pytest.fixture

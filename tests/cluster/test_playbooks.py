@@ -113,4 +113,4 @@ def test_an_unreachable_qmaster_of_the_site_is_named(qmaster_host: Any, hub_host
         assert "sge_common_root" in said(run)
     finally:
         qmaster_host.check_output("systemctl start gridengine-master")
-        wait_for("the qmaster answers", lambda: hub_host.run("qconf -sss").rc == 0)
+        wait_for("the qmaster answers", lambda: hub_host.run("qstat -u root").rc == 0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import JobStatus
 from jupyterhub import orm, roles
@@ -39,6 +40,8 @@ from fake_grid import Qstat, listing, until
 from sge_broker import SESSION_VARIABLES, Answer, Start, Stop
 from sge_client import GridEngine
 from sge_spawner import PortHandler, SGESpawner
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MENU = [
     {
@@ -151,7 +154,7 @@ class Broker:
         return [request for request in self.requests if isinstance(request, Stop)]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     broker = Broker()
     async with await asyncio.start_unix_server(broker.serve, tmp_path / "broker.sock"):
@@ -179,11 +182,9 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwnam", find)
 
 
-@pytest.fixture
-async def hub(
-    tmp_path: Path, grid: GridEngine, menu_file: Path, accounts: None, qstat: Qstat
-) -> AsyncIterator[Hub]:
-    qstat.says(listing())
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """One hub for all tests of this file; to make one takes a quarter of a second."""
     config = Config()
     config.JupyterHub.db_url = "sqlite:///:memory:"
     config.JupyterHub.cookie_secret = b"x" * 32
@@ -195,15 +196,8 @@ async def hub(
     config.JupyterHub.load_roles = [
         {"name": "helper", "services": ["helper"], "scopes": ["admin:users", "admin:servers"]}
     ]
-    config.JupyterHub.pid_file = str(tmp_path / "hub.pid")
+    config.JupyterHub.pid_file = str(tmp_path_factory.mktemp("hub") / "hub.pid")
     config.Authenticator.allow_all = True
-    config.SGESpawner.menu_file = str(menu_file)
-    config.SGESpawner.broker_socket = str(tmp_path / "broker.sock")
-    config.SGESpawner.sge_root = str(grid.root)
-    config.SGESpawner.sge_bin_dir = str(grid.bin_dir)
-    config.SGESpawner.short_interval = 0.01
-    config.SGESpawner.long_interval = 1000.0
-    config.SGESpawner.session_ports = PORTS
     hub = Hub(config=config)
     await hub.initialize([])
     server = HTTPServer(hub.tornado_application)
@@ -213,17 +207,44 @@ async def hub(
     yield hub
     server.stop()
     await server.close_all_connections()
-    for user in hub.users.values():
-        for spawner in user.spawners.values():
-            spawner.stop_polling()
+    await JupyterHubHTTPClient.loop_instance().close()
+    hub.db.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def hub(
+    whole_hub: Hub,
+    tmp_path: Path,
+    grid: GridEngine,
+    menu_file: Path,
+    accounts: None,
+    qstat: Qstat,
+) -> AsyncIterator[Hub]:
+    """The hub with nobody in it, and with the menu, the broker and the Grid Engine of this test."""
+    hub = whole_hub
+    qstat.says(listing())
+    hub.config.SGESpawner = Config(
+        menu_file=str(menu_file),
+        broker_socket=str(tmp_path / "broker.sock"),
+        sge_root=str(grid.root),
+        sge_bin_dir=str(grid.bin_dir),
+        short_interval=0.01,
+        long_interval=1000.0,
+        session_ports=PORTS,
+    )
+    yield hub
     for collector in sge_spawner._collectors.values():
         collector._watched.clear()
         collector.hurry()
         if collector._task:
             await collector._task
     sge_spawner._collectors.clear()
-    await JupyterHubHTTPClient.loop_instance().close()
-    hub.db.close()
+    hub.db.rollback()
+    for person in hub.db.query(orm.User).all():
+        for spawner in hub.users[person].spawners.values():
+            spawner.stop_polling()
+        hub.users.delete(person.id)
+    hub.proxy.routes.clear()
 
 
 @pytest.fixture
@@ -278,7 +299,7 @@ def running(number: int = 1, letters: str = "r", host: str = "exec1") -> str:
 
 
 class TestHandlers:
-    def test_the_handler_that_sets_any_attribute_is_gone(self) -> None:
+    async def test_the_handler_that_sets_any_attribute_is_gone(self) -> None:
         assert not [entry for entry in default_handlers if entry[1] is BatchSpawnerAPIHandler]
         assert [entry for entry in default_handlers if "batchspawner" in entry[0]] == []
         assert default_handlers.count((r"/api/sge/port", PortHandler)) == 1
@@ -820,7 +841,7 @@ class TestStop:
 
 
 class TestPort:
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="module")
     async def session(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, qstat: Qstat
     ) -> AsyncIterator[str]:
