@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-CODE := files tests bench roles/sge_qmaster/library
+CODE := files tests bench tools roles/sge_qmaster/library
 
 .PHONY: help setup setup-containers demo demo-down test lint unit molecule bench lock
 
@@ -37,7 +37,9 @@ unit: setup ## Test the Python without a cluster
 	pytest tests/unit
 
 molecule: setup-containers ## Run the Molecule scenarios on five containers each
+	@rm -f .cache/default.xml
 	molecule test --scenario-name default
+	@python tools/count_tests.py .cache/default.xml 80
 
 bench: setup ## Measure the demo (`make demo` first)
 	python bench/start.py

@@ -41,6 +41,8 @@ RECEIVE_TIMEOUT = 5.0
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
+_SESSION = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
 #: What the hub may set in a session. Anything else (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``, …)
 #: would be a way to run code as the person.
 SESSION_VARIABLES = frozenset(
@@ -306,10 +308,11 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     return Answer(ok=True, job_id=job_id)
 
 
-def owns_session(xml: str, user: str, job_id: int) -> bool | None:
-    """Tell from ``qstat -xml -j`` whether a job is a session of this person.
+def find_session(xml: str, user: str, job_id: int) -> str | None:
+    """Find in ``qstat -xml -j`` which session of this person a job is.
 
-    :returns: ``None`` when Grid Engine does not know the job (any more).
+    :returns: the session's name; empty when the job is no session of this person; ``None`` when
+        Grid Engine does not know the job (any more).
     :raises AnswerError: when the answer cannot be read.
     """
     try:
@@ -324,9 +327,12 @@ def owns_session(xml: str, user: str, job_id: int) -> bool | None:
     for job in element:
         if job.findtext("JB_job_number") == str(job_id):
             context = {
-                entry.findtext("VA_variable") for entry in job.iterfind("JB_context/context_list")
+                entry.findtext("VA_variable"): entry.findtext("VA_value", "")
+                for entry in job.iterfind("JB_context/context_list")
             }
-            return job.findtext("JB_owner") == user and "jupyterhub_session" in context
+            mine = job.findtext("JB_owner") == user
+            session = context.get("jupyterhub_session", "")
+            return session if mine and _SESSION.fullmatch(session) else ""
     raise AnswerError(f"qstat did not print job {job_id}")
 
 
@@ -338,16 +344,19 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     become(user)
     process = run_as_person(config, user, "qstat", "-xml", "-j", str(request.job_id))
     try:
-        mine = owns_session(process.stdout, user.pw_name, request.job_id)
+        session = find_session(process.stdout, user.pw_name, request.job_id)
     except AnswerError as error:
         raise Refused("grid", f"{error}: {_words(process)}") from error
-    if mine is None:
+    if session is None:
         return Answer(ok=True, job_id=request.job_id)
-    if not mine:
+    if not session:
         raise Refused("refused", f"Job {request.job_id} is not a session of {user.pw_name}.")
     process = run_as_person(config, user, "qdel", str(request.job_id))
     if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
         raise Refused("grid", f"Grid Engine did not delete job {request.job_id}: {_words(process)}")
+    # A job that was still waiting has not read its file.
+    with contextlib.suppress(OSError):
+        (Path(user.pw_dir) / SESSION_FOLDER / f"{session}.json").unlink()
     return Answer(ok=True, job_id=request.job_id)
 
 

@@ -166,6 +166,22 @@ def test_an_unreachable_qmaster_is_told_to_whoever_starts_a_session(
     assert secrets == "", "no session's file is left over"
 
 
+def test_giving_up_a_wait_leaves_no_job_and_no_secret(
+    login: LogIn, hub_host: Any, qmaster_host: Any
+) -> None:
+    bob = login("bob")
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        bob.choose(cores=1, memory=1, run_time=1)
+        wait_for("the job waits in the queue", lambda: jobs_of(hub_host, "bob"))
+        bob.stop()
+        wait_for("the job is gone", lambda: not jobs_of(hub_host, "bob"))
+        left = "find /home/bob/.jupyterhub-sessions -name '*.json'"
+        assert hub_host.check_output(left) == ""
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+
+
 def test_a_session_survives_restarts_of_hub_and_proxy(
     login: LogIn, hub_host: Any, proxy_host: Any
 ) -> None:

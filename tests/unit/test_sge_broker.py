@@ -42,8 +42,8 @@ from sge_broker import (
     check_account,
     check_caller,
     decide,
+    find_session,
     group_names,
-    owns_session,
     receive,
     start,
     stop,
@@ -560,51 +560,60 @@ class TestSessionFile:
             subprocess.run(["umount", str(home)], check=True)
 
 
+#: The name of the session in the recorded answers.
+SESSION = "00112233445566778899aabbccddeeff"
+
+
 class TestOwnership:
     def test_a_session_belongs_to_its_owner(self, recorded: Recorded) -> None:
-        assert owns_session(recorded("job_session.xml"), "alice", 1) is True
+        assert find_session(recorded("job_session.xml"), "alice", 1) == SESSION
 
     def test_a_session_that_is_being_deleted_still_does(self, recorded: Recorded) -> None:
-        assert owns_session(recorded("job_deleting.xml"), "alice", 1) is True
+        assert find_session(recorded("job_deleting.xml"), "alice", 1) == SESSION
 
     @pytest.mark.parametrize("user", ["bob", "Alice", "alic", "root", ""])
     def test_it_belongs_to_nobody_else(self, recorded: Recorded, user: str) -> None:
-        assert owns_session(recorded("job_session.xml"), user, 1) is False
+        assert find_session(recorded("job_session.xml"), user, 1) == ""
 
     def test_a_session_of_somebody_else_is_not_mine(self, recorded: Recorded) -> None:
-        assert owns_session(recorded("job_session_of_other.xml"), "alice", 5) is False
-        assert owns_session(recorded("job_session_of_other.xml"), "bob", 5) is True
+        assert find_session(recorded("job_session_of_other.xml"), "alice", 5) == ""
+        assert find_session(recorded("job_session_of_other.xml"), "bob", 5)
 
     def test_another_job_of_mine_is_no_session(self, recorded: Recorded) -> None:
-        assert owns_session(recorded("job_without_context.xml"), "alice", 3) is False
+        assert find_session(recorded("job_without_context.xml"), "alice", 3) == ""
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "", "x", SESSION.upper(), SESSION + "0"])
+    def test_a_context_that_names_no_session_is_none(self, recorded: Recorded, name: str) -> None:
+        forged = recorded("job_session.xml").replace(SESSION, name)
+        assert find_session(forged, "alice", 1) == ""
 
     def test_a_job_grid_engine_does_not_know_is_gone(self, recorded: Recorded) -> None:
-        assert owns_session(recorded("job_unknown.xml"), "alice", 4242) is None
+        assert find_session(recorded("job_unknown.xml"), "alice", 4242) is None
 
     def test_a_qmaster_that_is_down_says_nothing_about_a_job(self, recorded: Recorded) -> None:
         # qstat ends with status 0 then.
         with pytest.raises(AnswerError):
-            owns_session(recorded("job_qmaster_down.xml"), "alice", 1)
+            find_session(recorded("job_qmaster_down.xml"), "alice", 1)
 
     def test_an_answer_about_another_job_is_no_answer(self, recorded: Recorded) -> None:
         with pytest.raises(AnswerError, match="did not print job 2"):
-            owns_session(recorded("job_session.xml"), "alice", 2)
+            find_session(recorded("job_session.xml"), "alice", 2)
 
     @pytest.mark.parametrize("xml", ["", "error: commlib error", "<a/>", "<a", "\0", "é" * 9])
     def test_anything_else_is_no_answer(self, xml: str) -> None:
         with pytest.raises(AnswerError):
-            owns_session(xml, "alice", 1)
+            find_session(xml, "alice", 1)
 
     @given(st.data())
     def test_an_answer_that_breaks_off_is_no_answer(self, data: st.DataObject) -> None:
         whole = (DATA / "job_session.xml").read_text(encoding="utf-8").rstrip()
         with pytest.raises(AnswerError):
-            owns_session(whole[: data.draw(st.integers(0, len(whole) - 1))], "alice", 1)
+            find_session(whole[: data.draw(st.integers(0, len(whole) - 1))], "alice", 1)
 
     @given(st.text(max_size=100))
     def test_no_text_raises_anything_but_an_answer_error(self, xml: str) -> None:
         with contextlib.suppress(AnswerError):
-            owns_session(xml, "alice", 1)
+            find_session(xml, "alice", 1)
 
 
 NOTE = r"""

@@ -128,6 +128,10 @@ class TestJobLists:
         assert recorded("array_running.xml").count("<JB_job_number>8<") == 3
         assert self.jobs(recorded, "array_running.xml")[8].state is State.RUNNING
 
+    def test_of_the_tasks_of_an_array_the_first_is_kept(self) -> None:
+        jobs = parse_qstat(listing((8, "alice", "r"), (8, "alice", "hqw")).encode())
+        assert jobs[8].state is State.RUNNING
+
     def test_a_job_name_cannot_break_the_list(self, recorded: Recorded) -> None:
         assert self.jobs(recorded, "hostile_names.xml")[13].owner == "alice"
 

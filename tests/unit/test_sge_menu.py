@@ -320,6 +320,13 @@ class TestChoice:
         assert set(choice.amounts) == {item.name for item in menu.items_for(groups)}
         qsub_arguments(menu, choice)
 
+    def test_things_that_cannot_be_shared_out_are_refused_when_they_are_chosen(
+        self, menu: Menu
+    ) -> None:
+        with pytest.raises(ChoiceError, match="multiple of 4") as caught:
+            menu.choose({"cores": 4, "gpus": 1}, {"gpu"})
+        assert caught.value.item == "gpus"
+
     def test_a_checked_choice_is_accepted_again(self, menu: Menu) -> None:
         # The broker checks what the hub has checked.
         choice = menu.choose({"cores": "2", "gpus": "4"}, {"gpu"})
