@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup setup-containers demo demo-down test lint unit molecule bench lock
+.PHONY: help setup demo demo-down test lint unit molecule bench lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -14,11 +14,10 @@ help: ## Show the targets
 setup:
 	@tools/setup.sh python
 
-setup-containers: setup
+demo: ## Set up the local cluster and the hub on this machine
+	@tools/setup.sh check gridhub "$${GRIDHUB_PORT:-8443}"
+	@tools/setup.sh python
 	@tools/setup.sh containers
-
-demo: setup ## Set up the local cluster and the hub on this machine
-	@tools/setup.sh containers demo
 	@tools/demo.sh up
 
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
@@ -36,7 +35,9 @@ lint: setup ## Check the style of playbooks, roles and Python
 unit: setup ## Test the Python without a cluster
 	pytest tests/unit
 
-molecule: setup-containers ## Run the Molecule scenarios on five containers each
+molecule: setup ## Run the Molecule scenarios on five containers each
+	@tools/setup.sh containers
+	@tools/setup.sh check gridhub-default 8444
 	@rm -f .cache/default.xml
 	molecule test --scenario-name default
 	@python tools/count_tests.py .cache/default.xml 80

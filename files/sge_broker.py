@@ -4,7 +4,9 @@
 systemd starts it as root for one request on a Unix socket and it is gone afterwards. It checks who
 calls, that the named user may have sessions, and the choice against the menu *again*; becomes that
 user for good; and submits the constant job script, or deletes a job that is such a session. A hub
-that is taken over can start and stop sessions the site approves of, and nothing else.
+that is taken over can start and stop sessions the site approves of, and use them as JupyterHub can;
+it cannot become root, a system account or anybody the inventory does not name, and it cannot ask
+for what is not on the menu.
 
 One request is one JSON object, ended by shutting down the writing side; so is the answer.
 The module also holds the hub's end of the conversation (:func:`ask`).
@@ -136,6 +138,13 @@ class Config(_Model):
     timeout: Annotated[float, Field(gt=0)]
     #: First and last port a session may use.
     ports: tuple[Port, Port]
+
+    @field_validator("ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int]) -> tuple[int, int]:
+        if ports[0] > ports[1]:
+            raise ValueError(f"the first port, {ports[0]}, is above the last, {ports[1]}")
+        return ports
 
     @property
     def grid(self) -> GridEngine:
@@ -429,8 +438,26 @@ def decide(config: Config, request: Start | Stop) -> Answer:
     return answer
 
 
+def check_config(path: Path) -> int:
+    """Say what is wrong with a configuration, in the inventory's terms; 0 when nothing is."""
+    try:
+        Config.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            print(f"{where}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
+        print("The values come from the variables of the role jupyterhub.", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
-    """Serve the one request on standard input, which is the connection (``Accept=yes``)."""
+    """Serve the one request on standard input, which is the connection (``Accept=yes``).
+
+    ``sge_broker.py --check FILE`` only checks a configuration.
+    """
+    if sys.argv[1] == "--check":
+        return check_config(Path(sys.argv[2]))
     config = Config.model_validate_json(Path(sys.argv[1]).read_bytes())
     connection = socket.socket(fileno=0)
     try:

@@ -299,6 +299,9 @@ class Collector:
                 log.warning(
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
+            except Exception:
+                # A fault of ours; the sessions must not lose their watch over it.
+                log.exception("Cannot take in Grid Engine's answer, keeping all sessions")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval()):
                     await self._hurry.wait()

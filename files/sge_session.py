@@ -82,12 +82,17 @@ def bind_port(first: int, last: int) -> socket.socket:
     :raises SessionError: when all are taken.
     """
     ports = list(range(first, last + 1))
+    both = socket.has_dualstack_ipv6()
     random.shuffle(ports)  # sessions that start together do not queue for the same port
     for port in ports:
-        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        # Without SO_REUSEADDR nobody else can bind the same port while we hold it.
+        server = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
+        # Without SO_REUSEADDR nobody else can bind the same port while we hold it. Both kinds of
+        # address, or another user could take the port of the kind that is left.
         try:
-            server.bind(("0.0.0.0", port))  # noqa: S104  # the hub and the proxy are other hosts
+            if both:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            # Every address: the hub and the proxy are other hosts.
+            server.bind(("::" if both else "0.0.0.0", port))  # noqa: S104
             server.listen(128)
         except OSError:
             server.close()

@@ -39,6 +39,17 @@ _WAITING = {
 }
 
 
+#: How many requests the broker is asked at once. Each is a process on the hub's host; a class of a
+#: hundred that presses Start together waits in line here rather than at a closed socket.
+_broker_line = asyncio.Semaphore(16)
+
+#: Pauses between attempts to delete a job nobody wants any more, in seconds; the last one repeats.
+_DELETION_PAUSES = (2.0, 5.0, 15.0, 60.0)
+
+#: Deletions under way, kept here because the event loop alone would let go of them.
+_deletions: set[asyncio.Task[None]] = set()
+
+
 class SessionError(SpawnException):
     """A session cannot start; the message is for the person, and is shown as it is."""
 
@@ -156,7 +167,8 @@ class SGESpawner(BatchSpawnerBase):
 
     async def _ask_broker(self, request: Start | Stop) -> Answer:
         try:
-            answer = await ask(Path(self.broker_socket), request, self.broker_timeout)
+            async with _broker_line:
+                answer = await ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, AnswerError) as error:
             raise SessionError(
                 "The submission service does not answer. Try again in a minute; if it lasts, "
@@ -184,10 +196,8 @@ class SGESpawner(BatchSpawnerBase):
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
-            # Given up while submitting: the job may exist by now, and `stop` must know its number.
-            answer = await asking
-            self.job_id = str(answer.job_id)
-            self._store_state()
+            # Given up while submitting: the job may come to be, and nobody wants it then.
+            asking.add_done_callback(self._delete_unwanted)
             raise
         self.job_id = str(answer.job_id)
         self._store_state()
@@ -202,6 +212,37 @@ class SGESpawner(BatchSpawnerBase):
     async def cancel_batch_job(self) -> None:
         """Have the broker delete the job."""
         await self._ask_broker(Stop(user=self.user.name, job_id=int(self.job_id)))
+
+    def _delete_unwanted(self, asking: asyncio.Future[Answer]) -> None:
+        if not asking.cancelled() and asking.exception() is None and asking.result().job_id:
+            self._delete_later(asking.result().job_id or 0)
+
+    def _delete_later(self, job_id: int) -> None:
+        """Go on trying to delete a job, while JupyterHub goes on without the session."""
+        task = asyncio.ensure_future(self._keep_deleting(job_id))
+        _deletions.add(task)
+        task.add_done_callback(_deletions.discard)
+
+    async def _keep_deleting(self, job_id: int) -> None:
+        pauses = iter(_DELETION_PAUSES)
+        pause = 0.0
+        while True:
+            try:
+                await self._ask_broker(Stop(user=self.user.name, job_id=job_id))
+                self.log.info("Job %s of %s is deleted", job_id, self._log_name)
+                return
+            except SessionError as error:
+                if error.reason in ("refused", "request"):
+                    self.log.error("Job %s stays: %s", job_id, error.log_message)
+                    return
+                pause = next(pauses, pause)
+                self.log.warning(
+                    "Job %s cannot be deleted now, trying again in %g s: %s",
+                    job_id,
+                    pause,
+                    error.log_message,
+                )
+            await asyncio.sleep(pause)
 
     async def query_job_status(self) -> JobStatus:
         """Translate the collector's look-up into batchspawner's terms."""
@@ -256,7 +297,7 @@ class SGESpawner(BatchSpawnerBase):
     @property
     def awaits_port(self) -> bool:
         """Whether the session is starting and has not told its port yet."""
-        return bool(self._start_pending and self.job_id and not self.port)
+        return bool(self._start_pending and not self.port)
 
     async def poll(self) -> int | None:
         """Look up the job: ``None`` while it lives or is not known, 1 when it is over."""
@@ -272,14 +313,22 @@ class SGESpawner(BatchSpawnerBase):
     async def stop(self, now: bool = False) -> None:
         """Delete the job and wait a bounded time for it to be gone.
 
-        Without a job this does nothing; deleting one that is gone already is no error.
+        Without a job this does nothing; deleting one that is gone already is no error. JupyterHub
+        forgets the session whatever happens here, so a job that cannot be deleted now is kept in
+        mind and deleted later.
         """
         if not self.job_id:
             return
         job_id = int(self.job_id)
-        await self.cancel_batch_job()
+        try:
+            await self.cancel_batch_job()
+        except SessionError as error:
+            self.log.warning("Job %s cannot be deleted now: %s", job_id, error.log_message)
+            self._delete_later(job_id)
+            now = True
         if not now:
             self.collector.watch(job_id, self.user.name, waiting=True)
+            self.collector.hurry()
             deadline = asyncio.get_running_loop().time() + self.stop_timeout
             while self._job() is not GONE:
                 left = deadline - asyncio.get_running_loop().time()
@@ -291,7 +340,6 @@ class SGESpawner(BatchSpawnerBase):
                         self.stop_timeout,
                     )
                     break
-                self.collector.hurry()
                 await self.collector.news(left)
         self._forget_job()
 

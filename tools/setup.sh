@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes this machine ready, saying what is missing before anything starts.
-#   setup.sh python       the tools of the project, in .venv
-#   setup.sh containers   what the local cluster needs; "demo" as well: its port must be free
+#   setup.sh check PREFIX PORT   port, memory and disk for the local cluster of that name
+#   setup.sh python              the tools of the project, in .venv
+#   setup.sh containers          the programs the local cluster needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,26 +43,22 @@ setup_python() {
   echo "$lock" > .venv/.lock
 }
 
+# What must be so before anything is installed or started: PREFIX and PORT are of the cluster.
+check_machine() {
+  local prefix=$1 port=$2 memory disk
+  [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || fail "GRIDHUB_PORT is '$port'; it is a port from 1 to 65535."
+  # A cluster that stands already holds its port and its memory itself.
+  if [ "$(podman port "$prefix-proxy" 443 2>/dev/null)" != "127.0.0.1:$port" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    fail "port $port of 127.0.0.1 is taken. Free it, or choose another: make demo GRIDHUB_PORT=9443"
+  fi
+  podman container exists "$prefix-proxy" 2>/dev/null && return
+  memory=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
+  [ "$memory" -ge 3000 ] || fail "the local cluster needs 3000 MB of free memory; this machine has $memory MB."
+  disk=$(df --output=avail -m "$HOME" | tail -1)
+  [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $((disk)) MB."
+}
+
 setup_containers() {
-  local port=${GRIDHUB_PORT:-8443}
-  if [ "${1:-}" = demo ] && ! podman container exists gridhub-proxy 2>/dev/null; then
-    "$python" - "$port" <<'PYTHON' || fail "port $port of 127.0.0.1 is taken. Free it, or choose another: make demo GRIDHUB_PORT=9443"
-import socket, sys
-with socket.socket() as probe:
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        probe.bind(("127.0.0.1", int(sys.argv[1])))
-    except (OSError, OverflowError, ValueError) as error:
-        sys.exit(f"port {sys.argv[1]}: {error}")
-PYTHON
-  fi
-  if ! podman image exists "localhost/gridhub-bookworm" 2>/dev/null; then
-    local memory disk
-    memory=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
-    [ "$memory" -ge 3000 ] || fail "the local cluster needs 3000 MB of free memory; this machine has $memory MB."
-    disk=$(df --output=avail -m "$HOME" | tail -1)
-    [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $disk MB."
-  fi
   local rootless=()
   [ "$(id -u)" -eq 0 ] || rootless=(uidmap slirp4netns fuse-overlayfs dbus-user-session)
   install_packages podman runc netavark iptables mmdebstrap "${rootless[@]}"
@@ -69,6 +66,7 @@ PYTHON
 
 case "${1:-}" in
   python) setup_python ;;
-  containers) setup_containers "${2:-}" ;;
-  *) sed -n '2,4s/^# //p' "$0"; exit 2 ;;
+  check) check_machine "$2" "$3" ;;
+  containers) setup_containers ;;
+  *) sed -n '2,5s/^# //p' "$0"; exit 2 ;;
 esac

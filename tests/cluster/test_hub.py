@@ -43,14 +43,22 @@ def test_the_hub_runs_without_any_privilege(hub_host: Any) -> None:
 
 
 def test_the_sandbox_bites(hub_host: Any) -> None:
-    """A unit with the hub's own settings can neither see homes nor write outside its state."""
+    """With the hub's settings not even root can see homes or write outside its state."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
-    wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp", "User", "NoNewPrivileges")
+    wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp")
     properties = " ".join(f"-p {line}" for line in settings if line.startswith(wanted))
-    for probe in ("touch /opt/jupyterhub/x", "ls /home/alice", "touch /etc/jupyterhub/x"):
+    hub_host.check_output("touch /tmp/seen-from-outside")
+    for probe, words in (
+        ("touch /opt/jupyterhub/x", "Read-only file system"),
+        ("touch /etc/jupyterhub/x", "Read-only file system"),
+        ("ls /home/alice", "No such file or directory"),
+        ("ls /tmp/seen-from-outside", "No such file or directory"),
+    ):
         run = hub_host.run(f"systemd-run --quiet --wait --pipe {properties} {probe}")
         assert run.rc != 0, probe
-    assert hub_host.run(f"systemd-run --quiet --wait --pipe {properties} true").rc == 0
+        assert words in run.stderr, probe
+        assert hub_host.run(f"systemd-run --quiet --wait --pipe {probe}").rc == 0, probe
+    hub_host.check_output("rm -f /opt/jupyterhub/x /etc/jupyterhub/x /tmp/seen-from-outside")
 
 
 def test_systemd_rates_the_hub_as_well_shut_in(hub_host: Any) -> None:

@@ -69,14 +69,22 @@ def test_a_broken_menu_is_named_and_changes_nothing(hub_host: Any) -> None:
 
 
 def test_a_broken_menu_never_replaces_a_right_one_even_past_the_first_check(hub_host: Any) -> None:
-    broken = json.dumps([{"name": "cores"}])
-    run = hub_host.run(
-        "printf %%s %s | /opt/jupyterhub/current/env/bin/python -sE"
-        " /opt/jupyterhub/current/sge_menu.py -",
-        broken,
+    before = hub_host.file("/etc/jupyterhub/menu.json").content_string
+    # With --limit the inventory's check on the controller is left out.
+    run = playbook(
+        "site.yml", "--tags", "menu", "--limit", "hub", jupyterhub_resource_menu=[{"name": "cores"}]
     )
-    assert run.rc == 1
-    assert "item 'cores', label: Field required" in run.stderr
+    assert run.returncode != 0
+    assert "item 'cores', label: Field required" in said(run)
+    assert hub_host.file("/etc/jupyterhub/menu.json").content_string == before
+
+
+def test_a_wrong_port_range_is_named_and_replaces_nothing(hub_host: Any) -> None:
+    before = hub_host.file("/etc/jupyterhub/broker.json").content_string
+    run = playbook("site.yml", "--limit", "hub", jupyterhub_session_ports=[41000, 40000])
+    assert run.returncode != 0
+    assert "the first port, 41000, is above the last, 40000" in said(run)
+    assert hub_host.file("/etc/jupyterhub/broker.json").content_string == before
 
 
 def test_a_missing_variable_is_named_before_anything_is_changed(hub_host: Any) -> None:

@@ -183,14 +183,23 @@ class TestPort:
                 assert server.getsockname()[1] == last
 
     @pytest.mark.parametrize("option", [0, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
-    def test_nobody_can_take_the_port_meanwhile(self, session: ModuleType, option: int) -> None:
+    @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::", "::1"])
+    def test_nobody_can_take_the_port_meanwhile(
+        self, session: ModuleType, option: int, address: str
+    ) -> None:
+        if ":" in address and not socket.has_dualstack_ipv6():
+            pytest.skip("this machine has no IPv6")
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with take() as probe:
             port = probe.getsockname()[1]
-        with session.bind_port(port, port), socket.socket() as other:
+        with session.bind_port(port, port), socket.socket(family) as other:
+            if family == socket.AF_INET6:
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if option:
                 other.setsockopt(socket.SOL_SOCKET, option, 1)
             with pytest.raises(OSError, match="Address already in use"):
-                other.bind(("0.0.0.0", port))
+                other.bind((address, port))
+                other.listen()
 
     def test_the_port_answers_before_the_server_is_up(self, session: ModuleType) -> None:
         with take() as probe:
