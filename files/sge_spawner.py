@@ -14,6 +14,7 @@ from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import BatchSpawnerBase, JobStatus
 from jupyterhub.apihandlers import APIHandler, default_handlers
 from jupyterhub.spawner import SpawnException
+from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
@@ -145,8 +146,7 @@ class SGESpawner(BatchSpawnerBase):
             self.choice = self._menu().choose(options, groups)
         except ChoiceError as error:
             # Otherwise the refused choice would be taken for the next start without one.
-            self.orm_spawner.user_options = {}
-            self.db.commit()
+            self._store(user_options={})
             raise SessionError(str(error), reason="choice") from error
         self.user_options = dict(self.choice.amounts)
 
@@ -200,14 +200,18 @@ class SGESpawner(BatchSpawnerBase):
             asking.add_done_callback(self._delete_unwanted)
             raise
         self.job_id = str(answer.job_id)
-        self._store_state()
+        # Now, not after the start: a hub that dies meanwhile must find the job.
+        self._store(state=self.get_state())
         self.log.info("Session of %s is job %s", self._log_name, self.job_id)
         return self.job_id
 
-    def _store_state(self) -> None:
-        """Write the job number to the database now: a hub that dies here must find the job."""
-        self.orm_spawner.state = self.get_state()
-        self.db.commit()
+    def _store(self, **values: object) -> None:
+        """Write values to the session's row of the hub's database, at once."""
+        for name, value in values.items():
+            setattr(self.orm_spawner, name, value)
+        # Not self.db: JupyterHub is about to remove it.
+        if database := object_session(self.orm_spawner):
+            database.commit()
 
     async def cancel_batch_job(self) -> None:
         """Have the broker delete the job."""
