@@ -242,7 +242,8 @@ class Menu(_Model):
             hidden = next((item for item in self.items if item.name == name), None)
             if hidden is None:
                 raise ChoiceError(
-                    f"{_shown(name)} is not on the menu; it has {', '.join(mine)}.", None
+                    f"{_shown(name)} is not on the menu; it has {', '.join(mine) or 'nothing'}.",
+                    None,
                 )
             if hidden.amount(raw[name]) != 0:
                 raise ChoiceError(
@@ -310,7 +311,7 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% if item.choices is not none %}
   <select class="form-select" id="{{ id }}" name="{{ item.name }}"{% if item.help %} aria-describedby="{{ id }}-help"{% endif %}>
     {% for amount in item.choices %}
-    <option value="{{ amount }}"{% if amount == chosen[item.name] %} selected{% endif %}>{{ amount }}{% if item.unit %} {{ item.unit }}{% endif %}</option>
+    <option value="{{ amount }}"{% if amount == chosen[item.name] %} selected{% endif %}>{{ amount }}</option>
     {% endfor %}
   </select>
   {% else %}
