@@ -18,7 +18,7 @@ from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
-from sge_broker import SESSION_VARIABLES, Answer, Start, Stop, ask, group_names
+from sge_broker import SESSION_FOLDER, SESSION_VARIABLES, Answer, Start, Stop, ask, group_names
 from sge_client import GONE, AnswerError, Collector, Gone, GridEngine, Job, State
 from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
 
@@ -274,7 +274,7 @@ class SGESpawner(BatchSpawnerBase):
             if job is GONE:
                 raise SessionError(
                     f"Job {job_id} ended before JupyterLab was up. Its messages are in "
-                    f"~/.jupyterhub-sessions/{job_id}.log.",
+                    f"~/{SESSION_FOLDER}/{job_id}.log.",
                     reason="ended",
                 )
             if isinstance(job, Job):

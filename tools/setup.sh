@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.."
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 fail() { printf 'Cannot go on: %s\n' "$*" >&2; exit 1; }
 
-# A .venv made by another project's Python or lock is made anew.
 python=${GRIDHUB_PYTHON:-/usr/bin/python3}
 
 install_packages() {
@@ -33,6 +32,7 @@ setup_python() {
   install_packages python3-venv
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is $("$python" -V); Python 3.11 or newer is needed. Set GRIDHUB_PYTHON to one."
+  # A .venv of another Python or another lock file is made anew.
   local lock
   lock=$({ "$python" -V; cat requirements/dev.txt; } | sha256sum | cut -c1-16)
   [ "$(cat .venv/.lock 2>/dev/null)" = "$lock" ] && return
@@ -49,7 +49,7 @@ check_machine() {
   [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || fail "GRIDHUB_PORT is '$port'; it is a port from 1 to 65535."
   # A cluster that stands already holds its port and its memory itself.
   if [ "$(podman port "$prefix-proxy" 443 2>/dev/null)" != "127.0.0.1:$port" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-    fail "port $port of 127.0.0.1 is taken. Free it, or choose another: make demo GRIDHUB_PORT=9443"
+    fail "port $port of 127.0.0.1 is taken, and the cluster $prefix needs it. Free it; the demo can also take another: make demo GRIDHUB_PORT=9443"
   fi
   podman container exists "$prefix-proxy" 2>/dev/null && return
   memory=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)

@@ -906,6 +906,20 @@ class TestStop:
         assert deleted.read_text(encoding="utf-8") == "1\n"
         assert (tmp_path / "asked").read_text(encoding="utf-8") == "-xml -j 1\n"
 
+    def test_the_file_of_a_session_that_never_started_goes_with_its_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        commands: Callable[..., Path],
+    ) -> None:
+        folder = Path(alice.pw_dir) / SESSION_FOLDER
+        folder.mkdir()
+        (folder / f"{SESSION}.json").touch()
+        (folder / "7.log").touch()
+        commands("job_session.xml", f"cat {DATA / 'qdel.txt'}")
+        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
+        assert [path.name for path in folder.iterdir()] == ["7.log"]
+
     @pytest.mark.parametrize(
         ("answer", "number"), [("job_session_of_other.xml", 5), ("job_without_context.xml", 3)]
     )
@@ -1212,3 +1226,34 @@ class TestAsking:
             )
         assert answer == Answer(ok=True, job_id=4711)
         assert len(secrets_in(home)) == 1
+
+
+class TestCheckedConfig:
+    def test_a_right_one_is_accepted(self, config: Config, tmp_path: Path) -> None:
+        file = tmp_path / "broker.json"
+        file.write_text(config.model_dump_json(), encoding="utf-8")
+        assert sge_broker.check_config(file) == 0
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"ports": [41000, 40000]}, "the first port, 41000, is above the last, 40000"),
+            ({"ports": [40000]}, "ports.1: "),
+            ({"ports": [80, 90]}, "ports.0: "),
+            ({"job_name": "42 x"}, "job_name: "),
+            ({"minimum_uid": 0}, "minimum_uid: "),
+            ({"colour": "red"}, "colour: "),
+        ],
+    )
+    def test_a_wrong_value_is_named(
+        self,
+        config: Config,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        wrong: dict[str, object],
+        words: str,
+    ) -> None:
+        file = tmp_path / "broker.json"
+        file.write_text(json.dumps(config.model_dump(mode="json") | wrong), encoding="utf-8")
+        assert sge_broker.check_config(file) == 1
+        assert words in capsys.readouterr().err

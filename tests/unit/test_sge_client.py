@@ -505,6 +505,21 @@ class TestCollector:
         assert collector.look_up(1) == Job(1, "alice", "r", "qmaster", 1)
         assert qstat.calls[0] == "-xml -u alice"
 
+    async def test_a_fault_of_ours_does_not_end_the_watch(
+        self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        qstat.says(listing((1, "alice", "r")))
+        faults = iter([RuntimeError("a fault of ours")])
+
+        def parse(xml: bytes) -> dict[int, Job]:
+            for fault in faults:
+                raise fault
+            return parse_qstat(xml)
+
+        monkeypatch.setattr(sge_client, "parse_qstat", parse)
+        collector.watch(1, "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up(1))
+
     async def test_one_question_serves_all_sessions(
         self, collector: Collector, qstat: Qstat
     ) -> None:
