@@ -21,15 +21,15 @@ import json
 import os
 import pwd
 import re
-import secrets
+import select
 import socket
 import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
-from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -43,7 +43,8 @@ RECEIVE_TIMEOUT = 5.0
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
-_SESSION = re.compile(r"[0-9a-f]{32}", re.ASCII)
+#: How long the person's home may take to hold the session's file, in seconds.
+HOME_TIMEOUT = 10.0
 
 #: What the hub may set in a session. Anything else (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``, …)
 #: would be a way to run code as the person.
@@ -72,7 +73,10 @@ SESSION_VARIABLES = frozenset(
 #: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
-JobId = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+#: A session, as the hub names it.
+Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+#: A named server of JupyterHub; empty for the default one. No comma: it goes into a job's context.
+ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
 
 class _Model(BaseModel):
@@ -84,6 +88,8 @@ class Start(_Model):
 
     action: Literal["start"] = "start"
     user: UserName
+    session: Session
+    server: ServerName = ""
     amounts: dict[str, Annotated[int, Field(strict=True)]] = Field(max_length=50)
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
 
@@ -99,11 +105,11 @@ class Start(_Model):
 
 
 class Stop(_Model):
-    """Delete the job of a session."""
+    """Delete the job of a session, whether or not it came to be."""
 
     action: Literal["stop"] = "stop"
     user: UserName
-    job_id: JobId
+    session: Session
 
 
 Request = Annotated[Start | Stop, Field(discriminator="action")]
@@ -127,7 +133,6 @@ class Config(_Model):
     hub_user: str
     menu: Path
     job_script: Path
-    job_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
     minimum_uid: Annotated[int, Field(ge=1)]
     allowed_users: frozenset[str] = frozenset()
     allowed_groups: frozenset[str] = frozenset()
@@ -161,6 +166,11 @@ class Refused(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def job_name(session: str) -> str:
+    """Return the name of a session's job. Plain qstat shows the first ten letters of it."""
+    return f"jupyterhub-{session}"
 
 
 def group_names(user: pwd.struct_passwd) -> frozenset[str]:
@@ -198,17 +208,14 @@ def become(user: pwd.struct_passwd) -> None:
     os.chdir("/")  # qsub reads .sge_request of the working directory
 
 
-def write_session_file(
-    home: Path, session: str, environment: dict[str, str], ports: tuple[int, int]
-) -> Path:
+def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int, int]) -> None:
     """Write the session's secrets and ports where only the person and their job can read them.
 
     Runs as the person, in their home. The file is made anew, never opened through a link.
 
     :raises Refused: when the home cannot hold it, in words for the person.
     """
-    folder = home / SESSION_FOLDER
-    path = folder / f"{session}.json"
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -232,7 +239,41 @@ def write_session_file(
             f"Your home folder cannot be written ({error.strerror}: {error.filename or folder}). "
             "Free some space or ask the administrators, then start again.",
         ) from error
-    return path
+
+
+def within(seconds: float, task: Callable[[], object]) -> None:
+    """Run a task that touches the person's home in a process of its own, which may hang.
+
+    A home on a file server that does not answer holds whoever touches it, beyond any signal.
+
+    :raises Refused: what the task raised, or when it takes longer than ``seconds``.
+    """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            task()
+            answer = Answer(ok=True)
+        except Refused as refusal:
+            answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+        except BaseException as error:  # the parent says it
+            answer = Answer(ok=False, kind="broker", error=repr(error))
+        with contextlib.suppress(OSError):
+            os.write(writer, answer.model_dump_json().encode())
+        os._exit(0)
+    os.close(writer)
+    ready, _, _ = select.select([reader], [], [], seconds)
+    data = os.read(reader, MAX_REQUEST) if ready else b""
+    # With the reader gone the child knows that nobody waits for it any more.
+    os.close(reader)
+    if not ready:
+        raise Refused(
+            "home",
+            f"Your home folder does not answer (no reply within {seconds:g} s). The file server "
+            "may be down; try again later, and tell the administrators if it lasts.",
+        )
+    answer = Answer.model_validate_json(data or '{"ok": false, "kind": "broker", "error": "died"}')
+    if not answer.ok:
+        raise Refused(answer.kind, answer.error)
 
 
 def run_as_person(
@@ -285,27 +326,40 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     except MenuError as error:
         raise Refused("broker", str(error)) from error
     become(user)
-    session = secrets.token_hex(16)
     home = Path(user.pw_dir)
-    path = write_session_file(home, session, request.environment, config.ports)
+    path = home / SESSION_FOLDER / f"{request.session}.json"
+    deadline = time.monotonic() + HOME_TIMEOUT
+
+    def write() -> None:
+        write_session_file(path, request.environment, config.ports)
+        if time.monotonic() > deadline:  # a home that came back too late
+            path.unlink()
+
+    within(HOME_TIMEOUT, write)
+    context = {
+        "hub": socket.gethostname(),
+        "user": user.pw_name,
+        "server": request.server,
+    }
     try:
         process = run_as_person(
             config,
             user,
             "qsub",
             "-terse",
-            "-N", config.job_name,
+            "-N", job_name(request.session),
             "-S", "/bin/bash",
             "-wd", user.pw_dir,
             "-j", "y",
             "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
             "-r", "n",
             "-w", "e",
-            "-ac", f"jupyterhub_session={session}",
+            # For administrators who read `qstat -j`; nothing depends on it.
+            "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
             *config.qsub_arguments,
             *resources,
             str(config.job_script),
-            session,
+            request.session,
         )  # fmt: skip
         if process.returncode != 0:
             raise Refused("grid", f"Grid Engine refused the session: {_words(process)}")
@@ -317,56 +371,22 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     return Answer(ok=True, job_id=job_id)
 
 
-def find_session(xml: str, user: str, job_id: int) -> str | None:
-    """Find in ``qstat -xml -j`` which session of this person a job is.
-
-    :returns: the session's name; empty when the job is no session of this person; ``None`` when
-        Grid Engine does not know the job (any more).
-    :raises AnswerError: when the answer cannot be read.
-    """
-    try:
-        root = ElementTree.fromstring(xml)  # noqa: S314  # expat bounds entities and reads no files
-    except ElementTree.ParseError as error:
-        raise AnswerError(f"qstat did not print XML: {error}") from error
-    if root.tag == "unknown_jobs":
-        return None
-    element = next(root.iter("djob_info"), None)
-    if element is None:
-        raise AnswerError("qstat did not print a job")
-    for job in element:
-        if job.findtext("JB_job_number") == str(job_id):
-            context = {
-                entry.findtext("VA_variable"): entry.findtext("VA_value", "")
-                for entry in job.iterfind("JB_context/context_list")
-            }
-            mine = job.findtext("JB_owner") == user
-            session = context.get("jupyterhub_session", "")
-            return session if mine and _SESSION.fullmatch(session) else ""
-    raise AnswerError(f"qstat did not print job {job_id}")
-
-
 def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """Delete a session's job as the person; a job that is gone already is a success.
 
-    :raises Refused: when the job is no session of this person, or Grid Engine does not do it.
+    By its name, which only a session of this hub has; as the person, who can delete no one else's.
+
+    :raises Refused: when Grid Engine does not do it.
     """
     become(user)
-    process = run_as_person(config, user, "qstat", "-xml", "-j", str(request.job_id))
-    try:
-        session = find_session(process.stdout, user.pw_name, request.job_id)
-    except AnswerError as error:
-        raise Refused("grid", f"{error}: {_words(process)}") from error
-    if session is None:
-        return Answer(ok=True, job_id=request.job_id)
-    if not session:
-        raise Refused("refused", f"Job {request.job_id} is not a session of {user.pw_name}.")
-    process = run_as_person(config, user, "qdel", str(request.job_id))
+    path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
+    # First: a job that has not started yet, or is still on its way, then ends itself.
+    with contextlib.suppress(Refused):
+        within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
+    process = run_as_person(config, user, "qdel", job_name(request.session))
     if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
-        raise Refused("grid", f"Grid Engine did not delete job {request.job_id}: {_words(process)}")
-    # A job that was still waiting has not read its file.
-    with contextlib.suppress(OSError):
-        (Path(user.pw_dir) / SESSION_FOLDER / f"{session}.json").unlink()
-    return Answer(ok=True, job_id=request.job_id)
+        raise Refused("grid", f"Grid Engine did not delete the job: {_words(process)}")
+    return Answer(ok=True)
 
 
 def check_caller(connection: socket.socket, hub_user: str) -> None:
@@ -430,11 +450,12 @@ def decide(config: Config, request: Start | Stop) -> Answer:
             if isinstance(request, Start)
             else stop(config, user, request)
         )
-        outcome = f"job {answer.job_id}"
+        outcome = f"job {answer.job_id}" if answer.job_id else "done"
     except Refused as refusal:
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
         outcome = f"refused ({refusal.kind}): {refusal}"
-    print(_CONTROL.sub(" ", f"{request.action} for {request.user}: {outcome}"), file=sys.stderr)
+    line = f"{request.action} for {request.user}, session {request.session}: {outcome}"
+    print(_CONTROL.sub(" ", line), file=sys.stderr)
     return answer
 
 

@@ -3,6 +3,9 @@
 
 The parsers are pure and never raise anything but :class:`AnswerError`. "Don't know" is never
 "gone": :class:`Collector` says :data:`GONE` only after two good answers without the job.
+
+A session is known by its job's *name*, which the hub makes before the job exists: whatever is
+killed between asking for a job and learning its number, the job is found again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -142,13 +145,19 @@ def read_state(letters: str) -> State:
 
 @dataclass(frozen=True)
 class Job:
-    """One job as qstat lists it. ``host`` is empty until the job has one."""
+    """One job as qstat lists it.
+
+    ``host`` is empty until the job has one; ``reports`` is false while Grid Engine has not heard
+    from that host for ``max_unheard`` (queue state ``u``, qstat(1)): the job may run on there.
+    """
 
     id: int
+    name: str
     owner: str
     letters: str
     host: str
     slots: int
+    reports: bool = True
 
     @property
     def state(self) -> State:
@@ -156,8 +165,27 @@ class Job:
         return read_state(self.letters)
 
 
-def parse_qstat(xml: bytes) -> dict[int, Job]:
-    """Read the output of ``qstat -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
+def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
+    """Read the jobs of one queue instance, or those that wait (``queue`` is empty then)."""
+    try:
+        return [
+            Job(
+                id=int(entry.findtext("JB_job_number", "")),
+                name=entry.findtext("JB_name", "").strip(),
+                owner=entry.findtext("JB_owner", "").strip(),
+                letters=(entry.findtext("state") or "").strip(),
+                host=queue.partition("@")[2],
+                slots=int(entry.findtext("slots", "1")),
+                reports="u" not in states,
+            )
+            for entry in entries
+        ]
+    except ValueError as error:
+        raise AnswerError(f"qstat printed a job that cannot be read: {error}") from error
+
+
+def parse_qstat(xml: bytes) -> list[Job]:
+    """Read the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
     Array tasks and the tasks of parallel jobs repeat a job number; the first is kept.
 
@@ -167,22 +195,27 @@ def parse_qstat(xml: bytes) -> dict[int, Job]:
         root = ElementTree.fromstring(xml)  # noqa: S314  # expat bounds entities and reads no files
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise AnswerError(f"qstat did not print XML: {error}") from error
-    if root.tag != "job_info" or root.find("queue_info") is None or root.find("job_info") is None:
+    queues, waiting = root.find("queue_info"), root.find("job_info")
+    if root.tag != "job_info" or queues is None or waiting is None:
         raise AnswerError("qstat did not print a job list")
     jobs: dict[int, Job] = {}
-    for entry in root.iter("job_list"):
-        try:
-            job = Job(
-                id=int(entry.findtext("JB_job_number", "")),
-                owner=entry.findtext("JB_owner", "").strip(),
-                letters=(entry.findtext("state") or "").strip(),
-                host=entry.findtext("queue_name", "").strip().partition("@")[2],
-                slots=int(entry.findtext("slots", "1")),
-            )
-        except ValueError as error:
-            raise AnswerError(f"qstat printed a job that cannot be read: {error}") from error
+    for queue in queues.iterfind("Queue-List"):
+        name, states = queue.findtext("name", "").strip(), queue.findtext("state") or ""
+        for job in _read_jobs(queue.iterfind("job_list"), name, states):
+            jobs.setdefault(job.id, job)
+    for job in _read_jobs(waiting.iterfind("job_list"), "", ""):
         jobs.setdefault(job.id, job)
-    return jobs
+    return list(jobs.values())
+
+
+def parse_error_reasons(text: str) -> str:
+    """Return the reasons that ``qstat -j`` gives for a job's error state, in Grid Engine's words.
+
+    :returns: the distinct reasons, one a line; empty when it gives none.
+    """
+    reasons = re.findall(r"^error reason\s+\d+:\s*(.+)$", text, re.MULTILINE)
+    # "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
+    return "\n".join(dict.fromkeys(re.sub(r"^.*?\]: (error: )?", "", reason) for reason in reasons))
 
 
 class Gone(enum.Enum):
@@ -197,11 +230,20 @@ GONE = Gone.GONE
 ANSWERS_WITHOUT = 2
 
 
+#: From how many people on Grid Engine is asked about everybody's jobs.
+MANY_OWNERS = 200
+
+#: A stray that did not go is deleted again after so many seconds.
+DELETION_PAUSE = 10.0
+
+
 @dataclass
 class _Watched:
     owner: str
+    #: From when on being absent says something; a job may be on its way to Grid Engine before.
     since: float
-    waiting: bool = True
+    waiting: bool
+    wanted: bool = True
     job: Job | None = None
     missed: int = 0
 
@@ -211,50 +253,97 @@ class Collector:
     """Asks Grid Engine about the jobs of all sessions at once; a look-up costs nothing.
 
     One qstat for everybody, every ``short_interval`` seconds while somebody waits for a session
-    (or a job has just gone missing) and every ``long_interval`` seconds otherwise. It runs only
-    while there is something to watch.
+    (or a job has just gone missing), every ``long_interval`` seconds otherwise, and every
+    ``sweep_interval`` seconds about the jobs of all people. When Grid Engine is slow or does not
+    answer it is asked less often; the last good answer stands meanwhile.
+
+    Deleting is level-triggered: after every good answer, ``delete`` is awaited for each job that
+    carries a name of this hub and that no session wants, whatever was lost on the way to there.
     """
 
     grid: GridEngine
     short_interval: float = 1.0
     long_interval: float = 15.0
-    clock: Callable[[], float] = time.monotonic
+    sweep_interval: float = 600.0
+    #: Longest pause after failures.
+    longest_pause: float = 30.0
     #: However many are in a hurry, Grid Engine is asked no more often than this.
     least_interval: float = 0.2
-    #: When the last good answer was asked for, on ``clock``; ``None`` before the first.
-    answered_at: float | None = None
-    _watched: dict[int, _Watched] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    #: Deletes a job; may raise :class:`GridEngineError`, and is called again then.
+    delete: Callable[[Job], Awaitable[None]] | None = None
+    #: What the names of this hub's jobs look like. Unknown until :meth:`sweep`.
+    _ours: re.Pattern[str] | None = None
+    _answered_at: float | None = None
+    _swept_at: float | None = None
+    _failures: int = 0
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+    _deletions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def watch(self, job_id: int, owner: str, *, waiting: bool) -> None:
-        """Begin to watch a job, or change whether somebody waits for it."""
-        watched = self._watched.get(job_id)
+    # -- what sessions say ------------------------------------------------------------------------
+
+    def watch(self, name: str, owner: str, *, waiting: bool, delay: float = 0.0) -> None:
+        """Begin to watch a job, or change whether somebody waits for it.
+
+        :param delay: seconds in which the job may still be on its way to Grid Engine.
+        """
+        watched = self._watched.get(name)
         if watched is None:
-            self._watched[job_id] = _Watched(owner, self.clock(), waiting)
+            self._watched[name] = _Watched(owner, self.clock() + delay, waiting)
             self._hurry.set()
         else:
             watched.waiting = waiting
-        if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._loop())
+        self._run()
 
-    def forget(self, job_id: int) -> None:
-        """Stop watching a job."""
-        self._watched.pop(job_id, None)
+    def submitted(self, name: str) -> None:
+        """Grid Engine has the job: from now on being absent says something."""
+        self._watched[name].since = self.clock()
+        self._hurry.set()
+
+    def release(self, name: str) -> None:
+        """No session wants the job any more: delete it, as often as it takes, until it is gone."""
+        watched = self._watched.get(name)
+        if watched is None:
+            return
+        watched.wanted = False
+        if watched.missed >= ANSWERS_WITHOUT:
+            del self._watched[name]
+        self._hurry.set()
+
+    def sweep(self, ours: re.Pattern[str]) -> None:
+        """Delete every job with such a name that no session wants.
+
+        Only to be called when all sessions of the database are watched: the others are strays.
+        """
+        self._ours = ours
+        self._swept_at = None
+        self._hurry.set()
+        self._run()
 
     def hurry(self) -> None:
         """Ask again now rather than at the end of the interval."""
         self._hurry.set()
 
-    def look_up(self, job_id: int) -> Job | Gone | None:
+    def look_up(self, name: str) -> Job | Gone | None:
         """Return the job, :data:`GONE`, or ``None`` while it is not known."""
-        watched = self._watched.get(job_id)
+        watched = self._watched.get(name)
         if watched is None:
             return None
         if watched.missed >= ANSWERS_WITHOUT:
             return GONE
         return watched.job
+
+    def watches(self, name: str) -> bool:
+        """Whether the job is watched: a released one is until it is gone."""
+        return name in self._watched
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last good answer was asked for; ``None`` before the first."""
+        return None if self._answered_at is None else self.clock() - self._answered_at
 
     async def news(self, timeout: float) -> None:
         """Return when there is something to look at again, or after ``timeout`` seconds."""
@@ -264,51 +353,117 @@ class Collector:
             async with asyncio.timeout(timeout):
                 await self._news.wait()
 
-    def take(self, jobs: Mapping[int, Job], asked_at: float) -> None:
-        """Take a good answer to a question asked at ``asked_at``.
-
-        A job that was submitted after the question says nothing by being absent.
-        """
-        self.answered_at = asked_at
-        for job_id, watched in self._watched.items():
-            if job_id in jobs:
-                watched.job, watched.missed = jobs[job_id], 0
-            elif watched.since < asked_at:
-                watched.missed += 1
-        self.wake()
-
     def wake(self) -> None:
         """Let everybody who waits in :meth:`news` look again."""
         self._news.set()
         self._news = asyncio.Event()
 
-    def _interval(self) -> float:
-        urgent = any(
-            watched.waiting or 0 < watched.missed < ANSWERS_WITHOUT
+    # -- what Grid Engine says --------------------------------------------------------------------
+
+    def take(self, jobs: Sequence[Job], asked_at: float) -> list[Job]:
+        """Take a good answer to a question asked at ``asked_at``.
+
+        A job that was submitted after the question says nothing by being absent.
+
+        :returns: the jobs of this hub that no session wants and that are not being deleted yet.
+        """
+        self._answered_at = asked_at
+        found = {
+            (job.owner, job.name): job for job in reversed(jobs)
+        }  # the oldest of a name counts
+        for name, watched in list(self._watched.items()):
+            if job := found.get((watched.owner, name)):
+                watched.job, watched.missed = job, 0
+            elif watched.since < asked_at:
+                watched.missed += 1
+                if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
+                    del self._watched[name]
+        self.wake()
+        return [
+            job
+            for job in found.values()
+            if self._is_unwanted(job) and job.state is not State.DELETING
+        ]
+
+    def _is_unwanted(self, job: Job) -> bool:
+        watched = self._watched.get(job.name)
+        if watched is None or watched.owner != job.owner:
+            return bool(self._ours and self._ours.fullmatch(job.name))
+        return not watched.wanted
+
+    def _run(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._loop())
+
+    def _pause(self) -> float:
+        """Return how long to wait for the next question, in seconds."""
+        if self._failures:
+            return min(self.short_interval * 2.0**self._failures, self.longest_pause)
+        if any(
+            watched.waiting or not watched.wanted or 0 < watched.missed < ANSWERS_WITHOUT
             for watched in self._watched.values()
-        )
-        return self.short_interval if urgent else self.long_interval
+        ):
+            return self.short_interval
+        return self.long_interval if self._watched else self.sweep_interval
 
     async def _loop(self) -> None:
-        while self._watched:
+        while self._watched or self._ours:
             asked_at = self.clock()
             self._hurry.clear()
             try:
-                self.take(await self._ask({w.owner for w in self._watched.values()}), asked_at)
+                self._delete(self.take(await self._ask(asked_at), asked_at))
+                self._failures = 0
             except GridEngineError as error:
+                self._failures = min(self._failures + 1, 10)
                 log.warning(
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
                 # A fault of ours; the sessions must not lose their watch over it.
+                self._failures = min(self._failures + 1, 10)
                 log.exception("Cannot take in Grid Engine's answer, keeping all sessions")
+            took = self.clock() - asked_at
+            if self._failures:
+                # Nobody's hurry makes a Grid Engine that is in trouble answer sooner.
+                await asyncio.sleep(self._pause())
+                continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval()):
+                # A question that takes long is asked seldom.
+                async with asyncio.timeout(max(self._pause(), 4 * took)):
                     await self._hurry.wait()
-            least = min(self.least_interval, self.short_interval)
+            least = max(min(self.least_interval, self.short_interval), 2 * took)
             await asyncio.sleep(asked_at + least - self.clock())
 
-    async def _ask(self, owners: Collection[str]) -> dict[int, Job]:
-        output = await run(self.grid, "qstat", "-xml", "-u", ",".join(sorted(owners)))
+    async def _ask(self, now: float) -> list[Job]:
+        owners = {watched.owner for watched in self._watched.values()}
+        due = self._swept_at is None or now - self._swept_at >= self.sweep_interval
+        wide = bool(self._ours) and due
+        if wide or len(owners) > MANY_OWNERS:
+            owners = {"*"}
+        # -f -ne: by queue instance, as far as it has jobs; says which hosts do not report.
+        arguments = ("-f", "-ne", "-xml", "-u", ",".join(sorted(owners)))
+        output = await run(self.grid, "qstat", *arguments)
         # A cluster with ten thousand jobs is 3 MB of XML: parsed beside the event loop, not in it.
-        return await asyncio.to_thread(parse_qstat, output)
+        jobs = await asyncio.to_thread(parse_qstat, output)
+        if wide:
+            self._swept_at = now
+        return jobs
+
+    def _delete(self, strays: Iterable[Job]) -> None:
+        for job in strays:
+            if self.delete and job.id not in self._deletions:
+                task = asyncio.ensure_future(self._delete_one(job))
+                self._deletions[job.id] = task
+
+    async def _delete_one(self, job: Job) -> None:
+        assert self.delete is not None
+        log.info("Job %s of %s belongs to no session any more; deleting it", job.id, job.owner)
+        try:
+            await self.delete(job)
+            self.hurry()
+        except GridEngineError as error:
+            log.warning("Job %s of %s cannot be deleted now: %s", job.id, job.owner, error)
+        except Exception:
+            log.exception("Job %s of %s cannot be deleted now", job.id, job.owner)
+        await asyncio.sleep(DELETION_PAUSE)
+        del self._deletions[job.id]

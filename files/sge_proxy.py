@@ -36,9 +36,16 @@ class WatchedProxy(ConfigurableHTTPProxy):
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
-                # A proxy that has just started knows no route at all, not even the hub's.
-                if self.app.hub.routespec not in routes:
-                    self.log.warning("The proxy has lost its routes; sending them again")
+                # A proxy that has just started knows no route at all, not even the hub's; one
+                # that was away for a moment may have missed a session's.
+                expected = {self.app.hub.routespec} | {
+                    spawner.proxy_spec
+                    for user in user_dict.values()
+                    for spawner in user.spawners.values()
+                    if spawner.ready and spawner.host
+                }
+                if not expected <= routes.keys():
+                    self.log.warning("The proxy has lost routes; sending them again")
                     await super().check_routes(user_dict, service_dict, routes)
             except Exception as error:  # whatever it was, the next look may succeed
                 self.log.warning("Cannot ask the proxy for its routes: %s", error)

@@ -17,19 +17,20 @@ import re
 import socket
 import stat
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
-
-from jupyter_server.serverapp import ServerApp
-from jupyterhub.singleuser.extension import JupyterHubSingleUser
+from typing import Any, NamedTuple
 
 SESSION_FOLDER = ".jupyterhub-sessions"
 MAX_FILE = 65_536
 
 #: Pauses between attempts to reach a hub that is away, in seconds; the last one repeats.
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+#: Longest reason the hub takes, in characters.
+MAX_REASON = 500
 
 #: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
@@ -102,24 +103,11 @@ def bind_port(first: int, last: int) -> socket.socket:
     raise SessionError(f"every port from {first} to {last} is taken on this host")
 
 
-class SessionServerApp(ServerApp):
-    """A Jupyter server on a socket that is bound already."""
-
-    session_socket: socket.socket
-
-    def _find_http_port(self) -> None:
-        self.port = self.session_socket.getsockname()[1]
-
-    def _bind_http_server_tcp(self) -> bool:
-        self.http_server.add_socket(self.session_socket)
-        return True
-
-
-def announce_once(environment: dict[str, str], port: int) -> int:
-    """Tell the hub the port; return the HTTP status, or 0 when the hub did not answer."""
+def tell_hub(environment: dict[str, str], what: str, body: dict[str, Any]) -> int:
+    """Post to ``/hub/api/sge/`` once; return the HTTP status, or 0 when the hub did not answer."""
     request = urllib.request.Request(  # noqa: S310  # the address is the hub's own
-        environment["JUPYTERHUB_API_URL"].rstrip("/") + "/sge/port",
-        data=json.dumps({"port": port}).encode(),
+        environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}",
+        data=json.dumps(body).encode(),
         headers={
             "Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}",
             "Content-Type": "application/json",
@@ -148,7 +136,7 @@ async def announce(environment: dict[str, str], port: int) -> None:
     pauses = iter(PAUSES)
     pause = 0.0
     while True:
-        status = await asyncio.to_thread(announce_once, environment, port)
+        status = await asyncio.to_thread(tell_hub, environment, "port", {"port": port})
         if 200 <= status < 300:
             return
         if is_refusal(status):
@@ -162,6 +150,41 @@ async def announce(environment: dict[str, str], port: int) -> None:
         await asyncio.sleep(pause)
 
 
+def report(environment: dict[str, str], reason: str) -> None:
+    """Tell the hub why the session cannot start, so that the person reads it on the page."""
+    for pause in (*PAUSES[:4], 0.0):
+        if tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}):
+            return
+        time.sleep(pause)
+
+
+def serve(environment: dict[str, str], server: socket.socket) -> None:
+    """Run the server on a socket that is bound already, and tell the hub its port.
+
+    What is imported here is the site's environment for notebooks: that it cannot be loaded must
+    reach the person, so it is not imported any earlier.
+    """
+    from jupyter_server.serverapp import ServerApp
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+
+    port = server.getsockname()[1]
+
+    class SessionServerApp(ServerApp):
+        def _find_http_port(self) -> None:
+            self.port = port
+
+        def _bind_http_server_tcp(self) -> bool:
+            self.http_server.add_socket(server)
+            return True
+
+    # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
+    JupyterHubSingleUser.serverapp_class = SessionServerApp
+    app = JupyterHubSingleUser.initialize_server(argv=[])
+    # Runs after the server listens: both are callbacks of the same loop, in this order.
+    app.io_loop.add_callback(announce, environment, port)
+    app.start()
+
+
 def main() -> int:
     """``sge_session.py SESSION``: run the session of that name."""
     if len(sys.argv) != 2 or not re.fullmatch(r"[0-9a-f]{32}", sys.argv[1]):
@@ -169,22 +192,22 @@ def main() -> int:
         return 2
     try:
         environment, ports = read_session_file(Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json")
-        server = bind_port(*ports)
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
         return 1
-    port = server.getsockname()[1]
-    os.environ.update(environment)
-    os.environ["JUPYTERHUB_SERVICE_URL"] = (
-        f"http://0.0.0.0:{port}{environment['JUPYTERHUB_SERVICE_PREFIX']}"
-    )
-    SessionServerApp.session_socket = server
-    # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
-    JupyterHubSingleUser.serverapp_class = SessionServerApp
-    app = JupyterHubSingleUser.initialize_server(argv=[])
-    # Runs after the server listens: both are callbacks of the same loop, in this order.
-    app.io_loop.add_callback(announce, environment, port)
-    app.start()
+    try:
+        server = bind_port(*ports)
+        os.environ.update(environment)
+        os.environ["JUPYTERHUB_SERVICE_URL"] = (
+            f"http://0.0.0.0:{server.getsockname()[1]}{environment['JUPYTERHUB_SERVICE_PREFIX']}"
+        )
+        serve(environment, server)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            return 0
+        reason = f"{error}" if isinstance(error, (SessionError, OSError)) else f"{error!r}"
+        report(environment, reason)
+        raise
     return 0
 
 

@@ -1,32 +1,65 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SGESpawner: the life of a session, as a Grid Engine job, and nothing else."""
+"""SGESpawner: the life of a session, as a Grid Engine job, and nothing else.
+
+What is written to the session's row of the hub's database, and when, decides what survives a hub
+that is killed: its name before the job is asked for, its port before the starter is answered, that
+it is being stopped before the job is deleted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import pwd
+import re
+import socket
 from collections.abc import AsyncIterator
+from functools import partial
+from html import escape
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import BatchSpawnerBase, JobStatus
+from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler, default_handlers
 from jupyterhub.spawner import SpawnException
+from jupyterhub.utils import AnyTimeoutError, utcnow, wait_for_http_server
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from tornado import web
+from tornado.httpclient import HTTPResponse
 from traitlets import Float, Integer, Tuple, Unicode, default
 
-from sge_broker import SESSION_FOLDER, SESSION_VARIABLES, Answer, Start, Stop, ask, group_names
-from sge_client import GONE, AnswerError, Collector, Gone, GridEngine, Job, State
+from sge_broker import (
+    SESSION_FOLDER,
+    SESSION_VARIABLES,
+    Answer,
+    Start,
+    Stop,
+    ask,
+    group_names,
+    job_name,
+)
+from sge_client import (
+    GONE,
+    Collector,
+    Gone,
+    GridEngine,
+    GridEngineError,
+    Job,
+    State,
+    parse_error_reasons,
+    run,
+)
 from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
 
 #: The states in which a job has a host and its session may answer.
-_ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED, State.DELETING})
+_ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED})
 
 #: What the person reads while waiting, by the state of the job.
 _WAITING = {
@@ -35,20 +68,34 @@ _WAITING = {
     State.ERROR: "Job {id} is in an error state.",
     State.STARTING: "Job {id} is being started on {host}.",
     State.RUNNING: "Job {id} runs on {host}; JupyterLab is coming up.",
-    State.SUSPENDED: "Job {id} is suspended on {host}.",
+    State.SUSPENDED: "Job {id} is suspended on {host}; it goes on when Grid Engine resumes it.",
     State.DELETING: "Job {id} is being deleted.",
 }
 
+#: From this age on, in seconds, Grid Engine's last answer is no news any more: the person is told,
+#: and no session's time is over on account of it.
+_OLD_NEWS = 30.0
+
+#: How long a broker may be at a request after the hub has given up on it, in seconds.
+_BROKER_MARGIN = 10.0
+
+#: How long a session that has not told its port gets for that after a restart of the hub at least,
+#: in seconds; the starter's longest pause between attempts is 30 s.
+_LEAST_WAIT = 90.0
 
 #: How many requests the broker is asked at once. Each is a process on the hub's host; a class of a
 #: hundred that presses Start together waits in line here rather than at a closed socket.
 _broker_line = asyncio.Semaphore(16)
 
-#: Pauses between attempts to delete a job nobody wants any more, in seconds; the last one repeats.
-_DELETION_PAUSES = (2.0, 5.0, 15.0, 60.0)
+#: Longest reason a starter may give, in characters.
+MAX_REASON = 500
 
-#: Deletions under way, kept here because the event loop alone would let go of them.
-_deletions: set[asyncio.Task[None]] = set()
+#: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
+_LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+#: What people should know about a last session when they ask for the next, by person and server.
+_left_behind: dict[tuple[str, str], str] = {}
 
 
 class SessionError(SpawnException):
@@ -58,6 +105,31 @@ class SessionError(SpawnException):
     def jupyterhub_message(self) -> str:
         """What JupyterHub's pages show."""
         return str(self.message)
+
+
+async def _ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
+    async with _broker_line:
+        return await ask(path, request, timeout)
+
+
+async def _delete(path: Path, timeout: float, job: Job) -> None:
+    """Have the broker delete a job that no session wants."""
+    request = Stop(user=job.owner, session=job.name.removeprefix(job_name("")))
+    try:
+        answer = await _ask(path, request, timeout)
+    except (OSError, TimeoutError) as error:
+        raise GridEngineError(f"broker: {error!r}") from error
+    if not answer.ok:
+        raise GridEngineError(answer.error)
+
+
+def hub_mark(secret: bytes) -> str:
+    """Return what the names of this hub's sessions begin with: eight hexadecimal digits.
+
+    Made from the hub's own secret, so that no other hub on the same Grid Engine takes its jobs for
+    strays, and from the host's name, so that a copy of the hub on another host does not either.
+    """
+    return hmac.digest(secret, socket.gethostname().encode(), "sha256").hex()[:8]
 
 
 class SGESpawner(BatchSpawnerBase):
@@ -78,6 +150,9 @@ class SGESpawner(BatchSpawnerBase):
     long_interval = Float(15.0, help="Seconds between questions to Grid Engine otherwise.").tag(
         config=True
     )
+    wait_limit = Float(
+        600.0, help="Seconds a session may take from its submission until it has told its port."
+    ).tag(config=True)
     stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
         config=True
     )
@@ -86,6 +161,26 @@ class SGESpawner(BatchSpawnerBase):
     ).tag(config=True)
 
     choice: Choice | None = None
+    #: The session's name, 32 hexadecimal digits; empty while there is none.
+    session: str = ""
+    #: The hash of the session's API token, as JupyterHub stores it.
+    token_hash: str = ""
+    #: The worker, once the session has been reached there.
+    host: str = ""
+    stopping: bool = False
+    #: What the starter gave as the reason that the session cannot start.
+    failure: str = ""
+    _spawn_future: asyncio.Future[Any] | None = None
+    _cleared: asyncio.Event | None = None
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        # Ours ends first, and says in plain words what the session was waiting for.
+        return int(self.wait_limit + self.broker_timeout + self.http_timeout + 30)
+
+    @default("poll_interval")
+    def _default_poll_interval(self) -> int:
+        return 5  # a look-up costs nothing
 
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:
@@ -127,7 +222,10 @@ class SGESpawner(BatchSpawnerBase):
 
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
-        return render_form(self._menu(), await self._groups(), self.user_options or {})
+        fields = render_form(self._menu(), await self._groups(), self.user_options or {})
+        if notice := _left_behind.get((self.user.name, self.name)):
+            return f'<p class="alert alert-warning" role="status">{escape(notice)}</p>' + fields
+        return fields
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
@@ -150,6 +248,87 @@ class SGESpawner(BatchSpawnerBase):
             raise SessionError(str(error), reason="choice") from error
         self.user_options = dict(self.choice.amounts)
 
+    # -- what survives a restart of the hub --------------------------------------------------------
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what the database holds of a session."""
+        super().load_state(state)
+        self.session = state.get("session", "")
+        self.token_hash = state.get("token_hash", "")
+        self.host = state.get("host", "")
+        self.port = state.get("port", 0)
+        self.stopping = state.get("stopping", False)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the database is to hold of the session."""
+        state = dict(super().get_state())
+        if self.session:
+            state |= {
+                "session": self.session,
+                "token_hash": self.token_hash,
+                "host": self.host,
+                "port": self.port,
+                "stopping": self.stopping,
+            }
+        return state
+
+    def clear_state(self) -> None:
+        """Let go of the session. A job it still has is nobody's then, and is deleted."""
+        super().clear_state()
+        if self.session:
+            self.collector.release(job_name(self.session))
+        self.session = self.token_hash = self.host = ""
+        self.port = 0
+        self.stopping = False
+        if self._cleared:
+            self._cleared.set()
+
+    def _store(self, **values: object) -> None:
+        """Write values to the session's row of the hub's database, at once.
+
+        :raises SessionError: when that cannot be done.
+        """
+        # Not self.db: JupyterHub is about to remove it.
+        database = object_session(self.orm_spawner)
+        try:
+            for name, value in values.items():
+                setattr(self.orm_spawner, name, value)
+            if database:
+                database.commit()
+        except SQLAlchemyError as error:
+            if database:
+                database.rollback()
+            raise SessionError(
+                "The hub cannot write to its database at the moment. Sessions that run go on; "
+                "try again in a few minutes, and tell the administrators if it lasts.",
+                reason="database",
+                log_message=f"database: {error}",
+                status_code=503,
+            ) from error
+
+    def _store_state(self) -> None:
+        self._store(state=self.get_state())
+
+    def _token(self) -> orm.APIToken | None:
+        """Return the session's own token as JupyterHub stores it; it holds no secret."""
+        database = object_session(self.orm_spawner)
+        if database is None:
+            return None
+        if self.api_token:
+            return orm.APIToken.find(database, self.api_token)
+        return database.query(orm.APIToken).filter_by(hashed=self.token_hash).first()
+
+    def _revoke_token(self) -> None:
+        """Make the session's token worthless: whatever comes from its job is refused from now on.
+
+        JupyterHub does so after a stop, but only while it has the token itself, which a restart
+        takes from it.
+        """
+        token = self._token()
+        database = object_session(self.orm_spawner)
+        if token and database:
+            database.delete(token)
+
     # -- Grid Engine ------------------------------------------------------------------------------
 
     @property
@@ -159,17 +338,30 @@ class SGESpawner(BatchSpawnerBase):
             Path(self.sge_root), self.sge_cell, Path(self.sge_bin_dir), self.sge_timeout
         )
         if grid not in _collectors:
-            _collectors[grid] = Collector(grid, self.short_interval, self.long_interval)
+            delete = partial(_delete, Path(self.broker_socket), self.broker_timeout)
+            _collectors[grid] = Collector(
+                grid, self.short_interval, self.long_interval, delete=delete
+            )
         return _collectors[grid]
 
     def _job(self) -> Job | Gone | None:
-        return self.collector.look_up(int(self.job_id)) if self.job_id else GONE
+        return self.collector.look_up(job_name(self.session)) if self.session else GONE
+
+    def _watch(self) -> None:
+        """Have the job watched, as closely as somebody waits for it."""
+        # Without a number the broker may still be at it.
+        delay = 0.0 if self.job_id else self.broker_timeout + _BROKER_MARGIN
+        self.collector.watch(
+            job_name(self.session),
+            self.user.name,
+            waiting=bool(self._start_pending or not self.host),
+            delay=delay,
+        )
 
     async def _ask_broker(self, request: Start | Stop) -> Answer:
         try:
-            async with _broker_line:
-                answer = await ask(Path(self.broker_socket), request, self.broker_timeout)
-        except (OSError, TimeoutError, AnswerError) as error:
+            answer = await _ask(Path(self.broker_socket), request, self.broker_timeout)
+        except (OSError, TimeoutError, GridEngineError) as error:
             raise SessionError(
                 "The submission service does not answer. Try again in a minute; if it lasts, "
                 "please tell the administrators.",
@@ -186,196 +378,406 @@ class SGESpawner(BatchSpawnerBase):
         return answer
 
     async def submit_batch_script(self) -> str:
-        """Have the broker submit the session, and store its job number at once."""
+        """Have the broker submit the session, and store its job number at once.
+
+        Its name is stored before: a hub that dies meanwhile finds the job by it.
+        """
         assert self.choice is not None
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
-        request = Start(user=self.user.name, amounts=self.choice.amounts, environment=environment)
-        asking = asyncio.ensure_future(self._ask_broker(request))
-        try:
-            answer = await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            # Given up while submitting: the job may come to be, and nobody wants it then.
-            asking.add_done_callback(self._delete_unwanted)
-            raise
+        token = self._token()
+        self.session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
+        self.token_hash = token.hashed if token else ""
+        self._store_state()
+        self._watch()
+        request = Start(
+            user=self.user.name,
+            session=self.session,
+            server=self.name,
+            amounts=self.choice.amounts,
+            environment=environment,
+        )
+        answer = await self._ask_broker(request)
         self.job_id = str(answer.job_id)
-        # Now, not after the start: a hub that dies meanwhile must find the job.
-        self._store(state=self.get_state())
+        self.collector.submitted(job_name(self.session))
+        self._store_state()
         self.log.info("Session of %s is job %s", self._log_name, self.job_id)
         return self.job_id
 
-    def _store(self, **values: object) -> None:
-        """Write values to the session's row of the hub's database, at once."""
-        for name, value in values.items():
-            setattr(self.orm_spawner, name, value)
-        # Not self.db: JupyterHub is about to remove it.
-        if database := object_session(self.orm_spawner):
-            database.commit()
-
     async def cancel_batch_job(self) -> None:
         """Have the broker delete the job."""
-        await self._ask_broker(Stop(user=self.user.name, job_id=int(self.job_id)))
-
-    def _delete_unwanted(self, asking: asyncio.Future[Answer]) -> None:
-        if not asking.cancelled() and asking.exception() is None and asking.result().job_id:
-            self._delete_later(asking.result().job_id or 0)
-
-    def _delete_later(self, job_id: int) -> None:
-        """Go on trying to delete a job, while JupyterHub goes on without the session."""
-        task = asyncio.ensure_future(self._keep_deleting(job_id))
-        _deletions.add(task)
-        task.add_done_callback(_deletions.discard)
-
-    async def _keep_deleting(self, job_id: int) -> None:
-        pauses = iter(_DELETION_PAUSES)
-        pause = 0.0
-        while True:
-            try:
-                await self._ask_broker(Stop(user=self.user.name, job_id=job_id))
-                self.log.info("Job %s of %s is deleted", job_id, self._log_name)
-                return
-            except SessionError as error:
-                if error.reason in ("refused", "request"):
-                    self.log.error("Job %s stays: %s", job_id, error.log_message)
-                    return
-                pause = next(pauses, pause)
-                self.log.warning(
-                    "Job %s cannot be deleted now, trying again in %g s: %s",
-                    job_id,
-                    pause,
-                    error.log_message,
-                )
-            await asyncio.sleep(pause)
+        await self._ask_broker(Stop(user=self.user.name, session=self.session))
 
     async def query_job_status(self) -> JobStatus:
         """Translate the collector's look-up into batchspawner's terms."""
         job = self._job()
         if job is GONE:
             return JobStatus.NOTFOUND
-        if not isinstance(job, Job):
+        if not isinstance(job, Job) or job.state is State.UNKNOWN:
             return JobStatus.UNKNOWN
-        return JobStatus.RUNNING if job.state in _ON_A_HOST else JobStatus.PENDING
+        waits = (State.QUEUED, State.HELD, State.ERROR)
+        return JobStatus.PENDING if job.state in waits else JobStatus.RUNNING
 
     # -- a session's life -------------------------------------------------------------------------
 
     async def start(self) -> str:
-        """Submit the job and wait until its server has told the hub its port.
+        """Submit the job and wait until its server answers.
 
         :returns: the URL of the server.
         :raises SessionError: with a message for the person when that cannot happen any more.
         """
-        self.port = 0
-        await self.submit_batch_script()
-        job_id = int(self.job_id)
-        self.collector.watch(job_id, self.user.name, waiting=True)
+        self.failure = ""
+        _left_behind.pop((self.user.name, self.name), None)
+        try:
+            await self.submit_batch_script()
+        except SessionError as error:
+            # Whatever else the broker says, it has not submitted anything. Only when it says
+            # nothing the job may have come to be, and JupyterHub has us stop it.
+            if error.reason not in ("broker", "database"):
+                self._revoke_token()
+                self.clear_state()
+            raise
+        await self._until_up(self.wait_limit)
+        await self._until_answering(self.http_timeout)
+        self._watch()
+        self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
+        return f"http://{self.host}:{self.port}"
+
+    async def _until_up(self, limit: float) -> None:
+        """Wait until the job runs and its server has told the port.
+
+        :param limit: seconds to wait at most.
+        :raises SessionError: with a message for the person when that cannot happen any more.
+        """
+        deadline = asyncio.get_running_loop().time() + limit
         while True:
             job = self._job()
+            if self.failure:
+                raise SessionError(
+                    f"JupyterLab could not start in job {self.job_id}: {self.failure}",
+                    reason="starter",
+                )
             if job is GONE:
                 raise SessionError(
-                    f"Job {job_id} ended before JupyterLab was up. Its messages are in "
-                    f"~/{SESSION_FOLDER}/{job_id}.log.",
+                    f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
+                    f"~/{SESSION_FOLDER}/{self.job_id}.log.",
                     reason="ended",
                 )
             if isinstance(job, Job):
+                if not self.job_id:
+                    self.job_id = str(job.id)
+                    self._store_state()
                 if job.state is State.ERROR:
+                    raise await self._error_state(job)
+                if job.state is State.DELETING:
                     raise SessionError(
-                        f"Grid Engine could not start job {job_id} (state {job.letters}). "
-                        "Please tell the administrators.",
-                        reason="error_state",
+                        f"Job {job.id} was deleted before JupyterLab was up, by an administrator "
+                        "or with qdel.",
+                        reason="deleted",
                     )
-                if self.port and job.host:
-                    self.ip = job.host
-                    break
-            await self.collector.news(self.sge_timeout)
-        self.collector.watch(job_id, self.user.name, waiting=False)
-        self.log.info("Session of %s answers at %s:%s", self._log_name, self.ip, self.port)
-        return f"http://{self.ip}:{self.port}"
+                if self.port and job.host and job.state in _ON_A_HOST:
+                    self.host = job.host
+                    self._store_state()
+                    return
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 and self._is_well(job):
+                raise self._out_of_time(job)
+            await self.collector.news(min(max(left, 1.0), self.sge_timeout))
+
+    async def _error_state(self, job: Job) -> SessionError:
+        """Return what is wrong with a job in an error state, in Grid Engine's words."""
+        try:
+            output = await run(self.collector.grid, "qstat", "-j", str(job.id))
+            reasons = parse_error_reasons(output.decode(errors="replace"))
+        except GridEngineError as error:
+            self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
+            reasons = ""
+        return SessionError(
+            f"Grid Engine could not start job {job.id} (state {job.letters}): "
+            f"{reasons or 'it gives no reason'}. If this is not about your own files, "
+            "please tell the administrators.",
+            reason="error_state",
+        )
+
+    def _is_well(self, job: Job | Gone | None) -> bool:
+        """Whether nothing but the session itself can be the reason that it is not up."""
+        age = self.collector.age
+        if age is None or age > _OLD_NEWS:
+            return False
+        return not isinstance(job, Job) or (job.reports and job.state is not State.SUSPENDED)
+
+    def _out_of_time(self, job: Job | Gone | None) -> SessionError:
+        """Return what the session was still waiting for when its time was over."""
+        what = "Grid Engine has not started it"
+        if isinstance(job, Job):
+            if job.state in _ON_A_HOST:
+                what = f"JupyterLab has not come up on {job.host}"
+            elif job.state is State.QUEUED:
+                what = "no place for it has become free"
+            elif job.state is State.HELD:
+                what = "it is still held"
+        return SessionError(
+            f"Job {self.job_id or '(not submitted)'} was given up after {self.wait_limit:g} s: "
+            f"{what}. Ask for less, or try again later.",
+            reason="timeout",
+        )
+
+    def _address(self) -> str:
+        return f"http://{self.host}:{self.port}{self.server.base_url}"
+
+    async def _answers(self) -> HTTPResponse | None:
+        """Look once whether the session's server answers."""
+        try:
+            # A worker that is cut off swallows connections; JupyterHub's own HTTP client has few to
+            # spare, and others wait for theirs.
+            async with asyncio.timeout(3):
+                _, writer = await asyncio.open_connection(self.host, self.port)
+            writer.close()
+            url = self._address() + "api"
+            response: HTTPResponse = await wait_for_http_server(url, timeout=5)
+        except (OSError, *AnyTimeoutError):
+            return None
+        return response
+
+    async def _until_answering(self, limit: float | None) -> None:
+        """Wait until the session's server answers.
+
+        :param limit: seconds to wait at most; ``None``: as long as Grid Engine has the job.
+        :raises SessionError: with a message for the person when that cannot happen any more.
+        """
+        deadline = asyncio.get_running_loop().time() + (limit or float("inf"))
+        looks = iter(_LOOKS)
+        pause = 0.0
+        while not (response := await self._answers()):
+            job = self._job()
+            if job is GONE:
+                raise SessionError(f"Job {self.job_id} has ended.", reason="ended")
+            if asyncio.get_running_loop().time() > deadline and self._is_well(job):
+                raise SessionError(
+                    f"JupyterLab runs on {self.host} in job {self.job_id}, but the hub cannot "
+                    f"reach it at port {self.port}. Please tell the administrators.",
+                    reason="unreachable",
+                )
+            pause = next(looks, pause)
+            await asyncio.sleep(pause)
+
+        async def wait_up(**_: object) -> HTTPResponse:
+            return response
+
+        # JupyterHub looks once more, and stops the session if its worker happens to be cut off in
+        # that very moment. It has its answer here.
+        self.server.wait_up = wait_up
 
     def announce(self, port: int) -> None:
         """Take the port the starter has bound."""
         self.port = port
+        # Before the starter is answered: it tells us only once.
+        self._store_state()
         self.collector.hurry()
         self.collector.wake()
 
+    def give_up(self, reason: str) -> None:
+        """Take the reason why the starter cannot start the session."""
+        self.failure = reason
+        self.collector.wake()
+
     @property
-    def awaits_port(self) -> bool:
+    def is_starting(self) -> bool:
         """Whether the session is starting and has not told its port yet."""
-        return bool(self._start_pending and not self.port)
+        return bool(self._start_pending and not self.stopping and not self.port)
 
     async def poll(self) -> int | None:
         """Look up the job: ``None`` while it lives or is not known, 1 when it is over."""
-        if self.job_id:
-            self.collector.watch(
-                int(self.job_id), self.user.name, waiting=bool(self._start_pending)
-            )
+        if self.session and self._check_pending and self._spawn_future is None:
+            return await self._take_up()
+        if self.session:
+            self._watch()
         if await self.query_job_status() is JobStatus.NOTFOUND:
-            self._forget_job()
+            self._revoke_token()
+            self.clear_state()
             return 1
         return None
+
+    async def get_url(self) -> str:
+        """Return where the session is; JupyterHub asks after a restart."""
+        return self._address()
+
+    # -- after a restart of the hub ---------------------------------------------------------------
+
+    async def _take_up(self) -> int | None:
+        """Go on with a session after a restart of the hub, however far it had come.
+
+        JupyterHub would stop what does not answer within ``http_timeout``, and what still waits.
+        To everybody else the session is starting meanwhile: the person sees how far it is, and can
+        give it up.
+        """
+        if self.stopping:
+            return 1  # JupyterHub stops it then
+        self._spawn_pending = self._start_pending = True
+        self._watch()
+        # A bare future, for the person to cancel: a hub that is shut down cancels all tasks.
+        self._spawn_future = wish = asyncio.get_running_loop().create_future()
+        self._cleared = asyncio.Event()
+        work = asyncio.ensure_future(self._resume())
+        try:
+            await asyncio.wait([wish, work], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+        self._spawn_pending = self._start_pending = False
+        if wish.cancelled():
+            return await self._given_up()
+        try:
+            work.result()
+        except SessionError as error:
+            self.log.warning("Session of %s is over: %s", self._log_name, error)
+            wish.set_exception(error)  # the person's page shows it
+            wish.exception()  # and asyncio is not to complain when nobody looks
+            return 1
+        # From here on nothing is awaited until JupyterHub calls the session ready: whoever waits
+        # for `wish` looks right then.
+        wish.set_result(None)
+        self._spawn_future = None
+        self._watch()
+        return None
+
+    async def _given_up(self) -> int | None:
+        """Leave a session that the person has given up to JupyterHub, which stops it in a moment.
+
+        It does so by its name, when nothing is pending; until then nothing else may touch it.
+        """
+        assert self._cleared is not None
+        self._spawn_future = None
+        self._check_pending = False
+        try:
+            async with asyncio.timeout(60):
+                await self._cleared.wait()
+        except TimeoutError:  # it could not: everything is as before
+            self._check_pending = True
+            return await self._take_up()
+        return 1
+
+    async def _resume(self) -> None:
+        """Wait until a session of before the restart answers.
+
+        :raises SessionError: when it is over.
+        """
+        pauses = iter(_LOOKS)
+        pause = 0.0
+        while True:
+            try:
+                if not self.host:
+                    started = self.orm_spawner.started or utcnow(with_tz=False)
+                    waited = (utcnow(with_tz=False) - started).total_seconds()
+                    await self._until_up(max(self.wait_limit - waited, _LEAST_WAIT))
+                    await self._until_answering(self.http_timeout)
+                    await self.user.settings["proxy"].add_user(self.user, self.name)
+                # Not to answer is no death: only Grid Engine ends a session, or the person.
+                await self._until_answering(None)
+                break
+            except SessionError as error:
+                if error.reason != "database":
+                    raise
+            except Exception:
+                # JupyterHub would end the session over any fault of ours.
+                self.log.exception("Cannot take up the session of %s yet", self._log_name)
+            pause = next(pauses, pause)
+            await asyncio.sleep(pause)
+        self.log.info("Session of %s is taken up, job %s", self._log_name, self.job_id)
 
     async def stop(self, now: bool = False) -> None:
         """Delete the job and wait a bounded time for it to be gone.
 
         Without a job this does nothing; deleting one that is gone already is no error. JupyterHub
-        forgets the session whatever happens here, so a job that cannot be deleted now is kept in
-        mind and deleted later.
+        forgets the session whatever happens here; a job that is still there is deleted as soon as
+        Grid Engine lets it be.
         """
-        if not self.job_id:
+        if not self.session:
             return
-        job_id = int(self.job_id)
+        name, job_id = job_name(self.session), self.job_id
+        self.stopping = True
+        self._revoke_token()
+        try:
+            self._store_state()
+        except SessionError as error:
+            self.log.warning("Stopping job %s all the same: %s", job_id, error.log_message)
         try:
             await self.cancel_batch_job()
         except SessionError as error:
             self.log.warning("Job %s cannot be deleted now: %s", job_id, error.log_message)
-            self._delete_later(job_id)
             now = True
-        if not now:
-            self.collector.watch(job_id, self.user.name, waiting=True)
-            self.collector.hurry()
-            deadline = asyncio.get_running_loop().time() + self.stop_timeout
-            while self._job() is not GONE:
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    self.log.warning(
-                        "Job %s of %s was deleted but is still there after %g s",
-                        job_id,
-                        self._log_name,
-                        self.stop_timeout,
-                    )
-                    break
-                await self.collector.news(left)
-        self._forget_job()
-
-    def _forget_job(self) -> None:
-        if self.job_id:
-            self.collector.forget(int(self.job_id))
+        self._watch()
+        self.collector.release(name)
+        deadline = asyncio.get_running_loop().time() + (0 if now else self.stop_timeout)
+        while self.collector.watches(name):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                _left_behind[self.user.name, self.name] = (
+                    f"Your last session, job {job_id}, has been told to end but has not ended yet. "
+                    "It is deleted as soon as Grid Engine can reach it; you can start a new one."
+                )
+                self.log.warning(
+                    "Job %s of %s is still there after %g s; it will be deleted",
+                    job_id,
+                    self._log_name,
+                    self.stop_timeout,
+                )
+                break
+            await self.collector.news(left)
         self.clear_state()
 
     async def progress(self) -> AsyncIterator[dict[str, str]]:
         """Tell the person who waits what the job does, whenever that changes."""
         said = ""
         while self._start_pending:
-            job = self._job() if self.job_id else None
-            if isinstance(job, Job) and job.state in _WAITING:
-                message = _WAITING[job.state].format(id=job.id, host=job.host)
-            else:
-                message = (
-                    f"Job {self.job_id} is submitted." if self.job_id else "Submitting the job."
-                )
+            message = self._progress_message()
             if message != said:
                 said = message
                 yield {"message": message}
             await self.collector.news(1.0)
 
+    def _progress_message(self) -> str:
+        job = self._job() if self.session else None
+        age = self.collector.age
+        if age is not None and age > _OLD_NEWS:
+            return (
+                "Grid Engine does not answer at the moment. Nothing is lost; the hub keeps asking."
+            )
+        if not isinstance(job, Job):
+            return f"Job {self.job_id} is submitted." if self.job_id else "Submitting the job."
+        if not job.reports:
+            return f"{job.host}, where job {job.id} runs, does not report to Grid Engine."
+        if self.host:
+            return f"Job {job.id} runs on {job.host}; waiting for it to answer."
+        if job.state in _WAITING:
+            return _WAITING[job.state].format(id=job.id, host=job.host)
+        return f"Job {job.id} is in state {job.letters}."
 
-class PortHandler(APIHandler):
-    """``POST /hub/api/sge/port``: a starting session tells its port, and may tell nothing else."""
+
+def watch_sessions(hub: Any) -> None:
+    """Watch all sessions in a hub's database, and delete this hub's jobs that are none of them.
+
+    :param hub: the :class:`jupyterhub.app.JupyterHub` that is starting.
+    """
+    spawner = SGESpawner(parent=hub)
+    for row in hub.db.query(orm.Spawner).filter(orm.Spawner.server != None):  # noqa: E711
+        if session := (row.state or {}).get("session"):
+            delay = 0.0 if row.state.get("job_id") else spawner.broker_timeout + _BROKER_MARGIN
+            spawner.collector.watch(job_name(session), row.user.name, waiting=True, delay=delay)
+    mark = re.escape(job_name(hub_mark(hub.cookie_secret)))
+    spawner.collector.sweep(re.compile(mark + "[0-9a-f]{24}"))
+
+
+class SessionHandler(APIHandler):
+    """What a starting session tells the hub: its port, or why it has none, and nothing else."""
 
     @web.authenticated
-    def post(self) -> None:
-        """Take ``{"port": N}`` from the session whose token the request carries."""
-        token = self.get_auth_token() or ""
+    def post(self, what: str) -> None:
+        """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
+
+        From the session whose own token the request carries, as long as it is starting.
+        """
+        token = self.get_token()
         # A token of a service has no person behind it, and so no sessions.
         sessions = getattr(self.current_user, "spawners", {})
         spawner = next(
@@ -383,25 +785,47 @@ class PortHandler(APIHandler):
                 spawner
                 for spawner in sessions.values()
                 if isinstance(spawner, SGESpawner)
-                and spawner.api_token
-                and hmac.compare_digest(spawner.api_token, token)
+                and spawner.token_hash
+                and token is not None
+                and hmac.compare_digest(spawner.token_hash, token.hashed)
             ),
             None,
         )
-        if spawner is None or not spawner.awaits_port:
-            raise web.HTTPError(403, "this token belongs to no session that is starting")
         body = self.get_json_body()
-        first, last = spawner.session_ports
+        if what == "port" and spawner and not spawner.stopping:
+            port = self._port(body, *spawner.session_ports)
+            if spawner.port == port:
+                # Told before, but our answer was lost.
+                self.set_status(204)
+                return
+        if spawner is None or not spawner.is_starting:
+            raise web.HTTPError(403, "this token belongs to no session that is starting")
+        if what == "port":
+            spawner.announce(port)
+        else:
+            spawner.give_up(self._reason(body))
+        self.set_status(204)
+
+    @staticmethod
+    def _port(body: object, first: int, last: int) -> int:
         if not isinstance(body, dict) or set(body) != {"port"}:
             raise web.HTTPError(400, 'the body must be {"port": N}')
         port = body["port"]
         if isinstance(port, bool) or not isinstance(port, int) or not first <= port <= last:
             raise web.HTTPError(400, f"the port must be a number from {first} to {last}")
-        spawner.announce(port)
-        self.set_status(204)
+        return port
+
+    @staticmethod
+    def _reason(body: object) -> str:
+        if not isinstance(body, dict) or set(body) != {"reason"}:
+            raise web.HTTPError(400, 'the body must be {"reason": TEXT}')
+        reason = body["reason"]
+        if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON:
+            raise web.HTTPError(400, f"the reason must have 1 to {MAX_REASON} characters")
+        return reason
 
 
 # Importing batchspawner registers a handler that sets any attribute of a spawner from the request.
 default_handlers[:] = [
     entry for entry in default_handlers if entry[1] is not BatchSpawnerAPIHandler
-] + [(r"/api/sge/port", PortHandler)]
+] + [(r"/api/sge/(port|failure)", SessionHandler)]
