@@ -213,7 +213,7 @@ def parse_error_reasons(text: str) -> str:
 
     :returns: the distinct reasons, one a line; empty when it gives none.
     """
-    reasons = re.findall(r"^error reason\s+\d+:\s*(.+)$", text, re.MULTILINE)
+    reasons = re.findall(r"^error reason\s+\d+:[ \t]*(\S.*)$", text, re.MULTILINE)
     # "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
     return "\n".join(dict.fromkeys(re.sub(r"^.*?\]: (error: )?", "", reason) for reason in reasons))
 
@@ -300,7 +300,9 @@ class Collector:
 
     def submitted(self, name: str) -> None:
         """Grid Engine has the job: from now on being absent says something."""
-        self._watched[name].since = self.clock()
+        watched = self._watched[name]
+        # What was missed before was missed while the request stood in the broker's line.
+        watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
     def release(self, name: str) -> None:
@@ -438,7 +440,7 @@ class Collector:
         owners = {watched.owner for watched in self._watched.values()}
         due = self._swept_at is None or now - self._swept_at >= self.sweep_interval
         wide = bool(self._ours) and due
-        if wide or len(owners) > MANY_OWNERS:
+        if wide or not owners or len(owners) > MANY_OWNERS:  # qstat takes no empty list
             owners = {"*"}
         # -f -ne: by queue instance, as far as it has jobs; says which hosts do not report.
         arguments = ("-f", "-ne", "-xml", "-u", ",".join(sorted(owners)))
