@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
+
+from sge_client import Job
 
 DATA = Path(__file__).resolve().parent / "data" / "qstat"
 
@@ -27,30 +30,59 @@ def alive(pid: int) -> bool:
     return False
 
 
-def listing(*jobs: tuple[int, str, str], host: str = "qmaster") -> str:
-    """Make a job list of (number, owner, letters) out of jobs that were recorded."""
+def job(
+    name: str = "jupyterhub-a",
+    letters: str = "r",
+    *,
+    number: int = 1,
+    owner: str = "alice",
+    host: str = "exec1",
+    reports: bool = True,
+) -> Job:
+    """Make a job; one that waits has no host."""
+    waits = "w" in letters or "q" in letters
+    return Job(number, name, owner, letters, "" if waits else host, 1, reports)
+
+
+def listing(*jobs: Job) -> str:
+    """Make a job list out of one that was recorded: one queue instance for each host."""
     root = ElementTree.fromstring((DATA / "mixed.xml").read_bytes())
-    entries = {
-        entry.findtext("state"): entry for entry in root.iter("job_list")
-    }  # one of each kind
-    parts = {"r": "", "hqw": ""}
-    for number, owner, letters in jobs:
-        kind = "hqw" if "w" in letters else "r"
-        entry = entries[kind]
-        for tag, text in (
-            ("JB_job_number", number),
-            ("JB_owner", owner),
-            ("state", letters),
-            ("queue_name", f"all.q@{host}" if kind == "r" else ""),
+    queues, waiting = root.find("queue_info"), root.find("job_info")
+    assert queues is not None
+    assert waiting is not None
+    instance, waits = queues.find("Queue-List"), waiting.find("job_list")
+    assert instance is not None
+    assert waits is not None
+    runs = instance.find("job_list")
+    assert runs is not None
+    for entry in instance.findall("job_list"):
+        instance.remove(entry)
+    for parent in (queues, waiting):
+        for child in list(parent):
+            parent.remove(child)
+    instances: dict[tuple[str, bool], ElementTree.Element] = {}
+    for one in jobs:
+        entry = copy.deepcopy(runs if one.host else waits)
+        for tag, value in (
+            ("JB_job_number", one.id),
+            ("JB_name", one.name),
+            ("JB_owner", one.owner),
+            ("state", one.letters),
+            ("slots", one.slots),
         ):
-            found = entry.find(tag)
-            assert found is not None
-            found.text = str(text)
-        parts[kind] += ElementTree.tostring(entry, encoding="unicode")
-    return (
-        "<?xml version='1.0'?>\n<job_info>\n"
-        f"<queue_info>{parts['r']}</queue_info>\n<job_info>{parts['hqw']}</job_info>\n</job_info>\n"
-    )
+            entry.find(tag).text = str(value)  # type: ignore[union-attr]
+        if not one.host:
+            waiting.append(entry)
+            continue
+        key = one.host, one.reports
+        if key not in instances:
+            instances[key] = copy.deepcopy(instance)
+            instances[key].find("name").text = f"all.q@{one.host}"  # type: ignore[union-attr]
+            if not one.reports:
+                ElementTree.SubElement(instances[key], "state").text = "au"
+            queues.append(instances[key])
+        instances[key].append(entry)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 class Qstat:
@@ -65,6 +97,9 @@ class Qstat:
             f"cd {folder}\n"
             'echo "$@" >> calls\n'
             "n=$(($(wc -l < calls)))\n"
+            'if [ "$1" = -j ]; then cat reason; exit; fi\n'
+            # As the real one does.
+            f'[ -n "$5" ] || {{ cat {DATA}/no_owner.err.txt >&2; exit 1; }}\n'
             'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
             "if [ -e failing ]; then cat failing >&2; exit 1; fi\n"
             'cat "$answer"',
@@ -75,6 +110,15 @@ class Qstat:
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / "calls").read_text(encoding="utf-8").splitlines()
         return []
+
+    @property
+    def questions(self) -> list[str]:
+        """About whose jobs it was asked, one entry for each question."""
+        return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-j")]
+
+    def explains(self, reason: str) -> None:
+        """Answer `qstat -j` so."""
+        self._put("reason", reason)
 
     def _put(self, name: str, text: str) -> None:
         new = self.folder / f"{name}.new"

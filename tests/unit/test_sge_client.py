@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -13,13 +14,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import sge_client
-from fake_grid import DATA, Qstat, alive, listing, until
+from fake_grid import DATA, Qstat, alive, job, listing, until
 from sge_client import (
     GONE,
     AnswerError,
@@ -28,6 +31,7 @@ from sge_client import (
     GridEngineError,
     Job,
     State,
+    parse_error_reasons,
     parse_job_id,
     parse_qstat,
     read_state,
@@ -82,40 +86,46 @@ class TestStates:
         assert isinstance(read_state(letters), State)
 
 
+SESSION = "jupyterhub-00112233445566778899aabbccddeeff"
+OF_BOB = "jupyterhub-ffeeddccbbaa99887766554433221100"
+
+
 class TestJobLists:
     def jobs(self, recorded: Recorded, name: str) -> dict[int, Job]:
-        return parse_qstat(recorded(name).encode())
+        return {job.id: job for job in parse_qstat(recorded(name).encode())}
 
     @pytest.mark.parametrize("name", ["empty.xml", "unknown_user.xml"])
     def test_no_jobs_are_no_jobs(self, recorded: Recorded, name: str) -> None:
-        assert self.jobs(recorded, name) == {}
+        assert parse_qstat(recorded(name).encode()) == []
 
     def test_jobs_of_all_kinds_are_read(self, recorded: Recorded) -> None:
         jobs = self.jobs(recorded, "mixed.xml")
         assert jobs == {
-            1: Job(1, "alice", "r", "qmaster", 1),
-            2: Job(2, "alice", "r", "qmaster", 3),
-            3: Job(3, "alice", "r", "qmaster", 1),
-            7: Job(7, "alice", "Eqw", "", 1),
-            4: Job(4, "alice", "hqw", "", 1),
-            8: Job(8, "alice", "hqw", "", 1),
+            10: Job(10, "STDIN", "alice", "r", "exec1", 3),
+            9: Job(9, SESSION, "alice", "r", "exec2", 1),
+            11: Job(11, "plain", "alice", "r", "exec2", 1),
+            15: Job(15, "astray", "alice", "Eqw", "", 1),
+            17: Job(17, "astraytasks", "alice", "Eqw", "", 1),
+            12: Job(12, "held", "alice", "hqw", "", 1),
+            16: Job(16, "tasks", "alice", "hqw", "", 1),
         }
-        assert jobs[1].state is State.RUNNING
-        assert jobs[7].state is State.ERROR
-        assert jobs[4].state is State.HELD
+        assert jobs[9].state is State.RUNNING
+        assert jobs[15].state is State.ERROR
+        assert jobs[12].state is State.HELD
 
     def test_jobs_of_several_owners_are_read(self, recorded: Recorded) -> None:
         jobs = self.jobs(recorded, "two_owners.xml")
         assert {job.owner for job in jobs.values()} == {"alice", "bob"}
-        assert (jobs[6].state, jobs[6].slots, jobs[6].host) == (State.QUEUED, 8, "")
+        assert (jobs[13].name, jobs[13].state) == (OF_BOB, State.RUNNING)
+        assert (jobs[14].state, jobs[14].slots, jobs[14].host) == (State.QUEUED, 8, "")
 
     @pytest.mark.parametrize(
         ("name", "number", "state", "host"),
         [
-            ("pending.xml", 26, State.QUEUED, ""),
-            ("suspended.xml", 1, State.SUSPENDED, "qmaster"),
-            ("held_running.xml", 3, State.RUNNING, "qmaster"),
-            ("deleting.xml", 1, State.DELETING, "qmaster"),
+            ("two_owners.xml", 14, State.QUEUED, ""),
+            ("suspended.xml", 19, State.SUSPENDED, "exec1"),
+            ("held_running.xml", 11, State.RUNNING, "exec2"),
+            ("deleting.xml", 9, State.DELETING, "exec2"),
         ],
     )
     def test_states_are_read_from_the_letters_and_not_from_the_attribute(
@@ -124,16 +134,54 @@ class TestJobLists:
         job = self.jobs(recorded, name)[number]
         assert (job.state, job.host) == (state, host)
 
+    def test_a_job_on_a_host_that_does_not_report_is_told_from_the_others(
+        self, recorded: Recorded
+    ) -> None:
+        (job,) = parse_qstat(recorded("not_reporting.xml").encode())
+        assert not job.reports
+        assert (job.state, job.host) == (State.RUNNING, "exec1")
+        for name in ("mixed.xml", "two_owners.xml", "suspended.xml"):
+            assert all(job.reports for job in self.jobs(recorded, name).values())
+
+    @pytest.mark.parametrize("states", ["d", "a", "adsSCDEo", ""])
+    def test_other_states_of_a_queue_do_not_mean_that_its_host_does_not_report(
+        self, recorded: Recorded, states: str
+    ) -> None:
+        xml = recorded("not_reporting.xml").replace("<state>au<", f"<state>{states}<")
+        assert [job.reports for job in parse_qstat(xml.encode())] == [True]
+
     def test_the_tasks_of_an_array_are_one_job(self, recorded: Recorded) -> None:
-        assert recorded("array_running.xml").count("<JB_job_number>8<") == 3
-        assert self.jobs(recorded, "array_running.xml")[8].state is State.RUNNING
+        assert recorded("array_running.xml").count("<JB_job_number>16<") == 3
+        jobs = parse_qstat(recorded("array_running.xml").encode())
+        assert [job.state for job in jobs if job.id == 16] == [State.RUNNING]
 
     def test_of_the_tasks_of_an_array_the_first_is_kept(self) -> None:
-        jobs = parse_qstat(listing((8, "alice", "r"), (8, "alice", "hqw")).encode())
-        assert jobs[8].state is State.RUNNING
+        jobs = parse_qstat(listing(job("a", "r"), job("a", "hqw")).encode())
+        assert [job.state for job in jobs] == [State.RUNNING]
 
     def test_a_job_name_cannot_break_the_list(self, recorded: Recorded) -> None:
-        assert self.jobs(recorded, "hostile_names.xml")[13].owner == "alice"
+        found = self.jobs(recorded, "hostile_names.xml")[18]
+        assert (found.owner, found.name) == ("alice", 'a&b%lt;c>"d')
+
+    @given(
+        st.lists(
+            st.builds(
+                job,
+                st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1),
+                st.sampled_from(["r", "qw", "hqw", "Eqw", "t", "s", "dr"]),
+                number=st.integers(1, 2**31),
+                owner=st.sampled_from(["alice", "bob"]),
+                host=st.sampled_from(["exec1", "exec2.cluster"]),
+                reports=st.booleans(),
+            ).map(lambda job: job if job.host else replace(job, reports=True)),
+            unique_by=lambda job: job.id,
+            max_size=5,
+        )
+    )
+    def test_what_the_stand_in_prints_is_what_the_parser_reads(self, jobs: list[Job]) -> None:
+        jobs = [replace(job, name=job.name.strip()) for job in jobs]
+        found = parse_qstat(listing(*jobs).encode())
+        assert sorted(found, key=lambda job: job.id) == sorted(jobs, key=lambda job: job.id)
 
     @pytest.mark.parametrize(
         "xml",
@@ -153,7 +201,7 @@ class TestJobLists:
         with pytest.raises(AnswerError):
             parse_qstat(xml)
 
-    @pytest.mark.parametrize("name", ["job_qmaster_down.xml", "job_unknown.xml", "job_session.xml"])
+    @pytest.mark.parametrize("name", ["job_qmaster_down.xml", "job_unknown.xml"])
     def test_other_answers_of_qstat_are_no_job_lists(self, recorded: Recorded, name: str) -> None:
         with pytest.raises(AnswerError, match="did not print a job list"):
             self.jobs(recorded, name)
@@ -191,7 +239,7 @@ class TestJobLists:
     def test_a_job_without_a_number_is_refused(
         self, recorded: Recorded, tag: str, text: str
     ) -> None:
-        xml = recorded("two_owners.xml").replace(f"<{tag}>6<", f"<{tag}>{text}<")
+        xml = recorded("two_owners.xml").replace(f"<{tag}>14<", f"<{tag}>{text}<")
         xml = xml.replace(f"<{tag}>8<", f"<{tag}>{text}<")
         assert xml != recorded("two_owners.xml")
         with pytest.raises(AnswerError):
@@ -244,6 +292,45 @@ class TestJobLists:
         )
         with pytest.raises(AnswerError):
             parse_qstat(xml.encode())
+
+
+class TestErrorReasons:
+    @pytest.mark.parametrize("name", ["job_error.txt", "job_error_tasks.txt"])
+    def test_the_reason_is_in_grid_engines_words_without_when_and_where(
+        self, recorded: Recorded, name: str
+    ) -> None:
+        assert parse_error_reasons(recorded(name)) == (
+            "can't chdir to /no/such/folder: No such file or directory"
+        )
+
+    def test_a_job_without_an_error_gives_none(self, recorded: Recorded) -> None:
+        assert parse_error_reasons(recorded("job_running.txt")) == ""
+        assert parse_error_reasons("") == ""
+
+    def test_each_reason_is_told_once(self) -> None:
+        line = "error reason {:>4}:      11/23/2026 16:46:40 [2000:{}]: error: {}\n"
+        text = line.format(1, 7, "no home") + line.format(2, 8, "no home")
+        text += line.format(3, 9, "no shell") + "error reason   4:   in plain words\n"
+        assert parse_error_reasons(text) == "no home\nno shell\nin plain words"
+
+    def test_an_empty_reason_does_not_take_the_next_line_for_one(self) -> None:
+        assert parse_error_reasons("error reason    1:   \nscheduling info:  none\n") == ""
+
+    @given(
+        st.sampled_from(["job_error.txt", "job_error_tasks.txt", "job_running.txt"]),
+        st.integers(0),
+        st.integers(0, 60),
+        st.text(max_size=40) | st.sampled_from(["error reason  1:", "]: ", "\n" * 9, " " * 5000]),
+    )
+    def test_no_damage_raises_anything(self, name: str, at: int, length: int, new: str) -> None:
+        text = (DATA / name).read_text(encoding="utf-8")
+        at %= len(text)
+        found = parse_error_reasons(text[:at] + new + text[at + length :])
+        assert all(line.strip() for line in found.split("\n") if found)
+
+    @given(st.text() | st.binary().map(lambda data: data.decode(errors="replace")))
+    def test_no_text_raises_anything(self, text: str) -> None:
+        parse_error_reasons(text)
 
 
 class TestJobNumbers:
@@ -382,15 +469,18 @@ class TestRun:
         await until(lambda: not alive(pid))
 
 
+async def end(collector: Collector) -> None:
+    tasks = [task for task in (collector._task, *collector._deletions.values()) if task]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.fixture
 async def collector(grid: GridEngine) -> AsyncIterator[Collector]:
     collector = Collector(grid, short_interval=0.01, long_interval=1000.0)
     yield collector
-    for job_id in list(collector._watched):
-        collector.forget(job_id)
-    if collector._task:
-        collector.hurry()
-        await collector._task
+    await end(collector)
 
 
 async def news_until(collector: Collector, condition: Callable[[], object]) -> None:
@@ -399,8 +489,7 @@ async def news_until(collector: Collector, condition: Callable[[], object]) -> N
             await collector.news(10)
 
 
-def answer(*numbers: int) -> dict[int, Job]:
-    return {number: Job(number, "alice", "r", "exec1", 1) for number in numbers}
+HERE, NOT_HERE = [job("a")], list[Job]()
 
 
 class TestVerdicts:
@@ -414,141 +503,269 @@ class TestVerdicts:
     async def watching(
         self, grid: GridEngine, now: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> Collector:
-        async def nothing(self: Collector) -> None:
-            """Leave the asking out."""
-
-        monkeypatch.setattr(Collector, "_loop", nothing)
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
         collector = Collector(grid, clock=lambda: now[0])
-        collector.watch(1, "alice", waiting=False)
+        collector.watch("a", "alice", waiting=False)
         return collector
 
     async def test_a_job_nobody_asked_about_is_not_known(self, watching: Collector) -> None:
-        assert watching.look_up(1) is None
-        assert watching.look_up(2) is None
+        assert watching.look_up("a") is None
+        assert watching.look_up("b") is None
 
     async def test_one_answer_without_the_job_is_not_enough(self, watching: Collector) -> None:
-        watching.take(answer(1), 1)
-        watching.take(answer(), 2)
-        assert watching.look_up(1) == answer(1)[1]
+        watching.take(HERE, 1)
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") == HERE[0]
 
     async def test_two_answers_without_the_job_are_enough(self, watching: Collector) -> None:
-        watching.take(answer(), 1)
-        assert watching.look_up(1) is None
-        watching.take(answer(), 2)
-        assert watching.look_up(1) is GONE
+        watching.take(NOT_HERE, 1)
+        assert watching.look_up("a") is None
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") is GONE
 
     async def test_the_two_answers_must_follow_each_other(self, watching: Collector) -> None:
         for asked_at in range(1, 9):
-            watching.take(answer(1) if asked_at % 2 else answer(), asked_at)
-            assert watching.look_up(1) == answer(1)[1]
+            watching.take(HERE if asked_at % 2 else NOT_HERE, asked_at)
+            assert watching.look_up("a") == HERE[0]
 
     async def test_a_job_that_comes_back_is_back(self, watching: Collector) -> None:
-        watching.take(answer(), 1)
-        watching.take(answer(), 2)
-        watching.take(answer(1), 3)
-        assert watching.look_up(1) == answer(1)[1]
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.take(HERE, 3)
+        assert watching.look_up("a") == HERE[0]
+
+    async def test_a_job_of_the_name_that_is_somebody_elses_is_another_job(
+        self, watching: Collector
+    ) -> None:
+        for asked_at in (1, 2):
+            watching.take([job("a", owner="bob")], asked_at)
+        assert watching.look_up("a") is GONE
+
+    async def test_of_jobs_of_one_name_the_oldest_counts(self, watching: Collector) -> None:
+        watching.take([job("a", number=5), job("a", "qw", number=6)], 1)
+        found = watching.look_up("a")
+        assert isinstance(found, Job)
+        assert found.id == 5
 
     @pytest.mark.parametrize("asked_at", [4.0, 5.0])
     async def test_a_job_submitted_after_the_question_is_not_missed(
         self, watching: Collector, now: list[float], asked_at: float
     ) -> None:
         now[0] = 5.0
-        watching.watch(2, "alice", waiting=True)
+        watching.watch("b", "alice", waiting=True)
         for _ in range(5):
-            watching.take(answer(), asked_at)
-        assert watching.look_up(1) is GONE
-        assert watching.look_up(2) is None
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("a") is GONE
+        assert watching.look_up("b") is None
+
+    async def test_a_job_on_its_way_to_grid_engine_is_not_missed(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (1, 20, 40):
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("b") is None
+        now[0] = 41.0
+        watching.submitted("b")
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+            assert watching.look_up("b") is None
+        watching.take(NOT_HERE, 43)
+        assert watching.look_up("b") is GONE
+
+    async def test_a_job_that_never_came_is_over_when_it_cannot_come_any_more(
+        self, watching: Collector
+    ) -> None:
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("b") is GONE
+
+    async def test_what_was_missed_before_the_job_was_submitted_does_not_count(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        # A request may stand in the broker's line for longer than anybody thought.
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+        now[0] = 50.0
+        watching.submitted("b")
+        assert watching.look_up("b") is None
+        watching.take([job("b", "qw")], 51)
+        assert watching.look_up("b") == job("b", "qw")
 
     async def test_watching_again_does_not_start_over(
         self, watching: Collector, now: list[float]
     ) -> None:
-        watching.take(answer(), 1)
+        watching.take(NOT_HERE, 1)
         now[0] = 5.0
-        watching.watch(1, "alice", waiting=True)
-        watching.take(answer(), 2)
-        assert watching.look_up(1) is GONE
+        watching.watch("a", "alice", waiting=True, delay=99)
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") is GONE
 
-    async def test_a_job_that_is_forgotten_is_not_known(self, watching: Collector) -> None:
-        watching.take(answer(1), 1)
-        watching.forget(1)
-        watching.forget(1)
-        assert watching.look_up(1) is None
+    async def test_a_released_job_is_watched_until_it_is_gone(self, watching: Collector) -> None:
+        watching.take(HERE, 1)
+        watching.release("a")
+        watching.release("a")
+        for asked_at, jobs in ((2, HERE), (3, NOT_HERE), (4, HERE), (5, NOT_HERE)):
+            watching.take(jobs, asked_at)
+            assert watching.watches("a")
+        watching.take(NOT_HERE, 6)
+        assert not watching.watches("a")
+        assert watching.look_up("a") is None
 
-    async def test_a_number_that_is_watched_anew_starts_anew(self, watching: Collector) -> None:
-        watching.take(answer(), 1)
-        watching.take(answer(), 2)
-        watching.forget(1)
-        watching.watch(1, "alice", waiting=True)
-        assert watching.look_up(1) is None
+    async def test_a_job_that_is_gone_is_not_watched_once_it_is_released(
+        self, watching: Collector
+    ) -> None:
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.release("a")
+        watching.release("a")
+        assert not watching.watches("a")
 
-    async def test_the_time_of_the_last_good_answer_is_kept(self, watching: Collector) -> None:
-        assert watching.answered_at is None
-        watching.take(answer(1), 7.5)
-        assert watching.answered_at == 7.5
+    async def test_a_released_job_is_to_be_deleted_unless_it_is_being_deleted(
+        self, watching: Collector
+    ) -> None:
+        assert watching.take(HERE, 1) == []
+        watching.release("a")
+        assert watching.take(HERE, 2) == HERE
+        assert watching.take([job("a", "dr")], 3) == []
+        assert watching.take(HERE, 4) == HERE
+        assert watching.take([job("a", owner="bob")], 5) == []
+
+    async def test_strays_of_this_hub_and_nobody_elses_are_to_be_deleted(
+        self, watching: Collector
+    ) -> None:
+        ours, others = "jupyterhub-" + "a" * 32, "jupyterhub-" + "b" * 8 + "a" * 24
+        watching.watch(ours[:-1] + "b", "alice", waiting=False)
+        jobs = [
+            job(ours, number=1),
+            job(ours[:-1] + "b", number=2),
+            job(others, number=3),
+            job(ours + "a", number=4),
+            job("x" + ours, number=5),
+            job("plain", number=6),
+            job(ours[:-1] + "c", "dr", number=7),
+        ]
+        assert watching.take(jobs, 1) == []  # nobody has said yet which are ours
+        watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
+        assert watching.take(jobs, 2) == [jobs[0]]
+
+    async def test_the_age_is_that_of_the_last_good_answers_question(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        assert watching.age is None
+        now[0] = 9.0
+        watching.take(HERE, 7.5)
+        assert watching.age == 1.5
 
     @given(st.lists(st.booleans(), max_size=12))
     def test_gone_means_two_answers_in_a_row(self, present: list[bool]) -> None:
         collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
-        collector._watched[1] = sge_client._Watched("alice", 0.0)
+        collector._watched["a"] = sge_client._Watched("alice", 0.0, waiting=False)
         for asked_at, here in enumerate(present, 1):
-            collector.take(answer(1) if here else answer(), asked_at)
-        assert (collector.look_up(1) is GONE) == (present[-2:] == [False, False])
+            collector.take(HERE if here else NOT_HERE, asked_at)
+        assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
+
+
+class TestPauses:
+    @pytest.fixture
+    def collector(self, grid: GridEngine, monkeypatch: pytest.MonkeyPatch) -> Collector:
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
+        return Collector(grid, 1.0, 15.0, 600.0, 30.0, clock=lambda: 0.0)
+
+    def test_who_waits_makes_it_short_and_nobody_at_all_makes_it_longest(
+        self, collector: Collector
+    ) -> None:
+        assert collector._pause() == 600
+        collector.watch("a", "alice", waiting=True)
+        assert collector._pause() == 1
+        collector.watch("a", "alice", waiting=False)
+        assert collector._pause() == 15
+
+    def test_a_job_that_went_missing_or_is_to_go_makes_it_short(self, collector: Collector) -> None:
+        collector.watch("a", "alice", waiting=False)
+        collector.take([job("a")], 1)
+        assert collector._pause() == 15
+        collector.take([], 2)
+        assert collector._pause() == 1
+        collector.take([], 3)  # the verdict is final
+        assert collector._pause() == 15
+        collector.take([job("a")], 4)
+        collector.release("a")
+        assert collector._pause() == 1
+
+    def test_failures_double_it_up_to_the_longest(self, collector: Collector) -> None:
+        collector.watch("a", "alice", waiting=True)
+        found = []
+        for collector._failures in range(8):
+            found.append(collector._pause())
+        assert found == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 class TestCollector:
     async def test_a_job_is_known_after_the_first_answer(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
-        assert collector.look_up(1) == Job(1, "alice", "r", "qmaster", 1)
-        assert qstat.calls[0] == "-xml -u alice"
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
+        assert collector.look_up("a") == Job(1, "a", "alice", "r", "exec1", 1)
+        assert qstat.calls[0] == "-f -ne -xml -u alice"
 
     async def test_a_fault_of_ours_does_not_end_the_watch(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
+        qstat.says(listing(job("a")))
         faults = iter([RuntimeError("a fault of ours")])
 
-        def parse(xml: bytes) -> dict[int, Job]:
+        def parse(xml: bytes) -> list[Job]:
             for fault in faults:
                 raise fault
             return parse_qstat(xml)
 
         monkeypatch.setattr(sge_client, "parse_qstat", parse)
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
 
     async def test_one_question_serves_all_sessions(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        jobs = [(number, f"user{number % 50:02}", "r") for number in range(1, 501)]
+        jobs = [job(f"s{n}", number=n, owner=f"user{n % 50:02}") for n in range(1, 501)]
         qstat.says(listing(*jobs))
-        for number, owner, _ in jobs:
-            collector.watch(number, owner, waiting=False)
-        await news_until(collector, lambda: collector.answered_at is not None)
+        for one in jobs:
+            collector.watch(one.name, one.owner, waiting=False)
+        await news_until(collector, lambda: collector.age is not None)
         for _ in range(100):
-            assert all(isinstance(collector.look_up(number), Job) for number, _, _ in jobs)
-        assert qstat.calls == ["-xml -u " + ",".join(f"user{number:02}" for number in range(50))]
+            assert all(isinstance(collector.look_up(one.name), Job) for one in jobs)
+        assert qstat.questions == [",".join(f"user{number:02}" for number in range(50))]
+
+    async def test_about_very_many_people_is_asked_as_about_everybody(
+        self, collector: Collector, qstat: Qstat
+    ) -> None:
+        qstat.says(listing(job("s0", owner="user0")))
+        for number in range(sge_client.MANY_OWNERS + 1):
+            collector.watch(f"s{number}", f"user{number}", waiting=False)
+        await news_until(collector, lambda: collector.look_up("s0"))
+        assert qstat.questions[0] == "*"
 
     async def test_nobody_waiting_means_the_long_interval(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=False)
-        await news_until(collector, lambda: collector.look_up(1))
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
+        await news_until(collector, lambda: collector.look_up("a"))
         await collector.news(0.2)
         assert len(qstat.calls) == 1
 
     async def test_somebody_waiting_means_the_short_interval(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "qw"), (2, "bob", "r")))
-        collector.watch(1, "alice", waiting=True)
-        collector.watch(2, "bob", waiting=False)
+        qstat.says(listing(job("a", "qw"), job("b", number=2, owner="bob")))
+        collector.watch("a", "alice", waiting=True)
+        collector.watch("b", "bob", waiting=False)
         await news_until(collector, lambda: len(qstat.calls) >= 4)
-        collector.watch(1, "alice", waiting=False)
+        collector.watch("a", "alice", waiting=False)
         async with asyncio.timeout(5):
             before = 0
             while before < len(qstat.calls):
@@ -559,8 +776,8 @@ class TestCollector:
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing())
-        collector.watch(1, "alice", waiting=False)
-        await news_until(collector, lambda: collector.look_up(1) is GONE)
+        collector.watch("a", "alice", waiting=False)
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
         assert len(qstat.calls) == 2
         # The verdict is final: no reason to go on asking often.
         await collector.news(0.2)
@@ -569,40 +786,40 @@ class TestCollector:
     async def test_hurry_asks_before_the_interval_is_over(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=False)
-        await news_until(collector, lambda: collector.look_up(1))
-        qstat.says(listing((1, "alice", "s")))
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
+        await news_until(collector, lambda: collector.look_up("a"))
+        qstat.says(listing(job("a", "s")))
         collector.hurry()
         await news_until(
             collector,
-            lambda: isinstance(job := collector.look_up(1), Job) and job.state is State.SUSPENDED,
+            lambda: isinstance(job := collector.look_up("a"), Job) and job.state is State.SUSPENDED,
         )
 
     async def test_a_job_submitted_while_qstat_ran_is_not_missed(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         pipe = qstat.holds_back(1)
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=False)
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
         await until(lambda: qstat.calls)
-        collector.watch(2, "bob", waiting=False)
-        await asyncio.to_thread(pipe.write_text, listing((1, "alice", "r")))
-        await news_until(collector, lambda: collector.look_up(2) is GONE)
-        # The first answer says nothing of job 2; it takes two more.
-        assert qstat.calls == ["-xml -u alice", "-xml -u alice,bob", "-xml -u alice,bob"]
+        collector.watch("b", "bob", waiting=False)
+        await asyncio.to_thread(pipe.write_text, listing(job("a")))
+        await news_until(collector, lambda: collector.look_up("b") is GONE)
+        # The first answer says nothing of the second job; it takes two more.
+        assert qstat.questions == ["alice", "alice,bob", "alice,bob"]
 
     @pytest.mark.parametrize("failure", ["down", "words", "truncated", "other"])
     async def test_not_knowing_is_never_gone(
         self,
-        collector: Collector,
+        grid: GridEngine,
         qstat: Qstat,
         recorded: Recorded,
         caplog: pytest.LogCaptureFixture,
         failure: str,
     ) -> None:
-        good = listing((1, "alice", "r"))
-        qstat.says_once(1, good)
+        collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
+        qstat.says_once(1, listing(job("a")))
         if failure == "down":
             qstat.says("")
         elif failure == "words":
@@ -611,58 +828,102 @@ class TestCollector:
             qstat.says(recorded("mixed.xml")[:-30])
         else:
             qstat.says(recorded("job_qmaster_down.xml"))
-        collector.watch(1, "alice", waiting=True)
+        collector.watch("a", "alice", waiting=True)
         with caplog.at_level(logging.WARNING):
-            await news_until(collector, lambda: collector.look_up(1))
+            await news_until(collector, lambda: collector.look_up("a"))
             if failure == "down":
                 qstat.fails(recorded("qmaster_down.err.txt"))
             await until(lambda: len(qstat.calls) > 4)
-        assert isinstance(collector.look_up(1), Job)
+        assert isinstance(collector.look_up("a"), Job)
         assert "keeping them all" in caplog.text
         # And when Grid Engine is back, the truth is found.
         qstat.says(listing())
         if failure == "down":
             qstat.recovers()
-        await news_until(collector, lambda: collector.look_up(1) is GONE)
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
+        await end(collector)
 
     async def test_failures_between_two_good_answers_count_for_nothing(
-        self, collector: Collector, qstat: Qstat
+        self, grid: GridEngine, qstat: Qstat
     ) -> None:
+        collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
         for call, text in enumerate(
-            [listing((1, "alice", "r")), listing(), "", "", listing((1, "alice", "s"))], 1
+            [listing(job("a")), listing(), "", "", listing(job("a", "s"))], 1
         ):
             qstat.says_once(call, text)
         qstat.says(listing())
-        collector.watch(1, "alice", waiting=True)
+        collector.watch("a", "alice", waiting=True)
         seen = set()
-        while (job := collector.look_up(1)) is not GONE:
-            seen.add(job.letters if isinstance(job, Job) else None)
+        while (found := collector.look_up("a")) is not GONE:
+            seen.add(found.letters if isinstance(found, Job) else None)
             await collector.news(10)
         assert seen == {None, "r", "s"}
         assert len(qstat.calls) == 7
+        await end(collector)
+
+    async def test_nobodys_hurry_makes_a_grid_engine_in_trouble_be_asked_sooner(
+        self, grid: GridEngine, qstat: Qstat
+    ) -> None:
+        qstat.fails()
+        collector = Collector(grid, short_interval=0.1, longest_pause=1000.0, least_interval=0.01)
+        collector.watch("a", "alice", waiting=True)
+        began = time.monotonic()
+        while len(qstat.calls) < 3:
+            collector.hurry()
+            collector.watch("b", "alice", waiting=True)
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began > 0.2 + 0.4
+        # Its first good answer ends the caution.
+        qstat.says(listing(job("a")))
+        qstat.recovers()
+        await news_until(collector, lambda: collector.look_up("a"))
+        assert collector._failures == 0
+        await end(collector)
+
+    async def test_a_slow_grid_engine_is_asked_seldom(
+        self, grid: GridEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[float] = []
+
+        async def slow(*arguments: object) -> bytes:
+            asked.append(time.monotonic())
+            await asyncio.sleep(0.1)
+            return listing(job("a")).encode()
+
+        monkeypatch.setattr(sge_client, "run", slow)
+        collector = Collector(grid, short_interval=0.01)
+        collector.watch("a", "alice", waiting=True)
+        await until(lambda: len(asked) == 3)
+        assert asked[2] - asked[1] >= 0.5
+        # Those in a hurry are heard, but not without a pause either.
+        while len(asked) < 5:
+            collector.hurry()
+            await asyncio.sleep(0.005)
+        assert 0.2 <= asked[4] - asked[3] < 0.5
+        await end(collector)
 
     async def test_a_hanging_qstat_is_given_up_and_asked_again(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
         qstat.holds_back(1)
-        qstat.says(listing((1, "alice", "r")))
+        qstat.says(listing(job("a")))
         collector = Collector(replace(grid, timeout=0.5), short_interval=0.01)
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
-        collector.forget(1)
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
+        await end(collector)
 
     async def test_many_in_a_hurry_do_not_ask_more_often_than_the_least_interval(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
+        qstat.says(listing(job("a")))
         collector = Collector(grid, 1.0, 1000.0, least_interval=0.2)
         began = time.monotonic()
-        collector.watch(1, "alice", waiting=False)
+        collector.watch("a", "alice", waiting=False)
         for _ in range(4):
             for _ in range(100):
                 collector.hurry()
             await collector.news(10)
-        collector.forget(1)
+        await end(collector)
         assert len(qstat.calls) >= 4
         assert time.monotonic() - began >= 3 * 0.2
 
@@ -670,54 +931,55 @@ class TestCollector:
         self, collector: Collector, qstat: Qstat
     ) -> None:
         pipe = qstat.holds_back(1)
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=True)
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
         await until(lambda: qstat.calls)
         for number in range(2, 50):
-            collector.watch(number, "alice", waiting=True)
+            collector.watch(f"s{number}", "alice", waiting=True)
             collector.hurry()
         await collector.news(0.1)
         assert len(qstat.calls) == 1
-        await asyncio.to_thread(pipe.write_text, listing((1, "alice", "r")))
-        await news_until(collector, lambda: collector.look_up(1))
+        await asyncio.to_thread(pipe.write_text, listing(job("a")))
+        await news_until(collector, lambda: collector.look_up("a"))
 
     async def test_nothing_is_asked_when_nothing_is_watched(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
-        collector.forget(1)
+        qstat.says(listing())
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
+        collector.release("a")
         assert collector._task is not None
         await asyncio.wait_for(collector._task, 10)
         # And it begins again with the next session.
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
 
     async def test_the_answer_is_parsed_beside_the_event_loop(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         threads: list[int] = []
 
-        def parse(xml: bytes) -> dict[int, Job]:
+        def parse(xml: bytes) -> list[Job]:
             threads.append(threading.get_ident())
             return parse_qstat(xml)
 
         monkeypatch.setattr(sge_client, "parse_qstat", parse)
-        qstat.says(listing((1, "alice", "r")))
-        collector.watch(1, "alice", waiting=True)
-        await news_until(collector, lambda: collector.look_up(1))
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
         assert threads
         assert threading.get_ident() not in threads
 
     async def test_everybody_who_waits_hears_the_news(
         self, collector: Collector, qstat: Qstat
     ) -> None:
-        qstat.says(listing((1, "alice", "r")))
+        qstat.says(listing(job("a")))
         waiters: Iterable[asyncio.Task[None]] = [
             asyncio.create_task(collector.news(60)) for _ in range(20)
         ]
-        collector.watch(1, "alice", waiting=True)
+        collector.watch("a", "alice", waiting=True)
         await asyncio.wait_for(asyncio.gather(*waiters), 10)
 
     async def test_waiting_for_news_ends_in_time_without_any(self, collector: Collector) -> None:
@@ -734,3 +996,360 @@ class TestCollector:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+OURS = re.compile("jupyterhub-a{8}[0-9a-f]{24}")
+STRAY = "jupyterhub-" + "a" * 32
+
+
+class TestDeletions:
+    @pytest.fixture
+    def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+        """What was deleted; nothing else happens to it."""
+        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
+        jobs: list[Job] = []
+
+        async def delete(job: Job) -> None:
+            jobs.append(job)
+
+        collector.delete = delete
+        return jobs
+
+    async def test_a_released_job_is_deleted_until_it_is_gone(
+        self, collector: Collector, qstat: Qstat, deleted: list[Job]
+    ) -> None:
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
+        await news_until(collector, lambda: collector.look_up("a"))
+        assert not deleted
+        collector.release("a")
+        await until(lambda: len(deleted) > 2)
+        assert set(deleted) == {job("a")}
+        qstat.says(listing(job("a", "dr")))
+        await news_until(collector, lambda: collector._watched["a"].job == job("a", "dr"))
+        before = len(deleted)
+        await collector.news(10)
+        await collector.news(10)
+        assert len(deleted) == before  # Grid Engine is at it
+        qstat.says(listing())
+        await news_until(collector, lambda: not collector.watches("a"))
+        assert len(deleted) == before
+
+    async def test_a_job_that_comes_after_it_was_released_is_deleted(
+        self, collector: Collector, qstat: Qstat, deleted: list[Job]
+    ) -> None:
+        # The person gave the start up while the broker was at work.
+        qstat.says(listing())
+        collector.watch("a", "alice", waiting=True, delay=1000)
+        collector.release("a")
+        await until(lambda: len(qstat.calls) > 3)
+        qstat.says(listing(job("a", "qw")))
+        await until(lambda: deleted)
+        assert collector.watches("a")
+
+    @pytest.mark.parametrize(
+        "fault", [GridEngineError("broker: TimeoutError()"), RuntimeError("a fault of ours")]
+    )
+    async def test_a_deletion_that_failed_is_tried_again(
+        self,
+        collector: Collector,
+        qstat: Qstat,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        fault: Exception,
+    ) -> None:
+        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
+        tried: list[Job] = []
+
+        async def delete(job: Job) -> None:
+            tried.append(job)
+            raise fault
+
+        collector.delete = delete
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
+        collector.release("a")
+        await until(lambda: len(tried) == 3)
+        assert "Job 1 of alice cannot be deleted now" in caplog.text
+
+    async def test_a_job_is_deleted_by_one_at_a_time(
+        self, collector: Collector, qstat: Qstat
+    ) -> None:
+        begun: list[int] = []
+        go_on = asyncio.Event()
+
+        async def delete(job: Job) -> None:
+            begun.append(job.id)
+            await go_on.wait()
+
+        collector.delete = delete
+        qstat.says(listing(job("a"), job("b", number=2)))
+        for name in "ab":
+            collector.watch(name, "alice", waiting=False)
+            collector.release(name)
+        await until(lambda: len(begun) == 2)
+        asked = len(qstat.calls)
+        await until(lambda: len(qstat.calls) > asked + 3)
+        assert sorted(begun) == [1, 2]
+
+    async def test_a_deletion_is_not_repeated_before_its_pause_is_over(
+        self, collector: Collector, qstat: Qstat, deleted: list[Job], monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 1000.0)
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=False)
+        collector.release("a")
+        await until(lambda: len(qstat.calls) > 4)
+        assert deleted == [job("a")]
+
+    async def test_strays_are_looked_for_among_the_jobs_of_everybody(
+        self, collector: Collector, qstat: Qstat, deleted: list[Job]
+    ) -> None:
+        qstat.says(listing(job(STRAY, owner="carol"), job("jupyterhub-" + "b" * 32, number=2)))
+        collector.watch("a", "alice", waiting=False)
+        collector.sweep(OURS)
+        await until(lambda: deleted)
+        assert set(deleted) == {job(STRAY, owner="carol")}
+        assert "*" in qstat.questions[:2]
+
+    async def test_the_next_look_at_everybody_is_after_the_sweep_interval(
+        self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        collector.sweep(OURS)
+        for asked_at in (0.0, 1.0, 599.0, 600.0, 601.0):
+            await collector._ask(asked_at)
+        assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
+
+    async def test_a_sweep_that_failed_is_made_up_for(self, grid: GridEngine, qstat: Qstat) -> None:
+        collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
+        qstat.fails()
+        collector.sweep(OURS)
+        await until(lambda: len(qstat.calls) > 2)
+        assert set(qstat.questions) == {"*"}
+        qstat.says(listing())
+        qstat.recovers()
+        await news_until(collector, lambda: collector.age is not None)
+        await end(collector)
+
+    async def test_a_hub_without_sessions_can_be_in_a_hurry_too(
+        self, collector: Collector, qstat: Qstat, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        qstat.says(listing())
+        collector.sweep(OURS)
+        await until(lambda: len(qstat.calls) == 1)
+        for calls in (2, 3):
+            collector.hurry()
+            await until(lambda calls=calls: len(qstat.calls) == calls)
+        await collector.news(1)
+        assert collector._failures == 0
+        assert "Cannot ask" not in caplog.text
+
+
+CUT_SHORT = listing().encode()[:-9]
+
+
+class Anything(RuleBasedStateMachine):
+    """The collector between sessions that come and go and a Grid Engine that says anything.
+
+    Its own loop runs; only the command is stood in for, so that each answer comes when a rule says
+    so. Between two rules one question is waiting for its answer. The model beside it knows what is
+    promised: for each name the good answers that count, who wants it, and what is in Grid Engine.
+    """
+
+    NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(5)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.now = 0.0
+        self.jobs: dict[str, str] = {}  # name to letters: what is in Grid Engine
+        self.since: dict[str, float] = {}  # of the watched ones
+        self.wanted: set[str] = set()
+        self.used: set[str] = set()
+        self.lacking: dict[str, int] = {}
+        self.swept = False
+        self.deletions: list[str] = []
+        self.deletion_fails = False
+        self.question: tuple[str, float, dict[str, str]] | None = None
+        self.reply: asyncio.Future[bytes] | None = None
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(sge_client, "run", self.run_qstat)
+        self.patch.setattr(sge_client, "DELETION_PAUSE", 0.0)
+        self.patch.setattr(sge_client.log, "disabled", True)
+        self.collector = Collector(
+            GridEngine(Path("/")),
+            short_interval=0.0,
+            long_interval=0.0,
+            sweep_interval=3e-6,
+            longest_pause=0.0,
+            least_interval=0.0,
+            clock=lambda: self.now,
+            delete=self.delete,
+        )
+
+    async def run_qstat(self, grid: GridEngine, name: str, *arguments: str) -> bytes:
+        assert self.question is None, "two questions at a time"
+        assert arguments[-1]
+        self.question = arguments[-1], self.now, dict(self.jobs)
+        self.reply = asyncio.get_running_loop().create_future()
+        try:
+            return await self.reply
+        finally:
+            self.question = None
+
+    async def delete(self, job: Job) -> None:
+        assert job.name not in self.wanted, "a job of a wanted session was deleted"
+        assert job.name in self.NAMES
+        self.deletions.append(job.name)
+        if self.deletion_fails:
+            raise GridEngineError("no")
+
+    def settle(self, reply: bytes | Exception | None = None) -> None:
+        """Let everything happen until the next question waits for its answer."""
+
+        async def wait() -> None:
+            before = self.reply
+            if reply is not None:
+                assert before is not None
+                if isinstance(reply, Exception):
+                    before.set_exception(reply)
+                else:
+                    before.set_result(reply)
+            async with asyncio.timeout(10):
+                while self.collector._watched or self.collector._ours:
+                    if self.question and (reply is None or self.reply is not before):
+                        break
+                    await asyncio.sleep(0)
+                while self.collector._deletions:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+
+        self.loop.run_until_complete(wait())
+
+    @rule(name=st.sampled_from(NAMES), delay=st.sampled_from([0.0, 3e-6]))
+    def a_session_is_watched(self, name: str, delay: float) -> None:
+        # As sessions are: a name is new, or is in the database before anything is swept.
+        if name in self.used and (self.swept or name not in self.wanted):
+            return
+        self.used.add(name)
+        if name not in self.since:
+            self.since[name], self.lacking[name] = self.now + delay, 0
+            self.wanted.add(name)
+
+        async def watch() -> None:
+            self.collector.watch(name, "alice", waiting=True, delay=delay)
+
+        self.loop.run_until_complete(watch())
+        self.settle()
+
+    @rule(name=st.sampled_from(NAMES))
+    def its_job_is_submitted(self, name: str) -> None:
+        if name in self.wanted:
+            self.jobs.setdefault(name, "qw")
+            self.collector.submitted(name)
+            self.since[name], self.lacking[name] = self.now, 0
+
+    @rule(name=st.sampled_from(NAMES), letters=st.sampled_from(["qw", "r", "dr", "Eqw"]))
+    def a_job_comes_or_changes(self, name: str, letters: str) -> None:
+        self.used.add(name)
+        self.jobs[name] = letters
+
+    @rule(name=st.sampled_from(NAMES))
+    def a_job_ends(self, name: str) -> None:
+        self.jobs.pop(name, None)
+
+    @rule(name=st.sampled_from(NAMES))
+    def a_session_is_released(self, name: str) -> None:
+        self.collector.release(name)
+        self.wanted.discard(name)
+        if self.lacking.get(name, 0) >= 2:
+            self.forget(name)
+
+    def forget(self, name: str) -> None:
+        self.since.pop(name, None)
+        self.lacking.pop(name, None)
+
+    @rule()
+    def the_hub_says_which_names_are_its_own(self) -> None:
+        self.swept = True
+
+        async def sweep() -> None:
+            self.collector.sweep(OURS)
+
+        self.loop.run_until_complete(sweep())
+        self.settle()
+
+    @rule(seconds=st.sampled_from([5e-7, 1e-6, 5e-6]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds  # short ones: the pause after a slow answer is a real one
+
+    @rule(fails=st.booleans())
+    def deletions_fail_or_succeed(self, fails: bool) -> None:
+        self.deletion_fails = fails
+
+    @precondition(lambda self: self.question)
+    @rule(late=st.booleans())
+    def grid_engine_answers(self, late: bool) -> None:
+        assert self.question is not None
+        about, asked_at, then = self.question
+        listed = then if late else dict(self.jobs)
+        assert about in ("alice", "*")
+        due = set()
+        for name in self.NAMES:
+            if name in self.since:
+                if name in listed:
+                    self.lacking[name] = 0
+                elif self.since[name] < asked_at:
+                    self.lacking[name] += 1
+                    if name not in self.wanted and self.lacking[name] >= 2:
+                        self.forget(name)
+            if (
+                listed.get(name, "d")[0] != "d"
+                and name not in self.wanted
+                and (name in self.since or self.swept)
+            ):
+                due.add(name)
+        self.deletions.clear()
+        text = listing(
+            *(
+                job(name, letters, number=self.NAMES.index(name) + 1)
+                for name, letters in listed.items()
+            )
+        )
+        self.settle(text.encode())
+        assert set(self.deletions) == due
+
+    @precondition(lambda self: self.question)
+    @rule(
+        garbage=st.binary(max_size=20) | st.sampled_from([b"<job_info/>", listing().encode()[:-9]])
+    )
+    def grid_engine_answers_garbage(self, garbage: bytes) -> None:
+        self.deletions.clear()
+        self.settle(garbage)
+        assert not self.deletions
+
+    @precondition(lambda self: self.question)
+    @rule(error=st.sampled_from([GridEngineError("qmaster is down"), RuntimeError("ours")]))
+    def grid_engine_does_not_answer(self, error: Exception) -> None:
+        self.deletions.clear()
+        self.settle(error)
+        assert not self.deletions
+
+    @invariant()
+    def gone_means_two_good_answers_in_a_row_without_it(self) -> None:
+        for name in self.NAMES:
+            gone = self.collector.look_up(name) is GONE
+            assert gone == (self.lacking.get(name, 0) >= 2), name
+            assert self.collector.watches(name) == (name in self.since), name
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(end(self.collector))
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.patch.undo()
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40)
