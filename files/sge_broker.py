@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import json
 import os
@@ -208,6 +209,21 @@ def become(user: pwd.struct_passwd) -> None:
     os.chdir("/")  # qsub reads .sge_request of the working directory
 
 
+def home_trouble(error: OSError, folder: Path) -> str:
+    """Say in plain words what is wrong with a home that does not take the session's file."""
+    where = f"({error.strerror}: {error.filename or folder})"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"Your home folder is full {where}. Delete what you do not need, then start again."
+    if error.errno == errno.ENOENT:
+        return f"Your home folder is missing on the hub's host {where}. Tell the administrators."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"Your home folder cannot be written {where}. Check its permissions or ask the "
+            "administrators, then start again."
+        )
+    return f"Your home folder cannot be used {where}. Ask the administrators."
+
+
 def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int, int]) -> None:
     """Write the session's secrets and ports where only the person and their job can read them.
 
@@ -234,11 +250,7 @@ def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int
             path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise Refused(
-            "home",
-            f"Your home folder cannot be written ({error.strerror}: {error.filename or folder}). "
-            "Free some space or ask the administrators, then start again.",
-        ) from error
+        raise Refused("home", home_trouble(error, folder)) from error
 
 
 def within(seconds: float, task: Callable[[], object]) -> None:

@@ -338,6 +338,11 @@ class Collector:
             return GONE
         return watched.job
 
+    def last_seen(self, name: str) -> Job | None:
+        """Return the job as it was when Grid Engine last had it; ``None`` if it never did."""
+        watched = self._watched.get(name)
+        return watched.job if watched else None
+
     def watches(self, name: str) -> bool:
         """Whether the job is watched: a released one is until it is gone."""
         return name in self._watched

@@ -459,11 +459,7 @@ class SGESpawner(BatchSpawnerBase):
                     reason="starter",
                 )
             if job is GONE:
-                raise SessionError(
-                    f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
-                    f"~/{SESSION_FOLDER}/{self.job_id}.log.",
-                    reason="ended",
-                )
+                raise self._early_end()
             if isinstance(job, Job):
                 if not self.job_id:
                     self.job_id = str(job.id)
@@ -471,11 +467,7 @@ class SGESpawner(BatchSpawnerBase):
                 if job.state is State.ERROR:
                     raise await self._error_state(job)
                 if job.state is State.DELETING:
-                    raise SessionError(
-                        f"Job {job.id} was deleted before JupyterLab was up, by an administrator "
-                        "or with qdel.",
-                        reason="deleted",
-                    )
+                    raise self._deleted()
                 if self.port and job.host and job.state in _ON_A_HOST:
                     self.host = job.host
                     self._store_state()
@@ -484,6 +476,26 @@ class SGESpawner(BatchSpawnerBase):
             if left <= 0 and self._is_well(job):
                 raise self._out_of_time(job)
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
+
+    def _deleted(self) -> SessionError:
+        return SessionError(
+            f"Job {self.job_id} was deleted before JupyterLab was up, by an administrator or with "
+            "qdel.",
+            reason="deleted",
+        )
+
+    def _early_end(self) -> SessionError:
+        """Return what is known of a job that is gone before its server was up."""
+        last = self.collector.last_seen(job_name(self.session))
+        if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
+            return self._deleted()
+        if not self.job_id:
+            return SessionError("The job was not submitted. Try again.", reason="ended")
+        return SessionError(
+            f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
+            f"~/{SESSION_FOLDER}/{self.job_id}.log.",
+            reason="ended",
+        )
 
     async def _error_state(self, job: Job) -> SessionError:
         """Return what is wrong with a job in an error state, in Grid Engine's words."""
