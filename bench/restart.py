@@ -1,0 +1,188 @@
+"""What a hub restart and a frozen qmaster cost, with many sessions.
+
+``make demo`` first; then ``make bench-restart``. Makes accounts, starts real JupyterLab sessions
+(about 80 MB each) for them, restarts the hub, freezes the qmaster for a while, and removes all of
+it again. Goes to 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/cluster"))
+
+from hub_client import HubClient, wait_for  # noqa: E402
+
+USERS = ROOT / "inventories/demo/group_vars/all/users.yml"
+PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
+BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
+#: JupyterHub's own measurement of how long its event loop was held up.
+STALL = re.compile(
+    r'^jupyterhub_event_loop_interval_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.MULTILINE
+)
+
+
+def inside(host: str, script: str) -> str:
+    """Run a shell script in a container of the demo."""
+    return subprocess.run(
+        ["/usr/bin/podman", "exec", f"{PREFIX}-{host}", "bash", "-euc", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def qmaster(script: str) -> str:
+    """Run Grid Engine's commands as its administrator."""
+    return inside("qmaster", f"export SGE_ROOT=/var/lib/gridengine; {script}")
+
+
+@contextlib.contextmanager
+def room_for(names: list[str]) -> Iterator[None]:
+    """Make accounts for so many people and places for their sessions; undo it all."""
+    make = "; ".join(f"useradd --no-create-home --groups jupyter {name}" for name in names)
+    drop = "; ".join(f"userdel {name} || true" for name in names)
+    places = len(names)
+    hosts = ("exec1", "exec2")
+    before = {
+        host: inside("qmaster", f"SGE_ROOT=/var/lib/gridengine qconf -se {host}") for host in hosts
+    }
+    complexes = {
+        host: re.sub(r"\\\s+", "", text).split("complex_values")[1].split()[0]
+        for host, text in before.items()
+    }
+    queue = re.sub(r"\\\s+", "", qmaster("qconf -sq all.q"))
+    kept = {
+        key: re.search(rf"^{key}\s+(.+)$", queue, re.MULTILINE)
+        for key in ("slots", "load_thresholds")
+    }
+    try:
+        for host in ("hub", *hosts):
+            inside(host, make)
+        inside("hub", "; ".join(f"install -d -o {n} -g {n} -m 700 /home/{n}" for n in names))
+        qmaster(
+            f"qconf -rattr queue slots {places} all.q; "
+            "qconf -rattr queue load_thresholds NONE all.q"
+        )
+        for host in hosts:
+            qmaster(f"qconf -mattr exechost complex_values h_vmem={places * 2}G {host}")
+        yield
+    finally:
+        for key, found in kept.items():
+            assert found
+            qmaster(f"qconf -rattr queue {key} '{found[1].replace(' ', '')}' all.q")
+        for host in hosts:
+            qmaster(f"qconf -rattr exechost complex_values {complexes[host]} {host}")
+        inside("hub", "rm -rf " + " ".join(f"/home/{name}" for name in names))
+        for host in ("hub", *hosts):
+            inside(host, drop)
+
+
+def stalls(admin: HubClient) -> dict[float, float]:
+    """Return how often the hub's event loop has been held up, by the upper bound in seconds."""
+    text = admin.get("/hub/metrics").text
+    return {float(bound): float(count) for bound, count in STALL.findall(text)}
+
+
+def pages(admin: HubClient, seconds: float) -> list[float]:
+    """Fetch a page of the hub over and over; return the seconds each took."""
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        admin.get("/hub/home").raise_for_status()
+        times.append(time.perf_counter() - began)
+        time.sleep(0.05)  # as measured from a person's chair, not as load
+    return times
+
+
+def say(
+    what: str, times: list[float], before: dict[float, float], after: dict[float, float]
+) -> None:
+    """Print one line of figures."""
+    total = {bound: after[bound] - before[bound] for bound in after}
+    held_up = total[float("inf")] - total[0.05]
+    print(
+        f"{what}: page median {statistics.median(times) * 1000:.0f} ms, "
+        f"worst {max(times) * 1000:.0f} ms of {len(times)}; "
+        f"event loop held up more than 50 ms: {held_up:.0f} of {total[float('inf')]:.0f}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    arguments = parser.parse_args()
+    users = yaml.safe_load(USERS.read_text(encoding="utf-8"))["demo_users"]
+    admin = HubClient(BASE_URL, "admin")
+    admin.log_in(next(user["password"] for user in users if user["name"] == "admin"))
+    names = [f"bench{number:03d}" for number in range(arguments.sessions)]
+
+    def ready() -> int:
+        answer = admin.rest("GET", "/users?state=ready&limit=1000")
+        answer.raise_for_status()
+        return sum(1 for user in answer.json() if user["name"] in names)
+
+    with room_for(names):
+        admin.rest("POST", "/users", {"usernames": names})
+        try:
+            began = time.perf_counter()
+            for name in names:
+                body = {"cores": 1, "memory": 1, "run_time": 1}
+                answer = admin.rest("POST", f"/users/{name}/server", body)
+                assert answer.status_code in (201, 202), (name, answer.text)
+            wait_for("all sessions are up", lambda: ready() == len(names), 1800)
+            print(f"{len(names)} sessions up after {time.perf_counter() - began:.0f} s")
+            time.sleep(10)
+
+            before = stalls(admin)
+            times = pages(admin, arguments.seconds)
+            say("qmaster well", times, before, stalls(admin))
+            qmaster("pkill -STOP -x sge_qmaster")
+            try:
+                before = stalls(admin)
+                times = pages(admin, arguments.seconds)
+                say("qmaster frozen", times, before, stalls(admin))
+            finally:
+                qmaster("pkill -CONT -x sge_qmaster")
+
+            inside("hub", "systemctl restart jupyterhub.service")
+            began = time.perf_counter()
+
+            def answers() -> bool:
+                with contextlib.suppress(Exception):
+                    return admin.get("/hub/health").status_code == 200
+                return False
+
+            wait_for("the hub answers", answers)
+            up = time.perf_counter() - began
+            wait_for("all sessions are taken up", lambda: ready() == len(names), 120)
+            taken_up = time.perf_counter() - began
+            print(
+                f"hub restart: pages after {up:.1f} s, "
+                f"all {len(names)} sessions after {taken_up:.1f} s"
+            )
+        finally:
+            for name in names:
+                admin.rest("DELETE", f"/users/{name}/server")
+            wait_for("no session is left", lambda: "jupyterhub" not in qmaster("qstat -u '*'"), 600)
+            for name in names:
+                admin.rest("DELETE", f"/users/{name}")
+
+
+if __name__ == "__main__":
+    main()
