@@ -3,13 +3,48 @@
 
 from __future__ import annotations
 
-from jupyterhub.app import JupyterHub
+import asyncio
+import contextlib
 
-from sge_spawner import watch_sessions
+from jupyterhub.app import JupyterHub
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from tornado import web
+
+from sge_spawner import DATABASE_TROUBLE, watch_sessions
+
+
+class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
+    """The database cannot be used: what JupyterHub would show as a bare 500, in words."""
+
+    #: What JupyterHub's pages show.
+    jupyterhub_message = DATABASE_TROUBLE
+
+    def __init__(self) -> None:
+        web.HTTPError.__init__(self, 503, DATABASE_TROUBLE)
 
 
 class GridHub(JupyterHub):
     """JupyterHub with one thing to do before it looks at the sessions of its database."""
+
+    def init_db(self) -> None:
+        """Open the database; what goes wrong with it is said in words from then on."""
+        super().init_db()
+        event.listen(self.db.get_bind(), "handle_error", self._say_so)
+
+    def _say_so(self, context: ExceptionContext) -> None:
+        if not isinstance(context.sqlalchemy_exception, OperationalError):
+            return
+        # All of JupyterHub shares one database session, which is of no use to anybody after a
+        # failure until it is rolled back: before anybody else has their turn, then.
+        with contextlib.suppress(RuntimeError):  # no loop yet: the hub is only starting
+            asyncio.get_running_loop().call_soon(self._roll_back)
+        raise DatabaseTrouble from context.original_exception
+
+    def _roll_back(self) -> None:
+        if not self.db.is_active:
+            self.db.rollback()
 
     async def init_spawners(self) -> int:
         """Have Grid Engine asked about all sessions at once; then each is taken up."""

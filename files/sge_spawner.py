@@ -13,7 +13,8 @@ import hmac
 import pwd
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -27,7 +28,7 @@ from jupyterhub.apihandlers import APIHandler, default_handlers
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import AnyTimeoutError, utcnow, wait_for_http_server
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import Session, object_session
 from tornado import web
 from tornado.httpclient import HTTPResponse
 from traitlets import Float, Integer, Tuple, Unicode, default
@@ -86,6 +87,12 @@ _LEAST_WAIT = 90.0
 #: How many requests the broker is asked at once. Each is a process on the hub's host; a class of a
 #: hundred that presses Start together waits in line here rather than at a closed socket.
 _broker_line = asyncio.Semaphore(16)
+
+#: What people read while the hub's database cannot be written.
+DATABASE_TROUBLE = (
+    "The hub cannot write to its database at the moment. Sessions that run go on; try again in a "
+    "few minutes, and tell the administrators if it lasts."
+)
 
 #: Longest reason a starter may give, in characters.
 MAX_REASON = 500
@@ -244,7 +251,8 @@ class SGESpawner(BatchSpawnerBase):
             self.choice = self._menu().choose(options, groups)
         except ChoiceError as error:
             # Otherwise the refused choice would be taken for the next start without one.
-            self._store(user_options={})
+            with self._database():
+                self.orm_spawner.user_options = {}
             raise SessionError(str(error), reason="choice") from error
         self.user_options = dict(self.choice.amounts)
 
@@ -283,51 +291,69 @@ class SGESpawner(BatchSpawnerBase):
         if self._cleared:
             self._cleared.set()
 
-    def _store(self, **values: object) -> None:
-        """Write values to the session's row of the hub's database, at once.
+    @contextmanager
+    def _database(self) -> Iterator[Session | None]:
+        """Write to the hub's database, at once.
 
         :raises SessionError: when that cannot be done.
         """
         # Not self.db: JupyterHub is about to remove it.
         database = object_session(self.orm_spawner)
         try:
-            for name, value in values.items():
-                setattr(self.orm_spawner, name, value)
+            yield database
             if database:
                 database.commit()
         except SQLAlchemyError as error:
             if database:
                 database.rollback()
             raise SessionError(
-                "The hub cannot write to its database at the moment. Sessions that run go on; "
-                "try again in a few minutes, and tell the administrators if it lasts.",
+                DATABASE_TROUBLE,
                 reason="database",
                 log_message=f"database: {error}",
                 status_code=503,
             ) from error
 
     def _store_state(self) -> None:
-        self._store(state=self.get_state())
+        with self._database():
+            self.orm_spawner.state = self.get_state()
 
-    def _token(self) -> orm.APIToken | None:
-        """Return the session's own token as JupyterHub stores it; it holds no secret."""
-        database = object_session(self.orm_spawner)
-        if database is None:
-            return None
-        if self.api_token:
-            return orm.APIToken.find(database, self.api_token)
-        return database.query(orm.APIToken).filter_by(hashed=self.token_hash).first()
-
-    def _revoke_token(self) -> None:
+    def _store_end(self) -> None:
         """Make the session's token worthless: whatever comes from its job is refused from now on.
 
         JupyterHub does so after a stop, but only while it has the token itself, which a restart
         takes from it.
         """
-        token = self._token()
-        database = object_session(self.orm_spawner)
-        if token and database:
-            database.delete(token)
+        self.stopping = True
+        with self._database() as database:
+            self.orm_spawner.state = self.get_state()
+            if database and (token := self._token(database)):
+                database.delete(token)
+
+    def _token(self, database: Session) -> orm.APIToken | None:
+        """Return the session's own token as JupyterHub stores it; it holds no secret."""
+        if self.api_token:
+            return orm.APIToken.find(database, self.api_token)
+        return database.query(orm.APIToken).filter_by(hashed=self.token_hash).first()
+
+    def _try(self, store: Callable[[], None]) -> bool:
+        """Store what is not worth an end, because it can be found out, or done, again."""
+        try:
+            store()
+        except SessionError as error:
+            self.log.warning("Session of %s: %s", self._log_name, error.log_message)
+            return False
+        return True
+
+    async def _until_stored(self) -> None:
+        """Wait until the database can be written.
+
+        JupyterHub writes to it after a stop, and calls the session stopping for ever if it cannot.
+        """
+        looks = iter(_LOOKS)
+        pause = 0.0
+        while not self._try(self._store_end):
+            pause = next(looks, pause)
+            await asyncio.sleep(pause)
 
     # -- Grid Engine ------------------------------------------------------------------------------
 
@@ -386,10 +412,15 @@ class SGESpawner(BatchSpawnerBase):
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
-        token = self._token()
         self.session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
-        self.token_hash = token.hashed if token else ""
-        self._store_state()
+        try:
+            with self._database() as database:
+                token = self._token(database) if database else None
+                self.token_hash = token.hashed if token else ""
+                self.orm_spawner.state = self.get_state()
+        except SessionError:
+            self.session = ""  # nothing has been asked for yet
+            raise
         self._watch()
         request = Start(
             user=self.user.name,
@@ -401,7 +432,7 @@ class SGESpawner(BatchSpawnerBase):
         answer = await self._ask_broker(request)
         self.job_id = str(answer.job_id)
         self.collector.submitted(job_name(self.session))
-        self._store_state()
+        self._try(self._store_state)
         self.log.info("Session of %s is job %s", self._log_name, self.job_id)
         return self.job_id
 
@@ -434,8 +465,8 @@ class SGESpawner(BatchSpawnerBase):
         except SessionError as error:
             # Whatever else the broker says, it has not submitted anything. Only when it says
             # nothing the job may have come to be, and JupyterHub has us stop it.
-            if error.reason not in ("broker", "database"):
-                self._revoke_token()
+            if error.reason != "broker":
+                self._try(self._store_end)
                 self.clear_state()
             raise
         await self._until_up(self.wait_limit)
@@ -463,14 +494,14 @@ class SGESpawner(BatchSpawnerBase):
             if isinstance(job, Job):
                 if not self.job_id:
                     self.job_id = str(job.id)
-                    self._store_state()
+                    self._try(self._store_state)
                 if job.state is State.ERROR:
                     raise await self._error_state(job)
                 if job.state is State.DELETING:
                     raise self._deleted()
                 if self.port and job.host and job.state in _ON_A_HOST:
                     self.host = job.host
-                    self._store_state()
+                    self._try(self._store_state)
                     return
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 and self._is_well(job):
@@ -606,7 +637,8 @@ class SGESpawner(BatchSpawnerBase):
         if self.session:
             self._watch()
         if await self.query_job_status() is JobStatus.NOTFOUND:
-            self._revoke_token()
+            if self.session and not self._try(self._store_end):
+                return None  # it is closed when that can be written down
             self.clear_state()
             return 1
         return None
@@ -687,9 +719,8 @@ class SGESpawner(BatchSpawnerBase):
                 # Not to answer is no death: only Grid Engine ends a session, or the person.
                 await self._until_answering(None)
                 break
-            except SessionError as error:
-                if error.reason != "database":
-                    raise
+            except SessionError:
+                raise
             except Exception:
                 # JupyterHub would end the session over any fault of ours.
                 self.log.exception("Cannot take up the session of %s yet", self._log_name)
@@ -707,12 +738,8 @@ class SGESpawner(BatchSpawnerBase):
         if not self.session:
             return
         name, job_id = job_name(self.session), self.job_id
-        self.stopping = True
-        self._revoke_token()
-        try:
-            self._store_state()
-        except SessionError as error:
-            self.log.warning("Stopping job %s all the same: %s", job_id, error.log_message)
+        # First: whatever comes from the job from now on is refused, also after a restart.
+        self._try(self._store_end)
         try:
             await self.cancel_batch_job()
         except SessionError as error:
@@ -736,6 +763,7 @@ class SGESpawner(BatchSpawnerBase):
                 )
                 break
             await self.collector.news(left)
+        await self._until_stored()
         self.clear_state()
 
     async def progress(self) -> AsyncIterator[dict[str, str]]:
