@@ -102,7 +102,7 @@ _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 #: What people should know about a last session when they ask for the next, by person and server.
-_left_behind: dict[tuple[str, str], str] = {}
+_notices: dict[tuple[str, str], str] = {}
 
 
 class SessionError(SpawnException):
@@ -230,7 +230,7 @@ class SGESpawner(BatchSpawnerBase):
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
         fields = render_form(self._menu(), await self._groups(), self.user_options or {})
-        if notice := _left_behind.get((self.user.name, self.name)):
+        if notice := _notices.get((self.user.name, self.name)):
             return f'<p class="alert alert-warning" role="status">{escape(notice)}</p>' + fields
         return fields
 
@@ -459,7 +459,7 @@ class SGESpawner(BatchSpawnerBase):
         :raises SessionError: with a message for the person when that cannot happen any more.
         """
         self.failure = ""
-        _left_behind.pop((self.user.name, self.name), None)
+        _notices.pop((self.user.name, self.name), None)
         try:
             await self.submit_batch_script()
         except SessionError as error:
@@ -526,6 +526,14 @@ class SGESpawner(BatchSpawnerBase):
             f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
             f"~/{SESSION_FOLDER}/{self.job_id}.log.",
             reason="ended",
+        )
+
+    def _own_end(self) -> str:
+        """Return what a person reads of a session that was up and that nobody stopped here."""
+        return (
+            f"Your last session, job {self.job_id}, has ended: its run time was over, it went "
+            "above its memory, its worker failed, or it was deleted from outside. Its messages "
+            f"are in ~/{SESSION_FOLDER}/{self.job_id}.log."
         )
 
     async def _error_state(self, job: Job) -> SessionError:
@@ -595,7 +603,7 @@ class SGESpawner(BatchSpawnerBase):
         while not (response := await self._answers()):
             job = self._job()
             if job is GONE:
-                raise SessionError(f"Job {self.job_id} has ended.", reason="ended")
+                raise SessionError(self._own_end(), reason="ended")
             if asyncio.get_running_loop().time() > deadline and self._is_well(job):
                 raise SessionError(
                     f"JupyterLab runs on {self.host} in job {self.job_id}, but the hub cannot "
@@ -639,6 +647,8 @@ class SGESpawner(BatchSpawnerBase):
         if await self.query_job_status() is JobStatus.NOTFOUND:
             if self.session and not self._try(self._store_end):
                 return None  # it is closed when that can be written down
+            if self.host:
+                _notices[self.user.name, self.name] = self._own_end()
             self.clear_state()
             return 1
         return None
@@ -751,7 +761,7 @@ class SGESpawner(BatchSpawnerBase):
         while self.collector.watches(name):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                _left_behind[self.user.name, self.name] = (
+                _notices[self.user.name, self.name] = (
                     f"Your last session, job {job_id}, has been told to end but has not ended yet. "
                     "It is deleted as soon as Grid Engine can reach it; you can start a new one."
                 )
