@@ -344,14 +344,14 @@ class SGESpawner(BatchSpawnerBase):
             return False
         return True
 
-    async def _until_stored(self) -> None:
-        """Wait until the database can be written.
+    async def _until_stored(self, session: str) -> None:
+        """Wait until it can be written to the database that a session is over.
 
         JupyterHub writes to it after a stop, and calls the session stopping for ever if it cannot.
         """
         looks = iter(_LOOKS)
         pause = 0.0
-        while not self._try(self._store_end):
+        while self.session == session and not self._try(self._store_end):
             pause = next(looks, pause)
             await asyncio.sleep(pause)
 
@@ -568,8 +568,10 @@ class SGESpawner(BatchSpawnerBase):
                 what = "no place for it has become free"
             elif job.state is State.HELD:
                 what = "it is still held"
+        minutes, seconds = divmod(self.wait_limit, 60)
+        limit = f"{self.wait_limit:g} seconds" if seconds else f"{minutes:g} minutes"
         return SessionError(
-            f"Job {self.job_id or '(not submitted)'} was given up after {self.wait_limit:g} s: "
+            f"Job {self.job_id or '(not submitted)'} was given up after {limit}: "
             f"{what}. Ask for less, or try again later.",
             reason="timeout",
         )
@@ -623,8 +625,12 @@ class SGESpawner(BatchSpawnerBase):
     def announce(self, port: int) -> None:
         """Take the port the starter has bound."""
         self.port = port
-        # Before the starter is answered: it tells us only once.
-        self._store_state()
+        try:
+            # Before the starter is answered: it tells us only once.
+            self._store_state()
+        except SessionError:
+            self.port = 0
+            raise
         self.collector.hurry()
         self.collector.wake()
 
@@ -747,7 +753,8 @@ class SGESpawner(BatchSpawnerBase):
         """
         if not self.session:
             return
-        name, job_id = job_name(self.session), self.job_id
+        session, job_id = self.session, self.job_id
+        name = job_name(session)
         # First: whatever comes from the job from now on is refused, also after a restart.
         self._try(self._store_end)
         try:
@@ -773,8 +780,9 @@ class SGESpawner(BatchSpawnerBase):
                 )
                 break
             await self.collector.news(left)
-        await self._until_stored()
-        self.clear_state()
+        await self._until_stored(session)
+        if self.session == session:
+            self.clear_state()
 
     async def progress(self) -> AsyncIterator[dict[str, str]]:
         """Tell the person who waits what the job does, whenever that changes."""
