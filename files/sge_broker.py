@@ -323,6 +323,16 @@ def _words(process: subprocess.CompletedProcess[str]) -> str:
     return (process.stderr.strip() or process.stdout.strip() or "no reason given")[:2000]
 
 
+def _refusal(process: subprocess.CompletedProcess[str]) -> Refused:
+    """Tell a qmaster that is away from one that refuses; both only differ in qsub's words."""
+    words = _words(process)
+    if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
+        return Refused(
+            "grid", f"Grid Engine does not answer at the moment. Try again later. ({words})"
+        )
+    return Refused("grid", f"Grid Engine refused the session: {words}")
+
+
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
@@ -374,7 +384,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             request.session,
         )  # fmt: skip
         if process.returncode != 0:
-            raise Refused("grid", f"Grid Engine refused the session: {_words(process)}")
+            raise _refusal(process)
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
         # A job that was submitted after all finds no file and ends itself.

@@ -651,6 +651,8 @@ class SGESpawner(BatchSpawnerBase):
         if self.session:
             self._watch()
         if await self.query_job_status() is JobStatus.NOTFOUND:
+            if self.session and not self.port:
+                await self._remove_file()
             if self.session and not self._try(self._store_end):
                 return None  # it is closed when that can be written down
             if self.host:
@@ -658,6 +660,13 @@ class SGESpawner(BatchSpawnerBase):
             self.clear_state()
             return 1
         return None
+
+    async def _remove_file(self) -> None:
+        """Have the broker remove the file of a job that ended before it read it, if it did."""
+        try:
+            await self.cancel_batch_job()
+        except SessionError as error:
+            self.log.warning("A file of job %s may be left: %s", self.job_id, error.log_message)
 
     async def get_url(self) -> str:
         """Return where the session is; JupyterHub asks after a restart."""
