@@ -14,6 +14,8 @@ CALL = (
     " s.shutdown(socket.SHUT_WR); print(s.recv(65536).decode())"
 )
 
+SESSION = "0123456789abcdef" * 2
+
 
 def ask_broker(hub_host: Any, caller: str, request: object) -> dict[str, Any]:
     answer = hub_host.run("runuser -u %s -- python3 -c %s %s", caller, CALL, json.dumps(request))
@@ -25,6 +27,7 @@ def start(user: str, **changes: object) -> dict[str, object]:
     return {
         "action": "start",
         "user": user,
+        "session": SESSION,
         "amounts": {},
         "environment": {"JUPYTERHUB_API_TOKEN": "none"},
     } | changes
@@ -88,7 +91,9 @@ def test_nobody_but_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> No
         (start("alice", script="/tmp/evil"), "request", "script"),
         (start("-u root"), "request", "user"),
         (start("alice", environment={"LD_PRELOAD": "x"}), "request", "not a variable"),
-        ({"action": "stop", "user": "alice", "job_id": "1 -f"}, "request", "job_id"),
+        (start("alice", session="../" + "0" * 29), "request", "session"),
+        ({"action": "stop", "user": "alice", "session": "-u"}, "request", "session"),
+        ({"action": "stop", "user": "alice", "session": "*"}, "request", "session"),
     ],
 )
 def test_the_broker_refuses_what_the_site_did_not_approve(
@@ -100,24 +105,25 @@ def test_the_broker_refuses_what_the_site_did_not_approve(
     assert words in answer["error"]
 
 
-def test_the_broker_deletes_sessions_only(hub_host: Any) -> None:
+def test_the_broker_deletes_nobody_elses_job(hub_host: Any) -> None:
+    """Not even one that bears the name of the session to stop."""
     job = hub_host.check_output(
-        "runuser -u alice -- qsub -terse -h -b y -o /dev/null -j y sleep 1000"
+        "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
+        SESSION,
     )
     try:
-        stop = {"action": "stop", "user": "alice", "job_id": int(job)}
-        answer = ask_broker(hub_host, "jupyterhub", stop)
-        assert answer["kind"] == "refused"
+        stop = {"action": "stop", "user": "alice", "session": SESSION}
+        assert ask_broker(hub_host, "jupyterhub", stop)["ok"]
         assert hub_host.run("qstat -j %s", job).rc == 0
+        assert ask_broker(hub_host, "jupyterhub", stop | {"user": "bob"})["ok"]
+        assert hub_host.run("qstat -j %s", job).rc != 0
     finally:
-        hub_host.check_output("qdel %s", job)
+        hub_host.run("qdel %s", job)
 
 
-def test_stopping_a_job_that_is_gone_is_no_error(hub_host: Any) -> None:
-    answer = ask_broker(
-        hub_host, "jupyterhub", {"action": "stop", "user": "alice", "job_id": 2000000}
-    )
-    assert answer["ok"]
+def test_stopping_a_session_that_is_gone_is_no_error(hub_host: Any) -> None:
+    stop = {"action": "stop", "user": "alice", "session": SESSION}
+    assert ask_broker(hub_host, "jupyterhub", stop)["ok"]
 
 
 def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
@@ -127,7 +133,7 @@ def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
         start("dave", environment={"JUPYTERHUB_API_TOKEN": "the-token-of-this-test"}),
     )
     journal = hub_host.check_output("journalctl -t jupyterhub-broker --no-pager -o cat")
-    assert "start for dave: refused" in journal
+    assert f"start for dave, session {SESSION}: refused" in journal
     assert "the-token-of-this-test" not in journal
 
 
