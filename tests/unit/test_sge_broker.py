@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -42,11 +43,11 @@ from sge_broker import (
     check_account,
     check_caller,
     decide,
-    find_session,
     group_names,
     receive,
     start,
     stop,
+    within,
     write_session_file,
 )
 from sge_client import AnswerError
@@ -58,8 +59,17 @@ DATA = Path(__file__).resolve().parent / "data" / "qstat"
 TOKEN = "5ec4e7" * 8
 PORTS = (40000, 40999)
 ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": "alice"}
-START = {"action": "start", "user": "alice", "amounts": {"cores": 2}, "environment": ENVIRONMENT}
-STOP = {"action": "stop", "user": "alice", "job_id": 1}
+#: The name of the session in the recorded answers.
+SESSION = "00112233445566778899aabbccddeeff"
+START = {
+    "action": "start",
+    "user": "alice",
+    "session": SESSION,
+    "server": "",
+    "amounts": {"cores": 2},
+    "environment": ENVIRONMENT,
+}
+STOP = {"action": "stop", "user": "alice", "session": SESSION}
 MENU = [
     {
         "name": "cores",
@@ -97,7 +107,6 @@ def config(tmp_path: Path, bin_dir: Path) -> Config:
         hub_user=pwd.getpwuid(os.getuid()).pw_name,
         menu=menu,
         job_script=Path("/usr/local/lib/gridhub/session.sh"),
-        job_name="jupyterhub",
         minimum_uid=1000,
         allowed_users=frozenset({"alice"}),
         qsub_arguments=("-q", "all.q"),
@@ -162,17 +171,19 @@ def send(connection: socket.socket, data: bytes) -> None:
 class TestRequests:
     def test_a_start_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
         assert received(pair, json.dumps(START).encode()) == Start(
-            user="alice", amounts={"cores": 2}, environment=ENVIRONMENT
+            user="alice", session=SESSION, amounts={"cores": 2}, environment=ENVIRONMENT
         )
 
     def test_a_stop_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        assert received(pair, json.dumps(STOP).encode()) == Stop(user="alice", job_id=1)
+        assert received(pair, json.dumps(STOP).encode()) == Stop(user="alice", session=SESSION)
 
     def test_what_the_hub_sends_is_what_the_broker_reads(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         whole = Start(
             user="alice",
+            session=SESSION,
+            server="a.b-c_d~E" * 28,
             amounts={f"item{n}": n for n in range(50)},
             environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100),
         )
@@ -211,12 +222,24 @@ class TestRequests:
         "a value that is long": START | {"environment": {"JUPYTERHUB_USER": "x" * 8193}},
         "a value that is a number": START | {"environment": {"JUPYTERHUB_USER": 5}},
         "a value that is null": START | {"environment": {"JUPYTERHUB_USER": None}},
-        "job number as text": STOP | {"job_id": "1"},
-        "job number true": STOP | {"job_id": True},
-        "job number zero": STOP | {"job_id": 0},
-        "job number negative": STOP | {"job_id": -1},
-        "job number huge": STOP | {"job_id": 2**31},
-        "job number with a fraction": STOP | {"job_id": 1.0},
+        "no session": {k: v for k, v in START.items() if k != "session"},
+        "no session of a stop": {k: v for k, v in STOP.items() if k != "session"},
+        "session that is a path": STOP | {"session": "../" + SESSION[3:]},
+        "session that is a pattern": STOP | {"session": "*"},
+        "session that is a number": STOP | {"session": int("1" * 32)},
+        "session in capitals": STOP | {"session": SESSION.upper()},
+        "session that is short": STOP | {"session": SESSION[1:]},
+        "session that is long": STOP | {"session": SESSION + "0"},
+        "session with a newline": START | {"session": SESSION + "\n"},
+        "session that is empty": START | {"session": ""},
+        "session that is null": START | {"session": None},
+        "job number in place of a session": {"action": "stop", "user": "alice", "job_id": 1},
+        "server with a comma": START | {"server": "a,jupyterhub_user=bob"},
+        "server with an equals sign": START | {"server": "a=b"},
+        "server with a space": START | {"server": "a b"},
+        "server with a newline": START | {"server": "a\n"},
+        "server that is long": START | {"server": "a" * 256},
+        "server that is null": START | {"server": None},
         "null": None,
         "list": [START],
         "text": "start",
@@ -342,9 +365,6 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("job_name", "-N"),
-            ("job_name", "a b"),
-            ("job_name", "a\n"),
             ("minimum_uid", 0),
             ("timeout", 0),
             ("timeout", -1),
@@ -446,13 +466,16 @@ class TestBecome:
 
 
 class TestSessionFile:
-    def test_only_its_owner_can_read_it(self, home: Path) -> None:
+    @pytest.fixture
+    def path(self, home: Path) -> Path:
+        return home / SESSION_FOLDER / "a1.json"
+
+    def test_only_its_owner_can_read_it(self, path: Path, home: Path) -> None:
         umask = os.umask(0)
         try:
-            path = write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         finally:
             os.umask(umask)
-        assert path == home / SESSION_FOLDER / "a1.json"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert json.loads(path.read_text(encoding="utf-8")) == {
@@ -460,50 +483,52 @@ class TestSessionFile:
             "ports": list(PORTS),
         }
 
-    def test_a_folder_that_is_open_to_others_is_closed(self, home: Path) -> None:
+    def test_a_folder_that_is_open_to_others_is_closed(self, path: Path, home: Path) -> None:
         folder = home / SESSION_FOLDER
         folder.mkdir(mode=0o755)
         folder.chmod(0o755)
-        write_session_file(home, "a1", ENVIRONMENT, PORTS)
+        write_session_file(path, ENVIRONMENT, PORTS)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
-    def test_a_link_in_place_of_the_folder_is_refused(self, home: Path, tmp_path: Path) -> None:
+    def test_a_link_in_place_of_the_folder_is_refused(
+        self, path: Path, home: Path, tmp_path: Path
+    ) -> None:
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir(mode=0o755)
         before = elsewhere.stat().st_mode
         (home / SESSION_FOLDER).symlink_to(elsewhere)
         with pytest.raises(Refused, match="must be a folder of your own") as caught:
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert caught.value.kind == "home"
         assert not list(elsewhere.iterdir())
         assert elsewhere.stat().st_mode == before
 
     def test_a_link_to_nowhere_in_place_of_the_folder_is_refused(
-        self, home: Path, tmp_path: Path
+        self, path: Path, home: Path, tmp_path: Path
     ) -> None:
         (home / SESSION_FOLDER).symlink_to(tmp_path / "nowhere")
         with pytest.raises(Refused):
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert not (tmp_path / "nowhere").exists()
 
     @as_root
-    def test_a_folder_of_somebody_else_is_refused(self, home: Path) -> None:
+    def test_a_folder_of_somebody_else_is_refused(self, path: Path, home: Path) -> None:
         folder = home / SESSION_FOLDER
         folder.mkdir()
         os.chown(folder, 4711, 4711)
         with pytest.raises(Refused, match="must be a folder of your own"):
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert not list(folder.iterdir())
 
-    def test_a_file_in_place_of_the_folder_is_refused(self, home: Path) -> None:
+    def test_a_file_in_place_of_the_folder_is_refused(self, path: Path, home: Path) -> None:
         (home / SESSION_FOLDER).write_text("mine", encoding="utf-8")
         with pytest.raises(Refused, match="cannot be written"):
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert (home / SESSION_FOLDER).read_text(encoding="utf-8") == "mine"
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_a_link_in_place_of_the_file_is_not_followed(
-        self, home: Path, tmp_path: Path, exists: bool
+        self, path: Path, home: Path, tmp_path: Path, exists: bool
     ) -> None:
         target = tmp_path / "target"
         if exists:
@@ -511,37 +536,41 @@ class TestSessionFile:
         (home / SESSION_FOLDER).mkdir(mode=0o700)
         (home / SESSION_FOLDER / "a1.json").symlink_to(target)
         with pytest.raises(Refused, match="File exists"):
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert target.exists() is exists
         if exists:
             assert target.read_text(encoding="utf-8") == "untouched"
 
-    def test_a_file_that_is_there_is_neither_overwritten_nor_removed(self, home: Path) -> None:
-        path = write_session_file(home, "a1", {"JUPYTERHUB_USER": "first"}, PORTS)
+    def test_a_file_that_is_there_is_neither_overwritten_nor_removed(
+        self, path: Path, home: Path
+    ) -> None:
+        write_session_file(path, {"JUPYTERHUB_USER": "first"}, PORTS)
         with pytest.raises(Refused):
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert "first" in path.read_text(encoding="utf-8")
 
     def test_a_home_that_is_missing_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match=f"No such file or directory: {tmp_path}/gone"):
-            write_session_file(tmp_path / "gone", "a1", ENVIRONMENT, PORTS)
+            write_session_file(tmp_path / "gone" / SESSION_FOLDER / "a1.json", ENVIRONMENT, PORTS)
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
     def test_a_full_home_is_named_and_nothing_is_left(
-        self, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+        self, path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
         def full(descriptor: int) -> None:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(Refused, match=os.strerror(number)) as caught:
-            write_session_file(home, "a1", ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS)
         assert caught.value.kind == "home"
         assert TOKEN not in str(caught.value)
         assert not secrets_in(home)
 
     @as_root
-    def test_a_disk_that_is_really_full_is_named_and_nothing_is_left(self, home: Path) -> None:
+    def test_a_disk_that_is_really_full_is_named_and_nothing_is_left(
+        self, path: Path, home: Path
+    ) -> None:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(home)],
             capture_output=True,
@@ -554,66 +583,57 @@ class TestSessionFile:
                 while True:
                     file.write(b"x" * 1024)
             with pytest.raises(Refused, match="No space left"):
-                write_session_file(home, "a1", ENVIRONMENT, PORTS)
+                write_session_file(path, ENVIRONMENT, PORTS)
             assert not secrets_in(home)
         finally:
             subprocess.run(["umount", str(home)], check=True)
 
 
-#: The name of the session in the recorded answers.
-SESSION = "00112233445566778899aabbccddeeff"
+class TestWithin:
+    """What touches the person's home runs beside the broker, which can wait no longer than told."""
 
+    def test_what_the_task_does_is_done(self, tmp_path: Path) -> None:
+        within(10, (tmp_path / "done").touch)
+        assert (tmp_path / "done").exists()
 
-class TestOwnership:
-    def test_a_session_belongs_to_its_owner(self, recorded: Recorded) -> None:
-        assert find_session(recorded("job_session.xml"), "alice", 1) == SESSION
+    def test_a_refusal_arrives_as_it_is(self) -> None:
+        def refuse() -> None:
+            raise Refused("home", "Your home folder is \u00e9 <full>.")
 
-    def test_a_session_that_is_being_deleted_still_does(self, recorded: Recorded) -> None:
-        assert find_session(recorded("job_deleting.xml"), "alice", 1) == SESSION
+        with pytest.raises(Refused, match="^Your home folder is \u00e9 <full>.$") as caught:
+            within(10, refuse)
+        assert caught.value.kind == "home"
 
-    @pytest.mark.parametrize("user", ["bob", "Alice", "alic", "root", ""])
-    def test_it_belongs_to_nobody_else(self, recorded: Recorded, user: str) -> None:
-        assert find_session(recorded("job_session.xml"), user, 1) == ""
+    @pytest.mark.parametrize("fault", [OSError("no"), RuntimeError("no"), SystemExit("no")])
+    def test_a_fault_of_ours_is_one(self, fault: BaseException) -> None:
+        def fail() -> None:
+            raise fault
 
-    def test_a_session_of_somebody_else_is_not_mine(self, recorded: Recorded) -> None:
-        assert find_session(recorded("job_session_of_other.xml"), "alice", 5) == ""
-        assert find_session(recorded("job_session_of_other.xml"), "bob", 5)
+        with pytest.raises(Refused, match="no") as caught:
+            within(10, fail)
+        assert caught.value.kind == "broker"
 
-    def test_another_job_of_mine_is_no_session(self, recorded: Recorded) -> None:
-        assert find_session(recorded("job_without_context.xml"), "alice", 3) == ""
+    def test_a_task_that_dies_is_a_fault_of_ours(self) -> None:
+        with pytest.raises(Refused, match="died") as caught:
+            within(10, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        assert caught.value.kind == "broker"
 
-    @pytest.mark.parametrize("name", ["../../etc/passwd", "", "x", SESSION.upper(), SESSION + "0"])
-    def test_a_context_that_names_no_session_is_none(self, recorded: Recorded, name: str) -> None:
-        forged = recorded("job_session.xml").replace(SESSION, name)
-        assert find_session(forged, "alice", 1) == ""
+    def test_a_home_that_hangs_is_not_waited_for(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        began = time.monotonic()
+        with pytest.raises(Refused, match=r"does not answer \(no reply within 0\.2 s\)") as caught:
+            within(0.2, pipe.read_text)
+        assert time.monotonic() - began < 5
+        assert caught.value.kind == "home"
+        with pipe.open("w"):
+            pass  # the child ends
 
-    def test_a_job_grid_engine_does_not_know_is_gone(self, recorded: Recorded) -> None:
-        assert find_session(recorded("job_unknown.xml"), "alice", 4242) is None
-
-    def test_a_qmaster_that_is_down_says_nothing_about_a_job(self, recorded: Recorded) -> None:
-        # qstat ends with status 0 then.
-        with pytest.raises(AnswerError):
-            find_session(recorded("job_qmaster_down.xml"), "alice", 1)
-
-    def test_an_answer_about_another_job_is_no_answer(self, recorded: Recorded) -> None:
-        with pytest.raises(AnswerError, match="did not print job 2"):
-            find_session(recorded("job_session.xml"), "alice", 2)
-
-    @pytest.mark.parametrize("xml", ["", "error: commlib error", "<a/>", "<a", "\0", "é" * 9])
-    def test_anything_else_is_no_answer(self, xml: str) -> None:
-        with pytest.raises(AnswerError):
-            find_session(xml, "alice", 1)
-
-    @given(st.data())
-    def test_an_answer_that_breaks_off_is_no_answer(self, data: st.DataObject) -> None:
-        whole = (DATA / "job_session.xml").read_text(encoding="utf-8").rstrip()
-        with pytest.raises(AnswerError):
-            find_session(whole[: data.draw(st.integers(0, len(whole) - 1))], "alice", 1)
-
-    @given(st.text(max_size=100))
-    def test_no_text_raises_anything_but_an_answer_error(self, xml: str) -> None:
-        with contextlib.suppress(AnswerError):
-            find_session(xml, "alice", 1)
+    def test_no_descriptor_is_left(self) -> None:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(5):
+            within(10, lambda: None)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 NOTE = r"""
@@ -647,23 +667,22 @@ class TestStart:
         folder = noting("echo 4711")
         assert start(config, alice, request()) == Answer(ok=True, job_id=4711)
         (path,) = secrets_in(home)
-        session = path.stem
-        assert len(session) == 32
-        assert set(session) <= set("0123456789abcdef")
+        assert path.stem == SESSION
         assert (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1] == [
             "-terse",
-            "-N", "jupyterhub",
+            "-N", f"jupyterhub-{SESSION}",
             "-S", "/bin/bash",
             "-wd", str(home),
             "-j", "y",
             "-o", f"{home}/.jupyterhub-sessions/$JOB_ID.log",
             "-r", "n",
             "-w", "e",
-            "-ac", f"jupyterhub_session={session}",
+            "-ac",
+            f"jupyterhub_hub={socket.gethostname()},jupyterhub_user=alice,jupyterhub_server=",
             "-q", "all.q",
             "-pe", "smp", "2", "-l", "h_vmem=1048576K",
             "/usr/local/lib/gridhub/session.sh",
-            session,
+            SESSION,
         ]  # fmt: skip
 
     def test_qsub_sees_no_secret_and_a_clean_environment(
@@ -705,13 +724,53 @@ class TestStart:
             "ports": list(PORTS),
         }
 
-    def test_no_two_sessions_share_a_name(
+    def test_a_name_is_used_once(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
     ) -> None:
         noting("echo 4711")
-        for _ in range(3):
+        start(config, alice, request())
+        with pytest.raises(Refused, match="File exists"):
             start(config, alice, request())
-        assert len(secrets_in(home)) == 3
+        assert [path.stem for path in secrets_in(home)] == [SESSION]
+
+    def test_the_server_of_the_person_is_named_to_administrators(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 4711")
+        start(config, alice, request(server="my.lab"))
+        assert ",jupyterhub_server=my.lab\0" in (folder / "arguments").read_text(encoding="utf-8")
+
+    def test_a_home_that_hangs_gets_no_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        folder = noting("echo 4711")
+        go_on, gone_on = home / "go on", home / "gone on"
+        write = sge_broker.write_session_file
+
+        def hang(*arguments: Any) -> None:
+            while not go_on.exists():
+                time.sleep(0.01)
+            write(*arguments)
+            # Only now: what follows is the broker's own.
+            gone_on.touch()
+
+        monkeypatch.setattr(sge_broker, "write_session_file", hang)
+        monkeypatch.setattr(sge_broker, "HOME_TIMEOUT", 0.2)
+        with pytest.raises(Refused, match="does not answer") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "home"
+        assert not list(folder.iterdir())
+        # A home that comes back too late keeps no secret.
+        go_on.touch()
+        deadline = time.monotonic() + 10
+        while not gone_on.exists() or secrets_in(home):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def test_chatter_before_the_number_does_no_harm(
         self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
@@ -824,7 +883,7 @@ class TestStart:
         with pytest.raises(RuntimeError):
             start(config, alice, request())
         with pytest.raises(RuntimeError):
-            stop(config, alice, Stop(user="alice", job_id=1))
+            stop(config, alice, Stop(user="alice", session=SESSION))
         assert not list(home.iterdir())
 
     @as_root
@@ -863,7 +922,8 @@ class TestStart:
                 "nobody = list(pwd.getpwnam('nobody'))\n"
                 "nobody[5] = sys.argv[3]\n"
                 "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
-                "request = sge_broker.Start(user='nobody', amounts={}, environment={})\n"
+                "request = sge_broker.Start(\n"
+                "    user='nobody', session='a' * 32, amounts={}, environment={})\n"
                 "print(sge_broker.decide(config, request).error)\n"
             )
             files = Path(sge_broker.__file__).parent
@@ -884,119 +944,101 @@ class TestStart:
 class TestStop:
     @pytest.fixture
     def commands(self, fake: Fake, tmp_path: Path) -> Callable[..., Path]:
-        """A qstat that prints a recorded answer and a qdel that notes what it is to delete."""
+        """A qdel that notes what it is to delete, and a qstat that must not be needed."""
         deleted = tmp_path / "deleted"
 
-        def make(answer: str, qdel: str = "") -> Path:
-            fake("qstat", f'echo "$@" > {tmp_path}/asked; cat {DATA / answer}')
+        def make(qdel: str = "") -> Path:
+            fake("qstat", f"touch {tmp_path}/asked; exit 1")
             fake("qdel", f'echo "$@" > {deleted}\n{qdel}')
             return deleted
 
         return make
 
-    def test_a_session_is_deleted(
+    def test_a_session_is_deleted_by_its_name(
         self,
         config: Config,
         alice: pwd.struct_passwd,
         commands: Callable[..., Path],
         tmp_path: Path,
     ) -> None:
-        deleted = commands("job_session.xml", f"cat {DATA / 'qdel.txt'}")
-        assert stop(config, alice, Stop(user="alice", job_id=1)) == Answer(ok=True, job_id=1)
-        assert deleted.read_text(encoding="utf-8") == "1\n"
-        assert (tmp_path / "asked").read_text(encoding="utf-8") == "-xml -j 1\n"
+        deleted = commands(f"cat {DATA / 'qdel.txt'}")
+        assert stop(config, alice, Stop(user="alice", session=SESSION)) == Answer(ok=True)
+        assert deleted.read_text(encoding="utf-8") == f"jupyterhub-{SESSION}\n"
+        assert not (tmp_path / "asked").exists()
 
-    def test_the_file_of_a_session_that_never_started_goes_with_its_job(
-        self,
-        config: Config,
-        alice: pwd.struct_passwd,
-        commands: Callable[..., Path],
-    ) -> None:
-        folder = Path(alice.pw_dir) / SESSION_FOLDER
-        folder.mkdir()
-        (folder / f"{SESSION}.json").touch()
-        (folder / "7.log").touch()
-        commands("job_session.xml", f"cat {DATA / 'qdel.txt'}")
-        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
-        assert [path.name for path in folder.iterdir()] == ["7.log"]
-
-    @pytest.mark.parametrize(
-        ("answer", "number"), [("job_session_of_other.xml", 5), ("job_without_context.xml", 3)]
-    )
-    def test_no_other_job_is_deleted(
-        self,
-        config: Config,
-        alice: pwd.struct_passwd,
-        commands: Callable[..., Path],
-        answer: str,
-        number: int,
-    ) -> None:
-        deleted = commands(answer)
-        with pytest.raises(Refused, match=f"Job {number} is not a session of alice") as caught:
-            stop(config, alice, Stop(user="alice", job_id=number))
-        assert caught.value.kind == "refused"
-        assert not deleted.exists()
-
-    def test_a_job_that_is_gone_is_a_success(
+    def test_the_file_of_a_session_that_never_started_goes_before_its_job(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        deleted = commands("job_unknown.xml")
-        assert stop(config, alice, Stop(user="alice", job_id=4242)).ok
-        assert not deleted.exists()
+        # A job that is on its way to Grid Engine yet then ends itself.
+        folder = Path(alice.pw_dir) / SESSION_FOLDER
+        folder.mkdir()
+        for name in (f"{SESSION}.json", "7.log", f"{'a' * 32}.json"):
+            (folder / name).touch()
+        deleted = commands(f"ls {folder} >> {alice.pw_dir}/left; exit 1")
+        with pytest.raises(Refused):
+            stop(config, alice, Stop(user="alice", session=SESSION))
+        assert deleted.exists()
+        left = (Path(alice.pw_dir) / "left").read_text(encoding="utf-8").split()
+        assert left == ["7.log", f"{'a' * 32}.json"]
+
+    def test_a_home_that_hangs_does_not_keep_the_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        commands: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def hang(seconds: float, task: Callable[[], object]) -> None:
+            raise Refused("home", "Your home folder does not answer.")
+
+        monkeypatch.setattr(sge_broker, "within", hang)
+        deleted = commands(f"cat {DATA / 'qdel.txt'}")
+        assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
+        assert deleted.exists()
 
     @pytest.mark.parametrize(
         "qdel",
         [
             f"cat {DATA / 'qdel_unknown.txt'}; exit 1",
+            f"cat {DATA / 'qdel_of_other.txt'}; exit 1",
             f"cat {DATA / 'qdel_unknown.txt'} >&2; exit 1",
             f"echo warning >&2; cat {DATA / 'qdel_unknown.txt'}; exit 1",
             f"cat {DATA / 'qdel_again.txt'}",
         ],
-        ids=["ended meanwhile", "on the other stream", "with a warning", "in deletion already"],
+        ids=["gone", "somebody else's", "on the other stream", "with a warning", "in deletion"],
     )
-    def test_a_job_that_ends_meanwhile_is_a_success(
+    def test_a_job_that_is_gone_already_is_a_success(
         self,
         config: Config,
         alice: pwd.struct_passwd,
         commands: Callable[..., Path],
         qdel: str,
     ) -> None:
-        commands("job_session.xml", qdel)
-        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
-
-    def test_a_qdel_that_fails_is_no_success(
-        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
-    ) -> None:
-        commands("job_session.xml", f"cat {DATA / 'qmaster_down.err.txt'} >&2; exit 1")
-        with pytest.raises(Refused, match="did not delete job 1: .*commlib error") as caught:
-            stop(config, alice, Stop(user="alice", job_id=1))
-        assert caught.value.kind == "grid"
+        commands(qdel)
+        assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
 
     def test_a_qmaster_that_is_down_is_no_success(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        deleted = commands("job_qmaster_down.xml")
-        with pytest.raises(Refused) as caught:
-            stop(config, alice, Stop(user="alice", job_id=1))
+        commands(f"cat {DATA / 'qdel_down.txt'}; cat {DATA / 'qdel_down.err.txt'} >&2; exit 1")
+        with pytest.raises(Refused, match="did not delete the job: .*commlib error") as caught:
+            stop(config, alice, Stop(user="alice", session=SESSION))
         assert caught.value.kind == "grid"
-        assert not deleted.exists()
 
-    def test_a_qstat_that_hangs_is_no_success(
-        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path], fake: Fake
+    def test_a_qdel_that_hangs_is_no_success(
+        self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        deleted = commands("job_session.xml")
-        fake("qstat", "exec sleep 1000")
+        commands("exec sleep 1000")
         config = config.model_copy(update={"timeout": 0.3})
         with pytest.raises(Refused, match=r"no answer within 0\.3 s"):
-            stop(config, alice, Stop(user="alice", job_id=1))
-        assert not deleted.exists()
+            stop(config, alice, Stop(user="alice", session=SESSION))
 
     def test_a_person_who_may_have_no_sessions_any_more_can_still_end_theirs(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        commands("job_session.xml")
+        commands()
         config = config.model_copy(update={"allowed_users": frozenset()})
-        assert stop(config, alice, Stop(user="alice", job_id=1)).ok
+        assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
 
 
 class TestDecide:
@@ -1007,7 +1049,7 @@ class TestDecide:
 
     def test_root_is_refused_even_when_named(self, config: Config) -> None:
         config = config.model_copy(update={"allowed_users": frozenset({"root"})})
-        for wanted in (request(user="root"), Stop(user="root", job_id=1)):
+        for wanted in (request(user="root"), Stop(user="root", session=SESSION)):
             answer = decide(config, wanted)
             assert (answer.ok, answer.kind) == (False, "refused")
 
@@ -1034,7 +1076,7 @@ class TestDecide:
     ) -> None:
         fake("qsub", "echo 4711")
         assert decide(config, request()) == Answer(ok=True, job_id=4711)
-        assert capsys.readouterr().err == "start for alice: job 4711\n"
+        assert capsys.readouterr().err == f"start for alice, session {SESSION}: job 4711\n"
 
     def test_words_of_others_cannot_forge_a_line_of_the_log(
         self,
@@ -1051,7 +1093,7 @@ class TestDecide:
         assert not answer.ok
         logged = capsys.readouterr()
         assert logged.out == ""
-        assert logged.err.startswith("start for alice: refused (grid): ")
+        assert logged.err.startswith(f"start for alice, session {SESSION}: refused (grid): ")
         assert logged.err.count("\n") == 1
         assert logged.err.endswith("\n")
         assert logged.err[:-1].isprintable()
@@ -1116,7 +1158,8 @@ class TestCaller:
         data = json.dumps(START | {"user": "no-such-account"}).encode()
         answer, logged = self.broker(config, tmp_path, data)
         assert Answer.model_validate_json(answer).kind == "refused"
-        assert logged == "start for no-such-account: refused (refused): " + (
+        assert logged == (
+            f"start for no-such-account, session {SESSION}: refused (refused): "
             "there is no account no-such-account\n"
         )
 
@@ -1240,7 +1283,6 @@ class TestCheckedConfig:
             ({"ports": [41000, 40000]}, "the first port, 41000, is above the last, 40000"),
             ({"ports": [40000]}, "ports.1: "),
             ({"ports": [80, 90]}, "ports.0: "),
-            ({"job_name": "42 x"}, "job_name: "),
             ({"minimum_uid": 0}, "minimum_uid: "),
             ({"colour": "red"}, "colour: "),
         ],

@@ -1159,7 +1159,7 @@ class Anything(RuleBasedStateMachine):
     promised: for each name the good answers that count, who wants it, and what is in Grid Engine.
     """
 
-    NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(5)]
+    NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(3)]
 
     def __init__(self) -> None:
         super().__init__()
@@ -1201,9 +1201,7 @@ class Anything(RuleBasedStateMachine):
             self.question = None
 
     async def delete(self, job: Job) -> None:
-        assert job.name not in self.wanted, "a job of a wanted session was deleted"
-        assert job.name in self.NAMES
-        self.deletions.append(job.name)
+        self.deletions.append(job.name)  # judged with the answer: here nobody would hear of it
         if self.deletion_fails:
             raise GridEngineError("no")
 
@@ -1281,18 +1279,15 @@ class Anything(RuleBasedStateMachine):
         self.loop.run_until_complete(sweep())
         self.settle()
 
-    @rule(seconds=st.sampled_from([5e-7, 1e-6, 5e-6]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds  # short ones: the pause after a slow answer is a real one
-
     @rule(fails=st.booleans())
     def deletions_fail_or_succeed(self, fails: bool) -> None:
         self.deletion_fails = fails
 
     @precondition(lambda self: self.question)
-    @rule(late=st.booleans())
-    def grid_engine_answers(self, late: bool) -> None:
+    @rule(late=st.booleans(), seconds=st.sampled_from([0.0, 1e-6, 2e-6]))
+    def grid_engine_answers(self, late: bool, seconds: float) -> None:
         assert self.question is not None
+        self.now += seconds  # short ones: the pause after a slow answer is a real one
         about, asked_at, then = self.question
         listed = then if late else dict(self.jobs)
         assert about in ("alice", "*")
@@ -1320,6 +1315,7 @@ class Anything(RuleBasedStateMachine):
         )
         self.settle(text.encode())
         assert set(self.deletions) == due
+        assert not due & self.wanted
 
     @precondition(lambda self: self.question)
     @rule(
@@ -1352,4 +1348,4 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=60, stateful_step_count=40)
+TestAnything.settings = settings(max_examples=80, stateful_step_count=50)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The starter inside the job: the parts that need no Jupyter server.
 
-Jupyter Server lives on the worker nodes only, so its two modules are stood in for while the
-starter is imported. The server on the bound socket is tested on the cluster.
+Jupyter Server lives on the worker nodes only, so its two classes are stood in for. The server on
+the bound socket is tested on the cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import socket
@@ -22,29 +21,64 @@ from typing import Any
 
 import pytest
 
-from sge_broker import write_session_file
+import sge_session
+from sge_broker import SESSION_FOLDER, write_session_file
+from sge_spawner import MAX_REASON
 
 TOKEN = "5ec4e7" * 8
 CONTENT = {"environment": {"JUPYTERHUB_API_TOKEN": TOKEN}, "ports": [40000, 40999]}
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[ModuleType]:
-    server = ModuleType("jupyter_server.serverapp")
-    server.ServerApp = type("ServerApp", (), {})  # type: ignore[attr-defined]
-    extension = ModuleType("jupyterhub.singleuser.extension")
-    extension.JupyterHubSingleUser = type("JupyterHubSingleUser", (), {})  # type: ignore[attr-defined]
-    stand_ins = {
+class Loop:
+    """An event loop of Jupyter Server that runs its callbacks and is over."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[tuple[Any, ...]] = []
+
+    def add_callback(self, *callback: Any) -> None:
+        self.callbacks.append(callback)
+
+
+@pytest.fixture
+def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand-ins for the two classes of Jupyter; the server as far as it was started."""
+
+    class ServerApp:
+        def start(self) -> None:
+            self._find_http_port()
+            self.http_server = self
+            self.sockets: list[socket.socket] = []
+            self._bind_http_server_tcp()
+
+        def add_socket(self, server: socket.socket) -> None:
+            self.sockets.append(server)
+
+    class JupyterHubSingleUser:
+        serverapp_class: Any = None
+        app: Any = None
+
+        @classmethod
+        def initialize_server(cls, argv: list[str]) -> Any:
+            cls.app = cls.serverapp_class()
+            cls.app.io_loop = Loop()
+            return cls.app
+
+    modules = {
         "jupyter_server": ModuleType("jupyter_server"),
-        "jupyter_server.serverapp": server,
-        "jupyterhub.singleuser.extension": extension,
+        "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
+        "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in stand_ins.items():
-            patch.setitem(sys.modules, name, module)
-        module = importlib.import_module("sge_session")
-    yield module
-    sys.modules.pop("sge_session")
+    modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
+    extension = modules["jupyterhub.singleuser.extension"]
+    extension.JupyterHubSingleUser = JupyterHubSingleUser  # type: ignore[attr-defined]
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return JupyterHubSingleUser
+
+
+@pytest.fixture
+def session() -> ModuleType:
+    return sge_session
 
 
 class TestSessionFile:
@@ -59,7 +93,8 @@ class TestSessionFile:
         self, session: ModuleType, tmp_path: Path
     ) -> None:
         environment = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": 'é"\n\\'}
-        path = write_session_file(tmp_path, "a1", environment, (40000, 40999))
+        path = tmp_path / "sessions" / "a1.json"
+        write_session_file(path, environment, (40000, 40999))
         assert session.read_session_file(path) == (environment, (40000, 40999))
         assert not path.exists()
 
@@ -322,7 +357,7 @@ class TestAnnouncement:
     ) -> None:
         environment = hub.environment
         hub.close()
-        assert session.announce_once(environment, 40123) == 0
+        assert session.tell_hub(environment, "port", {"port": 40123}) == 0
         printed = capfd.readouterr().err
         assert "The hub does not answer" in printed
         assert TOKEN not in printed
@@ -349,11 +384,11 @@ class TestAnnouncement:
     ) -> None:
         threads: list[int] = []
 
-        def once(environment: dict[str, str], port: int) -> int:
+        def once(environment: dict[str, str], what: str, body: dict[str, object]) -> int:
             threads.append(threading.get_ident())
             return 204
 
-        monkeypatch.setattr(session, "announce_once", once)
+        monkeypatch.setattr(session, "tell_hub", once)
         await session.announce({}, 40123)
         assert threads
         assert threading.get_ident() not in threads
@@ -379,7 +414,7 @@ class TestAnnouncement:
     ) -> None:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
-        assert session.announce_once(hub.environment, 40123) == 204
+        assert session.tell_hub(hub.environment, "port", {"port": 40123}) == 204
 
     @pytest.mark.parametrize(
         ("status", "refusal"),
@@ -393,12 +428,68 @@ class TestAnnouncement:
         assert session.is_refusal(status) is refusal
 
 
+class TestReport:
+    """Telling the hub why the session cannot start."""
+
+    def test_the_hub_is_told_the_reason_with_the_sessions_token(
+        self, session: ModuleType, hub: Hub
+    ) -> None:
+        session.report(hub.environment, "no <port> is free: é")
+        ((method, path, headers, body),) = hub.requests
+        assert (method, path) == ("POST", "/hub/api/sge/failure")
+        assert body == {"reason": "no <port> is free: é"}
+        assert headers["Authorization"] == f"token {TOKEN}"
+
+    def test_a_reason_is_no_longer_than_the_hub_takes(self, session: ModuleType, hub: Hub) -> None:
+        session.report(hub.environment, "x" * 10_000)
+        assert hub.requests[0][3] == {"reason": "x" * MAX_REASON}
+        assert session.MAX_REASON == MAX_REASON
+
+    @pytest.mark.parametrize("status", [204, 403, 404, 500])
+    def test_whatever_a_hub_answers_it_is_told_once(
+        self, session: ModuleType, hub: Hub, status: int
+    ) -> None:
+        hub.answers = [status]
+        session.report(hub.environment, "no")
+        assert len(hub.requests) == 1
+
+    def test_a_hub_that_is_away_is_told_a_few_times_and_no_more(
+        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(session, "PAUSES", (0.0,) * 6)
+        hub.answers = [b"", b"", 204]
+        session.report(hub.environment, "no")
+        assert len(hub.requests) == 3
+        hub.requests.clear()
+        hub.answers = [b""]
+        session.report(hub.environment, "no")
+        assert 1 < len(hub.requests) < 10
+
+
+class TestServer:
+    def test_the_server_gets_the_socket_and_then_the_hub_its_port(
+        self, session: ModuleType, jupyter: Any
+    ) -> None:
+        with take() as server:
+            environment = {"JUPYTERHUB_API_TOKEN": TOKEN}
+            session.serve(environment, server)
+            assert jupyter.app.sockets == [server]
+            assert jupyter.app.port == server.getsockname()[1]
+            assert jupyter.app.io_loop.callbacks == [
+                (session.announce, environment, server.getsockname()[1])
+            ]
+
+
+NAME = "a" * 32
+
+
 class TestCommand:
     @pytest.fixture
     def command(
         self, session: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> Callable[..., int]:
         monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(os, "environ", dict(os.environ))
 
         def run(*arguments: str) -> int:
             monkeypatch.setattr(sys, "argv", ["sge_session.py", *arguments])
@@ -406,10 +497,19 @@ class TestCommand:
 
         return run
 
+    @pytest.fixture
+    def written(self, hub: Hub, tmp_path: Path) -> dict[str, str]:
+        """The environment of a session whose file the broker has written."""
+        with take() as probe:
+            port = probe.getsockname()[1]
+        environment = hub.environment | {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/lab/"}
+        write_session_file(tmp_path / SESSION_FOLDER / f"{NAME}.json", environment, (port, port))
+        return environment | {"port": str(port)}
+
     @pytest.mark.parametrize(
         "arguments",
-        [(), ("a" * 31,), ("a" * 33,), ("A" * 32,), ("a" * 32 + "\n",), ("../" + "a" * 29,)]
-        + [("a" * 32, "b" * 32), ("-" + "a" * 31,)],
+        [(), ("a" * 31,), ("a" * 33,), ("A" * 32,), (NAME + "\n",), ("../" + "a" * 29,)]
+        + [(NAME, "b" * 32), ("-" + "a" * 31,)],
     )
     def test_anything_but_the_name_of_a_session_is_refused(
         self, command: Callable[..., int], arguments: tuple[str, ...]
@@ -419,11 +519,87 @@ class TestCommand:
     def test_a_session_that_was_given_up_ends_its_job(
         self, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert command("a" * 32) == 1
+        assert command(NAME) == 1
         assert "The session was given up before this job started" in capsys.readouterr().err
 
     def test_a_file_that_is_no_file_ends_the_job(
         self, command: Callable[..., int], tmp_path: Path
     ) -> None:
-        (tmp_path / ".jupyterhub-sessions" / f"{'a' * 32}.json").mkdir(parents=True)
-        assert command("a" * 32) == 1
+        (tmp_path / SESSION_FOLDER / f"{NAME}.json").mkdir(parents=True)
+        assert command(NAME) == 1
+
+    def test_the_server_runs_with_the_sessions_environment(
+        self,
+        session: ModuleType,
+        command: Callable[..., int],
+        written: dict[str, str],
+        hub: Hub,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        seen: dict[str, str] = {}
+
+        def serve(environment: dict[str, str], server: socket.socket) -> None:
+            with server:
+                seen.update(os.environ, bound=str(server.getsockname()[1]))
+
+        monkeypatch.setattr(session, "serve", serve)
+        assert command(NAME) == 0
+        port = written.pop("port")
+        assert written.items() <= seen.items()
+        assert seen["bound"] == port
+        assert seen["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/alice/lab/"
+        assert not hub.requests
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            (ModuleNotFoundError("No module named 'jupyterlab'"), "No module named 'jupyterlab'"),
+            (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+            (SystemExit("bad configuration"), "SystemExit('bad configuration')"),
+        ],
+    )
+    def test_why_it_cannot_start_reaches_the_hub_and_the_log(
+        self,
+        session: ModuleType,
+        command: Callable[..., int],
+        written: dict[str, str],
+        hub: Hub,
+        monkeypatch: pytest.MonkeyPatch,
+        fault: BaseException,
+        reason: str,
+    ) -> None:
+        def serve(environment: dict[str, str], server: socket.socket) -> None:
+            server.close()
+            raise fault
+
+        monkeypatch.setattr(session, "serve", serve)
+        with pytest.raises(type(fault)):
+            command(NAME)
+        ((_, path, _, body),) = hub.requests
+        assert path == "/hub/api/sge/failure"
+        assert reason in body["reason"]
+
+    def test_that_every_port_is_taken_reaches_the_hub(
+        self, session: ModuleType, command: Callable[..., int], written: dict[str, str], hub: Hub
+    ) -> None:
+        with take(int(written["port"])), pytest.raises(session.SessionError):
+            command(NAME)
+        assert "is taken on this host" in hub.requests[0][3]["reason"]
+
+    @pytest.mark.parametrize("status", [None, 0])
+    def test_a_server_that_ends_as_it_should_is_no_failure(
+        self,
+        session: ModuleType,
+        command: Callable[..., int],
+        written: dict[str, str],
+        hub: Hub,
+        monkeypatch: pytest.MonkeyPatch,
+        status: int | None,
+    ) -> None:
+        def serve(environment: dict[str, str], server: socket.socket) -> None:
+            server.close()
+            sys.exit(status)
+
+        monkeypatch.setattr(session, "serve", serve)
+        assert command(NAME) == 0
+        assert not hub.requests
