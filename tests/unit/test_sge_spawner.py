@@ -12,9 +12,9 @@ import contextlib
 import json
 import logging
 import pwd
+import re
 import socket
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -39,7 +41,7 @@ import sge_client
 import sge_spawner
 from fake_grid import Qstat, job, listing, until
 from sge_broker import SESSION_FOLDER, SESSION_VARIABLES, Answer, Start, Stop, job_name
-from sge_client import GridEngine, Job
+from sge_client import GridEngine, GridEngineError, Job
 from sge_hub import GridHub
 from sge_spawner import SessionHandler, SGESpawner, hub_mark
 
@@ -546,3 +548,721 @@ class TestChoice:
         nobody = hub.person("no-such-account")
         with pytest.raises(SpawnException, match="no account no-such-account"):
             await nobody.spawners[""]._run_apply_user_options({})
+
+
+class TestStart:
+    async def test_a_session_starts_and_ends_through_the_api(
+        self, hub: Hub, broker: Broker, lab: Lab, token: str
+    ) -> None:
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
+        await until(lambda: broker.starts)
+        broker.cluster.put(broker.session)
+        told = await hub.ask("sge/port", broker.token, {"port": lab.port})
+        assert told.code == 204
+        answer = await asking
+        assert answer.code == 201, answer.body
+        spawner = hub.spawner()
+        assert spawner.ready
+        assert spawner.server.url == f"http://127.0.0.1:{lab.port}/user/alice/"
+        (token_row,) = [
+            found for found in spawner.orm_spawner.user.api_tokens if found.match(broker.token)
+        ]
+        assert stored(hub) == [
+            {
+                "job_id": "1",
+                "session": broker.session,
+                "token_hash": token_row.hashed,
+                "host": "127.0.0.1",
+                "port": lab.port,
+                "stopping": False,
+            }
+        ]
+        assert hub.proxy.routes["/user/alice/"]["target"] == f"http://127.0.0.1:{lab.port}"
+        # And it ends through the API.
+        answer = await hub.ask("users/alice/server", token, method="DELETE")
+        assert answer.code == 204
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+        assert "/user/alice/" not in hub.proxy.routes
+        assert stored(hub) == [{}]
+
+    async def test_the_session_carries_the_mark_of_this_hub(
+        self, alice: Any, broker: Broker
+    ) -> None:
+        await starting(alice, broker)
+        assert re.fullmatch("[0-9a-f]{32}", broker.session)
+        assert broker.session.startswith(hub_mark(SECRET))
+        assert hub_mark(SECRET) != hub_mark(b"y" * 32)
+        assert re.fullmatch("[0-9a-f]{8}", hub_mark(SECRET))
+
+    async def test_the_port_alone_is_not_enough(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        start = await starting(alice, broker)
+        spawner.announce(lab.port)
+        await answers(qstat, spawner)
+        assert not start.done()
+        broker.cluster.put(broker.session)
+        await asyncio.wait_for(start, 10)
+
+    async def test_the_host_alone_is_not_enough(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        broker.letters = "r"
+        start = await starting(alice, broker)
+        await answers(qstat, spawner)
+        assert not start.done()
+        spawner.announce(lab.port)
+        await asyncio.wait_for(start, 10)
+
+    async def test_a_server_that_does_not_answer_is_not_up(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        await lab.fall_silent()
+        broker.letters = "r"
+        start = await starting(alice, broker)
+        spawner.announce(lab.port)
+        await answers(qstat, spawner)
+        assert not start.done()
+        lab.answer()
+        await asyncio.wait_for(start, 10)
+
+    async def test_a_server_that_cannot_be_reached_is_told_with_its_address(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab
+    ) -> None:
+        await lab.fall_silent()
+        broker.letters = "r"
+        spawner.http_timeout = 1
+        start = await starting(alice, broker)
+        spawner.announce(lab.port)
+        with pytest.raises(SpawnException, match=f"on 127.0.0.1 in job 1.* at port {lab.port}"):
+            await asyncio.wait_for(start, 10)
+
+    async def test_a_server_that_never_answered_and_whose_job_ends_is_told(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab
+    ) -> None:
+        await lab.fall_silent()
+        broker.letters = "r"
+        start = await starting(alice, broker)
+        spawner.announce(lab.port)
+        await until(lambda: spawner.host)
+        broker.cluster.remove(broker.session)
+        with pytest.raises(SpawnException, match="Job 1 has ended"):
+            await asyncio.wait_for(start, 10)
+
+    async def test_not_knowing_does_not_end_a_start(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        qstat.fails()
+        start = await starting(alice, broker)
+        await until(lambda: len(qstat.calls) > 3)
+        assert not start.done()
+        broker.cluster.put(broker.session)
+        qstat.recovers()
+        spawner.announce(lab.port)
+        await asyncio.wait_for(start, 10)
+
+    async def test_a_job_that_dies_is_told_at_once_with_its_log(
+        self, alice: Any, broker: Broker
+    ) -> None:
+        broker.letters = ""
+        start = await starting(alice, broker)
+        with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
+            await asyncio.wait_for(start, 10)
+
+    async def test_an_error_state_is_told_in_grid_engines_words(
+        self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
+    ) -> None:
+        broker.letters = "Eqw"
+        qstat.explains(recorded("job_error.txt"))
+        start = await starting(alice, broker)
+        with pytest.raises(
+            SpawnException,
+            match=r"could not start job 1 \(state Eqw\): can't chdir to /no/such/folder: No such",
+        ):
+            await asyncio.wait_for(start, 10)
+        assert "-j 1" in qstat.calls
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_an_error_state_nobody_can_explain_is_told_too(
+        self, alice: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*arguments: str) -> bytes:
+            raise GridEngineError("qmaster is down")
+
+        monkeypatch.setattr(sge_spawner, "run", fail)
+        broker.letters = "Eqw"
+        start = await starting(alice, broker)
+        with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
+            await asyncio.wait_for(start, 10)
+
+    async def test_a_job_that_somebody_deletes_is_told_at_once(
+        self, alice: Any, broker: Broker, spawner: SGESpawner, qstat: Qstat
+    ) -> None:
+        start = await starting(alice, broker)
+        await answers(qstat, spawner)
+        broker.cluster.put(broker.session, "dr")
+        with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
+            await asyncio.wait_for(start, 10)
+
+    async def test_why_the_starter_gave_up_reaches_the_persons_page_as_text(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts)
+        told = await hub.ask("sge/failure", broker.token, {"reason": "no <script>alert()</script>"})
+        assert told.code == 204
+        answer = await asking
+        words = "JupyterLab could not start in job 1: no <script>alert()</script>"
+        assert words in json.loads(answer.body)["message"]
+        page = await hub.page("spawn-pending/alice")
+        assert "JupyterLab could not start in job 1: no &lt;script&gt;alert()" in page
+        assert "<script>alert" not in page
+        progress = await hub.ask("users/alice/server/progress", token, method="GET")
+        assert b"JupyterLab could not start in job 1" in progress.body
+
+    @pytest.mark.parametrize(
+        ("letters", "words"),
+        [
+            ("qw", "no place for it has become free"),
+            ("hqw", "it is still held"),
+            ("r", "JupyterLab has not come up on 127.0.0.1"),
+            ("t", "JupyterLab has not come up on 127.0.0.1"),
+        ],
+    )
+    async def test_a_session_whose_time_is_over_is_told_what_it_was_waiting_for(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, letters: str, words: str
+    ) -> None:
+        spawner.wait_limit = 0.2
+        broker.letters = letters
+        start = await starting(alice, broker)
+        with pytest.raises(SpawnException, match=f"Job 1 was given up after 0.2 s: {words}"):
+            await asyncio.wait_for(start, 10)
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    @pytest.mark.parametrize("why", ["old answer", "suspended", "host does not report"])
+    async def test_no_time_is_over_while_something_else_may_be_the_reason(
+        self,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        lab: Lab,
+        qstat: Qstat,
+        monkeypatch: pytest.MonkeyPatch,
+        why: str,
+    ) -> None:
+        spawner.wait_limit = 0.1
+        broker.letters = "s" if why == "suspended" else "r"
+        if why == "old answer":
+            monkeypatch.setattr(sge_spawner, "_OLD_NEWS", -1.0)
+        before = Cluster.put
+        if why == "host does not report":
+            monkeypatch.setattr(
+                Cluster,
+                "put",
+                lambda self, session, letters="r", **more: before(
+                    self, session, letters, **{"reports": False} | more
+                ),
+            )
+        start = await starting(alice, broker)
+        await asyncio.wait([start], timeout=0.5)
+        await answers(qstat, spawner)
+        assert not start.done()
+        spawner.announce(lab.port)
+        broker.cluster.put(broker.session, reports=True)
+        await asyncio.wait_for(start, 10)
+
+    async def test_a_refusal_of_the_broker_reaches_the_person(
+        self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, subtests: pytest.Subtests
+    ) -> None:
+        kinds = {"choice": 400, "home": 400, "grid": 400, "refused": 400}
+        for kind, status in (kinds | {"request": 500, "broker": 500}).items():
+            with subtests.test(kind=kind):
+                broker.answers = [Answer(ok=False, kind=kind, error="cannot run: no <b>host</b>")]
+                answer = await hub.ask("users/alice/server", token, {})
+                assert "cannot run: no <b>host</b>" in json.loads(answer.body)["message"]
+                if kind != "broker":
+                    # It says that there is no job.
+                    assert not broker.stops
+                assert answer.code == status
+                assert not hub.spawner().active
+
+    @pytest.mark.parametrize("fault", ["absent", "silent", "hanging"])
+    async def test_a_broker_that_does_not_answer_is_told_without_details(
+        self,
+        hub: Hub,
+        spawner: SGESpawner,
+        broker: Broker,
+        token: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fault: str,
+    ) -> None:
+        if fault == "absent":
+            (tmp_path / "broker.sock").unlink()
+        elif fault == "silent":
+            monkeypatch.setattr(Answer, "model_dump_json", lambda self: "")
+        else:
+            spawner.broker_timeout = 0.1
+            broker.open.clear()
+        answer = await hub.ask("users/alice/server", token, {})
+        assert answer.code == 503
+        assert b"submission service does not answer" in answer.body
+        assert str(tmp_path).encode() not in answer.body
+        if fault == "hanging":
+            # What the broker does after all is undone.
+            broker.open.set()
+            await until(lambda: len(broker.stops) > 0 and not broker.cluster.jobs)
+
+    async def test_the_session_gets_its_variables_and_no_others(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "secret")
+        monkeypatch.setenv("LD_PRELOAD", "")
+        spawner.environment = {"PYTHONPATH": "/tmp", "JUPYTERHUB_DEBUG": "1"}
+        broker.answers = [Answer(ok=False, kind="grid", error="not now")]
+        with pytest.raises(SpawnException):
+            await alice.spawn(options={})
+        environment = broker.starts[0].environment
+        assert set(environment) <= SESSION_VARIABLES
+        assert environment["JUPYTERHUB_USER"] == "alice"
+        assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/alice/"
+        assert {"JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"} <= set(environment)
+
+    async def test_the_name_is_stored_before_the_job_is_asked_for(
+        self, hub: Hub, alice: Any, broker: Broker
+    ) -> None:
+        broker.open.clear()
+        start = asyncio.create_task(alice.spawn(options={}))
+        await until(lambda: broker.starts)
+        (state,) = stored(hub)
+        assert state
+        assert state["session"] == broker.session
+        assert not state.get("job_id")
+        broker.open.set()
+        await until(lambda: (stored(hub)[0] or {}).get("job_id") == "1")
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+
+    async def test_without_a_database_no_job_is_asked_for(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        def fail(session: Any, *_: object) -> None:
+            for row in session.dirty:
+                if isinstance(row, orm.Spawner) and (row.state or {}).get("session"):
+                    raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+        event.listen(hub.db, "before_flush", fail)
+        try:
+            answer = await hub.ask("users/alice/server", token, {})
+        finally:
+            event.remove(hub.db, "before_flush", fail)
+        assert answer.code == 503
+        assert b"cannot write to its database" in answer.body
+        assert b"locked" not in answer.body
+        assert not broker.starts
+
+    async def test_a_start_given_up_while_the_broker_is_at_work_leaves_no_job(
+        self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str
+    ) -> None:
+        spawner.stop_timeout = 0.1
+        spawner.broker_timeout = 0.2
+        broker.open.clear()
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts)
+        answer = await hub.ask("users/alice/server", token, method="DELETE")
+        assert answer.code == 204
+        assert broker.stops
+        broker.sticky = True
+        broker.open.set()  # the broker deletes nothing, and submits only now
+        await until(lambda: broker.cluster.jobs)
+        broker.sticky = False
+        await until(lambda: not broker.cluster.jobs)
+        await asking
+
+    async def test_all_sessions_share_one_collector(self, hub: Hub) -> None:
+        alice, bob = (hub.person(name).spawners[""] for name in ("alice", "bob"))
+        assert alice.collector is bob.collector
+
+    async def test_the_person_reads_what_the_job_does(
+        self,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        lab: Lab,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        messages: list[str] = []
+
+        async def read() -> None:
+            async for event in spawner.progress():
+                messages.append(event["message"])
+
+        await lab.fall_silent()
+        start = await starting(alice, broker)
+        reading = asyncio.create_task(read())
+        for letters, reports, words in (
+            ("qw", True, "Job 1 waits for a free place"),
+            ("hqw", True, "Job 1 is held"),
+            ("t", True, "Job 1 is being started on 127.0.0.1"),
+            ("r", True, "Job 1 runs on 127.0.0.1"),
+            ("r", False, "127.0.0.1, where job 1 runs, does not report"),
+            ("s", True, "Job 1 is suspended on 127.0.0.1"),
+        ):
+            broker.cluster.put(broker.session, letters, reports=reports)
+            await until(lambda words=words: messages and words in messages[-1])
+        with monkeypatch.context() as patch:
+            patch.setattr(sge_spawner, "_OLD_NEWS", -1.0)
+            await until(lambda: "Grid Engine does not answer" in messages[-1])
+        spawner.announce(lab.port)
+        broker.cluster.put(broker.session)
+        await until(lambda: "waiting for it to answer" in messages[-1])
+        lab.answer()
+        await asyncio.wait_for(start, 10)
+        await asyncio.wait_for(reading, 10)
+
+
+class TestPoll:
+    @pytest.fixture
+    def session(self, alice: Any, spawner: SGESpawner, broker: Broker) -> str:
+        """The name of a session of which no more is known."""
+        spawner.load_state({"job_id": "1", "session": "a" * 32, "host": "exec1", "port": 40001})
+        return "a" * 32
+
+    async def test_a_session_that_is_not_known_yet_lives(
+        self, spawner: SGESpawner, session: str, qstat: Qstat
+    ) -> None:
+        qstat.fails()
+        assert await spawner.poll() is None
+        await until(lambda: len(qstat.calls) >= 1)
+        assert await spawner.poll() is None
+        assert await spawner.query_job_status() is JobStatus.UNKNOWN
+
+    async def test_a_session_whose_job_is_listed_lives(
+        self, spawner: SGESpawner, session: str, cluster: Cluster, subtests: pytest.Subtests
+    ) -> None:
+        letters = dict.fromkeys(("qw", "hqw", "Eqw"), JobStatus.PENDING)
+        letters |= dict.fromkeys(("t", "r", "hr", "s", "dr"), JobStatus.RUNNING)
+        for state, status in letters.items():
+            with subtests.test(state=state):
+                cluster.put(session, state)
+                assert await spawner.poll() is None
+                async with asyncio.timeout(10):
+                    while getattr(spawner._job(), "letters", None) != state:
+                        spawner.collector.hurry()
+                        await spawner.collector.news(10)
+                assert await spawner.poll() is None
+                assert await spawner.query_job_status() is status
+
+    async def test_a_session_is_over_after_two_answers_without_it(
+        self, spawner: SGESpawner, session: str, qstat: Qstat, cluster: Cluster
+    ) -> None:
+        cluster.put(session)
+        qstat.says_once(2, listing())
+        pipe = qstat.holds_back(3)
+        assert await spawner.poll() is None
+        await spawner.collector.news(10)
+        spawner.collector.hurry()
+        await until(lambda: len(qstat.calls) == 3)
+        assert await spawner.poll() is None  # one answer without it
+        await asyncio.to_thread(pipe.write_text, listing())
+        await spawner.collector.news(10)
+        assert await spawner.poll() == 1
+        assert spawner.get_state() == {}
+        assert not spawner.collector._watched
+        assert await spawner.poll() == 1
+
+    async def test_a_session_that_is_over_loses_its_token(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        assert orm.APIToken.find(hub.db, broker.token)
+        async with asyncio.timeout(10):
+            while await spawner.poll() is None:
+                spawner.collector.hurry()
+                await spawner.collector.news(1)
+        assert not orm.APIToken.find(hub.db, broker.token)
+
+    async def test_no_job_is_no_session(self, spawner: SGESpawner, qstat: Qstat) -> None:
+        assert await spawner.poll() == 1
+        assert qstat.calls == []
+
+    async def test_a_poll_asks_grid_engine_nothing(
+        self, spawner: SGESpawner, session: str, qstat: Qstat, cluster: Cluster
+    ) -> None:
+        cluster.put(session)
+        await spawner.poll()
+        await spawner.collector.news(10)
+        for _ in range(100):
+            assert await spawner.poll() is None
+        await spawner.collector.news(0.1)
+        assert len(qstat.calls) == 1
+
+
+class TestStop:
+    async def test_without_a_job_nothing_is_done(self, spawner: SGESpawner, broker: Broker) -> None:
+        await spawner.stop()
+        await spawner.stop(now=True)
+        assert not broker.requests
+
+    async def test_stopping_twice_is_stopping_once(
+        self, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        await asyncio.wait_for(spawner.stop(), 10)
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+        assert spawner.get_state() == {}
+
+    async def test_stopping_waits_for_the_job_to_be_gone(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.sticky = True
+        stop = asyncio.create_task(spawner.stop())
+        await until(lambda: broker.stops)
+        await answers(qstat, spawner, 3)
+        assert not stop.done()
+        broker.cluster.remove(broker.session)
+        await asyncio.wait_for(stop, 10)
+        assert not spawner.collector._watched
+        assert len(broker.stops) == 1
+
+    async def test_stopping_is_stored_and_the_token_revoked_before_the_job_is_deleted(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.open.clear()
+        stop = asyncio.create_task(spawner.stop())
+        await until(lambda: broker.stops)
+        (state,) = stored(hub)
+        assert state
+        assert state["stopping"]
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 403
+        assert not orm.APIToken.find(hub.db, broker.token)
+        broker.open.set()
+        await asyncio.wait_for(stop, 10)
+
+    async def test_stopping_now_does_not_wait(self, alice: Any, broker: Broker, lab: Lab) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.sticky = True
+        await asyncio.wait_for(spawner.stop(now=True), 10)
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_a_job_that_does_not_go_away_is_told_on_the_next_form(
+        self,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.sticky = True
+        spawner.stop_timeout = 0.3
+        await asyncio.wait_for(alice.stop(), 10)
+        assert "Job 1 of alice is still there after 0.3 s" in caplog.text
+        form = await hub.spawner().get_options_form()
+        assert "Your last session, job 1, has been told to end but has not ended yet." in form
+        assert "Your last session, job 1" in await hub.page("spawn/alice")
+        # The next session makes it old news.
+        broker.sticky = False
+        await running(alice, broker, lab)
+        assert "last session" not in await hub.spawner().get_options_form()
+
+    async def test_the_notice_is_for_nobody_else(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        sge_spawner._left_behind["alice", ""] = "Your <last> session"
+        assert "last" not in await hub.spawner("bob").get_options_form()
+        assert "Your &lt;last&gt; session" in await hub.spawner().get_options_form()
+
+    async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        # JupyterHub forgets the session whatever happens: nobody else would delete the job.
+        spawner = await running(alice, broker, lab)
+        qstat.fails()
+        broker.answers = [Answer(ok=False, kind="grid", error="qmaster is down")] * 3
+        await asyncio.wait_for(alice.stop(), 10)
+        assert broker.cluster.jobs
+        qstat.recovers()
+        await until(lambda: not broker.cluster.jobs)
+        assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
+        await until(lambda: not spawner.collector._watched)
+
+    async def test_a_database_that_cannot_be_written_does_not_keep_the_job(
+        self, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+
+        def fail(self: SGESpawner, **values: object) -> None:
+            raise sge_spawner.SessionError("no", reason="database", log_message="locked")
+
+        monkeypatch.setattr(SGESpawner, "_store", fail)
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert broker.stops
+
+
+class TestAnnouncements:
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def session(self, alice: Any, broker: Broker) -> AsyncIterator[str]:
+        """The token of a session that is starting."""
+        start = await starting(alice, broker)
+        yield broker.token
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+
+    async def test_a_starting_session_may_tell_its_port(
+        self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
+    ) -> None:
+        for port in (40000, 40500, 40999):
+            with subtests.test(port=port):
+                spawner.port = 0
+                assert (await hub.ask("sge/port", session, {"port": port})).code == 204
+                assert spawner.port == port
+                assert (stored(hub)[0] or {})["port"] == port
+
+    async def test_nothing_else_may_be_told(
+        self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
+    ) -> None:
+        wrong: list[object] = [
+            {},
+            [],
+            [40001],
+            40001,
+            "40001",
+            None,
+            {"port": "40001"},
+            {"port": 40001.0},
+            {"port": True},
+            {"port": None},
+            {"port": [40001]},
+            {"port": 39999},
+            {"port": 41000},
+            {"port": 0},
+            {"port": -40001},
+            {"port": 10**30},
+            {"port": 40001, "ip": "10.0.0.1"},
+            {"port": 40001, "job_id": "1"},
+            {"ip": "10.0.0.1"},
+            {"Port": 40001},
+            {"reason": "no"},
+            b"",
+            b"{",
+            b"\xff",
+            b"port=40001",
+        ]
+        before = (spawner.ip, spawner.job_id, spawner.get_state())
+        for body in wrong:
+            with subtests.test(body=body):
+                assert (await hub.ask("sge/port", session, body)).code == 400
+                assert spawner.port == 0
+                assert (spawner.ip, spawner.job_id, spawner.get_state()) == before
+
+    async def test_a_reason_is_a_text_of_some_length(
+        self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
+    ) -> None:
+        most = sge_spawner.MAX_REASON
+        wrong: list[object] = [
+            {},
+            [],
+            "no",
+            {"reason": ""},
+            {"reason": None},
+            {"reason": 5},
+            {"reason": ["no"]},
+            {"reason": "x" * (most + 1)},
+            {"reason": "no", "port": 40001},
+            {"port": 40001},
+            b"\xff",
+        ]
+        for body in wrong:
+            with subtests.test(body=body):
+                assert (await hub.ask("sge/failure", session, body)).code == 400
+                assert spawner.failure == ""
+        assert (await hub.ask("sge/failure", session, {"reason": "x" * most})).code == 204
+
+    async def test_a_port_is_told_once(self, hub: Hub, spawner: SGESpawner, session: str) -> None:
+        assert (await hub.ask("sge/port", session, {"port": 40001})).code == 204
+        assert (await hub.ask("sge/port", session, {"port": 40002})).code == 403
+        assert (await hub.ask("sge/failure", session, {"reason": "no"})).code == 403
+        assert spawner.port == 40001
+
+    async def test_a_port_may_be_told_again_when_our_answer_was_lost(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        start = await starting(alice, broker)
+        for _ in range(2):
+            assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        broker.cluster.put(broker.session)
+        await asyncio.wait_for(start, 10)
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port + 1})).code == 403
+
+    async def test_no_other_token_will_do(
+        self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
+    ) -> None:
+        bob = hub.person("bob")
+        others = {
+            "none": None,
+            "wrong": "0" * 32,
+            "alice's own": spawner.user.new_api_token(),
+            "bob's own": bob.new_api_token(),
+            "a service's": SERVICE_TOKEN,
+        }
+        for what, body in (("port", {"port": 40001}), ("failure", {"reason": "no"})):
+            found = {
+                name: (await hub.ask(f"sge/{what}", other, body)).code
+                for name, other in others.items()
+            }
+            assert found == dict.fromkeys(others, 403)
+        assert spawner.port == 0
+        assert spawner.failure == ""
+
+    @pytest.mark.parametrize("attribute", ["_start_pending", "stopping"])
+    async def test_a_session_that_is_not_starting_may_tell_nothing(
+        self, hub: Hub, spawner: SGESpawner, session: str, attribute: str
+    ) -> None:
+        setattr(spawner, attribute, attribute == "stopping")
+        assert (await hub.ask("sge/port", session, {"port": 40001})).code == 403
+        assert (await hub.ask("sge/failure", session, {"reason": "no"})).code == 403
+        assert spawner.port == 0
+
+    async def test_a_port_that_cannot_be_stored_is_not_taken(
+        self, hub: Hub, spawner: SGESpawner, session: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The starter asks again; a port that only this process knew would be lost with it.
+        def fail(session: Any, *_: object) -> None:
+            raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+        event.listen(hub.db, "before_flush", fail)
+        try:
+            answer = await hub.ask("sge/port", session, {"port": 40001})
+        finally:
+            event.remove(hub.db, "before_flush", fail)
+        assert answer.code >= 500
+        assert (await hub.ask("sge/port", session, {"port": 40001})).code == 204
+        assert (stored(hub)[0] or {})["port"] == 40001
+
+    async def test_a_session_may_be_faster_than_the_brokers_answer(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        broker.open.clear()
+        start = asyncio.create_task(alice.spawn(options={}))
+        await until(lambda: broker.starts)
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        broker.letters = "r"
+        broker.open.set()
+        await asyncio.wait_for(start, 10)
+
+    async def test_it_can_only_be_told(
+        self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
+    ) -> None:
+        for method in ("GET", "DELETE", "PUT"):
+            for what in ("port", "failure", "ended"):
+                with subtests.test(method=method, what=what):
+                    answer = await hub.ask(f"sge/{what}", session, {"port": 40001}, method=method)
+                    assert answer.code in (404, 405)
+                    assert spawner.port == 0
