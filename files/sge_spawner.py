@@ -860,7 +860,7 @@ class SessionHandler(APIHandler):
         )
         body = self.get_json_body()
         if what == "port" and spawner and not spawner.stopping:
-            port = self._port(body, *spawner.session_ports)
+            port = self._read_port(body, *spawner.session_ports)
             if spawner.port == port:
                 # Told before, but our answer was lost.
                 self.set_status(204)
@@ -870,11 +870,11 @@ class SessionHandler(APIHandler):
         if what == "port":
             spawner.announce(port)
         else:
-            spawner.give_up(self._reason(body))
+            spawner.give_up(self._read_reason(body))
         self.set_status(204)
 
     @staticmethod
-    def _port(body: object, first: int, last: int) -> int:
+    def _read_port(body: object, first: int, last: int) -> int:
         if not isinstance(body, dict) or set(body) != {"port"}:
             raise web.HTTPError(400, 'the body must be {"port": N}')
         port = body["port"]
@@ -883,7 +883,7 @@ class SessionHandler(APIHandler):
         return port
 
     @staticmethod
-    def _reason(body: object) -> str:
+    def _read_reason(body: object) -> str:
         if not isinstance(body, dict) or set(body) != {"reason"}:
             raise web.HTTPError(400, 'the body must be {"reason": TEXT}')
         reason = body["reason"]
