@@ -391,7 +391,7 @@ class SGESpawner(BatchSpawnerBase):
             raise SessionError(
                 "The submission service does not answer. Try again in a minute; if it lasts, "
                 "please tell the administrators.",
-                reason="broker",
+                reason="no_answer",
                 log_message=f"broker: {error!r}",
                 status_code=503,
             ) from error
@@ -465,7 +465,7 @@ class SGESpawner(BatchSpawnerBase):
         except SessionError as error:
             # Whatever else the broker says, it has not submitted anything. Only when it says
             # nothing the job may have come to be, and JupyterHub has us stop it.
-            if error.reason != "broker":
+            if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
             raise
