@@ -14,7 +14,7 @@ import logging
 import pwd
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
+from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -92,6 +92,7 @@ class Hub(GridHub):
     """A whole hub, without a configuration file and without a process of its own."""
 
     base = ""
+    looked = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -108,7 +109,9 @@ class Hub(GridHub):
 
     async def init_spawners(self) -> int:
         self.looks.set()
-        return await super().init_spawners()
+        count = await super().init_spawners()
+        self.looked = True
+        return count
 
     async def open(self) -> None:
         """Serve from the moment on from which the hub looks for its sessions."""
@@ -138,7 +141,7 @@ class Hub(GridHub):
         self.db.close()
         self.db.get_bind().dispose()
         sge_spawner._collectors.clear()
-        sge_spawner._left_behind.clear()
+        sge_spawner._notices.clear()
 
     def person(self, name: str) -> Any:
         found = orm.User.find(self.db, name)
@@ -213,6 +216,8 @@ class Broker:
         self.letters = "qw"
         #: Whether a job stays in deletion.
         self.sticky = False
+        #: Whether it deletes nothing.
+        self.deaf = False
         self.requests: list[Start | Stop] = []
         self.answers: list[Answer] = []
         self.open = asyncio.Event()
@@ -233,6 +238,8 @@ class Broker:
             if self.letters:
                 self.cluster.put(request.session, self.letters, owner=request.user)
             answer = Answer(ok=True, job_id=len(self.starts))
+        elif self.deaf:
+            pass
         elif not self.sticky:
             self.cluster.remove(request.session)
         elif job_name(request.session) in self.cluster.jobs:
@@ -362,7 +369,7 @@ async def end_collectors() -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     sge_spawner._collectors.clear()
-    sge_spawner._left_behind.clear()
+    sge_spawner._notices.clear()
 
 
 @pytest.fixture
@@ -438,6 +445,17 @@ async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
     before = len(qstat.calls)
     while len(qstat.calls) < before + count + 1:
         await asyncio.wait_for(spawner.collector.news(10), 10)
+
+
+@contextlib.contextmanager
+def readonly(database: Any) -> Iterator[None]:
+    """A database that cannot be written, as with a full disk."""
+    database.execute(text("PRAGMA query_only = 1"))
+    try:
+        yield
+    finally:
+        database.rollback()
+        database.execute(text("PRAGMA query_only = 0"))
 
 
 def stored(hub: Hub) -> list[dict[str, Any] | None]:
@@ -646,7 +664,7 @@ class TestStart:
         spawner.announce(lab.port)
         await until(lambda: spawner.host)
         broker.cluster.remove(broker.session)
-        with pytest.raises(SpawnException, match="Job 1 has ended"):
+        with pytest.raises(SpawnException, match="Your last session, job 1, has ended"):
             await asyncio.wait_for(start, 10)
 
     async def test_not_knowing_does_not_end_a_start(
@@ -661,13 +679,28 @@ class TestStart:
         spawner.announce(lab.port)
         await asyncio.wait_for(start, 10)
 
+    @pytest.mark.parametrize("letters", ["", "r"])
     async def test_a_job_that_dies_is_told_at_once_with_its_log(
-        self, alice: Any, broker: Broker
+        self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat, letters: str
     ) -> None:
-        broker.letters = ""
+        broker.letters = letters
         start = await starting(alice, broker)
+        if letters:
+            await answers(qstat, spawner)
+            broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
+
+    async def test_a_job_that_leaves_the_queue_was_deleted(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat
+    ) -> None:
+        start = await starting(alice, broker)
+        await answers(qstat, spawner)
+        broker.cluster.remove(broker.session)
+        with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
+            await asyncio.wait_for(start, 10)
+        # Its file, which nobody has read, is removed by the broker.
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
 
     async def test_an_error_state_is_told_in_grid_engines_words(
         self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
@@ -736,7 +769,7 @@ class TestStart:
         spawner.wait_limit = 0.2
         broker.letters = letters
         start = await starting(alice, broker)
-        with pytest.raises(SpawnException, match=f"Job 1 was given up after 0.2 s: {words}"):
+        with pytest.raises(SpawnException, match=f"Job 1 was given up after 0.2 seconds: {words}"):
             await asyncio.wait_for(start, 10)
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
@@ -781,9 +814,7 @@ class TestStart:
                 broker.answers = [Answer(ok=False, kind=kind, error="cannot run: no <b>host</b>")]
                 answer = await hub.ask("users/alice/server", token, {})
                 assert "cannot run: no <b>host</b>" in json.loads(answer.body)["message"]
-                if kind != "broker":
-                    # It says that there is no job.
-                    assert not broker.stops
+                assert not broker.stops  # it says that there is no job
                 assert answer.code == status
                 assert not hub.spawner().active
 
@@ -845,22 +876,17 @@ class TestStart:
         await asyncio.gather(start, return_exceptions=True)
 
     async def test_without_a_database_no_job_is_asked_for(
-        self, hub: Hub, broker: Broker, token: str
+        self, hub: Hub, broker: Broker, alice: Any
     ) -> None:
-        def fail(session: Any, *_: object) -> None:
-            for row in session.dirty:
-                if isinstance(row, orm.Spawner) and (row.state or {}).get("session"):
-                    raise OperationalError("UPDATE", {}, Exception("database is locked"))
-
-        event.listen(hub.db, "before_flush", fail)
+        read_only = readonly(hub.db)
+        # JupyterHub's own writes before a start are done then.
+        hub.spawner().pre_spawn_hook = lambda spawner: read_only.__enter__()
         try:
-            answer = await hub.ask("users/alice/server", token, {})
+            with pytest.raises(SpawnException, match="cannot write to its database"):
+                await alice.spawn(options={})
         finally:
-            event.remove(hub.db, "before_flush", fail)
-        assert answer.code == 503
-        assert b"cannot write to its database" in answer.body
-        assert b"locked" not in answer.body
-        assert not broker.starts
+            read_only.__exit__(None, None, None)
+        assert not broker.requests
 
     async def test_a_start_given_up_while_the_broker_is_at_work_leaves_no_job(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str
@@ -873,10 +899,10 @@ class TestStart:
         answer = await hub.ask("users/alice/server", token, method="DELETE")
         assert answer.code == 204
         assert broker.stops
-        broker.sticky = True
-        broker.open.set()  # the broker deletes nothing, and submits only now
+        broker.deaf = True
+        broker.open.set()  # the broker submits only now, after all there was to delete
         await until(lambda: broker.cluster.jobs)
-        broker.sticky = False
+        broker.deaf = False
         await until(lambda: not broker.cluster.jobs)
         await asking
 
@@ -895,8 +921,8 @@ class TestStart:
         messages: list[str] = []
 
         async def read() -> None:
-            async for event in spawner.progress():
-                messages.append(event["message"])
+            async for said in spawner.progress():
+                messages.append(said["message"])
 
         await lab.fall_silent()
         start = await starting(alice, broker)
@@ -1074,7 +1100,7 @@ class TestStop:
     async def test_the_notice_is_for_nobody_else(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
-        sge_spawner._left_behind["alice", ""] = "Your <last> session"
+        sge_spawner._notices["alice", ""] = "Your <last> session"
         assert "last" not in await hub.spawner("bob").get_options_form()
         assert "Your &lt;last&gt; session" in await hub.spawner().get_options_form()
 
@@ -1093,16 +1119,19 @@ class TestStop:
         await until(lambda: not spawner.collector._watched)
 
     async def test_a_database_that_cannot_be_written_does_not_keep_the_job(
-        self, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         spawner = await running(alice, broker, lab)
-
-        def fail(self: SGESpawner, **values: object) -> None:
-            raise sge_spawner.SessionError("no", reason="database", log_message="locked")
-
-        monkeypatch.setattr(SGESpawner, "_store", fail)
-        await asyncio.wait_for(spawner.stop(), 10)
-        assert broker.stops
+        with readonly(hub.db):
+            stop = asyncio.create_task(spawner.stop())
+            await until(lambda: not broker.cluster.jobs)
+            await until(lambda: not spawner.collector._watched)
+            # JupyterHub could not close the session now: it is held until it can.
+            await asyncio.wait([stop], timeout=0.2)
+            assert not stop.done()
+            assert spawner.session
+        await asyncio.wait_for(stop, 10)
+        assert not orm.APIToken.find(hub.db, broker.token)
 
 
 class TestAnnouncements:
@@ -1230,19 +1259,17 @@ class TestAnnouncements:
         assert (await hub.ask("sge/failure", session, {"reason": "no"})).code == 403
         assert spawner.port == 0
 
-    async def test_a_port_that_cannot_be_stored_is_not_taken(
-        self, hub: Hub, spawner: SGESpawner, session: str, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("used_before", [False, True])
+    async def test_a_port_that_cannot_be_stored_is_not_taken_and_may_be_told_again(
+        self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
-        # The starter asks again; a port that only this process knew would be lost with it.
-        def fail(session: Any, *_: object) -> None:
-            raise OperationalError("UPDATE", {}, Exception("database is locked"))
-
-        event.listen(hub.db, "before_flush", fail)
-        try:
+        # A port that only this process knew would be lost with it; a refusal would end the job.
+        if used_before:
+            assert (await hub.ask("sge/port", session, {"port": 1})).code == 400
+        with readonly(hub.db):
             answer = await hub.ask("sge/port", session, {"port": 40001})
-        finally:
-            event.remove(hub.db, "before_flush", fail)
-        assert answer.code >= 500
+            assert answer.code == 503
+            assert spawner.port == 0
         assert (await hub.ask("sge/port", session, {"port": 40001})).code == 204
         assert (stored(hub)[0] or {})["port"] == 40001
 
@@ -1266,3 +1293,268 @@ class TestAnnouncements:
                     answer = await hub.ask(f"sge/{what}", session, {"port": 40001}, method=method)
                     assert answer.code in (404, 405)
                     assert spawner.port == 0
+
+
+class TestRestart:
+    """A second hub on the database of one that was killed."""
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def hubs(
+        self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
+    ) -> AsyncIterator[Callable[[], Any]]:
+        """Open a hub on the one database; what was open before is killed."""
+        opened: list[Hub] = []
+        config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
+        config.SGESpawner = settings
+
+        async def open_hub() -> Hub:
+            await close_hub()
+            opened.append(Hub(config=config))
+            await opened[0].open()
+            return opened[0]
+
+        async def close_hub() -> None:
+            if opened:
+                await opened.pop().kill(broker.tasks)
+
+        yield open_hub
+        await close_hub()
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def first(self, hubs: Callable[[], Any]) -> Hub:
+        hub: Hub = await hubs()
+        await hub.opening
+        return hub
+
+    @pytest.fixture
+    def token(self, first: Hub) -> str:
+        """A token of alice."""
+        return str(first.person("alice").new_api_token())
+
+    async def start(self, hub: Hub, broker: Broker, token: str) -> None:
+        """Have a session queued."""
+        asyncio.create_task(hub.ask("users/alice/server", token, {}))  # noqa: RUF006
+        await until(lambda: hub.spawner().job_id)
+
+    async def run(self, hub: Hub, broker: Broker, token: str, lab: Lab) -> None:
+        """Have a session up."""
+        await self.start(hub, broker, token)
+        broker.cluster.put(broker.session)
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        await until(lambda: hub.spawner().ready)
+
+    async def test_a_session_that_runs_is_taken_up_at_once(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        second = await hubs()
+        await asyncio.wait_for(second.opening, 10)
+        spawner = second.spawner()
+        assert spawner.ready
+        assert spawner.job_id == "1"
+        assert spawner.server.url == f"http://127.0.0.1:{lab.port}/user/alice/"
+        assert not broker.stops
+        assert (await second.ask("users/alice/server", token, method="DELETE")).code == 204
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_a_session_that_does_not_answer_is_kept_and_ready_when_it_does(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        await lab.fall_silent()
+        second = await hubs()
+        spawner = second.spawner()
+        spawner.http_timeout = 1
+        await asyncio.wait_for(second.opening, 10)  # the hub serves its pages meanwhile
+        assert spawner.pending == "spawn"
+        page = await second.page("spawn-pending/alice")
+        assert "progress" in page
+        following = asyncio.create_task(
+            second.ask("users/alice/server/progress", token, method="GET")
+        )
+        await answers(qstat, spawner)
+        assert not following.done()
+        lab.answer()
+        answer = await asyncio.wait_for(following, 10)
+        assert b"Job 1 runs on 127.0.0.1; waiting for it to answer." in answer.body
+        assert b'"ready": true' in answer.body
+        assert spawner.ready
+        assert not broker.stops
+
+    @pytest.mark.parametrize("announced", ["before", "after"])
+    async def test_a_session_in_the_queue_comes_up_as_without_a_restart(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, announced: str
+    ) -> None:
+        await self.start(first, broker, token)
+        if announced == "before":
+            assert (await first.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        second = await hubs()
+        spawner = second.spawner()
+        assert spawner.pending == "spawn"
+        if announced == "after":
+            assert (await second.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        broker.cluster.put(broker.session)
+        await until(lambda: spawner.ready)
+        url = f"http://127.0.0.1:{lab.port}"
+        assert spawner.server.url == f"{url}/user/alice/"
+        await until(lambda: "/user/alice/" in second.proxy.routes)
+        assert second.proxy.routes["/user/alice/"]["target"] == url
+        assert not broker.stops
+        # JupyterHub knows the address after another restart as well.
+        third = await hubs()
+        await asyncio.wait_for(third.opening, 10)
+        assert third.spawner().ready
+        assert third.spawner().server.url == f"{url}/user/alice/"
+
+    async def test_a_job_whose_number_was_never_known_is_found_by_its_name(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        broker.open.clear()
+        asyncio.create_task(first.ask("users/alice/server", token, {}))  # noqa: RUF006
+        await until(lambda: broker.starts)
+        second = await hubs()
+        spawner = second.spawner()
+        assert spawner.job_id == ""
+        broker.open.set()
+        await until(lambda: spawner.job_id == "1")
+        assert (stored(second)[0] or {})["job_id"] == "1"
+        assert (await second.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        broker.cluster.put(broker.session)
+        await until(lambda: spawner.ready)
+        assert not broker.stops
+
+    async def test_a_job_that_never_came_to_be_is_told(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, monkeypatch: Any
+    ) -> None:
+        broker.letters = ""
+        broker.open.clear()
+        asyncio.create_task(first.ask("users/alice/server", token, {}))  # noqa: RUF006
+        await until(lambda: broker.starts)
+        monkeypatch.setattr(sge_spawner, "_BROKER_MARGIN", -29.8)
+        broker.open.set()
+        second = await hubs()
+        spawner = second.spawner()
+        await until(lambda: spawner._failed and not spawner.active)
+        assert "The job was not submitted" in await second.page("spawn-pending/alice")
+
+    async def test_a_stop_goes_on(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        broker.deaf = True
+        asyncio.create_task(  # noqa: RUF006
+            first.ask("users/alice/server", token, method="DELETE")
+        )
+        await until(lambda: broker.stops)
+        second = await hubs()
+        broker.deaf = False
+        await until(lambda: not broker.cluster.jobs)
+        await asyncio.wait_for(second.opening, 10)
+        assert not second.spawner().active
+        assert stored(second) == [{}]
+        assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
+
+    async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        await lab.fall_silent()
+        broker.cluster.remove(broker.session)
+        second = await hubs()
+        spawner = second.spawner()
+        await asyncio.wait_for(second.opening, 10)
+        await until(lambda: not spawner.active)
+        assert "Your last session, job 1, has ended" in await second.page("spawn-pending/alice")
+        assert stored(second) == [{}]
+        assert not orm.APIToken.find(second.db, broker.token)
+
+    async def test_a_grid_engine_that_does_not_answer_ends_nothing(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        await lab.fall_silent()
+        qstat.fails()
+        second = await hubs()
+        before = len(qstat.calls)
+        await until(lambda: len(qstat.calls) > before + 3)
+        assert second.spawner().pending == "spawn"
+        lab.answer()
+        await until(lambda: second.spawner().ready)
+        assert not broker.stops
+
+    async def test_a_session_that_is_given_up_while_it_is_taken_up_is_stopped_once(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        await lab.fall_silent()
+        second = await hubs()
+        answer = await second.ask("users/alice/server", token, method="DELETE")
+        assert answer.code == 204
+        assert broker.stops == [Stop(user="alice", session=broker.session)]
+        assert not broker.cluster.jobs
+        await asyncio.wait_for(second.opening, 10)
+        assert stored(second) == [{}]
+        # The hub has looked at all sessions, and the next one starts.
+        await until(lambda: second.looked)
+        lab.answer()
+        await self.run(second, broker, token, lab)
+        assert len(broker.stops) == 1
+
+    @pytest.mark.parametrize("fault", ["database", "ours"])
+    async def test_a_fault_of_ours_ends_no_session(
+        self,
+        hubs: Any,
+        first: Hub,
+        broker: Broker,
+        token: str,
+        lab: Lab,
+        monkeypatch: pytest.MonkeyPatch,
+        fault: str,
+    ) -> None:
+        await self.start(first, broker, token)
+        assert (await first.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        broker.cluster.put(broker.session)
+        faults = 3
+        real = SGESpawner._until_up
+
+        async def fail(self: SGESpawner, limit: float) -> None:
+            nonlocal faults
+            if faults and fault == "ours":
+                faults -= 1
+                raise RuntimeError("a fault of ours")
+            with readonly(object_session(self.orm_spawner)) if faults else contextlib.nullcontext():
+                faults = 0
+                await real(self, limit)
+
+        monkeypatch.setattr(SGESpawner, "_until_up", fail)
+        second: Hub = await hubs()
+        await until(lambda: second.spawner().ready)
+        assert not faults
+        assert not broker.stops
+
+    async def test_a_hub_that_is_stopped_while_it_takes_up_ends_nothing(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        await lab.fall_silent()
+        second = await hubs()
+        await answers(qstat, second.spawner(), 1)
+        third = await hubs()  # all tasks of the second are cancelled
+        assert not broker.stops
+        lab.answer()
+        await until(lambda: third.spawner().ready)
+        assert third.spawner().job_id == "1"
+        assert not broker.stops
+
+    async def test_jobs_of_this_hub_without_a_session_are_deleted_and_no_others(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        ours, others = hub_mark(SECRET) + "0" * 24, hub_mark(b"y" * 32) + "0" * 24
+        broker.cluster.put(ours, owner="bob")
+        broker.cluster.put(others, owner="bob")
+        second = await hubs()
+        await until(lambda: job_name(ours) not in broker.cluster.jobs)
+        await asyncio.wait_for(second.opening, 10)
+        assert broker.stops == [Stop(user="bob", session=ours)]
+        assert set(broker.cluster.jobs) == {job_name(others), job_name(broker.session)}
