@@ -838,6 +838,27 @@ def watch_sessions(hub: Any) -> None:
 class SessionHandler(APIHandler):
     """What a starting session tells the hub: its port, or why it has none, and nothing else."""
 
+    _trouble = False
+
+    async def get_current_user(self) -> Any:
+        """Find whose token the request carries, which JupyterHub also writes down."""
+        try:
+            return await super().get_current_user()
+        except SQLAlchemyError:
+            self._trouble = True
+            raise
+
+    async def prepare(self) -> None:
+        """Tell a database that cannot be used from a token that nobody knows.
+
+        JupyterHub takes one for the other, and a refusal ends the job.
+        """
+        try:
+            await super().prepare()
+        finally:
+            if self._trouble:
+                raise web.HTTPError(503, DATABASE_TROUBLE)
+
     @web.authenticated
     def post(self, what: str) -> None:
         """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
