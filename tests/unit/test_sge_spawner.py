@@ -359,6 +359,11 @@ async def whole_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[H
     await end_collectors()
     yield hub
     await hub.kill()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def connections() -> AsyncIterator[None]:
+    yield
     await JupyterHubHTTPClient.loop_instance().close()
 
 
@@ -876,16 +881,19 @@ class TestStart:
         await asyncio.gather(start, return_exceptions=True)
 
     async def test_without_a_database_no_job_is_asked_for(
-        self, hub: Hub, broker: Broker, alice: Any
+        self, hub: Hub, broker: Broker, alice: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        read_only = readonly(hub.db)
-        # JupyterHub's own writes before a start are done then.
-        hub.spawner().pre_spawn_hook = lambda spawner: read_only.__enter__()
-        try:
-            with pytest.raises(SpawnException, match="cannot write to its database"):
-                await alice.spawn(options={})
-        finally:
-            read_only.__exit__(None, None, None)
+        submit = SGESpawner.submit_batch_script
+
+        async def submit_without(self: SGESpawner) -> str:
+            # No longer than that: JupyterHub has writes of its own, before and after.
+            with readonly(hub.db):
+                return await submit(self)
+
+        monkeypatch.setattr(SGESpawner, "submit_batch_script", submit_without)
+        with pytest.raises(SpawnException, match="cannot write to its database"):
+            await alice.spawn(options={})
+        assert not hub.spawner().active
         assert not broker.requests
 
     async def test_a_start_given_up_while_the_broker_is_at_work_leaves_no_job(
