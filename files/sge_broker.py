@@ -512,6 +512,8 @@ def main() -> int:
     # A hub that has gone away meanwhile is no fault of the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
+        # A child that hangs in the person's home has the connection open as well.
+        connection.shutdown(socket.SHUT_WR)
     return 0
 
 

@@ -740,6 +740,8 @@ class SGESpawner(BatchSpawnerBase):
                     waited = (utcnow(with_tz=False) - started).total_seconds()
                     await self._until_up(max(self.wait_limit - waited, _LEAST_WAIT))
                     await self._until_answering(self.http_timeout)
+                    with self._database():
+                        self.server.ip, self.server.port = self.host, self.port
                     await self.user.settings["proxy"].add_user(self.user, self.name)
                 # Not to answer is no death: only Grid Engine ends a session, or the person.
                 await self._until_answering(None)
