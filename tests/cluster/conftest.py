@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from cluster import (
+    LogIn,
+    base_url,
+    exec1_host,
+    exec2_host,
+    hub_host,
+    login,
+    passwords,
+    proxy_host,
+    qmaster_host,
+)
 
-import pytest
-import testinfra
-import yaml
-
-from hub_client import HubClient
-
-ROOT = Path(__file__).resolve().parents[2]
-PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
-BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
-
-
-def _host(name: str) -> Any:
-    return testinfra.get_host(f"podman://{PREFIX}-{name}")
-
-
-@pytest.fixture(scope="session")
-def base_url() -> str:
-    """The address people type."""
-    return BASE_URL
-
-
-@pytest.fixture(scope="session")
-def qmaster_host() -> Any:
-    return _host("qmaster")
-
-
-@pytest.fixture(scope="session")
-def hub_host() -> Any:
-    return _host("hub")
-
-
-@pytest.fixture(scope="session")
-def proxy_host() -> Any:
-    return _host("proxy")
-
-
-@pytest.fixture(scope="session")
-def exec1_host() -> Any:
-    return _host("exec1")
-
-
-@pytest.fixture(scope="session")
-def exec2_host() -> Any:
-    return _host("exec2")
-
-
-@pytest.fixture(scope="session")
-def passwords() -> dict[str, str]:
-    """Passwords of the demo's users, by name."""
-    text = (ROOT / "inventories/demo/group_vars/all/users.yml").read_text(encoding="utf-8")
-    return {user["name"]: user["password"] for user in yaml.safe_load(text)["demo_users"]}
-
-
-@pytest.fixture
-def login(passwords: dict[str, str]) -> Any:
-    """Log people in; whatever sessions they have are stopped before and after the test."""
-    clients: list[HubClient] = []
-
-    def log_in(name: str) -> HubClient:
-        client = HubClient(BASE_URL, name)
-        client.log_in(passwords[name])
-        client.stop()
-        clients.append(client)
-        return client
-
-    yield log_in
-    for client in clients:
-        client.stop()
-
-
-LogIn = Callable[[str], HubClient]
+__all__ = [
+    "LogIn",
+    "base_url",
+    "exec1_host",
+    "exec2_host",
+    "hub_host",
+    "login",
+    "passwords",
+    "proxy_host",
+    "qmaster_host",
+]

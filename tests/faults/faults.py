@@ -1,0 +1,596 @@
+"""Faults, one context manager each: in force inside the ``with``, undone after it.
+
+Whatever happens inside, the fault is undone; and the ``with`` ends only when what was broken
+answers again. The faults go to the containers from this machine, as root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shlex
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+from cluster import BASE_URL, PREFIX, host
+from hub_client import wait_for
+
+HUB_CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
+STATE = "/var/lib/jupyterhub"
+UNITS = {
+    "qmaster": ["gridengine-master"],
+    "hub": ["jupyterhub", "jupyterhub-broker.socket"],
+    "proxy": ["jupyterhub-proxy", "nginx"],
+    "exec1": ["gridengine-exec"],
+    "exec2": ["gridengine-exec"],
+}
+#: A host is given this long to boot and to bring its units up.
+BOOT = 90.0
+
+Fault = Callable[[], AbstractContextManager[None]]
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
+    """Run a command on this machine and return what it printed."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+    )
+    assert not check or done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def main_process(name: str) -> str:
+    """Return this machine's number of a container's first process; "0" while it is down."""
+    return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
+
+
+def enter(name: str, *command: str, space: str = "--mount", check: bool = True) -> str:
+    """Run a command in a container's mounts or network, with this machine's rights."""
+    return machine("nsenter", "--target", main_process(name), space, *command, check=check)
+
+
+def run(name: str, command: str) -> str:
+    """Run a shell command on a host; it must succeed."""
+    return str(host(name).check_output(command))
+
+
+def answers(name: str, command: str) -> bool:
+    return bool(host(name).run(f"timeout 5 {command}").rc == 0)
+
+
+def page_status(path: str = "/hub/health") -> int:
+    """Return the status the proxy's host gives, or 0 where it does not answer."""
+    target = urlsplit(BASE_URL)
+    link = http.client.HTTPSConnection(
+        target.hostname or "",
+        target.port,
+        timeout=10,
+        context=ssl._create_unverified_context(),  # the tests' people check the certificate
+    )
+    try:
+        link.request("GET", path)
+        return int(link.getresponse().status)
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        link.close()
+
+
+def wait_for_the_hub(seconds: float = BOOT) -> None:
+    wait_for("the hub answers", lambda: page_status() == 200, seconds)
+
+
+def wait_for_the_qmaster(seconds: float = BOOT) -> None:
+    wait_for("the qmaster answers", lambda: answers("hub", "qstat"), seconds)
+
+
+def down(name: str) -> list[str]:
+    """Return the units of a host that are not active."""
+    shown = host(name).run("systemctl is-active " + " ".join(UNITS[name])).stdout.split()
+    return [u for u, s in zip(UNITS[name], shown or ["?"] * 9, strict=False) if s != "active"]
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """A job, as root on the qmaster sees it."""
+
+    id: int
+    owner: str
+    state: str
+    host: str
+
+
+def jobs(owner: str = "") -> list[GridJob]:
+    """Return all jobs of Grid Engine, or one person's."""
+    root = ElementTree.fromstring(run("qmaster", "qstat -u '*' -xml"))
+    found = [
+        GridJob(
+            int(entry.findtext("JB_job_number", "")),
+            entry.findtext("JB_owner", ""),
+            entry.findtext("state", ""),
+            (entry.findtext("queue_name") or "").partition("@")[2],
+        )
+        for entry in root.iter("job_list")
+    ]
+    return [job for job in found if owner in ("", job.owner)]
+
+
+def session_files() -> str:
+    """Return the names of the sessions' secret files in people's homes."""
+    return run("hub", "find /home -path '*/.jupyterhub-sessions/*.json'")
+
+
+def broken_queues() -> list[str]:
+    """Return the queue instances that take no job: disabled, in error, not reporting."""
+    shown = run("qmaster", "qstat -f -q all.q").splitlines()
+    rows = [line.split() for line in shown if line.startswith("all.q@")]
+    return [" ".join(row) for row in rows if len(row) > 5 or "-NA-" in row]
+
+
+def hold(seconds: float) -> None:
+    """Let a fault last: here the time is what is tested."""
+    time.sleep(seconds)
+
+
+# -- the hub --------------------------------------------------------------------------------------
+
+
+def _pid(name: str, unit: str) -> str:
+    return str(host(name).run(f"systemctl show -P MainPID {unit}").stdout.strip())
+
+
+@contextlib.contextmanager
+def stopped(name: str, unit: str, ready: Callable[[], None]) -> Iterator[None]:
+    """Stop a unit, and start it afterwards."""
+    try:
+        run(name, f"systemctl stop {unit}")
+        yield
+    finally:
+        run(name, f"systemctl start {unit}")
+        ready()
+
+
+@contextlib.contextmanager
+def restarted(name: str, unit: str, ready: Callable[[], None], times: int = 1) -> Iterator[None]:
+    """Restart a unit."""
+    try:
+        for _ in range(times):
+            run(name, f"systemctl restart {unit}")
+        yield
+    finally:
+        ready()
+
+
+@contextlib.contextmanager
+def killed(name: str, unit: str, ready: Callable[[], None]) -> Iterator[None]:
+    """Kill a unit's main process; systemd brings it back."""
+    before = _pid(name, unit)
+    assert before not in ("", "0"), f"{unit} does not run"
+    try:
+        run(name, f"kill -KILL {before}")
+        yield
+    finally:
+        wait_for(f"{unit} is back", lambda: _pid(name, unit) not in ("", "0", before), BOOT)
+        ready()
+
+
+@contextlib.contextmanager
+def rebooted(name: str, ready: Callable[[], None]) -> Iterator[None]:
+    """Boot a host anew."""
+    before = main_process(name)
+    try:
+        host(name).run("systemctl reboot")
+        yield
+    finally:
+        wait_for(f"{name} has booted", lambda: main_process(name) not in ("0", before), BOOT)
+        wait_for(f"the units of {name} are up", lambda: not down(name), BOOT)
+        ready()
+
+
+def hub_stopped() -> AbstractContextManager[None]:
+    return stopped("hub", "jupyterhub", wait_for_the_hub)
+
+
+def hub_restarted() -> AbstractContextManager[None]:
+    return restarted("hub", "jupyterhub", wait_for_the_hub)
+
+
+def hub_restarted_twice() -> AbstractContextManager[None]:
+    return restarted("hub", "jupyterhub", wait_for_the_hub, times=2)
+
+
+def hub_killed() -> AbstractContextManager[None]:
+    return killed("hub", "jupyterhub", wait_for_the_hub)
+
+
+def hub_rebooted() -> AbstractContextManager[None]:
+    return rebooted("hub", wait_for_the_hub)
+
+
+@contextlib.contextmanager
+def hub_configured(*lines: str) -> Iterator[None]:
+    """Run the hub with lines added to its configuration."""
+    run("hub", f"cp -a {HUB_CONFIG} {HUB_CONFIG}.whole")
+    try:
+        for line in lines:
+            run("hub", f"printf '%s\\n' {shlex.quote(line)} >> {HUB_CONFIG}")
+        with hub_restarted():
+            pass
+        yield
+    finally:
+        run("hub", f"mv {HUB_CONFIG}.whole {HUB_CONFIG}")
+        with hub_restarted():
+            pass
+
+
+@contextlib.contextmanager
+def clock_off(seconds: int) -> Iterator[None]:
+    """Set the hub's clock off: its own only, every other host keeps the right time."""
+    drop_in = "/run/systemd/system/jupyterhub.service.d/clock.conf"
+    if not answers("hub", "dpkg -s libfaketime"):
+        run("hub", "apt-get -qq install -y libfaketime")
+    library = run("hub", "ls /usr/lib/*/faketime/libfaketime.so.1")
+    settings = (
+        f"[Service]\\nEnvironment=LD_PRELOAD={library} FAKETIME={seconds:+d}s"
+        " FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_DISABLE_SHM=1\\n"
+    )
+    try:
+        run("hub", f"mkdir -p $(dirname {drop_in}); printf '{settings}' > {drop_in}")
+        run("hub", "systemctl daemon-reload")
+        with hub_restarted():
+            pass
+        yield
+    finally:
+        run("hub", f"rm -r $(dirname {drop_in}); systemctl daemon-reload")
+        with hub_restarted():
+            pass
+
+
+# -- its database ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def database_read_only() -> Iterator[None]:
+    """Let the hub write nothing into its folder: SQLite needs a journal there for every change."""
+    try:
+        run("hub", f"chown root: {STATE} && chmod 0755 {STATE}")
+        yield
+    finally:
+        run("hub", f"chown jupyterhub: {STATE} && chmod 0700 {STATE}")
+
+
+@contextlib.contextmanager
+def database_on_a_small_disk() -> Iterator[Callable[[bool], None]]:
+    """Put the hub's folder onto a disk of 8 MB; gives a function that fills and frees it."""
+
+    def fill(full: bool) -> None:
+        if full:
+            # dd ends with an error when the disk is full, which is what it is for.
+            run("hub", f"dd if=/dev/zero of={STATE}/ballast bs=4k 2>/dev/null; sync; true")
+        else:
+            run("hub", f"rm -f {STATE}/ballast")
+
+    run("hub", "systemctl stop jupyterhub")
+    try:
+        run("hub", f"cp -a {STATE} {STATE}.kept")
+        enter("hub", "mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "small", STATE)
+        run("hub", f"chown jupyterhub: {STATE} && cp -a {STATE}.kept/. {STATE}/")
+        run("hub", "systemctl start jupyterhub")
+        wait_for_the_hub()
+        yield fill
+    finally:
+        fill(False)
+        run("hub", "systemctl stop jupyterhub")
+        run("hub", f"rm -rf {STATE}.kept; cp -a {STATE} {STATE}.kept")
+        enter("hub", "umount", "--lazy", STATE, check=False)
+        run("hub", f"cp -a {STATE}.kept/. {STATE}/ && rm -r {STATE}.kept")
+        run("hub", "systemctl start jupyterhub")
+        wait_for_the_hub()
+
+
+# -- the proxy ------------------------------------------------------------------------------------
+
+
+def proxy_restarted() -> AbstractContextManager[None]:
+    return restarted("proxy", "jupyterhub-proxy", wait_for_the_hub)
+
+
+def proxy_killed() -> AbstractContextManager[None]:
+    return killed("proxy", "jupyterhub-proxy", wait_for_the_hub)
+
+
+def nginx_restarted() -> AbstractContextManager[None]:
+    return restarted("proxy", "nginx", wait_for_the_hub)
+
+
+# -- Grid Engine ----------------------------------------------------------------------------------
+
+
+def qmaster_stopped() -> AbstractContextManager[None]:
+    return stopped("qmaster", "gridengine-master", wait_for_the_qmaster)
+
+
+def qmaster_killed() -> AbstractContextManager[None]:
+    return killed("qmaster", "gridengine-master", wait_for_the_qmaster)
+
+
+@contextlib.contextmanager
+def qmaster_frozen() -> Iterator[None]:
+    """Stop the qmaster's process: it takes connections and answers none."""
+    pid = _pid("qmaster", "gridengine-master")
+    try:
+        run("qmaster", f"kill -STOP {pid}")
+        yield
+    finally:
+        run("qmaster", f"kill -CONT {pid}")
+        wait_for_the_qmaster()
+
+
+def execd_restarted(worker: str = "exec2") -> AbstractContextManager[None]:
+    return restarted(worker, "gridengine-exec", lambda: None)
+
+
+def execd_killed(worker: str = "exec2") -> AbstractContextManager[None]:
+    return killed(worker, "gridengine-exec", lambda: None)
+
+
+@contextlib.contextmanager
+def queue_disabled(queue: str = "all.q") -> Iterator[None]:
+    """Let no job start."""
+    try:
+        run("qmaster", f"qmod -d {queue}")
+        yield
+    finally:
+        run("qmaster", f"qmod -e {queue}")
+
+
+@contextlib.contextmanager
+def replaced(name: str, command: str, script: str) -> Iterator[None]:
+    """Put a script in the place of one of Grid Engine's commands; it finds the real one as $REAL.
+
+    A rename, not a mount: it is seen inside the units' sandboxes at once.
+    """
+    # The wrapper of Debian goes by the name it is called with, so the real one keeps its name.
+    aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
+    text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
+    run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
+    target = run(name, f"readlink -f {path}")
+    run(name, f"rm {path}.new; ln -sfn {target} {aside}/{command}")
+    link = run(name, f"readlink {path}")
+    try:
+        run(
+            name,
+            f"printf %s {shlex.quote(text)} > {path}.new; chmod 0755 {path}.new;"
+            f" mv -f {path}.new {path}",
+        )
+        yield
+    finally:
+        run(name, f"ln -s {link} {path}.new; mv -fT {path}.new {path}; rm -rf {aside}")
+
+
+#: Fails, prints garbage, half an answer or nothing, hangs; and answers, now and then.
+FLAKY_QSTAT = """
+case $((RANDOM % 7)) in
+  0) echo 'error: commlib error: got select error (Connection refused)' >&2; exit 1 ;;
+  1) echo 'critical error: unrecoverable error - contact systems manager'; exit 0 ;;
+  2) "$REAL" "$@" | head -c $((RANDOM % 400 + 1)); exit 0 ;;
+  3) exit 0 ;;
+  4) exec sleep 1000 ;;
+  5) head -c 2000 /dev/urandom; exit 0 ;;
+esac
+exec "$REAL" "$@"
+"""
+
+
+def qstat_flaky() -> AbstractContextManager[None]:
+    return replaced("hub", "qstat", FLAKY_QSTAT)
+
+
+# -- workers --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def cut_off(worker: str = "exec2") -> Iterator[None]:
+    """Cut a worker's host off from the network: every packet is lost, both ways."""
+    rules = (("INPUT", "-i"), ("OUTPUT", "-o"))
+
+    def filter_packets(action: str, check: bool = True) -> None:
+        for chain, direction in rules:
+            enter(
+                worker,
+                *("iptables", action, chain, direction, "eth0", "-j", "DROP"),
+                space="--net",
+                check=check,
+            )
+
+    try:
+        filter_packets("--insert")
+        yield
+    finally:
+        filter_packets("--delete", check=False)
+
+
+@contextlib.contextmanager
+def lost(worker: str) -> Iterator[None]:
+    """Switch a worker's host off without warning; on again afterwards."""
+    name = f"{PREFIX}-{worker}"
+    try:
+        machine("podman", "stop", "--time", "0", name)
+        yield
+    finally:
+        machine("podman", "start", name)
+        wait_for(f"the units of {worker} are up", lambda: not down(worker), BOOT)
+
+
+@contextlib.contextmanager
+def notebooks_missing() -> Iterator[None]:
+    """Take the notebook environment away from both workers: jobs end as soon as they start."""
+    link = "/opt/jupyterhub-session/current"
+    workers = ("exec1", "exec2")
+    try:
+        for worker in workers:
+            run(worker, f"mv -T {link} {link}.away")
+        yield
+    finally:
+        for worker in workers:
+            run(worker, f"test ! -L {link}.away || mv -T {link}.away {link}")
+
+
+# -- homes ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted(names: list[str], path: str, *options: str) -> Iterator[None]:
+    """Mount something over a folder, on some hosts only."""
+    done: list[str] = []
+    try:
+        for name in names:
+            enter(name, "mount", *options, path)
+            done.append(name)
+        yield
+    finally:
+        for name in done:
+            enter(name, "umount", "--lazy", path)
+
+
+@contextlib.contextmanager
+def home_full(user: str) -> Iterator[None]:
+    """Leave no space in a home."""
+    home = f"/home/{user}"
+    with mounted(["hub"], home, "-t", "tmpfs", "-o", "size=64k,mode=0700", "small"):
+        run("hub", f"chown {user}: {home}; dd if=/dev/zero of={home}/x bs=4k 2>/dev/null; true")
+        yield
+
+
+def home_read_only(user: str) -> AbstractContextManager[None]:
+    home = f"/home/{user}"
+    return mounted(["hub"], home, "-t", "tmpfs", "-o", "ro,mode=0755", "read-only")
+
+
+@contextlib.contextmanager
+def home_missing(user: str) -> Iterator[None]:
+    """Take a home away, everywhere."""
+    try:
+        run("hub", f"mv -T /home/{user} /home/{user}.away")
+        yield
+    finally:
+        run("hub", f"rm -rf /home/{user}; mv -T /home/{user}.away /home/{user}")
+
+
+def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:
+    """Let a person not into their home, on workers: jobs cannot change to it."""
+    options = ("-t", "tmpfs", "-o", "mode=0000", "closed")
+    return mounted(list(workers), f"/home/{user}", *options)
+
+
+@contextlib.contextmanager
+def home_hanging(user: str) -> Iterator[None]:
+    """Let every write to a home hang on the hub's host, as a dead file server does."""
+    home, image = f"/home/{user}", f"/var/tmp/{PREFIX}-home.img"
+    machine("truncate", "--size", "16M", image)
+    machine("mkfs.ext4", "-q", "-F", image)
+    loop = machine("losetup", "--find", "--show", image)
+    major, minor = machine("stat", "--format", "%Hr %Lr", loop).split()
+    device = "/dev/gridhub-home"
+    try:
+        enter("hub", "mknod", device, "b", major, minor)
+        with mounted(["hub"], home, "-t", "ext4", device):
+            run("hub", f"chown {user}: {home}")
+            enter("hub", "fsfreeze", "--freeze", home)
+            try:
+                yield
+            finally:
+                enter("hub", "fsfreeze", "--unfreeze", home)
+    finally:
+        enter("hub", "rm", "-f", device)
+        # The broker's sandbox may still hold the mount for a moment.
+        machine("losetup", "--detach", loop, check=False)
+        machine("rm", "-f", image)
+
+
+# -- the broker and the menu ----------------------------------------------------------------------
+
+
+def broker_main() -> str:
+    """Return the number of a broker at work, or nothing."""
+    shown = host("hub").run(
+        "systemctl list-units --plain --no-legend 'jupyterhub-broker@*' | head -n 1"
+    )
+    unit = shown.stdout.split(maxsplit=1)
+    pid = _pid("hub", unit[0]) if unit else ""
+    return "" if pid == "0" else pid
+
+
+def kill_a_broker() -> None:
+    """Kill the broker while it works on a request."""
+    pid = str(wait_for("the broker works", broker_main, 15))
+    run("hub", f"kill -KILL {pid}")
+
+
+@contextlib.contextmanager
+def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
+    """Offer another menu; hub and broker read it for every session."""
+    path = "/etc/jupyterhub/menu.json"
+    whole = run("hub", f"cat {path}")
+    items = json.loads(whole)
+    change(items)
+
+    def write(text: str) -> None:
+        run("hub", f"printf '%s\\n' {shlex.quote(text)} > {path}.new && chmod 0644 {path}.new")
+        run("hub", f"mv {path}.new {path}")
+
+    try:
+        write(json.dumps(items))
+        yield
+    finally:
+        write(whole)
+
+
+@contextlib.contextmanager
+def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
+    """Keep a fault in force for a time, with another one in the middle of it."""
+    with fault():
+        if meanwhile:
+            started = time.monotonic()
+            with meanwhile():
+                pass
+            hold(max(0.0, seconds - (time.monotonic() - started)))
+        else:
+            hold(seconds)
+        yield
+
+
+#: The faults that end no session that runs; `make soak` throws the dice over them.
+HARMLESS: dict[str, Fault] = {
+    "hub stopped and started": lambda: lasting(hub_stopped, 3),
+    "hub restarted": hub_restarted,
+    "hub restarted twice within ten seconds": hub_restarted_twice,
+    "hub killed": hub_killed,
+    "hub's host rebooted": hub_rebooted,
+    "proxy restarted": proxy_restarted,
+    "proxy killed": proxy_killed,
+    "nginx restarted": nginx_restarted,
+    "qmaster stopped and started": lambda: lasting(qmaster_stopped, 3),
+    "qmaster stopped while the hub restarts": lambda: lasting(qmaster_stopped, 3, hub_restarted),
+    "qmaster killed": qmaster_killed,
+    "qmaster killed while the hub restarts": lambda: lasting(qmaster_killed, 0, hub_restarted),
+    "qmaster frozen": lambda: lasting(qmaster_frozen, 35),
+    "qmaster frozen while the hub restarts": lambda: lasting(qmaster_frozen, 35, hub_restarted),
+    "execution daemon restarted": execd_restarted,
+    "execution daemon killed": execd_killed,
+    "worker cut off for a minute": lambda: lasting(cut_off, 60),
+    "worker cut off while the hub restarts": lambda: lasting(cut_off, 60, hub_restarted),
+    "qstat fails at random for a minute": lambda: lasting(qstat_flaky, 60),
+    "database not writable": lambda: lasting(database_read_only, 5),
+}

@@ -1,0 +1,289 @@
+"""Sessions that run, whatever happens to everything else."""
+
+from __future__ import annotations
+
+import pytest
+
+import faults
+from hub_client import page_text, wait_for
+from sessions import AWAY, Person, Session
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "hub restarted",
+            marks=pytest.mark.fault("hub restarted", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "hub restarted twice within ten seconds",
+            marks=pytest.mark.fault("hub restarted twice in a row", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "hub killed",
+            marks=pytest.mark.fault("hub killed", outcome="Sessions live; systemd restarts it."),
+        ),
+        pytest.param(
+            "hub's host rebooted",
+            marks=pytest.mark.fault("hub's host rebooted", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "proxy restarted",
+            marks=pytest.mark.fault(
+                "configurable-http-proxy restarted",
+                outcome="Sessions live; connections break and come back within seconds.",
+            ),
+        ),
+        pytest.param(
+            "proxy killed",
+            marks=pytest.mark.fault(
+                "configurable-http-proxy killed",
+                outcome="Sessions live; connections break and come back within seconds.",
+            ),
+        ),
+        pytest.param(
+            "nginx restarted",
+            marks=pytest.mark.fault(
+                "nginx restarted", outcome="Sessions live; connections break and come back."
+            ),
+        ),
+        pytest.param(
+            "qmaster stopped and started",
+            marks=pytest.mark.fault("qmaster stopped", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "qmaster stopped while the hub restarts",
+            marks=pytest.mark.fault(
+                "hub restarted while the qmaster is away", outcome="Sessions live."
+            ),
+        ),
+        pytest.param(
+            "qmaster killed",
+            marks=pytest.mark.fault("qmaster killed", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "qmaster killed while the hub restarts",
+            marks=pytest.mark.fault("qmaster killed, hub restarted", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "qmaster frozen",
+            marks=pytest.mark.fault(
+                "qmaster hangs for longer than any time limit", outcome="Sessions live."
+            ),
+        ),
+        pytest.param(
+            "qmaster frozen while the hub restarts",
+            marks=pytest.mark.fault(
+                "hub restarted while the qmaster hangs", outcome="Sessions live."
+            ),
+        ),
+        pytest.param(
+            "execution daemon restarted",
+            marks=pytest.mark.fault("execution daemon restarted", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "execution daemon killed",
+            marks=pytest.mark.fault("execution daemon killed", outcome="Sessions live."),
+        ),
+        pytest.param(
+            "worker cut off for a minute",
+            marks=pytest.mark.fault(
+                "worker cut off from the network for a minute",
+                outcome="Its sessions compute on, and answer again when it is back.",
+            ),
+        ),
+        pytest.param(
+            "worker cut off while the hub restarts",
+            marks=pytest.mark.fault(
+                "hub restarted while a worker is cut off",
+                outcome="Its sessions compute on, and answer again when it is back.",
+            ),
+        ),
+        pytest.param(
+            "database not writable",
+            marks=pytest.mark.fault("database not writable for a while", outcome="Sessions live."),
+        ),
+    ],
+)
+def test_running_sessions_live_through(name: str, running: list[Session]) -> None:
+    with faults.HARMLESS[name]():
+        pass
+    for session in running:
+        session.assert_alive()
+
+
+@pytest.mark.fault(
+    "hub stopped",
+    outcome="Sessions live and can be used; the hub's own pages say that it will be back soon.",
+)
+def test_notebooks_can_be_used_and_pages_say_back_soon_while_the_hub_is_away(
+    running: list[Session],
+) -> None:
+    with faults.hub_stopped():
+        page = running[0].person.get("/hub/home")
+        assert page.status_code in (502, 503)
+        assert "will be back soon" in page_text(page)
+        for session in running:
+            assert session.look()[0] == session.value
+    for session in running:
+        session.assert_alive()
+
+
+@pytest.mark.fault(
+    "qmaster away",
+    outcome="A start is refused with Grid Engine's words; no session ends, no job is left.",
+)
+def test_a_start_is_refused_in_words_while_the_qmaster_is_away(bob: Person) -> None:
+    with faults.qmaster_stopped():
+        text = bob.reads_after_failure(bob.choose(cores=1, memory=1, run_time=1))
+        assert "Grid Engine" in text
+    assert faults.jobs("bob") == []
+
+
+@pytest.mark.fault(
+    "qmaster hangs",
+    outcome="A start is refused within its time limit; a job that came to be is deleted.",
+)
+def test_a_start_is_refused_in_words_while_the_qmaster_hangs(bob: Person) -> None:
+    with faults.qmaster_frozen():
+        text = bob.reads_after_failure(bob.choose(cores=1, memory=1, run_time=1))
+        assert "Grid Engine gave no answer within 10 s" in text
+    assert bob.server() is None
+
+
+@pytest.mark.fault(
+    "qstat fails, prints garbage, hangs",
+    outcome="Sessions live; one that is being started comes up.",
+)
+def test_a_session_comes_up_and_all_live_while_qstat_is_flaky(
+    running: list[Session], bob: Person
+) -> None:
+    new = Session(bob)
+    with faults.qstat_flaky():
+        new.start(seconds=120)
+        faults.hold(30)
+        new.assert_alive()
+        with faults.hub_restarted():
+            pass
+        for session in running:
+            session.assert_alive(120)
+    new.assert_alive()
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(
+            120,
+            marks=pytest.mark.fault(
+                "hub's clock two minutes fast", outcome="Sessions live, start and stop."
+            ),
+        ),
+        pytest.param(
+            -120,
+            marks=pytest.mark.fault(
+                "hub's clock two minutes slow", outcome="Sessions live, start and stop."
+            ),
+        ),
+    ],
+)
+def test_a_wrong_clock_changes_nothing(seconds: int, running: list[Session], bob: Person) -> None:
+    with faults.clock_off(seconds):
+        for session in running:
+            session.assert_alive()
+        Session(bob).start().assert_alive()
+        bob.stop()
+        wait_for("bob's job is gone", lambda: not faults.jobs("bob"))
+
+
+@pytest.mark.fault(
+    "database not writable when a session is to start",
+    outcome="The start is refused in words, and there is no job.",
+)
+def test_a_start_without_a_writable_database_leaves_no_job(bob: Person) -> None:
+    with faults.database_read_only():
+        page = bob.choose(cores=1, memory=1, run_time=1)
+        assert page.status_code >= 500
+        assert "database" in page_text(page)
+        assert faults.jobs("bob") == []
+    Session(bob).start()
+
+
+@pytest.mark.fault(
+    "disk of the database full",
+    outcome="Sessions live; a start is refused in words, and there is no job. "
+    "All works again as soon as there is space.",
+)
+def test_a_full_disk_of_the_database_ends_nothing(running: list[Session], bob: Person) -> None:
+    with faults.database_on_a_small_disk() as fill:
+        fill(True)
+        page = bob.choose(cores=1, memory=1, run_time=1)
+        text = bob.reads_after_failure(page)
+        assert "database" in text
+        assert faults.jobs("bob") == []
+        for session in running:
+            assert session.look()[0] == session.value
+        fill(False)
+        for session in running:
+            session.assert_alive()
+        Session(bob).start()
+        bob.stop()
+
+
+@pytest.mark.fault(
+    "worker lost for good",
+    outcome="Its sessions are lost. Stop comes back in bounded time, and the next session starts "
+    "on another worker; the lost job is removed when the worker is back.",
+)
+def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
+    running: list[Session], bob: Person
+) -> None:
+    Session(bob).start(not_on="exec2")
+    with faults.lost("exec1"):
+        for session in running:
+            session.assert_alive()
+        bob.stop(seconds=45)
+        new = Session(bob).start(not_on="exec1")
+        assert {job.host for job in faults.jobs("bob") if job.id == new.job} == {"exec2"}
+    wait_for("the lost job is gone", lambda: [j.id for j in faults.jobs("bob")] == [new.job], 150)
+    new.assert_alive()
+
+
+@pytest.mark.fault(
+    "job deleted by qdel while it runs",
+    outcome="The hub notices within a minute and lists no session; others live.",
+)
+def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
+    session = Session(bob).start()
+    faults.run("qmaster", f"qdel {session.job}")
+    wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
+    wait_for("the hub lists no session", bob.has_none, 90)
+
+
+@pytest.mark.fault(
+    "memory limit exceeded",
+    outcome="The cell fails with a MemoryError; kernel and session live.",
+)
+def test_a_cell_that_wants_too_much_memory_fails_alone(bob: Person) -> None:
+    session = Session(bob).start()
+    with pytest.raises(AssertionError, match="MemoryError"):
+        bob.run(session.kernel, "hog = bytearray(2 * 1024**3)")
+    session.assert_alive()
+
+
+@pytest.mark.fault(
+    "run time used up",
+    outcome="Grid Engine ends the job; the hub notices within a minute and lists no session.",
+)
+def test_a_session_ends_when_its_run_time_is_used_up(bob: Person) -> None:
+    def offer_a_minute(items: list[dict[str, object]]) -> None:
+        item = next(item for item in items if item["name"] == "run_time")
+        item.update(unit="minutes", choices=[1], default=1)
+
+    with faults.menu(offer_a_minute):
+        session = Session(bob).start()
+    wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
+    wait_for("the hub lists no session", bob.has_none, 90)
+    with pytest.raises(AWAY):
+        session.look()

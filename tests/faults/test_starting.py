@@ -1,0 +1,285 @@
+"""Sessions that wait or start, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import pytest
+
+import faults
+from hub_client import page_text, wait_for
+from sessions import CHOICE, Person, Session
+
+
+def queue_a_session(bob: Person) -> int:
+    """Start a session that has to wait in the queue; return its job."""
+    bob.choose(**CHOICE)
+    wait_for("bob's job waits in the queue", lambda: faults.jobs("bob"))
+    (job,) = faults.jobs("bob")
+    wait_for("the hub says so", lambda: str(job.id) in bob.progress())
+    return job.id
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(
+            faults.hub_restarted,
+            id="restarted",
+            marks=pytest.mark.fault(
+                "hub restarted while a session waits in the queue",
+                outcome="It waits on, as the same job, and comes up.",
+            ),
+        ),
+        pytest.param(
+            faults.hub_killed,
+            id="killed",
+            marks=pytest.mark.fault(
+                "hub killed while a session waits in the queue",
+                outcome="It waits on, as the same job, and comes up.",
+            ),
+        ),
+    ],
+)
+def test_a_queued_session_waits_through_a_hub_and_comes_up(
+    fault: faults.Fault, bob: Person
+) -> None:
+    with faults.queue_disabled():
+        job = queue_a_session(bob)
+        with fault():
+            pass
+        wait_for("the session still waits", bob.is_waiting)
+        assert [job.id for job in faults.jobs("bob")] == [job]
+    bob.wait_until_ready(60)
+    session = Session(bob)
+    session.compute()
+    assert session.job == job
+
+
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(
+            delay,
+            marks=pytest.mark.fault(
+                f"hub killed {delay} s after a start was asked for",
+                outcome="One session comes up or none, as the hub then says; no job is left over.",
+            ),
+        )
+        for delay in (0.3, 0.8, 1.5, 3)
+    ],
+)
+def test_a_hub_killed_at_any_moment_of_a_start_leaves_one_session_or_none(
+    delay: float, bob: Person
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(bob.rest, "POST", "/users/bob/server", CHOICE)
+        faults.hold(delay)
+        with faults.hub_killed():
+            pass
+        asking.exception()
+    wait_for("the hub has made up its mind", lambda: bob.is_ready() or bob.has_none(), 90)
+    if bob.is_ready():
+        Session(bob).compute()
+        assert len(faults.jobs("bob")) == 1
+    else:
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 60)
+
+
+@pytest.mark.fault(
+    "session given up while it waits in the queue",
+    outcome="The job is gone at once, and so is the file with its secrets.",
+)
+def test_giving_up_a_wait_leaves_nothing(bob: Person) -> None:
+    with faults.queue_disabled():
+        queue_a_session(bob)
+        bob.stop()
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 10)
+        assert faults.session_files() == ""
+
+
+@pytest.mark.fault(
+    "session given up while it waits, after a restart of the hub",
+    outcome="The job is gone at once, and so is the file with its secrets.",
+)
+def test_giving_up_a_wait_after_a_restart_of_the_hub_leaves_nothing(bob: Person) -> None:
+    with faults.queue_disabled():
+        queue_a_session(bob)
+        with faults.hub_restarted():
+            pass
+        wait_for("the session still waits", bob.is_waiting)
+        bob.stop()
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 10)
+        assert faults.session_files() == ""
+
+
+@pytest.mark.fault(
+    "start takes longer than jupyterhub_start_timeout",
+    outcome="The person reads that the queue was full; the job is deleted.",
+)
+def test_a_wait_that_takes_too_long_is_told_and_leaves_nothing(
+    bob: Person, running: list[Session]
+) -> None:
+    with (
+        faults.hub_configured("c.Spawner.start_timeout = 15"),
+        faults.queue_disabled(),
+    ):
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "queue" in text
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 30)
+        assert faults.session_files() == ""
+
+
+@pytest.mark.fault(
+    "job deleted by qdel while it waits",
+    outcome="The person reads that the job was deleted.",
+)
+def test_a_waiting_job_deleted_from_outside_is_told(bob: Person) -> None:
+    with faults.queue_disabled():
+        page = bob.choose(**CHOICE)
+        wait_for("bob's job waits in the queue", lambda: faults.jobs("bob"))
+        (job,) = faults.jobs("bob")
+        faults.run("qmaster", f"qdel {job.id}")
+        text = bob.reads_after_failure(page)
+        assert str(job.id) in text
+        assert "deleted" in text or "ended before JupyterLab was up" in text
+
+
+@pytest.mark.fault(
+    "job in an error state",
+    outcome="The person reads Grid Engine's reason; the job is deleted.",
+)
+def test_the_reason_of_an_error_state_is_told(bob: Person) -> None:
+    with faults.home_out_of_reach("bob", "exec1", "exec2"):
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "/home/bob" in text, "Grid Engine's own reason"
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 30)
+
+
+@pytest.mark.fault(
+    "job ends at once",
+    outcome="The person reads that it ended, and where its messages are.",
+)
+def test_a_job_that_ends_at_once_is_told(bob: Person) -> None:
+    with faults.notebooks_missing():
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "ended before JupyterLab was up" in text
+        assert ".jupyterhub-sessions/" in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        pytest.param(
+            faults.home_full,
+            "No space left on device",
+            marks=pytest.mark.fault(
+                "person's home full", outcome="The start is refused in words; there is no job."
+            ),
+        ),
+        pytest.param(
+            faults.home_missing,
+            "No such file or directory",
+            marks=pytest.mark.fault(
+                "person's home missing", outcome="The start is refused in words; there is no job."
+            ),
+        ),
+        pytest.param(
+            faults.home_read_only,
+            "Read-only file system",
+            marks=pytest.mark.fault(
+                "person's home read-only", outcome="The start is refused in words; there is no job."
+            ),
+        ),
+        pytest.param(
+            faults.home_hanging,
+            "does not answer",
+            marks=pytest.mark.fault(
+                "person's home hangs",
+                outcome="The start is refused in words within a minute; there is no job.",
+            ),
+        ),
+    ],
+)
+def test_a_home_that_cannot_be_written_is_told(
+    fault: Callable[[str], AbstractContextManager[None]], words: str, bob: Person
+) -> None:
+    with fault("bob"):
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "home" in text
+        assert words in text
+        assert faults.jobs("bob") == []
+    Session(bob).start()
+
+
+@pytest.mark.fault(
+    "broker killed while it works",
+    outcome="The person reads that the service does not answer; no job is left.",
+)
+def test_a_killed_broker_is_told_and_leaves_nothing(bob: Person) -> None:
+    with ThreadPoolExecutor() as pool:
+        with faults.qmaster_frozen():
+            asking = pool.submit(bob.choose, **CHOICE)
+            faults.kill_a_broker()
+            text = bob.reads_after_failure(asking.result())
+        assert "does not answer" in text
+    wait_for("no job is left", lambda: not faults.jobs("bob"), 60)
+
+
+@pytest.mark.fault(
+    "broker killed after it has submitted the job",
+    outcome="The person reads that the service does not answer; the job is found and deleted.",
+)
+def test_a_broker_killed_after_the_submission_leaves_no_job(bob: Person) -> None:
+    slow = 'if "$REAL" "$@"; then sleep 8; fi'
+    with (
+        faults.queue_disabled(),
+        faults.replaced("hub", "qsub", slow),
+        ThreadPoolExecutor() as pool,
+    ):
+        asking = pool.submit(bob.choose, **CHOICE)
+        wait_for("the job is submitted", lambda: faults.jobs("bob"))
+        faults.kill_a_broker()
+        assert "does not answer" in bob.reads_after_failure(asking.result())
+        wait_for("no job is left", lambda: not faults.jobs("bob"), 60)
+
+
+@pytest.mark.fault(
+    "two starts asked for at the same moment",
+    outcome="There is one session, and one job.",
+)
+def test_two_starts_at_the_same_moment_make_one_job(bob: Person) -> None:
+    bob.get("/hub/home")
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(bob.rest, "POST", "/users/bob/server", CHOICE) for _ in range(2)]
+        codes = [answer.result().status_code for answer in asked]
+    assert all(code in (201, 202, 400) for code in codes), codes
+    bob.wait_until_ready()
+    assert len(faults.jobs("bob")) == 1
+
+
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(
+            delay,
+            marks=pytest.mark.fault(
+                f"session stopped {delay} s after its start was asked for",
+                outcome="There is no session and no job.",
+            ),
+        )
+        for delay in (0, 0.5, 2)
+    ],
+)
+def test_a_stop_during_a_start_leaves_nothing(delay: float, bob: Person) -> None:
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(bob.rest, "POST", "/users/bob/server", CHOICE)
+        wait_for("the start is under way", lambda: bob.record() is not None)
+        faults.hold(delay)
+        answer = bob.rest("DELETE", "/users/bob/server")
+        assert answer.status_code in (202, 204), answer.text
+        asking.result()
+    wait_for("the hub lists no session", bob.has_none, 30)
+    wait_for("no job is left", lambda: not faults.jobs("bob"), 30)
