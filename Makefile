@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup demo demo-down test lint unit molecule bench lock
+.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,22 @@ molecule: setup ## Run the Molecule scenarios on five containers each
 	@rm -f .cache/default.xml
 	molecule test --scenario-name default
 	@python tools/count_tests.py .cache/default.xml 80
+
+faults: setup ## Break everything once, on five containers of their own (as root)
+	@tools/setup.sh containers
+	@tools/setup.sh check gridhub-faults 8445
+	@rm -f .cache/faults.xml
+	molecule test --scenario-name faults
+	@python tools/count_tests.py .cache/faults.xml 40
+
+soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
+	@tools/setup.sh containers
+	molecule converge --scenario-name faults
+	GRIDHUB_PREFIX=gridhub-faults GRIDHUB_NETWORK=10.213.3 GRIDHUB_PORT=8445 \
+	  PYTHONPATH=tests/cluster:tests/faults python tests/faults/soak.py
+
+fault-table: setup ## Write the table of docs/faults.md anew, from the tests
+	@python tools/fault_table.py
 
 bench: setup ## Measure the demo (`make demo` first)
 	python bench/start.py

@@ -16,7 +16,7 @@ from hub_client import HubClient, page_text, wait_for
 
 CHOICE: dict[str, object] = {"cores": 1, "memory": 1, "run_time": 1}
 
-#: What a kernel does all the time: a hundred steps in ten seconds, were it not for Python's own pace.
+#: What a kernel does all the time: up to ten steps a second.
 COMPUTE = """
 import os, threading, time
 value, steps = {value!r}, 0

@@ -1,0 +1,47 @@
+"""docs/faults.md says what the tests on faults say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import fault_table  # noqa: E402
+
+
+def test_the_table_is_up_to_date() -> None:
+    page = fault_table.PAGE.read_text(encoding="utf-8")
+    assert page == fault_table.render(page), "run `make fault-table`"
+
+
+def test_variants_have_lines_of_their_own(tmp_path: Path) -> None:
+    test = tmp_path / "test_x.py"
+    test.write_text(
+        '"""Heading."""\n'
+        '@pytest.mark.parametrize("x", [\n'
+        '    pytest.param(1, marks=pytest.mark.fault("one", outcome="Nothing.")),\n'
+        '    pytest.param(2, marks=pytest.mark.fault("two", outcome="A "\n'
+        '        "word.")),\n'
+        "])\n"
+        "def test_a(x): ...\n"
+    )
+    assert fault_table.section(test).endswith("| one | Nothing. |\n| two | A word. |\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def test_a(): ...\n",
+        '@pytest.mark.fault(f"{x}", outcome="y")\ndef test_a(): ...\n',
+        '@pytest.mark.fault("x")\ndef test_a(): ...\n',
+    ],
+)
+def test_a_test_that_does_not_say_its_fault_is_an_error(tmp_path: Path, text: str) -> None:
+    test = tmp_path / "test_x.py"
+    test.write_text(text)
+    with pytest.raises(fault_table.MarkerError):
+        fault_table.section(test)

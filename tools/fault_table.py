@@ -1,0 +1,94 @@
+"""``fault_table.py [--check]``: write the table of docs/faults.md from the tests' own markers.
+
+Each test in tests/faults says what it breaks and what comes of it:
+``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. The markers are read, not run, so
+the table needs no cluster. With ``--check`` nothing is written; the exit status says whether it is
+right.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests/faults"
+PAGE = ROOT / "docs/faults.md"
+BEGIN = "<!-- `make fault-table` writes what follows, from the markers in tests/faults. -->\n"
+
+
+class MarkerError(Exception):
+    """A marker that cannot be read without running it, or a test that has none."""
+
+
+def read_marker(call: ast.Call) -> tuple[str, str]:
+    """Return the name and the outcome of one marker.
+
+    :raises MarkerError: where they are not plain strings.
+    """
+    try:
+        (name,) = (ast.literal_eval(argument) for argument in call.args)
+        outcome = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return str(name), str(outcome["outcome"])
+    except (ValueError, KeyError) as error:
+        raise MarkerError(
+            f"line {call.lineno}: a fault's name and outcome must be plain strings"
+        ) from error
+
+
+def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield the markers of a test, its parameters' included, in the order of the source."""
+    calls = [
+        call
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.fault"
+    ]
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        yield read_marker(call)
+
+
+def section(path: Path) -> str:
+    """Return the part of the table that a file of tests makes; its docstring is the heading.
+
+    :raises MarkerError: where a test says nothing about its fault.
+    """
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    rows: list[tuple[str, str]] = []
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            found = list(markers(node))
+            if not found:
+                raise MarkerError(f"{path.name}: {node.name} has no pytest.mark.fault")
+            rows += found
+    heading = (ast.get_docstring(module) or path.name).splitlines()[0].rstrip(".")
+    table = "".join(f"| {name} | {outcome} |\n" for name, outcome in rows)
+    return f"\n## {heading}\n\n| what happens | what comes of it |\n|---|---|\n{table}"
+
+
+def render(page: str) -> str:
+    """Return the page with the table anew; what stands before it is kept.
+
+    :raises MarkerError: where the page has no place for it.
+    """
+    head, begin, _ = page.partition(BEGIN)
+    if not begin:
+        raise MarkerError(f"{PAGE.name} lacks the line {BEGIN.strip()}")
+    return head + begin + "".join(section(path) for path in sorted(TESTS.glob("test_*.py")))
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    old = PAGE.read_text(encoding="utf-8")
+    new = render(old)
+    if "--check" in sys.argv[1:]:
+        if old != new:
+            print(f"{PAGE} is out of date: run `make fault-table`", file=sys.stderr)
+        return int(old != new)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
