@@ -71,7 +71,8 @@ def main() -> int:
     else:
         print(f"seed {seed}: {failed}", file=sys.stderr)
     print(
-        f"{done.total()} faults of {len(done)} kinds in {(time.monotonic() - started) / 60:.0f} min,"
+        f"{done.total()} faults of {len(done)} kinds"
+        f" in {(time.monotonic() - started) / 60:.0f} min,"
         f" {lost} sessions lost, {len(orphans)} orphan jobs (seed {seed})"
     )
     return int(bool(failed or lost or orphans))
