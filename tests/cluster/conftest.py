@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cluster import (
-    LogIn,
     base_url,
     exec1_host,
     exec2_host,
@@ -15,7 +14,6 @@ from cluster import (
 )
 
 __all__ = [
-    "LogIn",
     "base_url",
     "exec1_host",
     "exec2_host",

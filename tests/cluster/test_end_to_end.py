@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import LogIn
+from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
 
 GB = 1024**3

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from conftest import ROOT, LogIn
+from cluster import ROOT, LogIn
 from hub_client import page_text, wait_for
 
 SITE = ROOT / "inventories/demo/group_vars/all/site.yml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-from conftest import PREFIX, LogIn
+from cluster import PREFIX, LogIn
 
 #: Where Grid Engine, the session and its programs leave files on a worker.
 PLACES = (
