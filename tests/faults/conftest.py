@@ -60,16 +60,20 @@ def bob(people: dict[str, Person]) -> Person:
 def nothing_is_left_and_all_is_up(running: list[Session], bob: Person) -> Iterator[None]:
     """After each fault the two sessions live, all else is gone, and every service is up."""
     yield
-    faults.wait_for_the_hub()
-    bob.stop()
-    for session in running:
-        session.assert_alive()
     mine = {session.job for session in running}
-    wait_for(
-        "the jobs of the two sessions are left, and no other",
-        lambda: {job.id for job in faults.jobs()} == mine,
-        CLEAN,
-    )
-    assert faults.session_files() == ""
-    for name in faults.UNITS:
-        wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
+    try:
+        faults.wait_for_the_hub()
+        bob.stop()
+        for session in running:
+            session.assert_alive()
+        wait_for(
+            "the jobs of the two sessions are left, and no other",
+            lambda: {job.id for job in faults.jobs()} == mine,
+            CLEAN,
+        )
+        assert faults.session_files() == "", "a session's file is left over"
+        for name in faults.UNITS:
+            wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
+    finally:
+        # What is left over is this test's failure, and not also the next one's.
+        faults.remove_all_but(mine)

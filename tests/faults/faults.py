@@ -55,9 +55,15 @@ def main_process(name: str) -> str:
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 
-def enter(name: str, *command: str, space: str = "--mount", check: bool = True) -> str:
-    """Run a command in a container's mounts or network, with this machine's rights."""
-    return machine("nsenter", "--target", main_process(name), space, *command, check=check)
+def enter(name: str, *command: str, check: bool = True) -> str:
+    """Run a command in a container's mounts, processes and network, with this machine's rights."""
+    spaces = ("--mount", "--pid", "--net")  # of processes as well: mount(8) reads its own /proc
+    return machine("nsenter", "--target", main_process(name), *spaces, *command, check=check)
+
+
+def outside(name: str, *command: str, check: bool = True) -> str:
+    """Run one of this machine's commands in a container's network."""
+    return machine("nsenter", "--target", main_process(name), "--net", *command, check=check)
 
 
 def run(name: str, command: str) -> str:
@@ -131,11 +137,17 @@ def session_files() -> str:
     return run("hub", "find /home -path '*/.jupyterhub-sessions/*.json'")
 
 
-def broken_queues() -> list[str]:
-    """Return the queue instances that take no job: disabled, in error, not reporting."""
-    shown = run("qmaster", "qstat -f -q all.q").splitlines()
-    rows = [line.split() for line in shown if line.startswith("all.q@")]
-    return [" ".join(row) for row in rows if len(row) > 5 or "-NA-" in row]
+def delete(job: GridJob) -> None:
+    """Delete a job as its owner does by hand, past the hub."""
+    host("hub").run(f"runuser -u {job.owner} -- qdel {job.id}")
+
+
+def remove_all_but(mine: set[int]) -> None:
+    """Remove jobs and sessions' files, as no test may: what a failed one has left over."""
+    for job in jobs():
+        if job.id not in mine:
+            delete(job)
+    run("hub", "find /home -path '*/.jupyterhub-sessions/*.json' -delete")
 
 
 def hold(seconds: float) -> None:
@@ -407,12 +419,8 @@ def cut_off(worker: str = "exec2") -> Iterator[None]:
 
     def filter_packets(action: str, check: bool = True) -> None:
         for chain, direction in rules:
-            enter(
-                worker,
-                *("iptables", action, chain, direction, "eth0", "-j", "DROP"),
-                space="--net",
-                check=check,
-            )
+            rule = (chain, direction, "eth0", "-j", "DROP")
+            outside(worker, "iptables", action, *rule, check=check)
 
     try:
         filter_packets("--insert")

@@ -256,7 +256,8 @@ def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
 )
 def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
     session = Session(bob).start()
-    faults.run("qmaster", f"qdel {session.job}")
+    (job,) = faults.jobs("bob")
+    faults.delete(job)
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
     wait_for("the hub lists no session", bob.has_none, 90)
 

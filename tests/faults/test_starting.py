@@ -132,7 +132,7 @@ def test_a_waiting_job_deleted_from_outside_is_told(bob: Person) -> None:
         page = bob.choose(**CHOICE)
         wait_for("bob's job waits in the queue", lambda: faults.jobs("bob"))
         (job,) = faults.jobs("bob")
-        faults.run("qmaster", f"qdel {job.id}")
+        faults.delete(job)
         text = bob.reads_after_failure(page)
         assert str(job.id) in text
         assert "deleted" in text or "ended before JupyterLab was up" in text
