@@ -305,7 +305,7 @@ def database_on_a_small_disk() -> Iterator[Callable[[bool], None]]:
         fill(False)
         run("hub", "systemctl stop jupyterhub")
         run("hub", f"rm -rf {STATE}.kept; cp -a {STATE} {STATE}.kept")
-        enter("hub", "umount", "--lazy", STATE, check=False)
+        enter("hub", "umount", STATE)
         run("hub", f"cp -a {STATE}.kept/. {STATE}/ && rm -r {STATE}.kept")
         run("hub", "systemctl start jupyterhub")
         wait_for_the_hub()
@@ -493,7 +493,11 @@ def home_missing(user: str) -> Iterator[None]:
         run("hub", f"mv -T /home/{user} /home/{user}.away")
         yield
     finally:
-        run("hub", f"rm -rf /home/{user}; mv -T /home/{user}.away /home/{user}")
+        run(
+            "hub",
+            f"test ! -d /home/{user}.away ||"
+            f" {{ rm -rf /home/{user} && mv -T /home/{user}.away /home/{user}; }}",
+        )
 
 
 def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:

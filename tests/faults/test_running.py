@@ -255,7 +255,7 @@ def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
     outcome="The hub notices within a minute and lists no session; others live.",
 )
 def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
-    session = Session(bob).start()
+    Session(bob).start()
     (job,) = faults.jobs("bob")
     faults.delete(job)
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
