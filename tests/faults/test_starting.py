@@ -108,7 +108,7 @@ def test_giving_up_a_wait_after_a_restart_of_the_hub_leaves_nothing(bob: Person)
 
 @pytest.mark.fault(
     "start takes longer than jupyterhub_start_timeout",
-    outcome="The person reads that the queue was full; the job is deleted.",
+    outcome="The person reads that no place has become free; the job is deleted.",
 )
 def test_a_wait_that_takes_too_long_is_told_and_leaves_nothing(
     bob: Person, running: list[Session]
@@ -118,7 +118,7 @@ def test_a_wait_that_takes_too_long_is_told_and_leaves_nothing(
         faults.queue_disabled(),
     ):
         text = bob.reads_after_failure(bob.choose(**CHOICE))
-        assert "queue" in text
+        assert "no place for it has become free" in text
         wait_for("no job is left", lambda: not faults.jobs("bob"), 30)
         assert faults.session_files() == ""
 
@@ -134,8 +134,7 @@ def test_a_waiting_job_deleted_from_outside_is_told(bob: Person) -> None:
         (job,) = faults.jobs("bob")
         faults.delete(job)
         text = bob.reads_after_failure(page)
-        assert str(job.id) in text
-        assert "deleted" in text or "ended before JupyterLab was up" in text
+        assert f"Job {job.id} was deleted before JupyterLab was up" in text
 
 
 @pytest.mark.fault(
@@ -165,28 +164,28 @@ def test_a_job_that_ends_at_once_is_told(bob: Person) -> None:
     [
         pytest.param(
             faults.home_full,
-            "No space left on device",
+            "Your home folder is full",
             marks=pytest.mark.fault(
                 "person's home full", outcome="The start is refused in words; there is no job."
             ),
         ),
         pytest.param(
             faults.home_missing,
-            "No such file or directory",
+            "Your home folder is missing",
             marks=pytest.mark.fault(
                 "person's home missing", outcome="The start is refused in words; there is no job."
             ),
         ),
         pytest.param(
             faults.home_read_only,
-            "Read-only file system",
+            "Your home folder cannot be written",
             marks=pytest.mark.fault(
                 "person's home read-only", outcome="The start is refused in words; there is no job."
             ),
         ),
         pytest.param(
             faults.home_hanging,
-            "does not answer",
+            "Your home folder does not answer",
             marks=pytest.mark.fault(
                 "person's home hangs",
                 outcome="The start is refused in words within a minute; there is no job.",
@@ -199,7 +198,6 @@ def test_a_home_that_cannot_be_written_is_told(
 ) -> None:
     with fault("bob"):
         text = bob.reads_after_failure(bob.choose(**CHOICE))
-        assert "home" in text
         assert words in text
         assert faults.jobs("bob") == []
     Session(bob).start()
