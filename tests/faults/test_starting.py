@@ -114,7 +114,7 @@ def test_a_wait_that_takes_too_long_is_told_and_leaves_nothing(
     bob: Person, running: list[Session]
 ) -> None:
     with (
-        faults.hub_configured("c.Spawner.start_timeout = 15"),
+        faults.hub_configured("c.SGESpawner.wait_limit = 15"),
         faults.queue_disabled(),
     ):
         text = bob.reads_after_failure(bob.choose(**CHOICE))
