@@ -551,6 +551,29 @@ def kill_a_broker() -> None:
 
 
 @contextlib.contextmanager
+def submitted_with(*arguments: str) -> Iterator[None]:
+    """Have the broker submit every session with these arguments."""
+    path = "/etc/jupyterhub/broker.json"
+    whole = run("hub", f"cat {path}")
+    changed = json.dumps(json.loads(whole) | {"qsub_arguments": arguments})
+    try:
+        run("hub", f"printf '%s\\n' {shlex.quote(changed)} > {path}")
+        yield
+    finally:
+        run("hub", f"printf '%s\\n' {shlex.quote(whole)} > {path}")
+
+
+@contextlib.contextmanager
+def account_closed(user: str) -> Iterator[None]:
+    """Let an account have expired long ago, on the hub's host."""
+    try:
+        run("hub", f"chage --expiredate 1 {user}")
+        yield
+    finally:
+        run("hub", f"chage --expiredate -1 {user}")
+
+
+@contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
     """Offer another menu; hub and broker read it for every session."""
     path = "/etc/jupyterhub/menu.json"

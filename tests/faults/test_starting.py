@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 import pytest
 
 import faults
+from cluster import BASE_URL, read_passwords
 from faults import Fault
-from hub_client import wait_for
+from hub_client import HubClient, page_text, wait_for
 from sessions import CHOICE, Person, Session
 
 
@@ -201,6 +202,35 @@ def test_a_home_that_cannot_be_written_is_told(
         assert words in text
         assert faults.jobs("bob") == []
     Session(bob).start()
+
+
+@pytest.mark.fault(
+    "project that Grid Engine refuses",
+    outcome="The person reads Grid Engine's words; there is no job.",
+)
+def test_a_refused_project_is_told(bob: Person) -> None:
+    with faults.submitted_with("-P", "no-such-project"):
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "Grid Engine refused the session" in text
+        assert "no-such-project" in text
+    assert faults.jobs("bob") == []
+    assert faults.session_files() == ""
+
+
+@pytest.mark.fault(
+    "account closed",
+    outcome="The person reads so, at the login and at a start; there is no job.",
+)
+def test_a_closed_account_is_told(bob: Person) -> None:
+    with faults.account_closed("bob"):
+        text = bob.reads_after_failure(bob.choose(**CHOICE))
+        assert "The account bob cannot be used at the moment" in text
+        assert "expired" in text
+        assert faults.jobs("bob") == []
+        anew = HubClient(BASE_URL, "bob")
+        page = anew.log_in(read_passwords()["bob"])
+        assert page.status_code == 403
+        assert "Your password is right, but: The account bob cannot be used" in page_text(page)
 
 
 @pytest.mark.fault(
