@@ -596,13 +596,12 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
 def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
     """Keep a fault in force for a time, with another one in the middle of it."""
     with fault():
+        started = time.monotonic()
         if meanwhile:
-            started = time.monotonic()
+            hold(seconds / 3)
             with meanwhile():
                 pass
-            hold(max(0.0, seconds - (time.monotonic() - started)))
-        else:
-            hold(seconds)
+        hold(max(0.0, seconds - (time.monotonic() - started)))
         yield
 
 

@@ -67,16 +67,15 @@ from sessions import AWAY, Person, Session
             marks=pytest.mark.fault("qmaster killed, hub restarted", outcome="Sessions live."),
         ),
         pytest.param(
-            "qmaster frozen",
-            marks=pytest.mark.fault(
-                "qmaster hangs for longer than any time limit", outcome="Sessions live."
-            ),
-        ),
-        pytest.param(
             "qmaster frozen while the hub restarts",
-            marks=pytest.mark.fault(
-                "hub restarted while the qmaster hangs", outcome="Sessions live."
-            ),
+            marks=[
+                pytest.mark.fault(
+                    "qmaster hangs for longer than any time limit", outcome="Sessions live."
+                ),
+                pytest.mark.fault(
+                    "hub restarted while the qmaster hangs", outcome="Sessions live."
+                ),
+            ],
         ),
         pytest.param(
             "execution daemon restarted",
@@ -87,18 +86,17 @@ from sessions import AWAY, Person, Session
             marks=pytest.mark.fault("execution daemon killed", outcome="Sessions live."),
         ),
         pytest.param(
-            "worker cut off for a minute",
-            marks=pytest.mark.fault(
-                "worker cut off from the network for a minute",
-                outcome="Its sessions compute on, and answer again when it is back.",
-            ),
-        ),
-        pytest.param(
             "worker cut off while the hub restarts",
-            marks=pytest.mark.fault(
-                "hub restarted while a worker is cut off",
-                outcome="Its sessions compute on, and answer again when it is back.",
-            ),
+            marks=[
+                pytest.mark.fault(
+                    "worker cut off from the network for a minute",
+                    outcome="Its sessions compute on, and answer again when it is back.",
+                ),
+                pytest.mark.fault(
+                    "hub restarted while a worker is cut off",
+                    outcome="Its sessions compute on, and answer again when it is back.",
+                ),
+            ],
         ),
         pytest.param(
             "database not writable",
