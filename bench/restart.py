@@ -1,4 +1,4 @@
-"""What a hub restart and a frozen qmaster cost, with many sessions.
+"""What restarts of hub and proxy and a frozen qmaster cost, with many sessions.
 
 ``make demo`` first; then ``make bench-restart``. Makes accounts, starts real JupyterLab sessions
 (about 80 MB each) for them, restarts the hub, freezes the qmaster for a while, and removes all of
@@ -176,6 +176,17 @@ def main() -> None:
                 f"hub restart: pages after {up:.1f} s, "
                 f"all {len(names)} sessions after {taken_up:.1f} s"
             )
+            inside("proxy", "systemctl restart jupyterhub-proxy.service")
+            began = time.perf_counter()
+
+            def routed(name: str) -> bool:
+                with contextlib.suppress(Exception):
+                    return "version" in admin.get(f"/user/{name}/api").json()
+                return False
+
+            for name in reversed(names):
+                wait_for(f"{name} has its route", lambda name=name: routed(name))
+            print(f"proxy restart: all routes back after {time.perf_counter() - began:.1f} s")
         finally:
             for name in names:
                 admin.rest("DELETE", f"/users/{name}/server")
