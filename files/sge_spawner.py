@@ -317,6 +317,10 @@ class SGESpawner(BatchSpawnerBase):
         with self._database():
             self.orm_spawner.state = self.get_state()
 
+    def _store_address(self) -> None:
+        with self._database():
+            self.server.proto, self.server.ip, self.server.port = "http", self.host, self.port
+
     def _store_end(self) -> None:
         """Make the session's token worthless: whatever comes from its job is refused from now on.
 
@@ -740,8 +744,7 @@ class SGESpawner(BatchSpawnerBase):
                     waited = (utcnow(with_tz=False) - started).total_seconds()
                     await self._until_up(max(self.wait_limit - waited, _LEAST_WAIT))
                     await self._until_answering(self.http_timeout)
-                    with self._database():
-                        self.server.ip, self.server.port = self.host, self.port
+                    self._try(self._store_address)  # it is where the proxy sends people
                     await self.user.settings["proxy"].add_user(self.user, self.name)
                 # Not to answer is no death: only Grid Engine ends a session, or the person.
                 await self._until_answering(None)
