@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Watching the proxy's routes; JupyterHub's own repair of them is only counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jupyterhub.proxy import ConfigurableHTTPProxy
+
+from fake_grid import until
+from sge_proxy import WatchedProxy
+
+
+class Proxy(WatchedProxy):
+    """A proxy whose routes the test sets."""
+
+    routes: dict[str, Any] | None
+    looks = 0
+    repairs = 0
+
+    async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
+        self.looks += 1
+        if self.routes is None:
+            raise OSError("connection refused")
+        return self.routes
+
+
+def person(*specs: str, ready: bool = True, host: str = "exec1") -> Any:
+    return SimpleNamespace(
+        spawners={spec: SimpleNamespace(proxy_spec=spec, ready=ready, host=host) for spec in specs}
+    )
+
+
+@pytest.fixture
+async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    async def check_routes(self: Proxy, users: Any, services: Any, routes: Any = None) -> None:
+        self.repairs += 1
+
+    monkeypatch.setattr(ConfigurableHTTPProxy, "check_routes", check_routes)
+    proxy = Proxy(watch_interval=0.01, auth_token="x")
+    proxy.routes = {"/": {}}
+    object.__setattr__(proxy, "users", {})
+    proxy.app = SimpleNamespace(hub=SimpleNamespace(routespec="/"))
+    await proxy.check_routes(proxy.users, {})
+    proxy.repairs = 0
+    yield proxy
+    assert proxy._watch
+    proxy._watch.cancel()
+    await asyncio.gather(proxy._watch, return_exceptions=True)
+
+
+async def looked(proxy: Proxy) -> None:
+    before = proxy.looks
+    await until(lambda: proxy.looks > before + 2)
+
+
+async def test_a_proxy_that_has_its_routes_is_left_alone(proxy: Proxy) -> None:
+    proxy.users[1] = person("/user/alice/")
+    proxy.routes = {"/": {}, "/user/alice/": {}, "/user/bob/": {}}
+    await looked(proxy)
+    assert proxy.repairs == 0
+
+
+@pytest.mark.parametrize("left", [{}, {"/": {}}, {"/user/alice/": {}}])
+async def test_a_route_that_is_missing_is_sent_again(proxy: Proxy, left: dict[str, Any]) -> None:
+    proxy.users[1] = person("/user/alice/")
+    proxy.routes = left
+    await until(lambda: proxy.repairs)
+
+
+async def test_a_session_that_is_not_ready_needs_no_route(proxy: Proxy) -> None:
+    proxy.users[1] = person("/user/alice/", ready=False)
+    proxy.users[2] = person("/user/bob/", host="")
+    await looked(proxy)
+    assert proxy.repairs == 0
+
+
+async def test_a_proxy_that_is_away_is_watched_on(proxy: Proxy) -> None:
+    proxy.routes = None
+    await looked(proxy)
+    assert proxy.repairs == 0
+    proxy.routes = {}
+    await until(lambda: proxy.repairs)
