@@ -244,6 +244,8 @@ class _Watched:
     since: float
     waiting: bool
     wanted: bool = True
+    #: Since when no session wants it. What was asked before does not tell what became of it.
+    released: float = 0.0
     job: Job | None = None
     missed: int = 0
 
@@ -310,7 +312,8 @@ class Collector:
         watched = self._watched.get(name)
         if watched is None:
             return
-        watched.wanted = False
+        if watched.wanted:
+            watched.wanted, watched.released = False, self.clock()
         if watched.missed >= ANSWERS_WITHOUT:
             del self._watched[name]
         self._hurry.set()
@@ -389,14 +392,14 @@ class Collector:
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job) and job.state is not State.DELETING
+            if self._is_unwanted(job, asked_at) and job.state is not State.DELETING
         ]
 
-    def _is_unwanted(self, job: Job) -> bool:
+    def _is_unwanted(self, job: Job, asked_at: float) -> bool:
         watched = self._watched.get(job.name)
         if watched is None or watched.owner != job.owner:
             return bool(self._ours and self._ours.fullmatch(job.name))
-        return not watched.wanted
+        return not watched.wanted and watched.released < asked_at
 
     def _run(self) -> None:
         if self._task is None or self._task.done():
