@@ -633,6 +633,18 @@ class TestVerdicts:
         assert watching.take(HERE, 4) == HERE
         assert watching.take([job("a", owner="bob")], 5) == []
 
+    @pytest.mark.parametrize("asked_at", [4.0, 5.0])
+    async def test_an_answer_from_before_a_job_was_released_deletes_nothing(
+        self, watching: Collector, now: list[float], asked_at: float
+    ) -> None:
+        # The stop that released it has had it deleted already.
+        now[0] = 5.0
+        watching.release("a")
+        now[0] = 9.0
+        watching.release("a")
+        assert watching.take(HERE, asked_at) == []
+        assert watching.take(HERE, 6) == HERE
+
     async def test_strays_of_this_hub_and_nobody_elses_are_to_be_deleted(
         self, watching: Collector
     ) -> None:
@@ -1170,6 +1182,7 @@ class Anything(RuleBasedStateMachine):
         self.wanted: set[str] = set()
         self.used: set[str] = set()
         self.lacking: dict[str, int] = {}
+        self.released: dict[str, float] = {}
         self.swept = False
         self.deletions: list[str] = []
         self.deletion_fails = False
@@ -1261,7 +1274,9 @@ class Anything(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def a_session_is_released(self, name: str) -> None:
         self.collector.release(name)
-        self.wanted.discard(name)
+        if name in self.wanted:
+            self.wanted.discard(name)
+            self.released[name] = self.now
         if self.lacking.get(name, 0) >= 2:
             self.forget(name)
 
@@ -1303,7 +1318,7 @@ class Anything(RuleBasedStateMachine):
             if (
                 listed.get(name, "d")[0] != "d"
                 and name not in self.wanted
-                and (name in self.since or self.swept)
+                and (self.released[name] < asked_at if name in self.since else self.swept)
             ):
                 due.add(name)
         self.deletions.clear()
