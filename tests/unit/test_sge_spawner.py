@@ -367,7 +367,9 @@ async def whole_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[H
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def connections() -> AsyncIterator[None]:
+    gc.freeze()  # all modules are loaded: what is collected from here on is little
     yield
+    gc.unfreeze()
     await JupyterHubHTTPClient.loop_instance().close()
 
 
