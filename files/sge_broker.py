@@ -262,6 +262,7 @@ def within(seconds: float, task: Callable[[], object]) -> None:
     """
     reader, writer = os.pipe()
     if os.fork() == 0:
+        os.close(reader)
         try:
             task()
             answer = Answer(ok=True)
@@ -275,7 +276,6 @@ def within(seconds: float, task: Callable[[], object]) -> None:
     os.close(writer)
     ready, _, _ = select.select([reader], [], [], seconds)
     data = os.read(reader, MAX_REQUEST) if ready else b""
-    # With the reader gone the child knows that nobody waits for it any more.
     os.close(reader)
     if not ready:
         raise Refused(
@@ -336,7 +336,8 @@ def _refusal(process: subprocess.CompletedProcess[str]) -> Refused:
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: and no job and no file is left then.
+    :raises Refused: and no job comes to life then; one that Grid Engine has taken all the same
+        finds no file.
     """
     groups = group_names(user)
     check_account(config, user, groups)
@@ -388,7 +389,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
         # A job that was submitted after all finds no file and ends itself.
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(Refused):
+            within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
     return Answer(ok=True, job_id=job_id)
 

@@ -277,7 +277,8 @@ class Collector:
     #: What the names of this hub's jobs look like. Unknown until :meth:`sweep`.
     _ours: re.Pattern[str] | None = None
     _answered_at: float | None = None
-    _swept_at: float | None = None
+    #: When everybody's jobs are asked about again, on ``clock``.
+    _sweep_due: float = 0.0
     _failures: int = 0
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _deletions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -324,7 +325,7 @@ class Collector:
         Only to be called when all sessions of the database are watched: the others are strays.
         """
         self._ours = ours
-        self._swept_at = None
+        self._sweep_due = self.clock()
         self._hurry.set()
         self._run()
 
@@ -446,8 +447,10 @@ class Collector:
 
     async def _ask(self, now: float) -> list[Job]:
         owners = {watched.owner for watched in self._watched.values()}
-        due = self._swept_at is None or now - self._swept_at >= self.sweep_interval
-        wide = bool(self._ours) and due
+        wide = bool(self._ours) and now >= self._sweep_due
+        if wide:
+            # Should it fail, the sessions come first: on a big cluster it may always take too long.
+            self._sweep_due = now + self.longest_pause
         if wide or not owners or len(owners) > MANY_OWNERS:  # qstat takes no empty list
             owners = {"*"}
         # -f -ne: by queue instance, as far as it has jobs; says which hosts do not report.
@@ -456,7 +459,7 @@ class Collector:
         # A cluster with ten thousand jobs is 3 MB of XML: parsed beside the event loop, not in it.
         jobs = await asyncio.to_thread(parse_qstat, output)
         if wide:
-            self._swept_at = now
+            self._sweep_due = now + self.sweep_interval
         return jobs
 
     def _delete(self, strays: Iterable[Job]) -> None:
@@ -468,8 +471,10 @@ class Collector:
     async def _delete_one(self, job: Job) -> None:
         assert self.delete is not None
         log.info("Job %s of %s belongs to no session any more; deleting it", job.id, job.owner)
+        done = False
         try:
             await self.delete(job)
+            done = True
             self.hurry()
         except GridEngineError as error:
             log.warning("Job %s of %s cannot be deleted now: %s", job.id, job.owner, error)
@@ -477,3 +482,6 @@ class Collector:
             log.exception("Job %s of %s cannot be deleted now", job.id, job.owner)
         await asyncio.sleep(DELETION_PAUSE)
         del self._deletions[job.id]
+        if not done:
+            self._sweep_due = self.clock()  # its owner may have no other session
+            self.hurry()

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pamela
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 
-from sge_spawner import SessionError
+from sge_spawner import SessionError, directory
+
+T = TypeVar("T")
 
 
 class ClusterAuthenticator(PAMAuthenticator):
@@ -20,9 +23,6 @@ class ClusterAuthenticator(PAMAuthenticator):
     instead of being left to try the password again.
     """
 
-    # JupyterHub's own check takes a closed account for a wrong password.
-    check_account = False
-
     def _objection(self, username: str) -> str:
         """Return why PAM does not let an account be used (pam_acct_mgmt(3)); empty if it does."""
         try:
@@ -30,18 +30,40 @@ class ClusterAuthenticator(PAMAuthenticator):
         except pamela.PAMError as error:
             self.log.warning("The account %s cannot be used: %s", username, error)
             return (
-                f"The account {username} cannot be used at the moment: {error.message}. "
-                "Ask the administrators of the cluster."
+                f"The account {username} cannot be used at the moment; it may be closed or have "
+                f"expired (PAM says: {error.message}). Ask the administrators of the cluster."
             )
         return ""
+
+    def _check_password(self, username: str, password: object) -> bool:
+        """Tell whether PAM takes the password; of the account it says nothing.
+
+        JupyterHub's way asks about both at once, and cannot tell the answers apart.
+        """
+        try:
+            pamela.authenticate(
+                username, password, service=self.service, encoding=self.encoding, check=False
+            )
+        except pamela.PAMError as error:
+            # Cut, because people type their password here by mistake.
+            self.log.warning("PAM refuses the login of %.32r: %s", username, error)
+            return False
+        return True
+
+    async def _ask(self, question: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(directory, question, *arguments)
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
         """Check name and password.
 
         :raises tornado.web.HTTPError: 403 with a message for the person when the account is closed.
         """
-        username: str | None = await super().authenticate(handler, data)
-        if username and (objection := await asyncio.to_thread(self._objection, username)):
+        username = data["username"]
+        # A second factor is asked for in the same conversation.
+        password = (data["password"], data["otp"]) if "otp" in data else data["password"]
+        if not await self._ask(self._check_password, username, password):
+            return None
+        if objection := await self._ask(self._objection, username):
             raise web.HTTPError(403, f"Your password is right, but: {objection}")
         return username
 
@@ -50,7 +72,7 @@ class ClusterAuthenticator(PAMAuthenticator):
 
         :raises SessionError: with a message for the person.
         """
-        if objection := await asyncio.to_thread(self._objection, user.name):
+        if objection := await self._ask(self._objection, user.name):
             raise SessionError(objection, reason="account")
         await super().pre_spawn_start(user, spawner)
 

@@ -31,21 +31,37 @@ class WatchedProxy(ConfigurableHTTPProxy):
             self._watch = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
 
+    async def add_user(self, user: Any, server_name: str = "", client: Any = None) -> None:
+        """Add a session's route.
+
+        A proxy that is away is no reason for JupyterHub to end the session: the next look brings
+        what is missing.
+        """
+        try:
+            await super().add_user(user, server_name, client)
+        except Exception as error:
+            self.log.warning("Cannot add the route of %s now: %s", user.name, error)
+
+    async def delete_user(self, user: Any, server_name: str = "") -> None:
+        """Delete a session's route; a proxy that is away does not keep JupyterHub from stopping."""
+        try:
+            await super().delete_user(user, server_name)
+        except Exception as error:
+            self.log.warning("Cannot delete the route of %s now: %s", user.name, error)
+
     async def _keep_watching(self, user_dict: Any, service_dict: Any) -> None:
         while True:
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
                 # A proxy that has just started knows no route at all, not even the hub's; one
-                # that was away for a moment may have missed a session's.
-                expected = {self.app.hub.routespec} | {
-                    spawner.proxy_spec
-                    for user in user_dict.values()
-                    for spawner in user.spawners.values()
-                    if spawner.ready and spawner.host
-                }
-                if not expected <= routes.keys():
-                    self.log.warning("The proxy has lost routes; sending them again")
+                # that was away for a moment has missed what changed meanwhile.
+                spawners = [s for user in user_dict.values() for s in user.spawners.values()]
+                expected = {s.proxy_spec for s in spawners if s.ready and s.host}
+                alive = {s.proxy_spec for s in spawners if s.active}
+                sessions = {path for path, route in routes.items() if "user" in route["data"]}
+                if not expected | {self.app.hub.routespec} <= routes.keys() or sessions - alive:
+                    self.log.warning("The proxy's routes are not up to date; sending them again")
                     await super().check_routes(user_dict, service_dict, routes)
             except Exception as error:  # whatever it was, the next look may succeed
                 self.log.warning("Cannot ask the proxy for its routes: %s", error)

@@ -14,7 +14,8 @@ import pwd
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -72,6 +73,9 @@ _WAITING = {
     State.SUSPENDED: "Job {id} is suspended on {host}; it goes on when Grid Engine resumes it.",
     State.DELETING: "Job {id} is being deleted.",
 }
+
+#: Where questions to the directory service and to PAM wait, so that nothing else waits with them.
+directory = ThreadPoolExecutor(8, "directory")
 
 #: From this age on, in seconds, Grid Engine's last answer is no news any more: the person is told,
 #: and no session's time is over on account of it.
@@ -182,8 +186,9 @@ class SGESpawner(BatchSpawnerBase):
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
-        # Ours ends first, and says in plain words what the session was waiting for.
-        return int(self.wait_limit + self.broker_timeout + self.http_timeout + 30)
+        # Ours ends a start, in plain words, and knows when not to: while Grid Engine is away, or
+        # the worker, it is not the session that takes too long. JupyterHub's never comes to that.
+        return 10 * 365 * 24 * 3600
 
     @default("poll_interval")
     def _default_poll_interval(self) -> int:
@@ -219,7 +224,9 @@ class SGESpawner(BatchSpawnerBase):
     async def _groups(self) -> frozenset[str]:
         """Return the person's Unix groups; a directory service may be slow, so in a thread."""
         try:
-            return await asyncio.to_thread(lambda: group_names(pwd.getpwnam(self.user.name)))
+            return await asyncio.get_running_loop().run_in_executor(
+                directory, lambda: group_names(pwd.getpwnam(self.user.name))
+            )
         except KeyError as error:
             raise SessionError(
                 f"There is no account {self.user.name} on the hub's host. "
@@ -657,7 +664,7 @@ class SGESpawner(BatchSpawnerBase):
         if await self.query_job_status() is JobStatus.NOTFOUND:
             if self.session and not self.port:
                 await self._remove_file()
-            if self.session and not self._try(self._store_end):
+            if not self._try(self._store_end):
                 return None  # it is closed when that can be written down
             if self.host:
                 _notices[self.user.name, self.name] = self._own_end()
@@ -722,12 +729,14 @@ class SGESpawner(BatchSpawnerBase):
         assert self._cleared is not None
         self._spawn_future = None
         self._check_pending = False
-        try:
-            async with asyncio.timeout(60):
-                await self._cleared.wait()
-        except TimeoutError:  # it could not: everything is as before
-            self._check_pending = True
-            return await self._take_up()
+        while not self._cleared.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(60):
+                    await self._cleared.wait()
+                    break
+            if not self._stop_pending:  # it could not: everything is as before
+                self._check_pending = True
+                return await self._take_up()
         return 1
 
     async def _resume(self) -> None:
@@ -766,6 +775,7 @@ class SGESpawner(BatchSpawnerBase):
         Grid Engine lets it be.
         """
         if not self.session:
+            await self._until_stored("")
             return
         session, job_id = self.session, self.job_id
         name = job_name(session)
@@ -778,19 +788,23 @@ class SGESpawner(BatchSpawnerBase):
             now = True
         self._watch()
         self.collector.release(name)
-        deadline = asyncio.get_running_loop().time() + (0 if now else self.stop_timeout)
+        # Without a number it may never come to be, and ends itself if it does.
+        limit = self.stop_timeout if job_id and not now else 0.0
+        deadline = asyncio.get_running_loop().time() + limit
         while self.collector.watches(name):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                _notices[self.user.name, self.name] = (
-                    f"Your last session, job {job_id}, has been told to end but has not ended yet. "
-                    "It is deleted as soon as Grid Engine can reach it; you can start a new one."
-                )
+                if job_id:
+                    _notices[self.user.name, self.name] = (
+                        f"Your last session, job {job_id}, has been told to end but has not ended "
+                        "yet. It is deleted as soon as Grid Engine can reach it; you can start a "
+                        "new one."
+                    )
                 self.log.warning(
-                    "Job %s of %s is still there after %g s; it will be deleted",
-                    job_id,
+                    "Job %s of %s is not gone after %g s; it will be deleted",
+                    job_id or "(number not known)",
                     self._log_name,
-                    self.stop_timeout,
+                    limit,
                 )
                 break
             await self.collector.news(left)

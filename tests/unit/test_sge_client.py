@@ -1131,8 +1131,25 @@ class TestDeletions:
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)
         collector.sweep(OURS)
-        for asked_at in (0.0, 1.0, 599.0, 600.0, 601.0):
-            await collector._ask(asked_at)
+        begun = collector.clock()
+        for seconds in (0.0, 1.0, 599.0, 600.0, 601.0):
+            await collector._ask(begun + seconds)
+        assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
+
+    async def test_the_sessions_come_first_after_a_sweep_that_failed(
+        self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        collector.sweep(OURS)
+        begun = collector.clock()
+        qstat.fails()
+        with pytest.raises(GridEngineError):
+            await collector._ask(begun)
+        qstat.recovers()
+        for seconds in (1.0, 29.0, 30.0, 31.0):
+            await collector._ask(begun + seconds)
         assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
 
     async def test_a_sweep_that_failed_is_made_up_for(self, grid: GridEngine, qstat: Qstat) -> None:

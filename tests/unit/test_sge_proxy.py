@@ -29,9 +29,18 @@ class Proxy(WatchedProxy):
         return self.routes
 
 
-def person(*specs: str, ready: bool = True, host: str = "exec1") -> Any:
+HUB: dict[str, Any] = {"data": {"hub": True}}
+SESSION: dict[str, Any] = {"data": {"user": "someone"}}
+
+
+def person(*specs: str, ready: bool = True, active: bool | None = None, host: str = "exec1") -> Any:
+    active = ready if active is None else active
     return SimpleNamespace(
-        spawners={spec: SimpleNamespace(proxy_spec=spec, ready=ready, host=host) for spec in specs}
+        name="alice",
+        spawners={
+            spec: SimpleNamespace(proxy_spec=spec, ready=ready, active=active, host=host)
+            for spec in specs
+        },
     )
 
 
@@ -42,7 +51,7 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "check_routes", check_routes)
     proxy = Proxy(watch_interval=0.01, auth_token="x")
-    proxy.routes = {"/": {}}
+    proxy.routes = {"/": HUB}
     object.__setattr__(proxy, "users", {})
     proxy.app = SimpleNamespace(hub=SimpleNamespace(routespec="/"))
     await proxy.check_routes(proxy.users, {})
@@ -60,12 +69,31 @@ async def looked(proxy: Proxy) -> None:
 
 async def test_a_proxy_that_has_its_routes_is_left_alone(proxy: Proxy) -> None:
     proxy.users[1] = person("/user/alice/")
-    proxy.routes = {"/": {}, "/user/alice/": {}, "/user/bob/": {}}
+    proxy.users[2] = person("/user/bob/", ready=False, active=True)
+    proxy.routes = {"/": HUB, "/user/alice/": SESSION, "/user/bob/": SESSION, "/extra/": HUB}
     await looked(proxy)
     assert proxy.repairs == 0
 
 
-@pytest.mark.parametrize("left", [{}, {"/": {}}, {"/user/alice/": {}}])
+async def test_a_route_to_nobodys_session_is_taken_away(proxy: Proxy) -> None:
+    proxy.users[1] = person("/user/alice/", ready=False)
+    proxy.routes = {"/": HUB, "/user/alice/": SESSION}
+    await until(lambda: proxy.repairs)
+
+
+@pytest.mark.parametrize("what", ["add_user", "delete_user"])
+async def test_a_proxy_that_is_away_ends_no_session_and_keeps_none(
+    proxy: Proxy, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise TimeoutError("the proxy does not answer")
+
+    monkeypatch.setattr(ConfigurableHTTPProxy, what, refuse)
+    await getattr(proxy, what)(person("/user/alice/"), "")
+    assert "the route of alice now: the proxy does not answer" in caplog.text
+
+
+@pytest.mark.parametrize("left", [{}, {"/": HUB}, {"/user/alice/": SESSION}])
 async def test_a_route_that_is_missing_is_sent_again(proxy: Proxy, left: dict[str, Any]) -> None:
     proxy.users[1] = person("/user/alice/")
     proxy.routes = left
