@@ -31,14 +31,14 @@ class WatchedProxy(ConfigurableHTTPProxy):
             self._watch = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
 
-    async def add_user(self, user: Any, server_name: str = "", client: Any = None) -> None:
+    async def add_user(self, user: Any, server_name: str = "") -> None:
         """Add a session's route.
 
         A proxy that is away is no reason for JupyterHub to end the session: the next look brings
         what is missing.
         """
         try:
-            await super().add_user(user, server_name, client)
+            await super().add_user(user, server_name)
         except Exception as error:
             self.log.warning("Cannot add the route of %s now: %s", user.name, error)
 

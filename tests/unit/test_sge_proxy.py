@@ -38,7 +38,14 @@ def person(*specs: str, ready: bool = True, active: bool | None = None, host: st
     return SimpleNamespace(
         name="alice",
         spawners={
-            spec: SimpleNamespace(proxy_spec=spec, ready=ready, active=active, host=host)
+            spec: SimpleNamespace(
+                proxy_spec=spec,
+                ready=ready,
+                active=active,
+                host=host,
+                pending=None,
+                server=SimpleNamespace(host="http://exec1:40000"),
+            )
             for spec in specs
         },
     )
@@ -81,16 +88,40 @@ async def test_a_route_to_nobodys_session_is_taken_away(proxy: Proxy) -> None:
     await until(lambda: proxy.repairs)
 
 
-@pytest.mark.parametrize("what", ["add_user", "delete_user"])
+async def test_a_session_has_its_route_added_and_deleted(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: dict[str, str] = {}
+
+    async def add_route(_: Any, path: str, target: str, data: dict[str, str]) -> None:
+        added[path] = target
+
+    async def delete_route(_: Any, path: str) -> None:
+        del added[path]
+
+    monkeypatch.setattr(ConfigurableHTTPProxy, "add_route", add_route)
+    monkeypatch.setattr(ConfigurableHTTPProxy, "delete_route", delete_route)
+    alice = person("/user/alice/")
+    await proxy.add_user(alice, "/user/alice/")
+    assert added == {"/user/alice/": "http://exec1:40000"}
+    alice.proxy_spec = "/user/alice/"
+    await proxy.delete_user(alice)
+    assert added == {}
+
+
 async def test_a_proxy_that_is_away_ends_no_session_and_keeps_none(
-    proxy: Proxy, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(*_: Any) -> None:
         raise TimeoutError("the proxy does not answer")
 
-    monkeypatch.setattr(ConfigurableHTTPProxy, what, refuse)
-    await getattr(proxy, what)(person("/user/alice/"), "")
-    assert "the route of alice now: the proxy does not answer" in caplog.text
+    monkeypatch.setattr(ConfigurableHTTPProxy, "add_route", refuse)
+    monkeypatch.setattr(ConfigurableHTTPProxy, "delete_route", refuse)
+    alice = person("/user/alice/")
+    alice.proxy_spec = "/user/alice/"
+    await proxy.add_user(alice, "/user/alice/")
+    await proxy.delete_user(alice)
+    assert caplog.text.count("the route of alice now: the proxy does not answer") == 2
 
 
 @pytest.mark.parametrize("left", [{}, {"/": HUB}, {"/user/alice/": SESSION}])
