@@ -73,7 +73,7 @@ def room_for(names: list[str]) -> Iterator[None]:
             inside(host, make)
         inside("hub", "; ".join(f"install -d -o {n} -g {n} -m 700 /home/{n}" for n in names))
         qmaster(
-            f"qconf -rattr queue slots {places} all.q; "
+            f"qconf -rattr queue slots {places},[exec1={places}],[exec2={places}] all.q; "
             "qconf -rattr queue load_thresholds NONE all.q"
         )
         for host in hosts:
