@@ -63,7 +63,7 @@ fault-table: setup ## Write the table of docs/faults.md anew, from the tests
 bench: setup ## Measure how long a person waits (`make demo` first)
 	python bench/start.py
 
-bench-restart: setup ## Measure a hub restart with 200 sessions (16 GB; `make demo` first)
+bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make demo` first)
 	python bench/restart.py
 
 lock: ## Write the lock files anew from the .in files and package.json

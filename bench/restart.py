@@ -1,7 +1,7 @@
 """What restarts of hub and proxy and a frozen qmaster cost, with many sessions.
 
 ``make demo`` first; then ``make bench-restart``. Makes accounts, starts real JupyterLab sessions
-(about 80 MB each) for them, restarts the hub, freezes the qmaster for a while, and removes all of
+(about 110 MB each) for them, restarts the hub, freezes the qmaster for a while, and removes all of
 it again. Goes to 127.0.0.1 only.
 """
 
