@@ -28,6 +28,7 @@ from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler, default_handlers
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import AnyTimeoutError, utcnow, wait_for_http_server
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, object_session
 from tornado import web
@@ -423,7 +424,24 @@ class SGESpawner(BatchSpawnerBase):
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
-        self.session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
+        session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
+        try:
+            request = Start(
+                user=self.user.name,
+                session=session,
+                server=self.name,
+                amounts=self.choice.amounts,
+                environment=environment,
+            )
+        except ValidationError as error:
+            where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
+            # Without the values, which may be secrets.
+            raise SessionError(
+                f"No session can be started for the account {self.user.name}: the submission "
+                f"service takes no such {where}. Please tell the administrators.",
+                reason="request",
+            ) from None
+        self.session = session
         try:
             with self._database() as database:
                 token = self._token(database) if database else None
@@ -433,13 +451,6 @@ class SGESpawner(BatchSpawnerBase):
             self.session = ""  # nothing has been asked for yet
             raise
         self._watch()
-        request = Start(
-            user=self.user.name,
-            session=self.session,
-            server=self.name,
-            amounts=self.choice.amounts,
-            environment=environment,
-        )
         answer = await self._ask_broker(request)
         self.job_id = str(answer.job_id)
         self.collector.submitted(job_name(self.session))

@@ -286,8 +286,16 @@ class Lab:
         pytest.fail("no port is free")
 
     def answer(self) -> None:
-        self.sockets = bind_sockets(self.port, "127.0.0.1", family=socket.AF_INET)
-        self.server.add_sockets(self.sockets)
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        self.server.add_socket(listener)
 
     async def fall_silent(self) -> None:
         self.server.stop()
@@ -622,6 +630,18 @@ class TestStart:
         assert broker.session.startswith(hub_mark(SECRET))
         assert hub_mark(SECRET) != hub_mark(b"y" * 32)
         assert re.fullmatch("[0-9a-f]{8}", hub_mark(SECRET))
+
+    async def test_what_the_broker_cannot_take_is_told_without_values(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        secret = "s3cret" * 2000
+        monkeypatch.setattr(SGESpawner, "get_env", lambda self: {"JUPYTERHUB_API_TOKEN": secret})
+        with pytest.raises(SpawnException) as caught:
+            await alice.spawn("", options={})
+        assert "takes no such environment" in caught.value.jupyterhub_message
+        assert secret not in str(caught.value)
+        assert broker.requests == []
+        assert not alice.spawners[""].session
 
     async def test_the_port_alone_is_not_enough(
         self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
