@@ -59,6 +59,24 @@ def test_a_queued_session_waits_through_a_hub_and_comes_up(fault: Fault, bob: Pe
 
 
 @pytest.mark.fault(
+    "hub restarted while a session's job is held",
+    outcome="The person reads that it is held; released, it comes up, as the same job.",
+)
+def test_a_held_session_waits_through_a_hub_and_comes_up(bob: Person) -> None:
+    with faults.queue_disabled():
+        job = queue_a_session(bob)
+        faults.run("hub", f"runuser -u bob -- qhold {job}")
+    with faults.hub_restarted():
+        pass
+    wait_for("the page says that it is held", lambda: f"Job {job} is held" in bob.progress())
+    faults.run("hub", f"runuser -u bob -- qrls {job}")
+    bob.wait_until_ready(60)
+    session = Session(bob)
+    session.compute()
+    assert session.job == job
+
+
+@pytest.mark.fault(
     "hub killed at any moment of a start",
     outcome="One session comes up or none, as the hub then says; no job is left over.",
 )
