@@ -41,6 +41,8 @@ from sge_menu import ChoiceError, MenuError, load_menu, qsub_arguments
 MAX_REQUEST = 65_536
 #: How long a caller may take to send its request, in seconds.
 RECEIVE_TIMEOUT = 5.0
+#: After how long a session's file that nobody has read is removed, in seconds.
+KEEP_FILES = 7 * 24 * 3600
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
@@ -224,6 +226,18 @@ def home_trouble(error: OSError, folder: Path) -> str:
     return f"Your home folder cannot be used {where}. Ask the administrators."
 
 
+def remove_old_files(folder: Path) -> None:
+    """Remove files of sessions that came to nothing, and that the home held on to at that time.
+
+    A session deletes its own file when it starts; what is a week old waits for no job any more.
+    """
+    oldest = time.time() - KEEP_FILES
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < oldest:
+                path.unlink()
+
+
 def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int, int]) -> None:
     """Write the session's secrets and ports where only the person and their job can read them.
 
@@ -239,6 +253,7 @@ def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int
                 "home", f"{folder} must be a folder of your own; remove it and try again."
             )
         folder.chmod(0o700)
+        remove_old_files(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:

@@ -483,6 +483,19 @@ class TestSessionFile:
             "ports": list(PORTS),
         }
 
+    def test_files_that_no_job_has_read_for_a_week_are_removed(
+        self, path: Path, home: Path
+    ) -> None:
+        write_session_file(path, ENVIRONMENT, PORTS)
+        day = 24 * 3600
+        ages = {"old.json": 8 * day, "waits.json": 6 * day, "7.log": 300 * day}
+        for name, age in ages.items():
+            (path.parent / name).touch()
+            os.utime(path.parent / name, (time.time() - age,) * 2)
+        write_session_file(path.with_name("a2.json"), ENVIRONMENT, PORTS)
+        left = {found.name for found in path.parent.iterdir()}
+        assert left == {"a1.json", "a2.json", "waits.json", "7.log"}
+
     def test_a_folder_that_is_open_to_others_is_closed(self, path: Path, home: Path) -> None:
         folder = home / SESSION_FOLDER
         folder.mkdir(mode=0o755)
