@@ -384,7 +384,7 @@ class Collector:
 
         A job that was submitted after the question says nothing by being absent.
 
-        :returns: the jobs of this hub that no session wants and that are not being deleted yet.
+        :returns: the jobs of this hub that no session wants and that are to be deleted now.
         """
         self._answered_at = asked_at
         found = {
@@ -398,10 +398,13 @@ class Collector:
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self._watched[name]
         self.wake()
+        # A job on a host that is lost stays "being deleted" unless it is deleted again from when on
+        # Grid Engine knows of the loss (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job, asked_at) and job.state is not State.DELETING
+            if self._is_unwanted(job, asked_at)
+            and (job.state is not State.DELETING or not job.reports)
         ]
 
     def _is_unwanted(self, job: Job, asked_at: float) -> bool:

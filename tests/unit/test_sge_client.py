@@ -630,6 +630,9 @@ class TestVerdicts:
         watching.release("a")
         assert watching.take(HERE, 2) == HERE
         assert watching.take([job("a", "dr")], 3) == []
+        # Its host is lost: only a deletion from now on takes the job away.
+        lost = job("a", "dr", reports=False)
+        assert watching.take([lost], 4) == [lost]
         assert watching.take(HERE, 4) == HERE
         assert watching.take([job("a", owner="bob")], 5) == []
 
