@@ -237,7 +237,6 @@ GONE = Gone.GONE
 #: How many good answers in a row must lack a job before it is over.
 ANSWERS_WITHOUT = 2
 
-
 #: From how many people on Grid Engine is asked about everybody's jobs.
 MANY_OWNERS = 200
 

@@ -11,10 +11,10 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Sends a restarted proxy its routes within seconds.
+    """Keeps a proxy that restarts, or is away, up to date within seconds, and ends nothing over it.
 
-    JupyterHub does so every five minutes, together with writing everybody's last activity to the
-    database. Asking more often for the routes alone is cheap, so that is all that is done here.
+    JupyterHub looks at the routes every five minutes, together with writing everybody's last
+    activity to the database. Asking more often for the routes alone is cheap.
     """
 
     watch_interval = Float(

@@ -105,7 +105,6 @@ MAX_REASON = 500
 #: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
 _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-
 #: What people should know about a last session when they ask for the next, by person and server.
 _notices: dict[tuple[str, str], str] = {}
 
@@ -857,7 +856,7 @@ def watch_sessions(hub: Any) -> None:
     :param hub: the :class:`jupyterhub.app.JupyterHub` that is starting.
     """
     spawner = SGESpawner(parent=hub)
-    for row in hub.db.query(orm.Spawner).filter(orm.Spawner.server != None):  # noqa: E711
+    for row in hub.db.query(orm.Spawner).filter(orm.Spawner.server_id.is_not(None)):
         if session := (row.state or {}).get("session"):
             delay = 0.0 if row.state.get("job_id") else spawner.broker_timeout + _BROKER_MARGIN
             spawner.collector.watch(job_name(session), row.user.name, waiting=True, delay=delay)
