@@ -41,15 +41,15 @@ molecule: setup ## Deploy to five containers, and use the hub as people do
 	@tools/setup.sh containers
 	@tools/setup.sh check gridhub-default 8444
 	@rm -f .cache/default.xml
-	molecule test --scenario-name default
-	@python tools/count_tests.py .cache/default.xml 80
+	@molecule test --scenario-name default; status=$$?; \
+	  python tools/count_tests.py .cache/default.xml 80 && exit $$status
 
 faults: setup ## Break everything once, on five containers of their own (as root)
 	@tools/setup.sh containers
 	@tools/setup.sh check gridhub-faults 8445
 	@rm -f .cache/faults.xml
-	molecule test --scenario-name faults
-	@python tools/count_tests.py .cache/faults.xml 45
+	@molecule test --scenario-name faults; status=$$?; \
+	  python tools/count_tests.py .cache/faults.xml 45 && exit $$status
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers

@@ -1,6 +1,7 @@
 """``count_tests.py FILE LEAST``: fail unless at least LEAST tests ran and all of them passed.
 
-FILE is what ``pytest --junitxml`` wrote. Molecule's verifier is content when it finds no test.
+FILE is what ``pytest --junitxml`` wrote. Molecule's verifier is content when it finds no test, and
+what it prints of a test that failed is far above its own last lines: so it is named here again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,21 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+#: How much of a test's complaint is shown again, in characters.
+SHOWN = 1_500
+
 
 def main() -> int:
-    """Count, print the closing line, and tell."""
+    """Name what failed, count, print the closing line, and tell."""
     path, least = Path(sys.argv[1]), int(sys.argv[2])
+    if not path.exists():
+        print(f"{path}: no test has run", file=sys.stderr)
+        return 1
     suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314  # our own file
+    for case in (case for suite in suites for case in suite.iter("testcase")):
+        for trouble in (*case.iter("failure"), *case.iter("error")):
+            message = trouble.get("message", "")[:SHOWN]
+            print(f"FAILED {case.get('classname')}::{case.get('name')}\n  {message}")
     ran, failed, skipped = (
         sum(int(suite.get(name, 0)) for suite in suites for name in names)
         for names in (("tests",), ("failures", "errors"), ("skipped",))

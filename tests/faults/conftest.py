@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 import faults
+from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
@@ -18,6 +19,20 @@ CLEAN = 150.0
 def pytest_configure() -> None:
     if os.geteuid() != 0:
         pytest.exit("the faults go into containers from outside: run the tests as root", 2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what hub and broker logged meanwhile, where a test fails."""
+    report = yield
+    if report.failed:
+        log = host("hub").run(
+            f"journalctl --no-pager --since @{int(call.start)} -u jupyterhub -t jupyterhub-broker"
+        )
+        report.sections.append(("Log of the hub", log.stdout[-20_000:]))
+    return report
 
 
 @pytest.fixture(scope="session")

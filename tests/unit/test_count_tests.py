@@ -1,0 +1,48 @@
+"""The last word on a scenario's tests: what failed is named, and no test at all is a failure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+TOOL = Path(__file__).resolve().parents[2] / "tools/count_tests.py"
+
+PASSED = '<testcase classname="tests.a" name="test_one"/>'
+FAILED = (
+    '<testcase classname="tests.a" name="test_two">'
+    '<failure message="AssertionError: not within 60 s">long</failure></testcase>'
+)
+
+
+def count(path: Path, least: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOL), str(path), str(least)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
+    path = folder / "results.xml"
+    suite = f'<testsuite tests="{ran}" failures="{failed}" errors="0" skipped="0">{cases}'
+    path.write_text(f"<testsuites>{suite}</testsuite></testsuites>", encoding="utf-8")
+    return path
+
+
+def test_enough_tests_that_passed_are_a_success(tmp_path: Path) -> None:
+    done = count(results(tmp_path, PASSED, 1, 0), 1)
+    assert (done.returncode, done.stdout) == (0, "1 passed, 0 failed, 0 skipped\n")
+
+
+def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path) -> None:
+    done = count(results(tmp_path, PASSED + FAILED, 2, 1), 1)
+    assert done.returncode == 1
+    assert "FAILED tests.a::test_two\n  AssertionError: not within 60 s\n" in done.stdout
+    assert "1 passed, 1 failed, 0 skipped" in done.stdout
+
+
+def test_too_few_tests_are_a_failure(tmp_path: Path) -> None:
+    assert count(results(tmp_path, PASSED, 1, 0), 2).returncode == 1
+
+
+def test_no_results_are_a_failure_in_words(tmp_path: Path) -> None:
+    done = count(tmp_path / "none.xml", 1)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
