@@ -20,7 +20,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, Literal
 
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import BatchSpawnerBase, JobStatus
@@ -57,23 +57,14 @@ from sge_client import (
     run,
 )
 from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
+from sge_view import View
+from sge_words import say
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
 
 #: The states in which a job has a host and its session may answer.
 _ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED})
-
-#: What the person reads while waiting, by the state of the job.
-_WAITING = {
-    State.QUEUED: "Job {id} waits for a free place in the queue.",
-    State.HELD: "Job {id} is held; it starts when the hold is released.",
-    State.ERROR: "Job {id} is in an error state.",
-    State.STARTING: "Job {id} is being started on {host}.",
-    State.RUNNING: "Job {id} runs on {host}; JupyterLab is coming up.",
-    State.SUSPENDED: "Job {id} is suspended on {host}; it goes on when Grid Engine resumes it.",
-    State.DELETING: "Job {id} is being deleted.",
-}
 
 #: Where questions to the directory service and to PAM wait, so that nothing else waits with them.
 directory = ThreadPoolExecutor(8, "directory")
@@ -832,6 +823,28 @@ class SGESpawner(BatchSpawnerBase):
                 yield {"message": message}
             await self.collector.news(1.0)
 
+    def view(self) -> View:
+        """Return what the pages show of this session."""
+        waiting = bool(self._start_pending)
+        state: Literal["none", "waiting", "running", "stopping"] = (
+            "stopping"
+            if self._stop_pending
+            else "waiting"
+            if waiting
+            else "running"
+            if self.active
+            else "none"
+        )
+        return View(
+            name=self.name,
+            state=state,
+            message=self._progress_message() if waiting else "",
+            ended=_notices.get((self.user.name, self.name), ""),
+            job=int(self.job_id) if self.job_id else None,
+            host=self.host,
+            since=self.orm_spawner.started if self.active else None,
+        )
+
     def _progress_message(self) -> str:
         job = self._job() if self.session else None
         age = self.collector.age
@@ -845,8 +858,8 @@ class SGESpawner(BatchSpawnerBase):
             return f"{job.host}, where job {job.id} runs, does not report to Grid Engine."
         if self.host:
             return f"Job {job.id} runs on {job.host}; waiting for it to answer."
-        if job.state in _WAITING:
-            return _WAITING[job.state].format(id=job.id, host=job.host)
+        if job.state is not State.UNKNOWN:
+            return say(f"waiting.{job.state.value}", job=job.id, host=job.host)
         return f"Job {job.id} is in state {job.letters}."
 
 
