@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,6 +54,11 @@ class GridEngine:
             "PATH": f"{self.bin_dir}:/usr/bin:/bin",
             "LC_ALL": "C",
         }
+
+    @property
+    def accounting_file(self) -> Path:
+        """Where the qmaster writes how each job ended (accounting(5))."""
+        return self.root / self.cell / "common" / "accounting"
 
     def command(self, name: str) -> str:
         """Return the full path of a command such as ``qstat``."""
@@ -149,6 +155,7 @@ class Job:
 
     ``host`` is empty until the job has one; ``reports`` is false while Grid Engine has not heard
     from that host for ``max_unheard`` (queue state ``u``, qstat(1)): the job may run on there.
+    ``since`` is when it started, in seconds since the epoch; ``None`` until it has.
     """
 
     id: int
@@ -158,11 +165,20 @@ class Job:
     host: str
     slots: int
     reports: bool = True
+    since: float | None = None
 
     @property
     def state(self) -> State:
         """The meaning of ``letters``."""
         return read_state(self.letters)
+
+
+def _read_moment(text: str) -> float | None:
+    """Return what qstat prints as the local time of this host, in seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
@@ -177,6 +193,7 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
                 host=queue.partition("@")[2],
                 slots=int(entry.findtext("slots", "1")),
                 reports="u" not in states,
+                since=_read_moment(entry.findtext("JAT_start_time", "")),
             )
             for entry in entries
         ]
@@ -188,6 +205,21 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
 _PIECE = 32_768
 
 
+def parse_tree(xml: bytes) -> ElementTree.Element:
+    """Read the XML that qstat printed.
+
+    :raises AnswerError: when it is not XML.
+    """
+    parser = ElementTree.XMLParser()  # noqa: S314  # expat bounds entities and reads no files
+    try:
+        # In pieces: the parser lets no other thread run before it has taken what it was given.
+        for start in range(0, len(xml), _PIECE):
+            parser.feed(xml[start : start + _PIECE])
+        return parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise AnswerError(f"qstat did not print XML: {error}") from error
+
+
 def parse_qstat(xml: bytes) -> list[Job]:
     """Read the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
@@ -195,14 +227,7 @@ def parse_qstat(xml: bytes) -> list[Job]:
 
     :raises AnswerError: when it is anything but a complete job list.
     """
-    parser = ElementTree.XMLParser()  # noqa: S314  # expat bounds entities and reads no files
-    try:
-        # In pieces: the parser lets no other thread run before it has taken what it was given.
-        for start in range(0, len(xml), _PIECE):
-            parser.feed(xml[start : start + _PIECE])
-        root = parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise AnswerError(f"qstat did not print XML: {error}") from error
+    root = parse_tree(xml)
     queues, waiting = root.find("queue_info"), root.find("job_info")
     if root.tag != "job_info" or queues is None or waiting is None:
         raise AnswerError("qstat did not print a job list")
@@ -353,6 +378,10 @@ class Collector:
         """Return the job as it was when Grid Engine last had it; ``None`` if it never did."""
         watched = self._watched.get(name)
         return watched.job if watched else None
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs of all sessions, as far as they are known."""
+        return [watched.job for watched in self._watched.values() if watched.job]
 
     def watches(self, name: str) -> bool:
         """Whether the job is watched: a released one is until it is gone."""

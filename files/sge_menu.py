@@ -222,6 +222,11 @@ class Menu(_Model):
             raise ValueError("two items ask for the same complex")
         return self
 
+    def complexes(self) -> frozenset[str]:
+        """Return the names of the consumables on the menu, of which a host has so and so much."""
+        kinds = (Memory, Count)
+        return frozenset(r.complex for i in self.items if isinstance(r := i.request, kinds))
+
     def items_for(self, groups: Collection[str]) -> tuple[Item, ...]:
         """Return the items a member of ``groups`` (names of Unix groups) may use."""
         return tuple(
@@ -300,6 +305,39 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
+
+
+class Asked(_Model):
+    """What a session has of one item: for its person, and to compare with what it uses."""
+
+    item: str
+    label: str
+    #: The amount with its unit, as the form has it.
+    words: str
+    kind: str
+    #: The complex that stands for it in Grid Engine; empty for slots.
+    complex: str
+    #: In total, in Grid Engine's base unit: slots, bytes, things, seconds.
+    total: float
+
+
+def asked(menu: Menu, choice: Choice) -> list[Asked]:
+    """Return what a checked choice asks for, in the order of the form."""
+    items = {item.name: item for item in menu.items}
+    return [
+        Asked(
+            item=name,
+            label=items[name].label,
+            words=f"{amount} {items[name].unit}".strip(),
+            kind=request.kind,
+            complex="" if isinstance(request, Slots) else request.complex,
+            total=amount
+            * UNITS[request.kind][items[name].unit]
+            * (1024 if request.kind == "memory" else 1),
+        )
+        for name, amount in choice.amounts.items()
+        for request in (items[name].request,)
+    ]
 
 
 _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(

@@ -13,9 +13,12 @@ import hmac
 import pwd
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -35,6 +38,7 @@ from tornado import web
 from tornado.httpclient import HTTPResponse
 from traitlets import Float, Integer, Tuple, Unicode, default
 
+from sge_accounting import Why, find_record, why
 from sge_broker import (
     SESSION_FOLDER,
     SESSION_VARIABLES,
@@ -56,8 +60,9 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
-from sge_view import View
+from sge_details import CLOSED, SLOTS, Outlook, Want, missing
+from sge_menu import Asked, Choice, ChoiceError, Menu, MenuError, asked, load_menu, render_form
+from sge_view import Amount, View
 from sge_words import say
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
@@ -96,8 +101,56 @@ MAX_REASON = 500
 #: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
 _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-#: What people should know about a last session when they ask for the next, by person and server.
-_notices: dict[tuple[str, str], str] = {}
+#: How long to wait between looks for an accounting record that is not there yet, in seconds.
+_EXPLAIN_PAUSE = 5.0
+
+#: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
+_outlooks: dict[GridEngine, Outlook] = {}
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a person should know about the last session here, which ended without their doing."""
+
+    job: str
+    #: A :class:`~sge_accounting.Why`; ``unknown``; or ``lingers``: told to end, and it has not.
+    why: str
+    #: The job's name, by which its accounting record is found.
+    name: str = ""
+    host: str = ""
+    #: The largest memory in use, in bytes.
+    used: float = 0.0
+    status: int = 0
+    had: tuple[Asked, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The sentence for the person."""
+        had = {each.kind: each.words for each in self.had}
+        return say(
+            f"ended.{self.why}",
+            job=self.job,
+            host=self.host,
+            used=f"{self.used / 2**30:.1f} GB",
+            status=self.status,
+            memory=had.get("memory", ""),
+            run_time=had.get("run_time", ""),
+            log=f"~/{SESSION_FOLDER}/{self.job}.log",
+        )
+
+    @property
+    def short_of(self) -> tuple[str, ...]:
+        """The items of the menu of which it had too little."""
+        return tuple(each.item for each in self.had if each.kind == self.why)
+
+    def dump(self) -> dict[str, Any]:
+        """Return it for the database; :meth:`load` reads it again."""
+        return asdict(self) | {"had": [each.model_dump() for each in self.had]}
+
+    @staticmethod
+    def load(data: dict[str, Any]) -> Last:
+        """Read what :meth:`dump` has written."""
+        return Last(**data | {"had": tuple(Asked.model_validate(each) for each in data["had"])})
 
 
 class SessionError(SpawnException):
@@ -158,6 +211,9 @@ class SGESpawner(BatchSpawnerBase):
     stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
         config=True
     )
+    accounting_file = Unicode(
+        help="Grid Engine's accounting file; the one of the cell where it is empty."
+    ).tag(config=True)
     session_ports = Tuple(
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
     ).tag(config=True)
@@ -172,6 +228,10 @@ class SGESpawner(BatchSpawnerBase):
     stopping: bool = False
     #: What the starter gave as the reason that the session cannot start.
     failure: str = ""
+    #: What the session has asked for; kept, because the menu may change while it runs.
+    asked: tuple[Asked, ...] = ()
+    last: Last | None = None
+    _explain_due: float = 0.0
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
 
@@ -228,8 +288,10 @@ class SGESpawner(BatchSpawnerBase):
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
         fields = render_form(self._menu(), await self._groups(), self.user_options or {})
-        if notice := _notices.get((self.user.name, self.name)):
-            return f'<p class="alert alert-warning" role="status">{escape(notice)}</p>' + fields
+        await self.explain_last()
+        if self.last:
+            notice = escape(self.last.words)
+            return f'<p class="alert alert-warning" role="status">{notice}</p>' + fields
         return fields
 
     @staticmethod
@@ -264,6 +326,8 @@ class SGESpawner(BatchSpawnerBase):
         self.host = state.get("host", "")
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
+        self.asked = tuple(Asked.model_validate(each) for each in state.get("asked", ()))
+        self.last = Last.load(last) if (last := state.get("last")) else None
 
     def get_state(self) -> dict[str, Any]:
         """Return what the database is to hold of the session."""
@@ -275,7 +339,10 @@ class SGESpawner(BatchSpawnerBase):
                 "host": self.host,
                 "port": self.port,
                 "stopping": self.stopping,
+                "asked": [each.model_dump() for each in self.asked],
             }
+        if self.last:
+            state["last"] = self.last.dump()
         return state
 
     def clear_state(self) -> None:
@@ -284,6 +351,7 @@ class SGESpawner(BatchSpawnerBase):
         if self.session:
             self.collector.release(job_name(self.session))
         self.session = self.token_hash = self.host = ""
+        self.asked = ()
         self.port = 0
         self.stopping = False
         if self._cleared:
@@ -372,6 +440,24 @@ class SGESpawner(BatchSpawnerBase):
             )
         return _collectors[grid]
 
+    @property
+    def outlook(self) -> Outlook:
+        """What all sessions' pages show of Grid Engine beyond the states of jobs."""
+        collector = self.collector
+        grid = collector.grid
+
+        def jobs() -> Collection[int]:
+            return [job.id for job in collector.jobs()]
+
+        def complexes() -> Collection[str]:
+            with suppress(SessionError):
+                return self._menu().complexes()
+            return ()
+
+        if grid not in _outlooks:
+            _outlooks[grid] = Outlook(grid, jobs, complexes)
+        return _outlooks[grid]
+
     def _job(self) -> Job | Gone | None:
         return self.collector.look_up(job_name(self.session)) if self.session else GONE
 
@@ -411,6 +497,7 @@ class SGESpawner(BatchSpawnerBase):
         Its name is stored before: a hub that dies meanwhile finds the job by it.
         """
         assert self.choice is not None
+        self.asked = tuple(asked(self._menu(), self.choice))
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
@@ -471,7 +558,7 @@ class SGESpawner(BatchSpawnerBase):
         :raises SessionError: with a message for the person when that cannot happen any more.
         """
         self.failure = ""
-        _notices.pop((self.user.name, self.name), None)
+        self.last = None
         try:
             await self.submit_batch_script()
         except SessionError as error:
@@ -540,13 +627,51 @@ class SGESpawner(BatchSpawnerBase):
             reason="ended",
         )
 
-    def _own_end(self) -> str:
-        """Return what a person reads of a session that was up and that nobody stopped here."""
-        return (
-            f"Your last session, job {self.job_id}, has ended: its run time was over, it went "
-            "above its memory, its worker failed, or it was deleted from outside. Its messages "
-            f"are in ~/{SESSION_FOLDER}/{self.job_id}.log."
+    def _own_end(self) -> Last:
+        """Return what is known at once of a session that was up and that nobody stopped here."""
+        seen = self.collector.last_seen(job_name(self.session))
+        return Last(
+            job=self.job_id,
+            why="unknown" if seen is None or seen.reports else Why.WORKER.value,
+            name=job_name(self.session),
+            host=self.host,
+            had=self.asked,
         )
+
+    async def _explained(self, last: Last) -> Last:
+        """Look for the accounting record of a session that has ended, and return what it says."""
+        path = Path(self.accounting_file or self.collector.grid.accounting_file)
+        try:
+            record = await asyncio.to_thread(find_record, path, last.name, self.user.name)
+        except OSError as error:
+            self.log.info("Why job %s has ended is not known: %s", last.job, error)
+            return last
+        if record is None:
+            return last
+        limits = {each.kind: each for each in last.had}
+        memory, run_time = (
+            limits[kind].total if kind in limits else None for kind in ("memory", "run_time")
+        )
+        reason = why(record, memory, run_time).value
+        return replace(
+            last, why=reason, host=record.host, used=record.maxvmem, status=record.status
+        )
+
+    async def explain_last(self) -> None:
+        """Find out why the last session has ended, where that is not known yet.
+
+        Grid Engine writes the record up to ``accounting_flush_time`` late (sge_conf(5)): whoever
+        looks later finds it.
+        """
+        last, now = self.last, asyncio.get_running_loop().time()
+        if last is None or last.why != "unknown" or now < self._explain_due:
+            return
+        self._explain_due = now + _EXPLAIN_PAUSE
+        explained = await self._explained(last)
+        # Not where the person has started another one meanwhile.
+        if self.last is last and not self.session and explained != last:
+            self.last = explained
+            self._try(self._store_state)
 
     async def _error_state(self, job: Job) -> SessionError:
         """Return what is wrong with a job in an error state, in Grid Engine's words."""
@@ -617,7 +742,7 @@ class SGESpawner(BatchSpawnerBase):
         while not (response := await self._answers()):
             job = self._job()
             if job is GONE:
-                raise SessionError(self._own_end(), reason="ended")
+                raise SessionError(self._own_end().words, reason="ended")
             if asyncio.get_running_loop().time() > deadline and self._is_well(job):
                 raise SessionError(
                     f"JupyterLab runs on {self.host} in job {self.job_id}, but the hub cannot "
@@ -668,7 +793,7 @@ class SGESpawner(BatchSpawnerBase):
             if not self._try(self._store_end):
                 return None  # it is closed when that can be written down
             if self.host:
-                _notices[self.user.name, self.name] = self._own_end()
+                self.last = await self._explained(self._own_end())
             self.clear_state()
             return 1
         return None
@@ -712,6 +837,8 @@ class SGESpawner(BatchSpawnerBase):
             work.result()
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
+            if error.reason == "ended" and self.host:
+                self.last = await self._explained(self._own_end())
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks
             return 1
@@ -796,11 +923,7 @@ class SGESpawner(BatchSpawnerBase):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 if job_id:
-                    _notices[self.user.name, self.name] = (
-                        f"Your last session, job {job_id}, has been told to end but has not ended "
-                        "yet. It is deleted as soon as Grid Engine can reach it; you can start a "
-                        "new one."
-                    )
+                    self.last = Last(job=job_id, why="lingers")
                 self.log.warning(
                     "Job %s of %s is not gone after %g s; it will be deleted",
                     job_id or "(number not known)",
@@ -815,16 +938,80 @@ class SGESpawner(BatchSpawnerBase):
 
     async def progress(self) -> AsyncIterator[dict[str, str]]:
         """Tell the person who waits what the job does, whenever that changes."""
-        said = ""
+        said: dict[str, str] = {}
         while self._start_pending:
-            message = self._progress_message()
-            if message != said:
-                said = message
-                yield {"message": message}
+            stage, message = self._progress()
+            event = {"stage": stage, "message": message, "raw": self._raw_reason()}
+            if event != said:
+                said = event
+                yield event
             await self.collector.news(1.0)
 
-    def view(self) -> View:
+    def _progress(self) -> tuple[str, str]:
+        """Return how far a start is (``submitted``, ``waiting``, ``starting``), and a sentence."""
+        job = self._job() if self.session else None
+        age = self.collector.age
+        stage = "waiting" if isinstance(job, Job) and not job.host else "starting"
+        if not isinstance(job, Job):
+            stage = "submitted"
+        if age is not None and age > _OLD_NEWS:
+            return stage, say("waiting.no_answer")
+        if not isinstance(job, Job):
+            if self.job_id:
+                return stage, say("waiting.submitted", job=self.job_id)
+            return stage, say("waiting.submitting")
+        if not job.reports:
+            return stage, say("waiting.no_report", job=job.id, host=job.host)
+        if self.host:
+            return stage, say("waiting.silent", job=job.id, host=job.host)
+        if job.state is State.QUEUED:
+            return stage, self._why_queued(job)
+        if job.state is State.UNKNOWN:
+            return stage, say("waiting.unknown", job=job.id, letters=job.letters)
+        return stage, say(f"waiting.{job.state.value}", job=job.id, host=job.host)
+
+    def _why_queued(self, job: Job) -> str:
+        """Say what a job in the queue waits for, as far as that is known."""
+        places, line = self.outlook.places.answer, self.outlook.line.answer
+        lacks = missing(self._want(), places) if places else None
+        if lacks is None:
+            words = say("waiting.queued", job=job.id)
+        elif CLOSED in lacks:
+            words = say("waiting.closed", job=job.id)
+        elif lacks:
+            what = [
+                f"{each.label} ({each.words})"
+                for each in self.asked
+                if (SLOTS if each.kind == "slots" else each.complex) in lacks
+            ]
+            words = say("waiting.lacks", job=job.id, what=", ".join(what))
+        else:
+            words = say("waiting.turn", job=job.id)
+        before = line.index(job.id) if line and job.id in line else 0
+        return f"{words} {say('waiting.line', count=before)}" if before else words
+
+    def _want(self) -> Want:
+        """Return what the session has asked for, as it is compared with what is free."""
+        slots = next((int(each.total) for each in self.asked if each.kind == "slots"), 1)
+        consumables = {
+            each.complex: each.total for each in self.asked if each.kind in ("memory", "count")
+        }
+        return Want(slots, consumables)
+
+    def _raw_reason(self) -> str:
+        """Return the scheduler's own words on why the job waits."""
+        job = self._job() if self.session else None
+        if not isinstance(job, Job) or job.host:
+            return ""
+        details = (self.outlook.details.answer or {}).get(job.id)
+        return "\n".join(details.reasons) if details else ""
+
+    async def view(self) -> View:
         """Return what the pages show of this session."""
+        await self.explain_last()
+        job = self._job() if self.session else None
+        started = job.since if isinstance(job, Job) and job.host else None
+        run_time = next((each.total for each in self.asked if each.kind == "run_time"), None)
         waiting = bool(self._start_pending)
         state: Literal["none", "waiting", "running", "stopping"] = (
             "stopping"
@@ -838,29 +1025,43 @@ class SGESpawner(BatchSpawnerBase):
         return View(
             name=self.name,
             state=state,
-            message=self._progress_message() if waiting else "",
-            ended=_notices.get((self.user.name, self.name), ""),
+            message=self._progress()[1] if waiting else "",
+            raw=self._raw_reason() if waiting else "",
+            ended=self.last.words if self.last and state == "none" else "",
+            short_of=self.last.short_of if self.last else (),
             job=int(self.job_id) if self.job_id else None,
             host=self.host,
-            since=self.orm_spawner.started if self.active else None,
+            since=_moment(started),
+            ends=_moment(started + run_time) if started and run_time else None,
+            amounts=self._amounts(job.id if isinstance(job, Job) else 0, started),
         )
 
-    def _progress_message(self) -> str:
-        job = self._job() if self.session else None
-        age = self.collector.age
-        if age is not None and age > _OLD_NEWS:
-            return (
-                "Grid Engine does not answer at the moment. Nothing is lost; the hub keeps asking."
+    def _amounts(self, job: int, started: float | None) -> tuple[Amount, ...]:
+        """Return what the session has asked for, each with what it uses of it."""
+        details = (self.outlook.details.answer or {}).get(job) if job else None
+        elapsed = max(time.time() - started, 1.0) if started else None
+
+        def used(each: Asked) -> tuple[str, float | None]:
+            if each.kind == "memory" and details and details.vmem is not None:
+                return f"{details.vmem / 2**30:.1f} GB", details.vmem
+            if each.kind == "slots" and details and details.cpu is not None and elapsed:
+                busy = details.cpu / elapsed
+                return say("home.busy", cores=f"{busy:.1f}"), busy
+            return "", None
+
+        return tuple(
+            Amount(
+                each.label, each.words, words, None if value is None else min(value / each.total, 1)
             )
-        if not isinstance(job, Job):
-            return f"Job {self.job_id} is submitted." if self.job_id else "Submitting the job."
-        if not job.reports:
-            return f"{job.host}, where job {job.id} runs, does not report to Grid Engine."
-        if self.host:
-            return f"Job {job.id} runs on {job.host}; waiting for it to answer."
-        if job.state is not State.UNKNOWN:
-            return say(f"waiting.{job.state.value}", job=job.id, host=job.host)
-        return f"Job {job.id} is in state {job.letters}."
+            for each in self.asked
+            if each.total
+            for words, value in (used(each),)
+        )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    """Return a time as the pages take it: in UTC, without a zone."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 def watch_sessions(hub: Any) -> None:

@@ -8,12 +8,17 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 from sge_client import Job
 
-DATA = Path(__file__).resolve().parent / "data" / "qstat"
+#: When the job of ``mixed.xml`` started that :func:`listing` copies, in seconds since the epoch.
+SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE / "data" / "qstat"
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -41,7 +46,8 @@ def job(
 ) -> Job:
     """Make a job; one that waits has no host."""
     waits = "w" in letters or "q" in letters
-    return Job(number, name, owner, letters, "" if waits else host, 1, reports)
+    since = None if waits else SINCE
+    return Job(number, name, owner, letters, "" if waits else host, 1, reports, since)
 
 
 def listing(*jobs: Job) -> str:

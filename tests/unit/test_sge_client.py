@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import sge_client
-from fake_grid import DATA, Qstat, alive, job, listing, until
+from fake_grid import DATA, SINCE, Qstat, alive, job, listing, until
 from sge_client import (
     GONE,
     AnswerError,
@@ -101,9 +101,9 @@ class TestJobLists:
     def test_jobs_of_all_kinds_are_read(self, recorded: Recorded) -> None:
         jobs = self.jobs(recorded, "mixed.xml")
         assert jobs == {
-            10: Job(10, "STDIN", "alice", "r", "exec1", 3),
-            9: Job(9, SESSION, "alice", "r", "exec2", 1),
-            11: Job(11, "plain", "alice", "r", "exec2", 1),
+            10: Job(10, "STDIN", "alice", "r", "exec1", 3, since=SINCE),
+            9: Job(9, SESSION, "alice", "r", "exec2", 1, since=SINCE),
+            11: Job(11, "plain", "alice", "r", "exec2", 1, since=SINCE),
             15: Job(15, "astray", "alice", "Eqw", "", 1),
             17: Job(17, "astraytasks", "alice", "Eqw", "", 1),
             12: Job(12, "held", "alice", "hqw", "", 1),
@@ -725,7 +725,7 @@ class TestCollector:
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
-        assert collector.look_up("a") == Job(1, "a", "alice", "r", "exec1", 1)
+        assert collector.look_up("a") == job("a")
         assert qstat.calls[0] == "-f -ne -xml -u alice"
 
     async def test_a_fault_of_ours_does_not_end_the_watch(

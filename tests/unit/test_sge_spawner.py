@@ -15,7 +15,10 @@ import logging
 import pwd
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +43,15 @@ from traitlets.config import Config
 import sge_broker
 import sge_client
 import sge_spawner
-from fake_grid import Qstat, job, listing, until
+from fake_grid import HERE, SINCE, Qstat, job, listing, until
+from sge_accounting import Record
 from sge_broker import SESSION_FOLDER, SESSION_VARIABLES, Answer, Start, Stop, job_name
 from sge_client import GridEngine, GridEngineError, Job
+from sge_details import Place
 from sge_hub import GridHub
-from sge_spawner import SessionHandler, SGESpawner, hub_mark
+from sge_menu import Asked
+from sge_spawner import Last, SessionHandler, SGESpawner, hub_mark
+from sge_view import Amount, View
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -144,7 +151,7 @@ class Hub(GridHub):
         self.db.close()
         self.db.get_bind().dispose()
         sge_spawner._collectors.clear()
-        sge_spawner._notices.clear()
+        sge_spawner._outlooks.clear()
         gc.collect()  # what was left open here is found here, and in no other test
 
     def person(self, name: str) -> Any:
@@ -388,7 +395,7 @@ async def end_collectors() -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     sge_spawner._collectors.clear()
-    sge_spawner._notices.clear()
+    sge_spawner._outlooks.clear()
 
 
 @pytest.fixture
@@ -612,6 +619,16 @@ class TestStart:
                 "host": "127.0.0.1",
                 "port": lab.port,
                 "stopping": False,
+                "asked": [
+                    {
+                        "item": "cores",
+                        "label": "CPU cores",
+                        "words": "2",
+                        "kind": "slots",
+                        "complex": "",
+                        "total": 2.0,
+                    }
+                ],
             }
         ]
         assert hub.proxy.routes["/user/alice/"]["target"] == f"http://127.0.0.1:{lab.port}"
@@ -1028,7 +1045,7 @@ class TestPoll:
         await asyncio.to_thread(pipe.write_text, listing())
         await spawner.collector.news(10)
         assert await spawner.poll() == 1
-        assert spawner.get_state() == {}
+        assert set(spawner.get_state()) == {"last"}
         assert not spawner.collector._watched
         assert await spawner.poll() == 1
 
@@ -1058,6 +1075,213 @@ class TestPoll:
             assert await spawner.poll() is None
         await spawner.collector.news(0.1)
         assert len(qstat.calls) == 1
+
+
+HAD = (
+    Asked(item="cores", label="CPU cores", words="2", kind="slots", complex="", total=2),
+    Asked(
+        item="memory", label="Memory", words="300 MB", kind="memory", complex="h_vmem", total=3e8
+    ),
+    Asked(item="gpus", label="GPUs", words="1", kind="count", complex="gpu", total=1),
+    Asked(
+        item="run_time",
+        label="Run time",
+        words="1 hours",
+        kind="run_time",
+        complex="h_rt",
+        total=20,
+    ),
+)
+
+
+async def over(alice: Any) -> None:
+    """Let the session be seen to have ended, and JupyterHub do what it does then."""
+    spawner = alice.spawners[""]
+    while await spawner.poll() is None:
+        await spawner.collector.news(0.1)
+    await alice.stop()
+
+
+def record(like: str, session: str) -> str:
+    """Return an accounting record that was really written, as if it were of a session."""
+    lines = (HERE / "data" / "accounting").read_text("utf-8").splitlines()
+    return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))
+
+
+class TestWhySessionsEnd:
+    @pytest.mark.parametrize(
+        ("like", "words", "short_of"),
+        [
+            ("t-hrt", "because its run time, 1 hours, was used up", ("run_time",)),
+            ("t-mem", "went above its memory: they used 0.4 GB of 300 MB", ("memory",)),
+            ("t-qdel", "was deleted from outside", ()),
+            ("t-exit0", "was shut down from within", ()),
+            ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
+        ],
+    )
+    async def test_the_accounting_record_is_read_to_the_person(
+        self,
+        like: str,
+        words: str,
+        short_of: tuple[str, ...],
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        grid: GridEngine,
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        # JupyterHub has made a new spawner of what is in the database, as after a restart.
+        assert hub.spawner() is not spawner
+        assert words in (await hub.spawner().view()).ended
+        assert (await hub.spawner().view()).short_of == short_of
+        assert words in await hub.spawner().get_options_form()
+
+    async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
+        self,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        grid: GridEngine,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        await running(alice, broker, lab)
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.touch()
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert "it went above its memory" in await hub.spawner().get_options_form()
+        grid.accounting_file.write_text(record("t-qdel", broker.session), encoding="utf-8")
+        assert "it went above its memory" in await hub.spawner().get_options_form(), "not at once"
+        monkeypatch.setattr(hub.spawner(), "_explain_due", 0.0)
+        assert "was deleted from outside" in await hub.spawner().get_options_form()
+        assert stored(hub)[0]["last"]["why"] == "deleted"  # type: ignore[index]
+
+    async def test_without_the_file_the_person_reads_what_may_have_been(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert (
+            "its run time was over, it went above its memory" in (await hub.spawner().view()).ended
+        )
+
+    async def test_a_worker_that_did_not_report_any_more_is_named(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.cluster.put(broker.session, reports=False)
+        await until(lambda: isinstance(seen := spawner._job(), Job) and not seen.reports)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert (
+            "was lost because its worker, 127.0.0.1, failed" in (await hub.spawner().view()).ended
+        )
+
+    async def test_the_reason_of_an_older_session_does_not_come_back(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine, monkeypatch: Any
+    ) -> None:
+        await running(alice, broker, lab)
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.touch()
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        looks, goes_on = threading.Event(), threading.Event()
+
+        def find(*_: object) -> Record:
+            looks.set()
+            goes_on.wait(10)
+            return Record(1, "exec1", 0, 0, 100, 137, 0)
+
+        monkeypatch.setattr(sge_spawner, "find_record", find)
+        looking = asyncio.create_task(hub.spawner().explain_last())
+        await asyncio.to_thread(looks.wait, 10)
+        spawner = await running(alice, broker, lab)
+        goes_on.set()
+        await looking
+        assert spawner.last is None
+        assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
+
+
+class TestWhyJobsWait:
+    FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9, "gpu": 1.0})
+
+    @pytest.mark.parametrize(
+        ("places", "words"),
+        [
+            (None, "Job 7 waits for a free place in the queue."),
+            ([FULL], "Job 7 waits until one worker has all of this free: CPU cores (2)."),
+            (
+                [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
+                "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1).",
+            ),
+            ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
+            ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
+        ],
+    )
+    async def test_the_person_reads_what_is_missing(
+        self, places: list[Place] | None, words: str, spawner: SGESpawner
+    ) -> None:
+        spawner.asked = HAD
+        spawner.outlook.places._answer, spawner.outlook.places._due = places, float("inf")
+        spawner.outlook.line._answer, spawner.outlook.line._due = [3, 5, 7], float("inf")
+        said = spawner._why_queued(job(letters="qw", number=7))
+        assert said.startswith(words)
+        assert said.endswith("Jobs in front of it: 2.")
+        spawner.outlook.line._answer = [7, 8]
+        assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
+
+    async def test_grid_engines_own_words_come_with_it_unedited(
+        self, hub: Hub, alice: Any, broker: Broker, qstat: Qstat
+    ) -> None:
+        qstat.explains(
+            "job_number:                 1\nscheduling info:            <b>it is full</b>\n"
+        )
+        start = await starting(alice, broker)
+        broker.cluster.put(broker.session, "qw")
+        spawner = alice.spawners[""]
+        spawner.outlook.details._interval = 0.01
+        events = []
+        async for event in spawner.progress():
+            events.append(event)
+            if event["raw"]:
+                break
+        assert events[-1]["stage"] == "waiting"
+        assert events[-1]["raw"] == "<b>it is full</b>"
+        assert (await spawner.view()).raw == "<b>it is full</b>"
+        await alice.stop()
+        await asyncio.gather(start, return_exceptions=True)
+
+
+class TestView:
+    async def test_a_session_that_runs_shows_what_it_has_and_uses(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        qstat.explains("job_number: 1\nusage         1: cpu=00:00:10, vmem=150.000M\n")
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        assert (await spawner.view()).state == "running"
+        await spawner.outlook.details.look(10)
+        view = await spawner.view()
+        assert (view.job, view.host, view.message, view.ended) == (1, "127.0.0.1", "", "")
+        assert view.since is not None
+        assert view.ends == view.since + timedelta(seconds=20)
+        assert view.since.replace(tzinfo=UTC).timestamp() == SINCE
+        cores, memory, gpus, run_time = view.amounts
+        assert (cores.label, cores.asked) == ("CPU cores", "2")
+        assert cores.used.endswith("on average")
+        assert memory == Amount("Memory", "300 MB", "0.1 GB", pytest.approx(150 * 2**20 / 3e8))
+        assert (gpus.used, gpus.share, run_time.used) == ("", None, "")
+
+    async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
+        assert await spawner.view() == View(name="", state="none")
 
 
 class TestStop:
@@ -1134,9 +1358,9 @@ class TestStop:
     async def test_the_notice_is_for_nobody_else(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
-        sge_spawner._notices["alice", ""] = "Your <last> session"
+        hub.spawner().last = Last(job="<b>", why="itself")
         assert "last" not in await hub.spawner("bob").get_options_form()
-        assert "Your &lt;last&gt; session" in await hub.spawner().get_options_form()
+        assert "Your last session, job &lt;b&gt;," in await hub.spawner().get_options_form()
 
     async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
@@ -1507,7 +1731,7 @@ class TestRestart:
         await asyncio.wait_for(second.opening, 10)
         await until(lambda: not spawner.active)
         assert "Your last session, job 1, has ended" in await second.page("spawn-pending/alice")
-        assert stored(second) == [{}]
+        assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
 
     async def test_a_grid_engine_that_does_not_answer_ends_nothing(

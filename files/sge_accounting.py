@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Why a session ended, from the record that Grid Engine keeps of every job that has.
+
+The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
+(accounting(5)). Sites share that folder with their submit hosts, which ``qacct`` needs as well; but
+``qacct -j`` reads the whole file, which on a big cluster holds years, and the session that people
+ask about has ended a moment ago: so the file is read from its end.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: How far back a record is looked for, in bytes: some hundred thousand jobs.
+LOOK_BACK = 64 * 1024 * 1024
+_BLOCK = 256 * 1024
+
+#: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last is counted from
+#: the end: before it stands the category, which may hold colons of its own.
+_HOST, _OWNER, _NAME, _JOB, _START, _END, _FAILED, _STATUS, _MAXVMEM = 1, 3, 4, 5, 9, 10, 11, 12, -3
+_FIELDS = 45
+
+#: ``failed`` in accounting(5): the execution daemon enforced h_rt, h_cpu or h_vmem.
+FAILED_LIMIT = 37
+#: ``failed``: the job was started and then ended by a signal, as qdel does it.
+FAILED_SIGNAL = 100
+#: ``exit_status`` of a job that a signal ended is this plus the signal's number.
+SIGNALLED = 128
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a job ended. Times in seconds since the epoch, 0 where Grid Engine has none."""
+
+    job: int
+    host: str
+    start: float
+    end: float
+    failed: int
+    status: int
+    #: The largest sum of the address spaces of its processes that Grid Engine saw, in bytes.
+    maxvmem: float
+
+    @property
+    def ran(self) -> float:
+        """For how long it ran, in seconds."""
+        return max(self.end - self.start, 0.0) if self.start else 0.0
+
+
+def parse_record(line: str) -> Record | None:
+    """Read one line of the accounting file; ``None`` where it is none that can be read."""
+    fields = line.rstrip("\n").split(":")
+    if len(fields) < _FIELDS:
+        return None
+    try:
+        return Record(
+            job=int(fields[_JOB]),
+            host=fields[_HOST],
+            start=float(fields[_START]),
+            end=float(fields[_END]),
+            failed=int(fields[_FAILED]),
+            status=int(fields[_STATUS]),
+            maxvmem=float(fields[_MAXVMEM]),
+        )
+    except ValueError:
+        return None
+
+
+def _lines_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first, as far as ``limit`` bytes back."""
+    with path.open("rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        stop = max(position - limit, 0)
+        tail = b""
+        while position > stop:
+            size = min(_BLOCK, position - stop)
+            position -= size
+            file.seek(position)
+            first, *lines = (file.read(size) + tail).split(b"\n")
+            yield from reversed(lines)
+            tail = first
+        if stop == 0:
+            yield tail
+
+
+def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
+    """Return the record of a job by its name, which only one job has.
+
+    :raises OSError: where the file cannot be read.
+    """
+    needle = f":{owner}:{job_name}:".encode()
+    for line in _lines_from_the_end(path, limit):
+        if needle in line:
+            text = line.decode(errors="replace")
+            if text.split(":")[_OWNER : _NAME + 1] == [owner, job_name]:
+                return parse_record(text)
+    return None
+
+
+class Why(enum.Enum):
+    """Why a session ended, as far as its person can do something about it."""
+
+    #: Its processes ended by themselves: shut down in JupyterLab, or given up by its starter.
+    ITSELF = "itself"
+    FAILED = "failed"
+    RUN_TIME = "run_time"
+    MEMORY = "memory"
+    DELETED = "deleted"
+    WORKER = "worker"
+
+
+def why(record: Record, memory: float | None, run_time: float | None) -> Why:
+    """Tell why a job ended.
+
+    :param memory: what its memory was limited to, in bytes for all its slots together.
+    :param run_time: what its run time was limited to, in seconds.
+    """
+    if record.failed == FAILED_LIMIT or record.status >= SIGNALLED:
+        # Grid Engine tells one limit from the other in words of the daemon's log only.
+        if memory and record.maxvmem > memory:
+            return Why.MEMORY
+        if run_time and record.ran >= run_time:
+            return Why.RUN_TIME
+    if record.failed == FAILED_LIMIT:
+        return Why.MEMORY if memory and not run_time else Why.RUN_TIME
+    if record.failed == FAILED_SIGNAL or record.status >= SIGNALLED:
+        return Why.DELETED
+    if record.failed:
+        return Why.WORKER
+    return Why.FAILED if record.status else Why.ITSELF

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Why a session ended, read from lines that Grid Engine 8.1.9 really wrote.
+
+``data/accounting``: ``t-hrt`` asked for a run time of 20 s; two programs of ``t-mem`` took 200 MB
+each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that exit status.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sge_accounting
+from sge_accounting import Record, Why, find_record, parse_record, why
+
+ACCOUNTING = Path(__file__).parent / "data" / "accounting"
+MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
+
+
+def found(name: str) -> Record:
+    record = find_record(ACCOUNTING, name, "alice")
+    assert record is not None
+    return record
+
+
+def test_a_record_says_where_and_how_a_job_ended() -> None:
+    assert found("t-mem") == Record(
+        job=2,
+        host="exec2",
+        start=1795538879,
+        end=1795538880,
+        failed=37,
+        status=137,
+        maxvmem=438829056,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "run_time", "reason"),
+    [
+        ("t-hrt", 2.0**30, 20.0, Why.RUN_TIME),
+        ("t-mem", MEMORY, RUN_TIME, Why.MEMORY),
+        ("t-mem", MEMORY, None, Why.MEMORY),
+        ("t-qdel", MEMORY, RUN_TIME, Why.DELETED),
+        ("t-exit0", MEMORY, RUN_TIME, Why.ITSELF),
+        ("t-exit3", MEMORY, RUN_TIME, Why.FAILED),
+        # Without the limits on the menu, the daemon's word is all there is.
+        ("t-hrt", None, None, Why.RUN_TIME),
+    ],
+)
+def test_the_reason_is_read_from_the_record(
+    name: str, memory: float | None, run_time: float | None, reason: Why
+) -> None:
+    assert why(found(name), memory, run_time) is reason
+
+
+def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
+    record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
+    assert record.ran == 0
+    assert why(record, MEMORY, RUN_TIME) is Why.WORKER
+
+
+def test_a_job_that_nobody_knows_has_no_record() -> None:
+    assert find_record(ACCOUNTING, "t-none", "alice") is None
+    assert find_record(ACCOUNTING, "t-mem", "bob") is None
+    assert find_record(ACCOUNTING, "mem", "alice") is None
+
+
+def test_no_file_is_an_error() -> None:
+    with pytest.raises(OSError, match="No such file"):
+        find_record(ACCOUNTING.parent / "nowhere", "t-mem", "alice")
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 4096])
+def test_a_record_is_found_wherever_the_blocks_are_cut(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sge_accounting, "_BLOCK", block)
+    assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
+
+
+def test_the_newest_record_of_a_job_counts(tmp_path: Path) -> None:
+    old = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    path = tmp_path / "accounting"
+    path.write_text(old + "\n" + old.replace(":0:0:0:", ":0:7:0:", 1) + "\n", encoding="utf-8")
+    record = find_record(path, "t-exit0", "alice")
+    assert record is not None
+    assert record.status == 7
+
+
+def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "accounting"
+    path.write_bytes(ACCOUNTING.read_bytes() + b"#\n" * 5000)
+    assert find_record(path, "w6", "alice") is not None
+    assert find_record(path, "w6", "alice", limit=5000) is None
+
+
+@given(st.text(max_size=400) | st.binary(max_size=400).map(lambda b: b.decode("latin-1")))
+def test_no_line_breaks_the_parser(line: str) -> None:
+    parse_record(line)
+    parse_record("a:" * 50 + line)
+
+
+@given(st.lists(st.integers(0, 45), max_size=3), st.text(max_size=8))
+def test_a_damaged_line_is_read_or_left_out(places: list[int], text: str) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-mem:" in line)
+    fields = line.split(":")
+    for place in places:
+        fields[place % len(fields)] = text
+    record = parse_record(":".join(fields))
+    assert record is None or isinstance(record, Record)

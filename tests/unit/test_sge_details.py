@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What pages show of Grid Engine beyond states: parsed, reasoned about, and asked once for all.
+
+``details.txt``, ``places.xml`` and ``waiting.xml`` are of one moment: 13 (1 slot) and 17 (1 slot, 2
+GPUs) run on exec2, 14 (4 slots) fills exec1, whose queue is disabled; 15 waits for 4 slots, 16 for
+7.5 GB. Each worker has 4 slots and 8 GB, exec2 has 2 GPUs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_grid import DATA
+from sge_client import AnswerError, GridEngine, GridEngineError
+from sge_details import (
+    CLOSED,
+    SLOTS,
+    Details,
+    Glance,
+    Outlook,
+    Place,
+    Want,
+    missing,
+    parse_details,
+    parse_places,
+    parse_waiting,
+    read_number,
+)
+
+GB = 2.0**30
+Recorded = Callable[[str], str]
+
+
+# -- parsing --------------------------------------------------------------------------------------
+
+
+def test_usage_and_reasons_are_read_by_job(recorded: Recorded) -> None:
+    details = parse_details(recorded("details.txt"))
+    assert set(details) == {13, 14, 15, 16, 17}
+    assert details[13].vmem == pytest.approx(1.793 * 2**20)
+    assert details[13].cpu == 0
+    assert details[16] == Details(
+        job=16,
+        reasons=(
+            'queue instance "all.q@exec1" dropped because it is full',
+            '(-l h_rt=100,h_vmem=7.5G) cannot run in queue "exec2" because it offers only '
+            "hc:h_vmem=7.000G",
+            'cannot run in PE "smp" because it only offers 0 slots',
+        ),
+    )
+
+
+def test_what_is_not_known_yet_is_none() -> None:
+    text = "job_number:                 5\nusage         1:            cpu=1:02:03:04, vmem=N/A\n"
+    assert parse_details(text)[5] == Details(job=5, cpu=86400 + 2 * 3600 + 3 * 60 + 4)
+
+
+def test_that_there_is_no_reason_is_no_reason() -> None:
+    text = "job_number:   5\nscheduling info:            There are no messages available\n"
+    assert parse_details(text)[5].reasons == ()
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_the_parser_of_details(text: str) -> None:
+    parse_details(text)
+    parse_details(f"job_number:  5\nusage         1: {text}\nscheduling info: {text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0.0),
+        ("4.000G", 4 * GB),
+        ("512.000M", 512 * 2.0**20),
+        ("3k", 3000.0),
+        ("2.000000", 2.0),
+        ("N/A", None),
+        ("", None),
+        ("INFINITY", None),
+        ("-1", None),
+        ("1e9", None),
+        ("١", None),
+    ],
+)
+def test_numbers_are_read_with_grid_engines_multipliers(text: str, number: float | None) -> None:
+    assert read_number(text) == number
+
+
+def test_places_are_read_with_what_is_free(recorded: Recorded) -> None:
+    assert parse_places(recorded("places.xml").encode()) == [
+        Place("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
+        Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 0.0, "slots": 2.0}),
+    ]
+
+
+def test_waiting_jobs_are_read_in_their_order(recorded: Recorded) -> None:
+    assert parse_waiting(recorded("waiting.xml").encode()) == [15, 16]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: bytes) -> None:
+    for parse in (parse_places, parse_waiting):
+        with pytest.raises(AnswerError):
+            parse(data)
+
+
+# -- what is missing ------------------------------------------------------------------------------
+
+FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
+ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("want", "lacks"),
+    [
+        (Want(1, {"h_vmem": GB, "gpu": 0}), set()),
+        (Want(2, {"h_vmem": 6 * GB, "gpu": 1}), set()),
+        (Want(4, {"h_vmem": GB}), {SLOTS}),
+        (Want(1, {"h_vmem": 7 * GB}), {"h_vmem"}),
+        (Want(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
+        (Want(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
+        (Want(1, {"fpga": 1}), {"fpga"}),
+        (Want(1, {}, queue="other.q"), {CLOSED}),
+    ],
+)
+def test_what_is_missing_is_named(want: Want, lacks: set[str]) -> None:
+    assert missing(want, [FULL, ROOMY]) == lacks
+
+
+def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
+    closed = replace(ROOMY, is_open=False)
+    assert missing(Want(1), [FULL, closed]) == {SLOTS}
+    assert missing(Want(1), [closed]) == {CLOSED}
+    assert missing(Want(1), []) == {CLOSED}
+
+
+@given(
+    st.builds(
+        Want,
+        st.integers(1, 8),
+        st.dictionaries(st.sampled_from(["h_vmem", "gpu"]), st.floats(0, 9), max_size=2),
+    ),
+    st.lists(
+        st.builds(
+            Place,
+            st.just("all.q"),
+            st.just("h"),
+            st.integers(0, 8),
+            st.integers(0, 8),
+            st.booleans(),
+            st.dictionaries(st.sampled_from(["h_vmem", "gpu"]), st.floats(0, 9), max_size=2),
+        ),
+        max_size=5,
+    ),
+)
+def test_nothing_is_missing_exactly_where_one_place_has_it_all(
+    want: Want, places: list[Place]
+) -> None:
+    fits = any(
+        place.is_open
+        and place.free >= want.slots
+        and all(place.resources.get(n, 0) >= a for n, a in want.resources.items())
+        for place in places
+    )
+    assert (missing(want, places) == frozenset()) is fits
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+class Question:
+    """A question that is counted, and answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now = 0.0
+        self.fails = False
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def ask(self) -> int:
+        self.asked += 1
+        await self.held.wait()
+        if self.fails:
+            raise GridEngineError("qmaster is down")
+        return self.asked
+
+    def glance(self) -> Glance[int]:
+        return Glance(self.ask, 10.0, lambda: self.now)
+
+
+async def settle(glance: Glance[int]) -> None:
+    if glance._question:
+        await glance._question
+
+
+@pytest.mark.asyncio
+async def test_however_many_look_there_is_one_question_in_an_interval() -> None:
+    question = Question()
+    glance = question.glance()
+    assert await asyncio.gather(*(glance.look(5) for _ in range(100))) == [1] * 100
+    question.now = 9.9
+    assert glance.answer == 1
+    assert question.asked == 1
+    assert glance.age == pytest.approx(9.9)
+
+
+@pytest.mark.asyncio
+async def test_an_old_answer_stands_while_the_next_one_is_asked_for() -> None:
+    question = Question()
+    glance = question.glance()
+    await glance.look(5)
+    question.held.clear()
+    question.now = 10.1
+    assert glance.answer == 1
+    assert await glance.look(5) == 1, "nobody waits where the answer is not old"
+    question.held.set()
+    await settle(glance)
+    assert glance.answer == 2
+    assert glance.age == 0
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_longer_than_their_patience() -> None:
+    question = Question()
+    question.held.clear()
+    glance = question.glance()
+    assert await asyncio.wait_for(glance.look(0.01), 5) is None
+    question.held.set()
+    await settle(glance)
+    assert glance.answer == 1
+
+
+@pytest.mark.asyncio
+async def test_a_failure_keeps_the_last_answer_and_its_age_and_is_not_asked_at_once_again() -> None:
+    question = Question()
+    glance = question.glance()
+    await glance.look(5)
+    question.fails, question.now = True, 50.0
+    assert await glance.look(5) == 1
+    assert glance.age == 50.0
+    assert glance.answer == 1
+    assert question.asked == 2
+
+
+@pytest.mark.asyncio
+async def test_a_slow_grid_engine_is_asked_seldom() -> None:
+    question = Question()
+    glance = question.glance()
+    question.held.clear()
+    assert glance.answer is None
+    await asyncio.sleep(0)
+    question.now = 5.0
+    question.held.set()
+    await settle(glance)
+    question.now = 24.9  # 5 s for the answer, and four times that
+    assert glance.answer == 1
+    assert glance._question is None
+    question.now = 25.1
+    assert glance.answer == 1
+    assert glance._question is not None
+    await settle(glance)
+
+
+@pytest.mark.asyncio
+async def test_grid_engine_is_asked_for_all_jobs_and_all_complexes_at_once(
+    grid: GridEngine, fake: Callable[[str, str], object], bin_dir: Path
+) -> None:
+    fake(
+        "qstat",
+        f'echo "$@" >> {bin_dir}/calls\n'
+        f'case "$1" in -j) cat {DATA}/details.txt ;;'
+        f" -f) cat {DATA}/places.xml ;; *) cat {DATA}/waiting.xml ;; esac",
+    )
+    outlook = Outlook(grid, lambda: [15, 13], lambda: {"gpu", "h_vmem"})
+    details = await outlook.details.look(10)
+    assert details is not None
+    assert set(details) == {13, 14, 15, 16, 17}
+    places = await outlook.places.look(10)
+    assert places is not None
+    assert [place.host for place in places] == ["exec1", "exec2"]
+    assert await outlook.line.look(10) == [15, 16]
+    assert (bin_dir / "calls").read_text("utf-8").splitlines() == [
+        "-j 13,15",
+        "-f -F slots,gpu,h_vmem -xml -u @",
+        "-xml -s p -u *",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_without_jobs_there_is_no_question_about_them(grid: GridEngine) -> None:
+    assert await Outlook(grid, list, list).details.look(5) == {}
