@@ -1256,6 +1256,7 @@ class TestWhyJobsWait:
         assert events[-1]["stage"] == "waiting"
         assert events[-1]["raw"] == "<b>it is full</b>"
         assert (await spawner.view()).raw == "<b>it is full</b>"
+        start.cancel()
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
 
