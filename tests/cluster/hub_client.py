@@ -174,6 +174,18 @@ class HubClient:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
+    def shut_down(self) -> None:
+        """Shut the server down from JupyterLab's menu."""
+        answer = self.http.post(
+            self.url(f"{self.prefix}/api/shutdown"),
+            headers={
+                "X-XSRFToken": self._session_xsrf(),
+                "Referer": self.url(f"{self.prefix}/lab"),
+            },
+            timeout=30,
+        )
+        answer.raise_for_status()
+
     def run(self, kernel: str, code: str, seconds: float = 60.0) -> str:
         """Run a cell through the kernel's websocket; return what it printed.
 

@@ -68,6 +68,10 @@ class Person(HubClient):
         wait_for(f"the start of {self.name} has failed", self.has_none, seconds)
         return page_text(self.get(f"/hub/spawn-pending/{self.name}"))
 
+    def reads_on_the_form(self) -> str:
+        """Return what the person reads who is about to start the next session."""
+        return page_text(self.get("/hub/spawn"))
+
     def progress(self) -> str:
         """Return the newest line of the waiting page's event log."""
         lines = []

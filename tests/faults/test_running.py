@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import pytest
 
 import faults
 from hub_client import page_text, wait_for
 from sessions import AWAY, Person, Session
+
+#: Two programs, each within the memory of a session of 1 GB, and together above it.
+HOGS = """
+import subprocess, sys
+hog = "import time; x = bytearray(700 * 2**20); time.sleep(60)"
+hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
+[hog.wait() for hog in hogs]
+"""
 
 
 @pytest.mark.parametrize(
@@ -254,7 +265,7 @@ def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
 
 @pytest.mark.fault(
     "job deleted by qdel while it runs",
-    outcome="The hub notices within a minute and lists no session; others live.",
+    outcome="The hub notices within a minute and the person reads so; others live.",
 )
 def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
     Session(bob).start()
@@ -262,6 +273,7 @@ def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
     faults.delete(job)
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
     wait_for("the hub lists no session", bob.has_none, 90)
+    assert f"job {job.id}, was deleted from outside" in bob.reads_on_the_form()
 
 
 @pytest.mark.fault(
@@ -276,8 +288,35 @@ def test_a_cell_that_wants_too_much_memory_fails_alone(bob: Person) -> None:
 
 
 @pytest.mark.fault(
+    "memory limit exceeded by all programs together",
+    outcome="Grid Engine ends the job; the hub notices within a minute and the person reads so.",
+)
+def test_a_session_whose_programs_take_too_much_memory_is_told_why(bob: Person) -> None:
+    session = Session(bob).start()
+    with contextlib.suppress(*AWAY):  # the kernel goes with the job
+        bob.run(session.kernel, HOGS, 30)
+    wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
+    wait_for("the hub lists no session", bob.has_none, 90)
+    text = bob.reads_on_the_form()
+    assert f"job {session.job}, was ended because all its programs together" in text
+    assert re.search(r"they used [1-9]\.\d GB of 1 GB", text), text
+
+
+@pytest.mark.fault(
+    "session shut down from within",
+    outcome="The hub notices within a minute and the person reads so.",
+)
+def test_a_session_that_is_shut_down_from_within_is_told_so(bob: Person) -> None:
+    session = Session(bob).start()
+    bob.shut_down()
+    wait_for("the job is gone", lambda: not faults.jobs("bob"), 60)
+    wait_for("the hub lists no session", bob.has_none, 90)
+    assert f"job {session.job}, was shut down from within" in bob.reads_on_the_form()
+
+
+@pytest.mark.fault(
     "run time used up",
-    outcome="Grid Engine ends the job; the hub notices within a minute and lists no session.",
+    outcome="Grid Engine ends the job; the hub notices within a minute and the person reads so.",
 )
 def test_a_session_ends_when_its_run_time_is_used_up(bob: Person) -> None:
     def offer_a_minute(items: list[dict[str, object]]) -> None:
@@ -290,3 +329,5 @@ def test_a_session_ends_when_its_run_time_is_used_up(bob: Person) -> None:
     wait_for("the hub lists no session", bob.has_none, 90)
     with pytest.raises(AWAY):
         session.look()
+    text = bob.reads_on_the_form()
+    assert "has ended because its run time, 1 minutes, was used up" in text
