@@ -56,7 +56,7 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_menu import Choice, ChoiceError, Menu, MenuError, load_menu, render_form
+from sge_menu import Choice, ChoiceError, Menu, MenuError, default_url, load_menu, render_form
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
@@ -172,6 +172,8 @@ class SGESpawner(BatchSpawnerBase):
     ).tag(config=True)
 
     choice: Choice | None = None
+    #: Why the last choice was refused, until the form has said it.
+    refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is none.
     session: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
@@ -236,7 +238,10 @@ class SGESpawner(BatchSpawnerBase):
 
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
-        fields = render_form(self._menu(), await self._groups(), self.user_options or {})
+        refusal, self.refusal = self.refusal, None
+        if self.handler:  # this form was asked for anew: it is no answer to the refused choice
+            refusal = None
+        fields = render_form(self._menu(), await self._groups(), self.user_options or {}, refusal)
         if notice := _notices.get((self.user.name, self.name)):
             return f'<p class="alert alert-warning" role="status">{escape(notice)}</p>' + fields
         return fields
@@ -252,16 +257,19 @@ class SGESpawner(BatchSpawnerBase):
 
         :raises SessionError: with a message for the person.
         """
-        self.choice = None
+        self.choice = self.refusal = None
         groups = await self._groups()
+        menu = self._menu()
         try:
-            self.choice = self._menu().choose(options, groups)
+            self.choice = menu.choose(options, groups)
         except ChoiceError as error:
+            self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
             with self._database():
                 self.orm_spawner.user_options = {}
             raise SessionError(str(error), reason="choice") from error
-        self.user_options = dict(self.choice.amounts)
+        self.user_options = dict(self.choice.values)
+        self.default_url = default_url(menu, self.choice)
 
     # -- what survives a restart of the hub --------------------------------------------------------
 
@@ -429,7 +437,7 @@ class SGESpawner(BatchSpawnerBase):
                 user=self.user.name,
                 session=session,
                 server=self.name,
-                amounts=self.choice.amounts,
+                choice=self.choice.values,
                 environment=environment,
             )
         except ValidationError as error:

@@ -66,7 +66,7 @@ START = {
     "user": "alice",
     "session": SESSION,
     "server": "",
-    "amounts": {"cores": 2},
+    "choice": {"cores": 2},
     "environment": ENVIRONMENT,
 }
 STOP = {"action": "stop", "user": "alice", "session": SESSION}
@@ -102,7 +102,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 @pytest.fixture
 def config(tmp_path: Path, bin_dir: Path) -> Config:
     menu = tmp_path / "menu.json"
-    menu.write_text(json.dumps(MENU), encoding="utf-8")
+    menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
     return Config(
         hub_user=pwd.getpwuid(os.getuid()).pw_name,
         menu=menu,
@@ -171,7 +171,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 class TestRequests:
     def test_a_start_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
         assert received(pair, json.dumps(START).encode()) == Start(
-            user="alice", session=SESSION, amounts={"cores": 2}, environment=ENVIRONMENT
+            user="alice", session=SESSION, choice={"cores": 2}, environment=ENVIRONMENT
         )
 
     def test_a_stop_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -184,8 +184,9 @@ class TestRequests:
             user="alice",
             session=SESSION,
             server="a.b-c_d~E" * 28,
-            amounts={f"item{n}": n for n in range(50)},
-            environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100),
+            choice={f"item{n}": n for n in range(50)},
+            environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100)
+            | {"JUPYTERHUB_DEFAULT_URL": "/tree"},
         )
         assert received(pair, whole.model_dump_json().encode()) == whole
 
@@ -206,11 +207,11 @@ class TestRequests:
         "user with accents": START | {"user": "élise"},
         "user that is a number": START | {"user": 0},
         "user that is a list": START | {"user": ["alice"]},
-        "amounts as text": START | {"amounts": {"cores": "2"}},
-        "amounts as booleans": START | {"amounts": {"cores": True}},
-        "amounts with fractions": START | {"amounts": {"cores": 2.0}},
-        "amounts as a list": START | {"amounts": [["cores", 2]]},
-        "too many amounts": START | {"amounts": {f"item{n}": 1 for n in range(51)}},
+        "values that are long": START | {"choice": {"cores": "2" * 201}},
+        "values as booleans": START | {"choice": {"cores": True}},
+        "values with fractions": START | {"choice": {"cores": 2.0}},
+        "values as a list": START | {"choice": [["cores", 2]]},
+        "too many values": START | {"choice": {f"item{n}": 1 for n in range(51)}},
         "a way to run code: LD_PRELOAD": START | {"environment": {"LD_PRELOAD": "/tmp/x.so"}},
         "a way to run code: BASH_ENV": START | {"environment": {"BASH_ENV": "/tmp/x"}},
         "a way to run code: PATH": START | {"environment": {"PATH": "/tmp"}},
@@ -841,7 +842,7 @@ class TestStart:
         assert not secrets_in(home)
 
     @pytest.mark.parametrize(
-        ("amounts", "words"),
+        ("choice", "words"),
         [
             ({"cores": 3}, "choose 1, 2 or 4"),
             ({"cores": 0}, "choose 1, 2 or 4"),
@@ -856,12 +857,12 @@ class TestStart:
         alice: pwd.struct_passwd,
         home: Path,
         noting: Callable[[str], Path],
-        amounts: dict[str, int],
+        choice: dict[str, int],
         words: str,
     ) -> None:
         folder = noting("echo 1")
         with pytest.raises(Refused, match=words) as caught:
-            start(config, alice, request(amounts=amounts))
+            start(config, alice, request(choice=choice))
         assert caught.value.kind == "choice"
         assert not list(folder.iterdir())
         assert not list(home.iterdir())
@@ -879,8 +880,8 @@ class TestStart:
     def test_a_broken_menu_is_a_fault_of_ours(
         self, config: Config, alice: pwd.struct_passwd, home: Path
     ) -> None:
-        config.menu.write_text("[]", encoding="utf-8")
-        with pytest.raises(Refused, match="is not a menu") as caught:
+        config.menu.write_text("{}", encoding="utf-8")
+        with pytest.raises(Refused, match="is wrong") as caught:
             start(config, alice, request())
         assert caught.value.kind == "broker"
         assert not list(home.iterdir())
@@ -909,7 +910,7 @@ class TestStart:
             home.mkdir()
             bin_dir.mkdir()
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
-            menu.write_text(json.dumps(MENU), encoding="utf-8")
+            menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
             qsub = bin_dir / "qsub"
             qsub.write_text(
                 '#!/bin/sh\nid -u >&2; id -G >&2; pwd >&2; stat -c "%u %a" ~/.jupy*/* >&2; exit 1',
@@ -936,7 +937,7 @@ class TestStart:
                 "nobody[5] = sys.argv[3]\n"
                 "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
                 "request = sge_broker.Start(\n"
-                "    user='nobody', session='a' * 32, amounts={}, environment={})\n"
+                "    user='nobody', session='a' * 32, choice={}, environment={})\n"
                 "print(sge_broker.decide(config, request).error)\n"
             )
             files = Path(sge_broker.__file__).parent

@@ -17,16 +17,20 @@ from hypothesis import strategies as st
 
 import sge_menu
 from sge_menu import (
+    LIMITS_VARIABLE,
     MENU_VARIABLE,
+    PRESETS_VARIABLE,
     Choice,
     ChoiceError,
     Item,
     Menu,
     MenuError,
+    default_url,
     load_menu,
     parse_menu,
     qsub_arguments,
     render_form,
+    script_arguments,
 )
 
 CORES = {
@@ -64,8 +68,12 @@ HOURS = {
 ALL = [CORES, MEMORY, GPUS, HOURS]
 
 
-def menu_of(*items: dict[str, Any]) -> Menu:
-    return parse_menu(json.dumps(items))
+def written(*items: dict[str, Any], **others: Any) -> str:
+    return json.dumps({"items": items, **others})
+
+
+def menu_of(*items: dict[str, Any], **others: Any) -> Menu:
+    return parse_menu(written(*items, **others))
 
 
 def item_of(item: dict[str, Any], **changes: Any) -> Item:
@@ -81,12 +89,21 @@ def menu() -> Menu:
     return menu_of(*ALL)
 
 
-def allowed(item: Item) -> list[int]:
+ADDRESSES = ["alice@example.org", "a.b+jobs@mail.uni-example.ac.uk", "root@hub"]
+
+
+def allowed(item: Item) -> list[Any]:
     if item.choices is not None:
         return list(item.choices)
+    if item.options is not None:
+        return [option.value for option in item.options]
+    if item.text is not None:
+        return ["", *ADDRESSES]
     assert item.range is not None
     return list(range(item.range.minimum, item.range.maximum + 1, item.range.step))
 
+
+UNITS = {"slots": [""], "count": [""], "memory": ["MB", "GB"], "run_time": ["minutes", "hours"]}
 
 identifiers = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,12}", fullmatch=True)
 
@@ -96,9 +113,10 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
     least = 0 if kind == "count" else 1
     if draw(st.booleans()):
         amounts = draw(st.lists(st.integers(least, 10**9), min_size=1, max_size=6, unique=True))
+        amounts = sorted({1, *amounts}) if kind == "slots" else amounts
         offer: dict[str, Any] = {"choices": amounts}
     else:
-        minimum = draw(st.integers(least, 1000))
+        minimum = 1 if kind == "slots" else draw(st.integers(least, 1000))
         step = draw(st.integers(1, 50))
         count = draw(st.integers(0, 20))
         amounts = [minimum + step * i for i in range(count + 1)]
@@ -116,8 +134,9 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         "name": name,
         "label": draw(st.text(min_size=1, max_size=20)),
         "help": draw(st.text(max_size=20)),
-        "unit": draw(st.sampled_from(sorted(sge_menu.UNITS[kind]))),
-        "default": draw(st.sampled_from(amounts)),
+        "unit": draw(st.sampled_from(UNITS[kind])),
+        # With one core everything can be shared out: a menu's defaults must be possible.
+        "default": 1 if kind == "slots" else draw(st.sampled_from(amounts)),
         "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
         "request": request,
         **offer,
@@ -125,25 +144,63 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
 
 
 @st.composite
-def menus(draw: st.DrawFn) -> Menu:
-    kinds = draw(
-        st.lists(st.sampled_from(["slots", "memory", "run_time"]), max_size=3, unique=True)
-    ) + ["count"] * draw(st.integers(0, 2))
-    assume(kinds)
-    names = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
-    complexes = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
-    return menu_of(
-        *(
-            draw(menu_items(kind, name, complex_name))
-            for kind, name, complex_name in zip(kinds, names, complexes, strict=True)
-        )
-    )
+def word_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict[str, Any]:
+    request = {"kind": kind} | ({"complex": complex_name} if kind == "complex" else {})
+    words = {"name": name, "label": draw(st.text(min_size=1, max_size=20)), "request": request}
+    if kind == "mail":
+        text = {"pattern": "[a-z.+@-]*", "example": ADDRESSES[0]}
+        return words | {"text": text, "default": draw(st.sampled_from(["", *ADDRESSES]))}
+    word = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True)
+    if kind == "interface":
+        word = st.sampled_from(["lab", "notebook"])
+    elif kind != "parallel_environment":
+        word |= st.just("")
+    values = draw(st.lists(word, min_size=1, max_size=5, unique=True))
+    default = draw(st.sampled_from(values))
+    options = [
+        {
+            "value": value,
+            "label": draw(st.text(min_size=1, max_size=20)),
+            "groups": [] if value == default else draw(st.lists(identifiers, max_size=2)),
+        }
+        for value in values
+    ]
+    return words | {"options": options, "default": default}
+
+
+NUMBERS = ["slots", "memory", "run_time"]
+WORDS = ["project", "queue", "environment", "interface", "mail"]
 
 
 @st.composite
-def menus_with_choices(draw: st.DrawFn) -> tuple[Menu, dict[str, int]]:
-    menu = draw(menus())
+def menus(draw: st.DrawFn, words: bool = True) -> Menu:
+    kinds = draw(
+        st.lists(st.sampled_from(NUMBERS + WORDS * words), max_size=5, unique=True)
+    ) + draw(st.lists(st.sampled_from(["count"] + ["complex"] * words), max_size=2))
+    own = not words or draw(st.booleans())
+    if "slots" in kinds and not own:
+        kinds.append("parallel_environment")
+    assume(kinds)
+    names = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
+    complexes = draw(st.lists(identifiers, min_size=len(kinds), max_size=len(kinds), unique=True))
+    items = []
+    for kind, name, complex_name in zip(kinds, names, complexes, strict=True):
+        made = menu_items if kind in [*NUMBERS, "count"] else word_items
+        items.append(draw(made(kind, name, complex_name)))
+        if kind == "slots" and not own:
+            del items[-1]["request"]["parallel_environment"]
+    return menu_of(*items)
+
+
+@st.composite
+def menus_with_choices(draw: st.DrawFn, words: bool = True) -> tuple[Menu, dict[str, Any]]:
+    menu = draw(menus(words))
     return menu, {item.name: draw(st.sampled_from(allowed(item))) for item in menu.items}
+
+
+def everybody(menu: Menu) -> frozenset[str]:
+    """The groups of somebody who may use everything."""
+    return menu.people()[-1]
 
 
 json_values = st.recursive(
@@ -163,19 +220,19 @@ json_values = st.recursive(
 
 class TestAmounts:
     @given(menus_with_choices())
-    def test_every_amount_on_the_menu_is_accepted_as_a_number_and_as_digits(
-        self, chosen: tuple[Menu, dict[str, int]]
+    def test_every_value_on_the_menu_is_accepted_and_numbers_also_as_digits(
+        self, chosen: tuple[Menu, dict[str, Any]]
     ) -> None:
-        menu, amounts = chosen
+        menu, values = chosen
         for item in menu.items:
-            assert item.amount(amounts[item.name]) == amounts[item.name]
-            assert item.amount(str(amounts[item.name])) == amounts[item.name]
+            assert item.value(values[item.name], everybody(menu)) == values[item.name]
+            assert item.value(str(values[item.name]), everybody(menu)) == values[item.name]
 
     @given(json_values)
     def test_anything_else_is_refused_with_the_allowed_amounts(self, raw: Any) -> None:
         for item in menu_of(*ALL).items:
             try:
-                amount = item.amount(raw)
+                amount = item.value(raw)
             except ChoiceError as error:
                 assert error.item == item.name
                 assert item.label in str(error)
@@ -220,7 +277,7 @@ class TestAmounts:
     )  # fmt: skip
     def test_look_alikes_of_an_allowed_amount_are_refused(self, raw: object) -> None:
         with pytest.raises(ChoiceError, match="choose from 2 to 64 GB in steps of 2"):
-            item_of(MEMORY).amount(raw)
+            item_of(MEMORY).value(raw)
 
     @pytest.mark.parametrize(
         "raw",
@@ -229,7 +286,7 @@ class TestAmounts:
     )
     def test_numbers_off_the_menu_are_refused_however_long(self, raw: object) -> None:
         with pytest.raises(ChoiceError, match="choose from 2 to 64 GB in steps of 2") as caught:
-            item_of(MEMORY).amount(raw)
+            item_of(MEMORY).value(raw)
         assert len(str(caught.value)) < 200
 
     def test_deeply_nested_values_are_refused(self) -> None:
@@ -237,15 +294,15 @@ class TestAmounts:
         for _ in range(100_000):
             raw = [raw]
         with pytest.raises(ChoiceError):
-            item_of(MEMORY).amount(raw)
+            item_of(MEMORY).value(raw)
 
     def test_true_is_not_one_even_where_one_is_on_the_menu(self) -> None:
         with pytest.raises(ChoiceError):
-            item_of(CORES).amount(True)
+            item_of(CORES).value(True)
 
     def test_a_long_value_does_not_flood_the_message(self) -> None:
         with pytest.raises(ChoiceError) as caught:
-            item_of(CORES).amount("x" * 100_000)
+            item_of(CORES).value("x" * 100_000)
         assert "x" * 40 in str(caught.value)
         assert len(str(caught.value)) < 200
 
@@ -269,17 +326,20 @@ class TestAmounts:
 
 class TestChoice:
     def test_what_is_missing_takes_its_default(self, menu: Menu) -> None:
-        assert menu.choose({}, {"gpu"}).amounts == {"cores": 1, "memory": 4, "gpus": 0, "hours": 4}
-        assert menu.choose({"cores": "2"}, ()).amounts == {"cores": 2, "memory": 4, "hours": 4}
+        assert menu.choose({}, {"gpu"}).values == {"cores": 1, "memory": 4, "gpus": 0, "hours": 4}
+        assert menu.choose({"cores": "2"}, ()).values == {"cores": 2, "memory": 4, "hours": 4}
 
     def test_a_member_of_any_of_the_groups_may_ask(self, menu: Menu) -> None:
-        assert menu.choose({"gpus": 2}, {"users", "ml-lab"}).amounts["gpus"] == 2
-        assert menu.choose({"gpus": 2}, {"gpu"}).amounts["gpus"] == 2
+        assert menu.choose({"gpus": 2}, {"users", "ml-lab"}).values["gpus"] == 2
+        assert menu.choose({"gpus": 2}, {"gpu"}).values["gpus"] == 2
 
     def test_whoever_is_no_member_may_ask_for_nothing_only(self, menu: Menu) -> None:
+        for other in (True, False, None, 0.0, "00", [0]):
+            with pytest.raises(ChoiceError):
+                menu.choose({"gpus": other}, {"users"})
         for none in (0, "0"):
             choice = menu.choose({"gpus": none}, {"users"})
-            assert "gpus" not in choice.amounts
+            assert "gpus" not in choice.values
             assert not any("gpu" in argument for argument in qsub_arguments(menu, choice))
         with pytest.raises(ChoiceError, match="members of gpu or ml-lab") as caught:
             menu.choose({"gpus": 1}, {"users"})
@@ -316,8 +376,8 @@ class TestChoice:
             assert len(str(error)) < 300
             return
         for item in menu.items_for(groups):
-            assert item.allows(choice.amounts[item.name])
-        assert set(choice.amounts) == {item.name for item in menu.items_for(groups)}
+            assert item.allows(choice.values[item.name])
+        assert set(choice.values) == {item.name for item in menu.items_for(groups)}
         qsub_arguments(menu, choice)
 
     def test_things_that_cannot_be_shared_out_are_refused_when_they_are_chosen(
@@ -330,7 +390,7 @@ class TestChoice:
     def test_a_checked_choice_is_accepted_again(self, menu: Menu) -> None:
         # The broker checks what the hub has checked.
         choice = menu.choose({"cores": "2", "gpus": "4"}, {"gpu"})
-        assert menu.choose(choice.amounts, {"gpu"}) == choice
+        assert menu.choose(choice.values, {"gpu"}) == choice
 
 
 class TestArithmetic:
@@ -371,13 +431,13 @@ class TestArithmetic:
         items = [MEMORY | {"unit": "MB"}, HOURS | {"unit": "minutes"}]
         assert self.arguments(*items, memory=2, hours=1) == ["-l", "h_vmem=2048K,h_rt=60"]
 
-    @given(menus_with_choices())
+    @given(menus_with_choices(words=False))
     def test_a_job_gets_what_was_asked_for_and_less_than_a_kilobyte_per_slot_more(
         self, chosen: tuple[Menu, dict[str, int]]
     ) -> None:
         menu, amounts = chosen
         try:
-            arguments = qsub_arguments(menu, Choice(amounts=amounts))
+            arguments = qsub_arguments(menu, Choice(values=amounts))
         except ChoiceError as error:
             item = next(item for item in menu.items if item.name == error.item)
             slots = next(amounts[i.name] for i in menu.items if i.request.kind == "slots")
@@ -395,14 +455,11 @@ class TestArithmetic:
             if request.kind == "slots":
                 assert slots == amount
             elif request.kind == "run_time":
-                assert (
-                    int(asked.pop(request.complex))
-                    == amount * sge_menu.UNITS["run_time"][item.unit]
-                )
+                assert int(asked.pop(request.complex)) == amount * request.units[item.unit]
             elif request.kind == "memory":
                 share = int(asked.pop(request.complex).removesuffix("K"))
                 total = share * (slots if request.per == "slot" else 1)
-                over = total - amount * sge_menu.UNITS["memory"][item.unit]
+                over = total - amount * request.units[item.unit]
                 assert 0 <= over < (slots if request.per == "slot" else 1)
             elif amount:
                 share = int(asked.pop(request.complex))
@@ -410,27 +467,47 @@ class TestArithmetic:
         assert not asked
 
     @given(menus_with_choices())
-    def test_nothing_reaches_qsub_but_names_and_numbers(
-        self, chosen: tuple[Menu, dict[str, int]]
+    def test_nothing_reaches_qsub_but_options_of_ours_with_checked_values(
+        self, chosen: tuple[Menu, dict[str, Any]]
     ) -> None:
-        menu, amounts = chosen
+        menu, values = chosen
         try:
-            arguments = qsub_arguments(menu, Choice(amounts=amounts))
-        except ChoiceError:
+            choice = menu.choose(values, everybody(menu))
+        except ChoiceError as error:
+            assert "shared out" in str(error)
             return
-        pair = r"[A-Za-z][A-Za-z0-9_.-]*=[0-9]+K?"
-        options = []
-        while arguments:
-            options.append(arguments[0])
-            if arguments[0] == "-pe":
-                assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", arguments[1])
-                assert re.fullmatch(r"[1-9][0-9]*", arguments[2])
-                del arguments[:3]
-            else:
-                assert arguments[0] == "-l"
-                assert re.fullmatch(rf"{pair}(,{pair})*", arguments[1])
-                del arguments[:2]
-        assert len(options) == len(set(options))
+        assert choice.values == values
+        only_checked_values(menu, choice)
+
+
+def only_checked_values(menu: Menu, choice: Choice) -> None:
+    """Take qsub's arguments apart, each by the rule of its own option."""
+    arguments = qsub_arguments(menu, choice)
+    words = {str(value) for value in choice.values.values()}
+    name = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+    pair = rf"{name}=([0-9]+K?|[A-Za-z0-9_.][A-Za-z0-9_.:/@+-]*)"
+    rules = {
+        "-pe": [name, r"[1-9][0-9]*"],
+        "-P": [name],
+        "-q": [rf"{name}(@@?{name})?"],
+        "-m": ["ea"],
+        "-M": [r"[A-Za-z0-9_][A-Za-z0-9_.+-]*@[A-Za-z0-9][A-Za-z0-9.-]*"],
+        "-l": [rf"{pair}(,{pair})*"],
+    }
+    options = []
+    while arguments:
+        option, *arguments = arguments
+        options.append(option)
+        for rule in rules[option]:
+            value, *arguments = arguments
+            assert re.fullmatch(rule, value)
+            if option in ("-P", "-q", "-M"):
+                assert value in words
+    assert len(options) == len(set(options))
+    for word in script_arguments(menu, choice):
+        assert re.fullmatch(name, word)
+        assert word in words
+    assert default_url(menu, choice) in ("", "/lab", "/tree")
 
 
 HOSTILE_NAMES = [
@@ -504,7 +581,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "memory in an unknown unit": (MEMORY | {"unit": "GiB"}, "unit is 'GiB'"),
     "cores with a unit": (CORES | {"unit": "GB"}, "unit is 'GB'; for kind slots it is empty"),
     "run time in seconds": (HOURS | {"unit": "s"}, "it is minutes or hours"),
-    "memory for a group": (MEMORY | {"groups": ["gpu"]}, "only an item of kind count"),
+    "memory for a group": (MEMORY | {"groups": ["gpu"]}, "kind memory cannot be kept to groups"),
     "an unknown field": (CORES | {"choises": [1]}, "choises"),
     "an unknown kind": (request_of(CORES, kind="cores"), "kind"),
     "no request": ({k: v for k, v in CORES.items() if k != "request"}, "request"),
@@ -567,7 +644,7 @@ class TestMenuErrors:
             ([HOURS, request_of(HOURS, complex="s_rt") | {"name": "soft"}], "of kind run_time"),
             ([GPUS, GPUS | {"name": "cards"}], "two items ask for the same complex"),
             ([MEMORY, request_of(GPUS, complex="h_vmem")], "two items ask for the same complex"),
-            ([], "the menu"),
+            ([], "the whole list"),
             (
                 [request_of(GPUS, complex=f"c{n}") | {"name": f"g{n}"} for n in range(51)],
                 "50 items",
@@ -612,7 +689,7 @@ class TestMenuErrors:
         self, changes: dict[str, Any], item: dict[str, Any]
     ) -> None:
         try:
-            text = json.dumps([item | changes])
+            text = written(item | changes)
         except ValueError:  # a number too long to be written
             return
         try:
@@ -630,7 +707,7 @@ class TestMenuErrors:
         path.write_text("[", encoding="utf-8")
         with pytest.raises(MenuError, match=f"{path} is not JSON"):
             load_menu(path)
-        path.write_text(json.dumps(ALL), encoding="utf-8")
+        path.write_text(written(*ALL), encoding="utf-8")
         assert load_menu(path) == menu_of(*ALL)
 
     def test_a_menu_cannot_be_changed_after_its_check(self, menu: Menu) -> None:
@@ -649,13 +726,13 @@ class TestCommand:
 
     def test_the_checker_accepts_a_good_file(self, command: Any, tmp_path: Path) -> None:
         path = tmp_path / "menu.json"
-        path.write_text(json.dumps(ALL), encoding="utf-8")
+        path.write_text(written(*ALL), encoding="utf-8")
         assert command(str(path)) == 0
 
     def test_the_checker_says_what_is_wrong(
         self, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([CORES | {"default": 9}])))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(written(CORES | {"default": 9})))
         assert command("-") == 1
         assert "item 'cores'" in capsys.readouterr().err
 
@@ -772,4 +849,4 @@ class TestForm:
                 select = found["name"] or ""
             elif tag == "option":
                 item = next(item for item in menu.items if item.name == select)
-                assert item.allows(item.amount(found["value"]))
+                assert item.allows(item.value(found["value"]))

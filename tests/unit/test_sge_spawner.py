@@ -326,7 +326,7 @@ async def broker(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Broker]:
 @pytest.fixture
 def menu_file(tmp_path: Path) -> Path:
     path = tmp_path / "menu.json"
-    path.write_text(json.dumps(MENU), encoding="utf-8")
+    path.write_text(json.dumps({"items": MENU}), encoding="utf-8")
     return path
 
 
@@ -501,7 +501,7 @@ class TestChoice:
     ) -> None:
         await starting(alice, broker, cores="2")
         assert spawner.user_options == {"cores": 2}
-        assert broker.starts[0].amounts == {"cores": 2}
+        assert broker.starts[0].choice == {"cores": 2}
         assert broker.starts[0].user == "alice"
 
     async def test_a_choice_off_the_menu_is_refused_on_the_api_in_words(
@@ -532,7 +532,7 @@ class TestChoice:
         broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
         answer = await hub.ask("users/alice/server", token, None)
         assert "no more today" in json.loads(answer.body)["message"]
-        assert broker.starts[0].amounts == {"cores": 1}
+        assert broker.starts[0].choice == {"cores": 1}
 
     async def test_an_accepted_choice_is_the_next_ones_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
@@ -540,7 +540,7 @@ class TestChoice:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
         await hub.ask("users/alice/server", token, {"cores": "4"})
         await hub.ask("users/alice/server", token, None)
-        assert [start.amounts for start in broker.starts] == [{"cores": 4}] * 2
+        assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
 
     async def test_nothing_of_an_earlier_choice_survives_a_refusal(
         self, spawner: SGESpawner
@@ -566,7 +566,9 @@ class TestChoice:
         assert "gpus" not in form
 
     async def test_a_new_menu_needs_no_restart(self, spawner: SGESpawner, menu_file: Path) -> None:
-        menu_file.write_text(json.dumps([MENU[0] | {"choices": [1, 64]}]), encoding="utf-8")
+        menu_file.write_text(
+            json.dumps({"items": [MENU[0] | {"choices": [1, 64]}]}), encoding="utf-8"
+        )
         await spawner._run_apply_user_options({"cores": 64})
         assert spawner.user_options == {"cores": 64}
 
