@@ -25,6 +25,7 @@ from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import JobStatus
 from jupyterhub import orm, roles
 from jupyterhub.apihandlers import default_handlers
+from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
@@ -65,6 +66,16 @@ MENU = [
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
 ]
+INTERFACE = {
+    "name": "interface",
+    "label": "Opens in",
+    "options": [
+        {"value": "lab", "label": "JupyterLab"},
+        {"value": "notebook", "label": "Jupyter Notebook"},
+    ],
+    "default": "lab",
+    "request": {"kind": "interface"},
+}
 SERVICE_TOKEN = "a5e7" * 8
 PORTS = (40000, 40999)
 SECRET = b"x" * 32
@@ -564,6 +575,51 @@ class TestChoice:
         assert 'name="cores"' in form
         assert '<option value="4" selected>' in form
         assert "gpus" not in form
+
+    async def test_a_refused_form_says_why_at_the_field_and_once(
+        self, hub: Hub, spawner: SGESpawner, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # People have a cookie instead of a token, and a form that was drawn for them.
+        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+
+        async def page(method: str, path: str = "spawn", body: str | None = None) -> str:
+            answer = await AsyncHTTPClient().fetch(
+                f"{hub.base}/hub/{path}",
+                method=method,
+                headers={"Authorization": f"token {token}"},
+                body=body,
+                raise_error=False,
+            )
+            return answer.body.decode()
+
+        told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
+        assert told in await page("POST", body="cores=3")
+        assert "invalid" not in await page("GET")
+        assert told in await page("GET", "spawn?opt-cores=3")
+        assert "invalid" not in await page("GET")
+        # What a program was refused is no answer to a person.
+        assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
+        assert "invalid" not in await page("GET")
+
+    async def test_a_preset_is_accepted_and_its_values_are_remembered(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        presets = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
+        menu_file.write_text(json.dumps({"items": MENU, "presets": presets}), encoding="utf-8")
+        await spawner._run_apply_user_options({"preset": "large", "cores": "1"})
+        assert spawner.user_options == {"cores": 4}
+
+    async def test_the_interface_says_where_the_session_opens(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [*MENU, INTERFACE]}), encoding="utf-8")
+        for interface, url in (("notebook", "/tree"), ("lab", "/lab")):
+            await spawner._run_apply_user_options({"interface": interface})
+            assert spawner.get_env()["JUPYTERHUB_DEFAULT_URL"] == url
+        menu_file.write_text(json.dumps({"items": MENU}), encoding="utf-8")
+        await spawner._run_apply_user_options({})
+        assert "JUPYTERHUB_DEFAULT_URL" not in spawner.get_env()
 
     async def test_a_new_menu_needs_no_restart(self, spawner: SGESpawner, menu_file: Path) -> None:
         menu_file.write_text(
