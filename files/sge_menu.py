@@ -286,9 +286,11 @@ class Text(_Model):
 
     def matches(self, text: str) -> bool:
         """Tell whether all of the text is allowed."""
-        if len(text) > self.maximum_length or not (text.isascii() and text.isprintable()):
-            return False
-        return _matcher(self._whole).isinstance_python(text)
+        return (
+            len(text) <= self.maximum_length
+            and text.isascii()
+            and _matcher(self._whole).isinstance_python(text)
+        )
 
 
 def _are_for(members: Groups, groups: Collection[str]) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -49,6 +50,58 @@ def test_the_menu_is_right(inventory: str) -> None:
     for groups in menu.people():
         assert render_form(menu, groups, {})
         qsub_arguments(menu, menu.choose({}, groups))
+
+
+def documented() -> dict[str, Any]:
+    """The examples of docs/menu.md, put together."""
+    text = (ROOT / "docs/menu.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {"items": []}
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        part = yaml.safe_load(block)
+        if isinstance(part, list):
+            found["items"] += part
+        else:
+            for key, variable in VARIABLES.items():
+                found.setdefault(key, []).extend(part.get(variable, []))
+    return found
+
+
+class TestDocumentation:
+    def test_its_examples_are_a_menu(self) -> None:
+        found = documented()
+        assert [len(found[key]) for key in VARIABLES] == [7, 2, 2]
+        assert parse_menu(json.dumps(found))
+
+    @pytest.mark.parametrize(
+        ("raw", "groups"),
+        [
+            ({"memory": 3}, ()),
+            ({"cores": 17}, ()),
+            ({"queue": "root.q"}, GPU),
+            ({"mail": "me"}, ()),
+            ({"gpus": 1}, ()),
+            ({"queue": "gpu.q"}, ()),
+            ({"preset": "huge"}, ()),
+        ],
+    )
+    def test_its_messages_are_what_people_read(
+        self, raw: Mapping[str, object], groups: set[str]
+    ) -> None:
+        with pytest.raises(ChoiceError) as caught:
+            parse_menu(json.dumps(documented())).choose(raw, groups)
+        assert f"| {caught.value} |" in (ROOT / "docs/menu.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            {"cores": 4, "memory": 8, "gpus": 2, "queue": "gpu.q", "run_time": 2},
+            {"cores": 3, "memory": 8, "run_time": 1},
+        ],
+    )
+    def test_its_arithmetic_is_right(self, raw: Mapping[str, object]) -> None:
+        menu = parse_menu(json.dumps(documented()))
+        arguments = qsub_arguments(menu, menu.choose(raw, GPU))
+        assert f"| `{' '.join(arguments)}` |" in (ROOT / "docs/menu.md").read_text(encoding="utf-8")
 
 
 class TestDemo:
