@@ -411,8 +411,8 @@ class Item(_Model):
             and (value - self.range.minimum) % self.range.step == 0
         )
 
-    def allowed_words(self, groups: Collection[str] = ()) -> str:
-        """Say in words what a member of ``groups`` may choose."""
+    def allowed_words(self, groups: Collection[str] | None = None) -> str:
+        """Say in words what a member of ``groups`` may choose, or what all may together."""
         unit = f" {self.unit}" if self.unit else ""
         if self.text is not None:
             return (
@@ -422,9 +422,9 @@ class Item(_Model):
         if self.range is not None:
             step = f" in steps of {self.range.step}" if self.range.step > 1 else ""
             return f"choose from {self.range.minimum} to {self.range.maximum}{unit}{step}"
-        words = [str(choice) for choice in self.choices or ()] or [
-            f"“{option.value}” ({option.label})" for option in self.options_for(groups)
-        ]
+        options = self.options or () if groups is None else self.options_for(groups)
+        words = [str(choice) for choice in self.choices or ()]
+        words += [f"“{option.value}” ({option.label})" for option in options]
         return (
             f"choose {_one_of(words)}{unit}"
             if len(words) > 1

@@ -1170,6 +1170,10 @@ BAD_WORDS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a number as a value": ([options_of(QUEUE, 1)], "options, 0, value"),
     "a default that is not there": ([PROJECT | {"default": "x"}], "default x is not allowed"),
     "a default that is a number": ([PROJECT | {"default": 0}], "default 0 is not allowed"),
+    "a default that is not there, of options for groups": (
+        [options_of(QUEUE, "a") | {"options": PROJECT["options"][2:]}],  # type: ignore[index]
+        "default a is not allowed: only “genomics” (Genomics) is offered",
+    ),
     "an unknown key": ([options_of(QUEUE, "a") | {"values": []}], "values"),
     "no parallel environment": ([SHARED_CORES], "name the parallel_environment either in"),
     "two parallel environments": ([CORES, WHERE], "name the parallel_environment either in"),
@@ -1518,6 +1522,23 @@ def test_of_any_menu_a_choice_is_checked_or_refused_and_nothing_else(
             assert option.value != value or not option.groups or set(option.groups) & groups
     only_checked_values(menu, choice)
     assert menu.choose(choice.values, groups) == choice
+
+
+@given(
+    st.sampled_from([PROJECT, QUEUE, MAIL, SOFTWARE, INTERFACE, LICENCE]),
+    st.dictionaries(st.sampled_from([*PROJECT, "groups", "text", "help"]), json_values, max_size=2),
+    st.dictionaries(st.sampled_from(["presets", "limits", "menu"]), json_values, max_size=1),
+)
+def test_any_change_of_a_menu_of_words_gives_a_menu_or_a_menu_error(
+    item: dict[str, Any], changes: dict[str, Any], others: dict[str, Any]
+) -> None:
+    try:
+        menu = parse_menu(written(item | changes, **others))
+    except MenuError as error:
+        assert "jupyterhub_resource_" in str(error) or "JSON" in str(error)
+        return
+    for groups in menu.people():
+        only_checked_values(menu, menu.choose({}, groups))
 
 
 def test_a_menu_is_read_once_for_the_same_text(menu: Menu) -> None:
