@@ -819,7 +819,7 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
         name=PRESET_FIELD,
         label="Preset",
         help=[
-            "What a preset sets counts, whatever the fields below say.",
+            "A preset sets these values, whatever the fields below say.",
             *map(described, presets),
         ],
         options=[("", "Your own choice"), *((preset.name, preset.label) for preset in presets)],
@@ -904,7 +904,8 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
     names = {item.name for item in menu.items}
     for number, limit in enumerate(menu.limits, 1):
         where = f"{LIMITS_VARIABLE}, limit number {number} ({limit.rule})"
-        unknown = sorted(limit.names - names) + sorted({limit.item} - names)
+        used = limit.names
+        unknown = sorted(used - names) + sorted({limit.item} - names)
         if unknown:
             yield (
                 f"{where}: {', '.join(map(repr, unknown))} is no item; the menu has "
@@ -913,7 +914,7 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
             continue
         for groups in menu.people():
             values = menu.everything({}, groups)
-            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(limit.names))
+            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
             try:
                 if not limit.holds(values):
                     yield f"{where}: the menu's own defaults break it: {told}"

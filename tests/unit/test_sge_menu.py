@@ -1240,6 +1240,11 @@ class TestPresets:
         with pytest.raises(ChoiceError, match="“fast” is not possible; leave it empty"):
             menu.choose({"preset": "fast"}, ())
 
+    def test_a_preset_may_name_what_somebody_may_not_use_if_it_asks_for_none_of_it(self) -> None:
+        menu = self.menu(SMALL | {"choice": {"cores": 1, "gpus": 0}})
+        assert [preset.name for preset in menu.presets_for(())] == ["small"]
+        assert menu.choose({"preset": "small"}, ()).values == {"cores": 1, "memory": 4, "hours": 4}
+
     def test_presets_come_first_in_the_form_with_what_they_set(self) -> None:
         menu = self.menu(SMALL, FAST)
         form = Form(render_form(menu, {"gpu"}, {}))
