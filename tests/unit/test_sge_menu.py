@@ -1075,10 +1075,10 @@ class TestText:
     @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*b", "(.*){20}b"])
     def test_no_pattern_holds_the_hub_up(self, pattern: str) -> None:
         menu = menu_of(LICENCE | {"text": {"pattern": pattern, "example": "aab"}})
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(ChoiceError):
             menu.choose({"licence": "a" * 200}, ())
-        assert time.monotonic() - began < 1
+        assert time.process_time() - began < 1
 
     @pytest.mark.parametrize(
         ("change", "words"),
