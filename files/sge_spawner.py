@@ -239,8 +239,6 @@ class SGESpawner(BatchSpawnerBase):
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
         refusal, self.refusal = self.refusal, None
-        if self.handler:  # this form was asked for anew: it is no answer to the refused choice
-            refusal = None
         fields = render_form(self._menu(), await self._groups(), self.user_options or {}, refusal)
         if notice := _notices.get((self.user.name, self.name)):
             return f'<p class="alert alert-warning" role="status">{escape(notice)}</p>' + fields

@@ -922,9 +922,10 @@ HOSTILE_VALUES = [
     "#a", "~", "%a", "x" * 201,
 ]  # fmt: skip
 HOSTILE_ADDRESSES = [
-    "a@b,c@d", "a@b c@d", "-a@b", "a@-b", "a@b-", "a@", "@b", "a", "a@@b", "a@b@c", "a@b..c",
-    ".a@b", "a.@b", "a..b@c", "a@b\n", "a@b;id", '"a b"@c', "a@[127.0.0.1]", "a@b,", "<a@b>",
-    "a(x)@b", "a!b@c", "ä@b.c", "a@ö.c", "a@b/c", "|id@b", "$HOME@b", "a%b@c", "none\n-M x@y",
+    "a@b,c@d", "a@b,c", "a,b@c", "a@b.c,d", "a@b c@d", "-a@b", "a@-b", "a@b-", "a@", "@b", "a",
+    "a@@b", "a@b@c", "a@b..c", ".a@b", "a.@b", "a..b@c", "a@b\n", "a@b;id", '"a b"@c',
+    "a@[127.0.0.1]", "a@b,", "<a@b>", "a(x)@b", "a!b@c", "ä@b.c", "a@ö.c", "a@b/c", "|id@b",
+    "$HOME@b", "a%b@c", "none\n-M x@y",
 ]  # fmt: skip
 
 

@@ -602,6 +602,16 @@ class TestChoice:
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         assert "invalid" not in await page("GET")
 
+    async def test_a_refusal_is_gone_once_a_form_has_said_it(self, spawner: SGESpawner) -> None:
+        with pytest.raises(SpawnException):
+            await spawner._run_apply_user_options({"cores": 99})
+        assert "is-invalid" in await spawner.get_options_form()
+        assert "is-invalid" not in await spawner.get_options_form()
+        with pytest.raises(SpawnException):
+            await spawner._run_apply_user_options({"cores": 99})
+        await spawner._run_apply_user_options({"cores": 2})
+        assert "is-invalid" not in await spawner.get_options_form()
+
     async def test_a_preset_is_accepted_and_its_values_are_remembered(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
