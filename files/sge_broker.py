@@ -35,7 +35,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from sge_client import AnswerError, GridEngine, parse_job_id
-from sge_menu import ChoiceError, MenuError, load_menu, qsub_arguments
+from sge_menu import (
+    INTERFACES,
+    ChoiceError,
+    MenuError,
+    Value,
+    load_menu,
+    qsub_arguments,
+    script_arguments,
+)
 
 #: Largest request read, in bytes; a request of the hub is about 3 kB.
 MAX_REQUEST = 65_536
@@ -60,6 +68,7 @@ SESSION_VARIABLES = frozenset(
         "JUPYTERHUB_CLIENT_ID",
         "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
         "JUPYTERHUB_COOKIE_OPTIONS",
+        "JUPYTERHUB_DEFAULT_URL",
         "JUPYTERHUB_HOST",
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
         "JUPYTERHUB_OAUTH_CALLBACK_URL",
@@ -87,13 +96,13 @@ class _Model(BaseModel):
 
 
 class Start(_Model):
-    """Submit a session. ``amounts`` are in the units of the menu's items."""
+    """Submit a session. ``choice`` has the values of the menu's items, by their names."""
 
     action: Literal["start"] = "start"
     user: UserName
     session: Session
     server: ServerName = ""
-    amounts: dict[str, Annotated[int, Field(strict=True)]] = Field(max_length=50)
+    choice: dict[str, Value] = Field(max_length=50)
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
 
     @field_validator("environment")
@@ -104,6 +113,8 @@ class Start(_Model):
             raise ValueError(f"not a variable of a session: {unknown[0][:40]!r}")
         if any("\0" in value for value in environment.values()):
             raise ValueError("a value holds a NUL character")
+        if environment.get("JUPYTERHUB_DEFAULT_URL", "/lab") not in INTERFACES.values():
+            raise ValueError("JUPYTERHUB_DEFAULT_URL is not the address of an interface")
         return environment
 
 
@@ -358,7 +369,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     check_account(config, user, groups)
     try:
         menu = load_menu(config.menu)
-        resources = qsub_arguments(menu, menu.choose(request.amounts, groups))
+        choice = menu.choose(request.choice, groups)
+        resources = qsub_arguments(menu, choice)
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
     except MenuError as error:
@@ -398,6 +410,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             *resources,
             str(config.job_script),
             request.session,
+            *script_arguments(menu, choice),
         )  # fmt: skip
         if process.returncode != 0:
             raise _refusal(process)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The resource menu: what people may ask for, and what that means to Grid Engine.
 
-The administrator declares the menu in the inventory (``jupyterhub_resource_menu``); Ansible writes
-it as JSON. This module is its one type: the form, the check of every choice (form, REST API, URL),
-the broker and the validate playbook all use it. Nothing here does I/O except :func:`load_menu`
-and :func:`main`.
+The administrator declares it in the inventory: the items (``jupyterhub_resource_menu``), ready-made
+choices (``jupyterhub_resource_presets``) and rules between items (``jupyterhub_resource_limits``);
+Ansible writes them as one JSON file. This module is its one type: the form, the check of every
+choice (form, REST API, URL), the broker and the validate playbook all use it. Nothing here does I/O
+except :func:`load_menu` and :func:`main`.
 
 People ask for totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable declared
 ``consumable YES`` once for each slot and one declared ``JOB`` once for the job (complex(5)); the
 arithmetic between the two is done here (:func:`qsub_arguments`).
+
+Words are checked twice: against the menu, and against what is harmless in an argument of qsub
+(``harmless`` of each kind), so that no menu can open a way around it.
 """
 
 from __future__ import annotations
@@ -16,34 +20,63 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from jinja2 import Environment
+from jinja2 import Environment, StrictUndefined, meta
+from jinja2.environment import TemplateExpression
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 MENU_VARIABLE = "jupyterhub_resource_menu"
+PRESETS_VARIABLE = "jupyterhub_resource_presets"
+LIMITS_VARIABLE = "jupyterhub_resource_limits"
+#: Where the parts of the menu's file come from.
+VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMITS_VARIABLE}
+
+#: The field that names a preset, beside the items' own.
+PRESET_FIELD = "preset"
+#: Longest text of a choice, in characters.
+MAX_TEXT = 200
+#: Where JupyterLab and Jupyter Notebook are in a session.
+INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
 #: Names that reach qsub or HTML attributes; Grid Engine itself refuses most other characters.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 #: An amount as the menu and the people state it: a whole number in the item's unit.
 Amount = Annotated[int, Field(strict=True, ge=0, le=10**9)]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
+Groups = tuple[Identifier, ...]
+
+
+def _value(raw: object) -> int | str:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and len(raw) <= MAX_TEXT:
+        return raw
+    raise ValueError(f"give a whole number, or text of at most {MAX_TEXT} characters")
+
+
+#: What is chosen of an item; whether the item offers it, the menu says.
+Value = Annotated[int | str, PlainValidator(_value)]
 
 _DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
 
 
 class MenuError(ValueError):
-    """The menu itself is wrong; the message names the item and is meant for the administrator."""
+    """The menu itself is wrong; the message names the place and is meant for the administrator."""
 
 
 class ChoiceError(ValueError):
@@ -62,46 +95,139 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Slots(_Model):
-    """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots always count."""
+class _Kind(_Model):
+    """What an item means to Grid Engine, and what is true of every item of the kind."""
 
+    #: How values may be offered: the keys of an item, one of which it has.
+    ways: ClassVar[tuple[str, ...]] = ("options", "text")
+    #: The units an item may have, and how much of Grid Engine's base unit each is.
+    units: ClassVar[Mapping[str, int]] = {"": 1}
+    #: The value that asks for nothing. None where that would mean: without a limit.
+    nothing: ClassVar[int | str | None] = ""
+    #: What a word may be, whatever the menu says: it becomes an argument, or part of a list.
+    harmless: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+    #: May there be several items of the kind?
+    several: ClassVar[bool] = False
+
+
+class Slots(_Kind):
+    """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots always count.
+
+    Without a parallel environment of its own where an item of that kind says it.
+    """
+
+    ways = ("choices", "range")
+    nothing = None
     kind: Literal["slots"]
-    parallel_environment: Identifier
+    parallel_environment: Identifier | None = None
 
 
-class Memory(_Model):
-    """Memory in total, as a consumable such as ``h_vmem``; the item's unit is MB or GB (binary)."""
+class Memory(_Kind):
+    """Memory in total, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
 
+    ways = ("choices", "range")
+    units = {"MB": 1024, "GB": 1024 * 1024}
+    nothing = None
     kind: Literal["memory"]
     complex: Identifier
     per: Literal["slot", "job"]
 
 
-class Count(_Model):
+class Count(_Kind):
     """A number of things in total, as a consumable such as ``gpu``. Zero asks for nothing."""
 
+    ways = ("choices", "range")
+    nothing = 0
+    several = True
     kind: Literal["count"]
     complex: Identifier
     per: Literal["slot", "job"]
 
 
-class RunTime(_Model):
-    """Wall-clock time, such as ``h_rt``; the item's unit is minutes or hours."""
+class RunTime(_Kind):
+    """Wall-clock time, such as ``h_rt``, in seconds for qsub."""
 
+    ways = ("choices", "range")
+    units = {"minutes": 60, "hours": 3600}
+    nothing = None
     kind: Literal["run_time"]
     complex: Identifier
 
 
-Request = Annotated[Slots | Memory | Count | RunTime, Field(discriminator="kind")]
+class Project(_Kind):
+    """A project: ``-P NAME``; nothing is Grid Engine's default project."""
 
-#: The units an item of each kind may have, and how much of Grid Engine's base unit each is
-#: (slots and things: 1; memory: KiB; run time: seconds).
-UNITS: dict[str, dict[str, int]] = {
-    "slots": {"": 1},
-    "count": {"": 1},
-    "memory": {"MB": 1024, "GB": 1024 * 1024},
-    "run_time": {"minutes": 60, "hours": 3600},
-}
+    kind: Literal["project"]
+
+
+class Queue(_Kind):
+    """A queue, ``NAME``, ``NAME@HOST`` or ``NAME@@HOSTGROUP``: ``-q QUEUE``; nothing is any."""
+
+    harmless = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}(@@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,97})?")
+    kind: Literal["queue"]
+
+
+class ParallelEnvironment(_Kind):
+    """The parallel environment the item of kind ``slots`` asks in."""
+
+    ways = ("options",)
+    nothing = None
+    kind: Literal["parallel_environment"]
+
+
+class SoftwareEnvironment(_Kind):
+    """Software the job script loads before the server starts; only its name leaves the menu."""
+
+    ways = ("options",)
+    kind: Literal["environment"]
+
+
+class Interface(_Kind):
+    """Where the session opens, see :data:`INTERFACES`; Grid Engine is asked for nothing."""
+
+    ways = ("options",)
+    nothing = None
+    harmless = re.compile("|".join(INTERFACES))
+    kind: Literal["interface"]
+
+
+class Mail(_Kind):
+    """Mail at the end of the job or when it is aborted: ``-m ea -M ADDRESS``; nothing is none."""
+
+    ways = ("text",)
+    # Less than RFC 5322 allows. A comma would make it two addresses.
+    harmless = re.compile(
+        r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
+        r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    )
+    kind: Literal["mail"]
+
+
+class Complex(_Kind):
+    """A complex whose value is a string: ``-l NAME=VALUE``; nothing does not ask for it."""
+
+    # Nothing that ends an entry of -l (comma, =, space) or that Grid Engine reads as an expression
+    # over strings (& | ! ( ) * ? [ ]).
+    harmless = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:/@+-]{0,199}")
+    several = True
+    kind: Literal["complex"]
+    complex: Identifier
+
+
+Request = Annotated[
+    Slots
+    | Memory
+    | Count
+    | RunTime
+    | Project
+    | Queue
+    | ParallelEnvironment
+    | SoftwareEnvironment
+    | Interface
+    | Mail
+    | Complex,
+    Field(discriminator="kind"),
+]
 
 
 class Range(_Model):
@@ -118,8 +244,69 @@ class Range(_Model):
         return self
 
 
+class Option(_Model):
+    """One of several words to choose from, under the words of the form."""
+
+    value: Annotated[str, Field(max_length=MAX_TEXT)]
+    label: Words
+    #: Whose members see it; everybody where empty.
+    groups: Groups = ()
+    #: Shell lines of a software environment. They go into the job script, never into a request.
+    prologue: Annotated[str, Field(max_length=10_000)] = ""
+
+
+@cache
+def _matcher(pattern: str) -> SchemaValidator:
+    # Not Python's `re`: that can take years for a pattern such as (a+)+b, and the hub has one
+    # thread for everybody. This one takes time in proportion to the text, whatever the pattern.
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+
+
+class Text(_Model):
+    """Text of one's own, all of which must match the pattern. Letters and digits are ASCII."""
+
+    pattern: Annotated[str, Field(min_length=1, max_length=500)]
+    maximum_length: Annotated[int, Field(strict=True, ge=1, le=MAX_TEXT)] = MAX_TEXT
+    example: Words
+
+    @property
+    def _whole(self) -> str:
+        return f"^(?:{self.pattern})$"
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Text:
+        try:
+            # By itself as well: `a)|(?:b` would be two patterns with one end open each.
+            for pattern in (self.pattern, self._whole):
+                _matcher(pattern)
+        except SchemaError as error:
+            reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
+            raise ValueError(f"the pattern {self.pattern!r} cannot be used: {reason}") from error
+        return self
+
+    def matches(self, text: str) -> bool:
+        """Tell whether all of the text is allowed."""
+        return (
+            len(text) <= self.maximum_length
+            and text.isascii()
+            and _matcher(self._whole).isinstance_python(text)
+        )
+
+
+def _are_for(members: Groups, groups: Collection[str]) -> bool:
+    """Tell whether somebody in ``groups`` is meant; without ``members`` everybody is."""
+    return not members or not set(members).isdisjoint(groups)
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
 class Item(_Model):
-    """One line of the form. Exactly one of ``choices`` and ``range`` says what is allowed."""
+    """One line of the form.
+
+    It offers numbers in its unit (``choices`` or ``range``) or words (``options`` or ``text``).
+    """
 
     name: Identifier
     label: Words
@@ -127,9 +314,18 @@ class Item(_Model):
     unit: str = ""
     choices: tuple[Amount, ...] | None = Field(None, min_length=1, max_length=200)
     range: Range | None = None
-    default: Amount
-    groups: tuple[Identifier, ...] = ()
+    options: tuple[Option, ...] | None = Field(None, min_length=1, max_length=200)
+    text: Text | None = None
+    default: Value
+    groups: Groups = ()
     request: Request
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == PRESET_FIELD:
+            raise ValueError("this name is kept for presets; take another one")
+        return name
 
     @field_validator("choices")
     @classmethod
@@ -140,59 +336,150 @@ class Item(_Model):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Item:
-        if (self.choices is None) == (self.range is None):
-            raise ValueError("give either 'choices' or 'range'")
-        units = UNITS[self.request.kind]
-        if self.unit not in units:
-            allowed = " or ".join(unit or "empty" for unit in units)
-            raise ValueError(f"unit is {self.unit!r}; for kind {self.request.kind} it is {allowed}")
+        request = self.request
+        given = [way for way in ("choices", "range", "options", "text") if getattr(self, way)]
+        if len(given) != 1 or given[0] not in request.ways:
+            ways = [f"'{way}'" for way in request.ways]
+            either = "either " if len(ways) > 1 else ""
+            raise ValueError(f"for kind {request.kind} give {either}{_one_of(ways)}")
+        if self.unit not in request.units:
+            allowed = " or ".join(unit or "empty" for unit in request.units)
+            raise ValueError(f"unit is {self.unit!r}; for kind {request.kind} it is {allowed}")
+        if self.options:
+            self._check_options(self.options)
+        if self.text and not (self.text.example and self.allows(self.text.example)):
+            raise ValueError(f"the example {self.text.example!r} is not allowed itself")
         if not self.allows(self.default):
             raise ValueError(f"default {self.default} is not allowed: {self.allowed_words()}")
-        if self.request.kind != "count" and self.allows(0):
+        if request.nothing is None and self.allows(0):
             raise ValueError("0 is allowed only where kind is count")
-        if self.groups and self.request.kind != "count":
+        if self.groups and request.nothing is None:
             # Whoever is outside the groups asks for nothing. For memory, cores and run time
             # "nothing" would mean "without a limit".
-            raise ValueError("only an item of kind count can be kept to groups")
+            raise ValueError(
+                f"kind {request.kind} cannot be kept to groups: nobody can do without it. Only "
+                "count, project, queue, environment, mail and complex can"
+            )
         return self
 
-    def allows(self, amount: int) -> bool:
-        """Tell whether ``amount`` (in the item's unit) is on the menu."""
+    def _check_options(self, options: tuple[Option, ...]) -> None:
+        if len({option.value for option in options}) != len(options):
+            raise ValueError("an option is listed twice")
+        for option in options:
+            if not self._is_harmless(option.value):
+                raise ValueError(
+                    f"option {option.value!r} cannot be a value of kind {self.request.kind}; "
+                    "docs/menu.md says what can"
+                )
+            if option.prologue and not (
+                isinstance(self.request, SoftwareEnvironment) and option.value
+            ):
+                raise ValueError(
+                    f"option {option.value!r} cannot have a prologue: only a named option of kind "
+                    "environment can"
+                )
+            if option.groups and option.value == self.default:
+                raise ValueError(f"default {self.default!r} is kept to groups; everybody needs one")
+
+    def _is_harmless(self, word: str) -> bool:
+        return word == self.request.nothing or bool(self.request.harmless.fullmatch(word))
+
+    def is_for(self, groups: Collection[str]) -> bool:
+        """Tell whether a member of ``groups`` (names of Unix groups) may use the item."""
+        return _are_for(self.groups, groups)
+
+    def options_for(self, groups: Collection[str]) -> list[Option]:
+        """Return the options a member of ``groups`` may choose."""
+        return [option for option in self.options or () if _are_for(option.groups, groups)]
+
+    def allows(self, value: int | str) -> bool:
+        """Tell whether ``value`` is on the menu, for some people at least."""
+        if self.options is not None:
+            return value in [option.value for option in self.options]
+        if self.text is not None:
+            return isinstance(value, str) and (
+                value == self.request.nothing
+                or (self.text.matches(value) and self._is_harmless(value))
+            )
+        if isinstance(value, str):
+            return False
         if self.choices is not None:
-            return amount in self.choices
+            return value in self.choices
         assert self.range is not None
         return (
-            self.range.minimum <= amount <= self.range.maximum
-            and (amount - self.range.minimum) % self.range.step == 0
+            self.range.minimum <= value <= self.range.maximum
+            and (value - self.range.minimum) % self.range.step == 0
         )
 
-    def allowed_words(self) -> str:
-        """Say in words which amounts are allowed."""
+    def allowed_words(self, groups: Collection[str] | None = None) -> str:
+        """Say in words what a member of ``groups`` may choose, or what all may together."""
         unit = f" {self.unit}" if self.unit else ""
-        if self.choices is not None:
-            head = ", ".join(str(choice) for choice in self.choices[:-1])
-            last = self.choices[-1]
-            return f"choose {head} or {last}{unit}" if head else f"only {last}{unit} is offered"
-        assert self.range is not None
-        step = f" in steps of {self.range.step}" if self.range.step > 1 else ""
-        return f"choose from {self.range.minimum} to {self.range.maximum}{unit}{step}"
+        if self.text is not None:
+            return (
+                f"give something like “{self.text.example}”, at most {self.text.maximum_length} "
+                "characters, or leave it empty"
+            )
+        if self.range is not None:
+            step = f" in steps of {self.range.step}" if self.range.step > 1 else ""
+            return f"choose from {self.range.minimum} to {self.range.maximum}{unit}{step}"
+        options = self.options or () if groups is None else self.options_for(groups)
+        words = [str(choice) for choice in self.choices or ()]
+        words += [f"“{option.value}” ({option.label})" for option in options]
+        return (
+            f"choose {_one_of(words)}{unit}"
+            if len(words) > 1
+            else f"only {words[0]}{unit} is offered"
+        )
 
-    def amount(self, raw: object) -> int:
-        """Turn what arrived into an allowed amount.
+    def in_words(self, value: int | str) -> str:
+        """Say an allowed value as the form does."""
+        if self.options is not None:
+            return next(option.label for option in self.options if option.value == value)
+        return f"{value} {self.unit}".strip()
 
-        :param raw: a whole number, or its decimal digits as text.
+    def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
+        """Turn what arrived from a member of ``groups`` into an allowed value.
+
+        :param raw: a word; or a whole number, or its decimal digits as text.
         :raises ChoiceError: with a message that says what is allowed.
         """
-        amount: int | None = None
-        if isinstance(raw, int) and not isinstance(raw, bool):
-            amount = raw
+        value: int | str | None = None
+        if self.options is not None or self.text is not None:
+            value = raw if isinstance(raw, str) else None
+        elif isinstance(raw, int) and not isinstance(raw, bool):
+            value = raw
         elif isinstance(raw, str) and _DECIMAL.fullmatch(raw):
-            amount = int(raw)
-        if amount is None or not self.allows(amount):
+            value = int(raw)
+        if value is None or not self.allows(value):
             raise ChoiceError(
-                f"{self.label}: {_shown(raw)} is not possible; {self.allowed_words()}.", self.name
+                f"{self.label}: {_shown(raw)} is not possible; {self.allowed_words(groups)}.",
+                self.name,
             )
-        return amount
+        for option in self.options or ():
+            if option.value == value and not _are_for(option.groups, groups):
+                words = self.allowed_words(groups)
+                raise self._is_for_members(raw, option.groups, _sentence(words))
+        return value
+
+    def value_outside(self, raw: object) -> int | str:
+        """Turn what arrived from somebody outside the item's groups into nothing.
+
+        :raises ChoiceError: for anything but nothing.
+        """
+        nothing = self.request.nothing
+        assert nothing is not None
+        if type(raw) not in (int, str) or raw not in (nothing, str(nothing)):
+            raise self._is_for_members(
+                raw, self.groups, "Choose 0." if nothing == 0 else "Leave it empty."
+            )
+        return nothing
+
+    def _is_for_members(self, raw: object, members: Groups, advice: str) -> ChoiceError:
+        return ChoiceError(
+            f"{self.label}: your account may not ask for {_shown(raw)}; it is for members of "
+            f"{_one_of(members)}. {advice}",
+            self.name,
+        )
 
 
 def _shown(raw: object) -> str:
@@ -201,25 +488,103 @@ def _shown(raw: object) -> str:
         text = raw if isinstance(raw, str) else repr(raw)
     except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
         return "this value"
+    text = text.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
     return f"“{text[:40]}…”" if len(text) > 40 else f"“{text}”"
 
 
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."
+
+
+class Preset(_Model):
+    """A ready-made choice: values of some items, by the items' names."""
+
+    name: Identifier
+    label: Words
+    help: str = Field("", max_length=1000)
+    groups: Groups = ()
+    choice: dict[str, Value] = Field(min_length=1, max_length=50)
+
+
+# Rules are the administrator's own, but values in them are not: nothing is reachable but operators,
+# Jinja's filters and the items. A misspelt name is an error instead of an empty value.
+_RULES = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+_RULES.globals.clear()
+
+
+@cache
+def _rule(source: str) -> TemplateExpression:
+    return _RULES.compile_expression(source, undefined_to_none=False)
+
+
+class Limit(_Model):
+    """A rule between items, such as ``memory <= 32 * cores``, that every choice must keep."""
+
+    rule: Annotated[str, Field(min_length=1, max_length=1000)]
+    #: The item whose field shows the message.
+    item: Identifier
+    message: Words
+
+    @field_validator("rule")
+    @classmethod
+    def _compiles(cls, rule: str) -> str:
+        try:
+            _rule(rule)
+        except Exception as error:  # whatever a compiler can say
+            raise ValueError(f"is not an expression: {error}") from error
+        return rule
+
+    @property
+    def names(self) -> set[str]:
+        """The names the rule uses."""
+        return meta.find_undeclared_variables(_RULES.parse(f"{{{{ {self.rule} }}}}"))
+
+    def holds(self, values: Mapping[str, int | str]) -> bool:
+        """Evaluate the rule, with all errors of the expression."""
+        return bool(_rule(self.rule)(values))
+
+
+class Choice(_Model):
+    """A checked choice: an allowed value for each item the person may use.
+
+    Numbers are in the item's unit.
+    """
+
+    values: dict[str, int | str]
+
+
 class Menu(_Model):
-    """All items, in the order of the form."""
+    """All items, in the order of the form, with the presets and the limits."""
 
     items: tuple[Item, ...] = Field(min_length=1, max_length=50)
+    presets: tuple[Preset, ...] = Field((), max_length=50)
+    limits: tuple[Limit, ...] = Field((), max_length=50)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Menu:
         names = [item.name for item in self.items]
         if len(set(names)) != len(names):
             raise ValueError("two items have the same name")
-        for kind in ("slots", "memory", "run_time"):
-            if sum(item.request.kind == kind for item in self.items) > 1:
-                raise ValueError(f"two items are of kind {kind}")
-        complexes = [item.request.complex for item in self.items if item.request.kind != "slots"]
+        kinds = [item.request.kind for item in self.items if not item.request.several]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise ValueError(f"two items are of kind {min(twice)}")
+        complexes = [
+            item.request.complex
+            for item in self.items
+            if isinstance(item.request, Memory | Count | RunTime | Complex)
+        ]
         if len(set(complexes)) != len(complexes):
             raise ValueError("two items ask for the same complex")
+        slots = [item for item in self.items if isinstance(item.request, Slots)]
+        if "parallel_environment" in kinds and not slots:
+            raise ValueError("an item of kind parallel_environment needs one of kind slots")
+        for item in slots:
+            assert isinstance(item.request, Slots)
+            if bool(item.request.parallel_environment) == ("parallel_environment" in kinds):
+                raise ValueError(
+                    f"item {item.name!r}: name the parallel_environment either in its request or in"
+                    " an item of kind parallel_environment"
+                )
         return self
 
     def complexes(self) -> frozenset[str]:
@@ -229,44 +594,114 @@ class Menu(_Model):
 
     def items_for(self, groups: Collection[str]) -> tuple[Item, ...]:
         """Return the items a member of ``groups`` (names of Unix groups) may use."""
-        return tuple(
-            item for item in self.items if not item.groups or set(item.groups) & set(groups)
+        return tuple(item for item in self.items if item.is_for(groups))
+
+    def presets_for(self, groups: Collection[str]) -> list[Preset]:
+        """Return the presets a member of ``groups`` may choose all of."""
+
+        def is_possible(preset: Preset) -> bool:
+            try:
+                for name, value in preset.choice.items():
+                    self._value(name, value, groups)
+            except ChoiceError:
+                return False
+            return True
+
+        return [
+            preset
+            for preset in self.presets
+            if _are_for(preset.groups, groups) and is_possible(preset)
+        ]
+
+    def _value(self, name: str, raw: object, groups: Collection[str]) -> int | str:
+        """Check what arrived for one item."""
+        item = next((item for item in self.items if item.name == name), None)
+        if item is None:
+            mine = ", ".join(item.name for item in self.items_for(groups))
+            raise ChoiceError(f"{_shown(name)} is not on the menu; it has {mine or 'nothing'}.")
+        return item.value(raw, groups) if item.is_for(groups) else item.value_outside(raw)
+
+    def _preset(self, raw: object, groups: Collection[str]) -> Preset:
+        mine = self.presets_for(groups)
+        for preset in mine:
+            if preset.name == raw:
+                return preset
+        words = [f"“{preset.name}” ({preset.label})" for preset in mine]
+        raise ChoiceError(
+            f"Preset: {_shown(raw)} is not possible; "
+            f"{f'choose {_one_of(words)}, or leave it empty' if words else 'leave it empty'}.",
+            PRESET_FIELD,
         )
+
+    def everything(
+        self, values: Mapping[str, int | str], groups: Collection[str]
+    ) -> dict[str, int | str]:
+        """Complete checked values, for the rules of the limits.
+
+        With an item's default, or with nothing where the item is not for the person.
+        """
+        whole: dict[str, int | str] = {}
+        for item in self.items:
+            nothing = item.request.nothing
+            default = item.default if item.is_for(groups) or nothing is None else nothing
+            whole[item.name] = values.get(item.name, default)
+        return whole
 
     def choose(self, raw: Mapping[str, object], groups: Collection[str]) -> Choice:
         """Check a choice, whichever way it came.
 
-        :param raw: amounts by item name, as numbers or digits; a missing item takes its default.
+        :param raw: values by item name, numbers also as digits; a missing item takes its default.
+            A ``preset`` stands for the values of its items, whatever else is said of these.
         :param groups: names of the Unix groups of the person.
         :raises ChoiceError: for the first thing that is wrong, in words for the person.
         """
-        mine = {item.name: item for item in self.items_for(groups)}
-        for name in raw:
-            if name in mine:
-                continue
-            hidden = next((item for item in self.items if item.name == name), None)
-            if hidden is None:
-                raise ChoiceError(
-                    f"{_shown(name)} is not on the menu; it has {', '.join(mine) or 'nothing'}.",
-                    None,
-                )
-            if hidden.amount(raw[name]) != 0:
-                raise ChoiceError(
-                    f"{hidden.label}: your account may not ask for this; it is for members of "
-                    f"{' or '.join(hidden.groups)}.",
-                    name,
-                )
-        choice = Choice(
-            amounts={name: item.amount(raw.get(name, item.default)) for name, item in mine.items()}
-        )
+        asked = dict(raw)
+        preset = asked.pop(PRESET_FIELD, "")
+        if preset != "":
+            asked |= self._preset(preset, groups).choice
+        values = {name: self._value(name, value, groups) for name, value in asked.items()}
+        whole = self.everything(values, groups)
+        for limit in self.limits:
+            try:
+                held = limit.holds(whole)
+            except Exception:  # such as a division by a chosen 0: not known to be right is wrong
+                held = False
+            if not held:
+                raise ChoiceError(limit.message, limit.item)
+        choice = Choice(values={item.name: whole[item.name] for item in self.items_for(groups)})
         qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
         return choice
 
+    def people(self) -> list[frozenset[str]]:
+        """Return the groups of people who may see different menus: none, each one, all."""
+        options = [option for item in self.items for option in item.options or ()]
+        kept: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
+        named = {group for thing in kept for group in thing.groups}
+        return [frozenset(), *(frozenset({group}) for group in sorted(named)), frozenset(named)]
 
-class Choice(_Model):
-    """A checked choice: an allowed amount, in the item's unit, for each item the person may use."""
 
-    amounts: dict[str, int]
+def _chosen(menu: Menu, choice: Choice) -> list[tuple[Item, int | str]]:
+    items = {item.name: item for item in menu.items}
+    return [(items[name], value) for name, value in choice.values.items()]
+
+
+def _resource(item: Item, amount: int, slots: int) -> str:
+    """Return the entry of ``-l`` that asks for a number."""
+    request = item.request
+    assert isinstance(request, Memory | Count | RunTime)
+    base = amount * request.units[item.unit]
+    if isinstance(request, RunTime):
+        return f"{request.complex}={base}"
+    shares = slots if request.per == "slot" else 1
+    if isinstance(request, Memory):
+        return f"{request.complex}={-(-base // shares)}K"
+    if base % shares:
+        raise ChoiceError(
+            f"{item.label}: {amount} cannot be shared out evenly among {slots} CPU cores; "
+            f"choose a multiple of {slots}.",
+            item.name,
+        )
+    return f"{request.complex}={base // shares}"
 
 
 def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
@@ -277,31 +712,31 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
 
     :raises ChoiceError: where things counted per slot cannot be shared out among the slots.
     """
-    items = {item.name: item for item in menu.items}
-    chosen = [(items[name], amount) for name, amount in choice.amounts.items()]
-    slots = next((amount for item, amount in chosen if item.request.kind == "slots"), 1)
+    chosen = _chosen(menu, choice)
+    by_kind = {item.request.kind: value for item, value in chosen}
+    slots = by_kind.get("slots", 1)
+    assert isinstance(slots, int)
     arguments: list[str] = []
     resources: list[str] = []
-    for item, amount in chosen:
-        request = item.request
-        base = amount * UNITS[request.kind][item.unit]
-        if isinstance(request, Slots):
-            arguments += ["-pe", request.parallel_environment, str(amount)]
-        elif isinstance(request, RunTime):
-            resources.append(f"{request.complex}={base}")
-        elif isinstance(request, Memory):
-            share = -(-base // slots) if request.per == "slot" else base
-            resources.append(f"{request.complex}={share}K")
-        elif amount:
-            if request.per == "slot" and amount % slots:
-                raise ChoiceError(
-                    f"{item.label}: {amount} cannot be shared out evenly among {slots} CPU cores; "
-                    f"choose a multiple of {slots}.",
-                    item.name,
-                )
-            resources.append(
-                f"{request.complex}={amount // slots if request.per == 'slot' else amount}"
-            )
+    for item, value in chosen:
+        if value == item.request.nothing:
+            continue
+        match item.request:
+            case Slots(parallel_environment=own):
+                arguments += ["-pe", own or str(by_kind["parallel_environment"]), str(value)]
+            case Project():
+                arguments += ["-P", str(value)]
+            case Queue():
+                arguments += ["-q", str(value)]
+            case Mail():
+                arguments += ["-m", "ea", "-M", str(value)]
+            case Complex(complex=name):
+                resources.append(f"{name}={value}")
+            case Memory() | Count() | RunTime():
+                assert isinstance(value, int)
+                resources.append(_resource(item, value, slots))
+            case ParallelEnvironment() | SoftwareEnvironment() | Interface():
+                pass  # said with the slots; to the job script; to the session
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
@@ -312,51 +747,99 @@ class Asked(_Model):
 
     item: str
     label: str
-    #: The amount with its unit, as the form has it.
+    value: int | str
+    #: The value as the form has it.
     words: str
     kind: str
-    #: The complex that stands for it in Grid Engine; empty for slots.
-    complex: str
-    #: In total, in Grid Engine's base unit: slots, bytes, things, seconds.
-    total: float
+    #: The complex that stands for it in Grid Engine; empty where none does.
+    complex: str = ""
+    #: In total, in Grid Engine's base unit: slots, bytes, things, seconds; 0 for words.
+    total: float = 0.0
+
+
+def _asked(item: Item, value: int | str) -> Asked:
+    request = item.request
+    total = value * request.units[item.unit] if isinstance(value, int) else 0
+    return Asked(
+        item=item.name,
+        label=item.label,
+        value=value,
+        words=item.in_words(value),
+        kind=request.kind,
+        complex=getattr(request, "complex", ""),
+        total=total * 1024 if isinstance(request, Memory) else total,
+    )
 
 
 def asked(menu: Menu, choice: Choice) -> list[Asked]:
     """Return what a checked choice asks for, in the order of the form."""
-    items = {item.name: item for item in menu.items}
     return [
-        Asked(
-            item=name,
-            label=items[name].label,
-            words=f"{amount} {items[name].unit}".strip(),
-            kind=request.kind,
-            complex="" if isinstance(request, Slots) else request.complex,
-            total=amount
-            * UNITS[request.kind][items[name].unit]
-            * (1024 if request.kind == "memory" else 1),
-        )
-        for name, amount in choice.amounts.items()
-        for request in (items[name].request,)
+        _asked(item, value)
+        for item, value in _chosen(menu, choice)
+        if value != item.request.nothing
     ]
+
+
+def script_arguments(menu: Menu, choice: Choice) -> list[str]:
+    """Return what the job script gets after the session's name: a software environment, if any."""
+    return [
+        str(value)
+        for item, value in _chosen(menu, choice)
+        if isinstance(item.request, SoftwareEnvironment) and value
+    ]
+
+
+def default_url(menu: Menu, choice: Choice) -> str:
+    """Return where the session opens, or nothing where the menu does not say."""
+    return "".join(
+        INTERFACES[str(value)]
+        for item, value in _chosen(menu, choice)
+        if isinstance(item.request, Interface)
+    )
+
+
+class _Field(NamedTuple):
+    """What the form shows of an item, or of the presets."""
+
+    name: str
+    label: str
+    help: Sequence[str]
+    #: Values and words of a list to choose from; none for a field to write in.
+    options: Sequence[tuple[str, str]]
+    value: str
+    #: What a field to write in has besides.
+    attributes: Mapping[str, object]
 
 
 _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     """\
-{% for item in items %}
-{% set id = "menu-" ~ item.name %}
+{% for field in fields %}
+{% set id = "menu-" ~ field.name %}
+{% set wrong = error is not none and error.item == field.name %}
+{% set attributes = {
+  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else ""),
+  "id": id,
+  "name": field.name,
+  "aria-invalid": "true" if wrong else none,
+  "aria-describedby":
+    ((["error-" ~ id] if wrong else []) + (["help-" ~ id] if field.help else [])) | join(" ") or none,
+} %}
 <div class="mb-3">
-  <label class="form-label" for="{{ id }}">{{ item.label }}{% if item.unit %} ({{ item.unit }}){% endif %}</label>
-  {% if item.choices is not none %}
-  <select class="form-select" id="{{ id }}" name="{{ item.name }}"{% if item.help %} aria-describedby="{{ id }}-help"{% endif %}>
-    {% for amount in item.choices %}
-    <option value="{{ amount }}"{% if amount == chosen[item.name] %} selected{% endif %}>{{ amount }}</option>
+  <label class="form-label" for="{{ id }}">{{ field.label }}</label>
+  {% if field.options %}
+  <select{{ attributes | xmlattr }}>
+    {% for value, label in field.options %}
+    <option value="{{ value }}"{% if value == field.value %} selected{% endif %}>{{ label }}</option>
     {% endfor %}
   </select>
   {% else %}
-  <input class="form-control" type="number" inputmode="numeric" required id="{{ id }}" name="{{ item.name }}" value="{{ chosen[item.name] }}" min="{{ item.range.minimum }}" max="{{ item.range.maximum }}" step="{{ item.range.step }}" aria-describedby="{{ id }}-help">
+  <input{{ attributes | xmlattr }} value="{{ field.value }}"{{ field.attributes | xmlattr }}>
   {% endif %}
-  {% if item.help or item.range %}
-  <div class="form-text" id="{{ id }}-help">{{ item.help }}{% if item.range %} {{ sentence(item.allowed_words()) }}{% endif %}</div>
+  {% if wrong %}
+  <div class="invalid-feedback" id="error-{{ id }}">{{ error }}</div>
+  {% endif %}
+  {% if field.help %}
+  <div class="form-text" id="help-{{ id }}">{% for line in field.help %}{{ line }}{% if not loop.last %}<br>{% endif %}{% endfor %}</div>
   {% endif %}
 </div>
 {% endfor %}
@@ -364,68 +847,221 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 )
 
 
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + "."
+def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, object]) -> _Field:
+    items = {item.name: item for item in menu.items}
+
+    def described(preset: Preset) -> str:
+        values = [
+            f"{items[name].label}: {items[name].in_words(value) or 'none'}"
+            for name, value in preset.choice.items()
+        ]
+        return " ".join([f"{preset.label} – {', '.join(values)}.", preset.help]).strip()
+
+    names = [preset.name for preset in presets]
+    return _Field(
+        name=PRESET_FIELD,
+        label="Preset",
+        help=[
+            "A preset sets these values, whatever the fields below say.",
+            *map(described, presets),
+        ],
+        options=[("", "Your own choice"), *((preset.name, preset.label) for preset in presets)],
+        value=next((name for name in names if name == last.get(PRESET_FIELD)), ""),
+        attributes={},
+    )
 
 
-def render_form(menu: Menu, groups: Collection[str], last: Mapping[str, object]) -> str:
+def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
+    options = [(option.value, option.label) for option in item.options_for(groups)]
+    options += [(str(choice), str(choice)) for choice in item.choices or ()]
+    attributes: dict[str, object] = {}
+    if item.range is not None:
+        attributes = {
+            "type": "number",
+            "inputmode": "numeric",
+            "required": "",
+            "min": item.range.minimum,
+            "max": item.range.maximum,
+            "step": item.range.step,
+        }
+    elif item.text is not None:
+        attributes = {
+            "type": "email" if isinstance(item.request, Mail) else "text",
+            "maxlength": item.text.maximum_length,
+            "placeholder": item.text.example,
+        }
+    words = [item.help] if item.help else []
+    if not options:
+        words.append(_sentence(item.allowed_words()))
+    return _Field(
+        name=item.name,
+        label=f"{item.label} ({item.unit})" if item.unit else item.label,
+        help=[" ".join(words)] if words else [],
+        options=options,
+        value=value,
+        attributes=attributes,
+    )
+
+
+def _again(
+    item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
+) -> str:
+    """Return what the field shows of the last choice."""
+    raw = last.get(item.name, item.default)
+    try:
+        return str(item.value(raw, groups))
+    except ChoiceError:
+        text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
+        # Beside the reason people see what they wrote; a list cannot show what is not in it.
+        if error is not None and text and (item.range or item.text):
+            return text
+        return str(item.default)
+
+
+def _fits(raw: str | int) -> bool:
+    return len(raw) <= MAX_TEXT and raw.isprintable() if isinstance(raw, str) else abs(raw) < 10**10
+
+
+def render_form(
+    menu: Menu,
+    groups: Collection[str],
+    last: Mapping[str, object],
+    error: ChoiceError | None = None,
+) -> str:
     """Return the form's fields as HTML, for one person.
 
     :param groups: names of the Unix groups of the person.
     :param last: the last choice, shown again where it is still allowed.
+    :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
     """
-    items = menu.items_for(groups)
-    chosen: dict[str, int] = {}
-    for item in items:
+    fields = [
+        _item_field(item, groups, _again(item, groups, last, error))
+        for item in menu.items_for(groups)
+    ]
+    if presets := menu.presets_for(groups):
+        fields.insert(0, _preset_field(menu, presets, last))
+    return _FORM.render(fields=fields, error=error)
+
+
+def _limit_problems(menu: Menu) -> Iterator[str]:
+    names = {item.name for item in menu.items}
+    for number, limit in enumerate(menu.limits, 1):
+        where = f"{LIMITS_VARIABLE}, limit number {number} ({limit.rule})"
+        used = limit.names
+        unknown = sorted(used - names) + sorted({limit.item} - names)
+        if unknown:
+            yield (
+                f"{where}: {', '.join(map(repr, unknown))} is no item; the menu has "
+                f"{', '.join(sorted(names))}. A name with '.' or '-' cannot be used in a rule"
+            )
+            continue
+        for groups in menu.people():
+            values = menu.everything({}, groups)
+            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
+            try:
+                if not limit.holds(values):
+                    yield f"{where}: the menu's own defaults break it: {told}"
+                    break
+            except Exception as error:  # whatever an expression can do
+                yield f"{where}: it cannot be evaluated for the menu's defaults, {told}: {error}"
+                break
+
+
+def _preset_problems(menu: Menu) -> Iterator[str]:
+    names = [preset.name for preset in menu.presets]
+    everybody = menu.people()[-1]
+    for preset in menu.presets:
+        where = f"{PRESETS_VARIABLE}, preset {preset.name!r}"
+        if names.count(preset.name) > 1:
+            yield f"{where}: two presets have this name"
+        wrong = False
+        for name, value in preset.choice.items():
+            try:
+                menu._value(name, value, everybody)
+            except ChoiceError as error:
+                wrong = True
+                yield f"{where}, choice: {error}"
+        if wrong:
+            continue
+        for groups in menu.people():
+            if preset in menu.presets_for(groups):
+                try:
+                    menu.choose({PRESET_FIELD: preset.name}, groups)
+                except ChoiceError as error:
+                    yield f"{where}: a limit does not let it pass: {error}"
+                    break
+
+
+def _problems(menu: Menu) -> list[str]:
+    """Return what is wrong between the parts of a menu, one line for each problem."""
+    if lines := list(_limit_problems(menu)):
+        return lines  # presets are checked against limits that can be evaluated
+    for groups in menu.people():
         try:
-            chosen[item.name] = item.amount(last.get(item.name, item.default))
-        except ChoiceError:
-            chosen[item.name] = item.default
-    return _FORM.render(items=items, chosen=chosen, sentence=_sentence)
+            menu.choose({}, groups)
+        except ChoiceError as error:
+            return [f"{MENU_VARIABLE}, the defaults: {error}"]
+    return list(_preset_problems(menu))
 
 
-_ITEMS: TypeAdapter[Menu] = TypeAdapter(Menu)
+_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 
 
-def parse_menu(text: str | bytes, source: str = MENU_VARIABLE) -> Menu:
-    """Read a menu from JSON: a list of items.
+# The same text is the same menu: hub and broker read the file anew for every form and every start.
+@lru_cache(maxsize=8)
+def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> Menu:
+    """Read a menu from JSON: an object of items, presets and limits.
 
     :raises MenuError: naming every item and value that is wrong.
     """
     try:
-        items: Any = json.loads(text)
+        content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MenuError(f"{source} is not JSON: {error}") from error
     try:
-        return _ITEMS.validate_python({"items": items})
+        menu = _MENU.validate_python(content)
+        lines = _problems(menu)
     except ValidationError as error:
-        lines = [f"{source} is not a menu:"]
-        problems = error.errors(include_url=False)
-        for problem in problems:
-            if (
-                problem["loc"] == ("items",)
-                and problem["type"] == "too_short"
-                and len(problems) > 1
-            ):
-                continue  # said of the whole list because every item in it was refused
-            where = _item_path(problem["loc"], items)
-            value = problem["input"]
-            shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
-            lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-        lines.append(f"Change {MENU_VARIABLE} in the inventory; docs/menu.md describes its items.")
-        raise MenuError("\n".join(lines)) from error
+        lines = list(_faults(error, content))
+    if lines:
+        named = [name for name in VARIABLES.values() if any(name in line for line in lines)]
+        raise MenuError(
+            "\n  ".join([f"{source} is wrong:", *lines])
+            + f"\nChange {' and '.join(named or [MENU_VARIABLE])} in the inventory; "
+            "docs/menu.md describes what they hold."
+        )
+    return menu
 
 
-def _item_path(location: tuple[int | str, ...], items: object) -> str:
-    """Name the place of a problem as the administrator knows it: by item name, not by number."""
-    path = list(location[1:])
+def _faults(error: ValidationError, content: object) -> Iterator[str]:
+    """Say what is wrong with the parts of a menu by themselves, one line for each problem."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
+            continue  # said of the whole list because every item in it was refused
+        value = problem["input"]
+        shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
+        words = problem["msg"].removeprefix("Value error, ")
+        yield f"{_place(problem['loc'], content)}: {words}{shown}"
+
+
+def _place(location: tuple[int | str, ...], content: object) -> str:
+    """Name the place of a problem as the administrator knows it: by variable and name."""
+    if not location:
+        return f"{MENU_VARIABLE}, the menu"
+    part, *path = location
+    variable = VARIABLES.get(str(part))
+    if variable is None or not isinstance(content, dict):
+        return str(part)
     if not path:
-        return "the menu"
-    if isinstance(path[0], int) and isinstance(items, list) and path[0] < len(items):
-        item = items[path[0]]
-        name = item.get("name") if isinstance(item, dict) else None
-        path[0] = f"item {name!r}" if name else f"item number {path[0] + 1}"
-    return ", ".join(str(part) for part in path)
+        return f"{variable}, the whole list"
+    noun = str(part).removesuffix("s")
+    entries = content[part]
+    if isinstance(path[0], int) and isinstance(entries, list) and path[0] < len(entries):
+        entry = entries[path[0]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        path[0] = f"{noun} {name!r}" if name else f"{noun} number {path[0] + 1}"
+    return ", ".join(str(part) for part in (variable, *path))
 
 
 def load_menu(path: Path) -> Menu:

@@ -61,7 +61,17 @@ from sge_client import (
     run,
 )
 from sge_details import CLOSED, SLOTS, Outlook, Want, missing
-from sge_menu import Asked, Choice, ChoiceError, Menu, MenuError, asked, load_menu, render_form
+from sge_menu import (
+    Asked,
+    Choice,
+    ChoiceError,
+    Menu,
+    MenuError,
+    asked,
+    default_url,
+    load_menu,
+    render_form,
+)
 from sge_view import Amount, View
 from sge_words import say
 
@@ -219,6 +229,8 @@ class SGESpawner(BatchSpawnerBase):
     ).tag(config=True)
 
     choice: Choice | None = None
+    #: Why the last choice was refused, until the form has said it.
+    refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is none.
     session: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
@@ -287,7 +299,8 @@ class SGESpawner(BatchSpawnerBase):
 
     async def draw_form(self) -> str:
         """Return the form's fields for this person."""
-        fields = render_form(self._menu(), await self._groups(), self.user_options or {})
+        refusal, self.refusal = self.refusal, None
+        fields = render_form(self._menu(), await self._groups(), self.user_options or {}, refusal)
         await self.explain_last()
         if self.last:
             notice = escape(self.last.words)
@@ -305,16 +318,19 @@ class SGESpawner(BatchSpawnerBase):
 
         :raises SessionError: with a message for the person.
         """
-        self.choice = None
+        self.choice = self.refusal = None
         groups = await self._groups()
+        menu = self._menu()
         try:
-            self.choice = self._menu().choose(options, groups)
+            self.choice = menu.choose(options, groups)
         except ChoiceError as error:
+            self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
             with self._database():
                 self.orm_spawner.user_options = {}
             raise SessionError(str(error), reason="choice") from error
-        self.user_options = dict(self.choice.amounts)
+        self.user_options = dict(self.choice.values)
+        self.default_url = default_url(menu, self.choice)
 
     # -- what survives a restart of the hub --------------------------------------------------------
 
@@ -507,7 +523,7 @@ class SGESpawner(BatchSpawnerBase):
                 user=self.user.name,
                 session=session,
                 server=self.name,
-                amounts=self.choice.amounts,
+                choice=self.choice.values,
                 environment=environment,
             )
         except ValidationError as error:
@@ -992,11 +1008,11 @@ class SGESpawner(BatchSpawnerBase):
 
     def _want(self) -> Want:
         """Return what the session has asked for, as it is compared with what is free."""
-        slots = next((int(each.total) for each in self.asked if each.kind == "slots"), 1)
+        values = {each.kind: each.value for each in self.asked}
         consumables = {
             each.complex: each.total for each in self.asked if each.kind in ("memory", "count")
         }
-        return Want(slots, consumables)
+        return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
     def _raw_reason(self) -> str:
         """Return the scheduler's own words on why the job waits."""

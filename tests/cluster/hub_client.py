@@ -95,12 +95,12 @@ class HubClient:
             timeout=30,
         )
 
-    def choose(self, **amounts: object) -> requests.Response:
+    def choose(self, **values: object) -> requests.Response:
         """Send the menu's form; return the page that follows (the waiting page or a refusal)."""
         self.get("/hub/spawn")
         return self.http.post(
             self.url("/hub/spawn"),
-            data={**{name: str(value) for name, value in amounts.items()}, "_xsrf": self._xsrf()},
+            data={**{name: str(value) for name, value in values.items()}, "_xsrf": self._xsrf()},
             timeout=30,
         )
 

@@ -83,7 +83,7 @@ def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
     bob = login("bob")
     assert "GPUs" not in page_text(bob.get("/hub/spawn"))
     refusal = bob.choose(cores=1, memory=1, gpus=1, run_time=1)
-    words = "GPUs: your account may not ask for this; it is for members of gpu."
+    words = "GPUs: your account may not ask for “1”; it is for members of gpu. Choose 0."
     assert refusal.status_code == 400
     assert words in page_text(refusal)
     answer = bob.rest("POST", "/users/bob/server", {"gpus": 1})
@@ -101,6 +101,12 @@ def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
         ({"cores": "-q all.q"}, "CPU cores: “-q all.q” is not possible"),
         ({"run_time": 100}, "Run time: “100” is not possible; choose 1, 2, 4 or 8 hours."),
         ({"queue": "secret.q"}, "“queue” is not on the menu"),
+        ({"cores": 1, "memory": 8}, "At most 4 GB for each CPU core."),
+        (
+            {"preset": "gpu"},
+            "Preset: “gpu” is not possible; choose “small” (Small) or “teaching” (Teaching), or "
+            "leave it empty.",
+        ),
     ],
 )
 def test_what_is_not_on_the_menu_is_refused_alike_by_form_and_rest(

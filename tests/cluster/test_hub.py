@@ -28,7 +28,7 @@ def start(user: str, **changes: object) -> dict[str, object]:
         "action": "start",
         "user": user,
         "session": SESSION,
-        "amounts": {},
+        "choice": {},
         "environment": {"JUPYTERHUB_API_TOKEN": "none"},
     } | changes
 
@@ -86,8 +86,8 @@ def test_nobody_but_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> No
         (start("daemon"), "refused", "system account"),
         (start("dave"), "refused", "may not have sessions"),
         (start("nobody-there"), "refused", "no account"),
-        (start("alice", amounts={"memory": 64}), "choice", "Memory"),
-        (start("bob", amounts={"gpus": 1}), "choice", "GPUs"),
+        (start("alice", choice={"memory": 64}), "choice", "Memory"),
+        (start("bob", choice={"gpus": 1}), "choice", "GPUs"),
         (start("alice", script="/tmp/evil"), "request", "script"),
         (start("-u root"), "request", "user"),
         (start("alice", environment={"LD_PRELOAD": "x"}), "request", "not a variable"),

@@ -575,10 +575,10 @@ def account_closed(user: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Offer another menu; hub and broker read it for every session."""
+    """Offer other items, without presets and limits; hub and broker read them for every session."""
     path = "/etc/jupyterhub/menu.json"
     whole = run("hub", f"cat {path}")
-    items = json.loads(whole)
+    items = json.loads(whole)["items"]
     change(items)
 
     def write(text: str) -> None:
@@ -586,7 +586,7 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
         run("hub", f"mv {path}.new {path}")
 
     try:
-        write(json.dumps(items))
+        write(json.dumps({"items": items}))
         yield
     finally:
         write(whole)

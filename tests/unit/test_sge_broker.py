@@ -66,7 +66,7 @@ START = {
     "user": "alice",
     "session": SESSION,
     "server": "",
-    "amounts": {"cores": 2},
+    "choice": {"cores": 2},
     "environment": ENVIRONMENT,
 }
 STOP = {"action": "stop", "user": "alice", "session": SESSION}
@@ -94,6 +94,35 @@ MENU = [
         "groups": ["no-such-group"],
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
+    {
+        "name": "mail",
+        "label": "Mail to",
+        # The broker does not rely on what a site's pattern leaves out.
+        "text": {"pattern": "(?s).*", "example": "alice@example.org"},
+        "default": "",
+        "request": {"kind": "mail"},
+    },
+    {
+        "name": "queue",
+        "label": "Queue",
+        "options": [
+            {"value": "", "label": "Any"},
+            {"value": "short.q", "label": "Short"},
+            {"value": "gpu.q", "label": "GPU", "groups": ["no-such-group"]},
+        ],
+        "default": "",
+        "request": {"kind": "queue"},
+    },
+    {
+        "name": "software",
+        "label": "Software",
+        "options": [
+            {"value": "", "label": "None"},
+            {"value": "conda", "label": "Anaconda", "prologue": "module load anaconda"},
+        ],
+        "default": "",
+        "request": {"kind": "environment"},
+    },
 ]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
@@ -102,7 +131,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 @pytest.fixture
 def config(tmp_path: Path, bin_dir: Path) -> Config:
     menu = tmp_path / "menu.json"
-    menu.write_text(json.dumps(MENU), encoding="utf-8")
+    menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
     return Config(
         hub_user=pwd.getpwuid(os.getuid()).pw_name,
         menu=menu,
@@ -171,7 +200,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 class TestRequests:
     def test_a_start_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
         assert received(pair, json.dumps(START).encode()) == Start(
-            user="alice", session=SESSION, amounts={"cores": 2}, environment=ENVIRONMENT
+            user="alice", session=SESSION, choice={"cores": 2}, environment=ENVIRONMENT
         )
 
     def test_a_stop_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -184,8 +213,9 @@ class TestRequests:
             user="alice",
             session=SESSION,
             server="a.b-c_d~E" * 28,
-            amounts={f"item{n}": n for n in range(50)},
-            environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100),
+            choice={f"item{n}": n if n % 2 else "é\n\"\\'x" * 33 for n in range(50)},
+            environment=dict.fromkeys(sorted(SESSION_VARIABLES), "é\n\"\\'x" * 100)
+            | {"JUPYTERHUB_DEFAULT_URL": "/tree"},
         )
         assert received(pair, whole.model_dump_json().encode()) == whole
 
@@ -206,12 +236,15 @@ class TestRequests:
         "user with accents": START | {"user": "élise"},
         "user that is a number": START | {"user": 0},
         "user that is a list": START | {"user": ["alice"]},
-        "amounts as text": START | {"amounts": {"cores": "2"}},
-        "amounts as booleans": START | {"amounts": {"cores": True}},
-        "amounts with fractions": START | {"amounts": {"cores": 2.0}},
-        "amounts as a list": START | {"amounts": [["cores", 2]]},
-        "too many amounts": START | {"amounts": {f"item{n}": 1 for n in range(51)}},
+        "values that are long": START | {"choice": {"cores": "2" * 201}},
+        "values as nothing": START | {"choice": {"cores": None}},
+        "values as booleans": START | {"choice": {"cores": True}},
+        "values with fractions": START | {"choice": {"cores": 2.0}},
+        "values as a list": START | {"choice": [["cores", 2]]},
+        "too many values": START | {"choice": {f"item{n}": 1 for n in range(51)}},
         "a way to run code: LD_PRELOAD": START | {"environment": {"LD_PRELOAD": "/tmp/x.so"}},
+        "another site to open": START
+        | {"environment": {"JUPYTERHUB_DEFAULT_URL": "//example.org/lab"}},
         "a way to run code: BASH_ENV": START | {"environment": {"BASH_ENV": "/tmp/x"}},
         "a way to run code: PATH": START | {"environment": {"PATH": "/tmp"}},
         "a name that resembles a known one": START
@@ -833,6 +866,23 @@ class TestStart:
         assert (folder / "secrets").exists()
         assert not secrets_in(home)
 
+    def test_words_become_arguments_of_qsub_and_of_the_job_script(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 4711")
+        choice = {"queue": "short.q", "mail": "alice@example.org", "software": "conda"}
+        assert start(config, alice, request(choice=choice)) == Answer(ok=True, job_id=4711)
+        arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
+        assert arguments[arguments.index("all.q") + 1 :] == [
+            "-pe", "smp", "1",
+            "-m", "ea", "-M", "alice@example.org",
+            "-q", "short.q",
+            "-l", "h_vmem=2097152K",
+            "/usr/local/lib/gridhub/session.sh",
+            SESSION,
+            "conda",
+        ]  # fmt: skip
+
     def test_no_secret_is_left_when_there_is_no_qsub(
         self, config: Config, alice: pwd.struct_passwd, home: Path
     ) -> None:
@@ -841,13 +891,24 @@ class TestStart:
         assert not secrets_in(home)
 
     @pytest.mark.parametrize(
-        ("amounts", "words"),
+        ("choice", "words"),
         [
             ({"cores": 3}, "choose 1, 2 or 4"),
             ({"cores": 0}, "choose 1, 2 or 4"),
-            ({"queue": 1}, "not on the menu"),
             ({"gpus": 1}, "members of no-such-group"),
             ({"cores": 10**30}, "choose 1, 2 or 4"),
+            ({"project": "root"}, "not on the menu"),
+            ({"preset": "small"}, "leave it empty"),
+            ({"queue": "gpu.q"}, "members of no-such-group"),
+            ({"queue": "root.q"}, "choose “” .Any. or “short.q”"),
+            ({"queue": "short.q,gpu.q"}, "choose “” .Any. or “short.q”"),
+            ({"queue": 1}, "choose “” .Any. or “short.q”"),
+            ({"software": "conda; id"}, "choose “” .None. or “conda”"),
+            ({"software": "module load anaconda"}, "choose “” .None. or “conda”"),
+            ({"mail": "alice@example.org,bob@example.org"}, "like “alice@example.org”"),
+            ({"mail": "a@b -l h_rt=1"}, "like “alice@example.org”"),
+            ({"mail": "-help"}, "like “alice@example.org”"),
+            ({"mail": "a@b\n"}, "like “alice@example.org”"),
         ],
     )
     def test_the_menu_is_checked_again_before_anything_is_done(
@@ -856,12 +917,12 @@ class TestStart:
         alice: pwd.struct_passwd,
         home: Path,
         noting: Callable[[str], Path],
-        amounts: dict[str, int],
+        choice: dict[str, int | str],
         words: str,
     ) -> None:
         folder = noting("echo 1")
         with pytest.raises(Refused, match=words) as caught:
-            start(config, alice, request(amounts=amounts))
+            start(config, alice, request(choice=choice))
         assert caught.value.kind == "choice"
         assert not list(folder.iterdir())
         assert not list(home.iterdir())
@@ -879,8 +940,8 @@ class TestStart:
     def test_a_broken_menu_is_a_fault_of_ours(
         self, config: Config, alice: pwd.struct_passwd, home: Path
     ) -> None:
-        config.menu.write_text("[]", encoding="utf-8")
-        with pytest.raises(Refused, match="is not a menu") as caught:
+        config.menu.write_text("{}", encoding="utf-8")
+        with pytest.raises(Refused, match="is wrong") as caught:
             start(config, alice, request())
         assert caught.value.kind == "broker"
         assert not list(home.iterdir())
@@ -909,7 +970,7 @@ class TestStart:
             home.mkdir()
             bin_dir.mkdir()
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
-            menu.write_text(json.dumps(MENU), encoding="utf-8")
+            menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
             qsub = bin_dir / "qsub"
             qsub.write_text(
                 '#!/bin/sh\nid -u >&2; id -G >&2; pwd >&2; stat -c "%u %a" ~/.jupy*/* >&2; exit 1',
@@ -936,7 +997,7 @@ class TestStart:
                 "nobody[5] = sys.argv[3]\n"
                 "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
                 "request = sge_broker.Start(\n"
-                "    user='nobody', session='a' * 32, amounts={}, environment={})\n"
+                "    user='nobody', session='a' * 32, choice={}, environment={})\n"
                 "print(sge_broker.decide(config, request).error)\n"
             )
             files = Path(sge_broker.__file__).parent

@@ -28,6 +28,7 @@ from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import JobStatus
 from jupyterhub import orm, roles
 from jupyterhub.apihandlers import default_handlers
+from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
@@ -72,6 +73,16 @@ MENU = [
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
 ]
+INTERFACE = {
+    "name": "interface",
+    "label": "Opens in",
+    "options": [
+        {"value": "lab", "label": "JupyterLab"},
+        {"value": "notebook", "label": "Jupyter Notebook"},
+    ],
+    "default": "lab",
+    "request": {"kind": "interface"},
+}
 SERVICE_TOKEN = "a5e7" * 8
 PORTS = (40000, 40999)
 SECRET = b"x" * 32
@@ -333,7 +344,7 @@ async def broker(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Broker]:
 @pytest.fixture
 def menu_file(tmp_path: Path) -> Path:
     path = tmp_path / "menu.json"
-    path.write_text(json.dumps(MENU), encoding="utf-8")
+    path.write_text(json.dumps({"items": MENU}), encoding="utf-8")
     return path
 
 
@@ -508,7 +519,7 @@ class TestChoice:
     ) -> None:
         await starting(alice, broker, cores="2")
         assert spawner.user_options == {"cores": 2}
-        assert broker.starts[0].amounts == {"cores": 2}
+        assert broker.starts[0].choice == {"cores": 2}
         assert broker.starts[0].user == "alice"
 
     async def test_a_choice_off_the_menu_is_refused_on_the_api_in_words(
@@ -539,7 +550,7 @@ class TestChoice:
         broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
         answer = await hub.ask("users/alice/server", token, None)
         assert "no more today" in json.loads(answer.body)["message"]
-        assert broker.starts[0].amounts == {"cores": 1}
+        assert broker.starts[0].choice == {"cores": 1}
 
     async def test_an_accepted_choice_is_the_next_ones_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
@@ -547,7 +558,7 @@ class TestChoice:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
         await hub.ask("users/alice/server", token, {"cores": "4"})
         await hub.ask("users/alice/server", token, None)
-        assert [start.amounts for start in broker.starts] == [{"cores": 4}] * 2
+        assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
 
     async def test_nothing_of_an_earlier_choice_survives_a_refusal(
         self, spawner: SGESpawner
@@ -572,8 +583,65 @@ class TestChoice:
         assert '<option value="4" selected>' in form
         assert "gpus" not in form
 
+    async def test_a_refused_form_says_why_at_the_field_and_once(
+        self, hub: Hub, spawner: SGESpawner, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # People have a cookie instead of a token, and a form that was drawn for them.
+        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+
+        async def page(method: str, path: str = "spawn", body: str | None = None) -> str:
+            answer = await AsyncHTTPClient().fetch(
+                f"{hub.base}/hub/{path}",
+                method=method,
+                headers={"Authorization": f"token {token}"},
+                body=body,
+                raise_error=False,
+            )
+            return answer.body.decode()
+
+        told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
+        assert told in await page("POST", body="cores=3")
+        assert "invalid" not in await page("GET")
+        assert told in await page("GET", "spawn?opt-cores=3")
+        assert "invalid" not in await page("GET")
+        # What a program was refused is no answer to a person.
+        assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
+        assert "invalid" not in await page("GET")
+
+    async def test_a_refusal_is_gone_once_a_form_has_said_it(self, spawner: SGESpawner) -> None:
+        with pytest.raises(SpawnException):
+            await spawner._run_apply_user_options({"cores": 99})
+        assert "is-invalid" in await spawner.get_options_form()
+        assert "is-invalid" not in await spawner.get_options_form()
+        with pytest.raises(SpawnException):
+            await spawner._run_apply_user_options({"cores": 99})
+        await spawner._run_apply_user_options({"cores": 2})
+        assert "is-invalid" not in await spawner.get_options_form()
+
+    async def test_a_preset_is_accepted_and_its_values_are_remembered(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        presets = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
+        menu_file.write_text(json.dumps({"items": MENU, "presets": presets}), encoding="utf-8")
+        await spawner._run_apply_user_options({"preset": "large", "cores": "1"})
+        assert spawner.user_options == {"cores": 4}
+
+    async def test_the_interface_says_where_the_session_opens(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [*MENU, INTERFACE]}), encoding="utf-8")
+        for interface, url in (("notebook", "/tree"), ("lab", "/lab")):
+            await spawner._run_apply_user_options({"interface": interface})
+            assert spawner.get_env()["JUPYTERHUB_DEFAULT_URL"] == url
+        menu_file.write_text(json.dumps({"items": MENU}), encoding="utf-8")
+        await spawner._run_apply_user_options({})
+        assert "JUPYTERHUB_DEFAULT_URL" not in spawner.get_env()
+
     async def test_a_new_menu_needs_no_restart(self, spawner: SGESpawner, menu_file: Path) -> None:
-        menu_file.write_text(json.dumps([MENU[0] | {"choices": [1, 64]}]), encoding="utf-8")
+        menu_file.write_text(
+            json.dumps({"items": [MENU[0] | {"choices": [1, 64]}]}), encoding="utf-8"
+        )
         await spawner._run_apply_user_options({"cores": 64})
         assert spawner.user_options == {"cores": 64}
 
@@ -623,6 +691,7 @@ class TestStart:
                     {
                         "item": "cores",
                         "label": "CPU cores",
+                        "value": 2,
                         "words": "2",
                         "kind": "slots",
                         "complex": "",
@@ -1077,20 +1146,17 @@ class TestPoll:
         assert len(qstat.calls) == 1
 
 
-HAD = (
-    Asked(item="cores", label="CPU cores", words="2", kind="slots", complex="", total=2),
+HAD = tuple(
     Asked(
-        item="memory", label="Memory", words="300 MB", kind="memory", complex="h_vmem", total=3e8
-    ),
-    Asked(item="gpus", label="GPUs", words="1", kind="count", complex="gpu", total=1),
-    Asked(
-        item="run_time",
-        label="Run time",
-        words="1 hours",
-        kind="run_time",
-        complex="h_rt",
-        total=20,
-    ),
+        item=item, label=label, value=value, words=words, kind=kind, complex=resource, total=total
+    )
+    for item, label, value, words, kind, resource, total in (
+        ("cores", "CPU cores", 2, "2", "slots", "", 2),
+        ("memory", "Memory", 300, "300 MB", "memory", "h_vmem", 3e8),
+        ("gpus", "GPUs", 1, "1", "count", "gpu", 1),
+        ("queue", "Queue", "all.q", "any", "queue", "", 0),
+        ("run_time", "Run time", 1, "1 hours", "run_time", "h_rt", 20),
+    )
 )
 
 
