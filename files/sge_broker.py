@@ -28,7 +28,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -126,8 +126,16 @@ class Stop(_Model):
     session: Session
 
 
-Request = Annotated[Start | Stop, Field(discriminator="action")]
-_REQUEST: TypeAdapter[Start | Stop] = TypeAdapter(Request)
+class Check(_Model):
+    """Ask Grid Engine whether a choice could start, and submit nothing."""
+
+    action: Literal["check"] = "check"
+    user: UserName
+    choice: dict[str, Value] = Field(max_length=50)
+
+
+Request = Start | Stop | Check
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="action")])
 
 
 class Answer(_Model):
@@ -135,6 +143,10 @@ class Answer(_Model):
 
     ok: bool
     job_id: int | None = None
+    #: After a check: whether the choice can start now, later, or never.
+    verdict: Literal["now", "later", "never", ""] = ""
+    #: Grid Engine's own words on a verdict.
+    words: str = ""
     error: str = ""
     #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
     #: ``grid``: Grid Engine's own words; ``request``, ``broker``: a fault of ours.
@@ -349,14 +361,36 @@ def _words(process: subprocess.CompletedProcess[str]) -> str:
     return (process.stderr.strip() or process.stdout.strip() or "no reason given")[:2000]
 
 
-def _refusal(process: subprocess.CompletedProcess[str]) -> Refused:
-    """Tell a qmaster that is away from one that refuses; both only differ in qsub's words."""
+def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
+    """Tell a qmaster that is away from one that refuses; both only differ in qsub's words.
+
+    :raises Refused: where it is away.
+    """
     words = _words(process)
     if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
-        return Refused(
+        raise Refused(
             "grid", f"Grid Engine does not answer at the moment. Try again later. ({words})"
         )
-    return Refused("grid", f"Grid Engine refused the session: {words}")
+
+
+def check_choice(
+    config: Config, user: pwd.struct_passwd, values: Mapping[str, int | str]
+) -> tuple[list[str], list[str]]:
+    """Check that a person may have a session, and this one.
+
+    :returns: what asks for it: arguments of qsub, and further ones of the job script.
+    :raises Refused: where either is not so.
+    """
+    groups = group_names(user)
+    check_account(config, user, groups)
+    try:
+        menu = load_menu(config.menu)
+        choice = menu.choose(values, groups)
+        return qsub_arguments(menu, choice), script_arguments(menu, choice)
+    except ChoiceError as error:
+        raise Refused("choice", str(error)) from error
+    except MenuError as error:
+        raise Refused("broker", str(error)) from error
 
 
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
@@ -365,16 +399,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     :raises Refused: and no job comes to life then; one that Grid Engine has taken all the same
         finds no file.
     """
-    groups = group_names(user)
-    check_account(config, user, groups)
-    try:
-        menu = load_menu(config.menu)
-        choice = menu.choose(request.choice, groups)
-        resources = qsub_arguments(menu, choice)
-    except ChoiceError as error:
-        raise Refused("choice", str(error)) from error
-    except MenuError as error:
-        raise Refused("broker", str(error)) from error
+    resources, more = check_choice(config, user, request.choice)
     become(user)
     home = Path(user.pw_dir)
     path = home / SESSION_FOLDER / f"{request.session}.json"
@@ -410,10 +435,11 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             *resources,
             str(config.job_script),
             request.session,
-            *script_arguments(menu, choice),
+            *more,
         )  # fmt: skip
         if process.returncode != 0:
-            raise _refusal(process)
+            _check_answer(process)
+            raise Refused("grid", f"Grid Engine refused the session: {_words(process)}")
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
         # A job that was submitted after all finds no file and ends itself.
@@ -421,6 +447,28 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
     return Answer(ok=True, job_id=job_id)
+
+
+def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
+    """Ask Grid Engine as the person whether a session could start; nothing is submitted.
+
+    ``qsub -w v`` asks for an empty cluster, ``-w p`` for it as it is now (qsub(1)).
+
+    :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
+    """
+    resources, _ = check_choice(config, user, request.choice)
+    become(user)
+    script = str(config.job_script)
+    verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]
+    for mode, otherwise in verdicts:
+        arguments = ("-w", mode, "-S", "/bin/bash", "-wd", user.pw_dir)
+        process = run_as_person(
+            config, user, "qsub", *config.qsub_arguments, *arguments, *resources, script
+        )
+        if process.returncode != 0:
+            _check_answer(process)
+            return Answer(ok=True, verdict=otherwise, words=_words(process))
+    return Answer(ok=True, verdict="now")
 
 
 def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
@@ -454,7 +502,7 @@ def check_caller(connection: socket.socket, hub_user: str) -> None:
         raise Refused("refused", f"only {hub_user} may use the broker, not uid {uid}")
 
 
-def receive(connection: socket.socket) -> Start | Stop:
+def receive(connection: socket.socket) -> Request:
     """Read the whole request.
 
     :raises Refused: when it is too long, too slow or not a request.
@@ -485,7 +533,7 @@ def receive(connection: socket.socket) -> Start | Stop:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def decide(config: Config, request: Start | Stop) -> Answer:
+def decide(config: Config, request: Request) -> Answer:
     """Carry out one request and log the decision in one line, never with secrets."""
     try:
         try:
@@ -497,16 +545,19 @@ def decide(config: Config, request: Start | Stop) -> Answer:
             raise Refused("refused", f"there is no account {request.user}")
         if user.pw_uid == 0 or user.pw_gid == 0:
             raise Refused("refused", "root cannot have sessions")
-        answer = (
-            start(config, user, request)
-            if isinstance(request, Start)
-            else stop(config, user, request)
-        )
-        outcome = f"job {answer.job_id}" if answer.job_id else "done"
+        match request:
+            case Start():
+                answer = start(config, user, request)
+            case Stop():
+                answer = stop(config, user, request)
+            case Check():
+                answer = check(config, user, request)
+        outcome = f"job {answer.job_id}" if answer.job_id else answer.verdict or "done"
     except Refused as refusal:
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
         outcome = f"refused ({refusal.kind}): {refusal}"
-    line = f"{request.action} for {request.user}, session {request.session}: {outcome}"
+    session = "" if isinstance(request, Check) else f", session {request.session}"
+    line = f"{request.action} for {request.user}{session}: {outcome}"
     print(_CONTROL.sub(" ", line), file=sys.stderr)
     return answer
 
@@ -547,7 +598,7 @@ def main() -> int:
     return 0
 
 
-async def ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
+async def ask(path: Path, request: Request, timeout: float) -> Answer:
     """Ask the broker (the hub's end).
 
     :param timeout: seconds for the whole conversation.

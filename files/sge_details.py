@@ -187,6 +187,19 @@ def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
     return frozenset({CLOSED}) if least is None else least
 
 
+def free(places: Iterable[Place], name: str) -> tuple[float, float]:
+    """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
+
+    Queues share what their host has: each host counts once, with the most that any queue offers.
+    """
+    hosts: dict[str, float] = {}
+    for place in places:
+        if place.is_open:
+            amount = float(place.free) if name == SLOTS else place.resources.get(name, 0.0)
+            hosts[place.host] = max(hosts.get(place.host, 0.0), amount)
+    return sum(hosts.values()), max(hosts.values(), default=0.0)
+
+
 def parse_waiting(xml: bytes) -> list[int]:
     """Return the numbers of all jobs that wait, in the scheduler's order (``qstat -s p -xml``).
 

@@ -18,6 +18,7 @@ Words are checked twice: against the menu, and against what is harmless in an ar
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -109,6 +110,11 @@ class _Kind(_Model):
     #: May there be several items of the kind?
     several: ClassVar[bool] = False
 
+    @property
+    def counted(self) -> str | None:
+        """What a host has so and so much of: ``slots``, or a complex; ``None`` for all else."""
+        return None
+
 
 class Slots(_Kind):
     """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots always count.
@@ -121,6 +127,11 @@ class Slots(_Kind):
     kind: Literal["slots"]
     parallel_environment: Identifier | None = None
 
+    @property
+    def counted(self) -> str:
+        """Queues have slots."""
+        return "slots"
+
 
 class Memory(_Kind):
     """Memory in total, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
@@ -132,6 +143,11 @@ class Memory(_Kind):
     complex: Identifier
     per: Literal["slot", "job"]
 
+    @property
+    def counted(self) -> str:
+        """Hosts have memory."""
+        return self.complex
+
 
 class Count(_Kind):
     """A number of things in total, as a consumable such as ``gpu``. Zero asks for nothing."""
@@ -142,6 +158,11 @@ class Count(_Kind):
     kind: Literal["count"]
     complex: Identifier
     per: Literal["slot", "job"]
+
+    @property
+    def counted(self) -> str:
+        """Hosts have things."""
+        return self.complex
 
 
 class RunTime(_Kind):
@@ -437,6 +458,11 @@ class Item(_Model):
             return next(option.label for option in self.options if option.value == value)
         return f"{value} {self.unit}".strip()
 
+    def in_units(self, total: float) -> str:
+        """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
+        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
+        return f"{math.floor(total / base)} {self.unit}".strip()
+
     def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
         """Turn what arrived from a member of ``groups`` into an allowed value.
 
@@ -589,8 +615,8 @@ class Menu(_Model):
 
     def complexes(self) -> frozenset[str]:
         """Return the names of the consumables on the menu, of which a host has so and so much."""
-        kinds = (Memory, Count)
-        return frozenset(r.complex for i in self.items if isinstance(r := i.request, kinds))
+        counted = {item.request.counted for item in self.items} - {None, "slots"}
+        return frozenset(str(name) for name in counted)
 
     def items_for(self, groups: Collection[str]) -> tuple[Item, ...]:
         """Return the items a member of ``groups`` (names of Unix groups) may use."""

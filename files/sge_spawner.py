@@ -43,6 +43,8 @@ from sge_broker import (
     SESSION_FOLDER,
     SESSION_VARIABLES,
     Answer,
+    Check,
+    Request,
     Start,
     Stop,
     ask,
@@ -60,7 +62,7 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_details import CLOSED, SLOTS, Outlook, Want, missing
+from sge_details import CLOSED, SLOTS, Glance, Outlook, Want, free, missing
 from sge_menu import (
     Asked,
     Choice,
@@ -72,7 +74,7 @@ from sge_menu import (
     load_menu,
     render_form,
 )
-from sge_view import Amount, View
+from sge_view import Amount, Forecast, Free, View
 from sge_words import say
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
@@ -113,6 +115,14 @@ _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 #: How long to wait between looks for an accounting record that is not there yet, in seconds.
 _EXPLAIN_PAUSE = 5.0
+
+#: Grid Engine's verdicts on choices, by person and choice: the newest of them, for a moment.
+_verdicts: dict[tuple[str, str], Glance[Answer]] = {}
+_MANY_VERDICTS = 500
+_VERDICT_INTERVAL = 10.0
+
+#: How long a page waits for Grid Engine's answer to show it, in seconds.
+_PATIENCE = 5.0
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
@@ -172,7 +182,7 @@ class SessionError(SpawnException):
         return str(self.message)
 
 
-async def _ask(path: Path, request: Start | Stop, timeout: float) -> Answer:
+async def _ask(path: Path, request: Request, timeout: float) -> Answer:
     async with _broker_line:
         return await ask(path, request, timeout)
 
@@ -488,7 +498,7 @@ class SGESpawner(BatchSpawnerBase):
             delay=delay,
         )
 
-    async def _ask_broker(self, request: Start | Stop) -> Answer:
+    async def _ask_broker(self, request: Request) -> Answer:
         try:
             answer = await _ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, GridEngineError) as error:
@@ -989,30 +999,17 @@ class SGESpawner(BatchSpawnerBase):
     def _why_queued(self, job: Job) -> str:
         """Say what a job in the queue waits for, as far as that is known."""
         places, line = self.outlook.places.answer, self.outlook.line.answer
-        lacks = missing(self._want(), places) if places else None
+        lacks = missing(_want(self.asked), places) if places else None
         if lacks is None:
             words = say("waiting.queued", job=job.id)
         elif CLOSED in lacks:
             words = say("waiting.closed", job=job.id)
         elif lacks:
-            what = [
-                f"{each.label} ({each.words})"
-                for each in self.asked
-                if (SLOTS if each.kind == "slots" else each.complex) in lacks
-            ]
-            words = say("waiting.lacks", job=job.id, what=", ".join(what))
+            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks))
         else:
             words = say("waiting.turn", job=job.id)
         before = line.index(job.id) if line and job.id in line else 0
         return f"{words} {say('waiting.line', count=before)}" if before else words
-
-    def _want(self) -> Want:
-        """Return what the session has asked for, as it is compared with what is free."""
-        values = {each.kind: each.value for each in self.asked}
-        consumables = {
-            each.complex: each.total for each in self.asked if each.kind in ("memory", "count")
-        }
-        return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
     def _raw_reason(self) -> str:
         """Return the scheduler's own words on why the job waits."""
@@ -1021,6 +1018,70 @@ class SGESpawner(BatchSpawnerBase):
             return ""
         details = (self.outlook.details.answer or {}).get(job.id)
         return "\n".join(details.reasons) if details else ""
+
+    async def forecast(self, options: dict[str, object]) -> Forecast:
+        """Tell what is free now, and whether a session with these options could start.
+
+        Nothing is submitted. Grid Engine is asked at most every few seconds for each choice.
+        """
+        menu, groups = self._menu(), await self._groups()
+        places = await self.outlook.places.look(_PATIENCE)
+        age = self.outlook.places.age
+        room = tuple(
+            Free(item.label, *(item.in_units(number) for number in free(places, name)))
+            for item in menu.items_for(groups)
+            if places and (name := item.request.counted) is not None
+        )
+        try:
+            choice = menu.choose(options, groups)
+        except ChoiceError as error:
+            return Forecast(free=room, age=age, message=str(error), item=error.item or "")
+        had = tuple(asked(menu, choice))
+        try:
+            answer = await self._verdict(choice)
+        except SessionError as error:
+            return Forecast(free=room, age=age, message=str(error))
+        lacks = missing(_want(had), places) if places else frozenset()
+        if answer is None:
+            words = say("forecast.unknown")
+        elif answer.verdict == "later" and CLOSED in lacks:
+            words = say("forecast.closed")
+        elif answer.verdict == "later" and lacks:
+            words = say("forecast.lacks", what=_lacking(had, lacks))
+        else:
+            words = say(f"forecast.{answer.verdict}")
+        return Forecast(
+            free=room,
+            age=age,
+            verdict=answer.verdict if answer else "",
+            message=words,
+            raw=answer.words if answer else "",
+        )
+
+    async def _verdict(self, choice: Choice) -> Answer | None:
+        """Return Grid Engine's verdict on a choice; ``None`` while there is none.
+
+        :raises SessionError: when the broker refuses to ask for it.
+        """
+        key = self.user.name, repr(sorted(choice.values.items()))
+        request = Check(user=self.user.name, choice=choice.values)
+        refusals: list[SessionError] = []
+
+        async def ask() -> Answer:
+            try:
+                return await self._ask_broker(request)
+            except SessionError as error:
+                refusals.append(error)
+                raise GridEngineError(str(error)) from error
+
+        glance = _verdicts.pop(key, None) or Glance(ask, _VERDICT_INTERVAL)
+        _verdicts[key] = glance
+        if len(_verdicts) > _MANY_VERDICTS:
+            del _verdicts[next(iter(_verdicts))]
+        answer = await glance.look(_PATIENCE)
+        if refusals:
+            raise refusals[-1]
+        return answer
 
     async def view(self) -> View:
         """Return what the pages show of this session."""
@@ -1073,6 +1134,22 @@ class SGESpawner(BatchSpawnerBase):
             if each.total
             for words, value in (used(each),)
         )
+
+
+def _want(had: Collection[Asked]) -> Want:
+    """Return what has been asked for, as it is compared with what is free."""
+    values = {each.kind: each.value for each in had}
+    consumables = {each.complex: each.total for each in had if each.kind in ("memory", "count")}
+    return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
+
+
+def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
+    """Name what is missing as the form does."""
+    return ", ".join(
+        f"{each.label} ({each.words})"
+        for each in had
+        if (SLOTS if each.kind == "slots" else each.complex) in lacks
+    )
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -25,6 +25,31 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Free:
+    """How much of one thing is free, in words: in total, and at most on one worker."""
+
+    label: str
+    total: str
+    largest: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What becomes of a choice, as far as it can be told before it is made."""
+
+    free: tuple[Free, ...] = ()
+    #: How old that is, in seconds; ``None`` where nothing is known.
+    age: float | None = None
+    #: ``now``, ``later`` or ``never``; empty where it is not known, or the choice is refused.
+    verdict: str = ""
+    message: str = ""
+    #: Grid Engine's own words, unedited.
+    raw: str = ""
+    #: The item of the menu that the message is about, where the choice is refused.
+    item: str = ""
+
+
+@dataclass(frozen=True)
 class View:
     """A session, or the place for one, as a person sees it. Times are in UTC, without a zone."""
 

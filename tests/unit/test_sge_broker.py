@@ -34,12 +34,15 @@ from sge_broker import (
     SESSION_FOLDER,
     SESSION_VARIABLES,
     Answer,
+    Check,
     Config,
     Refused,
+    Request,
     Start,
     Stop,
     ask,
     become,
+    check,
     check_account,
     check_caller,
     decide,
@@ -179,7 +182,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def received(pair: tuple[socket.socket, socket.socket], data: bytes) -> Start | Stop:
+def received(pair: tuple[socket.socket, socket.socket], data: bytes) -> Request:
     ours, theirs = pair
     sender = threading.Thread(target=send, args=(theirs, data))
     sender.start()
@@ -1013,6 +1016,98 @@ class TestStart:
             assert not secrets_in(home)
         finally:
             shutil.rmtree(folder)
+
+
+class TestCheck:
+    @pytest.fixture
+    def verify(
+        self, fake: Callable[[str, str], Path], tmp_path: Path
+    ) -> Callable[[str, str], Path]:
+        """Let ``qsub -w v`` and ``-w p`` do as the test says; returns where the arguments are."""
+
+        def make(on_empty: str, now: str) -> Path:
+            script = (
+                'while [ "$1" != -w ]; do shift; done\n'
+                f'if [ "$2" = v ]; then {on_empty}; else {now}; fi'
+            )
+            fake("qsub", f'echo "$@" >> {tmp_path}/calls\n{script}')
+            return tmp_path / "calls"
+
+        return make
+
+    FITS = "echo 'verification: found suitable queue(s)'"
+    NOT = "echo 'Unable to run job: only offers 0 slots' >&2; exit 1"
+
+    @pytest.mark.parametrize(
+        ("on_empty", "now", "answer"),
+        [
+            (FITS, FITS, Answer(ok=True, verdict="now")),
+            (
+                FITS,
+                NOT,
+                Answer(ok=True, verdict="later", words="Unable to run job: only offers 0 slots"),
+            ),
+            (
+                NOT,
+                FITS,
+                Answer(ok=True, verdict="never", words="Unable to run job: only offers 0 slots"),
+            ),
+        ],
+    )
+    def test_grid_engine_is_asked_for_an_empty_cluster_and_for_now(
+        self,
+        on_empty: str,
+        now: str,
+        answer: Answer,
+        config: Config,
+        alice: pwd.struct_passwd,
+        verify: Callable[[str, str], Path],
+        home: Path,
+    ) -> None:
+        calls = verify(on_empty, now)
+        assert check(config, alice, Check(user="alice", choice={"cores": 2})) == answer
+        lines = calls.read_text("utf-8").splitlines()
+        assert [line.split("-w ")[1][0] for line in lines] == ["v", "p"][: len(lines)]
+        assert all("-pe smp 2" in line and "-terse" not in line for line in lines)
+        assert secrets_in(home) == []
+
+    def test_a_choice_that_is_not_on_the_menu_is_not_asked_for(
+        self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
+    ) -> None:
+        calls = verify(self.FITS, self.FITS)
+        with pytest.raises(Refused) as refused:
+            check(config, alice, Check(user="alice", choice={"cores": 64}))
+        assert refused.value.kind == "choice"
+        assert not calls.exists()
+
+    def test_who_may_not_have_sessions_may_not_ask(
+        self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
+    ) -> None:
+        calls = verify(self.FITS, self.FITS)
+        nobody = config.model_copy(
+            update={"allowed_users": frozenset(), "allowed_groups": frozenset()}
+        )
+        with pytest.raises(Refused, match="may not have sessions"):
+            check(nobody, alice, Check(user="alice", choice={}))
+        assert not calls.exists()
+
+    def test_a_qmaster_that_is_away_gives_no_verdict(
+        self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
+    ) -> None:
+        verify("echo 'error: unable to send message to qmaster' >&2; exit 1", self.FITS)
+        with pytest.raises(Refused, match="Grid Engine does not answer"):
+            check(config, alice, Check(user="alice", choice={}))
+
+    def test_a_check_is_logged_with_its_verdict(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        verify: Callable[[str, str], Path],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        verify(self.FITS, self.FITS)
+        assert decide(config, Check(user="alice", choice={})).verdict == "now"
+        assert capsys.readouterr().err == "check for alice: now\n"
 
 
 class TestStop:
