@@ -1040,7 +1040,7 @@ class SGESpawner(BatchSpawnerBase):
         try:
             answer = await self._verdict(choice)
         except SessionError as error:
-            return Forecast(free=room, age=age, message=str(error))
+            return Forecast(free=room, age=age, message=error.jupyterhub_message)
         lacks = missing(_want(had), places) if places else frozenset()
         if answer is None:
             words = say("forecast.unknown")

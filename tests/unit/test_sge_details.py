@@ -27,6 +27,7 @@ from sge_details import (
     Outlook,
     Place,
     Want,
+    free,
     missing,
     parse_details,
     parse_places,
@@ -297,3 +298,13 @@ async def test_grid_engine_is_asked_for_all_jobs_and_all_complexes_at_once(
 @pytest.mark.asyncio
 async def test_without_jobs_there_is_no_question_about_them(grid: GridEngine) -> None:
     assert await Outlook(grid, list, list).details.look(5) == {}
+
+
+def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> None:
+    shared = replace(ROOMY, queue="other.q", free=1)
+    closed = replace(ROOMY, host="exec3", is_open=False)
+    places = [FULL, ROOMY, shared, closed]
+    assert free(places, SLOTS) == (2, 2)
+    assert free(places, "h_vmem") == (10 * GB, 6 * GB)
+    assert free(places, "gpu") == (1, 1)
+    assert free([closed], "gpu") == (0, 0)

@@ -46,13 +46,22 @@ import sge_client
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, job, listing, until
 from sge_accounting import Record
-from sge_broker import SESSION_FOLDER, SESSION_VARIABLES, Answer, Start, Stop, job_name
+from sge_broker import (
+    SESSION_FOLDER,
+    SESSION_VARIABLES,
+    Answer,
+    Check,
+    Request,
+    Start,
+    Stop,
+    job_name,
+)
 from sge_client import GridEngine, GridEngineError, Job
 from sge_details import Place
 from sge_hub import GridHub
 from sge_menu import Asked
 from sge_spawner import Last, SessionHandler, SGESpawner, hub_mark
-from sge_view import Amount, View
+from sge_view import Amount, Free, View
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -240,7 +249,7 @@ class Broker:
         self.sticky = False
         #: Whether it deletes nothing.
         self.deaf = False
-        self.requests: list[Start | Stop] = []
+        self.requests: list[Request] = []
         self.answers: list[Answer] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -1325,6 +1334,94 @@ class TestWhyJobsWait:
         start.cancel()
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
+
+
+class TestForecast:
+    FULL = Place("all.q", "exec1", 4, 0, True, {"slots": 0.0})
+    ROOMY = Place("all.q", "exec2", 4, 3, True, {"slots": 3.0, "gpu": 2.0})
+
+    @pytest.fixture
+    def places(self, spawner: SGESpawner) -> Iterator[Callable[..., None]]:
+        """Say what is free."""
+
+        def put(*places: Place) -> None:
+            glance = spawner.outlook.places
+            glance._answer, glance._asked_at, glance._due = list(places), glance._clock(), 1e99
+
+        yield put
+        sge_spawner._verdicts.clear()
+
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            (Answer(ok=True, verdict="now"), "It can start now."),
+            (
+                Answer(ok=True, verdict="later", words="<full>"),
+                "It would have to wait until one worker has all of this free: CPU cores (4).",
+            ),
+            (Answer(ok=True, verdict="never", words="no"), "It can never start"),
+        ],
+    )
+    async def test_grid_engines_verdict_is_told(
+        self,
+        answer: Answer,
+        message: str,
+        spawner: SGESpawner,
+        broker: Broker,
+        places: Callable[..., None],
+    ) -> None:
+        broker.answers = [answer]
+        places(self.FULL, self.ROOMY)
+        forecast = await spawner.forecast({"cores": "4"})
+        assert forecast.message.startswith(message)
+        assert (forecast.verdict, forecast.raw) == (answer.verdict, answer.words)
+        assert forecast.free == (Free("CPU cores", "3", "3"),)
+        assert forecast.age == pytest.approx(0, abs=5)
+        (request,) = broker.requests
+        assert request == Check(user="alice", choice={"cores": 4})
+
+    async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
+        self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
+    ) -> None:
+        places(self.ROOMY)
+        broker.answers = [Answer(ok=True, verdict="now")] * 9
+        await asyncio.gather(*(spawner.forecast({"cores": 1}) for _ in range(20)))
+        await spawner.forecast({"cores": "1"})
+        assert len(broker.requests) == 1
+        await spawner.forecast({"cores": 2})
+        assert len(broker.requests) == 2
+
+    async def test_a_choice_that_is_refused_is_not_asked_for(
+        self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
+    ) -> None:
+        places(self.ROOMY)
+        forecast = await spawner.forecast({"cores": 64})
+        assert (forecast.item, forecast.verdict) == ("cores", "")
+        assert "64" in forecast.message
+        assert forecast.free
+        assert broker.requests == []
+
+    async def test_a_broker_that_refuses_is_told(
+        self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
+    ) -> None:
+        places(self.ROOMY)
+        broker.answers = [Answer(ok=False, kind="refused", error="You may not.")]
+        forecast = await spawner.forecast({})
+        assert (forecast.message, forecast.verdict) == ("You may not.", "")
+
+    async def test_what_nobody_asks_for_any_more_is_forgotten(
+        self,
+        spawner: SGESpawner,
+        broker: Broker,
+        places: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(sge_spawner, "_MANY_VERDICTS", 2)
+        places(self.ROOMY)
+        broker.answers = [Answer(ok=True, verdict="now")] * 9
+        for cores in (1, 2, 4):
+            await spawner.forecast({"cores": cores})
+        assert [key[1] for key in sge_spawner._verdicts] == ["[('cores', 2)]", "[('cores', 4)]"]
 
 
 class TestView:
