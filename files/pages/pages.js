@@ -87,6 +87,17 @@ if (wait) {
   const stages = [...wait.querySelectorAll("[data-stage]")];
   const notify = document.getElementById("notify");
   let wanted = false;
+  let stream = null;
+  let leaving = false;
+
+  // JupyterHub calls a start that is being given up ready for a moment; nobody is to be led there.
+  wait.addEventListener("submit", () => {
+    leaving = true;
+    stream?.close();
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload(); // back from the next page: much may have happened
+  });
 
   const reach = (name) => {
     const now = stages.findIndex((each) => each.dataset.stage === name);
@@ -110,6 +121,7 @@ if (wait) {
   /** Find out from the page itself what has become of the start. */
   const look = async () => {
     const fetched = await fetchPage();
+    if (leaving) return;
     if (fetched && (fetched.moved || !fetched.page.getElementById("wait"))) {
       location.reload();
       return;
@@ -119,7 +131,8 @@ if (wait) {
   };
 
   const listen = () => {
-    const stream = new EventSource(wait.dataset.progress);
+    if (leaving) return;
+    stream = new EventSource(wait.dataset.progress);
     stream.onmessage = (event) => {
       const told = JSON.parse(event.data);
       if (told.ready) {

@@ -91,13 +91,13 @@ def test_the_waiting_page_goes_on_by_itself_when_a_place_becomes_free(
 
 @pytest.mark.usefixtures("closed_queue")
 def test_a_start_that_failed_says_why_and_leads_back_to_the_form(
-    enter: Enter, qmaster_host: Any
+    enter: Enter, hub_host: Any
 ) -> None:
     page = enter("bob", goal="/hub/spawn")
     choose(page, memory=4)
     page.wait_for_url(WAITING)
     expect(page.locator("#wait-message")).to_contain_text("waits")
-    qmaster_host.check_output("qdel -u bob")
+    hub_host.check_output("qdel -u bob")
     expect(page.get_by_role("heading", name="Your session could not start")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("was deleted before JupyterLab was up")
     check(page, "failed")
@@ -105,15 +105,13 @@ def test_a_start_that_failed_says_why_and_leads_back_to_the_form(
     expect(page.locator("#menu-memory")).to_have_value("4")
 
 
-def test_a_session_that_was_ended_from_outside_says_so_at_home(
-    enter: Enter, qmaster_host: Any
-) -> None:
+def test_a_session_that_was_ended_from_outside_says_so_at_home(enter: Enter, hub_host: Any) -> None:
     page = enter("alice", goal="/hub/spawn")
     choose(page, memory=1)
     page.wait_for_url(LAB, timeout=60_000)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Running")
-    qmaster_host.check_output("qdel -u alice")
+    hub_host.check_output("qdel -u alice")
     # The page finds out by itself.
     again = card(page).get_by_role("link", name="Start again", exact=True)
     expect(again).to_be_visible(timeout=120_000)
@@ -170,7 +168,8 @@ def test_whoever_may_not_use_the_hub_is_told_so(
 
 
 def test_a_page_that_is_not_there_leads_home(enter: Enter) -> None:
-    page = enter("bob", goal="/hub/nowhere")
+    page = enter("bob")
+    page.goto("/hub/nowhere")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
     check(page, "error-404")
     page.get_by_role("link", name="My sessions").last.click()
@@ -250,7 +249,8 @@ def test_pages_of_jupyterhub_itself_come_in_the_same_frame(enter: Enter) -> None
     page = enter("admin", goal="/hub/token")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.get_by_role("button", name=re.compile("Request new API token", re.I)).click()
+    page.wait_for_load_state("networkidle")  # it takes its scripts one by one
+    page.get_by_role("button", name="Request new API token").click()
     expect(page.locator("#token-result")).to_be_visible()
     page.goto("/hub/admin")
     expect(page.get_by_text("alice").first).to_be_visible()
