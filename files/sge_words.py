@@ -103,7 +103,7 @@ def _sentences() -> dict[str, str]:
         return own
 
 
-def say(name: str, **told: object) -> str:
+def say(name: str, /, **told: object) -> str:
     """Return a sentence, such as ``say("waiting.queued", job=42)``.
 
     :raises KeyError: when there is no such sentence, or it tells something that is not given.

@@ -1,0 +1,184 @@
+// Convenience only: every page works without it. What people read stands in the pages themselves.
+"use strict";
+
+// -- Forms: a second press of a button sends nothing again -----------------------------------------
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("[data-once]")) return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  form.querySelectorAll("button").forEach((button) => button.setAttribute("aria-disabled", "true"));
+});
+window.addEventListener("pageshow", () => {
+  // Back from the next page: the form is to be used again.
+  document.querySelectorAll("[data-once]").forEach((form) => {
+    delete form.dataset.sent;
+    form.querySelectorAll("button").forEach((button) => button.removeAttribute("aria-disabled"));
+  });
+});
+
+/** Fetch this page once more; null when the hub does not answer. */
+async function fetchPage() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // While the hub is away, the proxy answers with a page of its own.
+    if (!answer.redirected && !page.getElementById("main")) return null;
+    return { page, moved: answer.redirected };
+  } catch {
+    return null;
+  }
+}
+
+/** Put a part of a page that was fetched in the place of ours, where it differs. */
+function swap(page, id) {
+  const ours = document.getElementById(id);
+  const theirs = page.getElementById(id);
+  if (!ours || !theirs) return false;
+  fillClocks(theirs);
+  if (ours.innerHTML !== theirs.innerHTML) {
+    const focused = ours.contains(document.activeElement) ? document.activeElement.id : "";
+    const open = [...ours.querySelectorAll("details")].map((each) => each.open);
+    ours.replaceChildren(...theirs.childNodes);
+    ours.querySelectorAll("details").forEach((each, index) => (each.open = open[index] ?? false));
+    if (focused) document.getElementById(focused)?.focus();
+  }
+  return true;
+}
+
+/** Write times as this browser's clock has them; the server does not know its zone. */
+function fillClocks(root) {
+  root.querySelectorAll("time.clock").forEach((time) => {
+    const moment = new Date(time.dateTime);
+    time.textContent = moment.toLocaleTimeString(document.documentElement.lang, {
+      hour: "2-digit",
+      minute: "2-digit",
+    });
+  });
+}
+fillClocks(document);
+
+// -- Home: the sessions as they are now -------------------------------------------------------------
+const sessions = document.getElementById("sessions");
+if (sessions) {
+  const pause = Number(sessions.dataset.refresh) * 1000;
+  let last = Date.now();
+  const refresh = async () => {
+    if (document.hidden || Date.now() - last < pause) return;
+    last = Date.now();
+    const fetched = await fetchPage();
+    const fresh = fetched !== null && swap(fetched.page, "sessions");
+    if (fresh) swap(fetched.page, "announcement");
+    document.getElementById("stale").hidden = Boolean(fresh);
+  };
+  setInterval(refresh, 1000);
+}
+
+// -- Form: what a link leads to gets the focus ------------------------------------------------------
+if (document.getElementById("spawn_form") && location.hash) {
+  document.getElementById(location.hash.slice(1))?.focus();
+}
+
+// -- Waiting ----------------------------------------------------------------------------------------
+const wait = document.getElementById("wait");
+if (wait) {
+  const message = document.getElementById("wait-message");
+  const raw = document.getElementById("wait-raw");
+  const stages = [...wait.querySelectorAll("[data-stage]")];
+  const notify = document.getElementById("notify");
+  let wanted = false;
+  let stream = null;
+  let leaving = false;
+
+  // JupyterHub calls a start that is being given up ready for a moment; nobody is to be led there.
+  wait.addEventListener("submit", () => {
+    leaving = true;
+    stream?.close();
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload(); // back from the next page: much may have happened
+  });
+
+  const reach = (name) => {
+    const now = stages.findIndex((each) => each.dataset.stage === name);
+    if (now < 0) return;
+    stages.forEach((each, index) => {
+      const state = index < now ? "done" : index === now ? "now" : "ahead";
+      if (each.dataset.state === "now" && state === "done") {
+        each.querySelector(".stage-detail").textContent = message.textContent;
+      }
+      each.dataset.state = state;
+      each.querySelector(".visually-hidden").textContent = wait.dataset[state];
+      if (state === "now") each.setAttribute("aria-current", "step");
+      else each.removeAttribute("aria-current");
+    });
+  };
+
+  const show = (text) => {
+    if (message.textContent !== text) message.textContent = text;
+  };
+
+  /** Find out from the page itself what has become of the start. */
+  const look = async () => {
+    const fetched = await fetchPage();
+    if (leaving) return;
+    if (fetched && (fetched.moved || !fetched.page.getElementById("wait"))) {
+      location.reload();
+      return;
+    }
+    if (!fetched) show(wait.dataset.lost);
+    setTimeout(fetched ? listen : look, 3000);
+  };
+
+  const listen = () => {
+    if (leaving) return;
+    stream = new EventSource(wait.dataset.progress);
+    stream.onmessage = (event) => {
+      const told = JSON.parse(event.data);
+      if (told.ready) {
+        stream.close();
+        reach("ready");
+        if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
+        location.reload();
+      } else if (told.failed) {
+        // The page has the reason, in the site's own words.
+        stream.close();
+        look();
+      } else {
+        if (told.stage) reach(told.stage);
+        if (told.message) show(told.message);
+        if (told.raw !== undefined) {
+          raw.hidden = !told.raw;
+          raw.querySelector("pre").textContent = told.raw;
+        }
+      }
+    };
+    stream.onerror = () => {
+      if (stream.readyState === EventSource.CLOSED) look();
+    };
+  };
+  listen();
+
+  if ("Notification" in window && Notification.permission !== "denied") {
+    notify.hidden = false;
+    notify.addEventListener("click", async () => {
+      wanted = (await Notification.requestPermission()) === "granted";
+      notify.hidden = true;
+      if (wanted) document.getElementById("notify-on").textContent = notify.dataset.granted;
+    });
+  }
+}
+
+// -- Stopping ---------------------------------------------------------------------------------------
+const stopping = document.getElementById("stopping");
+if (stopping) {
+  const look = async () => {
+    const fetched = await fetchPage();
+    if (fetched && !fetched.page.getElementById("stopping")) {
+      location.assign(stopping.dataset.home);
+    } else {
+      setTimeout(look, 2000);
+    }
+  };
+  setTimeout(look, 2000);
+}

@@ -1,0 +1,145 @@
+"""A real browser at the hub's pages, and what every page of ours must hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from cluster import BASE_URL, ROOT, LogIn
+from hub_client import wait_for
+
+#: The distribution's: no browser is downloaded.
+CHROMIUM = os.environ.get("GRIDHUB_CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SHOTS = ROOT / ".cache/screenshots"
+
+#: The page's own style sheets are enough; axe would fetch what they import from wrong addresses.
+AXE = {"resultTypes": ["violations"], "preload": False}
+
+#: A telephone, and a desk.
+NARROW, WIDE = 360, 1400
+
+# The cluster's two cores are the browser's as well.
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+OpenBrowser = Callable[..., Page]
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[OpenBrowser]:
+    """Open windows of browsers that have nothing in common, not even cookies."""
+    contexts = []
+
+    def open_window(javascript: bool = True) -> Page:
+        context = browser.new_context(
+            base_url=BASE_URL,
+            ignore_https_errors=True,  # the demo's certificate is self-signed
+            java_script_enabled=javascript,
+            locale="en-GB",
+            viewport={"width": WIDE, "height": 900},
+        )
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        return context.new_page()
+
+    yield open_window
+    for context in contexts:
+        context.close()
+
+
+def log_in(page: Page, name: str, password: str, goal: str = "/hub/home") -> None:
+    """Log in with the form, on the way to a page."""
+    page.goto(goal)
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+@pytest.fixture
+def enter(window: OpenBrowser, login: LogIn, passwords: dict[str, str]) -> Callable[..., Page]:
+    """Log people in, in a window of their own; they have no session before and after the test."""
+
+    def open_and_log_in(name: str, javascript: bool = True, goal: str = "/hub/home") -> Page:
+        login(name)
+        page = window(javascript)
+        log_in(page, name, passwords[name], goal)
+        return page
+
+    return open_and_log_in
+
+
+Enter = Callable[..., Page]
+
+
+@pytest.fixture
+def closed_queue(qmaster_host: Any) -> Iterator[None]:
+    """Let no job start for the time of the test."""
+    qmaster_host.check_output("qmod -d all.q")
+    yield
+    qmaster_host.check_output("qmod -e all.q")
+
+
+def check(page: Page, name: str) -> None:
+    """Check what every page must hold on a telephone and at a desk; keep pictures of it."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for width, height in ((NARROW, 740), (WIDE, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        needed = page.evaluate("document.documentElement.scrollWidth")
+        assert needed <= width, f"{name} needs {needed} px of {width}"
+        page.screenshot(path=SHOTS / f"{name}-{width}.png", full_page=True)
+        found = [
+            f"{rule['impact']}: {rule['id']} at {node['target']}: {node['failureSummary']}"
+            for rule in Axe().run(page, options=AXE).response["violations"]
+            for node in rule["nodes"]
+            if rule["impact"] in ("serious", "critical")
+        ]
+        assert found == [], f"{name} at {width} px:\n" + "\n".join(found)
+    headings = page.locator("h1, h2, h3").evaluate_all("all => all.map(each => each.tagName)")
+    assert headings[:1] == ["H1"], f"{name}: the first heading is {headings[:1]}"
+    assert headings.count("H1") == 1
+
+
+def card(page: Page, name: str = "Session") -> Any:
+    """Return a session's card on the home page."""
+    heading = page.get_by_role("heading", name=name, exact=True)
+    return page.locator("#sessions > section").filter(has=heading)
+
+
+def choose(page: Page, **amounts: object) -> None:
+    """Fill in the form and send it."""
+    for name, value in amounts.items():
+        field = page.locator(f"#menu-{name}")
+        if field.evaluate("each => each.tagName") == "SELECT":
+            field.select_option(str(value))
+        else:
+            field.fill(str(value))
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+def no_job_left(hub_host: Any, user: str) -> None:
+    """Wait until Grid Engine has no job of a person."""
+    wait_for(
+        f"no job of {user} is left", lambda: not hub_host.check_output("qstat -u %s", user).strip()
+    )

@@ -1,0 +1,277 @@
+"""The pages in a browser, as people meet them: choose, wait, work, stop, and what may go wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import NARROW, Enter, OpenBrowser, card, check, choose, log_in, no_job_left
+from cluster import LogIn
+from hub_client import HubClient, page_text, wait_for
+
+LAB = re.compile(r"/user/alice/lab")
+WAITING = re.compile(r"/hub/spawn-pending/")
+HOME = re.compile(r"/hub/home$")
+
+
+def stage(page: Page) -> str:
+    return str(page.locator('.stages [aria-current="step"]').get_attribute("data-stage"))
+
+
+def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: Any) -> None:
+    page = enter("alice")
+    expect(card(page)).to_contain_text("Not running")
+    check(page, "home-nothing")
+    card(page).get_by_role("link", name="Start a session").click()
+    expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
+    check(page, "form")
+    choose(page, cores=2, memory=4, run_time=1)
+
+    page.wait_for_url(LAB, timeout=60_000)
+    page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
+    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
+    cell.click()
+    page.keyboard.type("print(6 * 7)")
+    page.keyboard.press("Shift+Enter")
+    output = page.locator(".jp-OutputArea-output pre").first
+    expect(output).to_have_text(re.compile(r"^42\s*$"), timeout=60_000)
+
+    page.goto("/hub/home")
+    running = card(page)
+    expect(running).to_contain_text("Running")
+    expect(running).to_contain_text(re.compile(r"exec[12]"))
+    check(page, "home-running")
+    running.get_by_role("button", name="Stop").click()
+    expect(card(page)).to_contain_text("Not running")
+    no_job_left(hub_host, "alice")
+
+
+@pytest.mark.usefixtures("closed_queue")
+def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: Any) -> None:
+    page = enter("bob", goal="/hub/spawn")
+    choose(page, cores=2, memory=8, run_time=2)
+    page.wait_for_url(WAITING)
+    expect(page.locator("#wait-message")).to_contain_text(re.compile(r"^Job \d+ waits"))
+    check(page, "waiting")
+    page.get_by_role("button", name="Ask for less").click()
+
+    expect(page.get_by_role("heading", name="Start a session")).to_be_visible(timeout=60_000)
+    expect(page.locator("#menu-memory")).to_have_value("8")
+    expect(page.locator("#menu-cores")).to_have_value("2")
+    no_job_left(hub_host, "bob")
+
+
+@pytest.mark.usefixtures("closed_queue")
+def test_a_wait_can_be_cancelled(enter: Enter, hub_host: Any) -> None:
+    page = enter("bob", goal="/hub/spawn")
+    choose(page, memory=1)
+    page.wait_for_url(WAITING)
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_url(HOME, timeout=60_000)
+    expect(card(page)).to_contain_text("Not running")
+    no_job_left(hub_host, "bob")
+
+
+def test_the_waiting_page_goes_on_by_itself_when_a_place_becomes_free(
+    enter: Enter, qmaster_host: Any
+) -> None:
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        choose(page, memory=1)
+        page.wait_for_url(WAITING)
+        expect(page.locator("#wait-message")).to_contain_text("waits")
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    page.wait_for_url(LAB, timeout=60_000)
+
+
+@pytest.mark.usefixtures("closed_queue")
+def test_a_start_that_failed_says_why_and_leads_back_to_the_form(
+    enter: Enter, hub_host: Any
+) -> None:
+    page = enter("bob", goal="/hub/spawn")
+    choose(page, memory=4)
+    page.wait_for_url(WAITING)
+    expect(page.locator("#wait-message")).to_contain_text("waits")
+    hub_host.check_output("qdel -u bob")
+    expect(page.get_by_role("heading", name="Your session could not start")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("was deleted before JupyterLab was up")
+    check(page, "failed")
+    page.get_by_role("link", name="Try again").click()
+    expect(page.locator("#menu-memory")).to_have_value("4")
+
+
+def test_a_session_that_was_ended_from_outside_says_so_at_home(enter: Enter, hub_host: Any) -> None:
+    page = enter("alice", goal="/hub/spawn")
+    choose(page, memory=1)
+    page.wait_for_url(LAB, timeout=60_000)
+    page.goto("/hub/home")
+    expect(card(page)).to_contain_text("Running")
+    hub_host.check_output("qdel -u alice")
+    # The page finds out by itself.
+    again = card(page).get_by_role("link", name="Start again", exact=True)
+    expect(again).to_be_visible(timeout=120_000)
+    expect(card(page)).to_contain_text("Your last session, job")
+    check(page, "home-ended")
+    again.click()
+    expect(page.locator("#menu-memory")).to_have_value("1")
+
+
+@pytest.mark.usefixtures("closed_queue")
+def test_the_home_page_keeps_itself_up_to_date(enter: Enter, login: LogIn) -> None:
+    page = enter("bob")
+    page.evaluate("window.same = true")
+    login("bob").choose(memory=1)
+    expect(card(page)).to_contain_text("Waiting", timeout=60_000)
+    assert page.evaluate("window.same"), "the page was not loaded anew"
+    check(page, "home-waiting")
+
+
+def test_gpus_are_shown_to_whoever_may_have_them_and_to_nobody_else(enter: Enter) -> None:
+    assert enter("bob", goal="/hub/spawn").get_by_label("GPUs").count() == 0
+    expect(enter("carol", goal="/hub/spawn").get_by_label("GPUs")).to_be_visible()
+
+
+def test_a_refused_choice_is_explained_on_the_form(enter: Enter) -> None:
+    page = enter("bob", goal="/hub/spawn")
+    # What a browser does not let anybody choose.
+    page.locator("#menu-memory option").first.evaluate("each => each.value = 3")
+    choose(page, memory=3)
+    expect(page.get_by_role("alert")).to_contain_text("is not possible; choose 1, 2, 4 or 8 GB.")
+    check(page, "form-refused")
+
+
+def test_a_wrong_password_is_told_at_the_form(
+    window: OpenBrowser, passwords: dict[str, str]
+) -> None:
+    page = window()
+    page.goto("/hub/login")
+    check(page, "login")
+    log_in(page, "alice", "not-her-password")
+    expect(page.get_by_role("alert")).to_contain_text("Invalid username or password")
+    expect(page.get_by_label("User name")).to_have_value("alice")
+    expect(page.get_by_label("Password")).to_be_focused()
+    check(page, "login-refused")
+
+
+def test_whoever_may_not_use_the_hub_is_told_so(
+    window: OpenBrowser, passwords: dict[str, str]
+) -> None:
+    page = window()
+    log_in(page, "dave", passwords["dave"])
+    expect(page.locator("main")).to_contain_text("the account dave may not use this service")
+    check(page, "login-not-allowed")
+
+
+def test_a_page_that_is_not_there_leads_home(enter: Enter) -> None:
+    page = enter("bob")
+    page.goto("/hub/nowhere")
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    check(page, "error-404")
+    page.get_by_role("link", name="My sessions").last.click()
+    page.wait_for_url(HOME)
+
+
+def test_an_error_is_told_in_plain_words(enter: Enter) -> None:
+    page = enter("bob", goal="/hub/new-session?name=%3Cb%3E")
+    expect(page.locator("main")).to_contain_text("A session's name has 1 to 30 small letters")
+    assert "Traceback" not in page.content()
+    check(page, "error-400")
+    page.goto("/hub/error/503")
+    expect(page.locator("main")).to_contain_text("The session does not answer.")
+    check(page, "error-503")
+
+
+def test_named_sessions_come_and_go(enter: Enter, hub_host: Any) -> None:
+    page = enter("bob")
+    page.get_by_label("Its name").fill("second")
+    page.get_by_role("button", name="Choose").click()
+    choose(page, memory=1)
+    page.wait_for_url(re.compile(r"/user/bob/second/lab"), timeout=60_000)
+    page.goto("/hub/home")
+    second = card(page, "Session “second”")
+    expect(second).to_contain_text("Running")
+    expect(card(page)).to_contain_text("Not running")
+    check(page, "home-named")
+    second.get_by_role("button", name="Stop").click()
+    expect(second).to_contain_text("Not running")
+    second.get_by_role("button", name="Remove").click()
+    expect(second).to_have_count(0)
+    no_job_left(hub_host, "bob")
+
+
+def test_the_pages_work_without_javascript(enter: Enter, qmaster_host: Any, hub_host: Any) -> None:
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        page = enter("alice", javascript=False, goal="/hub/spawn")
+        page.set_viewport_size({"width": NARROW, "height": 740})
+        choose(page, memory=1)
+        page.wait_for_url(WAITING)
+        expect(page.locator("#wait-message")).to_contain_text("waits")
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    # The page asks again every few seconds.
+    page.wait_for_url(LAB, timeout=60_000)
+    page.goto("/hub/home")
+    expect(card(page)).to_contain_text("Running")
+    card(page).get_by_role("button", name="Stop").click()
+    page.wait_for_url(HOME, timeout=60_000)
+    expect(card(page)).to_contain_text("Not running")
+    no_job_left(hub_host, "alice")
+
+
+def test_nobody_stops_a_session_of_somebody_else_or_through_a_foreign_page(
+    login: LogIn,
+) -> None:
+    alice, bob = login("alice"), login("bob")
+    alice.choose(memory=1)
+    alice.wait_until_ready()
+
+    def stop(client: HubClient, **data: str) -> int:
+        return int(
+            client.http.post(client.url("/hub/stop/alice"), data=data, timeout=30).status_code
+        )
+
+    assert stop(bob, _xsrf=bob._xsrf()) in (403, 404)
+    assert stop(alice) == 403
+    server = alice.server()
+    assert server and server["ready"], "it runs on"
+    page = alice.http.post(alice.url("/hub/stop/alice"), data={"_xsrf": alice._xsrf()}, timeout=60)
+    assert page.url.endswith("/hub/home")
+    wait_for("alice's session is gone", lambda: alice.server() is None)
+
+
+def test_pages_of_jupyterhub_itself_come_in_the_same_frame(enter: Enter) -> None:
+    page = enter("admin", goal="/hub/token")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.wait_for_load_state("networkidle")  # it takes its scripts one by one
+    page.get_by_role("button", name="Request new API token").click()
+    expect(page.locator("#token-result")).to_be_visible()
+    page.goto("/hub/admin")
+    expect(page.get_by_text("alice").first).to_be_visible()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    assert errors == []
+
+
+def test_the_announcement_file_breaks_no_page(hub_host: Any, base_url: str) -> None:
+    path = "/etc/jupyterhub/announcement.json"
+    visitor = HubClient(base_url, "nobody")
+    hub_host.check_output("echo '{' > %s", path)
+    try:
+        mark = "announcement is not JSON"
+        wait_for(
+            "the hub has seen the broken file",
+            lambda: (
+                visitor.get("/hub/login").status_code == 200
+                and mark
+                in hub_host.check_output("journalctl -u jupyterhub -n 200 -o cat --no-pager")
+            ),
+        )
+        assert "Log in to" in page_text(visitor.get("/hub/login"))
+    finally:
+        hub_host.check_output("rm -f %s", path)

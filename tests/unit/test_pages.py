@@ -1,0 +1,190 @@
+"""The pages' templates: complete, escaped, and in nobody's words but those of words.toml."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, meta
+
+import sge_pages
+from sge_pages import PAGES, ago, left, span, template_vars
+from sge_view import Amount, View
+from sge_words import placeholders, read_own
+
+STOCK = Path(sys.prefix) / "share/jupyterhub/templates"
+TEMPLATES = sorted(path.name for path in PAGES.glob("*.html"))
+HOSTILE = "<script>alert('x')</script>"
+BLOCK = re.compile(r"{%-?\s*block\s+(\w+)")
+SAY = re.compile(r"say\('([\w.]+)'(?:, ([^()]*))?\)")
+
+
+def text_of(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")
+
+
+def test_jupyterhubs_own_pages_find_every_block_they_fill() -> None:
+    ours = {*BLOCK.findall(text_of("frame.html")), *BLOCK.findall(text_of("page.html"))}
+    for page in ("token.html", "admin.html", "oauth.html", "accept-share.html"):
+        filled = set(BLOCK.findall((STOCK / page).read_text(encoding="utf-8")))
+        own = {name for name in filled if f"block {name} " in (STOCK / "page.html").read_text()}
+        assert own <= ours, page
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_a_template_says_stands_in_the_words(name: str) -> None:
+    words = read_own()
+    for sentence, told in SAY.findall(text_of(name)):
+        given = set(re.findall(r"(\w+)=", told))
+        assert placeholders(words[sentence]) == given, sentence
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_has_no_handlers_in_its_attributes_and_nothing_from_elsewhere(
+    name: str,
+) -> None:
+    assert not re.search(r"\son\w+\s*=", text_of(name))
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text_of(name))
+
+
+def render(name: str, **told: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined
+    )
+    user = SimpleNamespace(
+        name=HOSTILE,
+        escaped_name="%3Cscript%3E",
+        json_escaped_name="x",
+        server_url=lambda name="": f"/user/x/{name}",
+    )
+    names = {
+        key: value(user) if callable(value) else value
+        for key, value in template_vars(HOSTILE, HOSTILE, 2).items()
+    }
+    given = {
+        "base_url": "/hub/",
+        "prefix": "/",
+        "user": user,
+        "login_url": "/hub/login",
+        "logout_url": "/hub/logout",
+        "logo_url": "",
+        "static_url": lambda path, include_version=True: f"/hub/static/{path}",
+        "services": [],
+        "parsed_scopes": {},
+        "xsrf": "x",
+        "xsrf_token": "x",
+    }
+    return environment.get_template(name).render(**(names | given | told))
+
+
+VIEW = View(
+    name="second",
+    state="running",
+    message=HOSTILE,
+    raw=HOSTILE,
+    job=42,
+    host=HOSTILE,
+    since=datetime(2026, 1, 1),
+    ends=datetime(2026, 1, 2),
+    amounts=(Amount(HOSTILE, HOSTILE, HOSTILE, 0.95), Amount("GPUs", "1")),
+)
+ENDED = View(name="", state="none", ended=HOSTILE, short_of=("memory",))
+
+
+def test_home_shows_everything_of_a_session_as_text() -> None:
+    page = render("home.html", sessions=lambda user: [ENDED, VIEW], allow_named_servers=True)
+    assert HOSTILE not in page
+    assert page.count("&lt;script&gt;") >= 9
+    assert 'style="width: 95%"' in page
+    assert 'href="/hub/spawn/%3Cscript%3E#menu-memory"' in page
+    assert 'action="/hub/stop/%3Cscript%3E/second"' in page
+
+
+@pytest.mark.parametrize(
+    ("view", "stage"),
+    [
+        (View(name="", state="waiting", message="x"), "submitted"),
+        (View(name="", state="waiting", message="x", job=42), "waiting"),
+        (
+            View(name="", state="waiting", message=HOSTILE, raw=HOSTILE, job=42, host="w"),
+            "starting",
+        ),
+    ],
+)
+def test_the_waiting_page_says_how_far_a_start_is_also_without_javascript(
+    view: View, stage: str
+) -> None:
+    spawner = SimpleNamespace(name="", view=lambda: view)
+    page = render("spawn_pending.html", spawner=spawner, progress_url="/hub/p?a=1&b=2")
+    assert HOSTILE not in page
+    assert re.search(rf'data-stage="{stage}" data-state="now" aria-current="step"', page)
+    assert page.count('aria-current="step"') == 1
+    assert '<noscript><meta http-equiv="refresh"' in page
+
+
+@pytest.mark.parametrize("message", [HOSTILE, ""])
+def test_a_failed_start_and_an_error_are_told_as_text(message: str) -> None:
+    failed = render(
+        "not_running.html", failed=True, failed_message=message, spawn_url="/hub/spawn/x"
+    )
+    error = render("error.html", status_code=500, message=message)
+    assert HOSTILE not in failed + error
+    assert "Status 500" in error
+    assert (read_own()["failed.unknown"] in failed) == (not message)
+
+
+def test_a_session_that_is_not_running_says_why_it_ended() -> None:
+    page = render(
+        "not_running.html",
+        failed=False,
+        server_name="",
+        spawn_url="/hub/spawn/x",
+        sessions=lambda user: [ENDED],
+    )
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("help_at", "shown"),
+    [
+        ("https://example.org/help", '<a href="https://example.org/help">'),
+        ("help@example.org", '<a href="mailto:help@example.org">'),
+        ("Room 5, ask at the desk", "Room 5, ask at the desk"),
+        ("javascript:alert(1)", "javascript:alert(1)"),
+    ],
+)
+def test_help_is_a_link_where_it_is_an_address(help_at: str, shown: str) -> None:
+    page = render("logout.html", help_at=help_at)
+    assert shown in page
+    assert 'href="javascript' not in page
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_can_be_read(name: str) -> None:
+    meta.find_undeclared_variables(Environment().parse(text_of(name)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "less than a minute"),
+        (59, "less than a minute"),
+        (60, "1 min"),
+        (3 * 3600 + 61, "3 h 1 min"),
+        (26 * 3600, "1 d 2 h"),
+    ],
+)
+def test_a_length_of_time_is_said_as_people_do(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 1, 1, 12)
+    monkeypatch.setattr(sge_pages, "_now", lambda: now)
+    assert ago(now - timedelta(minutes=5)) == "5 min"
+    assert left(now + timedelta(minutes=5)) == "5 min"
