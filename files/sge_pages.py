@@ -114,6 +114,36 @@ class StopHandler(BaseHandler):
         self.redirect(url_path_join(self.hub.base_url, *filter(None, goal)), status=303)
 
 
+class ForecastHandler(BaseHandler):
+    """Says what is free, and what would become of the choice a person is about to make."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Answer in whole sentences; the form's fields are the query's arguments."""
+        spawner = self.current_user.spawner
+        fields = {
+            name: [value.decode(errors="replace") for value in values]
+            for name, values in self.request.query_arguments.items()
+        }
+        forecast = await spawner.forecast(spawner.read_form(fields))
+        free = [
+            say("forecast.free", what=each.label, total=each.total, largest=each.largest)
+            for each in forecast.free
+        ]
+        self.finish(
+            {
+                "message": forecast.message,
+                "verdict": forecast.verdict,
+                "item": forecast.item,
+                "raw": forecast.raw,
+                "free": free,
+                "age": ""
+                if forecast.age is None
+                else say("forecast.age", seconds=round(forecast.age)),
+            }
+        )
+
+
 class NewSessionHandler(BaseHandler):
     """Leads from a name that somebody has typed to the form of the session of that name."""
 
@@ -130,6 +160,7 @@ class NewSessionHandler(BaseHandler):
 default_handlers += [
     (r"/stop/([^/]+)", StopHandler),
     (r"/stop/([^/]+)/([^/]+)", StopHandler),
+    (r"/forecast", ForecastHandler),
     (r"/new-session", NewSessionHandler),
     (r"/pages/(pages\.(?:css|js))", CacheControlStaticFilesHandler, {"path": str(PAGES)}),
 ]

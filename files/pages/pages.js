@@ -79,6 +79,52 @@ if (document.getElementById("spawn_form") && location.hash) {
   document.getElementById(location.hash.slice(1))?.focus();
 }
 
+// -- Form: what is free, and what would become of the choice ------------------------------------------
+const forecast = document.getElementById("forecast");
+if (forecast) {
+  const form = forecast.closest("form");
+  const part = (name) => forecast.querySelector(`.forecast-${name}`);
+  let asked = "";
+  let timer = 0;
+
+  const look = async () => {
+    if (document.hidden) return;
+    const fields = new URLSearchParams([...new FormData(form)].filter(([name]) => name !== "_xsrf"));
+    asked = fields.toString();
+    let told = null;
+    try {
+      const answer = await fetch(`${forecast.dataset.url}?${fields}`);
+      if (answer.ok) told = await answer.json();
+    } catch {
+      // The hub is away for a moment; the form works without this.
+    }
+    if (asked !== fields.toString()) return; // changed meanwhile
+    forecast.hidden = told === null;
+    if (told === null) return;
+    forecast.dataset.verdict = told.verdict;
+    if (part("message").textContent !== told.message) part("message").textContent = told.message;
+    part("raw").hidden = !told.raw;
+    part("raw").querySelector("pre").textContent = told.raw;
+    part("age").textContent = told.age ? `(${told.age})` : "";
+    part("free").replaceChildren(
+      ...told.free.map((line) => {
+        const item = document.createElement("li");
+        item.textContent = line;
+        return item;
+      }),
+    );
+  };
+  const soon = (pause) => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      await look();
+      soon(10_000);
+    }, pause);
+  };
+  form.addEventListener("input", () => soon(400));
+  soon(0);
+}
+
 // -- Waiting ----------------------------------------------------------------------------------------
 const wait = document.getElementById("wait");
 if (wait) {
