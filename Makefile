@@ -37,12 +37,13 @@ lint: setup ## Check the style of playbooks, roles and Python
 unit: setup ## Test the Python without a cluster
 	pytest tests/unit
 
-molecule: setup ## Deploy to five containers, and use the hub as people do
+molecule: setup ## Deploy to five containers, and use the hub as people do, in a browser too
 	@tools/setup.sh containers
+	@tools/setup.sh browser
 	@tools/setup.sh check gridhub-default 8444
 	@rm -f .cache/default.xml
 	@molecule test --scenario-name default; status=$$?; \
-	  python tools/count_tests.py .cache/default.xml 80 && exit $$status
+	  python tools/count_tests.py .cache/default.xml 116 && exit $$status
 
 faults: setup ## Break everything once, on five containers of their own (as root)
 	@tools/setup.sh containers

@@ -1107,7 +1107,7 @@ class SGESpawner(BatchSpawnerBase):
             ended=self.last.words if self.last and state == "none" else "",
             short_of=self.last.short_of if self.last else (),
             job=int(self.job_id) if self.job_id else None,
-            host=self.host,
+            host=job.host if isinstance(job, Job) else self.host,
             since=_moment(started),
             ends=_moment(started + run_time) if started and run_time else None,
             amounts=self._amounts(job.id if isinstance(job, Job) else 0, started),

@@ -3,6 +3,7 @@
 #   setup.sh check PREFIX PORT   port, memory and disk for the local cluster of that name
 #   setup.sh python              the tools of the project, in .venv
 #   setup.sh containers          the programs the local cluster needs
+#   setup.sh browser             the browser the tests use
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,9 +65,17 @@ setup_containers() {
   install_packages podman runc netavark iptables mmdebstrap "${rootless[@]}"
 }
 
+setup_browser() {
+  [ -z "${GRIDHUB_CHROMIUM:-}" ] || return 0
+  apt-cache show chromium >/dev/null 2>&1 ||
+    fail "this distribution has no package chromium; set GRIDHUB_CHROMIUM to the path of a Chromium or Chrome."
+  install_packages chromium fonts-dejavu-core
+}
+
 case "${1:-}" in
   python) setup_python ;;
   check) check_machine "$2" "$3" ;;
   containers) setup_containers ;;
-  *) sed -n '2,5s/^# //p' "$0"; exit 2 ;;
+  browser) setup_browser ;;
+  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
 esac

@@ -54,7 +54,10 @@ def test_a_template_has_no_handlers_in_its_attributes_and_nothing_from_elsewhere
 
 def render(name: str, **told: Any) -> str:
     environment = Environment(
-        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        enable_async=True,  # as JupyterHub does
     )
     user = SimpleNamespace(
         name=HOSTILE,
