@@ -67,9 +67,8 @@ setup_containers() {
 
 setup_browser() {
   [ -z "${GRIDHUB_CHROMIUM:-}" ] || return 0
-  apt-cache show chromium >/dev/null 2>&1 ||
-    fail "this distribution has no package chromium; set GRIDHUB_CHROMIUM to the path of a Chromium or Chrome."
-  install_packages chromium fonts-dejavu-core
+  install_packages chromium fonts-dejavu-core ||
+    fail "there is no package chromium to be had; set GRIDHUB_CHROMIUM to the path of a Chromium or Chrome."
 }
 
 case "${1:-}" in
