@@ -54,7 +54,11 @@ def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: An
     page = enter("bob", goal="/hub/spawn")
     choose(page, cores=2, memory=8, run_time=2)
     page.wait_for_url(WAITING)
-    expect(page.locator("#wait-message")).to_contain_text(re.compile(r"^Job \d+ waits"))
+    expect(page.locator("#wait-message")).to_contain_text(
+        re.compile(r"^Job \d+ waits: the queue takes no jobs at the moment")
+    )
+    page.get_by_text("What Grid Engine says").click()
+    expect(page.locator("#wait-raw pre")).to_contain_text("dropped because it is disabled")
     check(page, "waiting")
     page.get_by_role("button", name="Ask for less").click()
 
@@ -115,7 +119,7 @@ def test_a_session_that_was_ended_from_outside_says_so_at_home(enter: Enter, hub
     # The page finds out by itself.
     again = card(page).get_by_role("link", name="Start again", exact=True)
     expect(again).to_be_visible(timeout=120_000)
-    expect(card(page)).to_contain_text("Your last session, job")
+    expect(card(page)).to_contain_text("was deleted from outside, by an administrator or with qdel")
     check(page, "home-ended")
     again.click()
     expect(page.locator("#menu-memory")).to_have_value("1")
@@ -129,6 +133,31 @@ def test_the_home_page_keeps_itself_up_to_date(enter: Enter, login: LogIn) -> No
     expect(card(page)).to_contain_text("Waiting", timeout=60_000)
     assert page.evaluate("window.same"), "the page was not loaded anew"
     check(page, "home-waiting")
+
+
+def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
+    enter: Enter, qmaster_host: Any, login: LogIn
+) -> None:
+    page = enter("carol", goal="/hub/spawn")
+    forecast = page.locator("#forecast")
+    expect(forecast).to_contain_text("It can start now.", timeout=30_000)
+    expect(forecast).to_contain_text(re.compile(r"GPUs: 2, at most 2 on one worker"))
+    # Another person takes both GPUs' worker for themselves.
+    qmaster_host.check_output("qmod -d all.q@exec1")
+    try:
+        bob = login("bob")
+        bob.choose(cores=4, memory=1)
+        bob.wait_until_ready()
+        page.locator("#menu-gpus").fill("1")
+        expect(forecast).to_contain_text(
+            "It would have to wait until one worker has all of this free: CPU cores (1).",
+            timeout=60_000,
+        )
+        check(page, "form-forecast")
+    finally:
+        qmaster_host.check_output("qmod -e all.q@exec1")
+    page.locator("#menu-cores").fill("9")
+    expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
 
 
 def test_gpus_are_shown_to_whoever_may_have_them_and_to_nobody_else(enter: Enter) -> None:
