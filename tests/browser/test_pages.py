@@ -31,6 +31,9 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     choose(page, cores=2, memory=4, run_time=1)
 
     page.wait_for_url(LAB, timeout=60_000)
+    # Whatever JupyterLab remembers of an earlier run is of no use here.
+    hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
+    page.goto("/user/alice/lab?reset")
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
     cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
     cell.click()
