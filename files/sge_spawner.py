@@ -820,7 +820,8 @@ class SGESpawner(BatchSpawnerBase):
             message = self._progress_message()
             if message != said:
                 said = message
-                yield {"message": message}
+                stage = "starting" if self.host else "waiting" if self.job_id else "submitted"
+                yield {"message": message, "stage": stage}
             await self.collector.news(1.0)
 
     def view(self) -> View:
