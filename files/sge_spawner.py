@@ -1037,13 +1037,12 @@ class SGESpawner(BatchSpawnerBase):
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
-        try:
-            answer = await self._verdict(choice)
-        except SessionError as error:
-            return Forecast(free=room, age=age, message=error.jupyterhub_message)
+        answer = await self._verdict(choice)
         lacks = missing(_want(had), places) if places else frozenset()
         if answer is None:
             words = say("forecast.unknown")
+        elif not answer.ok:
+            words = answer.error
         elif answer.verdict == "later" and CLOSED in lacks:
             words = say("forecast.closed")
         elif answer.verdict == "later" and lacks:
@@ -1059,29 +1058,21 @@ class SGESpawner(BatchSpawnerBase):
         )
 
     async def _verdict(self, choice: Choice) -> Answer | None:
-        """Return Grid Engine's verdict on a choice; ``None`` while there is none.
-
-        :raises SessionError: when the broker refuses to ask for it.
-        """
+        """Return Grid Engine's verdict on a choice, or the broker's refusal; ``None`` if neither."""
         key = self.user.name, repr(sorted(choice.values.items()))
         request = Check(user=self.user.name, choice=choice.values)
-        refusals: list[SessionError] = []
 
         async def ask() -> Answer:
             try:
-                return await self._ask_broker(request)
-            except SessionError as error:
-                refusals.append(error)
-                raise GridEngineError(str(error)) from error
+                return await _ask(Path(self.broker_socket), request, self.broker_timeout)
+            except (OSError, TimeoutError) as error:
+                raise GridEngineError(f"broker: {error!r}") from error
 
         glance = _verdicts.pop(key, None) or Glance(ask, _VERDICT_INTERVAL)
         _verdicts[key] = glance
         if len(_verdicts) > _MANY_VERDICTS:
             del _verdicts[next(iter(_verdicts))]
-        answer = await glance.look(_PATIENCE)
-        if refusals:
-            raise refusals[-1]
-        return answer
+        return await glance.look(_PATIENCE)
 
     async def view(self) -> View:
         """Return what the pages show of this session."""

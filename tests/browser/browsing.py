@@ -104,7 +104,7 @@ def closed_queue(qmaster_host: Any) -> Iterator[None]:
 def check(page: Page, name: str) -> None:
     """Check what every page must hold on a telephone and at a desk; keep pictures of it."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for width, height in ((NARROW, 740), (WIDE, 800)):
+    for width, height in ((NARROW, 740), (WIDE, 640)):
         page.set_viewport_size({"width": width, "height": height})
         needed = page.evaluate("document.documentElement.scrollWidth")
         assert needed <= width, f"{name} needs {needed} px of {width}"

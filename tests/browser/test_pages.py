@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from browsing import NARROW, Enter, OpenBrowser, card, check, choose, log_in, no_job_left
 from cluster import LogIn
@@ -15,10 +15,6 @@ from hub_client import HubClient, page_text, wait_for
 LAB = re.compile(r"/user/alice/lab")
 WAITING = re.compile(r"/hub/spawn-pending/")
 HOME = re.compile(r"/hub/home$")
-
-
-def stage(page: Page) -> str:
-    return str(page.locator('.stages [aria-current="step"]').get_attribute("data-stage"))
 
 
 def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: Any) -> None:
@@ -31,6 +27,9 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     choose(page, cores=2, memory=4, run_time=1)
 
     page.wait_for_url(LAB, timeout=60_000)
+    # Whatever JupyterLab remembers of an earlier run is of no use here.
+    hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
+    page.goto("/user/alice/lab?reset")
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
     cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
     cell.click()
@@ -59,6 +58,9 @@ def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: An
     )
     page.get_by_text("What Grid Engine says").click()
     expect(page.locator("#wait-raw pre")).to_contain_text("dropped because it is disabled")
+    now = page.locator('.stages [aria-current="step"]')
+    expect(now).to_have_attribute("data-stage", "waiting")
+    expect(now).to_contain_text("Now:")
     check(page, "waiting")
     page.get_by_role("button", name="Ask for less").click()
 
