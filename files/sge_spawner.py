@@ -1058,7 +1058,7 @@ class SGESpawner(BatchSpawnerBase):
         )
 
     async def _verdict(self, choice: Choice) -> Answer | None:
-        """Return Grid Engine's verdict on a choice, or the broker's refusal; ``None`` if neither."""
+        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one."""
         key = self.user.name, repr(sorted(choice.values.items()))
         request = Check(user=self.user.name, choice=choice.values)
 
