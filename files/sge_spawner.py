@@ -113,6 +113,9 @@ MAX_REASON = 500
 #: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
 _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
+#: Where the accounting file is read.
+_records = ThreadPoolExecutor(2, "accounting")
+
 #: How long to wait between looks for an accounting record that is not there yet, in seconds.
 _EXPLAIN_PAUSE = 5.0
 
@@ -352,8 +355,12 @@ class SGESpawner(BatchSpawnerBase):
         self.host = state.get("host", "")
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
-        self.asked = tuple(Asked.model_validate(each) for each in state.get("asked", ()))
-        self.last = Last.load(last) if (last := state.get("last")) else None
+        # What another release has written may look otherwise: it is for people only, and not worth
+        # a session.
+        self.asked, self.last = (), None
+        with suppress(ValidationError, TypeError, KeyError):
+            self.asked = tuple(Asked.model_validate(each) for each in state.get("asked", ()))
+            self.last = Last.load(last) if (last := state.get("last")) else None
 
     def get_state(self) -> dict[str, Any]:
         """Return what the database is to hold of the session."""
@@ -667,10 +674,13 @@ class SGESpawner(BatchSpawnerBase):
     async def _explained(self, last: Last) -> Last:
         """Look for the accounting record of a session that has ended, and return what it says."""
         path = Path(self.accounting_file or self.collector.grid.accounting_file)
+        find = partial(find_record, path, last.name, self.user.name)
         try:
-            record = await asyncio.to_thread(find_record, path, last.name, self.user.name)
-        except OSError as error:
-            self.log.info("Why job %s has ended is not known: %s", last.job, error)
+            # In threads of its own: it may be on a file server that does not answer.
+            async with asyncio.timeout(_PATIENCE):
+                record = await asyncio.get_running_loop().run_in_executor(_records, find)
+        except Exception as error:  # a reason that is not found must not keep a session from ending
+            self.log.info("Why job %s has ended is not known: %r", last.job, error)
             return last
         if record is None:
             return last

@@ -1284,6 +1284,49 @@ class TestWhySessionsEnd:
         assert spawner.last is None
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
+    @pytest.mark.parametrize("fault", [RuntimeError("ours"), TimeoutError()])
+    async def test_a_record_that_cannot_be_read_keeps_no_session_from_ending(
+        self,
+        fault: Exception,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def find(*_: object) -> None:
+            raise fault
+
+        monkeypatch.setattr(sge_spawner, "find_record", find)
+        await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert not hub.spawner().active
+        assert "it went above its memory" in (await hub.spawner().view()).ended
+
+    async def test_an_accounting_file_that_hangs_keeps_no_session_from_ending(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        back = threading.Event()
+        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: back.wait(60))
+        monkeypatch.setattr(sge_spawner, "_PATIENCE", 0.05)
+        await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await asyncio.wait_for(over(alice), 10)
+        assert not hub.spawner().active
+        back.set()
+
+    async def test_what_another_release_has_written_costs_no_session(
+        self, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        spawner.load_state(
+            spawner.get_state() | {"asked": [{"item": 1}], "last": {"new": 1, "had": []}}
+        )
+        assert (spawner.asked, spawner.last) == ((), None)
+        assert spawner.session == broker.session
+        assert await spawner.poll() is None
+
 
 class TestWhyJobsWait:
     FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9, "gpu": 1.0})
