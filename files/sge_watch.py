@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,7 +173,7 @@ async def warn(rules: Rules, start: float, teller: Teller) -> None:
         return
     end = start + rules.run_time
     moments = warning_times(end, rules)
-    for moment, next_moment in zip(moments, [*moments[1:], end], strict=True):
+    for moment, next_moment in pairwise([*moments, end]):
         await asyncio.sleep(max(moment - time.time(), 0))
         while (now := time.time()) < next_moment:
             if await teller.tell_person(_message(rules.words["run_time"], end, now)):
