@@ -30,9 +30,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sge_client import AnswerError, GridEngine, parse_job_id
 from sge_menu import (
@@ -40,10 +48,12 @@ from sge_menu import (
     ChoiceError,
     MenuError,
     Value,
+    asked,
     load_menu,
     qsub_arguments,
     script_arguments,
 )
+from sge_words import say
 
 #: Largest request read, in bytes; a request of the hub is about 3 kB.
 MAX_REQUEST = 65_536
@@ -85,6 +95,7 @@ SESSION_VARIABLES = frozenset(
 #: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
+Minutes = Annotated[int, Field(strict=True, ge=0, le=10**6)]
 #: A session, as the hub names it.
 Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 #: A named server of JupyterHub; empty for the default one. No comma: it goes into a job's context.
@@ -169,6 +180,23 @@ class Config(_Model):
     timeout: Annotated[float, Field(gt=0)]
     #: First and last port a session may use.
     ports: tuple[Port, Port]
+    #: How many minutes before its run time ends a session warns its person.
+    run_time_warnings: tuple[Minutes, ...] = ()
+    #: After how many minutes without use a session is ended (0: never), and how many minutes before
+    #: that it says so (0: not at all).
+    idle_timeout: Minutes = 0
+    idle_notice: Minutes = 0
+    #: How often it tells the hub when it was last in use, in seconds.
+    idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _is_said_in_time(self) -> Config:
+        if self.idle_timeout and self.idle_notice >= self.idle_timeout:
+            raise ValueError(
+                f"jupyterhub_idle_notice is {self.idle_notice} minutes; it must be less than "
+                f"jupyterhub_idle_timeout, which is {self.idle_timeout}"
+            )
+        return self
 
     @field_validator("ports")
     @classmethod
@@ -261,8 +289,28 @@ def remove_old_files(folder: Path) -> None:
                 path.unlink()
 
 
-def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int, int]) -> None:
-    """Write the session's secrets and ports where only the person and their job can read them.
+def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
+    """Return what a session must know of its limits; sge_watch.py reads it again.
+
+    The words have ``{end}`` and ``{minutes}`` still to be filled in.
+    """
+    return {
+        "run_time": run_time,
+        "warnings": [60 * each for each in config.run_time_warnings],
+        "idle_timeout": 60 * config.idle_timeout,
+        "idle_notice": 60 * config.idle_notice,
+        "idle_report": config.idle_report,
+        "words": {
+            name: say(f"session.{name}", end="{end}", minutes="{minutes}")
+            for name in ("run_time", "idle")
+        },
+    }
+
+
+def write_session_file(
+    path: Path, environment: dict[str, str], ports: tuple[int, int], rules: Mapping[str, Any]
+) -> None:
+    """Write the session's secrets and rules where only the person and their job can read them.
 
     Runs as the person, in their home. The file is made anew, never opened through a link.
 
@@ -281,7 +329,7 @@ def write_session_file(path: Path, environment: dict[str, str], ports: tuple[int
         descriptor = os.open(path, flags, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"environment": environment, "ports": ports}, file)
+                json.dump({"environment": environment, "ports": ports, "rules": rules}, file)
                 file.flush()
                 os.fsync(descriptor)  # a full or over-quota home may only say so here
         except OSError:
@@ -373,12 +421,21 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
         )
 
 
+class Checked(NamedTuple):
+    """What follows from a choice that has been checked."""
+
+    #: Arguments of qsub, and further ones of the job script.
+    resources: list[str]
+    script: list[str]
+    #: In seconds; None where the menu has none.
+    run_time: int | None
+
+
 def check_choice(
     config: Config, user: pwd.struct_passwd, values: Mapping[str, int | str]
-) -> tuple[list[str], list[str]]:
+) -> Checked:
     """Check that a person may have a session, and this one.
 
-    :returns: what asks for it: arguments of qsub, and further ones of the job script.
     :raises Refused: where either is not so.
     """
     groups = group_names(user)
@@ -386,7 +443,12 @@ def check_choice(
     try:
         menu = load_menu(config.menu)
         choice = menu.choose(values, groups)
-        return qsub_arguments(menu, choice), script_arguments(menu, choice)
+        times = [int(each.total) for each in asked(menu, choice) if each.kind == "run_time"]
+        return Checked(
+            qsub_arguments(menu, choice),
+            script_arguments(menu, choice),
+            times[0] if times else None,
+        )
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
     except MenuError as error:
@@ -399,14 +461,15 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     :raises Refused: and no job comes to life then; one that Grid Engine has taken all the same
         finds no file.
     """
-    resources, more = check_choice(config, user, request.choice)
+    checked = check_choice(config, user, request.choice)
+    rules = session_rules(config, checked.run_time)
     become(user)
     home = Path(user.pw_dir)
     path = home / SESSION_FOLDER / f"{request.session}.json"
     deadline = time.monotonic() + HOME_TIMEOUT
 
     def write() -> None:
-        write_session_file(path, request.environment, config.ports)
+        write_session_file(path, request.environment, config.ports, rules)
         if time.monotonic() > deadline:  # a home that came back too late
             path.unlink()
 
@@ -432,10 +495,10 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             # For administrators who read `qstat -j`; nothing depends on it.
             "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
             *config.qsub_arguments,
-            *resources,
+            *checked.resources,
             str(config.job_script),
             request.session,
-            *more,
+            *checked.script,
         )  # fmt: skip
         if process.returncode != 0:
             _check_answer(process)
@@ -456,7 +519,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 
     :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
     """
-    resources, _ = check_choice(config, user, request.choice)
+    resources = check_choice(config, user, request.choice).resources
     become(user)
     script = str(config.job_script)
     verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]

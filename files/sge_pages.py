@@ -68,12 +68,15 @@ def asset_url(base_url: str, name: str) -> str:
     return f"{base_url}pages/{name}?v={mark}"
 
 
-def template_vars(site_name: str, help_at: str, named_servers: int) -> dict[str, Any]:
+def template_vars(
+    site_name: str, help_at: str, named_servers: int, idle_minutes: int
+) -> dict[str, Any]:
     """Return what the templates can use besides JupyterHub's own names.
 
     :param site_name: what the site calls this service.
     :param help_at: where people get help: an address of a page or of e-mail, or a text.
     :param named_servers: how many sessions a person may have besides the default one.
+    :param idle_minutes: after how long an idle session is ended; 0: never.
     """
     functions: dict[str, Callable[..., object]] = {
         "say": say,
@@ -88,6 +91,7 @@ def template_vars(site_name: str, help_at: str, named_servers: int) -> dict[str,
         "site_name": site_name,
         "help_at": help_at,
         "named_servers": named_servers,
+        "idle_minutes": idle_minutes,
         **{name: partial(lambda function, _user: function, it) for name, it in functions.items()},
     }
 

@@ -23,6 +23,17 @@ class WatchedProxy(ConfigurableHTTPProxy):
 
     _watch: asyncio.Task[None] | None = None
 
+    async def get_all_routes(self) -> dict[str, Any]:
+        """Return the proxy's routes, without when something last went over each.
+
+        JupyterHub would take that for use of the session. But an open page asks for news every few
+        seconds whether or not anybody sits before it; the session itself says when it was in use.
+        """
+        routes: dict[str, Any] = await super().get_all_routes()
+        for route in routes.values():
+            route["data"].pop("last_activity", None)
+        return routes
+
     async def check_routes(
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:

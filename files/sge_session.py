@@ -9,7 +9,6 @@ user can take the port in between, and the hub never sees a port that does not a
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
 import random
@@ -18,10 +17,10 @@ import socket
 import stat
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sge_watch import Activity, Rules, Teller, post, read_rules, started, warn, watch_use
 
 SESSION_FOLDER = ".jupyterhub-sessions"
 MAX_FILE = 65_536
@@ -41,10 +40,11 @@ class SessionError(Exception):
 
 
 class SessionFile(NamedTuple):
-    """What the broker wrote for this session: its environment and the ports it may use."""
+    """What the broker wrote for this session: environment, ports it may use, and its rules."""
 
     environment: dict[str, str]
     ports: tuple[int, int]
+    rules: Rules
 
 
 def read_session_file(path: Path) -> SessionFile:
@@ -72,7 +72,8 @@ def read_session_file(path: Path) -> SessionFile:
             content = json.load(file)
             environment = {str(name): str(value) for name, value in content["environment"].items()}
             first, last = content["ports"]
-            return SessionFile(environment, (int(first), int(last)))
+            rules = read_rules(content["rules"])
+            return SessionFile(environment, (int(first), int(last)), rules)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: {error!r}") from error
 
@@ -105,25 +106,11 @@ def bind_port(first: int, last: int) -> socket.socket:
 
 def tell_hub(environment: dict[str, str], what: str, body: dict[str, Any]) -> int:
     """Post to ``/hub/api/sge/`` once; return the HTTP status, or 0 when the hub did not answer."""
-    request = urllib.request.Request(  # noqa: S310  # the address is the hub's own
-        environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}",
-        data=json.dumps(body).encode(),
-        headers={
-            "Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}",
-            "Content-Type": "application/json",
-        },
-        method="POST",
-    )
-    # No proxy of the environment: the hub is on the cluster's own network.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except (OSError, http.client.HTTPException) as error:
-        print(f"The hub does not answer: {error}", file=sys.stderr, flush=True)
-        return 0
+    url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
+    status = post(url, environment["JUPYTERHUB_API_TOKEN"], body)
+    if not status:
+        print("The hub does not answer.", file=sys.stderr, flush=True)
+    return status
 
 
 def is_refusal(status: int) -> bool:
@@ -158,7 +145,18 @@ def report(environment: dict[str, str], reason: str) -> None:
         time.sleep(pause)
 
 
-def serve(environment: dict[str, str], server: socket.socket) -> None:
+def extension_settings(rules: Rules, start: float) -> dict[str, str]:
+    """Return the variables that extensions read: the countdown's, and how often the hub is told."""
+    variables = {}
+    if rules.run_time is not None:
+        variables["JOB_START_TIME"] = str(int(start))
+        variables["JOB_RUN_TIME"] = str(rules.run_time // 60)
+    if rules.idle_report:
+        variables["JUPYTERHUB_ACTIVITY_INTERVAL"] = str(rules.idle_report)
+    return variables
+
+
+def serve(environment: dict[str, str], server: socket.socket, rules: Rules, start: float) -> None:
     """Run the server on a socket that is bound already, and tell the hub its port.
 
     What is imported here is the site's environment for notebooks: that it cannot be loaded must
@@ -170,6 +168,12 @@ def serve(environment: dict[str, str], server: socket.socket) -> None:
     port = server.getsockname()[1]
 
     class SessionServerApp(ServerApp):
+        def find_server_extensions(self) -> None:
+            super().find_server_extensions()
+            if rules.run_time is None:
+                # The countdown would make one up.
+                self.jpserver_extensions["jupyterlab_server_timer"] = False
+
         def _find_http_port(self) -> None:
             self.port = port
 
@@ -182,6 +186,9 @@ def serve(environment: dict[str, str], server: socket.socket) -> None:
     app = JupyterHubSingleUser.initialize_server(argv=[])
     # Runs after the server listens: both are callbacks of the same loop, in this order.
     app.io_loop.add_callback(announce, environment, port)
+    teller = Teller(environment, port)
+    app.io_loop.add_callback(warn, rules, start, teller)
+    app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), teller)
     app.start()
 
 
@@ -191,17 +198,20 @@ def main() -> int:
         print("usage: sge_session.py SESSION", file=sys.stderr)
         return 2
     try:
-        environment, ports = read_session_file(Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json")
+        environment, ports, rules = read_session_file(
+            Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"
+        )
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
         return 1
     try:
         server = bind_port(*ports)
-        os.environ.update(environment)
+        start = started()
+        os.environ.update(environment | extension_settings(rules, start))
         os.environ["JUPYTERHUB_SERVICE_URL"] = (
             f"http://0.0.0.0:{server.getsockname()[1]}{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
-        serve(environment, server)
+        serve(environment, server, rules, start)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0

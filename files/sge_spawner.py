@@ -63,6 +63,7 @@ from sge_client import (
     run,
 )
 from sge_details import CLOSED, SLOTS, Glance, Outlook, Want, free, missing
+from sge_idle import is_idle_end
 from sge_menu import (
     Asked,
     Choice,
@@ -136,7 +137,8 @@ class Last:
     """What a person should know about the last session here, which ended without their doing."""
 
     job: str
-    #: A :class:`~sge_accounting.Why`; ``unknown``; or ``lingers``: told to end, and it has not.
+    #: A :class:`~sge_accounting.Why`; ``unknown``; ``idle``; or ``lingers``: told to end, and it
+    #: has not.
     why: str
     #: The job's name, by which its accounting record is found.
     name: str = ""
@@ -943,6 +945,8 @@ class SGESpawner(BatchSpawnerBase):
             return
         session, job_id = self.session, self.job_id
         name = job_name(session)
+        if is_idle_end():
+            self.last = Last(job=job_id, why="idle", name=name, host=self.host, had=self.asked)
         # First: whatever comes from the job from now on is refused, also after a restart.
         self._try(self._store_end)
         try:

@@ -174,6 +174,47 @@ class HubClient:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
+    def notices(self) -> list[str]:
+        """Take what JupyterLab would show as notices now."""
+        answer = self.get(f"{self.prefix}/jupyterlab-notifications-extension/notifications")
+        answer.raise_for_status()
+        return [str(notice["message"]) for notice in answer.json()["notifications"]]
+
+    def type_in_a_terminal(self, text: str) -> None:
+        """Open a terminal, type into it and leave it."""
+        answer = self.http.post(
+            self.url(f"{self.prefix}/api/terminals"),
+            headers={
+                "X-XSRFToken": self._session_xsrf(),
+                "Referer": self.url(f"{self.prefix}/lab"),
+            },
+            timeout=30,
+        )
+        answer.raise_for_status()
+        socket = self._websocket(f"terminals/websocket/{answer.json()['name']}", 30)
+        try:
+            socket.send(json.dumps(["stdin", text]))
+            # Until something comes back, it may not have arrived.
+            while json.loads(socket.recv())[0] != "stdout":
+                pass
+        finally:
+            socket.close()
+
+    def _websocket(self, path: str, seconds: float) -> websocket.WebSocket:
+        target = urlsplit(self.url(f"{self.prefix}/{path}"))
+        cookies = "; ".join(
+            f"{cookie.name}={cookie.value}"
+            for cookie in self.http.cookies
+            if f"{self.prefix}/".startswith(cookie.path)
+        )
+        return websocket.create_connection(
+            f"wss://{target.netloc}{target.path}",
+            sslopt={"ca_certs": self.certificate},
+            cookie=cookies,
+            origin=self.base_url,
+            timeout=seconds,
+        )
+
     def shut_down(self) -> None:
         """Shut the server down from JupyterLab's menu."""
         answer = self.http.post(
@@ -191,19 +232,7 @@ class HubClient:
 
         :raises AssertionError: with the traceback when the cell fails.
         """
-        target = urlsplit(self.url(f"{self.prefix}/api/kernels/{kernel}/channels"))
-        cookies = "; ".join(
-            f"{cookie.name}={cookie.value}"
-            for cookie in self.http.cookies
-            if f"{self.prefix}/".startswith(cookie.path)
-        )
-        socket = websocket.create_connection(
-            f"wss://{target.netloc}{target.path}",
-            sslopt={"ca_certs": self.certificate},
-            cookie=cookies,
-            origin=self.base_url,
-            timeout=seconds,
-        )
+        socket = self._websocket(f"api/kernels/{kernel}/channels", seconds)
         message_id = uuid.uuid4().hex
         try:
             socket.send(

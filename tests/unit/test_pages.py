@@ -67,7 +67,7 @@ def render(name: str, **told: Any) -> str:
     )
     names = {
         key: value(user) if callable(value) else value
-        for key, value in template_vars(HOSTILE, HOSTILE, 2).items()
+        for key, value in template_vars(HOSTILE, HOSTILE, 2, 90).items()
     }
     given = {
         "base_url": "/hub/",
@@ -191,3 +191,9 @@ def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sge_pages, "_now", lambda: now)
     assert ago(now - timedelta(minutes=5)) == "5 min"
     assert left(now + timedelta(minutes=5)) == "5 min"
+
+
+def test_the_form_tells_the_rule_for_idle_sessions_where_there_is_one() -> None:
+    told = {"spawner_options_form": "", "url": "/hub/spawn", "for_user": None, "error_message": ""}
+    assert "when nothing has happened in it for 90 minutes" in render("spawn.html", **told)
+    assert "nothing has happened" not in render("spawn.html", **told, idle_minutes=0)

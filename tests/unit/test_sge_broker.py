@@ -48,12 +48,14 @@ from sge_broker import (
     decide,
     group_names,
     receive,
+    session_rules,
     start,
     stop,
     within,
     write_session_file,
 )
 from sge_client import AnswerError
+from sge_watch import read_rules
 
 Recorded = Callable[[str], str]
 Fake = Callable[[str, str], Path]
@@ -61,6 +63,7 @@ DATA = Path(__file__).resolve().parent / "data" / "qstat"
 
 TOKEN = "5ec4e7" * 8
 PORTS = (40000, 40999)
+RULES = {"run_time": 3600, "warnings": [600]}
 ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": "alice"}
 #: The name of the session in the recorded answers.
 SESSION = "00112233445566778899aabbccddeeff"
@@ -509,7 +512,7 @@ class TestSessionFile:
     def test_only_its_owner_can_read_it(self, path: Path, home: Path) -> None:
         umask = os.umask(0)
         try:
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         finally:
             os.umask(umask)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -517,18 +520,19 @@ class TestSessionFile:
         assert json.loads(path.read_text(encoding="utf-8")) == {
             "environment": ENVIRONMENT,
             "ports": list(PORTS),
+            "rules": RULES,
         }
 
     def test_files_that_no_job_has_read_for_a_week_are_removed(
         self, path: Path, home: Path
     ) -> None:
-        write_session_file(path, ENVIRONMENT, PORTS)
+        write_session_file(path, ENVIRONMENT, PORTS, RULES)
         day = 24 * 3600
         ages = {"old.json": 8 * day, "waits.json": 6 * day, "7.log": 300 * day}
         for name, age in ages.items():
             (path.parent / name).touch()
             os.utime(path.parent / name, (time.time() - age,) * 2)
-        write_session_file(path.with_name("a2.json"), ENVIRONMENT, PORTS)
+        write_session_file(path.with_name("a2.json"), ENVIRONMENT, PORTS, RULES)
         left = {found.name for found in path.parent.iterdir()}
         assert left == {"a1.json", "a2.json", "waits.json", "7.log"}
 
@@ -536,7 +540,7 @@ class TestSessionFile:
         folder = home / SESSION_FOLDER
         folder.mkdir(mode=0o755)
         folder.chmod(0o755)
-        write_session_file(path, ENVIRONMENT, PORTS)
+        write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     def test_a_link_in_place_of_the_folder_is_refused(
@@ -547,7 +551,7 @@ class TestSessionFile:
         before = elsewhere.stat().st_mode
         (home / SESSION_FOLDER).symlink_to(elsewhere)
         with pytest.raises(Refused, match="must be a folder of your own") as caught:
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert caught.value.kind == "home"
         assert not list(elsewhere.iterdir())
         assert elsewhere.stat().st_mode == before
@@ -557,7 +561,7 @@ class TestSessionFile:
     ) -> None:
         (home / SESSION_FOLDER).symlink_to(tmp_path / "nowhere")
         with pytest.raises(Refused):
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert not (tmp_path / "nowhere").exists()
 
     @as_root
@@ -566,13 +570,13 @@ class TestSessionFile:
         folder.mkdir()
         os.chown(folder, 4711, 4711)
         with pytest.raises(Refused, match="must be a folder of your own"):
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert not list(folder.iterdir())
 
     def test_a_file_in_place_of_the_folder_is_refused(self, path: Path, home: Path) -> None:
         (home / SESSION_FOLDER).write_text("mine", encoding="utf-8")
         with pytest.raises(Refused, match="cannot be used .*File exists"):
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert (home / SESSION_FOLDER).read_text(encoding="utf-8") == "mine"
 
     @pytest.mark.parametrize("exists", [True, False])
@@ -585,7 +589,7 @@ class TestSessionFile:
         (home / SESSION_FOLDER).mkdir(mode=0o700)
         (home / SESSION_FOLDER / "a1.json").symlink_to(target)
         with pytest.raises(Refused, match="File exists"):
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert target.exists() is exists
         if exists:
             assert target.read_text(encoding="utf-8") == "untouched"
@@ -593,14 +597,16 @@ class TestSessionFile:
     def test_a_file_that_is_there_is_neither_overwritten_nor_removed(
         self, path: Path, home: Path
     ) -> None:
-        write_session_file(path, {"JUPYTERHUB_USER": "first"}, PORTS)
+        write_session_file(path, {"JUPYTERHUB_USER": "first"}, PORTS, RULES)
         with pytest.raises(Refused):
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert "first" in path.read_text(encoding="utf-8")
 
     def test_a_home_that_is_missing_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match=f"No such file or directory: {tmp_path}/gone"):
-            write_session_file(tmp_path / "gone" / SESSION_FOLDER / "a1.json", ENVIRONMENT, PORTS)
+            write_session_file(
+                tmp_path / "gone" / SESSION_FOLDER / "a1.json", ENVIRONMENT, PORTS, RULES
+            )
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
     def test_a_full_home_is_named_and_nothing_is_left(
@@ -611,7 +617,7 @@ class TestSessionFile:
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(Refused, match=os.strerror(number)) as caught:
-            write_session_file(path, ENVIRONMENT, PORTS)
+            write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert caught.value.kind == "home"
         assert TOKEN not in str(caught.value)
         assert not secrets_in(home)
@@ -632,7 +638,7 @@ class TestSessionFile:
                 while True:
                     file.write(b"x" * 1024)
             with pytest.raises(Refused, match="No space left"):
-                write_session_file(path, ENVIRONMENT, PORTS)
+                write_session_file(path, ENVIRONMENT, PORTS, RULES)
             assert not secrets_in(home)
         finally:
             subprocess.run(["umount", str(home)], check=True)
@@ -771,7 +777,35 @@ class TestStart:
         assert json.loads(path.read_text(encoding="utf-8")) == {
             "environment": ENVIRONMENT,
             "ports": list(PORTS),
+            "rules": session_rules(config, None),
         }
+
+    def test_the_session_is_told_its_run_time_and_the_sites_rules(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        item = {
+            "name": "run_time",
+            "label": "Run time",
+            "unit": "minutes",
+            "choices": [90],
+            "default": 90,
+            "request": {"kind": "run_time", "complex": "h_rt"},
+        }
+        config.menu.write_text(json.dumps({"items": [*MENU, item]}), encoding="utf-8")
+        config = config.model_copy(
+            update={
+                "run_time_warnings": (30, 2),
+                "idle_timeout": 60,
+                "idle_notice": 10,
+                "idle_report": 300,
+            }
+        )
+        noting("echo 4711")
+        start(config, alice, request())
+        (path,) = secrets_in(home)
+        rules = read_rules(json.loads(path.read_text(encoding="utf-8"))["rules"])
+        assert rules[:5] == (5400, (1800, 120), 3600, 600, 300)
+        assert all("{end}" in words and "{minutes}" in words for words in rules.words.values())
 
     def test_a_name_is_used_once(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
@@ -1453,6 +1487,14 @@ class TestCheckedConfig:
             ({"ports": [40000]}, "ports.1: "),
             ({"ports": [80, 90]}, "ports.0: "),
             ({"minimum_uid": 0}, "minimum_uid: "),
+            ({"run_time_warnings": [10, -1]}, "run_time_warnings.1: "),
+            ({"run_time_warnings": ["10"]}, "run_time_warnings.0: "),
+            ({"idle_timeout": -1}, "idle_timeout: "),
+            ({"idle_timeout": True}, "idle_timeout: "),
+            (
+                {"idle_timeout": 10, "idle_notice": 10},
+                "jupyterhub_idle_notice is 10 minutes; it must be less than jupyterhub_idle_t",
+            ),
             ({"colour": "red"}, "colour: "),
         ],
     )

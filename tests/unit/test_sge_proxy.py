@@ -144,3 +144,14 @@ async def test_a_proxy_that_is_away_is_watched_on(proxy: Proxy) -> None:
     assert proxy.repairs == 0
     proxy.routes = {}
     await until(lambda: proxy.repairs)
+
+
+async def test_what_goes_over_a_route_is_no_use_of_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def get_all_routes(self: Any) -> dict[str, Any]:
+        return {"/user/alice/": {"data": {"user": "alice", "last_activity": "2026-01-01T00:00Z"}}}
+
+    monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
+    proxy = WatchedProxy(auth_token="x")
+    assert await proxy.get_all_routes() == {"/user/alice/": {"data": {"user": "alice"}}}

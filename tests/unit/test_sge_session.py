@@ -11,12 +11,14 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +26,22 @@ import pytest
 import sge_session
 from sge_broker import SESSION_FOLDER, write_session_file
 from sge_spawner import MAX_REASON
+from sge_watch import read_rules
 
 TOKEN = "5ec4e7" * 8
-CONTENT = {"environment": {"JUPYTERHUB_API_TOKEN": TOKEN}, "ports": [40000, 40999]}
+RULES = {
+    "run_time": 3600,
+    "warnings": [1800, 600],
+    "idle_timeout": 0,
+    "idle_notice": 600,
+    "idle_report": 0,
+    "words": {"run_time": "ends at {end}", "idle": "idle until {end}"},
+}
+CONTENT = {
+    "environment": {"JUPYTERHUB_API_TOKEN": TOKEN},
+    "ports": [40000, 40999],
+    "rules": RULES,
+}
 
 
 class Loop:
@@ -44,6 +59,13 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Stand-ins for the two classes of Jupyter; the server as far as it was started."""
 
     class ServerApp:
+        def __init__(self) -> None:
+            self.web_app = SimpleNamespace(settings={"started": None})
+            self.jpserver_extensions: dict[str, bool] = {}
+
+        def find_server_extensions(self) -> None:
+            self.jpserver_extensions["jupyterlab_server_timer"] = True
+
         def start(self) -> None:
             self._find_http_port()
             self.http_server = self
@@ -60,6 +82,7 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         @classmethod
         def initialize_server(cls, argv: list[str]) -> Any:
             cls.app = cls.serverapp_class()
+            cls.app.find_server_extensions()
             cls.app.io_loop = Loop()
             return cls.app
 
@@ -94,8 +117,12 @@ class TestSessionFile:
     ) -> None:
         environment = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": 'é"\n\\'}
         path = tmp_path / "sessions" / "a1.json"
-        write_session_file(path, environment, (40000, 40999))
-        assert session.read_session_file(path) == (environment, (40000, 40999))
+        write_session_file(path, environment, (40000, 40999), RULES)
+        assert session.read_session_file(path) == (
+            environment,
+            (40000, 40999),
+            read_rules(RULES),
+        )
         assert not path.exists()
 
     def test_a_session_starts_once_only(self, session: ModuleType, path: Path) -> None:
@@ -147,8 +174,11 @@ class TestSessionFile:
             json.dumps(CONTENT | {"ports": [40000]}),
             json.dumps(CONTENT | {"ports": [40000, "x"]}),
             json.dumps(CONTENT | {"ports": 40000}),
-            json.dumps({"environment": CONTENT["environment"]}),
-            json.dumps({"ports": CONTENT["ports"]}),
+            json.dumps(CONTENT | {"rules": None}),
+            json.dumps(CONTENT | {"rules": {}}),
+            json.dumps({name: CONTENT[name] for name in ("ports", "rules")}),
+            json.dumps({name: CONTENT[name] for name in ("environment", "rules")}),
+            json.dumps({name: CONTENT[name] for name in ("environment", "ports")}),
         ],
     )
     def test_a_file_without_a_session_is_refused(
@@ -470,17 +500,52 @@ class TestServer:
     def test_the_server_gets_the_socket_and_then_the_hub_its_port(
         self, session: ModuleType, jupyter: Any
     ) -> None:
+        rules = read_rules(RULES)
         with take() as server:
-            environment = {"JUPYTERHUB_API_TOKEN": TOKEN}
-            session.serve(environment, server)
+            port = server.getsockname()[1]
+            environment = {
+                "JUPYTERHUB_API_TOKEN": TOKEN,
+                "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
+            }
+            session.serve(environment, server, rules, 1000.0)
             assert jupyter.app.sockets == [server]
-            assert jupyter.app.port == server.getsockname()[1]
-            assert jupyter.app.io_loop.callbacks == [
-                (session.announce, environment, server.getsockname()[1])
-            ]
+            assert jupyter.app.port == port
+            told, warned, watched = jupyter.app.io_loop.callbacks
+        assert told == (session.announce, environment, port)
+        assert warned[:3] == (session.warn, rules, 1000.0)
+        assert watched[:2] == (session.watch_use, rules)
+        assert jupyter.app.web_app.last_activity == watched[2].last
+
+    @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
+    def test_without_a_run_time_no_countdown_is_made_up(
+        self, session: ModuleType, jupyter: Any, run_time: int | None, shown: bool
+    ) -> None:
+        rules = read_rules(RULES | {"run_time": run_time})
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            session.serve(environment, server, rules, 0.0)
+        assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
+
+
+class TestSettingsOfExtensions:
+    def test_the_countdown_is_told_when_the_job_began_and_how_many_minutes_it_has(
+        self, session: ModuleType
+    ) -> None:
+        assert session.extension_settings(read_rules(RULES), 1234.9) == {
+            "JOB_START_TIME": "1234",
+            "JOB_RUN_TIME": "60",
+        }
+
+    def test_how_often_the_hub_is_told_of_use_is_the_sites(self, session: ModuleType) -> None:
+        rules = read_rules(RULES | {"run_time": None, "idle_report": 45})
+        assert session.extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}
 
 
 NAME = "a" * 32
+#: The test's own process is the job here; ps(1) says how long it has been running.
+PROCESS_START = time.time() - int(
+    subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
+)
 
 
 class TestCommand:
@@ -503,7 +568,9 @@ class TestCommand:
         with take() as probe:
             port = probe.getsockname()[1]
         environment = hub.environment | {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/lab/"}
-        write_session_file(tmp_path / SESSION_FOLDER / f"{NAME}.json", environment, (port, port))
+        write_session_file(
+            tmp_path / SESSION_FOLDER / f"{NAME}.json", environment, (port, port), RULES
+        )
         return environment | {"port": str(port)}
 
     @pytest.mark.parametrize(
@@ -538,7 +605,7 @@ class TestCommand:
     ) -> None:
         seen: dict[str, str] = {}
 
-        def serve(environment: dict[str, str], server: socket.socket) -> None:
+        def serve(environment: dict[str, str], server: socket.socket, *rules: object) -> None:
             with server:
                 seen.update(os.environ, bound=str(server.getsockname()[1]))
 
@@ -547,6 +614,8 @@ class TestCommand:
         port = written.pop("port")
         assert written.items() <= seen.items()
         assert seen["bound"] == port
+        assert seen["JOB_RUN_TIME"] == "60"
+        assert abs(int(seen["JOB_START_TIME"]) - PROCESS_START) < 5
         assert seen["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/alice/lab/"
         assert not hub.requests
 
@@ -568,7 +637,7 @@ class TestCommand:
         fault: BaseException,
         reason: str,
     ) -> None:
-        def serve(environment: dict[str, str], server: socket.socket) -> None:
+        def serve(environment: dict[str, str], server: socket.socket, *rules: object) -> None:
             server.close()
             raise fault
 
@@ -596,7 +665,7 @@ class TestCommand:
         monkeypatch: pytest.MonkeyPatch,
         status: int | None,
     ) -> None:
-        def serve(environment: dict[str, str], server: socket.socket) -> None:
+        def serve(environment: dict[str, str], server: socket.socket, *rules: object) -> None:
             server.close()
             sys.exit(status)
 

@@ -32,7 +32,7 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
-from jupyterhub.utils import maybe_future
+from jupyterhub.utils import maybe_future, utcnow
 from sqlalchemy import text
 from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -43,6 +43,7 @@ from traitlets.config import Config
 
 import sge_broker
 import sge_client
+import sge_idle
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, job, listing, until
 from sge_accounting import Record
@@ -93,6 +94,8 @@ INTERFACE = {
     "request": {"kind": "interface"},
 }
 SERVICE_TOKEN = "a5e7" * 8
+CULLER_TOKEN = "c0de" * 8
+CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
 PORTS = (40000, 40999)
 SECRET = b"x" * 32
 
@@ -379,10 +382,15 @@ def configuration(folder: Path, database: str) -> Config:
     config.JupyterHub.spawner_class = SGESpawner
     config.JupyterHub.log_level = logging.WARNING
     config.JupyterHub.init_spawners_timeout = 1
-    config.JupyterHub.services = [{"name": "helper", "api_token": SERVICE_TOKEN}]
-    config.JupyterHub.load_roles = [
-        {"name": "helper", "services": ["helper"], "scopes": ["admin:users", "admin:servers"]}
+    config.JupyterHub.services = [
+        {"name": "helper", "api_token": SERVICE_TOKEN},
+        {"name": sge_idle.SERVICE, "api_token": CULLER_TOKEN},
     ]
+    config.JupyterHub.load_roles = [
+        {"name": "helper", "services": ["helper"], "scopes": ["admin:users", "admin:servers"]},
+        {"name": "culler", "services": [sge_idle.SERVICE], "scopes": CULLER_SCOPES},
+    ]
+    config.JupyterHub.tornado_settings = {sge_idle.SETTING: {"timeout": 60, "report": 15}}
     config.JupyterHub.pid_file = str(folder / "hub.pid")
     config.Authenticator.allow_all = True
     config.SGESpawner.sge_bin_dir = str(folder)
@@ -1465,6 +1473,84 @@ class TestForecast:
         for cores in (1, 2, 4):
             await spawner.forecast({"cores": cores})
         assert [key[1] for key in sge_spawner._verdicts] == ["[('cores', 2)]", "[('cores', 4)]"]
+
+
+class TestIdleEnd:
+    """The culler asks for the end of a session; the hub looks whether it is idle."""
+
+    async def report(self, hub: Hub, broker: Broker, minutes: float) -> HTTPResponse:
+        """Say as the session that it was last in use so long ago."""
+        last = (utcnow() - timedelta(minutes=minutes)).isoformat()
+        body = {"servers": {"": {"last_activity": last}}, "last_activity": last}
+        return await hub.ask("users/alice/activity", broker.token, body)
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def used_long_ago(self, alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
+        spawner = await running(alice, broker, lab)
+        spawner.orm_spawner.last_activity = utcnow(with_tz=False) - timedelta(minutes=30)
+        return spawner
+
+    async def cull(self, hub: Hub) -> HTTPResponse:
+        return await hub.ask("users/alice/server", CULLER_TOKEN, method="DELETE")
+
+    async def test_an_idle_session_is_ended_and_the_person_reads_why(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
+    ) -> None:
+        assert (await self.report(hub, broker, 10)).code == 200
+        assert (await self.cull(hub)).code in (202, 204)
+        await until(lambda: not used_long_ago.active)
+        assert [request.session for request in broker.stops]
+        assert used_long_ago.last and used_long_ago.last.why == "idle"
+        assert "was ended because it was idle" in await hub.page("spawn")
+        state = stored(hub)
+        assert state[0] and state[0]["last"]["why"] == "idle"
+
+    @pytest.mark.parametrize("token", [SERVICE_TOKEN, ""])
+    async def test_whoever_else_stops_an_idle_session_is_not_the_culler(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner, token: str
+    ) -> None:
+        await self.report(hub, broker, 10)
+        answer = await hub.ask(
+            "users/alice/server", token or str(alice.new_api_token()), method="DELETE"
+        )
+        assert answer.code in (202, 204)
+        await until(lambda: not used_long_ago.active)
+        assert used_long_ago.last is None
+
+    async def test_one_the_hub_has_not_heard_from_lives(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
+    ) -> None:
+        sge_idle._heard.clear()
+        assert (await self.cull(hub)).code == 409
+        assert used_long_ago.active
+        assert broker.stops == []
+        await alice.stop()
+
+    async def test_one_that_was_used_since_the_culler_looked_lives(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
+    ) -> None:
+        await self.report(hub, broker, 0.5)
+        assert (await self.cull(hub)).code == 409
+        assert used_long_ago.active
+        await alice.stop()
+
+    async def test_the_culler_cannot_do_more_than_its_scopes_say(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
+    ) -> None:
+        assert (await hub.ask("users?state=ready", CULLER_TOKEN, method="GET")).code == 200
+        for path, method in (("users/alice", "DELETE"), ("users/bob/server", "POST")):
+            assert (await hub.ask(path, CULLER_TOKEN, {}, method)).code in (403, 404)
+        await alice.stop()
+
+    async def test_reports_are_taken_as_before(
+        self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
+    ) -> None:
+        await self.report(hub, broker, 10)
+        ago = utcnow(with_tz=False) - used_long_ago.orm_spawner.last_activity
+        assert abs(ago.total_seconds() - 600) < 10
+        assert (await hub.ask("users/alice/activity", broker.token, [])).code == 400
+        assert (await hub.ask("users/alice/activity", "x" * 32, {})).code == 403
+        await alice.stop()
 
 
 class TestView:

@@ -1,0 +1,103 @@
+"""The end that can be foreseen: people are warned, and what is in use is not ended as idle.
+
+One timeline for all of it, with a rule of minutes: two without use, and four of run time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cluster import LogIn, host
+from hub_client import page_text, wait_for
+
+FOLDER = "/etc/jupyterhub"
+RULES = {"run_time_warnings": [2], "idle_timeout": 2, "idle_notice": 1, "idle_report": 15}
+CONFIG = {
+    "--timeout=[0-9]+": "--timeout=120",
+    "--cull-every=[0-9]+": "--cull-every=5",
+    '"timeout": [0-9]+, "report": [0-9]+': '"timeout": 120, "report": 15',
+}
+
+
+@pytest.fixture
+def short_rules(hub_host: Any) -> Iterator[None]:
+    """Hub and broker with rules of minutes, until the test is over."""
+
+    def write(name: str, text: str) -> None:
+        # Through cat: the file keeps its owner and its mode.
+        hub_host.check_output(f"printf %s {shlex.quote(text)} | cat > {FOLDER}/{name}")
+
+    def restart() -> None:
+        hub_host.check_output("systemctl restart jupyterhub")
+        url = "http://127.0.0.1:8081/hub/health"
+        health = f"python3 -c 'import urllib.request as r; r.urlopen(\"{url}\")'"
+        wait_for("the hub is back", lambda: hub_host.run(health).rc == 0)
+
+    names = ("broker.json", "menu.json", "jupyterhub_config.py")
+    whole = {name: hub_host.check_output(f"cat {FOLDER}/{name}") + "\n" for name in names}
+    config = whole["jupyterhub_config.py"]
+    for pattern, text in CONFIG.items():
+        config, count = re.subn(pattern, text, config)
+        assert count == 1, pattern
+    items = json.loads(whole["menu.json"])["items"]
+    run_time = next(item for item in items if item["name"] == "run_time")
+    run_time.update(unit="minutes", choices=[4], default=4)
+    try:
+        write("broker.json", json.dumps(json.loads(whole["broker.json"]) | RULES))
+        write("menu.json", json.dumps({"items": items}))
+        write("jupyterhub_config.py", config)
+        restart()
+        yield
+    finally:
+        for name, text in whole.items():
+            write(name, text)
+        restart()
+
+
+def test_people_are_warned_and_only_what_nobody_uses_is_ended(
+    login: LogIn, short_rules: None
+) -> None:
+    idle, computing, in_a_terminal = people = [login(name) for name in ("alice", "bob", "carol")]
+    for person in people:
+        page = person.choose(cores=1, memory=1, run_time=4)
+        assert page.ok, page_text(page)
+    for person in people:
+        person.wait_until_ready()
+        person.open_lab()
+    used = time.time()
+    assert idle.notices() == []
+    in_a_terminal.type_in_a_terminal("sleep 1000\n")
+    kernel = computing.start_kernel()
+    with ThreadPoolExecutor(1) as background:
+        cell = background.submit(
+            computing.run, kernel, "import time; time.sleep(150); print(7)", 200
+        )
+
+        (notice,) = wait_for("the idle person is told", idle.notices, 90)
+        assert "Nothing is happening in this session" in notice
+        said = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
+        assert re.findall(r"\d\d:\d\d", notice)[0] in said
+
+        # To look for notices, as an open page does, is no use.
+        wait_for("the idle session is ended", lambda: idle.server() is None, 120)
+        assert time.time() - used >= 115
+        assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))
+
+        (warning,) = wait_for("the other is warned of the end", in_a_terminal.notices, 60)
+        assert re.search(r"This session ends at \d\d:\d\d, in about 2 min: its run time", warning)
+        assert computing.notices(), "every session is warned"
+
+        assert cell.result() == "7\n"
+    for person in (computing, in_a_terminal):
+        server = person.server()
+        assert server and server["ready"]
+    sleeping = [host(name).run("pgrep -u carol -x sleep").rc for name in ("exec1", "exec2")]
+    assert sorted(sleeping) == [0, 1], "what runs in the terminal has gone on"
