@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: How far back a record is looked for, in bytes: some hundred thousand jobs.
-LOOK_BACK = 64 * 1024 * 1024
+#: How far back a record is looked for, in bytes: some fifty thousand jobs.
+LOOK_BACK = 16 * 1024 * 1024
 _BLOCK = 256 * 1024
 
 #: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last is counted from
@@ -28,8 +28,8 @@ _FIELDS = 45
 FAILED_LIMIT = 37
 #: ``failed``: the job was started and then ended by a signal, as qdel does it.
 FAILED_SIGNAL = 100
-#: ``exit_status`` of a job that a signal ended is this plus the signal's number.
-SIGNALLED = 128
+#: ``exit_status`` of a job that SIGKILL or SIGTERM ended (128 and the signal's number).
+KILLED = (128 + 9, 128 + 15)
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class Why(enum.Enum):
     FAILED = "failed"
     RUN_TIME = "run_time"
     MEMORY = "memory"
+    #: Another limit, such as one of the queue: Grid Engine does not say which.
+    LIMIT = "limit"
+    #: By qdel; or killed on its worker, which looks the same.
     DELETED = "deleted"
     WORKER = "worker"
 
@@ -119,16 +122,16 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Why:
     :param memory: what its memory was limited to, in bytes for all its slots together.
     :param run_time: what its run time was limited to, in seconds.
     """
-    if record.failed == FAILED_LIMIT or record.status >= SIGNALLED:
+    if record.failed == FAILED_LIMIT or record.status in KILLED:
         # Grid Engine tells one limit from the other in words of the daemon's log only.
         if memory and record.maxvmem > memory:
             return Why.MEMORY
         if run_time and record.ran >= run_time:
             return Why.RUN_TIME
     if record.failed == FAILED_LIMIT:
-        return Why.MEMORY if memory and not run_time else Why.RUN_TIME
-    if record.failed == FAILED_SIGNAL or record.status >= SIGNALLED:
-        return Why.DELETED
-    if record.failed:
+        return Why.LIMIT
+    if record.failed not in (0, FAILED_SIGNAL):
         return Why.WORKER
+    if record.status in KILLED:
+        return Why.DELETED
     return Why.FAILED if record.status else Why.ITSELF

@@ -521,6 +521,18 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     """
     resources = check_choice(config, user, request.choice).resources
     become(user)
+    home = Path(user.pw_dir)
+
+    def reach() -> None:
+        try:
+            home.stat()
+        except OSError as error:
+            raise Refused("home", home_trouble(error, home)) from error
+
+    # qsub reads the person's .sge_request, and nothing ends one that waits for a dead file server.
+    within(HOME_TIMEOUT, reach)
+    # Two commands in the time of one: the hub waits no longer for it.
+    config = config.model_copy(update={"timeout": config.timeout / 2})
     script = str(config.job_script)
     verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]
     for mode, otherwise in verdicts:

@@ -154,7 +154,15 @@ class Want:
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
+    #: ``NAME`` or ``NAME@HOST``, as qsub takes it; of ``NAME@@GROUP`` only the name counts here.
     queue: str = ""
+
+    def may_use(self, place: Place) -> bool:
+        """Tell whether the request allows a queue instance."""
+        queue, _, host = self.queue.partition("@")
+        return place.is_open and (
+            not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
+        )
 
 
 #: In :func:`missing`: every place is closed.
@@ -171,7 +179,7 @@ def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
     """
     least: frozenset[str] | None = None
     for place in places:
-        if not place.is_open or (want.queue and place.queue != want.queue):
+        if not want.may_use(place):
             continue
         lacks = {
             name
@@ -227,8 +235,11 @@ class Glance(Generic[T]):
         ask: Callable[[], Awaitable[T]],
         interval: float,
         clock: Callable[[], float] = time.monotonic,
+        oldest: float = 60.0,
     ) -> None:
         self._ask = ask
+        #: An answer of more seconds is none: it would be told as if it were so now.
+        self._oldest = oldest
         self._interval = interval
         self._clock = clock
         self._answer: T | None = None
@@ -242,7 +253,11 @@ class Glance(Generic[T]):
         """The last answer, and a question for a newer one if it is time; never waits."""
         if self._question is None and self._clock() >= self._due:
             self._question = asyncio.ensure_future(self._put())
-        return self._answer
+        return self._last()
+
+    def _last(self) -> T | None:
+        age = self.age
+        return self._answer if age is not None and age <= self._oldest else None
 
     @property
     def age(self) -> float | None:
@@ -259,7 +274,7 @@ class Glance(Generic[T]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await asyncio.shield(self._question)
-            answer = self._answer
+            answer = self._last()
         return answer
 
     async def _put(self) -> None:

@@ -14,6 +14,7 @@ import pwd
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -62,7 +63,7 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_details import CLOSED, SLOTS, Glance, Outlook, Want, free, missing
+from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
 from sge_idle import is_idle_end
 from sge_menu import (
     Asked,
@@ -117,8 +118,13 @@ _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Where the accounting file is read.
 _records = ThreadPoolExecutor(2, "accounting")
 
-#: How long to wait between looks for an accounting record that is not there yet, in seconds.
+#: How long to wait between looks for an accounting record that is not there yet, and for how long
+#: to look for it, in seconds.
 _EXPLAIN_PAUSE = 5.0
+_EXPLAIN_FOR = 600.0
+
+#: How long a page waits for what may as well be shown the next time, in seconds.
+_GLIMPSE = 0.5
 
 #: Grid Engine's verdicts on choices, by person and choice: the newest of them, for a moment.
 _verdicts: dict[tuple[str, str], Glance[Answer]] = {}
@@ -127,6 +133,13 @@ _VERDICT_INTERVAL = 10.0
 
 #: How long a page waits for Grid Engine's answer to show it, in seconds.
 _PATIENCE = 5.0
+
+#: How many choices are checked at once, by whom, and how many may stand in line: starts and stops
+#: have a line of their own, and nobody who plays with the form holds up the others.
+_check_line = asyncio.Semaphore(4)
+_checks: Counter[str] = Counter()
+_MANY_CHECKS = 50
+_MANY_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
@@ -143,6 +156,8 @@ class Last:
     #: The job's name, by which its accounting record is found.
     name: str = ""
     host: str = ""
+    #: When the hub noticed, in seconds since the epoch.
+    ended: float = 0.0
     #: The largest memory in use, in bytes.
     used: float = 0.0
     status: int = 0
@@ -259,6 +274,7 @@ class SGESpawner(BatchSpawnerBase):
     asked: tuple[Asked, ...] = ()
     last: Last | None = None
     _explain_due: float = 0.0
+    _explaining: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
 
@@ -670,6 +686,7 @@ class SGESpawner(BatchSpawnerBase):
             why="unknown" if seen is None or seen.reports else Why.WORKER.value,
             name=job_name(self.session),
             host=self.host,
+            ended=time.time(),
             had=self.asked,
         )
 
@@ -696,19 +713,33 @@ class SGESpawner(BatchSpawnerBase):
         )
 
     async def explain_last(self) -> None:
-        """Find out why the last session has ended, where that is not known yet.
+        """Find out what has become of the last session, where that is not known yet.
 
         Grid Engine writes the record up to ``accounting_flush_time`` late (sge_conf(5)): whoever
-        looks later finds it.
+        looks later finds it. No page waits for it for long.
         """
-        last, now = self.last, asyncio.get_running_loop().time()
-        if last is None or last.why != "unknown" or now < self._explain_due:
+        last, now = self.last, time.time()
+        if last is None or self.session:
             return
-        self._explain_due = now + _EXPLAIN_PAUSE
+        if last.why == "lingers" and not self.collector.watches(last.name):
+            self._store_last(last, None)
+        elif last.why == "unknown" and self._explain_due < now < last.ended + _EXPLAIN_FOR:
+            self._explain_due = now + _EXPLAIN_PAUSE
+            self._explaining = asyncio.ensure_future(self._find_out(last))
+            await asyncio.wait([self._explaining], timeout=_GLIMPSE)
+
+    async def _find_out(self, last: Last) -> None:
         explained = await self._explained(last)
-        # Not where the person has started another one meanwhile.
-        if self.last is last and not self.session and explained != last:
-            self.last = explained
+        if explained != last:
+            self._store_last(last, explained)
+
+    def _store_last(self, last: Last, known: Last | None) -> None:
+        """Put what is known now in the place of what was known of the last session."""
+        # JupyterHub makes a new spawner after a stop, which may have a session by now: its state is
+        # in the same row.
+        is_current = self.user.spawners.get(self.name) is self
+        if self.last is last and is_current and not self.session:
+            self.last = known
             self._try(self._store_state)
 
     async def _error_state(self, job: Job) -> SessionError:
@@ -830,9 +861,11 @@ class SGESpawner(BatchSpawnerBase):
                 await self._remove_file()
             if not self._try(self._store_end):
                 return None  # it is closed when that can be written down
+            session = self.session
             if self.host:
                 self.last = await self._explained(self._own_end())
-            self.clear_state()
+            if self.session == session:
+                self.clear_state()
             return 1
         return None
 
@@ -876,7 +909,7 @@ class SGESpawner(BatchSpawnerBase):
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                self.last = await self._explained(self._own_end())
+                self.last = self._own_end()  # why is found out when somebody looks
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks
             return 1
@@ -962,8 +995,8 @@ class SGESpawner(BatchSpawnerBase):
         while self.collector.watches(name):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                if job_id:
-                    self.last = Last(job=job_id, why="lingers")
+                if job_id and not is_idle_end():
+                    self.last = Last(job=job_id, why="lingers", name=name)
                 self.log.warning(
                     "Job %s of %s is not gone after %g s; it will be deleted",
                     job_id or "(number not known)",
@@ -1012,8 +1045,8 @@ class SGESpawner(BatchSpawnerBase):
 
     def _why_queued(self, job: Job) -> str:
         """Say what a job in the queue waits for, as far as that is known."""
-        places, line = self.outlook.places.answer, self.outlook.line.answer
-        lacks = missing(_want(self.asked), places) if places else None
+        line = self.outlook.line.answer
+        lacks = _lacks(self.asked, self.outlook.places.answer)
         if lacks is None:
             words = say("waiting.queued", job=job.id)
         elif CLOSED in lacks:
@@ -1052,7 +1085,7 @@ class SGESpawner(BatchSpawnerBase):
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
         answer = await self._verdict(choice)
-        lacks = missing(_want(had), places) if places else frozenset()
+        lacks = _lacks(had, places) or frozenset()
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
@@ -1076,13 +1109,19 @@ class SGESpawner(BatchSpawnerBase):
         key = self.user.name, repr(sorted(choice.values.items()))
         request = Check(user=self.user.name, choice=choice.values)
 
-        async def ask() -> Answer:
+        async def check() -> Answer:
+            if _checks[self.user.name] >= _MANY_CHECKS_EACH or _checks.total() >= _MANY_CHECKS:
+                raise GridEngineError("too many choices are being checked")
+            _checks[self.user.name] += 1
             try:
-                return await _ask(Path(self.broker_socket), request, self.broker_timeout)
+                async with _check_line:
+                    return await ask(Path(self.broker_socket), request, self.broker_timeout)
             except (OSError, TimeoutError) as error:
                 raise GridEngineError(f"broker: {error!r}") from error
+            finally:
+                _checks[self.user.name] -= 1
 
-        glance = _verdicts.pop(key, None) or Glance(ask, _VERDICT_INTERVAL)
+        glance = _verdicts.pop(key, None) or Glance(check, _VERDICT_INTERVAL)
         _verdicts[key] = glance
         if len(_verdicts) > _MANY_VERDICTS:
             del _verdicts[next(iter(_verdicts))]
@@ -1146,6 +1185,14 @@ def _want(had: Collection[Asked]) -> Want:
     values = {each.kind: each.value for each in had}
     consumables = {each.complex: each.total for each in had if each.kind in ("memory", "count")}
     return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
+
+
+def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str] | None:
+    """Return what is missing for a session; ``None`` where that cannot be told."""
+    # A parallel environment of the menu may spread a job over hosts by rules of its own.
+    if not places or any(each.kind == "parallel_environment" for each in had):
+        return None
+    return missing(_want(had), places)
 
 
 def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:

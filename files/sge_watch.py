@@ -32,6 +32,10 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Where the notifications extension has its addresses, below the session's own.
 NOTICES = "jupyterlab-notifications-extension"
 
+#: Parts of addresses at which a page writes without its person. JupyterLab stores how its tabs are
+#: arranged every ten seconds.
+_BY_ITSELF = ("/lab/api/workspaces/", f"/{NOTICES}/")
+
 
 class Rules(NamedTuple):
     """What the site and the choice say of this session; all times in seconds."""
@@ -208,7 +212,8 @@ class Activity:
         """Note the requests a person makes; it is called at the end of each."""
         if self._log:
             self._log(handler)
-        if handler.get_status() < 400 and NOTICES not in handler.request.path:
+        path = handler.request.path
+        if handler.get_status() < 400 and not any(part in path for part in _BY_ITSELF):
             kind = handler._headers.get("Content-Type", "")
             if handler.request.method not in _READING or kind.startswith("text/html"):
                 self._person = datetime.now(UTC)

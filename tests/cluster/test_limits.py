@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cluster import LogIn, host
-from hub_client import page_text, wait_for
+from hub_client import HubClient, page_text, wait_for
 
 FOLDER = "/etc/jupyterhub"
 RULES = {"run_time_warnings": [2], "idle_timeout": 2, "idle_notice": 1, "idle_report": 15}
@@ -62,6 +62,16 @@ def short_rules(hub_host: Any) -> Iterator[None]:
         restart()
 
 
+def lives(person: HubClient) -> bool:
+    server = person.server()
+    assert server and server["ready"], f"{person.name}'s session was in use and is ended"
+    return True
+
+
+def warned(person: HubClient) -> list[str]:
+    return person.notices() if lives(person) else []
+
+
 def test_people_are_warned_and_only_what_nobody_uses_is_ended(
     login: LogIn, short_rules: None
 ) -> None:
@@ -91,13 +101,12 @@ def test_people_are_warned_and_only_what_nobody_uses_is_ended(
         assert time.time() - used >= 115
         assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))
 
-        (warning,) = wait_for("the other is warned of the end", in_a_terminal.notices, 60)
+        (warning,) = wait_for("another is warned of the end", lambda: warned(in_a_terminal), 60)
         assert re.search(r"This session ends at \d\d:\d\d, in about 2 min: its run time", warning)
-        assert computing.notices(), "every session is warned"
+        assert wait_for("so is the third", lambda: warned(computing), 60)
 
         assert cell.result() == "7\n"
-    for person in (computing, in_a_terminal):
-        server = person.server()
-        assert server and server["ready"]
+    assert lives(computing)
+    assert lives(in_a_terminal)
     sleeping = [host(name).run("pgrep -u carol -x sleep").rc for name in ("exec1", "exec2")]
     assert sorted(sleeping) == [0, 1], "what runs in the terminal has gone on"

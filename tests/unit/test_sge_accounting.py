@@ -47,8 +47,10 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-qdel", MEMORY, RUN_TIME, Why.DELETED),
         ("t-exit0", MEMORY, RUN_TIME, Why.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Why.FAILED),
-        # Without the limits on the menu, the daemon's word is all there is.
-        ("t-hrt", None, None, Why.RUN_TIME),
+        # What is not proved is not said: it may have been a limit of the queue.
+        ("t-hrt", None, None, Why.LIMIT),
+        ("t-hrt", MEMORY, RUN_TIME, Why.LIMIT),
+        ("t-mem", None, RUN_TIME, Why.LIMIT),
     ],
 )
 def test_the_reason_is_read_from_the_record(
@@ -61,6 +63,11 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
     record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
     assert record.ran == 0
     assert why(record, MEMORY, RUN_TIME) is Why.WORKER
+
+
+def test_a_crash_is_nobodys_deletion() -> None:
+    crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
+    assert why(crashed, MEMORY, RUN_TIME) is Why.FAILED
 
 
 def test_a_job_that_nobody_knows_has_no_record() -> None:

@@ -129,6 +129,11 @@ ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
         (Want(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
         (Want(1, {"fpga": 1}), {"fpga"}),
         (Want(1, {}, queue="other.q"), {CLOSED}),
+        (Want(1, {}, queue="all.q"), set()),
+        (Want(1, {}, queue="all.q@exec2"), set()),
+        (Want(1, {}, queue="all.q@exec1"), {SLOTS}),
+        (Want(1, {}, queue="all.q@exec3"), {CLOSED}),
+        (Want(1, {}, queue="all.q@@workers"), set()),
     ],
 )
 def test_what_is_missing_is_named(want: Want, lacks: set[str]) -> None:
@@ -249,6 +254,16 @@ async def test_a_failure_keeps_the_last_answer_and_its_age_and_is_not_asked_at_o
     assert glance.age == 50.0
     assert glance.answer == 1
     assert question.asked == 2
+
+
+@pytest.mark.asyncio
+async def test_an_answer_of_long_ago_is_none() -> None:
+    question = Question()
+    glance = question.glance()
+    await glance.look(5)
+    question.fails, question.now = True, 60.1
+    assert glance.answer is None
+    assert await glance.look(5) is None
 
 
 @pytest.mark.asyncio

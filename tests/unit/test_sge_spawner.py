@@ -58,9 +58,9 @@ from sge_broker import (
     job_name,
 )
 from sge_client import GridEngine, GridEngineError, Job
-from sge_details import Place
+from sge_details import Glance, Place
 from sge_hub import GridHub
-from sge_menu import Asked
+from sge_menu import Asked, Choice
 from sge_spawner import Last, SessionHandler, SGESpawner, hub_mark
 from sge_view import Amount, Free, View
 
@@ -1177,6 +1177,11 @@ HAD = tuple(
 )
 
 
+def known(glance: Glance[Any], answer: object) -> None:
+    """Let Grid Engine have answered so, and not be asked again."""
+    glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
+
+
 async def over(alice: Any) -> None:
     """Let the session be seen to have ended, and JupyterHub do what it does then."""
     spawner = alice.spawners[""]
@@ -1335,6 +1340,44 @@ class TestWhySessionsEnd:
         assert spawner.session == broker.session
         assert await spawner.poll() is None
 
+    async def test_what_was_seen_of_the_last_session_is_not_written_over_the_next_one(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        before = await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        last = before.last
+        assert last is not None
+        await running(alice, broker, lab)
+        # The spawner JupyterHub has let go of still has a look under way.
+        before._store_last(last, replace(last, why="deleted"))
+        assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
+
+    async def test_a_record_is_not_looked_for_for_ever(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        looks: list[object] = []
+        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: looks.append(1))
+        monkeypatch.setattr(sge_spawner, "_EXPLAIN_FOR", 0.0)
+        await hub.spawner().view()
+        assert looks == []
+
+    async def test_no_page_waits_for_an_accounting_file_that_hangs(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await running(alice, broker, lab)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        back = threading.Event()
+        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: back.wait(60) and None)
+        monkeypatch.setattr(sge_spawner, "_GLIMPSE", 0.05)
+        view = await asyncio.wait_for(hub.spawner().view(), 3)
+        assert "it went above its memory" in view.ended
+        back.set()
+
 
 class TestWhyJobsWait:
     FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9, "gpu": 1.0})
@@ -1356,12 +1399,12 @@ class TestWhyJobsWait:
         self, places: list[Place] | None, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
-        spawner.outlook.places._answer, spawner.outlook.places._due = places, float("inf")
-        spawner.outlook.line._answer, spawner.outlook.line._due = [3, 5, 7], float("inf")
+        known(spawner.outlook.places, places)
+        known(spawner.outlook.line, [3, 5, 7])
         said = spawner._why_queued(job(letters="qw", number=7))
         assert said.startswith(words)
         assert said.endswith("Jobs in front of it: 2.")
-        spawner.outlook.line._answer = [7, 8]
+        known(spawner.outlook.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
     async def test_grid_engines_own_words_come_with_it_unedited(
@@ -1396,8 +1439,7 @@ class TestForecast:
         """Say what is free."""
 
         def put(*places: Place) -> None:
-            glance = spawner.outlook.places
-            glance._answer, glance._asked_at, glance._due = list(places), glance._clock(), 1e99
+            known(spawner.outlook.places, list(places))
 
         yield put
         sge_spawner._verdicts.clear()
@@ -1459,6 +1501,27 @@ class TestForecast:
         broker.answers = [Answer(ok=False, kind="refused", error="You may not.")]
         forecast = await spawner.forecast({})
         assert (forecast.message, forecast.verdict) == ("You may not.", "")
+
+    async def test_who_plays_with_the_form_holds_up_nobody(
+        self, alice: Any, spawner: SGESpawner, broker: Broker, places: Callable[..., None], lab: Lab
+    ) -> None:
+        places(self.ROOMY)
+        broker.open.clear()
+        looks = [
+            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores})))
+            for cores in range(100)
+        ]
+        await until(lambda: len(broker.requests) == 3)
+        assert sge_spawner._checks.total() == 3
+        assert not sge_spawner._broker_line.locked()
+        broker.answers = [Answer(ok=True, verdict="now")] * 3
+        broker.open.set()
+        answers = await asyncio.gather(*looks)
+        assert [answer.verdict if answer else None for answer in answers] == (
+            ["now"] * 3 + [None] * 97
+        )
+        assert sge_spawner._checks.total() == 0
+        assert len(broker.requests) == 3
 
     async def test_what_nobody_asks_for_any_more_is_forgotten(
         self,

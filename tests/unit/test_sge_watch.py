@@ -337,6 +337,7 @@ class TestActivity:
             (request("GET", "/user/a/lab", 302), False),
             (request("PUT", "/user/a/api/contents/x.ipynb", 403), False),
             (request("GET", "/user/a/lab", 403, "text/html"), False),
+            (request("PUT", "/user/a/lab/api/workspaces/default", 204), False),
             (request("POST", f"/user/a/{sge_watch.NOTICES}/ingest"), False),
         ],
     )
