@@ -1163,9 +1163,11 @@ class SGESpawner(BatchSpawnerBase):
         elapsed = max(time.time() - started, 1.0) if started else None
 
         def used(each: Asked) -> tuple[str, float | None]:
-            if each.kind == "memory" and details and details.vmem is not None:
+            if details is None or details.vmem is None:
+                return "", None  # the worker has not reported yet
+            if each.kind == "memory":
                 return f"{details.vmem / 2**30:.1f} GB", details.vmem
-            if each.kind == "slots" and details and details.cpu is not None and elapsed:
+            if each.kind == "slots" and details.cpu is not None and elapsed:
                 busy = details.cpu / elapsed
                 return say("home.busy", cores=f"{busy:.1f}"), busy
             return "", None

@@ -1636,6 +1636,15 @@ class TestView:
         assert memory == Amount("Memory", "300 MB", "0.1 GB", pytest.approx(150 * 2**20 / 3e8))
         assert (gpus.used, gpus.share, run_time.used) == ("", None, "")
 
+    async def test_use_is_not_told_before_the_worker_has_reported(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        qstat.explains("job_number: 1\nusage         1: cpu=00:00:00, vmem=N/A, maxvmem=N/A\n")
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        await spawner.outlook.details.look(10)
+        assert [amount.used for amount in (await spawner.view()).amounts] == [""] * 4
+
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")
 
