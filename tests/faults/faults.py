@@ -391,22 +391,39 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
         run(name, f"ln -s {link} {path}.new; mv -fT {path}.new {path}; rm -rf {aside}")
 
 
-#: Fails, prints garbage, half an answer or nothing, hangs; and answers, now and then.
-FLAKY_QSTAT = """
-case $((RANDOM % 7)) in
-  0) echo 'error: commlib error: got select error (Connection refused)' >&2; exit 1 ;;
+#: Where the flaky qstat counts: a folder that all users of the hub's host may write to, and that is
+#: the same inside the units' sandboxes.
+_TURNS = "/dev/shm/gridhub-faults"
+
+#: Fails, prints garbage, half an answer or nothing, hangs; and answers, by turns. Not by chance: a
+#: run of bad luck is not what is tested. Eleven turns, a prime, so that whoever asks at every
+#: second, third, … turn meets all of them.
+FLAKY_QSTAT = f"""
+exec 9<>{_TURNS}/turn
+flock 9
+read -r turn <&9
+echo $((turn + 1)) > {_TURNS}/turn
+exec 9>&-
+case $((turn % 11)) in
+  0|9) echo 'error: commlib error: got select error (Connection refused)' >&2; exit 1 ;;
   1) echo 'critical error: unrecoverable error - contact systems manager'; exit 0 ;;
-  2) "$REAL" "$@" | head -c $((RANDOM % 400 + 1)); exit 0 ;;
-  3) exit 0 ;;
-  4) exec sleep 1000 ;;
-  5) head -c 2000 /dev/urandom; exit 0 ;;
+  3) "$REAL" "$@" | head -c $((RANDOM % 400 + 1)); exit 0 ;;
+  4) exit 0 ;;
+  6) exec sleep 1000 ;;
+  7) head -c 2000 /dev/urandom; exit 0 ;;
 esac
 exec "$REAL" "$@"
 """
 
 
-def qstat_flaky() -> AbstractContextManager[None]:
-    return replaced("hub", "qstat", FLAKY_QSTAT)
+@contextlib.contextmanager
+def qstat_flaky() -> Iterator[None]:
+    run("hub", f"mkdir -p {_TURNS}; echo 0 > {_TURNS}/turn; chmod 0777 {_TURNS} {_TURNS}/turn")
+    try:
+        with replaced("hub", "qstat", FLAKY_QSTAT):
+            yield
+    finally:
+        run("hub", f"rm -r {_TURNS}")
 
 
 # -- workers --------------------------------------------------------------------------------------
