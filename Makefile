@@ -6,7 +6,17 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench bench-restart lock
+# The scenarios: the port of the cluster, and how many tests there are at least.
+port_default := 8444
+least_default := 115
+port_faults := 8445
+least_faults := 45
+ROOT_SCENARIOS := faults
+ALL_SCENARIOS := default $(ROOT_SCENARIOS)
+IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
+SCENARIOS := $(if $(IS_ROOT),$(ALL_SCENARIOS),default)
+
+.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,9 +33,12 @@ demo: ## Set up the local cluster and the hub on this machine
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-test: lint unit molecule ## Run everything: linters, unit tests, the cluster scenarios
-	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) faults; \
-	  else echo "The faults were not tried: they need root (sudo make faults)."; fi
+# Two scenarios at a time: much of their time is waiting. What failed is named once more at the end.
+test: lint unit clusters ## Run everything: linters, unit tests, the scenarios on clusters of their own
+	@status=0; $(MAKE) --no-print-directory --jobs=2 --keep-going $(SCENARIOS) || status=$$?; \
+	  python tools/count_tests.py $(foreach name,$(SCENARIOS),.cache/$(name).xml $(least_$(name))) || status=1; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: $(ROOT_SCENARIOS)."; \
+	  exit $$status
 
 lint: setup ## Check the style of playbooks, roles and Python
 	yamllint --strict .
@@ -37,20 +50,16 @@ lint: setup ## Check the style of playbooks, roles and Python
 unit: setup ## Test the Python without a cluster
 	pytest tests/unit
 
-molecule: setup ## Deploy to five containers, and use the hub as people do, in a browser too
+clusters: setup
 	@tools/setup.sh containers
 	@tools/setup.sh browser
-	@tools/setup.sh check gridhub-default 8444
-	@rm -f .cache/default.xml
-	@molecule test --scenario-name default; status=$$?; \
-	  python tools/count_tests.py .cache/default.xml 115 && exit $$status
+	@ansible-playbook -i inventories/demo molecule/shared/image.yml >/dev/null
 
-faults: setup ## Break everything once, on five containers of their own (as root)
-	@tools/setup.sh containers
-	@tools/setup.sh check gridhub-faults 8445
-	@rm -f .cache/faults.xml
-	@molecule test --scenario-name faults; status=$$?; \
-	  python tools/count_tests.py .cache/faults.xml 45 && exit $$status
+default: ## Deploy to five containers, and use the hub as people do, in a browser too
+faults: ## Break everything once (as root)
+
+$(ALL_SCENARIOS): clusters
+	@tools/scenario.sh $@ $(port_$@) $(least_$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers
@@ -66,6 +75,9 @@ bench: setup ## Measure how long a person waits (`make demo` first)
 
 bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make demo` first)
 	python bench/restart.py
+
+bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
+	python bench/pages.py
 
 lock: ## Write the lock files anew from the .in files and package.json
 	@tools/lock.sh

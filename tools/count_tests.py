@@ -1,4 +1,4 @@
-"""``count_tests.py FILE LEAST``: fail unless at least LEAST tests ran and all of them passed.
+"""``count_tests.py FILE LEAST …``: fail unless at least LEAST tests ran and all of them passed.
 
 FILE is what ``pytest --junitxml`` wrote. Molecule's verifier is content when it finds no test, and
 what it prints of a test that failed is far above its own last lines: so it is named here again.
@@ -14,12 +14,11 @@ from xml.etree import ElementTree
 SHOWN = 1_500
 
 
-def main() -> int:
+def is_good(path: Path, least: int) -> bool:
     """Name what failed, count, print the closing line, and tell."""
-    path, least = Path(sys.argv[1]), int(sys.argv[2])
     if not path.exists():
         print(f"{path}: no test has run", file=sys.stderr)
-        return 1
+        return False
     suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314  # our own file
     for case in (case for suite in suites for case in suite.iter("testcase")):
         for trouble in (*case.iter("failure"), *case.iter("error")):
@@ -29,11 +28,18 @@ def main() -> int:
         sum(int(suite.get(name, 0)) for suite in suites for name in names)
         for names in (("tests",), ("failures", "errors"), ("skipped",))
     )
-    print(f"{ran - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    print(f"{path.stem}: {ran - failed - skipped} passed, {failed} failed, {skipped} skipped")
     if ran < least or failed:
         print(f"{path}: expected at least {least} tests and no failure", file=sys.stderr)
-        return 1
-    return 0
+        return False
+    return True
+
+
+def main() -> int:
+    """Look at every file."""
+    files, counts = sys.argv[1::2], sys.argv[2::2]
+    good = [is_good(Path(file), int(least)) for file, least in zip(files, counts, strict=True)]
+    return 0 if good and all(good) else 1
 
 
 if __name__ == "__main__":

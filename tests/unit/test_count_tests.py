@@ -15,8 +15,8 @@ FAILED = (
 )
 
 
-def count(path: Path, least: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), str(path), str(least)]
+def count(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -29,7 +29,7 @@ def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
 
 def test_enough_tests_that_passed_are_a_success(tmp_path: Path) -> None:
     done = count(results(tmp_path, PASSED, 1, 0), 1)
-    assert (done.returncode, done.stdout) == (0, "1 passed, 0 failed, 0 skipped\n")
+    assert (done.returncode, done.stdout) == (0, "results: 1 passed, 0 failed, 0 skipped\n")
 
 
 def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path) -> None:
@@ -46,3 +46,18 @@ def test_too_few_tests_are_a_failure(tmp_path: Path) -> None:
 def test_no_results_are_a_failure_in_words(tmp_path: Path) -> None:
     done = count(tmp_path / "none.xml", 1)
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
+
+
+def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    good = results(tmp_path / "good", PASSED, 1, 0)
+    bad = results(tmp_path, FAILED, 1, 1)
+    for files in ((good, 1, bad, 1), (bad, 1, good, 1)):
+        done = count(*files)
+        assert done.returncode == 1
+        assert "results: 1 passed" in done.stdout
+        assert "FAILED tests.a::test_two" in done.stdout
+
+
+def test_no_file_at_all_is_a_failure() -> None:
+    assert count().returncode == 1

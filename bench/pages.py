@@ -1,0 +1,244 @@
+"""What the form costs the hub with a thousand sessions and ten thousand jobs in the queue.
+
+``make demo`` first; then ``make bench-pages``. Makes accounts and jobs, and removes
+all of it again.
+One session is real. The others are rows of the hub's database, each with a running job of its own
+in Grid Engine, and with the address of the real one's server: a thousand JupyterLabs do not fit
+here. Goes to 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests/cluster"), str(ROOT / "tests/faults")]
+
+from restart import BASE_URL, PREFIX, inside, qmaster, room_for  # noqa: E402
+
+from cluster import read_passwords  # noqa: E402
+from faults import replaced  # noqa: E402
+from hub_client import HubClient, wait_for  # noqa: E402
+
+#: Address and milliseconds of a request in JupyterHub's log.
+REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
+#: Where Grid Engine's commands are counted; the same folder inside the units' sandboxes.
+COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
+COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
+
+#: Makes the rows. Reads {"real": NAME, "sessions": {NAME: [SESSION, JOB]}}.
+ROWS = """
+import json, sys
+from jupyterhub import orm, roles
+given = json.load(sys.stdin)
+db = orm.new_session_factory("sqlite:////var/lib/jupyterhub/jupyterhub.sqlite")()
+real = db.query(orm.User).filter_by(name=given["real"]).one().orm_spawners[""]
+for name, (session, job) in given["sessions"].items():
+    user = orm.User(name=name)
+    db.add(user)
+    roles.assign_default_roles(db, user)
+    address = {key: getattr(real.server, key) for key in ("proto", "ip", "port")}
+    server = orm.Server(**address, base_url=f"/user/{name}/", cookie_name="bench")
+    state = real.state | {"session": session, "job_id": str(job), "token_hash": ""}
+    db.add(orm.Spawner(user=user, name="", server=server, state=state, started=real.started))
+db.commit()
+"""
+
+#: Removes them. Reads the names, one a line.
+NO_ROWS = """
+import sys
+from jupyterhub import orm
+db = orm.new_session_factory("sqlite:////var/lib/jupyterhub/jupyterhub.sqlite")()
+for name in sys.stdin.read().split():
+    for user in db.query(orm.User).filter_by(name=name):
+        db.delete(user)
+db.commit()
+"""
+
+#: Submits a job for each person. Reads lines of "NAME JOBNAME"; prints "NAME ID".
+JOBS = """
+export SGE_ROOT=/var/lib/gridengine; cd /tmp
+submit() {
+  echo "$1 $(runuser -u "$1" -- qsub -terse -N "$2" -b y -o /dev/null -j y sleep infinity)"
+}
+export -f submit
+xargs -P 4 -n 2 bash -c 'submit "$1" "$2"' bash
+"""
+
+#: Deletes the jobs of everybody. Reads the names, one a line.
+NO_JOBS = """
+export SGE_ROOT=/var/lib/gridengine
+xargs -P 4 -I {} runuser -u {} -- sh -c 'qdel -u {} > /dev/null || true'
+"""
+
+AS_HUB = tuple("runuser -u jupyterhub -- /opt/jupyterhub/current/env/bin/python -c".split())
+
+
+def give(host: str, script: str, text: str, *command: str) -> str:
+    """Run a script in a container of the demo with a text on its standard input."""
+    return subprocess.run(
+        ["/usr/bin/podman", "exec", "-i", f"{PREFIX}-{host}", *command, script],
+        input=text,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@contextlib.contextmanager
+def queue(jobs: int) -> Iterator[None]:
+    """Fill the queue with jobs that wait for more GPUs than are free."""
+    submit = "qsub -N waits -b y -o /dev/null -j y -l gpu=2 sleep 1"
+    script = (
+        "export SGE_ROOT=/var/lib/gridengine; cd /tmp; "
+        f'seq {jobs} | xargs -P 4 -I {{}} sh -c "{submit} >/dev/null"'
+    )
+    try:
+        inside(
+            "hub",
+            "cd /tmp; SGE_ROOT=/var/lib/gridengine runuser -u carol -- "
+            "qsub -b y -o /dev/null -j y -l gpu=2 sleep infinity",
+        )
+        give("hub", script, "", "runuser", "-u", "carol", "--", "bash", "-euc")
+        yield
+    finally:
+        inside("hub", "SGE_ROOT=/var/lib/gridengine runuser -u carol -- qdel -u carol > /dev/null")
+        wait_for("carol has no job", lambda: "carol" not in qmaster("qstat -u carol"), 600)
+
+
+@contextlib.contextmanager
+def sessions(names: list[str], real: str) -> Iterator[None]:
+    """Give everybody a session, as far as hub, proxy and Grid Engine can tell."""
+    mark = json.loads(
+        give(
+            "hub",
+            "import json, sqlite3; d = sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite');"
+            "print(json.dumps([json.loads(s)['session'] for (s,) in"
+            " d.execute('select state from spawners where server_id is not null')]))",
+            "",
+            *AS_HUB,
+        )
+    )[0][:8]
+    wanted = {name: mark + secrets.token_hex(12) for name in names}
+    inside("hub", "systemctl stop jupyterhub.service")
+    try:
+        lines = "".join(f"{name} jupyterhub-{session}\n" for name, session in wanted.items())
+        ids = dict(line.split() for line in give("hub", JOBS, lines, "bash", "-euc").splitlines())
+        rows = {name: [session, ids[name]] for name, session in wanted.items()}
+        give(
+            "hub",
+            ROWS,
+            json.dumps({"real": real, "sessions": rows}),
+            *["runuser", "-u", "jupyterhub", "--", "/opt/jupyterhub/current/env/bin/python", "-c"],
+        )
+        inside("hub", "systemctl start jupyterhub.service")
+        yield
+    finally:
+        inside("hub", "systemctl stop jupyterhub.service")
+        give("hub", NO_JOBS, "\n".join(names), "bash", "-euc")
+        give("hub", NO_ROWS, "\n".join(names), *AS_HUB)
+        inside("hub", "systemctl start jupyterhub.service")
+
+
+def percentile(times: list[float], percent: int) -> float:
+    """Return the percentile, in the unit of ``times``."""
+    return statistics.quantiles(times, n=100, method="inclusive")[percent - 1]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--people", type=int, default=50, help="how many look at the form")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    arguments = parser.parse_args()
+
+    busy = [f"bench{number:04d}" for number in range(1, arguments.sessions)]
+    looking = [f"look{number:03d}" for number in range(arguments.people)]
+    password = secrets.token_urlsafe(16)
+    admin, alice = HubClient(BASE_URL, "admin"), HubClient(BASE_URL, "alice")
+    for person in (admin, alice):
+        person.log_in(read_passwords()[person.name])
+
+    def ready() -> int:
+        answer = admin.rest("GET", "/users?state=ready&limit=2000")
+        answer.raise_for_status()
+        return len(answer.json())
+
+    def answers() -> bool:
+        with contextlib.suppress(Exception):
+            return admin.get("/hub/health").status_code == 200
+        return False
+
+    with room_for([*busy, *looking]):
+        give("hub", "chpasswd", "".join(f"{name}:{password}\n" for name in looking), "bash", "-euc")
+        alice.choose(cores=1, memory=1, run_time=1)
+        alice.wait_until_ready(120)
+        try:
+            with sessions(busy, alice.name), queue(arguments.jobs):
+                wait_for("the hub answers", answers, 120)
+                wait_for("all sessions are taken up", lambda: ready() > len(busy), 600)
+                waiting = qmaster("qstat -s p -u '*' | tail -n +3 | wc -l").strip()
+                print(f"{ready()} sessions, {waiting} jobs wait")
+                measure(
+                    [HubClient(BASE_URL, name) for name in looking], password, arguments.seconds
+                )
+        finally:
+            alice.stop()
+            for name in (*busy, *looking):
+                admin.rest("DELETE", f"/users/{name}/server")
+                admin.rest("DELETE", f"/users/{name}")
+
+
+def measure(people: list[HubClient], password: str, seconds: float) -> None:
+    """Let everybody look at the form, and at what becomes of a choice; print what it cost."""
+    for person in people:
+        person.log_in(password)
+    inside("hub", f"mkdir -p {COUNTED}; : > {COUNTED}/calls; chmod -R 0777 {COUNTED}")
+    began = time.time()
+
+    def look(person: HubClient) -> None:
+        # As a page with its script does: once the form, then what is free every few seconds.
+        while time.time() < began + seconds:
+            person.get("/hub/spawn").raise_for_status()
+            person.get("/hub/forecast?cores=1&memory=1&gpus=0&run_time=1").raise_for_status()
+            time.sleep(2)
+
+    try:
+        with replaced("hub", "qstat", COUNT), ThreadPoolExecutor(len(people)) as pool:
+            for done in [pool.submit(look, person) for person in people]:
+                done.result()
+        calls = Counter(inside("hub", f"cat {COUNTED}/calls").splitlines())
+    finally:
+        inside("hub", f"rm -rf {COUNTED}")
+    log = inside("hub", f"journalctl --no-pager -o cat -u jupyterhub --since @{int(began)}")
+    times: dict[str, list[float]] = {}
+    for page, took in REQUEST.findall(log):
+        times.setdefault(page, []).append(float(took))
+    print(f"{len(people)} people look for {seconds:g} s; the hub's own times:")
+    for page in ("spawn", "forecast"):
+        found = times[page]
+        print(
+            f"  /hub/{page}: {len(found)} times, median {statistics.median(found):.0f} ms, "
+            f"p95 {percentile(found, 95):.0f} ms, worst {max(found):.0f} ms"
+        )
+    print("Grid Engine was asked:")
+    for call, count in calls.most_common():
+        print(f"  {count} times: {call}")
+
+
+if __name__ == "__main__":
+    main()
