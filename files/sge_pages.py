@@ -23,7 +23,7 @@ from tornado import web
 
 from sge_announcement import Board
 from sge_view import View
-from sge_words import say
+from sge_words import say, say_number
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
@@ -80,6 +80,7 @@ def template_vars(
     """
     functions: dict[str, Callable[..., object]] = {
         "say": say,
+        "say_number": say_number,
         "announcement_now": Board().current,
         "asset_url": asset_url,
         "sessions": views,

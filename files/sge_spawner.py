@@ -77,7 +77,7 @@ from sge_menu import (
     render_form,
 )
 from sge_view import Amount, Forecast, Free, View
-from sge_words import say
+from sge_words import say, say_number
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
@@ -103,11 +103,8 @@ _LEAST_WAIT = 90.0
 #: hundred that presses Start together waits in line here rather than at a closed socket.
 _broker_line = asyncio.Semaphore(16)
 
-#: What people read while the hub's database cannot be written.
-DATABASE_TROUBLE = (
-    "The hub cannot write to its database at the moment. Sessions that run go on; try again in a "
-    "few minutes, and tell the administrators if it lasts."
-)
+#: What a starter gives as its reason where every port of a session is taken.
+NO_PORT = "no_port"
 
 #: Longest reason a starter may give, in characters.
 MAX_REASON = 500
@@ -171,7 +168,7 @@ class Last:
             f"ended.{self.why}",
             job=self.job,
             host=self.host,
-            used=f"{self.used / 2**30:.1f} GB",
+            used=_gigabytes(self.used),
             status=self.status,
             memory=had.get("memory", ""),
             run_time=had.get("run_time", ""),
@@ -309,7 +306,7 @@ class SGESpawner(BatchSpawnerBase):
             return load_menu(Path(self.menu_file))
         except MenuError as error:
             raise SessionError(
-                "The menu of resources cannot be read. Please tell the administrators.",
+                say("start.menu"),
                 reason="menu",
                 log_message=str(error),
                 status_code=500,
@@ -323,8 +320,7 @@ class SGESpawner(BatchSpawnerBase):
             )
         except KeyError as error:
             raise SessionError(
-                f"There is no account {self.user.name} on the hub's host. "
-                "Please tell the administrators.",
+                say("account.not_on_hub", name=self.user.name),
                 reason="account",
             ) from error
 
@@ -424,7 +420,7 @@ class SGESpawner(BatchSpawnerBase):
             if database:
                 database.rollback()
             raise SessionError(
-                DATABASE_TROUBLE,
+                say("start.database"),
                 reason="database",
                 log_message=f"database: {error}",
                 status_code=503,
@@ -528,17 +524,17 @@ class SGESpawner(BatchSpawnerBase):
             answer = await _ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, GridEngineError) as error:
             raise SessionError(
-                "The submission service does not answer. Try again in a minute; if it lasts, "
-                "please tell the administrators.",
+                say("start.no_broker"),
                 reason="no_answer",
                 log_message=f"broker: {error!r}",
                 status_code=503,
             ) from error
         if not answer.ok:
+            ours = answer.kind in ("request", "broker")
             raise SessionError(
-                answer.error,
+                say("start.broker", reason=answer.error) if ours else answer.error,
                 reason=answer.kind,
-                status_code=500 if answer.kind in ("request", "broker") else 400,
+                status_code=500 if ours else 400,
             )
         return answer
 
@@ -565,8 +561,7 @@ class SGESpawner(BatchSpawnerBase):
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
             # Without the values, which may be secrets.
             raise SessionError(
-                f"No session can be started for the account {self.user.name}: the submission "
-                f"service takes no such {where}. Please tell the administrators.",
+                say("start.request", name=self.user.name, what=where),
                 reason="request",
             ) from None
         self.session = session
@@ -635,10 +630,7 @@ class SGESpawner(BatchSpawnerBase):
         while True:
             job = self._job()
             if self.failure:
-                raise SessionError(
-                    f"JupyterLab could not start in job {self.job_id}: {self.failure}",
-                    reason="starter",
-                )
+                raise self._starters_reason()
             if job is GONE:
                 raise self._early_end()
             if isinstance(job, Job):
@@ -658,12 +650,16 @@ class SGESpawner(BatchSpawnerBase):
                 raise self._out_of_time(job)
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
+    def _starters_reason(self) -> SessionError:
+        """Return what the starter has given as the reason; it names one that we can say better."""
+        reason = self.failure
+        if reason == NO_PORT:
+            first, last = self.session_ports
+            reason = say("start.no_port", first=first, last=last)
+        return SessionError(say("start.starter", job=self.job_id, reason=reason), reason="starter")
+
     def _deleted(self) -> SessionError:
-        return SessionError(
-            f"Job {self.job_id} was deleted before JupyterLab was up, by an administrator or with "
-            "qdel.",
-            reason="deleted",
-        )
+        return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
 
     def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
@@ -671,12 +667,9 @@ class SGESpawner(BatchSpawnerBase):
         if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return self._deleted()
         if not self.job_id:
-            return SessionError("The job was not submitted. Try again.", reason="ended")
-        return SessionError(
-            f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
-            f"~/{SESSION_FOLDER}/{self.job_id}.log.",
-            reason="ended",
-        )
+            return SessionError(say("start.not_submitted"), reason="ended")
+        log = f"~/{SESSION_FOLDER}/{self.job_id}.log"
+        return SessionError(say("start.ended", job=self.job_id, log=log), reason="ended")
 
     def _own_end(self) -> Last:
         """Return what is known at once of a session that was up and that nobody stopped here."""
@@ -751,9 +744,12 @@ class SGESpawner(BatchSpawnerBase):
             self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
             reasons = ""
         return SessionError(
-            f"Grid Engine could not start job {job.id} (state {job.letters}): "
-            f"{reasons or 'it gives no reason'}. If this is not about your own files, "
-            "please tell the administrators.",
+            say(
+                "start.error_state",
+                job=job.id,
+                letters=job.letters,
+                reason=reasons or say("start.no_reason"),
+            ),
             reason="error_state",
         )
 
@@ -766,20 +762,21 @@ class SGESpawner(BatchSpawnerBase):
 
     def _out_of_time(self, job: Job | Gone | None) -> SessionError:
         """Return what the session was still waiting for when its time was over."""
-        what = "Grid Engine has not started it"
+        if not self.job_id:
+            return SessionError(say("start.not_submitted"), reason="timeout")
+        what, host = "unstarted", ""
         if isinstance(job, Job):
             if job.state in _ON_A_HOST:
-                what = f"JupyterLab has not come up on {job.host}"
+                what, host = "not_up", job.host
             elif job.state is State.QUEUED:
-                what = "no place for it has become free"
+                what = "no_place"
             elif job.state is State.HELD:
-                what = "it is still held"
+                what = "held"
         minutes, seconds = divmod(self.wait_limit, 60)
-        limit = f"{self.wait_limit:g} seconds" if seconds else f"{minutes:g} minutes"
+        number, unit = (self.wait_limit, "seconds") if seconds else (minutes, "minutes")
+        limit = f"{number:g} {say_number(f'unit.{unit}', number)}"
         return SessionError(
-            f"Job {self.job_id or '(not submitted)'} was given up after {limit}: "
-            f"{what}. Ask for less, or try again later.",
-            reason="timeout",
+            say(f"start.late_{what}", job=self.job_id, limit=limit, host=host), reason="timeout"
         )
 
     def _address(self) -> str:
@@ -814,8 +811,7 @@ class SGESpawner(BatchSpawnerBase):
                 raise SessionError(self._own_end().words, reason="ended")
             if asyncio.get_running_loop().time() > deadline and self._is_well(job):
                 raise SessionError(
-                    f"JupyterLab runs on {self.host} in job {self.job_id}, but the hub cannot "
-                    f"reach it at port {self.port}. Please tell the administrators.",
+                    say("start.unreachable", host=self.host, job=self.job_id, port=self.port),
                     reason="unreachable",
                 )
             pause = next(looks, pause)
@@ -1162,24 +1158,20 @@ class SGESpawner(BatchSpawnerBase):
         details = (self.outlook.details.answer or {}).get(job) if job else None
         elapsed = max(time.time() - started, 1.0) if started else None
 
-        def used(each: Asked) -> tuple[str, float | None]:
+        def amount(each: Asked) -> Amount:
             if details is None or details.vmem is None:
-                return "", None  # the worker has not reported yet
+                return Amount(each.label, each.words)  # the worker has not reported yet
             if each.kind == "memory":
-                return f"{details.vmem / 2**30:.1f} GB", details.vmem
-            if each.kind == "slots" and details.cpu is not None and elapsed:
-                busy = details.cpu / elapsed
-                return say("home.busy", cores=f"{busy:.1f}"), busy
-            return "", None
+                used = details.vmem
+                words = say("sessions.used", used=_gigabytes(used), asked=each.words)
+            elif each.kind == "slots" and details.cpu is not None and elapsed:
+                used = details.cpu / elapsed
+                words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
+            else:
+                return Amount(each.label, each.words)
+            return Amount(each.label, words, min(used / each.total, 1))
 
-        return tuple(
-            Amount(
-                each.label, each.words, words, None if value is None else min(value / each.total, 1)
-            )
-            for each in self.asked
-            if each.total
-            for words, value in (used(each),)
-        )
+        return tuple(amount(each) for each in self.asked if each.total)
 
 
 def _want(had: Collection[Asked]) -> Want:
@@ -1204,6 +1196,10 @@ def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
         for each in had
         if (SLOTS if each.kind == "slots" else each.complex) in lacks
     )
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -1247,7 +1243,7 @@ class SessionHandler(APIHandler):
             await super().prepare()
         finally:
             if self._trouble:
-                raise web.HTTPError(503, DATABASE_TROUBLE)
+                raise web.HTTPError(503, say("start.database"))
 
     @web.authenticated
     def post(self, what: str) -> None:

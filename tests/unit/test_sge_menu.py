@@ -17,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import sge_menu
+import sge_words
 from sge_menu import (
     LIMITS_VARIABLE,
     MENU_VARIABLE,
@@ -35,6 +36,7 @@ from sge_menu import (
     render_form,
     script_arguments,
 )
+from sge_words import read_own, with_site
 
 CORES = {
     "name": "cores",
@@ -796,10 +798,10 @@ class TestForm:
         }
         assert form.text.count(words) == 2 * len(ALL)
 
-    def test_an_unsafe_unit_is_text_too(self) -> None:
-        # No menu that was read can have one; the form does not rely on it.
-        item = item_of(HOURS).model_copy(update={"unit": "<b>"})
-        html = render_form(Menu.model_construct(items=(item,)), (), {})
+    def test_words_of_the_site_are_text_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        words = with_site(read_own(), {"unit.hours": "<b>"})
+        monkeypatch.setattr(sge_words, "_sentences", lambda: words)
+        html = render_form(menu_of(HOURS), (), {})
         assert "<b>" not in html
         assert "&lt;b&gt;" in html
 

@@ -888,6 +888,16 @@ class TestStart:
         progress = await hub.ask("users/alice/server/progress", token, method="GET")
         assert b"JupyterLab could not start in job 1" in progress.body
 
+    async def test_that_every_port_is_taken_is_said_by_the_hub(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts)
+        await hub.ask("sge/failure", broker.token, {"reason": sge_spawner.NO_PORT})
+        message = json.loads((await asking).body)["message"]
+        assert re.search(r"in job 1: every port from \d+ to \d+ is taken on this host$", message)
+
     @pytest.mark.parametrize(
         ("letters", "words"),
         [
@@ -1631,10 +1641,11 @@ class TestView:
         assert view.ends == view.since + timedelta(seconds=20)
         assert view.since.replace(tzinfo=UTC).timestamp() == SINCE
         cores, memory, gpus, run_time = view.amounts
-        assert (cores.label, cores.asked) == ("CPU cores", "2")
-        assert cores.used.endswith("on average")
-        assert memory == Amount("Memory", "300 MB", "0.1 GB", pytest.approx(150 * 2**20 / 3e8))
-        assert (gpus.used, gpus.share, run_time.used) == ("", None, "")
+        assert cores.label == "CPU cores"
+        assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
+        share = pytest.approx(150 * 2**20 / 3e8)
+        assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
+        assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
 
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
@@ -1643,7 +1654,7 @@ class TestView:
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         await spawner.outlook.details.look(10)
-        assert [amount.used for amount in (await spawner.view()).amounts] == [""] * 4
+        assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 4
 
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")
