@@ -22,8 +22,11 @@ import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, meta
@@ -53,6 +56,8 @@ VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMI
 PRESET_FIELD = "preset"
 #: Longest text of a choice, in characters.
 MAX_TEXT = 200
+#: How many amounts are tried for one that the rules let pass.
+_MANY_STEPS = 100
 #: Where JupyterLab and Jupyter Notebook are in a session.
 INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
@@ -460,10 +465,30 @@ class Item(_Model):
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
 
+    def units_in(self, total: float) -> int:
+        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …)."""
+        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
+        return math.floor(total / base)
+
     def in_units(self, total: float) -> str:
         """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
-        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
-        return self._amount(math.floor(total / base))
+        return self._amount(self.units_in(total))
+
+    def above(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are larger, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            first = low if value < low else value + step - (value - low) % step
+            yield from range(first, high + 1, step)
+        yield from sorted(each for each in self.choices or () if each > value)
+
+    def below(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are smaller, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            last = min(value - 1, high)
+            yield from range(last - (last - low) % step, low - 1, -step)
+        yield from sorted((each for each in self.choices or () if each < value), reverse=True)
 
     def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
         """Turn what arrived from a member of ``groups`` into an allowed value.
@@ -722,6 +747,52 @@ class Menu(_Model):
         qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
         return choice
 
+    def take(
+        self, raw: Mapping[str, object], groups: Collection[str]
+    ) -> tuple[dict[str, object], list[str]]:
+        """Return what a link says that can be filled in, and why the rest of it cannot.
+
+        A preset is taken with its values, whatever else is said of these.
+        """
+        values: dict[str, object] = {}
+        left_out: list[str] = []
+        for name, value in raw.items():
+            try:
+                if name == PRESET_FIELD:
+                    preset = self._preset(value, groups)
+                    values |= {name: preset.name}
+                else:
+                    values[name] = self._value(name, value, groups)
+            except ChoiceError as error:
+                left_out.append(str(error))
+        if PRESET_FIELD in values:
+            values |= self._preset(values[PRESET_FIELD], groups).choice
+        return values, left_out
+
+    def shift(
+        self,
+        values: Mapping[str, object],
+        name: str,
+        groups: Collection[str],
+        most: int | None = None,
+    ) -> int | None:
+        """Return the next amount of an item that a person can choose with the rest of a choice.
+
+        :param most: the next smaller one, and at most this; ``None``: the next larger one.
+        :returns: ``None`` where there is none.
+        """
+        item = next((item for item in self.items_for(groups) if item.name == name), None)
+        old = values.get(name, item.default if item else None)
+        if item is None or not isinstance(old, int):
+            return None
+        candidates = item.above(old) if most is None else item.below(min(old, most + 1))
+        # Rules may refuse them; a range may have a thousand million.
+        for new in islice(candidates, _MANY_STEPS):
+            with suppress(ChoiceError):
+                self.choose({**values, name: new}, groups)
+                return new
+        return None
+
     def people(self) -> list[frozenset[str]]:
         """Return the groups of people who may see different menus: none, each one, all."""
         options = [option for item in self.items for option in item.options or ()]
@@ -847,14 +918,23 @@ def default_url(menu: Menu, choice: Choice) -> str:
     )
 
 
+class _Offer(NamedTuple):
+    """One line of a list to choose from."""
+
+    value: str
+    label: str
+    #: What it fills in with JavaScript, by field: the values of a preset.
+    fills: Mapping[str, int | str] = MappingProxyType({})
+
+
 class _Field(NamedTuple):
     """What the form shows of an item, or of the presets."""
 
     name: str
     label: str
     help: Sequence[str]
-    #: Values and words of a list to choose from; none for a field to write in.
-    options: Sequence[tuple[str, str]]
+    #: What a list offers; nothing for a field to write in.
+    options: Sequence[_Offer]
     value: str
     #: What a field to write in has besides.
     attributes: Mapping[str, object]
@@ -865,20 +945,24 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 {% for field in fields %}
 {% set id = "menu-" ~ field.name %}
 {% set wrong = error is not none and error.item == field.name %}
+{% set note = notes[field.name] %}
 {% set attributes = {
-  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else ""),
+  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else "")
+    ~ (" is-changed" if note else ""),
+  "autofocus": "" if note and note == (notes.values() | first) else none,
   "id": id,
   "name": field.name,
   "aria-invalid": "true" if wrong else none,
   "aria-describedby":
-    ((["error-" ~ id] if wrong else []) + (["help-" ~ id] if field.help else [])) | join(" ") or none,
+    ((["error-" ~ id] if wrong else []) + (["note-" ~ id] if note else [])
+     + (["help-" ~ id] if field.help else [])) | join(" ") or none,
 } %}
 <div class="mb-3">
   <label class="form-label" for="{{ id }}">{{ field.label }}</label>
   {% if field.options %}
   <select{{ attributes | xmlattr }}>
-    {% for value, label in field.options %}
-    <option value="{{ value }}"{% if value == field.value %} selected{% endif %}>{{ label }}</option>
+    {% for offer in field.options %}
+    <option value="{{ offer.value }}"{% if offer.value == field.value %} selected{% endif %}{% if offer.fills %} data-fills='{{ offer.fills | tojson }}'{% endif %}>{{ offer.label }}</option>
     {% endfor %}
   </select>
   {% else %}
@@ -886,6 +970,9 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% endif %}
   {% if wrong %}
   <div class="invalid-feedback" id="error-{{ id }}">{{ error }}</div>
+  {% endif %}
+  {% if note %}
+  <div class="changed" id="note-{{ id }}">{{ note }}</div>
   {% endif %}
   {% if field.help %}
   <div class="form-text" id="help-{{ id }}">{% for line in field.help %}{{ line }}{% if not loop.last %}<br>{% endif %}{% endfor %}</div>
@@ -914,15 +1001,18 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
             say("preset.help"),
             *map(described, presets),
         ],
-        options=[("", say("preset.own")), *((preset.name, preset.label) for preset in presets)],
+        options=[
+            _Offer("", say("preset.own")),
+            *(_Offer(preset.name, preset.label, preset.choice) for preset in presets),
+        ],
         value=next((name for name in names if name == last.get(PRESET_FIELD)), ""),
         attributes={},
     )
 
 
 def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
-    options = [(option.value, option.label) for option in item.options_for(groups)]
-    options += [(str(choice), str(choice)) for choice in item.choices or ()]
+    options = [_Offer(option.value, option.label) for option in item.options_for(groups)]
+    options += [_Offer(str(choice), str(choice)) for choice in item.choices or ()]
     attributes: dict[str, object] = {}
     if item.range is not None:
         attributes = {
@@ -976,12 +1066,14 @@ def render_form(
     groups: Collection[str],
     last: Mapping[str, object],
     error: ChoiceError | None = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the form's fields as HTML, for one person.
 
     :param groups: names of the Unix groups of the person.
     :param last: the last choice, shown again where it is still allowed.
     :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
+    :param notes: what there is to say about fields, by name; the first of them gets the focus.
     """
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
@@ -989,7 +1081,7 @@ def render_form(
     ]
     if presets := menu.presets_for(groups):
         fields.insert(0, _preset_field(menu, presets, last))
-    return _FORM.render(fields=fields, error=error)
+    return _FORM.render(fields=fields, error=error, notes=notes)
 
 
 def _limit_problems(menu: Menu) -> Iterator[str]:

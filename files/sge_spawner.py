@@ -120,6 +120,9 @@ _records = ThreadPoolExecutor(2, "accounting")
 _EXPLAIN_PAUSE = 5.0
 _EXPLAIN_FOR = 600.0
 
+#: How many sentences a form has about a link.
+_MANY_NOTICES = 5
+
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
 
@@ -140,6 +143,18 @@ _MANY_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the link to a form says; nothing of it is checked."""
+
+    #: A choice, as the form would send it.
+    values: dict[str, object]
+    #: The items that a session had too little of, or that were not free, ...
+    shifts: tuple[str, ...] = ()
+    #: ... and whether there is to be more of them, or less.
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -325,14 +340,61 @@ class SGESpawner(BatchSpawnerBase):
             ) from error
 
     async def draw_form(self) -> str:
-        """Return the form's fields for this person."""
+        """Return the form's fields for this person, filled in as the link they followed says."""
         refusal, self.refusal = self.refusal, None
-        fields = render_form(self._menu(), await self._groups(), self.user_options or {}, refusal)
+        menu, groups = self._menu(), await self._groups()
+        shown: dict[str, Any] = dict(self.user_options or {})
+        notes: dict[str, str] = {}
+        notices: list[str] = []
+        if refusal is None and (link := getattr(self.handler, "link", None)):
+            self.handler.link = None  # JupyterHub keeps the handler, and draws again
+            if link.shifts:
+                notes = await self._shift(menu, groups, shown, link)
+            else:
+                shown, left_out = menu.take(link.values, groups)
+                notices = [say("form.link")] if shown else []
+                notices += [say("form.left_out", what=each) for each in left_out[:_MANY_NOTICES]]
+                try:
+                    menu.choose(shown, groups)
+                except ChoiceError as error:  # a rule between items; the link is filled in
+                    refusal = error
+        fields = render_form(menu, groups, shown, refusal, notes)
         await self.explain_last()
         if self.last:
-            notice = escape(self.last.words)
-            return f'<p class="alert alert-warning" role="status">{notice}</p>' + fields
-        return fields
+            notices.insert(0, self.last.words)
+        alerts = (
+            f'<p class="alert alert-warning" role="status">{escape(each)}</p>' for each in notices
+        )
+        return "".join(alerts) + fields
+
+    async def _shift(
+        self, menu: Menu, groups: Collection[str], shown: dict[str, Any], link: Link
+    ) -> dict[str, str]:
+        """Change the amounts that were lacking in a choice; return what to say about each."""
+        notes = {}
+        places = None if link.more else await self.outlook.places.look(_PATIENCE)
+        for item in menu.items_for(groups):
+            old = shown.get(item.name, item.default)
+            if item.name not in link.shifts or not isinstance(old, int):
+                continue
+            most, why = None, "more"
+            if not link.more:
+                most, why = old, "less"
+                if places and item.request.counted:
+                    room = item.units_in(free(places, item.request.counted)[1])
+                    most, why = (room, "less_free") if room < old else (most, why)
+            new = menu.shift(shown, item.name, groups, most)
+            if new is None:
+                why = "most" if link.more else "least"
+            else:
+                shown[item.name] = new
+            notes[item.name] = say(
+                f"form.{why}",
+                label=item.label,
+                old=item.in_words(old),
+                new="" if new is None else item.in_words(new),
+            )
+        return notes
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
@@ -1062,6 +1124,12 @@ class SGESpawner(BatchSpawnerBase):
         details = (self.outlook.details.answer or {}).get(job.id)
         return "\n".join(details.reasons) if details else ""
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The items of the menu that a waiting session lacks now, as far as that is known."""
+        lacks = _lacks(self.asked, self.outlook.places.answer) or frozenset()
+        return tuple(each.item for each in _short(self.asked, lacks))
+
     async def forecast(self, options: dict[str, object]) -> Forecast:
         """Tell what is free now, and whether a session with these options could start.
 
@@ -1191,11 +1259,11 @@ def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str]
 
 def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
     """Name what is missing as the form does."""
-    return ", ".join(
-        f"{each.label} ({each.words})"
-        for each in had
-        if (SLOTS if each.kind == "slots" else each.complex) in lacks
-    )
+    return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
+
+
+def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
+    return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
 
 
 def _gigabytes(number: float) -> str:

@@ -104,7 +104,7 @@ def test_home_shows_everything_of_a_session_as_text() -> None:
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;") >= 8
     assert 'style="width: 95%"' in page
-    assert 'href="/hub/spawn/%3Cscript%3E#menu-memory"' in page
+    assert 'href="/hub/spawn/%3Cscript%3E?_more=memory"' in page
     assert 'action="/hub/stop/%3Cscript%3E/second"' in page
 
 

@@ -30,6 +30,7 @@ CALLS = [
 WORKED_OUT = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "forecast.": "now|later|never",
+    "form.": "more|most|less|less_free|least",
 }
 ANYTHING = r"\w+"
 SAYING: dict[str, set[str]] = {"say": set(), "say_number": {"number"}}
