@@ -40,8 +40,11 @@ PAGES = Path(__file__).resolve().with_name("pages")
 
 async def views(user: Any) -> list[View]:
     """Return what the pages show of a person's sessions, the default one first."""
-    named = sorted(user.orm_user.orm_spawners) if user.allow_named_servers else []
-    return [await user.spawners[name].view() for name in ["", *filter(None, named)]]
+    named = [name for name in sorted(user.orm_user.orm_spawners) if name]
+    if not user.allow_named_servers:
+        # The site allows no more of them; what runs goes on all the same.
+        named = [name for name in named if user.spawners[name].active]
+    return [await user.spawners[name].view() for name in ["", *named]]
 
 
 def span(seconds: float) -> str:
@@ -146,6 +149,9 @@ class FormHandler(SpawnHandler):
 
 class StopHandler(BaseHandler):
     """Stops a session, or gives up its start, at the press of a form's button."""
+
+    #: A session with a name can be stopped also where the site allows no more of them.
+    allow_named_servers = True
 
     def get_json_body(self) -> dict[str, bool]:
         """Return what JupyterHub's own handler takes as the request's body."""

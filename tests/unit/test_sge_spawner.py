@@ -45,7 +45,7 @@ from traitlets.config import Config
 import sge_broker
 import sge_client
 import sge_idle
-import sge_pages  # noqa: F401  # its addresses are JupyterHub's
+import sge_pages
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, job, listing, until
 from sge_accounting import Record
@@ -1717,6 +1717,29 @@ class TestView:
         spawner.asked = HAD
         await spawner.outlook.details.look(10)
         assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 4
+
+    async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
+        self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not alice.allow_named_servers
+        start = asyncio.create_task(alice.spawn("second", options={}))
+        await until(lambda: broker.starts)
+        assert [view.name for view in await sge_pages.views(alice)] == ["", "second"]
+        # People have a cookie instead of a token.
+        monkeypatch.setattr(sge_pages.StopHandler, "_accept_token_auth", True)
+        monkeypatch.setattr(sge_pages.StopHandler, "check_xsrf_cookie", lambda self: None)
+        answer = await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/stop/alice/second",
+            method="POST",
+            headers={"Authorization": f"token {token}"},
+            body="",
+            follow_redirects=False,
+            raise_error=False,
+        )
+        assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
+        await asyncio.wait([start], timeout=10)
+        await until(lambda: not alice.spawners["second"].active)
+        assert [view.name for view in await sge_pages.views(alice)] == [""]
 
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")
