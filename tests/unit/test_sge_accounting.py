@@ -92,7 +92,8 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
 def test_the_newest_record_of_a_job_counts(tmp_path: Path) -> None:
     old = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     path = tmp_path / "accounting"
-    path.write_text(old + "\n" + old.replace(":0:0:0:", ":0:7:0:", 1) + "\n", encoding="utf-8")
+    middle, new = (old.replace(":0:0:0:", f":0:{status}:0:", 1) for status in (6, 7))
+    path.write_text("\n".join([old, middle, new, ""]), encoding="utf-8")
     record = find_record(path, "t-exit0", "alice")
     assert record is not None
     assert record.status == 7
