@@ -755,18 +755,18 @@ class Menu(_Model):
         A preset is taken with its values, whatever else is said of these.
         """
         values: dict[str, object] = {}
+        preset: Preset | None = None
         left_out: list[str] = []
         for name, value in raw.items():
             try:
                 if name == PRESET_FIELD:
-                    preset = self._preset(value, groups)
-                    values |= {name: preset.name}
+                    preset = self._preset(value, groups) if value != "" else None
                 else:
                     values[name] = self._value(name, value, groups)
             except ChoiceError as error:
                 left_out.append(str(error))
-        if PRESET_FIELD in values:
-            values |= self._preset(values[PRESET_FIELD], groups).choice
+        if preset:
+            values |= {PRESET_FIELD: preset.name, **preset.choice}
         return values, left_out
 
     def shift(

@@ -165,8 +165,8 @@ class StopHandler(BaseHandler):
         or neither.
         """
         user = self.find_user(user_name)
-        spawner = user.spawners.get(server_name) if user else None
-        lacking = spawner.lacking if spawner and spawner.pending == "spawn" else ()
+        spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
+        lacking = spawner.lacking if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
         goal, told = ["home"], {}
         if self.get_body_argument("then", "") == "choose":

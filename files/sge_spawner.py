@@ -66,6 +66,7 @@ from sge_client import (
 from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
 from sge_idle import is_idle_end
 from sge_menu import (
+    PRESET_FIELD,
     Asked,
     Choice,
     ChoiceError,
@@ -349,6 +350,8 @@ class SGESpawner(BatchSpawnerBase):
         if refusal is None and (link := getattr(self.handler, "link", None)):
             self.handler.link = None  # JupyterHub keeps the handler, and draws again
             if link.shifts:
+                shown, _ = menu.take(shown, groups)  # it is stored as it was sent
+                shown.pop(PRESET_FIELD, None)
                 notes = await self._shift(menu, groups, shown, link)
             else:
                 shown, left_out = menu.take(link.values, groups)

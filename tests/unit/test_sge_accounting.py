@@ -99,6 +99,25 @@ def test_the_newest_record_of_a_job_counts(tmp_path: Path) -> None:
     assert record.status == 7
 
 
+def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    path = tmp_path / "accounting"
+    for end in ("", "\n"):
+        path.write_text(line + end, encoding="utf-8")
+        assert find_record(path, "t-exit0", "alice") is not None
+
+
+def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    fields = line.split(":")
+    fields[3:5] = ["bob", "other"]
+    fields[-5:-3] = ["alice", "t-exit0"]  # what bob may have written into the category
+    path = tmp_path / "accounting"
+    path.write_text(":".join(fields) + "\n", encoding="utf-8")
+    assert ":alice:t-exit0:" in path.read_text("utf-8")
+    assert find_record(path, "t-exit0", "alice") is None
+
+
 def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(ACCOUNTING.read_bytes() + b"#\n" * 5000)

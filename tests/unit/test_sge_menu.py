@@ -1232,6 +1232,8 @@ class TestLinks:
             values, left_out = menu.take(link, ())
             assert values == {"preset": "small", "cores": 1, "memory": 2}
             assert left_out == []
+        assert menu.take({"preset": ""}, ()) == ({}, [])
+        assert menu.take({"preset": "huge"}, ())[0] == {}
 
 
 class TestShift:

@@ -486,6 +486,22 @@ async def starting(alice: Any, broker: Broker, **options: object) -> asyncio.Tas
     return start
 
 
+async def press(
+    hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> HTTPResponse:
+    """Send a form of a page, as a person who has a cookie instead of a token."""
+    monkeypatch.setattr(sge_pages.StopHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(sge_pages.StopHandler, "check_xsrf_cookie", lambda self: None)
+    return await AsyncHTTPClient().fetch(
+        f"{hub.base}/hub/{path}",
+        method="POST",
+        headers={"Authorization": f"token {token}"},
+        body=body,
+        follow_redirects=False,
+        raise_error=False,
+    )
+
+
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
     """Start a session; return when it is up."""
     spawner = alice.spawners[""]
@@ -646,7 +662,7 @@ class TestChoice:
     ) -> None:
         async def form(*, more: bool, places: list[Place] | None = None) -> str:
             known(spawner.outlook.places, places)
-            spawner.user_options = {"cores": 2}
+            spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
             spawner.handler = SimpleNamespace(link=Link({}, ("cores", "gpus", "?"), more=more))
             html = await spawner.get_options_form()
             assert html.count(" autofocus") == 1
@@ -1725,21 +1741,29 @@ class TestView:
         start = asyncio.create_task(alice.spawn("second", options={}))
         await until(lambda: broker.starts)
         assert [view.name for view in await sge_pages.views(alice)] == ["", "second"]
-        # People have a cookie instead of a token.
-        monkeypatch.setattr(sge_pages.StopHandler, "_accept_token_auth", True)
-        monkeypatch.setattr(sge_pages.StopHandler, "check_xsrf_cookie", lambda self: None)
-        answer = await AsyncHTTPClient().fetch(
-            f"{hub.base}/hub/stop/alice/second",
-            method="POST",
-            headers={"Authorization": f"token {token}"},
-            body="",
-            follow_redirects=False,
-            raise_error=False,
-        )
+        answer = await press(hub, "stop/alice/second", "", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
         await asyncio.wait([start], timeout=10)
         await until(lambda: not alice.spawners["second"].active)
         assert [view.name for view in await sge_pages.views(alice)] == [""]
+
+    @pytest.mark.parametrize(("free", "link"), [(1, "?_less=cores"), (4, "")])
+    async def test_whoever_asks_for_less_is_led_to_what_was_lacking(
+        self,
+        free: int,
+        link: str,
+        alice: Any,
+        hub: Hub,
+        broker: Broker,
+        token: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        start = await starting(alice, broker, cores=2)
+        broker.cluster.put(broker.session, "qw")
+        known(alice.spawners[""].outlook.places, [Place("all.q", "exec1", 4, free, True)])
+        answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
+        assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
+        await asyncio.wait([start], timeout=10)
 
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")
