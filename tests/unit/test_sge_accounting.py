@@ -7,6 +7,7 @@ each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,32 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
     record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
     assert record.ran == 0
     assert why(record, MEMORY, RUN_TIME) is Why.WORKER
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"failed": 37, "status": 1}, Why.LIMIT),
+        ({"failed": 37, "status": 1, "end": 101}, Why.RUN_TIME),
+        ({"failed": 37, "status": 1, "maxvmem": MEMORY + 1}, Why.MEMORY),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY + 1}, Why.MEMORY),
+        ({"failed": 100, "status": 143, "end": 101}, Why.RUN_TIME),
+        ({"failed": 100, "status": 137}, Why.DELETED),
+        ({"failed": 0, "status": 143}, Why.DELETED),
+        # To be near a limit is not to be ended by it.
+        ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Why.ITSELF),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Why.DELETED),
+    ],
+)
+def test_only_a_job_that_was_killed_has_met_a_limit(changes: dict[str, float], reason: Why) -> None:
+    record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
+    assert why(replace(record, **changes), MEMORY, RUN_TIME) is reason
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1_795_538_880), (10, 5), (5, 5)])
+def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> None:
+    record = Record(job=1, host="exec1", start=start, end=end, failed=0, status=0, maxvmem=0)
+    assert record.ran == 0
 
 
 def test_a_crash_is_nobodys_deletion() -> None:
