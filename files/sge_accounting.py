@@ -83,8 +83,8 @@ def _lines_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
             first, *lines = (file.read(size) + tail).split(b"\n")
             yield from reversed(lines)
             tail = first
-        if stop == 0:
-            yield tail
+        # Where the look back ends within a line, too few of its fields are left to take it for one.
+        yield tail
 
 
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:

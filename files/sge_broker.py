@@ -242,13 +242,9 @@ def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str
     :raises Refused: for system accounts and for whoever the inventory does not name.
     """
     if user.pw_uid < config.minimum_uid:
-        raise Refused("refused", f"{user.pw_name} is a system account; it cannot have sessions.")
+        raise Refused("refused", say("account.system", name=user.pw_name))
     if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
-        raise Refused(
-            "refused",
-            f"The account {user.pw_name} may not have sessions here. "
-            "Ask the administrators of the cluster to be added.",
-        )
+        raise Refused("refused", say("account.not_here", name=user.pw_name))
 
 
 def become(user: pwd.struct_passwd) -> None:
@@ -264,17 +260,14 @@ def become(user: pwd.struct_passwd) -> None:
 
 def home_trouble(error: OSError, folder: Path) -> str:
     """Say in plain words what is wrong with a home that does not take the session's file."""
-    where = f"({error.strerror}: {error.filename or folder})"
+    what = "unusable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"Your home folder is full {where}. Delete what you do not need, then start again."
-    if error.errno == errno.ENOENT:
-        return f"Your home folder is missing on the hub's host {where}. Tell the administrators."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (
-            f"Your home folder cannot be written {where}. Check its permissions or ask the "
-            "administrators, then start again."
-        )
-    return f"Your home folder cannot be used {where}. Ask the administrators."
+        what = "full"
+    elif error.errno == errno.ENOENT:
+        what = "missing"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        what = "read_only"
+    return say(f"home.is_{what}", reason=error.strerror, path=error.filename or folder)
 
 
 def remove_old_files(folder: Path) -> None:
@@ -320,9 +313,7 @@ def write_session_file(
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise Refused(
-                "home", f"{folder} must be a folder of your own; remove it and try again."
-            )
+            raise Refused("home", say("home.foreign", path=folder))
         folder.chmod(0o700)
         remove_old_files(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -364,11 +355,7 @@ def within(seconds: float, task: Callable[[], object]) -> None:
     data = os.read(reader, MAX_REQUEST) if ready else b""
     os.close(reader)
     if not ready:
-        raise Refused(
-            "home",
-            f"Your home folder does not answer (no reply within {seconds:g} s). The file server "
-            "may be down; try again later, and tell the administrators if it lasts.",
-        )
+        raise Refused("home", say("home.no_answer", seconds=f"{seconds:g}"))
     answer = Answer.model_validate_json(data or '{"ok": false, "kind": "broker", "error": "died"}')
     if not answer.ok:
         raise Refused(answer.kind, answer.error)
@@ -398,15 +385,13 @@ def run_as_person(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Refused(
-            "grid", f"Grid Engine gave no answer within {config.timeout:g} s. Try again later."
-        ) from error
+        raise Refused("grid", say("grid.slow", seconds=f"{config.timeout:g}")) from error
     except OSError as error:
-        raise Refused("broker", f"{name} cannot be started: {error}") from error
+        raise Refused("broker", say("grid.no_command", command=name, reason=error)) from error
 
 
 def _words(process: subprocess.CompletedProcess[str]) -> str:
-    return (process.stderr.strip() or process.stdout.strip() or "no reason given")[:2000]
+    return (process.stderr.strip() or process.stdout.strip() or say("grid.no_reason"))[:2000]
 
 
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
@@ -416,9 +401,7 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
     """
     words = _words(process)
     if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
-        raise Refused(
-            "grid", f"Grid Engine does not answer at the moment. Try again later. ({words})"
-        )
+        raise Refused("grid", say("grid.no_answer", reason=words))
 
 
 class Checked(NamedTuple):
@@ -502,7 +485,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         )  # fmt: skip
         if process.returncode != 0:
             _check_answer(process)
-            raise Refused("grid", f"Grid Engine refused the session: {_words(process)}")
+            raise Refused("grid", say("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
         # A job that was submitted after all finds no file and ends itself.
@@ -560,7 +543,7 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
     if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
-        raise Refused("grid", f"Grid Engine did not delete the job: {_words(process)}")
+        raise Refused("grid", say("grid.not_deleted", reason=_words(process)))
     return Answer(ok=True)
 
 
@@ -614,12 +597,12 @@ def decide(config: Config, request: Request) -> Answer:
         try:
             user = pwd.getpwnam(request.user)
         except KeyError:
-            raise Refused("refused", f"there is no account {request.user}") from None
+            raise Refused("refused", say("account.missing", name=request.user)) from None
         if user.pw_name != request.user:
             # A directory service may match names regardless of case.
-            raise Refused("refused", f"there is no account {request.user}")
+            raise Refused("refused", say("account.missing", name=request.user))
         if user.pw_uid == 0 or user.pw_gid == 0:
-            raise Refused("refused", "root cannot have sessions")
+            raise Refused("refused", say("account.root"))
         match request:
             case Start():
                 answer = start(config, user, request)

@@ -185,7 +185,7 @@ def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
             name
             for name, amount in want.resources.items()
             # A host that does not name a consumable has none of it.
-            if amount and place.resources.get(name, 0.0) < amount
+            if place.resources.get(name, 0.0) < amount
         }
         if place.free < want.slots:
             lacks.add(SLOTS)

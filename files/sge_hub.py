@@ -13,17 +13,17 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tornado import web
 
-from sge_spawner import DATABASE_TROUBLE, watch_sessions
+from sge_spawner import watch_sessions
+from sge_words import say
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
     """The database cannot be used: what JupyterHub would show as a bare 500, in words."""
 
-    #: What JupyterHub's pages show.
-    jupyterhub_message = DATABASE_TROUBLE
-
     def __init__(self) -> None:
-        web.HTTPError.__init__(self, 503, DATABASE_TROUBLE)
+        #: What JupyterHub's pages show.
+        self.jupyterhub_message = say("start.database")
+        web.HTTPError.__init__(self, 503, self.jupyterhub_message)
 
 
 class GridHub(JupyterHub):

@@ -12,6 +12,7 @@ from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 
 from sge_spawner import SessionError, directory
+from sge_words import say
 
 T = TypeVar("T")
 
@@ -29,10 +30,7 @@ class ClusterAuthenticator(PAMAuthenticator):
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
             self.log.warning("The account %s cannot be used: %s", username, error)
-            return (
-                f"The account {username} cannot be used at the moment; it may be closed or have "
-                f"expired (PAM says: {error.message}). Ask the administrators of the cluster."
-            )
+            return say("account.closed", name=username, reason=error.message)
         return ""
 
     def _check_password(self, username: str, password: object) -> bool:
@@ -64,7 +62,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         if not await self._ask(self._check_password, username, password):
             return None
         if objection := await self._ask(self._objection, username):
-            raise web.HTTPError(403, f"Your password is right, but: {objection}")
+            raise web.HTTPError(403, say("login.but", objection=objection))
         return username
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
@@ -83,8 +81,4 @@ class ClusterAuthenticator(PAMAuthenticator):
         """
         if super().check_allowed(username, authentication):
             return True
-        raise web.HTTPError(
-            403,
-            f"Your password is right, but the account {username} may not use this service. "
-            "Ask the administrators of the cluster to be added.",
-        )
+        raise web.HTTPError(403, say("login.not_allowed", name=username))

@@ -22,8 +22,11 @@ import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, meta
@@ -41,6 +44,8 @@ from pydantic import (
 )
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
+from sge_words import one_of, say, say_number
+
 MENU_VARIABLE = "jupyterhub_resource_menu"
 PRESETS_VARIABLE = "jupyterhub_resource_presets"
 LIMITS_VARIABLE = "jupyterhub_resource_limits"
@@ -51,6 +56,8 @@ VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMI
 PRESET_FIELD = "preset"
 #: Longest text of a choice, in characters.
 MAX_TEXT = 200
+#: How many amounts are tried for one that the rules let pass.
+_MANY_STEPS = 100
 #: Where JupyterLab and Jupyter Notebook are in a session.
 INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
@@ -319,10 +326,6 @@ def _are_for(members: Groups, groups: Collection[str]) -> bool:
     return not members or not set(members).isdisjoint(groups)
 
 
-def _one_of(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
-
-
 class Item(_Model):
     """One line of the form.
 
@@ -362,7 +365,7 @@ class Item(_Model):
         if len(given) != 1 or given[0] not in request.ways:
             ways = [f"'{way}'" for way in request.ways]
             either = "either " if len(ways) > 1 else ""
-            raise ValueError(f"for kind {request.kind} give {either}{_one_of(ways)}")
+            raise ValueError(f"for kind {request.kind} give {either}{' or '.join(ways)}")
         if self.unit not in request.units:
             allowed = " or ".join(unit or "empty" for unit in request.units)
             raise ValueError(f"unit is {self.unit!r}; for kind {request.kind} it is {allowed}")
@@ -434,34 +437,58 @@ class Item(_Model):
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
         """Say in words what a member of ``groups`` may choose, or what all may together."""
-        unit = f" {self.unit}" if self.unit else ""
         if self.text is not None:
-            return (
-                f"give something like “{self.text.example}”, at most {self.text.maximum_length} "
-                "characters, or leave it empty"
+            return say(
+                "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
             )
         if self.range is not None:
-            step = f" in steps of {self.range.step}" if self.range.step > 1 else ""
-            return f"choose from {self.range.minimum} to {self.range.maximum}{unit}{step}"
+            least, most = self.range.minimum, self._amount(self.range.maximum)
+            if self.range.step > 1:
+                return say("choice.range_in_steps", least=least, most=most, step=self.range.step)
+            return say("choice.range", least=least, most=most)
         options = self.options or () if groups is None else self.options_for(groups)
-        words = [str(choice) for choice in self.choices or ()]
-        words += [f"“{option.value}” ({option.label})" for option in options]
-        return (
-            f"choose {_one_of(words)}{unit}"
-            if len(words) > 1
-            else f"only {words[0]}{unit} is offered"
-        )
+        words = [_named(option.value, option.label) for option in options]
+        if self.choices:
+            words = [*map(str, self.choices[:-1]), self._amount(self.choices[-1])]
+        return say("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
+
+    def unit_words(self, number: int) -> str:
+        """Say the item's unit as it goes with a number; empty where it has none."""
+        return say_number(f"unit.{self.unit}", number) if self.unit else ""
+
+    def _amount(self, number: int) -> str:
+        return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
         """Say an allowed value as the form does."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
-        return f"{value} {self.unit}".strip()
+        return self._amount(value) if isinstance(value, int) else value
+
+    def units_in(self, total: float) -> int:
+        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …)."""
+        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
+        return math.floor(total / base)
 
     def in_units(self, total: float) -> str:
         """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
-        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
-        return f"{math.floor(total / base)} {self.unit}".strip()
+        return self._amount(self.units_in(total))
+
+    def above(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are larger, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            first = low if value < low else value + step - (value - low) % step
+            yield from range(first, high + 1, step)
+        yield from sorted(each for each in self.choices or () if each > value)
+
+    def below(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are smaller, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            last = min(value - 1, high)
+            yield from range(last - (last - low) % step, low - 1, -step)
+        yield from sorted((each for each in self.choices or () if each < value), reverse=True)
 
     def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
         """Turn what arrived from a member of ``groups`` into an allowed value.
@@ -478,13 +505,18 @@ class Item(_Model):
             value = int(raw)
         if value is None or not self.allows(value):
             raise ChoiceError(
-                f"{self.label}: {_shown(raw)} is not possible; {self.allowed_words(groups)}.",
+                say(
+                    "choice.not_possible",
+                    label=self.label,
+                    value=_shown(raw),
+                    allowed=self.allowed_words(groups),
+                ),
                 self.name,
             )
         for option in self.options or ():
             if option.value == value and not _are_for(option.groups, groups):
-                words = self.allowed_words(groups)
-                raise self._is_for_members(raw, option.groups, _sentence(words))
+                advice = _sentence(self.allowed_words(groups))
+                raise self._is_for_members(raw, option.groups, advice)
         return value
 
     def value_outside(self, raw: object) -> int | str:
@@ -495,15 +527,19 @@ class Item(_Model):
         nothing = self.request.nothing
         assert nothing is not None
         if type(raw) not in (int, str) or raw not in (nothing, str(nothing)):
-            raise self._is_for_members(
-                raw, self.groups, "Choose 0." if nothing == 0 else "Leave it empty."
-            )
+            advice = say("choice.zero" if nothing == 0 else "choice.empty")
+            raise self._is_for_members(raw, self.groups, advice)
         return nothing
 
     def _is_for_members(self, raw: object, members: Groups, advice: str) -> ChoiceError:
         return ChoiceError(
-            f"{self.label}: your account may not ask for {_shown(raw)}; it is for members of "
-            f"{_one_of(members)}. {advice}",
+            say(
+                "choice.members",
+                label=self.label,
+                value=_shown(raw),
+                groups=one_of(members),
+                advice=advice,
+            ),
             self.name,
         )
 
@@ -513,9 +549,17 @@ def _shown(raw: object) -> str:
     try:
         text = raw if isinstance(raw, str) else repr(raw)
     except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
-        return "this value"
+        return say("choice.this_value")
     text = text.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
-    return f"“{text[:40]}…”" if len(text) > 40 else f"“{text}”"
+    return _quoted(f"{text[:40]}…" if len(text) > 40 else text)
+
+
+def _quoted(text: str) -> str:
+    return say("choice.quoted", text=text)
+
+
+def _named(name: str, label: str) -> str:
+    return say("choice.named", name=_quoted(name), label=label)
 
 
 def _sentence(words: str) -> str:
@@ -644,7 +688,11 @@ class Menu(_Model):
         item = next((item for item in self.items if item.name == name), None)
         if item is None:
             mine = ", ".join(item.name for item in self.items_for(groups))
-            raise ChoiceError(f"{_shown(name)} is not on the menu; it has {mine or 'nothing'}.")
+            raise ChoiceError(
+                say("choice.unknown", name=_shown(name), items=mine)
+                if mine
+                else say("choice.nothing", name=_shown(name))
+            )
         return item.value(raw, groups) if item.is_for(groups) else item.value_outside(raw)
 
     def _preset(self, raw: object, groups: Collection[str]) -> Preset:
@@ -652,10 +700,11 @@ class Menu(_Model):
         for preset in mine:
             if preset.name == raw:
                 return preset
-        words = [f"“{preset.name}” ({preset.label})" for preset in mine]
+        words = [_named(preset.name, preset.label) for preset in mine]
         raise ChoiceError(
-            f"Preset: {_shown(raw)} is not possible; "
-            f"{f'choose {_one_of(words)}, or leave it empty' if words else 'leave it empty'}.",
+            say("choice.preset", value=_shown(raw), values=one_of(words))
+            if words
+            else say("choice.no_preset", value=_shown(raw)),
             PRESET_FIELD,
         )
 
@@ -698,6 +747,52 @@ class Menu(_Model):
         qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
         return choice
 
+    def take(
+        self, raw: Mapping[str, object], groups: Collection[str]
+    ) -> tuple[dict[str, object], list[str]]:
+        """Return what a link says that can be filled in, and why the rest of it cannot.
+
+        A preset is taken with its values, whatever else is said of these.
+        """
+        values: dict[str, object] = {}
+        preset: Preset | None = None
+        left_out: list[str] = []
+        for name, value in raw.items():
+            try:
+                if name == PRESET_FIELD:
+                    preset = self._preset(value, groups) if value != "" else None
+                else:
+                    values[name] = self._value(name, value, groups)
+            except ChoiceError as error:
+                left_out.append(str(error))
+        if preset:
+            values |= {PRESET_FIELD: preset.name, **preset.choice}
+        return values, left_out
+
+    def shift(
+        self,
+        values: Mapping[str, object],
+        name: str,
+        groups: Collection[str],
+        most: int | None = None,
+    ) -> int | None:
+        """Return the next amount of an item that a person can choose with the rest of a choice.
+
+        :param most: the next smaller one, and at most this; ``None``: the next larger one.
+        :returns: ``None`` where there is none.
+        """
+        item = next((item for item in self.items_for(groups) if item.name == name), None)
+        old = values.get(name, item.default if item else None)
+        if item is None or not isinstance(old, int):
+            return None
+        candidates = item.above(old) if most is None else item.below(min(old, most + 1))
+        # Rules may refuse them; a range may have a thousand million.
+        for new in islice(candidates, _MANY_STEPS):
+            with suppress(ChoiceError):
+                self.choose({**values, name: new}, groups)
+                return new
+        return None
+
     def people(self) -> list[frozenset[str]]:
         """Return the groups of people who may see different menus: none, each one, all."""
         options = [option for item in self.items for option in item.options or ()]
@@ -723,8 +818,7 @@ def _resource(item: Item, amount: int, slots: int) -> str:
         return f"{request.complex}={-(-base // shares)}K"
     if base % shares:
         raise ChoiceError(
-            f"{item.label}: {amount} cannot be shared out evenly among {slots} CPU cores; "
-            f"choose a multiple of {slots}.",
+            say("choice.not_shared", label=item.label, amount=amount, cores=slots),
             item.name,
         )
     return f"{request.complex}={base // shares}"
@@ -824,14 +918,23 @@ def default_url(menu: Menu, choice: Choice) -> str:
     )
 
 
+class _Offer(NamedTuple):
+    """One line of a list to choose from."""
+
+    value: str
+    label: str
+    #: What it fills in with JavaScript, by field: the values of a preset.
+    fills: Mapping[str, int | str] = MappingProxyType({})
+
+
 class _Field(NamedTuple):
     """What the form shows of an item, or of the presets."""
 
     name: str
     label: str
     help: Sequence[str]
-    #: Values and words of a list to choose from; none for a field to write in.
-    options: Sequence[tuple[str, str]]
+    #: What a list offers; nothing for a field to write in.
+    options: Sequence[_Offer]
     value: str
     #: What a field to write in has besides.
     attributes: Mapping[str, object]
@@ -842,20 +945,24 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 {% for field in fields %}
 {% set id = "menu-" ~ field.name %}
 {% set wrong = error is not none and error.item == field.name %}
+{% set note = notes[field.name] %}
 {% set attributes = {
-  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else ""),
+  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else "")
+    ~ (" is-changed" if note else ""),
+  "autofocus": "" if note and note == (notes.values() | first) else none,
   "id": id,
   "name": field.name,
   "aria-invalid": "true" if wrong else none,
   "aria-describedby":
-    ((["error-" ~ id] if wrong else []) + (["help-" ~ id] if field.help else [])) | join(" ") or none,
+    ((["error-" ~ id] if wrong else []) + (["note-" ~ id] if note else [])
+     + (["help-" ~ id] if field.help else [])) | join(" ") or none,
 } %}
 <div class="mb-3">
   <label class="form-label" for="{{ id }}">{{ field.label }}</label>
   {% if field.options %}
   <select{{ attributes | xmlattr }}>
-    {% for value, label in field.options %}
-    <option value="{{ value }}"{% if value == field.value %} selected{% endif %}>{{ label }}</option>
+    {% for offer in field.options %}
+    <option value="{{ offer.value }}"{% if offer.value == field.value %} selected{% endif %}{% if offer.fills %} data-fills='{{ offer.fills | tojson }}'{% endif %}>{{ offer.label }}</option>
     {% endfor %}
   </select>
   {% else %}
@@ -863,6 +970,9 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% endif %}
   {% if wrong %}
   <div class="invalid-feedback" id="error-{{ id }}">{{ error }}</div>
+  {% endif %}
+  {% if note %}
+  <div class="changed" id="note-{{ id }}">{{ note }}</div>
   {% endif %}
   {% if field.help %}
   <div class="form-text" id="help-{{ id }}">{% for line in field.help %}{{ line }}{% if not loop.last %}<br>{% endif %}{% endfor %}</div>
@@ -878,7 +988,7 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
 
     def described(preset: Preset) -> str:
         values = [
-            f"{items[name].label}: {items[name].in_words(value) or 'none'}"
+            f"{items[name].label}: {items[name].in_words(value) or say('preset.none')}"
             for name, value in preset.choice.items()
         ]
         return " ".join([f"{preset.label} – {', '.join(values)}.", preset.help]).strip()
@@ -886,20 +996,23 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
     names = [preset.name for preset in presets]
     return _Field(
         name=PRESET_FIELD,
-        label="Preset",
+        label=say("preset.label"),
         help=[
-            "A preset sets these values, whatever the fields below say.",
+            say("preset.help"),
             *map(described, presets),
         ],
-        options=[("", "Your own choice"), *((preset.name, preset.label) for preset in presets)],
+        options=[
+            _Offer("", say("preset.own")),
+            *(_Offer(preset.name, preset.label, preset.choice) for preset in presets),
+        ],
         value=next((name for name in names if name == last.get(PRESET_FIELD)), ""),
         attributes={},
     )
 
 
 def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
-    options = [(option.value, option.label) for option in item.options_for(groups)]
-    options += [(str(choice), str(choice)) for choice in item.choices or ()]
+    options = [_Offer(option.value, option.label) for option in item.options_for(groups)]
+    options += [_Offer(str(choice), str(choice)) for choice in item.choices or ()]
     attributes: dict[str, object] = {}
     if item.range is not None:
         attributes = {
@@ -921,7 +1034,7 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
         words.append(_sentence(item.allowed_words()))
     return _Field(
         name=item.name,
-        label=f"{item.label} ({item.unit})" if item.unit else item.label,
+        label=f"{item.label} ({item.unit_words(0)})" if item.unit else item.label,
         help=[" ".join(words)] if words else [],
         options=options,
         value=value,
@@ -953,12 +1066,14 @@ def render_form(
     groups: Collection[str],
     last: Mapping[str, object],
     error: ChoiceError | None = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the form's fields as HTML, for one person.
 
     :param groups: names of the Unix groups of the person.
     :param last: the last choice, shown again where it is still allowed.
     :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
+    :param notes: what there is to say about fields, by name; the first of them gets the focus.
     """
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
@@ -966,7 +1081,7 @@ def render_form(
     ]
     if presets := menu.presets_for(groups):
         fields.insert(0, _preset_field(menu, presets, last))
-    return _FORM.render(fields=fields, error=error)
+    return _FORM.render(fields=fields, error=error, notes=notes)
 
 
 def _limit_problems(menu: Menu) -> Iterator[str]:

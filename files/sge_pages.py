@@ -16,24 +16,35 @@ from typing import Any
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.handlers import default_handlers
 from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from jupyterhub.slugs import is_valid_safe_slug
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
+from tornado.httputil import url_concat
 
 from sge_announcement import Board
+from sge_spawner import Link, SGESpawner
 from sge_view import View
-from sge_words import say
+from sge_words import say, say_number
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
+#: In a link to the form: the items, with commas between them, of which there is to be less or more
+#: than the last time. No item has such a name.
+LESS, MORE = "_less", "_more"
+#: What JupyterHub itself takes from the form's address.
+_JUPYTERHUBS = ("next", "display_name", "_xsrf")
 PAGES = Path(__file__).resolve().with_name("pages")
 
 
 async def views(user: Any) -> list[View]:
     """Return what the pages show of a person's sessions, the default one first."""
-    named = sorted(user.orm_user.orm_spawners) if user.allow_named_servers else []
-    return [await user.spawners[name].view() for name in ["", *filter(None, named)]]
+    named = [name for name in sorted(user.orm_user.orm_spawners) if name]
+    if not user.allow_named_servers:
+        # The site allows no more of them; what runs goes on all the same.
+        named = [name for name in named if user.spawners[name].active]
+    return [await user.spawners[name].view() for name in ["", *named]]
 
 
 def span(seconds: float) -> str:
@@ -80,6 +91,7 @@ def template_vars(
     """
     functions: dict[str, Callable[..., object]] = {
         "say": say,
+        "say_number": say_number,
         "announcement_now": Board().current,
         "asset_url": asset_url,
         "sessions": views,
@@ -96,8 +108,50 @@ def template_vars(
     }
 
 
+class FormHandler(SpawnHandler):
+    """The form, filled in as the link says. A link starts nothing; JupyterHub's own would."""
+
+    link: Link | None = None
+
+    async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
+        fields: dict[str, list[str]] = {}
+        for name, values in self.request.query_arguments.items():
+            if name not in _JUPYTERHUBS:
+                # JupyterHub's way to write it is understood as well.
+                words = [value.decode(errors="replace") for value in values]
+                fields[name.removeprefix("opt-")] = words
+        shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
+        named = ",".join(shifts.values()).strip(",")
+        if fields:
+            self.link = Link(
+                SGESpawner.read_form(fields),
+                tuple(named.split(",")) if named else (),
+                more=bool(shifts[MORE]),
+            )
+        self._forget_the_link()
+        await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
+
+    def _forget_the_link(self) -> None:
+        """Leave JupyterHub its own arguments only, so that the form does not send the others on."""
+        kept = {name: self.get_query_argument(name, None) for name in _JUPYTERHUBS}
+        told = {name: value for name, value in kept.items() if value is not None}
+        self.request.uri = url_concat(self.request.path, told)
+        self.request.query_arguments = {name: [value.encode()] for name, value in told.items()}
+
+    async def _render_form(self, for_user: Any, spawner_options_form: str, **told: str) -> str:
+        name = self.path_args[1] if len(self.path_args) > 1 else ""
+        if name and self.request.method == "POST":
+            # JupyterHub draws the default session's form here, which knows of no refusal.
+            spawner_options_form = await for_user.spawners[name].get_options_form()
+        form: str = await super()._render_form(for_user, spawner_options_form, **told)
+        return form
+
+
 class StopHandler(BaseHandler):
     """Stops a session, or gives up its start, at the press of a form's button."""
+
+    #: A session with a name can be stopped also where the site allows no more of them.
+    allow_named_servers = True
 
     def get_json_body(self) -> dict[str, bool]:
         """Return what JupyterHub's own handler takes as the request's body."""
@@ -110,12 +164,17 @@ class StopHandler(BaseHandler):
         ``then`` says what the person wants: ``choose`` again, ``remove`` the named server as well,
         or neither.
         """
+        user = self.find_user(user_name)
+        spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
+        lacking = spawner.lacking if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
-        goal = ["home"]
+        goal, told = ["home"], {}
         if self.get_body_argument("then", "") == "choose":
             goal = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
+            told = {LESS: ",".join(lacking)} if lacking else {}
         self.set_header("Content-Type", "text/html")
-        self.redirect(url_path_join(self.hub.base_url, *filter(None, goal)), status=303)
+        url = url_path_join(self.hub.base_url, *filter(None, goal))
+        self.redirect(url_concat(url, told), status=303)
 
 
 class ForecastHandler(BaseHandler):
@@ -161,7 +220,10 @@ class NewSessionHandler(BaseHandler):
         self.redirect(url_path_join(self.hub.base_url, "spawn", user, name))
 
 
-default_handlers += [
+default_handlers[:] = [
+    (entry[0], FormHandler, *entry[2:]) if entry[1] is SpawnHandler else entry
+    for entry in default_handlers
+] + [
     (r"/stop/([^/]+)", StopHandler),
     (r"/stop/([^/]+)/([^/]+)", StopHandler),
     (r"/forecast", ForecastHandler),

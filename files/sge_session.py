@@ -31,12 +31,19 @@ PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: Longest reason the hub takes, in characters.
 MAX_REASON = 500
 
+#: The reason that the hub has words of its own for; all others are told as they are.
+NO_PORT = "no_port"
+
 #: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
 
 
 class SessionError(Exception):
     """The session cannot start; the message goes to the job's log, which its owner can read."""
+
+
+class NoPortError(SessionError):
+    """Every port that a session may use is taken."""
 
 
 class SessionFile(NamedTuple):
@@ -81,7 +88,7 @@ def read_session_file(path: Path) -> SessionFile:
 def bind_port(first: int, last: int) -> socket.socket:
     """Bind a free TCP port from ``first`` to ``last``, both included, and keep it.
 
-    :raises SessionError: when all are taken.
+    :raises NoPortError: when all are taken.
     """
     ports = list(range(first, last + 1))
     both = socket.has_dualstack_ipv6()
@@ -101,7 +108,7 @@ def bind_port(first: int, last: int) -> socket.socket:
             continue
         server.setblocking(False)
         return server
-    raise SessionError(f"every port from {first} to {last} is taken on this host")
+    raise NoPortError(f"every port from {first} to {last} is taken on this host")
 
 
 def tell_hub(environment: dict[str, str], what: str, body: dict[str, Any]) -> int:
@@ -215,8 +222,8 @@ def main() -> int:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0
-        reason = f"{error}" if isinstance(error, (SessionError, OSError)) else f"{error!r}"
-        report(environment, reason)
+        reason = f"{error}" if isinstance(error, OSError) else f"{error!r}"
+        report(environment, NO_PORT if isinstance(error, NoPortError) else reason)
         raise
     return 0
 

@@ -66,6 +66,7 @@ from sge_client import (
 from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
 from sge_idle import is_idle_end
 from sge_menu import (
+    PRESET_FIELD,
     Asked,
     Choice,
     ChoiceError,
@@ -77,7 +78,7 @@ from sge_menu import (
     render_form,
 )
 from sge_view import Amount, Forecast, Free, View
-from sge_words import say
+from sge_words import say, say_number
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
@@ -103,11 +104,8 @@ _LEAST_WAIT = 90.0
 #: hundred that presses Start together waits in line here rather than at a closed socket.
 _broker_line = asyncio.Semaphore(16)
 
-#: What people read while the hub's database cannot be written.
-DATABASE_TROUBLE = (
-    "The hub cannot write to its database at the moment. Sessions that run go on; try again in a "
-    "few minutes, and tell the administrators if it lasts."
-)
+#: What a starter gives as its reason where every port of a session is taken.
+NO_PORT = "no_port"
 
 #: Longest reason a starter may give, in characters.
 MAX_REASON = 500
@@ -122,6 +120,9 @@ _records = ThreadPoolExecutor(2, "accounting")
 #: to look for it, in seconds.
 _EXPLAIN_PAUSE = 5.0
 _EXPLAIN_FOR = 600.0
+
+#: How many sentences a form has about a link.
+_MANY_NOTICES = 5
 
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
@@ -143,6 +144,18 @@ _MANY_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the link to a form says; nothing of it is checked."""
+
+    #: A choice, as the form would send it.
+    values: dict[str, object]
+    #: The items that a session had too little of, or that were not free, ...
+    shifts: tuple[str, ...] = ()
+    #: ... and whether there is to be more of them, or less.
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,7 @@ class Last:
             f"ended.{self.why}",
             job=self.job,
             host=self.host,
-            used=f"{self.used / 2**30:.1f} GB",
+            used=_gigabytes(self.used),
             status=self.status,
             memory=had.get("memory", ""),
             run_time=had.get("run_time", ""),
@@ -309,7 +322,7 @@ class SGESpawner(BatchSpawnerBase):
             return load_menu(Path(self.menu_file))
         except MenuError as error:
             raise SessionError(
-                "The menu of resources cannot be read. Please tell the administrators.",
+                say("start.menu"),
                 reason="menu",
                 log_message=str(error),
                 status_code=500,
@@ -323,20 +336,68 @@ class SGESpawner(BatchSpawnerBase):
             )
         except KeyError as error:
             raise SessionError(
-                f"There is no account {self.user.name} on the hub's host. "
-                "Please tell the administrators.",
+                say("account.not_on_hub", name=self.user.name),
                 reason="account",
             ) from error
 
     async def draw_form(self) -> str:
-        """Return the form's fields for this person."""
+        """Return the form's fields for this person, filled in as the link they followed says."""
         refusal, self.refusal = self.refusal, None
-        fields = render_form(self._menu(), await self._groups(), self.user_options or {}, refusal)
+        menu, groups = self._menu(), await self._groups()
+        shown: dict[str, Any] = dict(self.user_options or {})
+        notes: dict[str, str] = {}
+        notices: list[str] = []
+        if refusal is None and (link := getattr(self.handler, "link", None)):
+            self.handler.link = None  # JupyterHub keeps the handler, and draws again
+            if link.shifts:
+                shown, _ = menu.take(shown, groups)  # it is stored as it was sent
+                shown.pop(PRESET_FIELD, None)
+                notes = await self._shift(menu, groups, shown, link)
+            else:
+                shown, left_out = menu.take(link.values, groups)
+                notices = [say("form.link")] if shown else []
+                notices += [say("form.left_out", what=each) for each in left_out[:_MANY_NOTICES]]
+                try:
+                    menu.choose(shown, groups)
+                except ChoiceError as error:  # a rule between items; the link is filled in
+                    refusal = error
+        fields = render_form(menu, groups, shown, refusal, notes)
         await self.explain_last()
         if self.last:
-            notice = escape(self.last.words)
-            return f'<p class="alert alert-warning" role="status">{notice}</p>' + fields
-        return fields
+            notices.insert(0, self.last.words)
+        alerts = (
+            f'<p class="alert alert-warning" role="status">{escape(each)}</p>' for each in notices
+        )
+        return "".join(alerts) + fields
+
+    async def _shift(
+        self, menu: Menu, groups: Collection[str], shown: dict[str, Any], link: Link
+    ) -> dict[str, str]:
+        """Change the amounts that were lacking in a choice; return what to say about each."""
+        notes = {}
+        places = None if link.more else await self.outlook.places.look(_PATIENCE)
+        for item in menu.items_for(groups):
+            old = shown.get(item.name, item.default)
+            if item.name not in link.shifts or not isinstance(old, int):
+                continue
+            most, why = None, "more"
+            if not link.more:
+                most, why = old, "less"
+                if places and item.request.counted:
+                    room = item.units_in(free(places, item.request.counted)[1])
+                    most, why = (room, "less_free") if room < old else (most, why)
+            new = menu.shift(shown, item.name, groups, most)
+            if new is None:
+                why = "most" if link.more else "least"
+            else:
+                shown[item.name] = new
+            notes[item.name] = say(
+                f"form.{why}",
+                label=item.label,
+                old=item.in_words(old),
+                new="" if new is None else item.in_words(new),
+            )
+        return notes
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
@@ -424,7 +485,7 @@ class SGESpawner(BatchSpawnerBase):
             if database:
                 database.rollback()
             raise SessionError(
-                DATABASE_TROUBLE,
+                say("start.database"),
                 reason="database",
                 log_message=f"database: {error}",
                 status_code=503,
@@ -528,17 +589,17 @@ class SGESpawner(BatchSpawnerBase):
             answer = await _ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, GridEngineError) as error:
             raise SessionError(
-                "The submission service does not answer. Try again in a minute; if it lasts, "
-                "please tell the administrators.",
+                say("start.no_broker"),
                 reason="no_answer",
                 log_message=f"broker: {error!r}",
                 status_code=503,
             ) from error
         if not answer.ok:
+            ours = answer.kind in ("request", "broker")
             raise SessionError(
-                answer.error,
+                say("start.broker", reason=answer.error) if ours else answer.error,
                 reason=answer.kind,
-                status_code=500 if answer.kind in ("request", "broker") else 400,
+                status_code=500 if ours else 400,
             )
         return answer
 
@@ -565,8 +626,7 @@ class SGESpawner(BatchSpawnerBase):
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
             # Without the values, which may be secrets.
             raise SessionError(
-                f"No session can be started for the account {self.user.name}: the submission "
-                f"service takes no such {where}. Please tell the administrators.",
+                say("start.request", name=self.user.name, what=where),
                 reason="request",
             ) from None
         self.session = session
@@ -635,10 +695,7 @@ class SGESpawner(BatchSpawnerBase):
         while True:
             job = self._job()
             if self.failure:
-                raise SessionError(
-                    f"JupyterLab could not start in job {self.job_id}: {self.failure}",
-                    reason="starter",
-                )
+                raise self._starters_reason()
             if job is GONE:
                 raise self._early_end()
             if isinstance(job, Job):
@@ -658,12 +715,16 @@ class SGESpawner(BatchSpawnerBase):
                 raise self._out_of_time(job)
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
+    def _starters_reason(self) -> SessionError:
+        """Return what the starter has given as the reason; it names one that we can say better."""
+        reason = self.failure
+        if reason == NO_PORT:
+            first, last = self.session_ports
+            reason = say("start.no_port", first=first, last=last)
+        return SessionError(say("start.starter", job=self.job_id, reason=reason), reason="starter")
+
     def _deleted(self) -> SessionError:
-        return SessionError(
-            f"Job {self.job_id} was deleted before JupyterLab was up, by an administrator or with "
-            "qdel.",
-            reason="deleted",
-        )
+        return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
 
     def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
@@ -671,12 +732,9 @@ class SGESpawner(BatchSpawnerBase):
         if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return self._deleted()
         if not self.job_id:
-            return SessionError("The job was not submitted. Try again.", reason="ended")
-        return SessionError(
-            f"Job {self.job_id} ended before JupyterLab was up. Its messages are in "
-            f"~/{SESSION_FOLDER}/{self.job_id}.log.",
-            reason="ended",
-        )
+            return SessionError(say("start.not_submitted"), reason="ended")
+        log = f"~/{SESSION_FOLDER}/{self.job_id}.log"
+        return SessionError(say("start.ended", job=self.job_id, log=log), reason="ended")
 
     def _own_end(self) -> Last:
         """Return what is known at once of a session that was up and that nobody stopped here."""
@@ -751,9 +809,12 @@ class SGESpawner(BatchSpawnerBase):
             self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
             reasons = ""
         return SessionError(
-            f"Grid Engine could not start job {job.id} (state {job.letters}): "
-            f"{reasons or 'it gives no reason'}. If this is not about your own files, "
-            "please tell the administrators.",
+            say(
+                "start.error_state",
+                job=job.id,
+                letters=job.letters,
+                reason=reasons or say("start.no_reason"),
+            ),
             reason="error_state",
         )
 
@@ -766,20 +827,21 @@ class SGESpawner(BatchSpawnerBase):
 
     def _out_of_time(self, job: Job | Gone | None) -> SessionError:
         """Return what the session was still waiting for when its time was over."""
-        what = "Grid Engine has not started it"
+        if not self.job_id:
+            return SessionError(say("start.not_submitted"), reason="timeout")
+        what, host = "unstarted", ""
         if isinstance(job, Job):
             if job.state in _ON_A_HOST:
-                what = f"JupyterLab has not come up on {job.host}"
+                what, host = "not_up", job.host
             elif job.state is State.QUEUED:
-                what = "no place for it has become free"
+                what = "no_place"
             elif job.state is State.HELD:
-                what = "it is still held"
+                what = "held"
         minutes, seconds = divmod(self.wait_limit, 60)
-        limit = f"{self.wait_limit:g} seconds" if seconds else f"{minutes:g} minutes"
+        number, unit = (self.wait_limit, "seconds") if seconds else (minutes, "minutes")
+        limit = f"{number:g} {say_number(f'unit.{unit}', number)}"
         return SessionError(
-            f"Job {self.job_id or '(not submitted)'} was given up after {limit}: "
-            f"{what}. Ask for less, or try again later.",
-            reason="timeout",
+            say(f"start.late_{what}", job=self.job_id, limit=limit, host=host), reason="timeout"
         )
 
     def _address(self) -> str:
@@ -814,8 +876,7 @@ class SGESpawner(BatchSpawnerBase):
                 raise SessionError(self._own_end().words, reason="ended")
             if asyncio.get_running_loop().time() > deadline and self._is_well(job):
                 raise SessionError(
-                    f"JupyterLab runs on {self.host} in job {self.job_id}, but the hub cannot "
-                    f"reach it at port {self.port}. Please tell the administrators.",
+                    say("start.unreachable", host=self.host, job=self.job_id, port=self.port),
                     reason="unreachable",
                 )
             pause = next(looks, pause)
@@ -1066,6 +1127,12 @@ class SGESpawner(BatchSpawnerBase):
         details = (self.outlook.details.answer or {}).get(job.id)
         return "\n".join(details.reasons) if details else ""
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The items of the menu that a waiting session lacks now, as far as that is known."""
+        lacks = _lacks(self.asked, self.outlook.places.answer) or frozenset()
+        return tuple(each.item for each in _short(self.asked, lacks))
+
     async def forecast(self, options: dict[str, object]) -> Forecast:
         """Tell what is free now, and whether a session with these options could start.
 
@@ -1162,24 +1229,20 @@ class SGESpawner(BatchSpawnerBase):
         details = (self.outlook.details.answer or {}).get(job) if job else None
         elapsed = max(time.time() - started, 1.0) if started else None
 
-        def used(each: Asked) -> tuple[str, float | None]:
+        def amount(each: Asked) -> Amount:
             if details is None or details.vmem is None:
-                return "", None  # the worker has not reported yet
+                return Amount(each.label, each.words)  # the worker has not reported yet
             if each.kind == "memory":
-                return f"{details.vmem / 2**30:.1f} GB", details.vmem
-            if each.kind == "slots" and details.cpu is not None and elapsed:
-                busy = details.cpu / elapsed
-                return say("home.busy", cores=f"{busy:.1f}"), busy
-            return "", None
+                used = details.vmem
+                words = say("sessions.used", used=_gigabytes(used), asked=each.words)
+            elif each.kind == "slots" and details.cpu is not None and elapsed:
+                used = details.cpu / elapsed
+                words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
+            else:
+                return Amount(each.label, each.words)
+            return Amount(each.label, words, min(used / each.total, 1))
 
-        return tuple(
-            Amount(
-                each.label, each.words, words, None if value is None else min(value / each.total, 1)
-            )
-            for each in self.asked
-            if each.total
-            for words, value in (used(each),)
-        )
+        return tuple(amount(each) for each in self.asked if each.total)
 
 
 def _want(had: Collection[Asked]) -> Want:
@@ -1199,11 +1262,15 @@ def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str]
 
 def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
     """Name what is missing as the form does."""
-    return ", ".join(
-        f"{each.label} ({each.words})"
-        for each in had
-        if (SLOTS if each.kind == "slots" else each.complex) in lacks
-    )
+    return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
+
+
+def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
+    return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -1247,7 +1314,7 @@ class SessionHandler(APIHandler):
             await super().prepare()
         finally:
             if self._trouble:
-                raise web.HTTPError(503, DATABASE_TROUBLE)
+                raise web.HTTPError(503, say("start.database"))
 
     @web.authenticated
     def post(self, what: str) -> None:

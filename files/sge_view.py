@@ -14,13 +14,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Amount:
-    """One thing a session has asked for, such as memory: in words, as the menu names it."""
+    """One thing a session has asked for, such as memory, as the menu names it."""
 
     label: str
-    asked: str
-    #: What is in use of it, in words; empty where Grid Engine does not say.
-    used: str = ""
-    #: The same as a share from 0 to 1, for a bar; ``None`` where it is not known.
+    #: How much; with what is in use of it, where Grid Engine says so.
+    words: str
+    #: What is in use as a share from 0 to 1, for a bar; ``None`` where it is not known.
     share: float | None = None
 
 

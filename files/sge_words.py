@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -109,6 +109,20 @@ def say(name: str, /, **told: object) -> str:
     :raises KeyError: when there is no such sentence, or it tells something that is not given.
     """
     return _sentences()[name].format(**told)
+
+
+def say_number(name: str, number: float, /, **told: object) -> str:
+    """Return a sentence that tells a number of things: of one, it is that of ``name_one``.
+
+    :raises KeyError: as :func:`say` does.
+    """
+    return say(f"{name}_one" if number == 1 else name, number=number, **told)
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return words of which one is to be chosen, such as "1, 2 or 4"; there is one at least."""
+    *others, last = words
+    return say("choice.one_of", others=", ".join(others), last=last) if others else last
 
 
 def main() -> int:

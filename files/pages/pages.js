@@ -74,9 +74,20 @@ if (sessions) {
   setInterval(refresh, 1000);
 }
 
-// -- Form: what a link leads to gets the focus ------------------------------------------------------
-if (document.getElementById("spawn_form") && location.hash) {
-  document.getElementById(location.hash.slice(1))?.focus();
+// -- Form: a preset fills in its fields; whoever changes one of them then makes a choice of their own -
+const preset = document.getElementById("menu-preset");
+if (preset) {
+  const fills = () => JSON.parse(preset.selectedOptions[0].dataset.fills ?? "{}");
+  preset.addEventListener("change", () => {
+    for (const [name, value] of Object.entries(fills())) {
+      const field = preset.form.elements.namedItem(name);
+      if (field) field.value = value;
+    }
+  });
+  preset.form.addEventListener("input", ({ target }) => {
+    const filled = fills()[target.name];
+    if (filled !== undefined && target.value !== String(filled)) preset.value = "";
+  });
 }
 
 // -- Form: what is free, and what would become of the choice ------------------------------------------

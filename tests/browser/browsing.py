@@ -101,21 +101,33 @@ def closed_queue(qmaster_host: Any) -> Iterator[None]:
     qmaster_host.check_output("qmod -e all.q")
 
 
+def problems(page: Page, options: dict[str, Any]) -> list[str]:
+    """Return what axe-core finds to be serious."""
+    return [
+        f"{rule['impact']}: {rule['id']} at {node['target']}: {node['failureSummary']}"
+        for rule in Axe().run(page, options=options).response["violations"]
+        for node in rule["nodes"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
 def check(page: Page, name: str) -> None:
-    """Check what every page must hold on a telephone and at a desk; keep pictures of it."""
+    """Check what every page must hold on a telephone, at a desk and in the dark; keep pictures."""
     SHOTS.mkdir(parents=True, exist_ok=True)
+    page.emulate_media(reduced_motion="reduce")  # a colour on its way is none to judge
     for width, height in ((NARROW, 740), (WIDE, 640)):
         page.set_viewport_size({"width": width, "height": height})
+        header = page.evaluate("document.querySelector('.site-header').offsetHeight")
+        assert header < 100, f"{name}: the header has more than two rows at {width} px"
         needed = page.evaluate("document.documentElement.scrollWidth")
         assert needed <= width, f"{name} needs {needed} px of {width}"
         page.screenshot(path=SHOTS / f"{name}-{width}.png", full_page=True)
-        found = [
-            f"{rule['impact']}: {rule['id']} at {node['target']}: {node['failureSummary']}"
-            for rule in Axe().run(page, options=AXE).response["violations"]
-            for node in rule["nodes"]
-            if rule["impact"] in ("serious", "critical")
-        ]
-        assert found == [], f"{name} at {width} px:\n" + "\n".join(found)
+        assert problems(page, AXE) == [], f"{name} at {width} px"
+    theme = page.evaluate("document.documentElement.dataset.bsTheme")
+    page.evaluate("document.documentElement.dataset.bsTheme = 'dark'")
+    page.screenshot(path=SHOTS / f"{name}-dark.png", full_page=True)
+    assert problems(page, AXE | {"runOnly": ["color-contrast"]}) == [], f"{name} in the dark"
+    page.evaluate("theme => document.documentElement.dataset.bsTheme = theme", theme)
     headings = page.locator("h1, h2, h3").evaluate_all("all => all.map(each => each.tagName)")
     assert headings[:1] == ["H1"], f"{name}: the first heading is {headings[:1]}"
     assert headings.count("H1") == 1

@@ -73,6 +73,79 @@ def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: An
     no_job_left(hub_host, "bob")
 
 
+def test_asking_for_less_fills_in_what_is_free_and_says_so(
+    enter: Enter, qmaster_host: Any, hub_host: Any, login: LogIn
+) -> None:
+    qmaster_host.check_output("qmod -d all.q@exec1")
+    try:
+        bob = login("bob")
+        bob.choose(cores=3, memory=1)
+        bob.wait_until_ready()
+        page = enter("carol", goal="/hub/spawn")
+        choose(page, cores=4, memory=1)
+        page.wait_for_url(WAITING)
+        expect(page.locator("#wait-message")).to_contain_text("free: CPU cores (4)")
+        page.get_by_role("button", name="Ask for less").click()
+        cores = page.locator("#menu-cores")
+        expect(cores).to_have_value("1", timeout=60_000)
+        expect(cores).to_be_focused()
+        expect(cores).to_have_accessible_description(
+            re.compile("^CPU cores: 1 instead of 4, because no worker has 4 free now. Nothing")
+        )
+        check(page, "form-less")
+    finally:
+        qmaster_host.check_output("qmod -e all.q@exec1")
+    no_job_left(hub_host, "carol")
+    # What a session had too little of: the link of its card. The form sent, it is as ever.
+    page.goto("/hub/spawn/carol?_more=memory")
+    expect(page.locator("#menu-memory")).to_have_value("2")
+    expect(page.locator("#menu-memory")).to_be_focused()
+    expect(page.locator("#menu-cores")).to_have_value("4")
+
+
+def test_a_link_fills_in_the_form_and_starts_nothing(
+    window: OpenBrowser, passwords: dict[str, str], login: LogIn
+) -> None:
+    bob = login("bob")
+    page = window()
+    log_in(page, "bob", passwords["bob"], "/hub/spawn?cores=2&memory=8&gpus=1&colour=%3Cb%3E")
+    expect(page.locator("#menu-cores")).to_have_value("2")
+    expect(page.locator("#menu-memory")).to_have_value("8")
+    told = page.get_by_role("status")
+    expect(told.first).to_have_text("The link has filled in this form. Nothing is started yet.")
+    expect(page.locator("main")).to_contain_text("it is for members of gpu")
+    expect(page.locator("main")).to_contain_text("“colour” is not on the menu")
+    check(page, "form-link")
+    assert bob.server() is None
+    # A rule between the fields refuses it: everything stays as it was.
+    page.locator("#menu-cores").fill("1")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
+    expect(page.locator("#menu-memory")).to_have_value("8")
+    expect(page.locator("#menu-cores")).to_have_value("1")
+
+
+def test_a_preset_fills_in_its_fields_and_leaves_them_to_the_person(
+    enter: Enter, login: LogIn
+) -> None:
+    bob = login("bob")
+    page = enter("bob", goal="/hub/spawn?cores=3&run_time=1")
+    preset = page.get_by_label("Preset")
+    preset.select_option("teaching")
+    expect(page.locator("#menu-cores")).to_have_value("1")
+    expect(page.locator("#menu-run_time")).to_have_value("2")
+    # What it does not set is left alone; what is changed then makes a choice of one's own.
+    expect(preset).to_have_value("teaching")
+    page.locator("#menu-memory").select_option("4")
+    expect(preset).to_have_value("")
+    expect(page.locator("#menu-run_time")).to_have_value("2")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url(re.compile(r"/hub/spawn-pending/|/user/bob/lab"))
+    server = bob.server()
+    assert server
+    assert server["user_options"] == {"cores": 1, "memory": 4, "run_time": 2}
+
+
 @pytest.mark.usefixtures("closed_queue")
 def test_a_wait_can_be_cancelled(enter: Enter, hub_host: Any) -> None:
     page = enter("bob", goal="/hub/spawn")
@@ -82,6 +155,59 @@ def test_a_wait_can_be_cancelled(enter: Enter, hub_host: Any) -> None:
     page.wait_for_url(HOME, timeout=60_000)
     expect(card(page)).to_contain_text("Not running")
     no_job_left(hub_host, "bob")
+
+
+def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host: Any) -> None:
+    told: list[str] = []
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        choose(page, memory=1)
+        page.wait_for_url(WAITING)
+        notify = page.get_by_role("button", name="Notify me when it is ready")
+        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(notify, "the browser refuses notifications").to_be_hidden()
+
+        page.context.grant_permissions(["notifications"])
+        page.expose_function("told", told.append)
+        page.add_init_script(
+            "window.Notification = class extends Notification {"
+            "  constructor(title, options) { super(title, options); told(options.body); } };"
+        )
+        page.reload()
+        notify.click()
+        expect(page.locator("#notify-on")).to_have_text(
+            "You will be notified while this page is open."
+        )
+        expect(notify).to_be_hidden()
+        assert told == []
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    page.wait_for_url(LAB, timeout=60_000)
+    assert told == ["Your session is ready."]
+
+
+def test_a_session_that_stops_is_shown_to_stop(
+    enter: Enter, qmaster_host: Any, hub_host: Any
+) -> None:
+    page = enter("alice", goal="/hub/spawn")
+    choose(page, memory=1)
+    page.wait_for_url(LAB, timeout=60_000)
+    page.goto("/hub/home")
+    qmaster_host.check_output("pkill -STOP sge_qmaster")
+    try:
+        # The answer takes as long as Grid Engine does not give one.
+        card(page).get_by_role("button", name="Stop").click(no_wait_after=True)
+        other = page.context.new_page()
+        other.goto("/hub/spawn-pending/alice")
+        expect(other.get_by_role("heading", name="Your session is stopping")).to_be_visible()
+        check(other, "stopping")
+    finally:
+        qmaster_host.check_output("pkill -CONT sge_qmaster")
+    # The page leads home by itself.
+    other.wait_for_url(HOME, timeout=60_000)
+    expect(card(other)).to_contain_text("Not running", timeout=60_000)
+    no_job_left(hub_host, "alice")
 
 
 def test_the_waiting_page_goes_on_by_itself_when_a_place_becomes_free(

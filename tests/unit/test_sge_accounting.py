@@ -7,6 +7,7 @@ each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
     assert why(record, MEMORY, RUN_TIME) is Why.WORKER
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"failed": 37, "status": 1}, Why.LIMIT),
+        ({"failed": 37, "status": 1, "end": 101}, Why.RUN_TIME),
+        ({"failed": 37, "status": 1, "maxvmem": MEMORY + 1}, Why.MEMORY),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY + 1}, Why.MEMORY),
+        ({"failed": 100, "status": 143, "end": 101}, Why.RUN_TIME),
+        ({"failed": 100, "status": 137}, Why.DELETED),
+        ({"failed": 0, "status": 143}, Why.DELETED),
+        # To be near a limit is not to be ended by it.
+        ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Why.ITSELF),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Why.DELETED),
+    ],
+)
+def test_only_a_job_that_was_killed_has_met_a_limit(changes: dict[str, float], reason: Why) -> None:
+    record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
+    assert why(replace(record, **changes), MEMORY, RUN_TIME) is reason
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1_795_538_880), (10, 5), (5, 5)])
+def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> None:
+    record = Record(job=1, host="exec1", start=start, end=end, failed=0, status=0, maxvmem=0)
+    assert record.ran == 0
+
+
 def test_a_crash_is_nobodys_deletion() -> None:
     crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
     assert why(crashed, MEMORY, RUN_TIME) is Why.FAILED
@@ -92,10 +119,30 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
 def test_the_newest_record_of_a_job_counts(tmp_path: Path) -> None:
     old = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     path = tmp_path / "accounting"
-    path.write_text(old + "\n" + old.replace(":0:0:0:", ":0:7:0:", 1) + "\n", encoding="utf-8")
+    middle, new = (old.replace(":0:0:0:", f":0:{status}:0:", 1) for status in (6, 7))
+    path.write_text("\n".join([old, middle, new, ""]), encoding="utf-8")
     record = find_record(path, "t-exit0", "alice")
     assert record is not None
     assert record.status == 7
+
+
+def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    path = tmp_path / "accounting"
+    for end in ("", "\n"):
+        path.write_text(line + end, encoding="utf-8")
+        assert find_record(path, "t-exit0", "alice") is not None
+
+
+def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    fields = line.split(":")
+    fields[3:5] = ["bob", "other"]
+    fields[-5:-3] = ["alice", "t-exit0"]  # what bob may have written into the category
+    path = tmp_path / "accounting"
+    path.write_text(":".join(fields) + "\n", encoding="utf-8")
+    assert ":alice:t-exit0:" in path.read_text("utf-8")
+    assert find_record(path, "t-exit0", "alice") is None
 
 
 def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sge_details
 from fake_grid import DATA
 from sge_client import AnswerError, GridEngine, GridEngineError
 from sge_details import (
@@ -94,6 +95,40 @@ def test_numbers_are_read_with_grid_engines_multipliers(text: str, number: float
     assert read_number(text) == number
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("01:30", 90), ("1:00:00", 3600), ("1:00:00:01", 86401), ("7", None), ("1:2:3:4:5", None)],
+)
+def test_times_are_read_as_qstat_prints_them(text: str, seconds: float | None) -> None:
+    usage = f"job_number: 1\nusage         1: cpu={text}, vmem=N/A\n"
+    assert parse_details(usage)[1].cpu == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "free"),
+    [
+        ("<slots_used>1</slots_used>", 3),
+        ("<slots_used>1</slots_used><slots_resv>2</slots_resv>", 1),
+        ("<slots_used>3</slots_used><slots_resv>2</slots_resv>", 0),
+        # A limit of the host is below what the queue has left.
+        ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
+        ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
+    ],
+)
+def test_free_slots_are_what_neither_jobs_nor_reservations_hold(words: str, free: int) -> None:
+    queue = f"<name>all.q@exec1</name><slots_total>4</slots_total>{words}"
+    xml = f"<job_info><queue_info><Queue-List>{queue}</Queue-List></queue_info></job_info>"
+    assert parse_places(xml.encode())[0].free == free
+
+
+def test_the_tasks_of_an_array_wait_as_one_job() -> None:
+    jobs = "".join(
+        f"<job_list><JB_job_number>{number}</JB_job_number></job_list>" for number in (7, 9, 9, 8)
+    )
+    xml = f"<job_info><queue_info/><job_info>{jobs}</job_info></job_info>"
+    assert parse_waiting(xml.encode()) == [7, 9, 8]
+
+
 def test_places_are_read_with_what_is_free(recorded: Recorded) -> None:
     assert parse_places(recorded("places.xml").encode()) == [
         Place("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
@@ -138,6 +173,12 @@ ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
 )
 def test_what_is_missing_is_named(want: Want, lacks: set[str]) -> None:
     assert missing(want, [FULL, ROOMY]) == lacks
+
+
+def test_a_full_place_is_a_better_guess_than_one_that_has_no_such_thing() -> None:
+    full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
+    for places in ([full, without], [without, full]):
+        assert missing(Want(1, {"gpu": 1.0}), places) == {SLOTS}
 
 
 def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
@@ -226,7 +267,8 @@ async def test_an_old_answer_stands_while_the_next_one_is_asked_for() -> None:
     question.held.clear()
     question.now = 10.1
     assert glance.answer == 1
-    assert await glance.look(5) == 1, "nobody waits where the answer is not old"
+    looked = await asyncio.wait_for(glance.look(60), 5)
+    assert looked == 1, "nobody waits where the answer is not old"
     question.held.set()
     await settle(glance)
     assert glance.answer == 2
@@ -257,6 +299,32 @@ async def test_a_failure_keeps_the_last_answer_and_its_age_and_is_not_asked_at_o
 
 
 @pytest.mark.asyncio
+async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask() -> int:
+        raise ZeroDivisionError
+
+    glance = Glance(ask, 10.0)
+    assert await glance.look(5) is None
+    await settle(glance)
+    assert "Cannot take in Grid Engine's details" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_grid_engine_is_asked_about_so_many_jobs_and_no_more(
+    grid: GridEngine,
+    fake: Callable[[str, str], object],
+    bin_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sge_details, "MANY_JOBS", 2)
+    fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.txt')
+    await Outlook(grid, lambda: [15, 13, 14], set).details.look(10)
+    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "13,14"]
+
+
+@pytest.mark.asyncio
 async def test_an_answer_of_long_ago_is_none() -> None:
     question = Question()
     glance = question.glance()
@@ -276,6 +344,7 @@ async def test_a_slow_grid_engine_is_asked_seldom() -> None:
     question.now = 5.0
     question.held.set()
     await settle(glance)
+    assert glance.age == 5.0, "it is as old as the question"
     question.now = 24.9  # 5 s for the answer, and four times that
     assert glance.answer == 1
     assert glance._question is None

@@ -25,7 +25,7 @@ import pytest
 
 import sge_session
 from sge_broker import SESSION_FOLDER, write_session_file
-from sge_spawner import MAX_REASON
+from sge_spawner import MAX_REASON, NO_PORT
 from sge_watch import read_rules
 
 TOKEN = "5ec4e7" * 8
@@ -653,7 +653,7 @@ class TestCommand:
     ) -> None:
         with take(int(written["port"])), pytest.raises(session.SessionError):
             command(NAME)
-        assert "is taken on this host" in hub.requests[0][3]["reason"]
+        assert hub.requests[0][3] == {"reason": NO_PORT}, "the hub says it in words"
 
     @pytest.mark.parametrize("status", [None, 0])
     def test_a_server_that_ends_as_it_should_is_no_failure(

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from traitlets.config import Config
 import sge_broker
 import sge_client
 import sge_idle
+import sge_pages
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, job, listing, until
 from sge_accounting import Record
@@ -61,7 +63,7 @@ from sge_client import GridEngine, GridEngineError, Job
 from sge_details import Glance, Place
 from sge_hub import GridHub
 from sge_menu import Asked, Choice
-from sge_spawner import Last, SessionHandler, SGESpawner, hub_mark
+from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
 from sge_view import Amount, Free, View
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -484,6 +486,22 @@ async def starting(alice: Any, broker: Broker, **options: object) -> asyncio.Tas
     return start
 
 
+async def press(
+    hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> HTTPResponse:
+    """Send a form of a page, as a person who has a cookie instead of a token."""
+    monkeypatch.setattr(sge_pages.StopHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(sge_pages.StopHandler, "check_xsrf_cookie", lambda self: None)
+    return await AsyncHTTPClient().fetch(
+        f"{hub.base}/hub/{path}",
+        method="POST",
+        headers={"Authorization": f"token {token}"},
+        body=body,
+        follow_redirects=False,
+        raise_error=False,
+    )
+
+
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
     """Start a session; return when it is up."""
     spawner = alice.spawners[""]
@@ -620,11 +638,71 @@ class TestChoice:
         told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert told in await page("POST", body="cores=3")
         assert "invalid" not in await page("GET")
-        assert told in await page("GET", "spawn?opt-cores=3")
-        assert "invalid" not in await page("GET")
+        # JupyterHub's own page starts what a link says; ours fills it in.
+        for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
+            form = await page("GET", link)
+            assert '<option value="2" selected>' in form
+            assert "The link has filled in this form. Nothing is started yet." in form
+            assert re.search(r'action="/hub/spawn(/alice)?\?[^"]*_xsrf=', form)
+            assert "cores=" not in form, "the form does not send the link on"
+        assert not hub.spawner().active
+        left_out = "Not taken from the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
+        assert left_out in await page("GET", "spawn?cores=3")
+        assert "the link" not in (await page("GET")).lower()
+        # A refusal of what was sent afterwards is what the person sees, and what they sent.
+        form = await page("POST", "spawn?cores=2", body="cores=4&nothing=1")
+        assert "The link" not in form
+        assert '<option value="4" selected>' in form
         # What a program was refused is no answer to a person.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         assert "invalid" not in await page("GET")
+
+    async def test_more_and_less_are_filled_in_and_said_at_the_field(
+        self, spawner: SGESpawner
+    ) -> None:
+        async def form(*, more: bool, places: list[Place] | None = None) -> str:
+            known(spawner.outlook.places, places)
+            spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
+            spawner.handler = SimpleNamespace(link=Link({}, ("cores", "gpus", "?"), more=more))
+            html = await spawner.get_options_form()
+            assert html.count(" autofocus") == 1
+            assert "gpus" not in html, "for members only"
+            return html
+
+        more = await form(more=True)
+        assert '<option value="4" selected>' in more
+        assert "CPU cores: 4 instead of 2, the next larger amount" in more
+        less = await form(more=False)
+        assert '<option value="1" selected>' in less
+        assert "CPU cores: 1 instead of 2, the next smaller amount" in less
+        room = Place("all.q", "exec1", 4, 1, True)
+        assert "because no worker has 2 free now" in await form(more=False, places=[room])
+        full = await form(more=False, places=[replace(room, free=0)])
+        assert '<option value="2" selected>' in full
+        assert "CPU cores: less than 2 does not help now" in full
+        spawner.user_options = {"cores": 4}
+        spawner.handler = SimpleNamespace(link=Link({}, ("cores",), more=True))
+        assert "you may not have more than 4" in await spawner.get_options_form()
+        assert "changed" not in await spawner.get_options_form(), "said once"
+
+    async def test_what_a_waiting_session_lacks_is_named_by_its_items(
+        self, spawner: SGESpawner
+    ) -> None:
+        spawner.asked = HAD
+        known(spawner.outlook.places, [Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
+        assert spawner.lacking == ("cores", "gpus")
+        known(spawner.outlook.places, None)
+        assert spawner.lacking == ()
+
+    async def test_a_link_that_breaks_a_rule_is_filled_in_and_marked(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        limit = {"rule": "cores < 4", "item": "cores", "message": "Fewer."}
+        menu_file.write_text(json.dumps({"items": MENU, "limits": [limit]}), encoding="utf-8")
+        spawner.handler = SimpleNamespace(link=Link({"cores": "4"}))
+        form = await spawner.get_options_form()
+        assert '<option value="4" selected>' in form
+        assert 'id="error-menu-cores">Fewer.' in form
 
     async def test_a_refusal_is_gone_once_a_form_has_said_it(self, spawner: SGESpawner) -> None:
         with pytest.raises(SpawnException):
@@ -887,6 +965,16 @@ class TestStart:
         assert "<script>alert" not in page
         progress = await hub.ask("users/alice/server/progress", token, method="GET")
         assert b"JupyterLab could not start in job 1" in progress.body
+
+    async def test_that_every_port_is_taken_is_said_by_the_hub(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts)
+        await hub.ask("sge/failure", broker.token, {"reason": sge_spawner.NO_PORT})
+        message = json.loads((await asking).body)["message"]
+        assert re.search(r"in job 1: every port from \d+ to \d+ is taken on this host$", message)
 
     @pytest.mark.parametrize(
         ("letters", "words"),
@@ -1631,10 +1719,11 @@ class TestView:
         assert view.ends == view.since + timedelta(seconds=20)
         assert view.since.replace(tzinfo=UTC).timestamp() == SINCE
         cores, memory, gpus, run_time = view.amounts
-        assert (cores.label, cores.asked) == ("CPU cores", "2")
-        assert cores.used.endswith("on average")
-        assert memory == Amount("Memory", "300 MB", "0.1 GB", pytest.approx(150 * 2**20 / 3e8))
-        assert (gpus.used, gpus.share, run_time.used) == ("", None, "")
+        assert cores.label == "CPU cores"
+        assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
+        share = pytest.approx(150 * 2**20 / 3e8)
+        assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
+        assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
 
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
@@ -1643,7 +1732,38 @@ class TestView:
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         await spawner.outlook.details.look(10)
-        assert [amount.used for amount in (await spawner.view()).amounts] == [""] * 4
+        assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 4
+
+    async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
+        self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not alice.allow_named_servers
+        start = asyncio.create_task(alice.spawn("second", options={}))
+        await until(lambda: broker.starts)
+        assert [view.name for view in await sge_pages.views(alice)] == ["", "second"]
+        answer = await press(hub, "stop/alice/second", "", token, monkeypatch)
+        assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
+        await asyncio.wait([start], timeout=10)
+        await until(lambda: not alice.spawners["second"].active)
+        assert [view.name for view in await sge_pages.views(alice)] == [""]
+
+    @pytest.mark.parametrize(("free", "link"), [(1, "?_less=cores"), (4, "")])
+    async def test_whoever_asks_for_less_is_led_to_what_was_lacking(
+        self,
+        free: int,
+        link: str,
+        alice: Any,
+        hub: Hub,
+        broker: Broker,
+        token: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        start = await starting(alice, broker, cores=2)
+        broker.cluster.put(broker.session, "qw")
+        known(alice.spawners[""].outlook.places, [Place("all.q", "exec1", 4, free, True)])
+        answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
+        assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
+        await asyncio.wait([start], timeout=10)
 
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import sge_words
-from sge_words import WordsError, placeholders, read_own, with_site
+from sge_broker import home_trouble
+from sge_client import State
+from sge_menu import ChoiceError, parse_menu
+from sge_words import WordsError, placeholders, read_own, say_number, with_site
 
+FILES = Path(sge_words.__file__).parent
+CALLS = [
+    (path.name, node)
+    for path in sorted(FILES.glob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+]
+#: What a part of a name that is worked out may be.
+WORKED_OUT = {
+    "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
+    "forecast.": "now|later|never",
+    "form.": "more|most|less|less_free|least",
+}
+ANYTHING = r"\w+"
+SAYING: dict[str, set[str]] = {"say": set(), "say_number": {"number"}}
 OWN = {"waiting.queued": "Job {job} waits.", "page.title": "Sessions"}
 
 
@@ -19,6 +41,101 @@ def test_every_sentence_of_ours_can_be_filled_in() -> None:
     for name, text in read_own().items():
         told = dict.fromkeys(placeholders(text), "x")
         assert "{" not in text.format(**told), name
+
+
+def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
+    """Every sentence that a module says: where, its name, and what it tells."""
+    for file, call in CALLS:
+        if (function := call.func.id) in SAYING and not any(
+            each.arg is None for each in call.keywords
+        ):
+            name = call.args[0]
+            names = [name.body, name.orelse] if isinstance(name, ast.IfExp) else [name]
+            for each in names:
+                parts = each.values if isinstance(each, ast.JoinedStr) else [each]
+                pattern = ""
+                for part in parts:
+                    if isinstance(part, ast.Constant):
+                        pattern += str(part.value)
+                    else:
+                        pattern += f"({WORKED_OUT.get(pattern, ANYTHING)})"
+                told = SAYING[function] | {str(keyword.arg) for keyword in call.keywords}
+                one = "(_one)?" if function == "say_number" else ""
+                yield f"{file}:{call.lineno}", re.compile(pattern + one), told
+
+
+def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> None:
+    own = read_own()
+    for place, name, told in said():
+        meant = [each for each in own if name.fullmatch(each)]
+        assert meant, f"{place}: there is no {name.pattern}"
+        for each in meant:
+            assert placeholders(own[each]) <= told, f"{place}: {each}"
+
+
+def test_every_sentence_is_said_somewhere() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
+    named = set(re.findall(r"say(?:_number)?\('([\w.]+)'", pages))
+    begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as say('sessions.' ~ view.state)
+    patterns = [name for _, name, _ in said()]
+    unsaid = [
+        name
+        for name in read_own()
+        if name.removesuffix("_one") not in named
+        and not name.startswith(tuple(begun))
+        and not any(pattern.fullmatch(name) for pattern in patterns)
+    ]
+    assert unsaid == []
+
+
+def test_what_a_person_is_told_is_written_in_no_module() -> None:
+    for file, call in CALLS:
+        if (
+            call.func.id not in ("ChoiceError", "SessionError", "Refused")
+            or file == "sge_session.py"
+        ):
+            continue  # the starter's go to the job's log
+        for literal in [
+            each for each in call.args if isinstance(each, ast.JoinedStr | ast.Constant)
+        ]:
+            text = ast.unparse(literal)
+            # A refusal's kind is no sentence; what is wrong with a request is said to programs.
+            told_to_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
+            assert " " not in text or told_to_programs, f"{file}:{call.lineno}: {text}"
+
+
+def test_one_thing_has_a_sentence_of_its_own() -> None:
+    assert say_number("unit.hours", 1) == "hour"
+    assert say_number("unit.hours", 0) == say_number("unit.hours", 2) == "hours"
+    for name in read_own():
+        assert not name.endswith("_one") or name.removesuffix("_one") in read_own(), name
+
+
+def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = {
+        "choice.not_possible": "{label}: {value} geht nicht; {allowed}.",
+        "choice.list": "waehlen Sie {values}",
+        "choice.one_of": "{others} oder {last}",
+        "choice.quoted": "»{text}«",
+        "home.is_full": "Ihr Verzeichnis {path} ist voll.",
+    }
+    words = with_site(read_own(), site)
+    monkeypatch.setattr(sge_words, "_sentences", lambda: words)
+    item = {
+        "name": "memory",
+        "label": "Speicher",
+        "unit": "GB",
+        "choices": [1, 2, 4],
+        "default": 1,
+        "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
+    }
+    menu = parse_menu(json.dumps({"items": [item]}))
+    with pytest.raises(
+        ChoiceError, match="^Speicher: »3« geht nicht; waehlen Sie 1, 2 oder 4 GB.$"
+    ):
+        menu.choose({"memory": "3"}, ())
+    full = home_trouble(OSError(errno.EDQUOT, "Disk quota exceeded", "/home/x"), Path("/home"))
+    assert full == "Ihr Verzeichnis /home/x ist voll."
 
 
 def test_a_sites_words_take_the_place_of_ours() -> None:
