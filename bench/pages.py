@@ -83,7 +83,7 @@ export SGE_ROOT=/var/lib/gridengine
 xargs -P 4 -I {} runuser -u {} -- sh -c 'qdel -u {} > /dev/null || true'
 """
 
-AS_HUB = tuple("runuser -u jupyterhub -- /opt/jupyterhub/current/env/bin/python -c".split())
+AS_HUB = ("runuser", "-u", "jupyterhub", "--", "/opt/jupyterhub/current/env/bin/python", "-c")
 
 
 def give(host: str, script: str, text: str, *command: str) -> str:

@@ -106,6 +106,17 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Pem = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=\n -]*$", max_length=16_384)]
+
+
+class Tls(_Model):
+    """The session's key and certificate, and whom it trusts, each as PEM."""
+
+    key: Pem
+    certificate: Pem
+    authorities: Pem
+
+
 class Start(_Model):
     """Submit a session. ``choice`` has the values of the menu's items, by their names."""
 
@@ -115,6 +126,8 @@ class Start(_Model):
     server: ServerName = ""
     choice: dict[str, Value] = Field(max_length=50)
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
+    #: None where the hub speaks plain HTTP with its sessions.
+    tls: Tls | None = None
 
     @field_validator("environment")
     @classmethod
@@ -301,7 +314,11 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
 
 
 def write_session_file(
-    path: Path, environment: dict[str, str], ports: tuple[int, int], rules: Mapping[str, Any]
+    path: Path,
+    environment: dict[str, str],
+    ports: tuple[int, int],
+    rules: Mapping[str, Any],
+    tls: Tls | None = None,
 ) -> None:
     """Write the session's secrets and rules where only the person and their job can read them.
 
@@ -310,6 +327,9 @@ def write_session_file(
     :raises Refused: when the home cannot hold it, in words for the person.
     """
     folder = path.parent
+    content = {"environment": environment, "ports": ports, "rules": rules}
+    if tls:
+        content["tls"] = tls.model_dump()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -320,7 +340,7 @@ def write_session_file(
         descriptor = os.open(path, flags, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"environment": environment, "ports": ports, "rules": rules}, file)
+                json.dump(content, file)
                 file.flush()
                 os.fsync(descriptor)  # a full or over-quota home may only say so here
         except OSError:
@@ -452,7 +472,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     deadline = time.monotonic() + HOME_TIMEOUT
 
     def write() -> None:
-        write_session_file(path, request.environment, config.ports, rules)
+        write_session_file(path, request.environment, config.ports, rules, request.tls)
         if time.monotonic() > deadline:  # a home that came back too late
             path.unlink()
 

@@ -6,15 +6,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
+from typing import Any
 
 from jupyterhub.app import JupyterHub
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 
-from sge_spawner import watch_sessions
+from sge_spawner import SGESpawner, watch_sessions
 from sge_words import say
+
+#: The first byte of a TLS connection: a handshake record.
+_HANDSHAKE = b"\x16"
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
@@ -24,6 +31,50 @@ class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
         #: What JupyterHub's pages show.
         self.jupyterhub_message = say("start.database")
         web.HTTPError.__init__(self, 503, self.jupyterhub_message)
+
+
+class HubServer(HTTPServer):
+    """Speaks TLS; and plain HTTP as well while sessions of an older release run that speak no TLS.
+
+    Without it nobody could log in to these, which ask the hub who comes. The last one that ends
+    ends this too.
+    """
+
+    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        if not self.ssl_options or not self._has_plain_sessions():
+            super()._handle_connection(connection, address)
+            return
+        loop = IOLoop.current()
+
+        def look(*_: object) -> None:
+            loop.remove_handler(connection)
+            try:
+                first = connection.recv(1, socket.MSG_PEEK)
+            except OSError:
+                first = b""
+            if not first:
+                connection.close()
+            elif first == _HANDSHAKE:
+                HTTPServer._handle_connection(self, connection, address)
+            else:
+                self._handle_plain(connection, address)
+
+        loop.add_handler(connection, look, IOLoop.READ)
+
+    def _handle_plain(self, connection: socket.socket, address: Any) -> None:
+        options, self.ssl_options = self.ssl_options, None
+        try:
+            super()._handle_connection(connection, address)
+        finally:
+            self.ssl_options = options
+
+    def _has_plain_sessions(self) -> bool:
+        application: Any = self.request_callback
+        return any(
+            isinstance(spawner, SGESpawner) and spawner.session and not spawner.secure
+            for user in application.settings["users"].values()
+            for spawner in user.spawners.values()
+        )
 
 
 class GridHub(JupyterHub):
@@ -58,6 +109,7 @@ class GridHub(JupyterHub):
         To look through the objects of all modules takes it more than 100 ms, in which no page is
         served; they live as long as the hub anyway.
         """
+        HTTPServer.configure(HubServer)
         await super().start()
         gc.collect()
         gc.freeze()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from jupyterhub.proxy import ConfigurableHTTPProxy
@@ -23,8 +24,20 @@ class WatchedProxy(ConfigurableHTTPProxy):
 
     _watch: asyncio.Task[None] | None = None
 
+    async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
+        """Add a route; that of a session names it, and the proxy asks for its certificate."""
+        user = next(
+            (each for each in self.app.users.values() if each.name == data.get("user")), None
+        )
+        spawner = user and user.spawners.get(data.get("server_name", ""))
+        if name := spawner and spawner.certified_name:
+            target = target.replace("://", f"://{name}@", 1)
+        await super().add_route(routespec, target, data)
+
     async def get_all_routes(self) -> dict[str, Any]:
-        """Return the proxy's routes, without when something last went over each.
+        """Return the proxy's routes as JupyterHub knows them, without the names of sessions.
+
+        And without when something last went over each.
 
         JupyterHub would take that for use of the session. But an open page asks for news every few
         seconds whether or not anybody sits before it; the session itself says when it was in use.
@@ -32,6 +45,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():
             route["data"].pop("last_activity", None)
+            route["target"] = re.sub("//[0-9a-f]+@", "//", route["target"])
         return routes
 
     async def check_routes(

@@ -4,6 +4,9 @@
 It reads and deletes the file with the session's secrets, binds a port of the allowed range and
 keeps it, starts the server on that very socket, and only then tells the hub the port. No other
 user can take the port in between, and the hub never sees a port that does not answer.
+
+Key and certificate stay in memory: they are on no disk of the worker, and gone with the process,
+however it ends. Kernels are reached through sockets in a folder of the session's own.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
+import ssl
 import stat
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,12 +52,75 @@ class NoPortError(SessionError):
     """Every port that a session may use is taken."""
 
 
+#: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
+#: have 107 (unix(7)).
+MAX_FOLDER = 56
+
+
+class Tls(NamedTuple):
+    """Files with the session's key and certificate, and with whom it trusts."""
+
+    key: str
+    certificate: str
+    authorities: str
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables by which JupyterHub's part of the server finds them."""
+        names = ("KEYFILE", "CERTFILE", "CLIENT_CA")
+        return {f"JUPYTERHUB_SSL_{name}": path for name, path in zip(names, self, strict=True)}
+
+    def _context(self, side: ssl.Purpose) -> ssl.SSLContext:
+        context = ssl.create_default_context(side, cafile=self.authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # Takes the session's own certificate, and none of another session.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def server(self) -> ssl.SSLContext:
+        """Return how the session's server speaks: only with the hub, the proxy and itself."""
+        return self._context(ssl.Purpose.CLIENT_AUTH)
+
+    def client(self) -> ssl.SSLContext:
+        """Return how the session speaks to the hub, and to itself."""
+        return self._context(ssl.Purpose.SERVER_AUTH)
+
+
 class SessionFile(NamedTuple):
-    """What the broker wrote for this session: environment, ports it may use, and its rules."""
+    """What the broker wrote for this session: environment, ports, rules, and how it speaks TLS."""
 
     environment: dict[str, str]
     ports: tuple[int, int]
     rules: Rules
+    #: None where the hub speaks plain HTTP.
+    tls: Tls | None
+
+
+def in_memory(name: str, text: str) -> str:
+    """Keep a text in a file that is on no disk; return a path by which the person can read it.
+
+    The file is there as long as this process. proc(5) lets nobody else in but root.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(os.dup(descriptor), "w", encoding="ascii") as file:
+        file.write(text)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def read_tls(content: Any) -> Tls | None:
+    """Keep what the broker wrote of certificates in memory.
+
+    :raises KeyError, TypeError: when it is anything else.
+    """
+    if content is None:
+        return None
+    certificate = content["certificate"]
+    return Tls(
+        in_memory("key", content["key"]),
+        in_memory("certificate", certificate),
+        in_memory("authorities", content["authorities"] + certificate),
+    )
 
 
 def read_session_file(path: Path) -> SessionFile:
@@ -80,7 +149,9 @@ def read_session_file(path: Path) -> SessionFile:
             environment = {str(name): str(value) for name, value in content["environment"].items()}
             first, last = content["ports"]
             rules = read_rules(content["rules"])
-            return SessionFile(environment, (int(first), int(last)), rules)
+            return SessionFile(
+                environment, (int(first), int(last)), rules, read_tls(content.get("tls"))
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: {error!r}") from error
 
@@ -111,10 +182,15 @@ def bind_port(first: int, last: int) -> socket.socket:
     raise NoPortError(f"every port from {first} to {last} is taken on this host")
 
 
-def tell_hub(environment: dict[str, str], what: str, body: dict[str, Any]) -> int:
+def tell_hub(
+    environment: dict[str, str],
+    what: str,
+    body: dict[str, Any],
+    context: ssl.SSLContext | None = None,
+) -> int:
     """Post to ``/hub/api/sge/`` once; return the HTTP status, or 0 when the hub did not answer."""
     url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
-    status = post(url, environment["JUPYTERHUB_API_TOKEN"], body)
+    status = post(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
     if not status:
         print("The hub does not answer.", file=sys.stderr, flush=True)
     return status
@@ -125,12 +201,14 @@ def is_refusal(status: int) -> bool:
     return 400 <= status < 500 and status not in (408, 429)
 
 
-async def announce(environment: dict[str, str], port: int) -> None:
+async def announce(
+    environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
+) -> None:
     """Tell the hub the port, patiently while it is away; end the job when it refuses."""
     pauses = iter(PAUSES)
     pause = 0.0
     while True:
-        status = await asyncio.to_thread(tell_hub, environment, "port", {"port": port})
+        status = await asyncio.to_thread(tell_hub, environment, "port", {"port": port}, context)
         if 200 <= status < 300:
             return
         if is_refusal(status):
@@ -144,10 +222,10 @@ async def announce(environment: dict[str, str], port: int) -> None:
         await asyncio.sleep(pause)
 
 
-def report(environment: dict[str, str], reason: str) -> None:
+def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
     """Tell the hub why the session cannot start, so that the person reads it on the page."""
     for pause in (*PAUSES[:4], 0.0):
-        if tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}):
+        if tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context):
             return
         time.sleep(pause)
 
@@ -163,7 +241,24 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
     return variables
 
 
-def serve(environment: dict[str, str], server: socket.socket, rules: Rules, start: float) -> None:
+def private_folder() -> Path:
+    """Make the folder for what the server and its kernels share, on the worker's own disk.
+
+    In the job's own folder, which Grid Engine removes with the job, where its name is not too long.
+    """
+    parent = os.environ.get("TMPDIR", "")
+    if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
+        parent = "/tmp"  # noqa: S108  # only the person may look into what is made there
+    return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
+
+
+def serve(
+    environment: dict[str, str],
+    server: socket.socket,
+    rules: Rules,
+    start: float,
+    tls: Tls | None = None,
+) -> None:
     """Run the server on a socket that is bound already, and tell the hub its port.
 
     What is imported here is the site's environment for notebooks: that it cannot be loaded must
@@ -185,15 +280,20 @@ def serve(environment: dict[str, str], server: socket.socket, rules: Rules, star
             self.port = port
 
         def _bind_http_server_tcp(self) -> bool:
+            if tls:
+                # Jupyter Server would read the files again for every connection.
+                self.http_server.ssl_options = tls.server()
             self.http_server.add_socket(server)
             return True
 
     # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
-    app = JupyterHubSingleUser.initialize_server(argv=[])
+    # Through sockets in the runtime folder; other users can connect to TCP ports.
+    app = JupyterHubSingleUser.initialize_server(argv=["--KernelManager.transport=ipc"])
+    context = tls.client() if tls else None
     # Runs after the server listens: both are callbacks of the same loop, in this order.
-    app.io_loop.add_callback(announce, environment, port)
-    teller = Teller(environment, port)
+    app.io_loop.add_callback(announce, environment, port, context)
+    teller = Teller(environment, port, context)
     app.io_loop.add_callback(warn, rules, start, teller)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), teller)
     app.start()
@@ -205,26 +305,34 @@ def main() -> int:
         print("usage: sge_session.py SESSION", file=sys.stderr)
         return 2
     try:
-        environment, ports, rules = read_session_file(
+        environment, ports, rules, tls = read_session_file(
             Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"
         )
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
         return 1
+    folder = None
     try:
         server = bind_port(*ports)
         start = started()
+        folder = private_folder()
         os.environ.update(environment | extension_settings(rules, start))
+        os.environ.update(tls.variables() if tls else {}, JUPYTER_RUNTIME_DIR=str(folder))
         os.environ["JUPYTERHUB_SERVICE_URL"] = (
-            f"http://0.0.0.0:{server.getsockname()[1]}{environment['JUPYTERHUB_SERVICE_PREFIX']}"
+            f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"
+            f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
-        serve(environment, server, rules, start)
+        serve(environment, server, rules, start, tls)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0
         reason = f"{error}" if isinstance(error, OSError) else f"{error!r}"
-        report(environment, NO_PORT if isinstance(error, NoPortError) else reason)
+        reason = NO_PORT if isinstance(error, NoPortError) else reason
+        report(environment, reason, tls.client() if tls else None)
         raise
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

@@ -26,17 +26,18 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
+from aiohttp import ClientError, ClientResponse
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import BatchSpawnerBase, JobStatus
 from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler, default_handlers
+from jupyterhub.httpclient import fetch
 from jupyterhub.spawner import SpawnException
-from jupyterhub.utils import AnyTimeoutError, utcnow, wait_for_http_server
+from jupyterhub.utils import AnyTimeoutError, utcnow
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, object_session
 from tornado import web
-from tornado.httpclient import HTTPResponse
 from traitlets import Float, Integer, Tuple, Unicode, default
 
 from sge_accounting import Why, find_record, why
@@ -48,6 +49,7 @@ from sge_broker import (
     Request,
     Start,
     Stop,
+    Tls,
     ask,
     group_names,
     job_name,
@@ -77,6 +79,7 @@ from sge_menu import (
     load_menu,
     render_form,
 )
+from sge_tls import hub_context, issue, session_name
 from sge_view import Amount, Forecast, Free, View
 from sge_words import say, say_number
 
@@ -280,6 +283,8 @@ class SGESpawner(BatchSpawnerBase):
     token_hash: str = ""
     #: The worker, once the session has been reached there.
     host: str = ""
+    #: Whether the session speaks TLS; one that an older release has started does not.
+    secure: bool = False
     stopping: bool = False
     #: What the starter gave as the reason that the session cannot start.
     failure: str = ""
@@ -432,6 +437,7 @@ class SGESpawner(BatchSpawnerBase):
         self.session = state.get("session", "")
         self.token_hash = state.get("token_hash", "")
         self.host = state.get("host", "")
+        self.secure = state.get("secure", False)
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
         # What another release has written may look otherwise: it is for people only, and not worth
@@ -449,6 +455,7 @@ class SGESpawner(BatchSpawnerBase):
                 "session": self.session,
                 "token_hash": self.token_hash,
                 "host": self.host,
+                "secure": self.secure,
                 "port": self.port,
                 "stopping": self.stopping,
                 "asked": [each.model_dump() for each in self.asked],
@@ -497,7 +504,8 @@ class SGESpawner(BatchSpawnerBase):
 
     def _store_address(self) -> None:
         with self._database():
-            self.server.proto, self.server.ip, self.server.port = "http", self.host, self.port
+            self.server.proto = self._scheme
+            self.server.ip, self.server.port = self.host, self.port
 
     def _store_end(self) -> None:
         """Make the session's token worthless: whatever comes from its job is refused from now on.
@@ -603,6 +611,18 @@ class SGESpawner(BatchSpawnerBase):
             )
         return answer
 
+    async def create_certs(self) -> dict[str, str]:
+        """Leave them to :meth:`submit_batch_script`: they hold the name of the session.
+
+        certipy's would take 100 ms of everybody's time for a key, and leave it on the hub's disk.
+        """
+        return {}
+
+    @property
+    def certified_name(self) -> str:
+        """The session, where hub and proxy have to ask for its certificate."""
+        return self.session if self.secure else ""
+
     async def submit_batch_script(self) -> str:
         """Have the broker submit the session, and store its job number at once.
 
@@ -614,6 +634,9 @@ class SGESpawner(BatchSpawnerBase):
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
         session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
+        tls = None
+        if self.internal_ssl:
+            tls = Tls(**issue(Path(self.internal_certs_location), session)._asdict())
         try:
             request = Start(
                 user=self.user.name,
@@ -621,6 +644,7 @@ class SGESpawner(BatchSpawnerBase):
                 server=self.name,
                 choice=self.choice.values,
                 environment=environment,
+                tls=tls,
             )
         except ValidationError as error:
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
@@ -629,7 +653,7 @@ class SGESpawner(BatchSpawnerBase):
                 say("start.request", name=self.user.name, what=where),
                 reason="request",
             ) from None
-        self.session = session
+        self.session, self.secure = session, tls is not None
         try:
             with self._database() as database:
                 token = self._token(database) if database else None
@@ -683,7 +707,7 @@ class SGESpawner(BatchSpawnerBase):
         await self._until_answering(self.http_timeout)
         self._watch()
         self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
-        return f"http://{self.host}:{self.port}"
+        return f"{self._scheme}://{self.host}:{self.port}"
 
     async def _until_up(self, limit: float) -> None:
         """Wait until the job runs and its server has told the port.
@@ -844,10 +868,14 @@ class SGESpawner(BatchSpawnerBase):
             say(f"start.late_{what}", job=self.job_id, limit=limit, host=host), reason="timeout"
         )
 
-    def _address(self) -> str:
-        return f"http://{self.host}:{self.port}{self.server.base_url}"
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.secure else "http"
 
-    async def _answers(self) -> HTTPResponse | None:
+    def _address(self) -> str:
+        return f"{self._scheme}://{self.host}:{self.port}{self.server.base_url}"
+
+    async def _answers(self) -> ClientResponse | None:
         """Look once whether the session's server answers."""
         try:
             # A worker that is cut off swallows connections; JupyterHub's own HTTP client has few to
@@ -855,11 +883,21 @@ class SGESpawner(BatchSpawnerBase):
             async with asyncio.timeout(3):
                 _, writer = await asyncio.open_connection(self.host, self.port)
             writer.close()
-            url = self._address() + "api"
-            response: HTTPResponse = await wait_for_http_server(url, timeout=5)
-        except (OSError, *AnyTimeoutError):
+            options: dict[str, Any] = {}
+            if self.secure:
+                options["ssl"] = hub_context(Path(self.internal_certs_location))
+                options["server_hostname"] = session_name(self.session)
+            async with asyncio.timeout(5):
+                response = await fetch(
+                    self._address() + "api",
+                    raise_for_status=False,
+                    allow_redirects=False,
+                    **options,
+                )
+        except (OSError, ClientError, *AnyTimeoutError) as error:
+            self.log.debug("Session of %s does not answer: %r", self._log_name, error)
             return None
-        return response
+        return None if response.status >= 500 else response
 
     async def _until_answering(self, limit: float | None) -> None:
         """Wait until the session's server answers.
@@ -882,7 +920,7 @@ class SGESpawner(BatchSpawnerBase):
             pause = next(looks, pause)
             await asyncio.sleep(pause)
 
-        async def wait_up(**_: object) -> HTTPResponse:
+        async def wait_up(**_: object) -> ClientResponse:
             return response
 
         # JupyterHub looks once more, and stops the session if its worker happens to be cut off in

@@ -14,6 +14,7 @@ import asyncio
 import http.client
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -91,7 +92,9 @@ def read_rules(content: object) -> Rules:
 # -- telling --------------------------------------------------------------------------------------
 
 
-def post(url: str, token: str, body: Mapping[str, Any]) -> int:
+def post(
+    url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
+) -> int:
     """Post once; return the HTTP status, or 0 where nobody answered.
 
     The token goes into a header, and neither into the address nor into any message.
@@ -103,7 +106,9 @@ def post(url: str, token: str, body: Mapping[str, Any]) -> int:
         method="POST",
     )
     # No proxy of the environment: the hub is on the cluster's own network.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
     try:
         with opener.open(request, timeout=10) as response:
             return int(response.status)
@@ -116,15 +121,17 @@ def post(url: str, token: str, body: Mapping[str, Any]) -> int:
 class Teller:
     """Tells the person in the session, and the hub about it, each once and with the outcome."""
 
-    def __init__(self, environment: Mapping[str, str], port: int) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
+    ) -> None:
         self._environment = environment
-        self._notices = (
-            f"http://127.0.0.1:{port}{environment['JUPYTERHUB_SERVICE_PREFIX']}{NOTICES}/ingest"
-        )
+        self._context = context
+        own = f"{'https' if context else 'http'}://127.0.0.1:{port}"
+        self._notices = f"{own}{environment['JUPYTERHUB_SERVICE_PREFIX']}{NOTICES}/ingest"
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
         token = self._environment["JUPYTERHUB_API_TOKEN"]
-        return 200 <= await asyncio.to_thread(post, url, token, body) < 300
+        return 200 <= await asyncio.to_thread(post, url, token, body, self._context) < 300
 
     async def tell_person(self, message: str) -> bool:
         """Show a notice that stays until it is closed; pages opened later show it as well."""

@@ -15,6 +15,14 @@ from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
+#: Python for the hub's host: `context` is how the hub itself speaks TLS inside the cluster.
+AS_HUB = """
+import ssl, sys, urllib.error, urllib.request
+folder = "/var/lib/jupyterhub/internal-ssl"
+context = ssl.create_default_context(cafile=folder + "/hub-ca_trust.crt")
+pair = folder + "/hub-internal/hub-internal"
+context.load_cert_chain(pair + ".crt", pair + ".key")
+"""
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cluster import AS_HUB
+
 #: Sends standard input to the broker and prints the answer.
 CALL = (
     "import socket, sys; s = socket.socket(socket.AF_UNIX);"
@@ -138,14 +140,9 @@ def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
 
 
 def test_batchspawners_own_port_handler_is_gone(hub_host: Any) -> None:
-    code = (
-        "curl -s -o /dev/null -w '%{http_code}' -X POST http://127.0.0.1:8081/hub/api/batchspawner"
+    call = (
+        AS_HUB + "try: urllib.request.urlopen("
+        '"https://127.0.0.1:8081/hub/api/batchspawner", b"{}", context=context)\n'
+        "except urllib.error.HTTPError as error: print(error.code)"
     )
-    if hub_host.run("command -v curl").rc:
-        code = (
-            "python3 -c 'import urllib.request,urllib.error\n"
-            "try: urllib.request.urlopen(urllib.request.Request("
-            '"http://127.0.0.1:8081/hub/api/batchspawner", data=b"{}"))\n'
-            "except urllib.error.HTTPError as e: print(e.code)'"
-        )
-    assert hub_host.check_output(code) == "404"
+    assert hub_host.check_output("python3 -c %s", call) == "404"

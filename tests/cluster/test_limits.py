@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster import LogIn, host
+from cluster import AS_HUB, LogIn, host
 from hub_client import HubClient, page_text, wait_for
 
 FOLDER = "/etc/jupyterhub"
@@ -37,9 +37,9 @@ def short_rules(hub_host: Any) -> Iterator[None]:
 
     def restart() -> None:
         hub_host.check_output("systemctl restart jupyterhub")
-        url = "http://127.0.0.1:8081/hub/health"
-        health = f"python3 -c 'import urllib.request as r; r.urlopen(\"{url}\")'"
-        wait_for("the hub is back", lambda: hub_host.run(health).rc == 0)
+        url = "https://127.0.0.1:8081/hub/health"
+        health = f"{AS_HUB}urllib.request.urlopen({url!r}, context=context)"
+        wait_for("the hub is back", lambda: hub_host.run("python3 -c %s", health).rc == 0)
 
     names = ("broker.json", "menu.json", "jupyterhub_config.py")
     whole = {name: hub_host.check_output(f"cat {FOLDER}/{name}") + "\n" for name in names}

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cluster import AS_HUB
 from hub_client import wait_for
 
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
@@ -54,15 +55,22 @@ http.server.ThreadingHTTPServer(("127.0.0.1", {ECHO_PORT}), Echo).serve_forever(
 """
 
 # Root could read the token here; in argv of curl anybody could.
-API_CALL = """
-import sys, urllib.request
-method, path, body = sys.argv[1:]
-token = open("/etc/jupyterhub-proxy/token.env").read().strip().partition("=")[2]
-url = "http://127.0.0.1:8001/api/routes" + path
-request = urllib.request.Request(url, body.encode() or None, method=method)
-request.add_header("Authorization", "token " + token)
-print(urllib.request.urlopen(request, timeout=5).status)
+API_CALL = (
+    AS_HUB
+    + """
+method, path, body, *without = sys.argv[1:]
+token = open("/etc/jupyterhub/secrets/proxy_auth_token").read().strip()
+request = urllib.request.Request(
+    "https://proxy:8001/api/routes" + path, body.encode() or None, method=method
+)
+if not without:
+    request.add_header("Authorization", "token " + token)
+try:
+    print(urllib.request.urlopen(request, timeout=5, context=context).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
 """
+)
 
 # An address of its own, so that no other test's logins are counted with these.
 FLOOD = """
@@ -162,7 +170,7 @@ def main_pid(host: Any) -> str:
 
 
 @pytest.fixture
-def routes(proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
+def routes(hub_host: Any, proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
     """A route to an echo server, and one to a port where nobody answers."""
     proxy_host.run("systemctl stop proxy-test-echo.service")
     proxy_host.check_output(
@@ -171,11 +179,11 @@ def routes(proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
     targets = {ECHO: ECHO_PORT, NOBODY: 9}
     for path, port in targets.items():
         target = json.dumps({"target": f"http://127.0.0.1:{port}"})
-        assert run_python(proxy_host, API_CALL, "POST", path, target) == "201"
+        assert run_python(hub_host, API_CALL, "POST", path, target) == "201"
     wait_for("the echo server", lambda: fetch(ECHO).status == 200)
     yield
     for path in targets:
-        run_python(proxy_host, API_CALL, "DELETE", path, "")
+        run_python(hub_host, API_CALL, "DELETE", path, "")
     proxy_host.check_output("systemctl stop proxy-test-echo.service")
 
 
@@ -420,17 +428,9 @@ def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
         assert readable.stdout == ""
 
 
-def test_api_wants_the_token(proxy_host: Any) -> None:
-    without = run_python(
-        proxy_host,
-        "import urllib.request, urllib.error\n"
-        "try:\n"
-        "    print(urllib.request.urlopen('http://127.0.0.1:8001/api/routes', timeout=5).status)\n"
-        "except urllib.error.HTTPError as error:\n"
-        "    print(error.code)",
-    )
-    assert without == "403"
-    assert run_python(proxy_host, API_CALL, "GET", "", "") == "200"
+def test_api_wants_the_token(hub_host: Any) -> None:
+    assert run_python(hub_host, API_CALL, "GET", "", "", "without") == "403"
+    assert run_python(hub_host, API_CALL, "GET", "", "") == "200"
 
 
 def test_key_of_the_certificate_stays_with_root(proxy_host: Any) -> None:

@@ -1,11 +1,13 @@
-"""A session's token is nowhere another user of the cluster can read it."""
+"""A session's token and private key are nowhere another user of the cluster can read them."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
-from cluster import PREFIX, LogIn
+from cluster import PREFIX, LogIn, host
+from hub_client import wait_for
 
 #: Where Grid Engine, the session and its programs leave files on a worker.
 PLACES = (
@@ -19,11 +21,11 @@ PLACES = (
 )
 
 
-def files_with(token: str, host: str, *where: str) -> list[str]:
+def files_with(token: str, worker: str, *where: str) -> list[str]:
     """Return the files on a worker in which another user can read the token."""
     search = subprocess.run(
         # The token goes in through standard input, or the search would find itself.
-        ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{host}"]
+        ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{worker}"]
         + ["sh", "-c", f"grep -slF -f - {' '.join(where)}"],
         input=token,
         capture_output=True,
@@ -33,26 +35,62 @@ def files_with(token: str, host: str, *where: str) -> list[str]:
     return search.stdout.splitlines()
 
 
-def test_the_token_is_readable_by_its_owner_only(login: LogIn, hub_host: Any) -> None:
+def find_nothing(secrets: list[str], job: int, hub_host: Any) -> None:
+    """Look for a session's secrets wherever another user can look."""
+    told = ""
+    for command in (f"qstat -j {job}", f"qstat -xml -j {job}"):
+        # After its end Grid Engine tells nobody anything any more.
+        told += hub_host.run(f"runuser -u bob -- {command}").stdout
+    for secret in secrets:
+        assert secret not in told
+        for name in ("exec1", "exec2"):
+            assert files_with(secret, name, "-r", *PLACES) == []
+            # What is open in a process, what it was started with, and its environment.
+            of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
+            assert files_with(secret, name, *of_processes) == []
+    # Logs that only root can read have none either.
+    for name in ("hub", "proxy", "exec1", "exec2"):
+        journal = host(name).check_output("journalctl --no-pager -o cat")
+        assert not [secret for secret in secrets if secret in journal]
+
+
+def test_token_and_key_are_readable_by_their_owner_only(
+    login: LogIn, hub_host: Any, qmaster_host: Any
+) -> None:
     alice = login("alice")
-    alice.choose(cores=1, memory=1, run_time=1)
+    waiting = "/home/alice/.jupyterhub-sessions/*.json"
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        alice.choose(cores=1, memory=1, run_time=1)
+        content = json.loads(
+            wait_for("the file waits", lambda: hub_host.run(f"cat {waiting}").stdout)
+        )
+        token = content["environment"]["JUPYTERHUB_API_TOKEN"]
+        # A line of its own identifies a key.
+        key = content["tls"]["key"].splitlines()[1]
+        assert len(token) >= 20 and len(key) >= 60
+        job = wait_for("the job", lambda: number_of_job(hub_host))
+        assert "alice" in hub_host.check_output(f"runuser -u bob -- qstat -j {job}")
+        assert hub_host.run(f"runuser -u bob -- cat {waiting}").rc != 0
+        find_nothing([token, key], job, hub_host)
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
     alice.wait_until_ready()
+    # The file they came in was deleted when it was read.
+    assert hub_host.run(f"ls {waiting}").rc != 0
     alice.open_lab()
     kernel = alice.start_kernel()
-    token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
-    job = alice.run(kernel, "print(os.environ['JOB_ID'])").strip()
-    host = alice.run(kernel, "import socket; print(socket.gethostname())").strip()
-    assert len(token) >= 20
+    read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
+    assert key in alice.run(kernel, read)  # its owner has it
+    find_nothing([token, key], job, hub_host)
+    alice.stop()
+    find_nothing([token, key], job, hub_host)
 
-    # What Grid Engine tells everybody about the job.
-    for command in (f"qstat -j {job}", f"qstat -xml -j {job}"):
-        told = hub_host.check_output(f"runuser -u bob -- {command}")
-        assert "alice" in told and token not in told
-    # What lies on the worker's disks and in its process table, read as another user.
-    assert files_with(token, host, "-r", *PLACES) == []
-    assert files_with(token, host, "/proc/[0-9]*/environ", "/proc/[0-9]*/cmdline") == []
-    # The file it came in was deleted when it was read.
-    assert hub_host.check_output("find /home/alice/.jupyterhub-sessions -name '*.json'") == ""
+
+def number_of_job(hub_host: Any) -> int:
+    """Return the number of alice's job, or 0."""
+    lines = hub_host.run("runuser -u alice -- qstat -u alice").stdout.splitlines()
+    return int(lines[2].split()[0]) if len(lines) > 2 else 0
 
 
 def test_the_search_would_find_a_token_that_leaks(exec1_host: Any) -> None:

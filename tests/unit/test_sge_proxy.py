@@ -44,7 +44,8 @@ def person(*specs: str, ready: bool = True, active: bool | None = None, host: st
                 active=active,
                 host=host,
                 pending=None,
-                server=SimpleNamespace(host="http://exec1:40000"),
+                server=SimpleNamespace(host="https://exec1:40000"),
+                certified_name="",
             )
             for spec in specs
         },
@@ -60,7 +61,7 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
     proxy = Proxy(watch_interval=0.01, auth_token="x")
     proxy.routes = {"/": HUB}
     object.__setattr__(proxy, "users", {})
-    proxy.app = SimpleNamespace(hub=SimpleNamespace(routespec="/"))
+    proxy.app = SimpleNamespace(hub=SimpleNamespace(routespec="/"), users=proxy.users)
     await proxy.check_routes(proxy.users, {})
     proxy.repairs = 0
     yield proxy
@@ -101,9 +102,15 @@ async def test_a_session_has_its_route_added_and_deleted(
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "add_route", add_route)
     monkeypatch.setattr(ConfigurableHTTPProxy, "delete_route", delete_route)
-    alice = person("/user/alice/")
+    alice = proxy.users[1] = person("/user/alice/")
     await proxy.add_user(alice, "/user/alice/")
-    assert added == {"/user/alice/": "http://exec1:40000"}
+    assert added == {"/user/alice/": "https://exec1:40000"}
+    # One that speaks TLS is named, for the proxy to ask for its certificate; the hub is not.
+    alice.spawners["/user/alice/"].certified_name = "0a" * 16
+    await proxy.add_user(alice, "/user/alice/")
+    await proxy.add_route("/", "https://hub:8081", {"hub": True})
+    assert added == {"/user/alice/": f"https://{'0a' * 16}@exec1:40000", "/": "https://hub:8081"}
+    del added["/"]
     alice.proxy_spec = "/user/alice/"
     await proxy.delete_user(alice)
     assert added == {}
@@ -150,8 +157,12 @@ async def test_what_goes_over_a_route_is_no_use_of_the_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def get_all_routes(self: Any) -> dict[str, Any]:
-        return {"/user/alice/": {"data": {"user": "alice", "last_activity": "2026-01-01T00:00Z"}}}
+        data = {"user": "alice", "last_activity": "2026-01-01T00:00Z"}
+        return {"/user/alice/": {"target": f"https://{'0a' * 16}@exec1:40000", "data": data}}
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
     proxy = WatchedProxy(auth_token="x")
-    assert await proxy.get_all_routes() == {"/user/alice/": {"data": {"user": "alice"}}}
+    # Nor does JupyterHub know the name of the session in it.
+    assert await proxy.get_all_routes() == {
+        "/user/alice/": {"target": "https://exec1:40000", "data": {"user": "alice"}}
+    }

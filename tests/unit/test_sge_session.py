@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import sge_session
-from sge_broker import SESSION_FOLDER, write_session_file
+from sge_broker import SESSION_FOLDER, Tls, write_session_file
 from sge_spawner import MAX_REASON, NO_PORT
 from sge_watch import read_rules
 
@@ -122,8 +122,22 @@ class TestSessionFile:
             environment,
             (40000, 40999),
             read_rules(RULES),
+            None,
         )
         assert not path.exists()
+
+    def test_key_and_certificates_are_kept_in_memory_for_the_person_alone(
+        self, session: ModuleType, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "sessions" / "a1.json"
+        tls = Tls(key="the key", certificate="mine ", authorities="others ")
+        write_session_file(path, {}, (40000, 40999), RULES, tls)
+        found = session.read_session_file(path).tls
+        assert [Path(each).read_text() for each in found] == ["the key", "mine ", "others mine "]
+        for each in found:
+            assert str(Path(each).readlink()).startswith("/memfd:")
+            assert Path(each).stat().st_mode & 0o777 == 0o600
+        assert list(tmp_path.rglob("*")) == [path.parent]
 
     def test_a_session_starts_once_only(self, session: ModuleType, path: Path) -> None:
         session.read_session_file(path)
@@ -414,7 +428,7 @@ class TestAnnouncement:
     ) -> None:
         threads: list[int] = []
 
-        def once(environment: dict[str, str], what: str, body: dict[str, object]) -> int:
+        def once(environment: dict[str, str], what: str, body: dict[str, object], _: Any) -> int:
             threads.append(threading.get_ident())
             return 204
 
@@ -511,7 +525,7 @@ class TestServer:
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
             told, warned, watched = jupyter.app.io_loop.callbacks
-        assert told == (session.announce, environment, port)
+        assert told == (session.announce, environment, port, None)
         assert warned[:3] == (session.warn, rules, 1000.0)
         assert watched[:2] == (session.watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last

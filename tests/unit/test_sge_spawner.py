@@ -780,6 +780,7 @@ class TestStart:
                 "session": broker.session,
                 "token_hash": token_row.hashed,
                 "host": "127.0.0.1",
+                "secure": False,
                 "port": lab.port,
                 "stopping": False,
                 "asked": [

@@ -423,7 +423,7 @@ class TestTeller:
     def posts(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
         seen: list[tuple[str, str, Any]] = []
 
-        def note(url: str, token: str, body: Any) -> int:
+        def note(url: str, token: str, body: Any, context: Any) -> int:
             seen.append((url, token, body))
             return 503 if len(seen) == 1 else 200
 

@@ -1,0 +1,217 @@
+"""People's sessions are kept from each other: whoever is not the hub or the proxy gets nowhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from cluster import AS_HUB, LogIn, host
+from hub_client import HubClient, wait_for
+
+#: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
+#: and says what came of it. Whom it reaches it does not check.
+KNOCK = """
+import http.client, os, ssl
+def knock(address, port, path, how):
+    context = ssl._create_unverified_context()
+    if how == "certificate":
+        names = ("CERTFILE", "KEYFILE")
+        context.load_cert_chain(*(os.environ["JUPYTERHUB_SSL_" + name] for name in names))
+    if how == "plain":
+        link = http.client.HTTPConnection(address, port, timeout=10)
+    else:
+        link = http.client.HTTPSConnection(address, port, timeout=10, context=context)
+    try:
+        link.request("GET", path)
+        return "answered with %s" % link.getresponse().status
+    except ssl.SSLError as error:
+        return error.reason
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+"""
+
+#: What a TLS server says to whom it does not want, and what becomes of plain HTTP.
+REFUSALS = {
+    "none": {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "ConnectionResetError"},
+    "certificate": {"TLSV1_ALERT_UNKNOWN_CA", "ConnectionResetError"},
+    "plain": {"RemoteDisconnected", "ConnectionResetError", "BadStatusLine"},
+}
+
+
+class Session(NamedTuple):
+    """A person's session, from inside and outside."""
+
+    client: HubClient
+    kernel: str
+    host: str
+    port: int
+
+    def run(self, code: str) -> str:
+        return self.client.run(self.kernel, code).strip()
+
+
+def open_session(client: HubClient) -> Session:
+    client.choose(cores=1, memory=1, run_time=1)
+    client.wait_until_ready()
+    client.open_lab()
+    kernel = client.start_kernel()
+    where = client.run(
+        kernel,
+        "import json, os, socket\nfrom urllib.parse import urlsplit\n"
+        "port = urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
+        "print(json.dumps([socket.gethostname(), port]))",
+    )
+    return Session(client, kernel, *json.loads(where))
+
+
+@pytest.fixture
+def alice(login: LogIn) -> Session:
+    return open_session(login("alice"))
+
+
+@pytest.fixture
+def bob(login: LogIn) -> Session:
+    return open_session(login("bob"))
+
+
+def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: Session) -> None:
+    path = alice.client.prefix + "/api"
+    target = f"({alice.host!r}, {alice.port}, {path!r}"
+    # As another user of the very same worker, without a session.
+    same_worker = host(alice.host)
+    for how in ("none", "plain"):
+        program = f"{KNOCK}\nprint(knock{target}, {how!r}))"
+        said = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
+        assert said in REFUSALS[how]
+    # From another session, with its certificate.
+    for how in ("none", "plain", "certificate"):
+        assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") in REFUSALS[how]
+    # Only the hub's own certificate is good.
+    call = (
+        f'{AS_HUB}context.check_hostname = False\nurl = "https://{alice.host}:{alice.port}{path}"'
+    )
+    call += "\nprint(urllib.request.urlopen(url, timeout=10, context=context).status)"
+    trusts = call.replace("hub-ca_trust.crt", "notebooks-ca/notebooks-ca.crt")
+    assert host("hub").check_output("python3 -c %s", trusts) == "200"
+    # The port is taken, on every address and with every trick.
+    take = (
+        "import socket\n"
+        "for kind, address in ((2, ''), (2, '127.0.0.1'), (10, '::'), (10, '::1')):\n"
+        "    for option in (0, socket.SO_REUSEADDR, socket.SO_REUSEPORT):\n"
+        "        s = socket.socket(kind)\n"
+        "        if option: s.setsockopt(socket.SOL_SOCKET, option, 1)\n"
+        f"        try: s.bind((address, {alice.port})); s.listen(); print(address, option)\n"
+        "        except OSError: pass"
+    )
+    assert same_worker.check_output("runuser -u bob -- python3 -c %s", take) == ""
+
+
+def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Session) -> None:
+    for address, port, path in (("hub", 8081, "/hub/api/"), ("proxy", 8001, "/api/routes")):
+        for how in ("none", "plain"):
+            program = f"{KNOCK}\nprint(knock({address!r}, {port}, {path!r}, {how!r}))"
+            said = host("exec1").check_output("runuser -u bob -- python3 -c %s", program)
+            assert said in REFUSALS[how], address
+    # A session may speak to the hub, and not to the proxy.
+    program = f"{KNOCK}\nprint(knock(%r, %d, %r, 'certificate'))"
+    assert bob.run(program % ("hub", 8081, "/hub/api/")) == "answered with 200"
+    assert bob.run(program % ("proxy", 8001, "/api/routes")) in REFUSALS["certificate"]
+
+
+ROUTE = (
+    AS_HUB
+    + """
+import json
+token = open("/etc/jupyterhub/secrets/proxy_auth_token").read().strip()
+def call(method, path, body=None):
+    request = urllib.request.Request("https://proxy:8001/api/routes" + path, body, method=method)
+    request.add_header("Authorization", "token " + token)
+    return urllib.request.urlopen(request, timeout=5, context=context).read()
+path, target = sys.argv[1:]
+route = json.loads(call("GET", path))
+if target:
+    body = {"target": target, "user": route["user"], "server_name": route["server_name"]}
+    call("POST", path, json.dumps(body).encode())
+print(route["target"])
+"""
+)
+
+
+def route(path: str, target: str = "") -> str:
+    """Return where a path leads; let it lead elsewhere."""
+    return str(host("hub").check_output("python3 -c %s %s %s", ROUTE, path, target))
+
+
+@pytest.fixture
+def alices_route(alice: Session) -> Iterator[str]:
+    found = route(alice.client.prefix)
+    yield found
+    route(alice.client.prefix, found)
+
+
+def test_another_session_is_not_taken_for_the_one_that_was_there(
+    alice: Session, bob: Session, alices_route: str
+) -> None:
+    """As if bob's had got the worker and the port of alice's, before the hub has noticed."""
+    name, _, address = alices_route.removeprefix("https://").partition("@")
+    assert address.rstrip("/") == f"{alice.host}:{alice.port}"
+    assert alice.client.get(alice.client.prefix + "/api").status_code == 200
+    route(alice.client.prefix, f"https://{name}@{bob.host}:{bob.port}")
+    assert alice.client.get(alice.client.prefix + "/api").status_code == 503
+    # It is the name that keeps it out: by that of its own session it is let in.
+    bobs = route(bob.client.prefix)
+    route(alice.client.prefix, bobs)
+    assert alice.client.get(alice.client.prefix + "/api").status_code != 503
+
+
+def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice: Session) -> None:
+    for name in ("jupyter.example.org", "jupyter.example.org:8443", "127.0.0.1", "exec1"):
+        for path in (alice.client.prefix + "/api", "/hub/health"):
+            answer = alice.client.get(path, headers={"Host": name}, allow_redirects=False)
+            assert answer.status_code == 200, (name, path)
+
+
+def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) -> None:
+    found = json.loads(
+        alice.run(
+            "import json, os, stat\nfrom ipykernel.connect import get_connection_file\n"
+            "file = get_connection_file(); folder = os.path.dirname(file)\n"
+            "mode = lambda path: oct(stat.S_IMODE(os.stat(path).st_mode))\n"
+            "found = json.load(open(file))\n"
+            "modes = [mode(file), mode(folder)]\n"
+            "print(json.dumps([found['transport'], found['ip'], folder, *modes]))"
+        )
+    )
+    transport, sockets, folder, file_mode, folder_mode = found
+    assert (transport, file_mode, folder_mode) == ("ipc", "0o600", "0o700")
+    assert sockets.startswith(folder + "/")
+    assert not folder.startswith("/home")
+    worker = host(alice.host)
+    uid = worker.check_output("id -u alice")
+    # Column 4 is the state (0A: listens), column 8 the user.
+    listening = worker.check_output(
+        "awk '$4 == \"0A\" && $8 == %s {print $2}' /proc/net/tcp /proc/net/tcp6", int(uid)
+    ).split()
+    assert [int(each.rpartition(":")[2], 16) for each in listening] == [alice.port]
+    alice.client.stop()
+    wait_for("the folder is gone", lambda: not worker.file(folder).exists)
+
+
+def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
+    for name, folder, owner, others in (
+        ("hub", "/var/lib/jupyterhub/internal-ssl", "jupyterhub", ("bob", "nobody")),
+        ("proxy", "/etc/jupyterhub-proxy/internal-tls", "jupyterhub-proxy", ("www-data", "nobody")),
+    ):
+        machine = host(name)
+        keys = machine.check_output("find %s -name '*.key'", folder).split()
+        assert keys
+        for key in keys:
+            assert machine.file(key).user == owner, key
+            assert machine.file(key).mode in (0o600, 0o400), key
+            for other in others:
+                assert machine.run("runuser -u %s -- cat %s", other, key).rc != 0, key
+                # Not even the names of the files.
+                assert machine.run("runuser -u %s -- ls %s", other, folder).rc != 0

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Certificates, in real TLS connections: who gets through to a session, and who is believed."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography import x509
+from jupyterhub.utils import make_ssl_context
+from tornado import web
+from tornado.httpclient import AsyncHTTPClient
+from tornado.testing import bind_unused_port
+
+import sge_session
+import sge_tls
+from sge_broker import Tls
+from sge_hub import HubServer
+from sge_spawner import SGESpawner
+from sge_tls import hub_context, issue, renew, session_name
+
+ALICE, BOB = "a" * 32, "b" * 32
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls") / "internal"
+    renew(folder, ["hub", "10.2.3.4"])
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy, for tests that change something."""
+    copy = tmp_path / "internal"
+    shutil.copytree(made, copy)
+    index = copy / "certipy.json"
+    index.write_text(index.read_text().replace(str(made), str(copy)))
+    sge_tls._authority.cache_clear()
+    return copy
+
+
+def files(folder: Path, session: str) -> sge_session.Tls:
+    """The files of a session, as its starter keeps them."""
+    tls = Tls(**issue(folder, session)._asdict())  # the broker takes what is issued
+    found = sge_session.read_tls(tls.model_dump())
+    assert found
+    return found
+
+
+def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
+    """How hub or proxy connect: as JupyterHub does it."""
+    path = folder / name / name
+    context: ssl.SSLContext = make_ssl_context(
+        path.with_suffix(".key"), path.with_suffix(".crt"), folder / f"{trusts}_trust.crt"
+    )
+    return context
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
+    """Connect, in memory.
+
+    :raises ssl.SSLError: when one of the two does not believe the other.
+    """
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(down, up, server_hostname=name),
+        server.wrap_bio(up, down, server_side=True),
+    )
+    for _ in range(4):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    ends[0].write(b"x")
+    assert ends[1].read() == b"x"
+
+
+class TestSession:
+    def test_hub_and_proxy_get_through(self, made: Path) -> None:
+        server = files(made, ALICE).server()
+        handshake(server, hub_context(made), session_name(ALICE))
+        handshake(server, pair(made, "proxy-client", "proxy-client-ca"), session_name(ALICE))
+
+    def test_the_session_reaches_itself(self, made: Path) -> None:
+        tls = files(made, ALICE)
+        handshake(tls.server(), tls.client(), "127.0.0.1")
+
+    def test_another_session_does_not_get_through(self, made: Path) -> None:
+        other = files(made, BOB).client()
+        other.check_hostname, other.verify_mode = False, ssl.CERT_NONE
+        with pytest.raises(ssl.SSLError, match="certificate verify failed"):
+            handshake(files(made, ALICE).server(), other, session_name(ALICE))
+
+    def test_nobody_gets_through_without_a_certificate(self, made: Path) -> None:
+        client = ssl.create_default_context(cafile=made / "notebooks-ca/notebooks-ca.crt")
+        with pytest.raises(ssl.SSLError, match="peer did not return a certificate"):
+            handshake(files(made, ALICE).server(), client, session_name(ALICE))
+
+    @pytest.mark.parametrize("who", ["hub", "proxy"])
+    def test_another_session_is_not_believed_in_its_place(self, made: Path, who: str) -> None:
+        client = hub_context(made) if who == "hub" else pair(made, "proxy-client", "hub-ca")
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            handshake(files(made, BOB).server(), client, session_name(ALICE))
+
+    def test_no_session_is_believed_to_be_the_hub(self, made: Path) -> None:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(files(made, BOB).server(), files(made, ALICE).client(), "hub")
+
+    def test_the_hub_is_believed(self, made: Path) -> None:
+        path = made / "hub-internal/hub-internal"
+        server = make_ssl_context(
+            path.with_suffix(".key"),
+            path.with_suffix(".crt"),
+            made / "hub-ca_trust.crt",
+            purpose=ssl.Purpose.CLIENT_AUTH,
+        )
+        handshake(server, files(made, ALICE).client(), "hub")
+
+    def test_keys_differ_and_are_on_no_disk(self, made: Path) -> None:
+        before = sorted(made.rglob("*"))
+        assert issue(made, ALICE).key != issue(made, ALICE).key
+        assert sorted(made.rglob("*")) == before
+
+
+class TestRenewal:
+    def test_what_is_well_stays(self, made: Path) -> None:
+        assert renew(made, ["hub", "10.2.3.4"]) == []
+        assert renew(made, ["10.2.3.4"]) == []
+
+    def test_keys_are_for_the_hub_alone(self, made: Path) -> None:
+        assert {key.stat().st_mode & 0o777 for key in made.rglob("*.key")} == {0o600}
+
+    def test_another_name_makes_those_of_hub_and_proxy_anew(self, folder: Path) -> None:
+        assert renew(folder, ["hub2"]) == ["hub-internal", "proxy-api", "proxy-client"]
+        assert renew(folder, ["hub2"]) == []
+        assert "DNS:hub2" in sge_tls._names(sge_tls._certificate(folder, "hub-internal"))
+
+    def test_what_is_missing_is_made(self, folder: Path) -> None:
+        shutil.rmtree(folder)
+        assert {"hub-internal", "notebooks-ca"} <= set(renew(folder, ["hub"]))
+
+    def test_an_authority_that_ends_is_renewed_and_sessions_go_on(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = files(folder, ALICE)
+        before = sge_tls._certificate(folder, "notebooks-ca")
+        monkeypatch.setattr(sge_tls, "RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365))
+        monkeypatch.setattr(sge_tls, "RENEW_BEFORE", timedelta(days=10 * 365))
+        changed = renew(folder, ["hub"])
+        assert {"hub-ca", "notebooks-ca", "proxy-client-ca", "hub-internal"} <= set(changed)
+        after = sge_tls._certificate(folder, "notebooks-ca")
+        assert after.serial_number != before.serial_number
+        assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
+        sge_tls._authority.cache_clear()
+        hub_context.cache_clear()
+        # Both ways: the session knows the old certificates only, the hub the new ones.
+        handshake(running.server(), hub_context(folder), session_name(ALICE))
+        handshake(files(folder, BOB).server(), hub_context(folder), session_name(BOB))
+
+    def test_a_session_ends_before_its_authority_and_clocks_may_differ(self, made: Path) -> None:
+        found = x509.load_pem_x509_certificate(issue(made, ALICE).certificate.encode())
+        assert (
+            found.not_valid_after_utc
+            == sge_tls._certificate(made, "notebooks-ca").not_valid_after_utc
+        )
+        assert found.not_valid_before_utc < datetime.now(UTC) - timedelta(hours=23)
+
+
+class TestHubServer:
+    """Plain HTTP, only while a session of an older release runs."""
+
+    class Handler(web.RequestHandler):
+        def get(self) -> None:
+            self.write(self.request.protocol)
+
+    async def get(self, made: Path, scheme: str, *, plain_sessions: bool) -> str:
+        path = made / "hub-internal/hub-internal"
+        context = make_ssl_context(
+            path.with_suffix(".key"),
+            path.with_suffix(".crt"),
+            made / "hub-ca_trust.crt",
+            purpose=ssl.Purpose.CLIENT_AUTH,
+        )
+        app = web.Application([("/", self.Handler)])
+        server = HubServer(app, ssl_options=context)
+        server._has_plain_sessions = lambda: plain_sessions  # type: ignore[method-assign]
+        listening, port = bind_unused_port()
+        server.add_socket(listening)
+        options: dict[str, Any] = {}
+        if scheme == "https":
+            options["ssl_options"] = files(made, ALICE).client()
+        try:
+            answer = await AsyncHTTPClient().fetch(f"{scheme}://127.0.0.1:{port}/", **options)
+            return answer.body.decode()
+        finally:
+            server.stop()
+            await server.close_all_connections()
+
+    @pytest.mark.parametrize("plain_sessions", [False, True])
+    async def test_tls_always_works(self, made: Path, plain_sessions: bool) -> None:
+        assert await self.get(made, "https", plain_sessions=plain_sessions) == "https"
+
+    async def test_plain_http_works_while_an_older_session_runs(self, made: Path) -> None:
+        assert await self.get(made, "http", plain_sessions=True) == "http"
+
+    async def test_plain_http_is_refused_otherwise(self, made: Path) -> None:
+        with pytest.raises(OSError):  # whatever the connection ends with
+            await self.get(made, "http", plain_sessions=False)
+
+    def test_only_a_session_that_speaks_no_tls_counts(self) -> None:
+        spawner = SGESpawner()
+        users = {1: SimpleNamespace(spawners={"": spawner})}
+        app = web.Application([], users=users)
+        server = HubServer(app)
+        assert not server._has_plain_sessions()
+        spawner.session = ALICE
+        assert server._has_plain_sessions()
+        spawner.secure = True
+        assert not server._has_plain_sessions()
