@@ -43,6 +43,10 @@ NO_PORT = "no_port"
 #: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
 
+#: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
+#: have 107 (unix(7)).
+MAX_FOLDER = 56
+
 
 class SessionError(Exception):
     """The session cannot start; the message goes to the job's log, which its owner can read."""
@@ -50,11 +54,6 @@ class SessionError(Exception):
 
 class NoPortError(SessionError):
     """Every port that a session may use is taken."""
-
-
-#: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
-#: have 107 (unix(7)).
-MAX_FOLDER = 56
 
 
 class Tls(NamedTuple):
