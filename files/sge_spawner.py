@@ -352,7 +352,7 @@ class SGESpawner(BatchSpawnerBase):
         shown: dict[str, Any] = dict(self.user_options or {})
         notes: dict[str, str] = {}
         notices: list[str] = []
-        if refusal is None and (link := getattr(self.handler, "link", None)):
+        if link := getattr(self.handler, "link", None):
             self.handler.link = None  # JupyterHub keeps the handler, and draws again
             if link.shifts:
                 shown, _ = menu.take(shown, groups)  # it is stored as it was sent

@@ -221,7 +221,8 @@ if (wait) {
     notify.addEventListener("click", async () => {
       wanted = (await Notification.requestPermission()) === "granted";
       notify.hidden = true;
-      if (wanted) document.getElementById("notify-on").textContent = notify.dataset.granted;
+      const { granted, refused } = notify.dataset;
+      document.getElementById("notify-on").textContent = wanted ? granted : refused;
     });
   }
 }

@@ -303,7 +303,7 @@ async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def ask() -> int:
-        raise ZeroDivisionError
+        raise KeyError("no such field")
 
     glance = Glance(ask, 10.0)
     assert await glance.look(5) is None

@@ -1261,7 +1261,7 @@ HAD = tuple(
         ("memory", "Memory", 300, "300 MB", "memory", "h_vmem", 3e8),
         ("gpus", "GPUs", 1, "1", "count", "gpu", 1),
         ("queue", "Queue", "all.q", "any", "queue", "", 0),
-        ("run_time", "Run time", 1, "1 hours", "run_time", "h_rt", 20),
+        ("run_time", "Run time", 1, "1 hour", "run_time", "h_rt", 20),
     )
 )
 
@@ -1289,7 +1289,7 @@ class TestWhySessionsEnd:
     @pytest.mark.parametrize(
         ("like", "words", "short_of"),
         [
-            ("t-hrt", "because its run time, 1 hours, was used up", ("run_time",)),
+            ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
             ("t-mem", "went above its memory: they used 0.4 GB of 300 MB", ("memory",)),
             ("t-qdel", "was deleted from outside", ()),
             ("t-exit0", "was shut down from within", ()),
@@ -1840,6 +1840,38 @@ class TestStop:
         broker.sticky = False
         await running(alice, broker, lab)
         assert "last session" not in await hub.spawner().get_options_form()
+
+    @pytest.mark.parametrize("old_news", ["", "another end", "a session", "another spawner"])
+    async def test_what_is_found_out_late_is_stored_only_where_it_is_still_news(
+        self, alice: Any, spawner: SGESpawner, hub: Hub, old_news: str
+    ) -> None:
+        asked_about, known_now = Last(job="1", why="unknown"), Last(job="1", why="deleted")
+        spawner.last = asked_about
+        if old_news == "another end":
+            spawner.last = Last(job="2", why="idle")
+        elif old_news == "a session":
+            spawner.session = "0" * 32
+        elif old_news == "another spawner":
+            alice.spawners[""] = alice._new_spawner("")
+        before = spawner.last
+        spawner._store_last(asked_about, known_now)
+        spawner.session = ""
+        assert spawner.last is (before if old_news else known_now)
+        assert bool((stored(hub)[0] or {}).get("last")) == (not old_news)
+
+    async def test_a_job_that_has_gone_away_at_last_is_told_no_more(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        broker.sticky = True
+        spawner.stop_timeout = 0.1
+        await asyncio.wait_for(alice.stop(), 10)
+        assert "has not ended yet" in (await hub.spawner().view()).ended
+        broker.cluster.remove(broker.session)
+        name = job_name(broker.session)
+        await until(lambda: not hub.spawner().collector.watches(name))
+        assert (await hub.spawner().view()).ended == ""
+        assert "last" not in (stored(hub)[0] or {})
 
     async def test_the_notice_is_for_nobody_else(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
