@@ -182,7 +182,7 @@ def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) 
     assert not folder.startswith("/home")
     worker = host(alice.host)
     uid = worker.check_output("id -u alice")
-    # Column 4 is the state (0A: listens), column 8 the user. On 127.0.0.1 (0100007F) ipykernel takes
+    # Column 4 is the state (0A: listens), 8 the user. On 127.0.0.1 (0100007F) ipykernel takes
     # the output of its child processes, if it comes with the kernel's own secret.
     condition = f'$4 == "0A" && $8 == {uid} && $2 !~ /^0100007F:/'
     tables = "/proc/net/tcp /proc/net/tcp6"
