@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench bench-restart lock
+.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench bench-restart lock audit
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	ansible-lint --offline --profile production
 	ruff check $(CODE)
 	ruff format --check $(CODE)
+	bandit --quiet --recursive --severity-level medium files tools roles/sge_qmaster/library
 	mypy
 
 unit: setup ## Test the Python without a cluster
@@ -66,6 +67,9 @@ bench: setup ## Measure how long a person waits (`make demo` first)
 
 bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make demo` first)
 	python bench/restart.py
+
+audit: setup ## Look all pinned versions up among published advisories
+	@python tools/audit.py
 
 lock: ## Write the lock files anew from the .in files and package.json
 	@tools/lock.sh
