@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench bench-restart lock audit
+.PHONY: help setup demo demo-down test lint unit molecule faults security fault-table soak bench bench-restart lock audit
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,13 +53,20 @@ faults: setup ## Break everything once, on five containers of their own (as root
 	@molecule test --scenario-name faults; status=$$?; \
 	  python tools/count_tests.py .cache/faults.xml 45 && exit $$status
 
+security: setup ## Attack everything once, on five containers of their own
+	@tools/setup.sh containers
+	@tools/setup.sh check gridhub-security 8446
+	@rm -f .cache/security.xml
+	@molecule test --scenario-name security; status=$$?; \
+	  python tools/count_tests.py .cache/security.xml 95 && exit $$status
+
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers
 	molecule converge --scenario-name faults
 	GRIDHUB_PREFIX=gridhub-faults GRIDHUB_NETWORK=10.213.3 GRIDHUB_PORT=8445 \
 	  PYTHONPATH=tests/cluster:tests/faults python tests/faults/soak.py
 
-fault-table: setup ## Write the table of docs/faults.md anew, from the tests
+fault-table: setup ## Write the tables of docs/faults.md and docs/security.md anew, from the tests
 	@python tools/fault_table.py
 
 bench: setup ## Measure how long a person waits (`make demo` first)

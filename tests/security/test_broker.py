@@ -165,9 +165,7 @@ def test_nobody_else_is_served(hub_host: Any) -> None:
         "import socket; s = socket.socket(socket.AF_UNIX); "
         "s.connect('/run/jupyterhub-broker.sock'); s.shutdown(1); print(s.recv(999))"
     )
-    assert "only jupyterhub may use the broker" in hub_host.check_output(
-        "python3 -c %s", ask
-    )
+    assert "only jupyterhub may use the broker" in hub_host.check_output("python3 -c %s", ask)
 
 
 @pytest.mark.usefixtures("nothing_starts")
@@ -260,7 +258,9 @@ def test_a_race_on_the_folder_gains_nothing(
     finally:
         hub_host.check_output("systemctl stop broker-race")
     assert {answer["kind"] for answer in answers if not answer["ok"]} <= {"home", "grid"}
-    found = hub_host.check_output("find /home /etc -name %s -printf '%%u %%m\\n'", f"{SESSION}.json")
+    found = hub_host.check_output(
+        "find /home /etc -name %s -printf '%%u %%m\\n'", f"{SESSION}.json"
+    )
     assert set(found.splitlines()) <= {"alice 600"}
     assert hub_host.check_output("stat -c '%U %s' /home/bob/precious") == "bob 0"
 

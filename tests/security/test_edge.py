@@ -263,6 +263,7 @@ def test_the_doors_behind_nginx_are_shut(hub_host: Any, proxy_host: Any) -> None
     assert proxy_host.check_output("python3 -c %s", api) == "403"
 
 
+@pytest.mark.attack("two honest requests on one connection", outcome="Two answers.")
 def test_a_socket_of_the_tests_can_see_two_answers(base_url: str) -> None:
     """Two honest requests on one connection: without this, the smuggling tests prove nothing."""
     host = urlsplit(base_url).netloc
