@@ -240,7 +240,7 @@ def test_websockets_of_other_origins_are_refused(login: LogIn) -> None:
 def test_plain_http_only_redirects(proxy_host: Any) -> None:
     code = (
         "import http.client\n"
-        "for method, path in (('GET', '/hub/login'), ('POST', '/hub/login'), ('GET', '/user/x/')):\n"
+        "for method, path in (('GET', '/hub/login'), ('POST', '/hub/x'), ('GET', '/user/x/')):\n"
         "    link = http.client.HTTPConnection('127.0.0.1', 80, timeout=5)\n"
         "    link.request(method, path, body=b'x' if method == 'POST' else None)\n"
         "    answer = link.getresponse()\n"

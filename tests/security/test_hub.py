@@ -1,4 +1,4 @@
-"""A person who has logged in, an administrator, or the hub's own process goes further than they may."""
+"""A person, an administrator or the hub's own process goes further than they may."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
         assert hub_host.run(f"runuser -u jupyterhub -- test -w {path}").rc != 0, path
     assert hub_host.run("runuser -u jupyterhub -- sudo -n true").rc != 0
     owned = hub_host.check_output(
-        "find /etc /opt /usr /run /srv -xdev \\( -user jupyterhub -o -group jupyterhub -perm -020 \\)"
-        " ! -name jupyterhub-broker.sock"
+        "find /etc /opt /usr /run /srv -xdev ! -name jupyterhub-broker.sock"
+        " \\( -user jupyterhub -o -group jupyterhub -perm -020 \\)"
     )
     assert owned == ""
 
@@ -133,8 +133,8 @@ def test_the_inventory_is_the_truth_about_administrators(
     bob = HubClient(base_url, "bob")
     bob.log_in(passwords["bob"])
     grant = (
-        "import sqlite3; d = sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite'); u, = d.execute("
-        "'select id from users where name=\"bob\"').fetchone()\n"
+        "import sqlite3; d = sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite'); "
+        "u, = d.execute('select id from users where name=\"bob\"').fetchone()\n"
         "for name in ('admin', 'administrators'):\n"
         "    r, = d.execute('select id from roles where name=?', (name,)).fetchone()\n"
         "    d.execute('insert into user_role_map (user_id, role_id, managed_by_auth)"
