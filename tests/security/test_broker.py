@@ -19,7 +19,7 @@ FILE = f"{FOLDER}/{SESSION}.json"
 SWAP = f"""
 import itertools, os
 folder, link = {FOLDER!r}, "/home/alice/trap"
-for target in itertools.cycle(("/home/bob/open", "/etc", "/home/bob")):
+for target in itertools.cycle(("/home/open", "/etc", "/home/bob")):
     try:
         os.mkdir(folder, 0o755)
         os.rename(folder, f"{{link}}.{{os.urandom(4).hex()}}")
@@ -36,7 +36,7 @@ def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
     """alice's folder for session files may be whatever the test makes of it."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
-    hub_host.check_output(f"rm -rf {FOLDER} /home/alice/trap* /home/bob/open /home/bob/precious")
+    hub_host.check_output(f"rm -rf {FOLDER} /home/alice/trap* /home/open /home/bob/precious")
     assert broker.stop()["ok"]
 
 
@@ -199,13 +199,13 @@ def test_what_is_no_request_is_refused(broker: Broker, data: bytes) -> None:
     "trap",
     [
         pytest.param(
-            f"ln -s /home/bob/open {FOLDER}",
+            f"ln -s /home/open {FOLDER}",
             marks=pytest.mark.attack(
                 "a link in place of the folder for secrets", outcome="Refused; nothing is written."
             ),
         ),
         pytest.param(
-            f"mkdir {FOLDER} && ln -s /home/bob/open/x {FILE}",
+            f"mkdir {FOLDER} && ln -s /home/open/x {FILE}",
             marks=pytest.mark.attack(
                 "a symbolic link in place of the file with secrets",
                 outcome="Refused; nothing is written.",
@@ -230,12 +230,12 @@ def test_what_is_no_request_is_refused(broker: Broker, data: bytes) -> None:
 def test_traps_in_a_home_catch_nothing(
     broker: Broker, hub_host: Any, as_alice: Callable[[str], str], trap: str
 ) -> None:
-    hub_host.check_output("install -d -m 0777 -o bob /home/bob/open")
+    hub_host.check_output("install -d -m 0777 -o bob /home/open")
     as_alice(trap)
     token = "the-token-of-this-attack"
     answer = broker.start(environment={"JUPYTERHUB_API_TOKEN": token})
     assert answer["kind"] == "home", answer
-    assert hub_host.check_output("ls -A /home/bob/open") == ""
+    assert hub_host.check_output("ls -A /home/open") == ""
     assert hub_host.run("grep -rsl %s /home --exclude-dir=proc -D skip", token).stdout == ""
 
 
@@ -247,7 +247,7 @@ def test_traps_in_a_home_catch_nothing(
 def test_a_race_on_the_folder_gains_nothing(
     broker: Broker, hub_host: Any, as_alice: Callable[[str], str]
 ) -> None:
-    hub_host.check_output("install -d -m 0777 -o bob /home/bob/open")
+    hub_host.check_output("install -d -m 0777 -o bob /home/open")
     hub_host.check_output("install -m 0600 -o bob /dev/null /home/bob/precious")
     hub_host.check_output(
         "systemd-run --quiet --collect --unit=broker-race --uid=alice python3 -c %s", SWAP

@@ -113,6 +113,7 @@ def test_pages_have_the_headers(login: LogIn) -> None:
         answer = alice.get(path, allow_redirects=False)
         policy = answer.headers["Content-Security-Policy"]
         assert policy.count("default-src 'none'") == 1, path
+        assert "report-uri" not in policy, "JupyterHub's own, beside ours"
         for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"):
             assert rule in policy, path
         script = re.search(r"script-src ([^;]*)", policy)
