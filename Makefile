@@ -11,12 +11,14 @@ port_default := 8444
 least_default := 115
 port_faults := 8445
 least_faults := 45
+port_security := 8446
+least_security := 98
 ROOT_SCENARIOS := faults
-ALL_SCENARIOS := default $(ROOT_SCENARIOS)
+ALL_SCENARIOS := default $(ROOT_SCENARIOS) security
 IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
-SCENARIOS := $(if $(IS_ROOT),$(ALL_SCENARIOS),default)
+SCENARIOS := $(if $(IS_ROOT),$(ALL_SCENARIOS),$(filter-out $(ROOT_SCENARIOS),$(ALL_SCENARIOS)))
 
-.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock
+.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock audit
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +47,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	ansible-lint --offline --profile production
 	ruff check $(CODE)
 	ruff format --check $(CODE)
+	bandit --quiet --recursive --severity-level medium files tools roles/sge_qmaster/library
 	mypy
 
 unit: setup ## Test the Python without a cluster
@@ -57,6 +60,7 @@ clusters: setup
 
 default: ## Deploy to five containers, and use the hub as people do, in a browser too
 faults: ## Break everything once (as root)
+security: ## Attack everything once
 
 $(ALL_SCENARIOS): clusters
 	@tools/scenario.sh $@ $(port_$@) $(least_$@)
@@ -67,7 +71,7 @@ soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessio
 	GRIDHUB_PREFIX=gridhub-faults GRIDHUB_NETWORK=10.213.3 GRIDHUB_PORT=8445 \
 	  PYTHONPATH=tests/cluster:tests/faults python tests/faults/soak.py
 
-fault-table: setup ## Write the table of docs/faults.md anew, from the tests
+fault-table: setup ## Write the tables of docs/faults.md and docs/security.md anew, from the tests
 	@python tools/fault_table.py
 
 bench: setup ## Measure how long a person waits (`make demo` first)
@@ -78,6 +82,9 @@ bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make de
 
 bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
 	python bench/pages.py
+
+audit: setup ## Look all pinned versions up among published advisories
+	@python tools/audit.py
 
 lock: ## Write the lock files anew from the .in files and package.json
 	@tools/lock.sh

@@ -21,7 +21,6 @@ import grp
 import json
 import os
 import pwd
-import re
 import select
 import socket
 import struct
@@ -608,7 +607,17 @@ def receive(connection: socket.socket) -> Request:
         raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+#: Longest line of the log, in characters; what the hub sends may be in it.
+_LONGEST_LINE = 4_000
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of a log, in which nothing can look like another one.
+
+    Line breaks of every alphabet, control characters and marks that turn the reading direction
+    become blanks.
+    """
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_LINE])
 
 
 def decide(config: Config, request: Request) -> Answer:
@@ -636,7 +645,7 @@ def decide(config: Config, request: Request) -> Answer:
         outcome = f"refused ({refusal.kind}): {refusal}"
     session = "" if isinstance(request, Check) else f", session {request.session}"
     line = f"{request.action} for {request.user}{session}: {outcome}"
-    print(_CONTROL.sub(" ", line), file=sys.stderr)
+    print(one_line(line), file=sys.stderr)
     return answer
 
 
@@ -666,7 +675,7 @@ def main() -> int:
         check_caller(connection, config.hub_user)
         answer = decide(config, receive(connection))
     except Refused as refusal:
-        print(_CONTROL.sub(" ", f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
+        print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
     # A hub that has gone away meanwhile is no fault of the broker.
     with contextlib.suppress(OSError):

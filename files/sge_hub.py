@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
+import logging
 import socket
 from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.log import CoroutineLogFormatter
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -17,11 +20,27 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
+from sge_broker import one_line
 from sge_spawner import SGESpawner, watch_sessions
 from sge_words import say
 
 #: The first byte of a TLS connection: a handshake record.
 _HANDSHAKE = b"\x16"
+
+
+class OneLineFormatter(CoroutineLogFormatter):
+    """Keeps each message to one line: what people send is in some of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as the log has it."""
+        record = copy.copy(record)
+        record.msg, record.args = one_line(record.getMessage()), None
+        return str(super().format(record))
+
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback, a mark before each line: the exception's text may have some."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"| {one_line(line)}" for line in lines)
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
@@ -79,6 +98,8 @@ class HubServer(HTTPServer):
 
 class GridHub(JupyterHub):
     """JupyterHub with the few things that sessions need and no setting gives."""
+
+    _log_formatter_cls = OneLineFormatter
 
     def init_db(self) -> None:
         """Open the database; what goes wrong with it is said in words from then on."""

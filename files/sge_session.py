@@ -171,7 +171,7 @@ def bind_port(first: int, last: int) -> socket.socket:
             if both:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             # Every address: the hub and the proxy are other hosts.
-            server.bind(("::" if both else "0.0.0.0", port))  # noqa: S104
+            server.bind(("::" if both else "0.0.0.0", port))  # noqa: S104  # nosec B104
             server.listen(128)
         except OSError:
             server.close()

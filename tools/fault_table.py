@@ -1,9 +1,9 @@
-"""``fault_table.py [--check]``: write the table of docs/faults.md from the tests' own markers.
+"""``fault_table.py [--check]``: write the tables of docs/faults.md and docs/security.md.
 
 Each test in tests/faults says what it breaks and what comes of it:
-``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. The markers are read, not run, so
-the table needs no cluster. With ``--check`` nothing is written; the exit status says whether it is
-right.
+``@pytest.mark.fault("hub killed", outcome="Sessions live.")``; those in tests/security likewise,
+with ``pytest.mark.attack``. The markers are read, not run, so the tables need no cluster. With
+``--check`` nothing is written; the exit status says whether they are right.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ROOT / "tests/faults"
-PAGE = ROOT / "docs/faults.md"
-BEGIN = "<!-- `make fault-table` writes what follows, from the markers in tests/faults. -->\n"
+#: The tests of each page with a table.
+TABLES = {
+    ROOT / "docs/faults.md": ROOT / "tests/faults",
+    ROOT / "docs/security.md": ROOT / "tests/security",
+}
+BEGIN = "<!-- `make fault-table` writes what follows, from the markers in %s. -->\n"
+MARKERS = ("pytest.mark.fault", "pytest.mark.attack")
 
 
 class MarkerError(Exception):
@@ -43,7 +47,7 @@ def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
     calls = [
         call
         for call in ast.walk(node)
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.fault"
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in MARKERS
     ]
     for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         yield read_marker(call)
@@ -60,34 +64,37 @@ def section(path: Path) -> str:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             found = list(markers(node))
             if not found:
-                raise MarkerError(f"{path.name}: {node.name} has no pytest.mark.fault")
+                raise MarkerError(f"{path.name}: {node.name} has no {' or '.join(MARKERS)}")
             rows += found
     heading = (ast.get_docstring(module) or path.name).splitlines()[0].rstrip(".")
     table = "".join(f"| {name} | {outcome} |\n" for name, outcome in rows)
     return f"\n## {heading}\n\n| what happens | what comes of it |\n|---|---|\n{table}"
 
 
-def render(page: str) -> str:
+def render(page: str, tests: Path) -> str:
     """Return the page with the table anew; what stands before it is kept.
 
     :raises MarkerError: where the page has no place for it.
     """
-    head, begin, _ = page.partition(BEGIN)
+    line = BEGIN % tests.relative_to(ROOT)
+    head, begin, _ = page.partition(line)
     if not begin:
-        raise MarkerError(f"{PAGE.name} lacks the line {BEGIN.strip()}")
-    return head + begin + "".join(section(path) for path in sorted(TESTS.glob("test_*.py")))
+        raise MarkerError(f"the page lacks the line {line.strip()}")
+    return head + begin + "".join(section(path) for path in sorted(tests.glob("test_*.py")))
 
 
 def main() -> int:
-    """Write the page, or check it."""
-    old = PAGE.read_text(encoding="utf-8")
-    new = render(old)
-    if "--check" in sys.argv[1:]:
-        if old != new:
-            print(f"{PAGE} is out of date: run `make fault-table`", file=sys.stderr)
-        return int(old != new)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    """Write the pages, or check them."""
+    wrong = False
+    for path, tests in TABLES.items():
+        old = path.read_text(encoding="utf-8")
+        new = render(old, tests)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(new, encoding="utf-8")
+        elif old != new:
+            wrong = True
+            print(f"{path} is out of date: run `make fault-table`", file=sys.stderr)
+    return int(wrong)
 
 
 if __name__ == "__main__":

@@ -338,7 +338,7 @@ def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str) 
     assert len(answers) > 60, "a class of 60 behind one address could not log in"
     assert retry_after is not None
     assert int(retry_after) > 0
-    assert "<h1>Too many logins</h1>" in page
+    assert "<h1>Too many requests</h1>" in page
     # Everything else goes on for this address, and logins for all others.
     assert flood(proxy_host, source, "GET", "/hub/login", 3)[-1][0] == 200
     assert flood(proxy_host, "127.0.0.11", "POST", path, 1)[0][0] != 429

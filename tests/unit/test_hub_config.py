@@ -43,12 +43,41 @@ def rendered(**variables: object) -> Config:
 def test_by_default_nothing_is_ended_as_idle() -> None:
     config = rendered()
     assert "services" not in config.JupyterHub
-    assert "load_roles" not in config.JupyterHub
+    assert [role["name"] for role in config.JupyterHub.load_roles] == ["admin", "administrators"]
+
+
+@pytest.mark.parametrize("almighty", [False, True])
+def test_administrators_are_those_of_the_inventory_and_almighty_only_if_it_says_so(
+    almighty: bool,
+) -> None:
+    config = rendered(jupyterhub_admin_users=["ann"], jupyterhub_admin_access=almighty)
+    assert "admin_users" not in config.Authenticator
+    admin, administrators = config.JupyterHub.load_roles
+    # An empty list takes the role away from everybody; none at all would leave it with them.
+    assert admin == {"name": "admin", "users": ["ann"] if almighty else []}
+    assert administrators["users"] == ([] if almighty else ["ann"])
+    scopes = set(administrators["scopes"])
+    assert not {s for s in scopes if s.startswith(("admin:", "access:", "tokens", "shutdown"))}
+
+
+def test_without_administrators_nobody_is_one() -> None:
+    assert [role["users"] for role in rendered().JupyterHub.load_roles] == [[], []]
+
+
+def test_no_service_is_an_administrator() -> None:
+    config = rendered(jupyterhub_idle_timeout=90)
+    assert not any(service.get("admin") for service in config.JupyterHub.services)
+    assert config.Authenticator.allow_all is False
+
+
+def test_cookies_are_for_https_and_this_site() -> None:
+    options = rendered().JupyterHub.tornado_settings["cookie_options"]
+    assert options == {"secure": True, "samesite": "Lax"}
 
 
 def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
     config = rendered(jupyterhub_idle_timeout=90)
-    (service,), (role,) = config.JupyterHub.services, config.JupyterHub.load_roles
+    (service,), (*_, role) = config.JupyterHub.services, config.JupyterHub.load_roles
     assert service.keys() == {"name", "command"}
     assert service["name"] == sge_idle.SERVICE
     assert role["services"] == [sge_idle.SERVICE]

@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -47,6 +48,7 @@ from sge_broker import (
     check_caller,
     decide,
     group_names,
+    one_line,
     receive,
     session_rules,
     start,
@@ -372,6 +374,28 @@ class TestRequests:
         with ours, theirs, contextlib.suppress(Refused):
             send(theirs, data)
             receive(ours)
+
+    @given(
+        user=st.text(max_size=80) | st.from_regex(r"\A-?[a-z./ \n$;`]{1,20}\Z"),
+        session=st.text(max_size=40) | st.from_regex(r"\A[0-9a-f]{32}.?\Z"),
+        server=st.text(max_size=40),
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_names_that_get_through_can_be_nothing_but_names(
+        self, user: str, session: str, server: str
+    ) -> None:
+        """No option, path, shell word, job directive or second line can be made of them."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs, contextlib.suppress(Refused):
+            send(
+                theirs,
+                json.dumps(START | {"user": user, "session": session, "server": server}).encode(),
+            )
+            taken = receive(ours)
+            assert isinstance(taken, Start)
+            assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.@-]*", taken.user)
+            assert re.fullmatch(r"[0-9a-f]{32}", taken.session)
+            assert re.fullmatch(r"[A-Za-z0-9_.~-]*", taken.server)
 
     @pytest.mark.parametrize(
         "wrong",
@@ -1312,6 +1336,18 @@ class TestDecide:
         fake("qsub", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
         assert len(decide(config, request()).error) < 3000
         assert len(capsys.readouterr().err) < 3000
+
+
+@given(st.text(max_size=200))
+def test_a_line_of_the_log_is_one_line_for_everybody(text: str) -> None:
+    line = one_line(text)
+    assert line.isprintable()
+    assert len(line.splitlines()) <= 1
+    assert [a for a, b in zip(text, line, strict=True) if a != b and a.isprintable()] == []
+
+
+def test_a_line_of_the_log_has_a_length() -> None:
+    assert len(one_line("x" * 60_000)) == 4_000
 
 
 class TestCaller:

@@ -1,0 +1,135 @@
+"""The cluster that is attacked, and the broker as the hub's own user reaches it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cluster import (
+    PREFIX,
+    base_url,
+    exec1_host,
+    exec2_host,
+    hub_host,
+    login,
+    passwords,
+    proxy_host,
+    qmaster_host,
+)
+from test_proxy import fetch, routes
+
+__all__ = [
+    "base_url",
+    "exec1_host",
+    "exec2_host",
+    "fetch",
+    "hub_host",
+    "login",
+    "passwords",
+    "proxy_host",
+    "qmaster_host",
+    "routes",
+]
+
+SESSION = "0123456789abcdef" * 2
+
+#: Sends standard input to the broker, in pieces with a pause where asked to, and prints the answer.
+CALL = """
+import socket, sys, time
+pieces, pause = int(sys.argv[1]), float(sys.argv[2])
+data = sys.stdin.buffer.read()
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/jupyterhub-broker.sock")
+size = max(len(data) // pieces, 1)
+try:
+    for start in range(0, len(data), size):
+        s.sendall(data[start:start + size])
+        time.sleep(pause)
+    s.shutdown(socket.SHUT_WR)
+except OSError:
+    pass  # the broker has had enough
+answer = b""
+try:
+    while chunk := s.recv(65536):
+        answer += chunk
+except ConnectionResetError:
+    # It closed with our bytes unread; its own words may be lost with them.
+    answer = answer or b'{"ok": false, "kind": "request", "error": "reset"}'
+sys.stdout.buffer.write(answer)
+"""
+
+
+class Broker:
+    """The broker, asked with the hub's own uid: what somebody can do who has taken the hub over."""
+
+    def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
+        """Send bytes as they are; return the answer."""
+        run = subprocess.run(
+            ["podman", "exec", "--interactive", "--user", "jupyterhub", f"{PREFIX}-hub"]
+            + ["python3", "-c", CALL, str(pieces), str(pause)],
+            input=data,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        return dict(json.loads(run.stdout))
+
+    def ask(self, **request: object) -> dict[str, Any]:
+        """Send a request; return the answer."""
+        return self.send(json.dumps(request).encode())
+
+    def start(self, **changes: object) -> dict[str, Any]:
+        """Ask for a session of alice's that the site approves of, but for the changes."""
+        request: dict[str, object] = {
+            "action": "start",
+            "user": "alice",
+            "session": SESSION,
+            "choice": {},
+            "environment": {"JUPYTERHUB_API_TOKEN": "none"},
+        }
+        return self.ask(**request | changes)
+
+    def stop(self, user: str = "alice", session: str = SESSION) -> dict[str, Any]:
+        """Ask for a session's end."""
+        return self.ask(action="stop", user=user, session=session)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def jobs(hub_host: Any) -> Callable[[], set[str]]:
+    """Return the ids of all jobs of the cluster."""
+
+    def ids() -> set[str]:
+        lines = hub_host.check_output("qstat -u '*'").splitlines()[2:]
+        return {line.split()[0] for line in lines}
+
+    return ids
+
+
+@pytest.fixture
+def nothing_starts(jobs: Callable[[], set[str]]) -> Iterator[None]:
+    """Whatever the test tries, no job comes of it."""
+    before = jobs()
+    yield
+    assert jobs() <= before
+
+
+@pytest.fixture
+def as_alice(hub_host: Any) -> Callable[[str], str]:
+    """Run shell lines as alice in her home, as a session of hers could."""
+
+    def run(script: str) -> str:
+        return str(
+            hub_host.check_output(f"runuser -u alice -- sh -c {shlex.quote('cd && ' + script)}")
+        )
+
+    return run

@@ -1,0 +1,301 @@
+"""A hub that has been taken over asks the broker, or a person lays traps for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import SESSION, Broker
+
+FOLDER = "/home/alice/.jupyterhub-sessions"
+FILE = f"{FOLDER}/{SESSION}.json"
+
+
+#: Turns the folder into a link to somewhere else and back, as fast as it can.
+SWAP = f"""
+import itertools, os
+folder, link = {FOLDER!r}, "/home/alice/trap"
+for target in itertools.cycle(("/home/open", "/etc", "/home/bob")):
+    try:
+        os.mkdir(folder, 0o755)
+        os.rename(folder, f"{{link}}.{{os.urandom(4).hex()}}")
+        os.symlink(target, folder)
+        os.unlink(folder)
+    except OSError:
+        if os.path.islink(folder):
+            os.unlink(folder)
+"""
+
+
+@pytest.fixture
+def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
+    """alice's folder for session files may be whatever the test makes of it."""
+    hub_host.check_output(f"rm -rf {FOLDER}")
+    yield
+    hub_host.check_output(f"rm -rf {FOLDER} /home/alice/trap* /home/open /home/bob/precious")
+    assert broker.stop()["ok"]
+
+
+@pytest.mark.attack("a session the site approves of", outcome="Started and stopped, as the person.")
+def test_what_the_site_approves_of_is_done(
+    broker: Broker, hub_host: Any, jobs: Callable[[], set[str]]
+) -> None:
+    """Without this, the refusals below would prove nothing."""
+    answer = broker.start()
+    assert answer["ok"], answer
+    job = str(answer["job_id"])
+    try:
+        told = hub_host.check_output(f"qstat -j {job}")
+        assert "owner:                      alice" in told
+        assert "/etc/jupyterhub/session.sh" in told
+    finally:
+        assert broker.stop()["ok"]
+    assert job not in jobs()
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        pytest.param(
+            {"job_script": "/home/alice/own.sh"},
+            "request",
+            marks=pytest.mark.attack(
+                "another job script", outcome="Refused: there is no such field."
+            ),
+        ),
+        pytest.param(
+            {"qsub_arguments": ["-b", "y"]},
+            "request",
+            marks=pytest.mark.attack(
+                "other options of qsub", outcome="Refused: there is no such field."
+            ),
+        ),
+        pytest.param(
+            {"choice": {"cores": "1 -b y /bin/sh"}},
+            "choice",
+            marks=pytest.mark.attack(
+                "an option look-alike as a choice", outcome="Refused: not on the menu."
+            ),
+        ),
+        pytest.param({"choice": {"memory": "-o/etc/x"}}, "choice"),
+        pytest.param({"choice": {"cores": [1, "-b"]}}, "request"),
+        pytest.param({"choice": {"script": "/bin/sh"}}, "choice"),
+        pytest.param(
+            {"choice": {"memory": 10**9}},
+            "choice",
+            marks=pytest.mark.attack("more than the menu offers", outcome="Refused."),
+        ),
+        pytest.param(
+            {"user": "bob", "choice": {"gpus": 1}},
+            "choice",
+            marks=pytest.mark.attack(
+                "what is on the menu for another group", outcome="Refused for this person."
+            ),
+        ),
+        pytest.param(
+            {"user": "root"},
+            "refused",
+            marks=pytest.mark.attack("a session of root", outcome="Refused."),
+        ),
+        pytest.param(
+            {"user": "sgeadmin"},
+            "refused",
+            marks=pytest.mark.attack("a session of a system account", outcome="Refused."),
+        ),
+        pytest.param({"user": "jupyterhub"}, "refused"),
+        pytest.param(
+            {"user": "dave"},
+            "refused",
+            marks=pytest.mark.attack(
+                "a session of an account the inventory does not name", outcome="Refused."
+            ),
+        ),
+        pytest.param(
+            {"user": "-u root"},
+            "request",
+            marks=pytest.mark.attack(
+                "an option, a path, a uid or a line break as user name", outcome="Refused."
+            ),
+        ),
+        pytest.param({"user": "../alice"}, "request"),
+        pytest.param({"user": "alice\n"}, "request"),
+        pytest.param({"user": "1000"}, "request"),
+        pytest.param({"user": "Alice"}, "refused"),
+        pytest.param(
+            {"session": "../../../../etc/cron.d/x" + "0" * 8},
+            "request",
+            marks=pytest.mark.attack(
+                "a path as the name of a session, or of a server", outcome="Refused."
+            ),
+        ),
+        pytest.param({"session": SESSION + "\n"}, "request"),
+        pytest.param({"server": "../x"}, "request"),
+        pytest.param({"server": "a,b=c"}, "request"),
+        pytest.param(
+            {"environment": {"LD_PRELOAD": "/home/alice/x.so"}},
+            "request",
+            marks=pytest.mark.attack(
+                "a variable that loads code into the session", outcome="Refused."
+            ),
+        ),
+        pytest.param({"environment": {"BASH_ENV": "/home/bob/x"}}, "request"),
+        pytest.param(
+            {"environment": {"JUPYTERHUB_DEFAULT_URL": "//evil.example.org"}}, "request", marks=()
+        ),
+        pytest.param({"action": "run"}, "request"),
+    ],
+)
+def test_nothing_else_is_done(broker: Broker, changes: dict[str, Any], kind: str) -> None:
+    answer = broker.start(**changes)
+    assert not answer["ok"]
+    assert answer["kind"] == kind, answer
+
+
+@pytest.mark.attack("a request of any other account", outcome="Refused, root's included.")
+def test_nobody_else_is_served(hub_host: Any) -> None:
+    for user in ("alice", "www-data", "nobody"):
+        run = hub_host.run(f"runuser -u {user} -- test -w /run/jupyterhub-broker.sock")
+        assert run.rc != 0, user
+    ask = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        "s.connect('/run/jupyterhub-broker.sock'); s.shutdown(1); print(s.recv(999))"
+    )
+    assert "only jupyterhub may use the broker" in hub_host.check_output("python3 -c %s", ask)
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.attack("an oversized request", outcome="Cut off at 64 kB.")
+def test_an_oversized_request_is_cut_off(broker: Broker) -> None:
+    answer = broker.send(b'{"action": "start", "user": "' + b"a" * 10_000_000)
+    assert answer["kind"] == "request"
+    assert "longer than" in answer["error"] or answer["error"] == "reset"
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.attack("a request that drips", outcome="Cut off after 5 s in all.")
+def test_a_slow_request_is_cut_off(broker: Broker) -> None:
+    began = time.monotonic()
+    answer = broker.send(b'{"action": "start"', pieces=18, pause=5.0)
+    assert answer["kind"] == "request"
+    assert time.monotonic() - began < 60, "it waited for the end"
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.attack("bytes that are no request", outcome="Refused; the broker serves the next one.")
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xfe", b"[]", b"{" * 60_000, b'{"action": "start", "action": "stop"}']
+)
+def test_what_is_no_request_is_refused(broker: Broker, data: bytes) -> None:
+    assert broker.send(data)["kind"] == "request"
+
+
+@pytest.mark.usefixtures("trapped_home", "nothing_starts")
+@pytest.mark.parametrize(
+    "trap",
+    [
+        pytest.param(
+            f"ln -s /home/open {FOLDER}",
+            marks=pytest.mark.attack(
+                "a link in place of the folder for secrets", outcome="Refused; nothing is written."
+            ),
+        ),
+        pytest.param(
+            f"mkdir {FOLDER} && ln -s /home/open/x {FILE}",
+            marks=pytest.mark.attack(
+                "a symbolic link in place of the file with secrets",
+                outcome="Refused; nothing is written.",
+            ),
+        ),
+        pytest.param(
+            f"mkdir {FOLDER} && touch trap && ln trap {FILE}",
+            marks=pytest.mark.attack(
+                "a hard link in place of the file with secrets",
+                outcome="Refused; nothing is written.",
+            ),
+        ),
+        pytest.param(
+            f"mkdir {FOLDER} && mkfifo {FILE}",
+            marks=pytest.mark.attack(
+                "a pipe in place of the file with secrets",
+                outcome="Refused; the broker does not wait for a reader.",
+            ),
+        ),
+    ],
+)
+def test_traps_in_a_home_catch_nothing(
+    broker: Broker, hub_host: Any, as_alice: Callable[[str], str], trap: str
+) -> None:
+    hub_host.check_output("install -d -m 0777 -o bob /home/open")
+    as_alice(trap)
+    token = "the-token-of-this-attack"
+    answer = broker.start(environment={"JUPYTERHUB_API_TOKEN": token})
+    assert answer["kind"] == "home", answer
+    assert hub_host.check_output("ls -A /home/open") == ""
+    assert hub_host.run("grep -rsl %s /home --exclude-dir=proc -D skip", token).stdout == ""
+
+
+@pytest.mark.usefixtures("trapped_home")
+@pytest.mark.attack(
+    "the folder for secrets swapped for a link while the file is written",
+    outcome="The file, wherever it lands, is the person's own and for nobody else to read.",
+)
+def test_a_race_on_the_folder_gains_nothing(
+    broker: Broker, hub_host: Any, as_alice: Callable[[str], str]
+) -> None:
+    hub_host.check_output("install -d -m 0777 -o bob /home/open")
+    hub_host.check_output("install -m 0600 -o bob /dev/null /home/bob/precious")
+    hub_host.check_output(
+        "systemd-run --quiet --collect --unit=broker-race --uid=alice python3 -c %s", SWAP
+    )
+    try:
+        answers = [broker.start() for _ in range(8)]
+        assert hub_host.service("broker-race").is_running
+    finally:
+        hub_host.check_output("systemctl stop broker-race")
+    assert {answer["kind"] for answer in answers if not answer["ok"]} <= {"home", "grid"}
+    found = hub_host.check_output(
+        "find /home /etc -name %s -printf '%%u %%m\\n'", f"{SESSION}.json"
+    )
+    assert set(found.splitlines()) <= {"alice 600"}
+    assert hub_host.check_output("stat -c '%U %s' /home/bob/precious") == "bob 0"
+
+
+@pytest.mark.attack("another person's job under a session's name", outcome="Not deleted.")
+def test_no_one_elses_job_is_deleted(broker: Broker, hub_host: Any) -> None:
+    job = hub_host.check_output(
+        "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
+        SESSION,
+    )
+    try:
+        assert broker.stop(user="alice")["ok"]
+        assert hub_host.run("qstat -j %s", job).rc == 0
+    finally:
+        hub_host.run("qdel %s", job)
+
+
+@pytest.mark.attack(
+    "line breaks and secrets for the broker's log",
+    outcome="One line for each decision, without either.",
+)
+def test_the_log_has_a_line_for_each_decision_and_nothing_forged(
+    broker: Broker, hub_host: Any
+) -> None:
+    since = hub_host.check_output("date +%s.%N")
+    secret = "token-for-the-log"
+    broker.start(user="dave", environment={"JUPYTERHUB_API_TOKEN": secret})
+    broker.start(user="x\nstart for alice, session 0: job 1", environment={})
+    broker.start(choice={"cores\n\x1b[31mforged": 1})
+    lines = hub_host.check_output(
+        f"journalctl --quiet -t jupyterhub-broker -o json --since @{since}"
+    ).splitlines()
+    messages = [json.loads(line)["MESSAGE"] for line in lines]
+    assert len(messages) == 3, messages
+    assert messages[0].startswith(f"start for dave, session {SESSION}: refused (refused): ")
+    for message in messages:
+        assert message.isprintable()
+        assert "refused" in message and secret not in message

@@ -1,0 +1,272 @@
+"""Somebody on the internet, in front of nginx."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import websocket
+
+from cluster import LogIn
+from test_proxy import ECHO, Answer, flood, tls_link
+
+Fetch = Callable[..., Answer]
+
+
+def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:
+    """Send bytes as they are through TLS; return all that comes back until the end or silence."""
+    with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
+        link.settimeout(seconds)
+        received = b""
+        try:
+            link.sendall(data)
+            while chunk := link.recv(65536):
+                received += chunk
+                link.settimeout(1.5)
+        except OSError:
+            pass
+        return received
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3})", answer)]
+
+
+@pytest.mark.attack(
+    "the hub's API with a stolen token, from outside",
+    outcome="403 at the edge; the site may open it to networks (proxy_hub_api_networks).",
+)
+def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host: Any) -> None:
+    alice = login("alice")
+    made = alice.rest("POST", "/users/alice/tokens", {"note": "test", "expires_in": 300})
+    assert made.status_code == 201
+    header = f"token {made.json()['token']}"
+    for path in ("/hub/api/user", "/hub/api/users/alice", "/hub/api/users/alice/tokens"):
+        answer = fetch(path, Authorization=header)
+        assert answer.status == 403
+        assert "not open to programs" in answer.text
+    # It is the edge that refuses: inside, the same token works.
+    ask = (
+        "import urllib.request as u, sys; print(u.urlopen(u.Request("
+        "'http://127.0.0.1:8081/hub/api/user', headers={'Authorization': sys.argv[1]})).status)"
+    )
+    assert hub_host.check_output("python3 -c %s %s", ask, header) == "200"
+    # And the pages' own scripts go on working.
+    assert alice.rest("GET", "/users/alice").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            "/hub/metrics",
+            marks=pytest.mark.attack("the hub's metrics, from outside", outcome="403 at the edge."),
+        ),
+        pytest.param(
+            "/hub/api/",
+            marks=pytest.mark.attack(
+                "addresses of the API that no page needs",
+                outcome="403 at the edge, however they are written.",
+            ),
+        ),
+        "/hub/api",
+        "/hub/api/info",
+        "/hub/api/proxy",
+        "/hub/api/services",
+        "/hub/api/oauth2/token",
+        "/hub/api/sge/port",
+        "/hub/api/users/alice/activity",
+        "/hub//api/info",
+        "/hub/%61pi/info",
+        "/hub/./api/info",
+        "/hub/x/../api/info",
+        "/hub/x/..%2fapi/info",
+        "/hub/api/users/x%2f..%2f..%2finfo",
+        "/hub/api/users/x/..%2f..%2f..%2fmetrics",
+        "//hub/api/info",
+        "/hub/login/../metrics",
+        "/hub/metrics/",
+        "/hub/metrics?x=1",
+    ],
+)
+def test_what_is_inside_stays_inside(fetch: Fetch, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = fetch(path, method)
+        assert answer.status in (400, 403), path
+        # Of nginx's, or of the edge's: the hub was not asked.
+        assert "nginx" in answer.text or "not open to programs" in answer.text
+
+
+@pytest.mark.attack(
+    "a page that frames, scripts or sniffs the hub's",
+    outcome="A policy without foreign or inline scripts, no frames; HSTS, nosniff, no referrer.",
+)
+def test_pages_have_the_headers(login: LogIn) -> None:
+    alice = login("alice")
+    for path in ("/hub/login", "/hub/home", "/hub/spawn", "/hub/nothing-here", "/hub/token"):
+        answer = alice.get(path, allow_redirects=False)
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.count("default-src 'none'") == 1, path
+        assert "report-uri" not in policy, "JupyterHub's own, beside ours"
+        for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"):
+            assert rule in policy, path
+        script = re.search(r"script-src ([^;]*)", policy)
+        assert script and ("'unsafe-inline'" in script[1]) == (path == "/hub/token")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert "max-age=" in answer.headers["Strict-Transport-Security"]
+
+
+@pytest.mark.attack(
+    "a flood of starts", outcome="429 and a page that says to wait; others are not held up."
+)
+def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
+    for source, path in (("127.0.0.12", "/hub/spawn"), ("127.0.0.13", "/hub/api/users/a/server")):
+        answers = flood(proxy_host, source, "POST", path, 400)
+        status, retry_after, page = answers[-1]
+        assert status == 429, f"{len(answers)} starts from one address in a row"
+        assert len(answers) > 60, "a class of 60 behind one address could not start"
+        assert int(retry_after or 0) > 0
+        assert "<h1>Too many requests</h1>" in page
+    assert flood(proxy_host, "127.0.0.14", "POST", "/hub/spawn", 1)[0][0] != 429
+
+
+@pytest.mark.attack("an oversized body or header", outcome="413 or 400 at the edge.")
+def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
+    assert fetch("/hub/login", "POST", bytes(1_100_000)).status == 413
+    host = urlsplit(base_url).netloc.encode()
+    long = b"GET /hub/login HTTP/1.1\r\nHost: " + host + b"\r\nX-Long: " + b"a" * 20_000
+    assert statuses(talk(base_url, long + b"\r\n\r\n")) == [400]
+    many = b"".join(b"X-%d: %s\r\n" % (n, b"b" * 4000) for n in range(40))
+    head = b"GET /hub/login HTTP/1.1\r\nHost: " + host + b"\r\n" + many
+    assert statuses(talk(base_url, head + b"\r\n")) == [400]
+
+
+@pytest.mark.attack("a head that never ends", outcome="The connection is closed after 15 s.")
+def test_a_head_that_never_ends_is_cut_off(base_url: str) -> None:
+    began = time.monotonic()
+    with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
+        link.settimeout(60)
+        link.sendall(b"GET /hub/login HTTP/1.1\r\nX-Slow: ")
+        assert link.recv(65536) == b"", "an answer to half a request"
+    assert time.monotonic() - began < 45
+
+
+SMUGGLED = f"GET {ECHO}/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+@pytest.mark.usefixtures("routes")
+@pytest.mark.attack(
+    "two requests in one (smuggling)",
+    outcome="Refused; what is let through is one request for the hub as well.",
+)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n" % len(SMUGGLED),
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+        b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(SMUGGLED),
+        b"Content-Length: +0\r\n",
+        b"Content-Length: 0,%d\r\n" % len(SMUGGLED),
+        b"Content-Length: 0\r\n Folded: x\r\n",
+        b"X: \x00\r\n",
+    ],
+)
+def test_requests_cannot_be_smuggled(base_url: str, head: bytes) -> None:
+    """Were the body of one read as another, two answers would come, one of them to a request that
+    nginx has not seen."""
+    host = urlsplit(base_url).netloc.encode()
+    first = b"POST " + ECHO.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + head + b"\r\n"
+    codes = statuses(talk(base_url, first + b"0\r\n\r\n" + SMUGGLED, 10))
+    assert codes[:1] in ([400], [411], [501]), codes
+    assert len(codes) == 1, "went on with a connection whose framing is in doubt"
+
+
+@pytest.mark.usefixtures("routes")
+@pytest.mark.attack(
+    "forged X-Forwarded headers", outcome="Replaced by what nginx sees; underscores do not pass."
+)
+def test_forged_headers_do_not_pass(fetch: Fetch) -> None:
+    forged = {
+        "X_Forwarded_For": "192.0.2.66, 192.0.2.67",
+        "X_Real_IP": "192.0.2.66",
+        "X_Forwarded_Proto": "http",
+    }
+    seen = json.loads(fetch(ECHO, **forged).text)["headers"]
+    assert "192.0.2.6" not in json.dumps(seen)
+    assert [value for name, value in seen if name == "x-forwarded-proto"] == ["https"]
+
+
+@pytest.mark.attack(
+    "a foreign page that opens a websocket to a session", outcome="403, with the person's cookies."
+)
+def test_websockets_of_other_origins_are_refused(login: LogIn) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    alice.open_lab()
+    kernel = alice.start_kernel()
+    assert alice.run(kernel, "print(1)").strip() == "1"
+    target = urlsplit(alice.url(f"{alice.prefix}/api/kernels/{kernel}/channels"))
+    cookies = "; ".join(
+        f"{cookie.name}={cookie.value}"
+        for cookie in alice.http.cookies
+        if f"{alice.prefix}/".startswith(cookie.path)
+    )
+    origins = ("https://evil.example.org", "null", f"http://{target.netloc}.evil.example.org")
+    for origin in origins:
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            websocket.create_connection(
+                f"wss://{target.netloc}{target.path}",
+                sslopt={"ca_certs": alice.certificate},
+                cookie=cookies,
+                origin=origin,
+                timeout=20,
+            )
+        assert refused.value.status_code == 403, origin
+
+
+@pytest.mark.attack("plain HTTP", outcome="Leads to HTTPS, and carries nothing else.")
+def test_plain_http_only_redirects(proxy_host: Any) -> None:
+    code = (
+        "import http.client\n"
+        "for method, path in (('GET', '/hub/login'), ('POST', '/hub/x'), ('GET', '/user/x/')):\n"
+        "    link = http.client.HTTPConnection('127.0.0.1', 80, timeout=5)\n"
+        "    link.request(method, path, body=b'x' if method == 'POST' else None)\n"
+        "    answer = link.getresponse()\n"
+        "    print(answer.status, answer.getheader('Set-Cookie'))"
+    )
+    assert set(proxy_host.check_output("python3 -c %s", code).splitlines()) == {"301 None"}
+
+
+@pytest.mark.attack(
+    "the doors behind nginx", outcome="CHP listens on 127.0.0.1; its API asks for its token."
+)
+def test_the_doors_behind_nginx_are_shut(hub_host: Any, proxy_host: Any) -> None:
+    ask = "import socket; socket.create_connection(('proxy', 8000), 3)"
+    assert "refused" in hub_host.run("python3 -c %s", ask).stderr
+    api = (
+        "import urllib.request as u, urllib.error as e\n"
+        "try: print(u.urlopen('http://127.0.0.1:8001/api/routes', timeout=5).status)\n"
+        "except e.HTTPError as x: print(x.code)"
+    )
+    assert proxy_host.check_output("python3 -c %s", api) == "403"
+
+
+@pytest.mark.attack("two honest requests on one connection", outcome="Two answers.")
+def test_a_socket_of_the_tests_can_see_two_answers(base_url: str) -> None:
+    """Two honest requests on one connection: without this, the smuggling tests prove nothing."""
+    host = urlsplit(base_url).netloc
+    one = f"GET /hub/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    assert statuses(talk(base_url, one + one)) == [200, 200]

@@ -1,0 +1,75 @@
+"""Somebody on the cluster's network, at the ports between hub, proxy and workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster import ROOT, LogIn, host
+
+#: Says whether a TCP connection comes about: HOST PORT.
+KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+DOORS = {("hub", 8081): "exec1", ("proxy", 8001): "hub", ("exec1", 40999): "proxy"}
+
+
+def deploy(enabled: bool) -> str:
+    run = subprocess.run(
+        ["ansible-playbook", "-i", "inventories/demo", "playbooks/firewall.yml"]
+        + ["-e", f'{{"firewall_enabled": {str(enabled).lower()}}}'],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    return run.stdout
+
+
+def reaches(name: str, target: str, port: int) -> bool:
+    return bool(host(name).run("python3 -c %s %s %s", KNOCK, target, str(port)).rc == 0)
+
+
+@pytest.fixture
+def listening(exec1_host: Any) -> Iterator[None]:
+    """Something on the last port of a worker that sessions may use."""
+    server = (
+        "import http.server as h; "
+        "h.HTTPServer(('', 40999), h.BaseHTTPRequestHandler).serve_forever()"
+    )
+    exec1_host.check_output(
+        "systemd-run --quiet --collect --unit=firewall-test python3 -c %s", server
+    )
+    yield
+    exec1_host.check_output("systemctl stop firewall-test")
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.attack(
+    "the hub, CHP's API or a session from elsewhere on the network",
+    outcome="With `firewall_enabled`: refused for every host but those that belong there.",
+)
+def test_only_those_that_belong_there_get_through(login: LogIn) -> None:
+    for (target, port), friend in DOORS.items():
+        assert reaches("qmaster", target, port), "the firewall is off by default"
+        assert reaches(friend, target, port)
+    try:
+        deploy(enabled=True)
+        for (target, port), friend in DOORS.items():
+            assert not reaches("qmaster", target, port), (target, port)
+            assert reaches(friend, target, port), (friend, target, port)
+        assert re.findall(r"changed=(\d+)", deploy(enabled=True)) == ["0"] * 4
+        alice = login("alice")
+        alice.choose(cores=1, memory=1, run_time=1)
+        alice.wait_until_ready()
+        alice.open_lab()
+        assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
+    finally:
+        deploy(enabled=False)
+    assert reaches("qmaster", "hub", 8081)

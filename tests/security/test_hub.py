@@ -1,0 +1,232 @@
+"""A person, an administrator or the hub's own process goes further than they may."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from cluster import LogIn
+from hub_client import HubClient, wait_for
+
+DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
+
+#: Asks the hub directly, as from a worker: METHOD PATH TOKEN [BODY].
+ASK = """
+import sys, urllib.error, urllib.request
+method, path, token, body = (*sys.argv[1:], "")[:4]
+request = urllib.request.Request(
+    "http://127.0.0.1:8081/hub/api" + path, body.encode() or None, method=method,
+    headers={"Authorization": "token " + token, "Content-Type": "application/json"})
+try:
+    print(urllib.request.urlopen(request, timeout=20).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+def ask_inside(hub_host: Any, method: str, path: str, token: str, body: str = "") -> int:
+    return int(hub_host.check_output("python3 -c %s %s %s %s %s", ASK, method, path, token, body))
+
+
+def restart_hub(hub_host: Any, between: str = "true") -> None:
+    hub_host.check_output(f"systemctl stop jupyterhub && {between}; systemctl start jupyterhub")
+    up = "import urllib.request as u; u.urlopen('http://127.0.0.1:8081/hub/health', timeout=2)"
+    wait_for("the hub is back", lambda: hub_host.run("python3 -c %s", up).rc == 0)
+
+
+@pytest.mark.attack(
+    "the hub's process: files, sudo, accounts, devices",
+    outcome="No root, no sudo, no capability; all but its own state is read-only or not there.",
+)
+def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
+    for path in (
+        "/etc/jupyterhub/secrets/hub.env",
+        "/etc/jupyterhub/secrets/proxy_auth_token",
+        "/etc/shadow",
+        "/home/alice/.bashrc",
+    ):
+        assert hub_host.run(f"runuser -u jupyterhub -- cat {path}").rc != 0, path
+    for path in (
+        "/etc/jupyterhub/menu.json",
+        "/etc/jupyterhub/broker.json",
+        "/etc/jupyterhub/session.sh",
+        "/etc/jupyterhub/jupyterhub_config.py",
+        "/opt/jupyterhub/current/sge_broker.py",
+        "/opt/jupyterhub/current/env/bin/python",
+    ):
+        assert hub_host.run(f"runuser -u jupyterhub -- test -w {path}").rc != 0, path
+    assert hub_host.run("runuser -u jupyterhub -- sudo -n true").rc != 0
+    owned = hub_host.check_output(
+        "find /etc /opt /usr /run /srv -xdev ! -name jupyterhub-broker.sock"
+        " \\( -user jupyterhub -o -group jupyterhub -perm -020 \\)"
+    )
+    assert owned == ""
+
+
+@pytest.mark.attack(
+    "a person in another's session, or in the administrators' place", outcome="403 or 404."
+)
+def test_people_reach_their_own_only(login: LogIn) -> None:
+    bob = login("bob")
+    for method, path, body in (
+        ("GET", "/users", None),
+        ("GET", "/users/alice", None),
+        ("POST", "/users/alice/server", {}),
+        ("DELETE", "/users/alice/server", None),
+        ("POST", "/users/alice/tokens", {}),
+        ("POST", "/users", {"usernames": ["mallory"]}),
+        ("PATCH", "/users/bob", {"admin": True}),
+        ("PATCH", "/users/bob", {"name": "alice"}),
+        ("PUT", "/groups/x", {}),
+    ):
+        answer = bob.rest(method, path, body)
+        assert answer.status_code in (403, 404, 405), (method, path, answer.status_code)
+    assert bob.get("/hub/admin").status_code == 403
+    assert bob.get("/hub/spawn/alice").status_code in (403, 404)
+
+
+@pytest.mark.attack(
+    "an administrator in other people's sessions",
+    outcome="Sees and stops them; uses, starts and impersonates none (jupyterhub_admin_access).",
+)
+def test_administrators_see_and_stop_and_no_more(login: LogIn, hub_host: Any) -> None:
+    login("alice")
+    admin = login("admin")
+    assert admin.get("/hub/admin").status_code == 200
+    assert admin.rest("GET", "/users").status_code == 200
+    for method, path, body in (
+        ("POST", "/users/alice/tokens", {}),
+        ("POST", "/users/alice/server", {}),
+        ("POST", "/users", {"usernames": ["mallory"]}),
+        ("PATCH", "/users/admin", {"admin": True}),
+        ("DELETE", "/users/alice", None),
+    ):
+        assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
+    # From inside as well, where the edge does not stand before them.
+    made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
+    token = made.json()["token"]
+    for path in ("/shutdown", "/proxy"):
+        assert ask_inside(hub_host, "POST", path, token, "{}") == 403, path
+    assert ask_inside(hub_host, "GET", "/users", token) == 200
+
+
+@pytest.mark.attack("sharing a session with somebody", outcome="Off: 403.")
+def test_sharing_is_off(login: LogIn, hub_host: Any) -> None:
+    alice = login("alice")
+    token = alice.rest("POST", "/users/alice/tokens", {"expires_in": 300}).json()["token"]
+    body = json.dumps({"user": "bob"})
+    assert ask_inside(hub_host, "POST", "/shares/alice/", token, body) in (403, 404)
+    assert ask_inside(hub_host, "POST", "/share-codes/alice/", token, "{}") in (403, 404)
+
+
+@pytest.mark.attack(
+    "rights of an administrator that the inventory no longer names, or never did",
+    outcome="Gone when the hub starts; a deployment starts it.",
+)
+def test_the_inventory_is_the_truth_about_administrators(
+    passwords: dict[str, str], base_url: str, hub_host: Any
+) -> None:
+    bob = HubClient(base_url, "bob")
+    bob.log_in(passwords["bob"])
+    grant = (
+        "import sqlite3; d = sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite'); "
+        "u, = d.execute('select id from users where name=\"bob\"').fetchone()\n"
+        "for name in ('admin', 'administrators'):\n"
+        "    r, = d.execute('select id from roles where name=?', (name,)).fetchone()\n"
+        "    d.execute('insert into user_role_map (user_id, role_id, managed_by_auth)"
+        " values (?, ?, 0)', (u, r))\n"
+        "d.execute('update users set admin=1 where id=?', (u,)); d.commit()"
+    )
+    restart_hub(hub_host, f"python3 -c {shlex.quote(grant)}")
+    wait_for("the pages are back", lambda: bob.get("/hub/home").status_code == 200)
+    assert bob.get("/hub/admin").status_code == 403
+    assert bob.rest("GET", "/users").status_code == 403
+    admin = (
+        "import sqlite3; print(*sqlite3.connect(%r).execute('select name from users where admin'))"
+    )
+    assert hub_host.check_output("python3 -c %s", admin % DATABASE) == ""
+
+
+@pytest.mark.attack(
+    "a session's token after the session", outcome="Worthless, with a restart of the hub between."
+)
+def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    alice.open_lab()
+    kernel = alice.start_kernel()
+    token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
+    assert ask_inside(hub_host, "GET", "/user", token) == 200
+    # It is of use for its session's report and login, and for nothing else.
+    assert ask_inside(hub_host, "POST", "/users/alice/tokens", token, "{}") in (403, 404)
+    assert ask_inside(hub_host, "POST", "/users/alice/servers/x", token, "{}") in (403, 404)
+    assert ask_inside(hub_host, "GET", "/users", token) == 403
+    restart_hub(hub_host)
+    wait_for("the session is known", lambda: alice.get("/hub/home").status_code == 200)
+    alice.wait_until_ready()
+    assert ask_inside(hub_host, "GET", "/user", token) == 200
+    alice.stop()
+    assert ask_inside(hub_host, "GET", "/user", token) == 403
+
+
+@pytest.mark.attack("cookies on the way or on other sites", outcome="Secure, HttpOnly, SameSite.")
+def test_cookies_are_for_this_site_and_https(login: LogIn) -> None:
+    cookies = list(login("alice").http.cookies)
+    assert {cookie.name for cookie in cookies} >= {"_xsrf", "jupyterhub-hub-login"}
+    for cookie in cookies:
+        assert cookie.secure, cookie.name
+        if cookie.name != "_xsrf":  # the pages' script reads it
+            assert cookie.has_nonstandard_attr("HttpOnly"), cookie.name
+
+
+HOSTILE = [
+    "x\n[I 2026-01-01 00:00:00 GridHub] FORGED",
+    "\x1b[2Jx",
+    "<script>alert(1)</script>",
+    "$(touch /tmp/pwned)`id`;id|id",
+    "-u root",
+    "a" * 50_000,
+    "\u202eevil\u2028FORGED",
+]
+
+
+@pytest.mark.attack(
+    "line breaks, control characters, HTML, shell and sheer length in names, forms and REST",
+    outcome="Refused in words; no line of a log forged, no tag in a page, no job.",
+)
+@pytest.mark.usefixtures("nothing_starts")
+def test_hostile_words_stay_words(
+    login: LogIn, hub_host: Any, proxy_host: Any, base_url: str
+) -> None:
+    since = hub_host.check_output("date +%s")
+    alice = login("alice")
+    pages = []
+    for word in HOSTILE:
+        stranger = HubClient(base_url, word)
+        pages.append(stranger.log_in("wrong"))
+        pages.append(alice.choose(cores=word, memory=word, run_time=word))
+        pages.append(alice.choose(**{word[:200]: 1}))
+        pages.append(alice.rest("POST", "/users/alice/server", {"cores": word, word: word}))
+        quoted = quote(word[:2000], safe="")
+        pages.append(alice.rest("POST", f"/users/alice/servers/{quoted}", {}))
+        pages.append(alice.get(f"/hub/spawn/alice/{quoted}"))
+        pages.append(alice.get(f"/hub/forecast?cores={quoted}&{quoted}=1"))
+        pages.append(alice.get(f"/hub/{quoted}"))
+    for page in pages:
+        assert page.status_code < 500 or page.status_code == 503, (page.url, page.text[:300])
+        if "html" in page.headers["Content-Type"]:
+            assert "<script>alert" not in page.text
+    journal = hub_host.check_output(f"journalctl --quiet -o json --since @{since}")
+    for line in journal.splitlines():
+        message = json.loads(line).get("MESSAGE") or ""
+        assert isinstance(message, str), "journald shows control characters as bytes"
+        assert not message.lstrip().startswith(("[I 2026-01-01", "FORGED")), message
+        assert len(message) < 20_000
+    access = proxy_host.check_output("tail -n 2000 /var/log/nginx/access.log")
+    assert all(line.isprintable() for line in access.split("\n"))
+    assert hub_host.run("ls /tmp/pwned").rc != 0

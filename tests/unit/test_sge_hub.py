@@ -1,0 +1,44 @@
+"""The hub's log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sge_hub import GridHub, OneLineFormatter
+
+
+def formatted(message: str, *arguments: object) -> str:
+    record = logging.LogRecord("hub", logging.WARNING, "x.py", 1, message, arguments, None)
+    return OneLineFormatter(fmt="[W] %(message)s").format(record)
+
+
+def test_the_hub_logs_with_it() -> None:
+    assert GridHub._log_formatter_cls is OneLineFormatter
+
+
+@given(st.text(max_size=300))
+def test_nothing_that_people_send_makes_a_line_of_its_own(word: str) -> None:
+    line = formatted("refused: %s", word)
+    assert line.isprintable()
+    assert line.startswith("[W] refused: ")
+
+
+def test_others_get_the_record_as_it_was() -> None:
+    record = logging.LogRecord("hub", logging.INFO, "x.py", 1, "a %s", ("b\nc",), None)
+    OneLineFormatter(fmt="%(message)s").format(record)
+    assert record.getMessage() == "a b\nc"
+
+
+@given(st.text(max_size=100))
+def test_the_text_of_an_exception_makes_no_line_that_looks_like_the_logs(word: str) -> None:
+    try:
+        raise ValueError(f"x{word}\n[I] FORGED")
+    except ValueError:
+        record = logging.LogRecord("hub", 40, "x.py", 1, "a", (), sys.exc_info())
+    first, *others = OneLineFormatter(fmt="%(message)s").format(record).splitlines()
+    assert first == "a"
+    assert others and all(line.lstrip().startswith("| ") for line in others if line.strip())

@@ -1,0 +1,94 @@
+"""``audit.py [--offline]``: look the versions of the lock files up among published advisories.
+
+First in requirements/advisories.toml, which needs no network; then, unless ``--offline``, with
+pip-audit and npm audit, which ask PyPI's and npm's own lists. Where those cannot be reached it says
+so and goes by the pinned list alone; a finding of any of the three fails.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = sorted([*ROOT.glob("roles/*/files/requirements.txt"), *ROOT.glob("requirements/*.txt")])
+NODE = ROOT / "roles/proxy/files/node"
+ADVISORIES = ROOT / "requirements/advisories.toml"
+#: How long one look-up of the network may take, in seconds.
+TIMEOUT = 300
+
+
+def locked() -> Iterator[tuple[str, str, Version]]:
+    """Yield file, package and version of everything that is pinned."""
+    for path in LOCKS:
+        pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==([^ ;\\]+)", path.read_text(), re.M)
+        for name, version in pins:
+            yield str(path.relative_to(ROOT)), name.lower(), Version(version)
+    path = NODE / "package-lock.json"
+    for place, package in json.loads(path.read_text())["packages"].items():
+        if place:
+            name = place.rpartition("node_modules/")[2]
+            yield str(path.relative_to(ROOT)), name, Version(package["version"])
+
+
+def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any]) -> list[str]:
+    """Return a line for each pinned version that is older than one an advisory was mended in."""
+    return [
+        f"{path}: {name} {version} is behind {advisory}, mended in {fixed}"
+        for path, name, version in pins
+        for advisory, fixed in advisories.get(name, {}).items()
+        if version < Version(fixed)
+    ]
+
+
+def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
+    """Run an auditor; tell whether it has found something, by its exit status and a word.
+
+    Both exit with 1 as well where they cannot reach their list: that is said, and no finding.
+    """
+    try:
+        run = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{title}: not asked ({error.__class__.__name__})")
+        return False
+    words = run.stdout + run.stderr
+    if run.returncode == 0:
+        # pip-audit is content with packages that its list does not have.
+        unknown = words.count("could not be audited")
+        print(f"{title}: nothing found" + (f"; {unknown} not in its list" if unknown else ""))
+        return False
+    if run.returncode == found[0] and found[1] in words:
+        print(f"{title}:\n{words}", file=sys.stderr)
+        return True
+    print(f"{title}: its list cannot be reached; only the pinned one was asked")
+    return False
+
+
+def main() -> int:
+    """Ask everybody; 1 where anything is found."""
+    advisories = tomllib.loads(ADVISORIES.read_text())
+    problems = behind(locked(), advisories)
+    print(*problems or [f"advisories.toml of {advisories['looked_up']}: nothing found"], sep="\n")
+    bad = bool(problems)
+    if "--offline" not in sys.argv[1:]:
+        for path in LOCKS:
+            title = f"pip-audit {path.relative_to(ROOT)}"
+            command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes"]
+            bad |= ask(title, [*command, "-r", str(path)], ROOT, (1, "known vulnerabilit"))
+        command = ["npm", "audit", "--package-lock-only", "--omit=dev"]
+        bad |= ask("npm audit", command, NODE, (1, "severity"))
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
