@@ -21,7 +21,7 @@ SCENARIOS := $(if $(IS_ROOT),$(ALL_SCENARIOS),$(filter-out $(ROOT_SCENARIOS),$(A
 .PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock audit
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup:
 	@tools/setup.sh python
