@@ -21,7 +21,8 @@ from jupyterhub.slugs import is_valid_safe_slug
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 
-from sge_announcement import Board
+from sge_announcement import FILE, Board, parse_announcement
+from sge_notice import announcements
 from sge_view import View
 from sge_words import say
 
@@ -80,7 +81,7 @@ def template_vars(
     """
     functions: dict[str, Callable[..., object]] = {
         "say": say,
-        "announcement_now": Board().current,
+        "announcements_now": partial(announcements, Board(FILE, parse_announcement)),
         "asset_url": asset_url,
         "sessions": views,
         "ago": ago,
