@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-.PHONY: help setup demo demo-down test lint unit molecule faults fault-table soak bench bench-restart lock
+.PHONY: help setup demo demo-down test lint unit molecule faults maintenance fault-table soak bench bench-restart lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,13 @@ faults: setup ## Break everything once, on five containers of their own (as root
 	@rm -f .cache/faults.xml
 	@molecule test --scenario-name faults; status=$$?; \
 	  python tools/count_tests.py .cache/faults.xml 45 && exit $$status
+
+maintenance: setup ## Do the monthly maintenance for real, and with trouble (as root)
+	@tools/setup.sh containers
+	@tools/setup.sh check gridhub-maintenance 8446
+	@rm -f .cache/maintenance.xml
+	@molecule test --scenario-name maintenance; status=$$?; \
+	  python tools/count_tests.py .cache/maintenance.xml 15 && exit $$status
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers
