@@ -73,6 +73,8 @@ class MaintenanceError(Exception):
 class Settings:
     """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
 
+    #: Whether the host has the timer; else it is maintained by playbook only, and misses no date.
+    timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"
     #: Minutes the updates may take.
@@ -548,7 +550,9 @@ def write_metrics(settings: Settings) -> None:
     """Write the numbers."""
     if settings.metrics_file:
         report = Report.load(Report.LAST)
-        text = metrics(report.data if report else None, next_date(now())[0], missed(now()))
+        text = metrics(
+            report.data if report else None, next_date(now())[0], settings.timer and missed(now())
+        )
         write(Path(settings.metrics_file), text, 0o644)
 
 
@@ -1102,13 +1106,13 @@ def announce(settings: Settings) -> int:
     return 0
 
 
-def status() -> dict[str, Any]:
+def status(settings: Settings) -> dict[str, Any]:
     """Return what an administrator asks: when is the next one, and what became of the last."""
     moment = now()
     coming, why = next_date(moment)
     unfinished, last = Report.load(Report.UNFINISHED), Report.load(Report.LAST)
-    problems = [why] if why else []
-    if missed(moment):
+    problems = [why] if why and settings.timer else []
+    if settings.timer and missed(moment):
         problems.append("the last date passed without a maintenance: the host was off, or asleep")
     if unfinished:
         problems.append(f"a maintenance is not finished: {unfinished.data['phase']}")
@@ -1187,7 +1191,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments == ["plan"]:
         return plan(read_settings())
     if arguments == ["status"]:
-        print(json.dumps(status(), indent=1))
+        print(json.dumps(status(read_settings()), indent=1))
         return 0
     print(main.__doc__, file=sys.stderr)
     return 2

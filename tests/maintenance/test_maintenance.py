@@ -345,6 +345,7 @@ def test_a_worker_is_maintained_when_its_last_job_has_ended(bob: Person) -> None
         assert done.returncode == 0, said(done)
         assert main_process("exec1") not in ("0", before) and disabled() == ""
         assert version("exec1", "gridhub-probe") == "installed 2.0"
+        assert status("exec1")["problems"] == []
 
 
 def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:

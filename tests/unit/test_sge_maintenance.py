@@ -213,6 +213,17 @@ def test_a_date_without_a_report_is_missed() -> None:
     assert not maintenance.is_missed([], before, None)
 
 
+def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (None, "the timer is not active"))
+    monkeypatch.setattr(maintenance, "missed", lambda _moment: True)
+    report.close(Settings(), "done")
+    assert maintenance.status(Settings(timer=False))["problems"] == []
+    problems = maintenance.status(Settings())["problems"]
+    assert problems[0] == "the timer is not active" and "without a maintenance" in problems[1]
+
+
 def test_changed_packages_are_named() -> None:
     before, after = {"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}
     assert maintenance.changes(before, after) == [
