@@ -13,7 +13,10 @@ port_faults := 8445
 least_faults := 45
 port_security := 8446
 least_security := 98
-ROOT_SCENARIOS := faults
+port_maintenance := 8449
+least_maintenance := 16
+# The long ones first.
+ROOT_SCENARIOS := faults maintenance
 ALL_SCENARIOS := default $(ROOT_SCENARIOS) security
 IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
 SCENARIOS := $(if $(IS_ROOT),$(ALL_SCENARIOS),$(filter-out $(ROOT_SCENARIOS),$(ALL_SCENARIOS)))
@@ -61,6 +64,7 @@ clusters: setup
 default: ## Deploy to five containers, and use the hub as people do, in a browser too
 faults: ## Break everything once (as root)
 security: ## Attack everything once
+maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
 
 $(ALL_SCENARIOS): clusters
 	@tools/scenario.sh $@ $(port_$@) $(least_$@)

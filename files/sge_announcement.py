@@ -11,10 +11,11 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 log = logging.getLogger("jupyterhub.sge")
 
@@ -75,26 +76,37 @@ def parse_announcement(text: str | bytes) -> Announcement:
     return Announcement(words.strip(), level, end)
 
 
-class Board:
-    """The announcement as the pages show it, read again when what was read is old."""
+class Timely(Protocol):
+    """What has its time."""
 
-    def __init__(self, path: Path = FILE) -> None:
+    def holds(self, now: datetime) -> bool:
+        """Whether it has something to say then."""
+
+
+T = TypeVar("T", bound=Timely)
+
+
+class Board(Generic[T]):
+    """What a file says, as the pages show it; read again when what was read is old."""
+
+    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
         self._path = path
+        self._parse = parse
         self._read_at = float("-inf")
-        self._read: Announcement | None = None
+        self._read: T | None = None
         self._trouble = ""
 
-    def current(self) -> Announcement | None:
-        """Return the announcement, or ``None`` where there is none or it cannot be read."""
+    def current(self) -> T | None:
+        """Return what it says, or ``None`` where there is none or it cannot be read."""
         if time.monotonic() - self._read_at > _FRESH:
             self._read_at = time.monotonic()
             self._read = self._look()
         return self._read if self._read and self._read.holds(datetime.now(UTC)) else None
 
-    def _look(self) -> Announcement | None:
+    def _look(self) -> T | None:
         trouble = ""
         try:
-            return parse_announcement(self._path.read_bytes())
+            return self._parse(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, AnnouncementError) as error:

@@ -900,6 +900,32 @@ def asked(menu: Menu, choice: Choice) -> list[Asked]:
     ]
 
 
+def ending_within(
+    menu: Menu, choice: Choice, groups: Collection[str], seconds: float
+) -> tuple[Item, Choice | None] | None:
+    """Return the item of the run time, and the choice with the longest one that is over in time.
+
+    That may be the choice itself; where no run time on the menu is short enough, it is ``None``.
+    Where the menu has no run time at all, all of the answer is.
+    """
+    item = next((item for item in menu.items if isinstance(item.request, RunTime)), None)
+    if item is None:
+        return None
+    most = min(int(choice.values[item.name]), int(seconds // item.request.units[item.unit]))
+    if item.range:
+        longest = item.range.maximum, item.range.minimum - 1, -1
+        offered: Collection[int] = range(*longest)
+    else:
+        offered = sorted(item.choices or (), reverse=True)
+    for value in offered:
+        if value <= most and item.allows(value):
+            try:
+                return item, menu.choose(choice.values | {item.name: value}, groups)
+            except ChoiceError:  # a limit of the menu is against it
+                continue
+    return item, None
+
+
 def script_arguments(menu: Menu, choice: Choice) -> list[str]:
     """Return what the job script gets after the session's name: a software environment, if any."""
     return [

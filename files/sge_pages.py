@@ -23,7 +23,8 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
-from sge_announcement import Board
+from sge_announcement import FILE, Board, parse_announcement
+from sge_notice import announcements
 from sge_spawner import Link, SGESpawner
 from sge_view import View
 from sge_words import say, say_number
@@ -92,7 +93,7 @@ def template_vars(
     functions: dict[str, Callable[..., object]] = {
         "say": say,
         "say_number": say_number,
-        "announcement_now": Board().current,
+        "announcements_now": partial(announcements, Board(FILE, parse_announcement)),
         "asset_url": asset_url,
         "sessions": views,
         "ago": ago,

@@ -40,6 +40,7 @@ from sqlalchemy.orm import Session, object_session
 from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
+import sge_notice
 from sge_accounting import Why, find_record, why
 from sge_broker import (
     SESSION_FOLDER,
@@ -76,6 +77,7 @@ from sge_menu import (
     MenuError,
     asked,
     default_url,
+    ending_within,
     load_menu,
     render_form,
 )
@@ -419,13 +421,16 @@ class SGESpawner(BatchSpawnerBase):
         groups = await self._groups()
         menu = self._menu()
         try:
-            self.choice = menu.choose(options, groups)
+            self.choice = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
             with self._database():
                 self.orm_spawner.user_options = {}
             raise SessionError(str(error), reason="choice") from error
+        if words := sge_notice.refusal():
+            self.choice = None
+            raise SessionError(words, reason="maintenance")
         self.user_options = dict(self.choice.values)
         self.default_url = default_url(menu, self.choice)
 
@@ -1184,8 +1189,10 @@ class SGESpawner(BatchSpawnerBase):
             for item in menu.items_for(groups)
             if places and (name := item.request.counted) is not None
         )
+        if words := sge_notice.refusal():
+            return Forecast(free=room, age=age, message=words)
         try:
-            choice = menu.choose(options, groups)
+            choice = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
@@ -1281,6 +1288,26 @@ class SGESpawner(BatchSpawnerBase):
             return Amount(each.label, words, min(used / each.total, 1))
 
         return tuple(amount(each) for each in self.asked if each.total)
+
+
+def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> Choice:
+    """Return the choice as it may be before the workers are maintained.
+
+    :raises ChoiceError: when it would run into that, and the site does not want it cut short.
+    """
+    window = sge_notice.windows.current()
+    if window is None:
+        return choice
+    found = ending_within(menu, choice, groups, window.begin.timestamp() - time.time())
+    if found is None or found[1] == choice:
+        return choice
+    item, fitting = found
+    if fitting is None:
+        raise ChoiceError(say("maintenance.too_late", **window.told()), item.name)
+    if window.rule == "cap":
+        return fitting
+    longest = item.in_words(fitting.values[item.name])
+    raise ChoiceError(say("maintenance.too_long", longest=longest, **window.told()), item.name)
 
 
 def _want(had: Collection[Asked]) -> Want:

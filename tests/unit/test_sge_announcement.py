@@ -55,17 +55,17 @@ def test_what_is_over_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "announcement.json"
     over = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     file.write_text(json.dumps({"text": "x", "until": over}), encoding="utf-8")
-    assert Board(file).current() is None
+    assert Board(file, parse_announcement).current() is None
     ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     file.write_text(json.dumps({"text": "x", "until": ahead}), encoding="utf-8")
-    assert Board(file).current() is not None
+    assert Board(file, parse_announcement).current() is not None
 
 
 def test_the_file_is_read_anew_only_when_what_was_read_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "announcement.json"
-    board = Board(file)
+    board = Board(file, parse_announcement)
     assert board.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
     assert board.current() is None
@@ -81,7 +81,7 @@ def test_a_broken_file_shows_nothing_and_is_complained_of_once(
     monkeypatch.setattr(sge_announcement, "_FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
-    board = Board(file)
+    board = Board(file, parse_announcement)
     assert board.current() is None
     assert board.current() is None
     assert len(caplog.records) == 1

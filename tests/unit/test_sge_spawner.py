@@ -18,7 +18,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,7 @@ from traitlets.config import Config
 import sge_broker
 import sge_client
 import sge_idle
+import sge_notice
 import sge_pages
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, job, listing, until
@@ -602,6 +603,56 @@ class TestChoice:
         with pytest.raises(SpawnException):
             await spawner._run_apply_user_options({"cores": 99})
         assert spawner.choice is None
+
+    async def test_no_session_starts_in_the_last_minutes_before_a_maintenance(
+        self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(sge_notice, "refusal", lambda: "Come back at 03:46.")
+        answer = await hub.ask("users/alice/server", token, {"cores": 4})
+        assert answer.code == 400
+        assert json.loads(answer.body)["message"] == "Come back at 03:46."
+        assert not broker.requests
+        assert (await spawner.forecast({"cores": 4})).message == "Come back at 03:46."
+
+    @pytest.mark.parametrize(
+        ("rule", "minutes", "outcome"),
+        [
+            ("refuse", 125, 2),
+            ("refuse", 115, "Choose at most 1 hour."),
+            ("cap", 115, 1),
+            ("cap", 30, "no session would be over before"),
+            ("refuse", -30, "no session would be over before"),
+        ],
+    )
+    async def test_no_session_runs_into_the_window_of_the_workers(
+        self,
+        spawner: SGESpawner,
+        menu_file: Path,
+        rule: Any,
+        minutes: int,
+        outcome: int | str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        hours = {
+            "name": "hours",
+            "label": "Run time",
+            "unit": "hours",
+            "choices": [1, 2],
+            "default": 2,
+            "request": {"kind": "run_time", "complex": "h_rt"},
+        }
+        menu_file.write_text(json.dumps({"items": [*MENU, hours]}), encoding="utf-8")
+        begin = datetime.now(UTC) + timedelta(minutes=minutes)
+        window = sge_notice.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        if isinstance(outcome, int):
+            await spawner._run_apply_user_options({})
+            assert spawner.user_options["hours"] == outcome
+            return
+        with pytest.raises(SpawnException) as caught:
+            await spawner._run_apply_user_options({})
+        assert outcome in str(caught.value.message)
+        assert spawner.refusal and spawner.refusal.item == "hours"
 
     async def test_a_form_is_read_without_its_meaning(self, spawner: SGESpawner) -> None:
         fields = {"cores": ["2"], "gpus": ["0", "1"], "_xsrf": ["abc"], "empty": []}

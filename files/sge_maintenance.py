@@ -1,0 +1,1205 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The monthly maintenance of a host: updates, a reboot, and a check of what came back.
+
+It runs with the host's own Python and nothing but the standard library: on a host that has no hub,
+and while packages are being changed. ``jupyterhub-maintenance.timer`` starts it, and is the only
+place that knows the dates: what it announces it reads from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import smtplib
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import tarfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+TIMER = "jupyterhub-maintenance.timer"
+CONFIG = Path("/etc/gridhub/maintenance.json")
+HOLD = Path("/etc/gridhub/hold-maintenance")
+STATE = Path("/var/lib/gridhub-maintenance")
+LOGS = Path("/var/log/gridhub-maintenance")
+#: As old as the timer is in its present form: nothing can have been missed before.
+INSTALLED = Path(f"/etc/systemd/system/{TIMER}")
+REBOOT_REQUIRED = Path("/run/reboot-required")
+
+#: How long after its time a maintenance may still begin. A machine that was off, paused or asleep
+#: at 03:26 does not reboot in the middle of the day.
+LATEST = timedelta(minutes=30)
+
+#: A second start within this time is the same maintenance: a clock that was set back, an hour that
+#: comes twice.
+TOGETHER = timedelta(hours=12)
+
+#: How many logs are kept.
+LOGS_KEPT = 24
+
+#: How long an ordinary command may take, in seconds; and the repair of an interrupted installation.
+QUICK, REPAIR = 60.0, 1800.0
+
+_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
+_QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
+
+
+class MaintenanceError(Exception):
+    """A step went wrong; the message says what, and what would be right."""
+
+
+# -- what the role has written -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
+
+    #: Whether the host has the timer; else it is maintained by playbook only, and misses no date.
+    timer: bool = True
+    #: ``always`` or ``when_required``.
+    reboot: str = "always"
+    #: Minutes the updates may take.
+    time_limit: int = 60
+    #: Free space each file system must have before, in MB.
+    free_mb: int = 1000
+    #: Minutes to wait for another update to end.
+    lock_wait: int = 10
+    announce_days: int = 7
+    refuse_minutes: int = 10
+    expected_minutes: int = 20
+    #: What the hub's pages read; empty on a host without a hub.
+    notice_file: str = ""
+    backup_folder: str = ""
+    backup_keep: int = 6
+    #: The hub's SQLite database; empty where there is none.
+    database: str = ""
+    backup_paths: Sequence[str] = ()
+    #: What backs up a database that is not SQLite.
+    backup_command: Sequence[str] = ()
+    #: Minutes the services have to come back.
+    check_minutes: int = 10
+    units: Sequence[str] = ()
+    #: Addresses that must answer with 200.
+    urls: Sequence[str] = ()
+    verify_tls: bool = True
+    #: The command that asks Grid Engine for all jobs, as XML; empty: it is not asked.
+    qstat: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Whose session is started and stopped in the end, and the file with that account's API token.
+    canary_user: str = ""
+    canary_token: str = ""
+    hub_api: str = ""
+    metrics_file: str = ""
+    mail_to: str = ""
+    mail_from: str = ""
+    mail_server: str = "localhost"
+    mail_always: bool = False
+
+
+def read_settings(path: Path = CONFIG) -> Settings:
+    """Read the settings.
+
+    :raises MaintenanceError: naming the value that is wrong.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MaintenanceError(f"{path}: {error}") from error
+    known = {each.name: each for each in fields(Settings)}
+    if not isinstance(data, dict) or (unknown := set(data) - set(known)):
+        what = min(unknown) if isinstance(data, dict) else data
+        raise MaintenanceError(f"{path}: there is no setting {what!r}")
+    settings = Settings(**data)
+    for name in known:
+        value, default = getattr(settings, name), getattr(Settings(), name)
+        kind = (list, tuple) if isinstance(default, tuple) else type(default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise MaintenanceError(f"{path}: {name} cannot be {value!r}")
+        if isinstance(value, int) and value < 0:
+            raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
+    if settings.reboot not in ("always", "when_required"):
+        raise MaintenanceError(
+            f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"
+        )
+    return settings
+
+
+# -- dates ---------------------------------------------------------------------------------------
+
+
+_ELAPSE = re.compile(
+    r"^\s*(Next elapse|Iter\. #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
+)
+
+
+def parse_dates(shown: str) -> list[datetime]:
+    """Read the dates that ``systemd-analyze calendar`` has printed; in UTC.
+
+    Where this host's zone is not UTC, each date stands there twice, the second time in UTC.
+    """
+    dates: list[datetime] = []
+    for line in shown.splitlines():
+        if found := _ELAPSE.match(line):
+            date = datetime.fromisoformat(found[2]).replace(tzinfo=UTC)
+            if found[1] == "(in UTC)":
+                dates[-1] = date
+            else:
+                dates.append(date)
+    return dates
+
+
+def parse_timer(shown: str) -> str:
+    """Return the calendar expression of a timer's ``TimersCalendar``.
+
+    :raises MaintenanceError: when the timer has none, or several.
+    """
+    found = re.findall(r"OnCalendar=(.*?) ;", shown)
+    if len(found) != 1:
+        raise MaintenanceError(
+            f"{TIMER} must have one OnCalendar and has {len(found)}: run the role maintenance again"
+        )
+    return str(found[0])
+
+
+def zone_of(calendar: str) -> ZoneInfo | None:
+    """Return the zone a calendar expression names; ``None``: it goes by this host's clock."""
+    last = calendar.rpartition(" ")[2]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z_+-]*(/[A-Za-z0-9_+-]+)*", last):
+        return None
+    return ZoneInfo(last)
+
+
+def due(dates: Sequence[datetime], now: datetime) -> datetime | None:
+    """Return the date whose time it is now, if there is one."""
+    return next((date for date in dates if date <= now < date + LATEST), None)
+
+
+def calendar() -> str:
+    """Return the calendar expression of the timer as systemd has loaded it."""
+    return parse_timer(run(["systemctl", "show", "--property=TimersCalendar", TIMER]))
+
+
+def dates(expression: str, since: datetime, count: int) -> list[datetime]:
+    """Ask systemd for the dates of an expression after a time, in UTC."""
+    base = f"--base-time={since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return parse_dates(
+        run(["systemd-analyze", "calendar", f"--iterations={count}", base, expression])
+    )
+
+
+# -- the hold file -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why there is to be no maintenance, and until when."""
+
+    reason: str
+    until: datetime
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether it still counts then."""
+        return moment < self.until
+
+
+def parse_hold(text: str) -> Hold:
+    """Read a hold file: a line ``reason: TEXT`` and a line ``until: 2030-01-31 18:00``.
+
+    :raises MaintenanceError: saying what is missing.
+    """
+    lines = {
+        name.strip().lower(): value.strip()
+        for name, sign, value in (line.partition(":") for line in text.splitlines())
+        if sign
+    }
+    if not lines.get("reason"):
+        raise MaintenanceError(f"{HOLD} must have a line 'reason: TEXT'")
+    try:
+        until = datetime.fromisoformat(lines.get("until", "")).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise MaintenanceError(
+            f"{HOLD} must have a line 'until: 2030-01-31 18:00', not {lines.get('until')!r}"
+        ) from error
+    return Hold(lines["reason"], until)
+
+
+def read_hold() -> Hold | None:
+    """Return the hold, if there is one, expired or not.
+
+    :raises MaintenanceError: when it cannot be read; nothing is done then.
+    """
+    try:
+        return parse_hold(HOLD.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MaintenanceError(f"{HOLD}: {error}") from error
+
+
+# -- the notice on the hub's pages ----------------------------------------------------------------
+
+
+def notice(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[str, Any]:
+    """Return what the hub's pages tell of a maintenance (``files/sge_notice.py`` reads it)."""
+    end = start + timedelta(minutes=settings.expected_minutes)
+
+    def clock(moment: datetime) -> dict[str, str]:
+        local = moment.astimezone(zone)
+        return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M %Z}"}
+
+    return {
+        "show": (start - timedelta(days=settings.announce_days)).isoformat(),
+        "refuse": (start - timedelta(minutes=settings.refuse_minutes)).isoformat(),
+        # The pages mark the day itself; a day has 24 hours here, whatever clocks do on it.
+        "day": start.astimezone(zone).replace(hour=0, minute=0, second=0).isoformat(),
+        "end": end.isoformat(),
+        "begins": clock(start),
+        "ends": clock(end),
+    }
+
+
+def tell(settings: Settings, start: datetime | None) -> None:
+    """Put the next maintenance, or none, where the hub's pages look for it."""
+    if not settings.notice_file:
+        return
+    path = Path(settings.notice_file)
+    if start is None:
+        path.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(MaintenanceError):
+        expression = calendar()
+        write(path, json.dumps(notice(settings, start, zone_of(expression)), indent=1), 0o644)
+
+
+def next_date(now: datetime) -> tuple[datetime | None, str]:
+    """Return the next maintenance, if there is to be one, and why there is none."""
+    if run(["systemctl", "is-active", TIMER], check=False).strip() != "active":
+        return None, f"{TIMER} is not active"
+    coming = dates(calendar(), now, 1)
+    if not coming:
+        return None, f"{TIMER} has no further date"
+    try:
+        hold = read_hold()
+    except MaintenanceError as error:
+        return None, str(error)
+    if hold and hold.holds(coming[0]):
+        return None, f"held until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}"
+    return coming[0], ""
+
+
+# -- commands and files ---------------------------------------------------------------------------
+
+
+def run(
+    command: Sequence[str],
+    *,
+    seconds: float = QUICK,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run a command and return what it printed on standard output.
+
+    :param seconds: after them it is told to end, with time to leave things in order.
+    :raises MaintenanceError: with what it said, when it fails and ``check`` is set, or is too slow.
+    """
+    named = " ".join(command[:4])
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **_QUIET, **(environment or {})},
+        )
+    except OSError as error:
+        raise MaintenanceError(f"{named}: {error}") from error
+    try:
+        out, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            # unattended-upgrade ends after the package it is at. Nothing is killed here: a package
+            # that is half installed is worse than a late one.
+            process.communicate(timeout=max(seconds / 4, 5))
+        except subprocess.TimeoutExpired as error:
+            raise MaintenanceError(f"{named}: does not end, and is left running") from error
+        raise MaintenanceError(f"{named}: not done within {seconds:g} s") from None
+    if check and process.returncode:
+        said = (errors.strip() or out.strip()).splitlines()[-12:]
+        raise MaintenanceError("\n".join([f"{named}: exit status {process.returncode}", *said]))
+    return out
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Replace a file as a whole; nobody ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, mode)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.replace(path)
+
+
+def now() -> datetime:
+    """Return the time, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def boot_id() -> str:
+    """Return what tells one boot from another: in a container the host's own does not change."""
+    started = Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return (
+        Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + "/" + started
+    )
+
+
+# -- the report ----------------------------------------------------------------------------------
+
+
+class Report:
+    """What has been done, for people and for the next boot."""
+
+    UNFINISHED = "unfinished.json"
+    LAST = "report.json"
+
+    def __init__(self, started: datetime, *, by_hand: bool) -> None:
+        #: Everything is plain: it is JSON, and outlives the boot.
+        self.data: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "started": started.isoformat(),
+            "by_hand": by_hand,
+            "boot": boot_id(),
+            "phase": "before",
+            "result": "",
+            "steps": [],
+            "sessions": [],
+            "log": str(LOGS / f"{started:%Y-%m-%dT%H%M%S}.log"),
+        }
+
+    @classmethod
+    def load(cls, name: str) -> Report | None:
+        """Read the report that was written last, if there is one."""
+        try:
+            data = json.loads((STATE / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        report = cls.__new__(cls)
+        report.data = data
+        return report
+
+    def say(self, words: str) -> None:
+        """Tell the journal, and the log that a person can read."""
+        print(words, flush=True)
+        # On a full disk the journal has to do.
+        with contextlib.suppress(OSError):
+            LOGS.mkdir(mode=0o750, exist_ok=True)
+            with Path(self.data["log"]).open("a", encoding="utf-8") as log:
+                for line in words.splitlines():
+                    log.write(f"{now():%Y-%m-%d %H:%M:%S} UTC  {line}\n")
+
+    def phase(self, name: str) -> None:
+        """Write down how far it is: the next boot goes on from there."""
+        self.data["phase"] = name
+        write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """Do a step, and write down what came of it; what goes wrong does not end the rest."""
+        notes: list[str] = []
+        step: dict[str, Any] = {"name": name, "ok": True, "words": ""}
+        try:
+            yield notes
+        except (MaintenanceError, OSError, ValueError, sqlite3.Error, tarfile.TarError) as error:
+            step["ok"] = False
+            notes.append(str(error))
+        step["words"] = "\n".join(notes)
+        self.data["steps"].append(step)
+        mark = "ok" if step["ok"] else "FAILED"
+        self.say("\n  ".join([f"{mark}: {name}", *step["words"].splitlines()]))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all steps went well."""
+        return all(step["ok"] for step in self.data["steps"])
+
+    def failed(self) -> list[dict[str, Any]]:
+        """Return the steps that went wrong."""
+        return [step for step in self.data["steps"] if not step["ok"]]
+
+    def close(self, settings: Settings, result: str) -> None:
+        """Write the report down for good, and tell whoever is to know."""
+        self.data["result"], self.data["ended"] = result, now().isoformat()
+        self.say(f"The maintenance of {self.data['host']}: {result}.")
+        try:
+            for old in sorted(LOGS.glob("*.log"))[:-LOGS_KEPT]:
+                old.unlink()
+            write(STATE / self.LAST, json.dumps(self.data, indent=1), 0o644)
+            (STATE / self.UNFINISHED).unlink(missing_ok=True)
+            write_metrics(settings)
+        except (OSError, MaintenanceError) as error:
+            self.say(f"FAILED: the report: {error}")
+        if settings.mail_to and (settings.mail_always or result != "done"):
+            try:
+                mail(settings, self)
+            except (OSError, smtplib.SMTPException) as error:
+                self.say(f"FAILED: mail to {settings.mail_to}: {error}")
+
+
+def words(report: Mapping[str, Any]) -> str:
+    """Return a report as a person reads it."""
+    lines = [
+        f"Maintenance of {report['host']}: {report['result'] or report['phase']}",
+        f"Started {report['started']}, ended {report.get('ended', 'not yet')}.",
+        f"Log: {report['log']}",
+    ]
+    for step in report["steps"]:
+        lines.append(f"{'ok' if step['ok'] else 'FAILED'}: {step['name']}")
+        lines += [f"  {line}" for line in step["words"].splitlines()]
+    return "\n".join(lines)
+
+
+def mail(settings: Settings, report: Report) -> None:
+    """Send a report."""
+    message = EmailMessage()
+    message["Subject"] = f"Maintenance of {report.data['host']}: {report.data['result']}"
+    message["From"] = settings.mail_from or f"root@{socket.getfqdn()}"
+    message["To"] = settings.mail_to
+    message.set_content(words(report.data))
+    host, _, port = settings.mail_server.partition(":")
+    with smtplib.SMTP(host, int(port or 25), timeout=30) as server:
+        server.send_message(message)
+
+
+def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: bool) -> str:
+    """Return the numbers for node_exporter's textfile collector."""
+    numbers: list[tuple[str, str, float]] = [
+        (
+            "gridhub_maintenance_next_timestamp_seconds",
+            "When the next maintenance begins; 0: none is to come.",
+            coming.timestamp() if coming else 0,
+        ),
+        (
+            "gridhub_maintenance_missed",
+            "Whether the last date passed without a maintenance.",
+            missed,
+        ),
+    ]
+    if report:
+        ended = datetime.fromisoformat(report["ended"]).timestamp()
+        failed = sum(not step["ok"] for step in report["steps"])
+        numbers += [
+            ("gridhub_maintenance_last_timestamp_seconds", "When the last one ended.", ended),
+            (
+                "gridhub_maintenance_last_success",
+                "Whether all of the last one went well.",
+                report["result"] == "done",
+            ),
+            ("gridhub_maintenance_last_failed_steps", "Steps that went wrong.", failed),
+        ]
+    return "".join(
+        f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {float(value):g}\n"
+        if value < 1e6
+        else f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value:.0f}\n"
+        for name, meaning, value in numbers
+    )
+
+
+def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
+    """Whether a date has passed, since the timer is there, for which there is no report."""
+    return any(date >= since and (last is None or last < date) for date in past)
+
+
+def missed(moment: datetime) -> bool:
+    """Whether the timer's last date passed without a maintenance: the host was off, for example."""
+    installed = datetime.fromtimestamp(INSTALLED.stat().st_mtime, UTC)
+    past = [
+        date
+        for date in dates(calendar(), moment - timedelta(days=40), 8)
+        if date + LATEST <= moment
+    ]
+    report = Report.load(Report.LAST)
+    last = datetime.fromisoformat(report.data["started"]) if report else None
+    return is_missed(past[-1:], installed, last)
+
+
+def write_metrics(settings: Settings) -> None:
+    """Write the numbers."""
+    if settings.metrics_file:
+        report = Report.load(Report.LAST)
+        text = metrics(
+            report.data if report else None, next_date(now())[0], settings.timer and missed(now())
+        )
+        write(Path(settings.metrics_file), text, 0o644)
+
+
+# -- packages ------------------------------------------------------------------------------------
+
+
+def packages() -> dict[str, str]:
+    """Return the version of every package that is there, by name."""
+    shown = run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${binary:Package} ${Version}\n"]
+    )
+    rows = (line.split() for line in shown.splitlines())
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Say which packages are other ones than before."""
+    return [
+        f"{name}: {before.get(name, 'not there')} -> {after.get(name, 'removed')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def trouble_with_packages() -> str:
+    """Return what is wrong with the packages that are there, or nothing."""
+    if any(path.name.isdigit() for path in Path("/var/lib/dpkg/updates").iterdir()):
+        return "dpkg was interrupted"
+    if found := run(["dpkg", "--audit"], check=False).strip():
+        return found
+    try:
+        run(["apt-get", "check", "-qq"])
+    except MaintenanceError as error:
+        return str(error)
+    return ""
+
+
+def make_packages_whole(notes: list[str]) -> None:
+    """Finish an installation that was interrupted.
+
+    :raises MaintenanceError: when that does not help. The host must not reboot then.
+    """
+    if not (found := trouble_with_packages()):
+        return
+    notes.append(f"repaired: {found}")
+    keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+    failures = []
+    for command in (
+        ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"],
+        ["apt-get", "-y", "-qq", "--no-remove", *keep, "install", "--fix-broken"],
+    ):
+        try:
+            run(command, seconds=REPAIR)
+        except MaintenanceError as error:
+            failures.append(str(error))
+    if found := trouble_with_packages():
+        notes.pop()
+        raise MaintenanceError("\n".join(["the packages cannot be repaired", found, *failures]))
+
+
+def lock_holder() -> str:
+    """Return which lock of dpkg and apt another program holds, or nothing."""
+    for name in _LOCKS:
+        try:
+            with Path(name).open("rb+") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return name
+    return ""
+
+
+def wait_for(what: Callable[[], str], seconds: float, pause: float = 2.0) -> str:
+    """Wait until a look finds nothing wrong; return what it found last."""
+    deadline = time.monotonic() + seconds
+    while (found := what()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return found
+
+
+# -- the steps -----------------------------------------------------------------------------------
+
+
+def check_disk(settings: Settings) -> None:
+    """Make sure that there is room for the updates and the backup.
+
+    :raises MaintenanceError: naming the folders that are too full.
+    """
+    folders = ["/", "/boot", "/var/cache/apt/archives", "/var/lib/dpkg", settings.backup_folder]
+    short = []
+    for folder in filter(None, folders):
+        path = Path(folder)
+        while not path.exists():
+            path = path.parent
+        free = shutil.disk_usage(path).free // 2**20
+        # /boot is small everywhere, and holds no more than a kernel.
+        if free < (min(settings.free_mb, 200) if folder == "/boot" else settings.free_mb):
+            short.append(f"{folder} has {free} MB free")
+    if short:
+        raise MaintenanceError(
+            f"{', '.join(short)}; maintenance_free_mb asks for {settings.free_mb} MB: make room"
+        )
+
+
+def check_hold() -> Hold | None:
+    """Return the hold that counts now, if there is one."""
+    hold = read_hold()
+    return hold if hold and hold.holds(now()) else None
+
+
+def back_up(settings: Settings, started: datetime) -> str:
+    """Copy the hub's database and the configuration, read the copies again, and keep the newest.
+
+    :raises MaintenanceError: when a copy is not what it should be.
+    """
+    folder = Path(settings.backup_folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = f"{started:%Y-%m-%dT%H%M%S}"
+    made = []
+    with contextlib.ExitStack() as undo:
+        if settings.backup_command:
+            run(settings.backup_command, seconds=REPAIR)
+            made.append(f"{settings.backup_command[0]} succeeded")
+        if settings.database:
+            copy = folder / f"{stamp}.sqlite"
+            undo.callback(copy.unlink, missing_ok=True)
+            copy_database(Path(settings.database), copy)
+            made.append(f"{copy} ({copy.stat().st_size} bytes)")
+        if kept := [path for path in map(Path, settings.backup_paths) if path.exists()]:
+            copy = folder / f"{stamp}.tar.gz"
+            undo.callback(copy.unlink, missing_ok=True)
+            count = copy_files(kept, copy)
+            made.append(f"{copy} ({count} files)")
+        undo.pop_all()
+    for kind in ("*.sqlite", "*.tar.gz"):
+        for old in sorted(folder.glob(kind))[: -settings.backup_keep]:
+            old.unlink()
+    return "\n".join(made)
+
+
+def copy_database(source: Path, copy: Path) -> None:
+    """Copy a SQLite database that is in use.
+
+    :raises MaintenanceError: when the copy does not hold what the database does.
+    """
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as old,
+        contextlib.closing(sqlite3.connect(copy)) as new,
+    ):
+        old.backup(new)
+        found = new.execute("PRAGMA integrity_check").fetchall()
+        tables = new.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
+    if found != [("ok",)] or tables != (1,):
+        raise MaintenanceError(f"the copy of {source} is not whole: {found}")
+
+
+def _hash(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def copy_files(paths: Sequence[Path], copy: Path) -> int:
+    """Pack files and folders, and compare the pack with them; return how many files it has.
+
+    :raises MaintenanceError: naming the file that is not the same.
+    """
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
+        for path in paths:
+            pack.add(path)
+    count = 0
+    with tarfile.open(copy) as pack:
+        for member in pack:
+            packed = pack.extractfile(member) if member.isfile() else None
+            if packed is None:
+                continue
+            count += 1
+            with Path("/", member.name).open("rb") as now_there:
+                if _hash(packed) != _hash(now_there):
+                    raise MaintenanceError(f"/{member.name} is not in {copy} as it is on disk")
+    if not count:
+        raise MaintenanceError(f"{copy} is empty")
+    return count
+
+
+def update(settings: Settings, notes: list[str]) -> None:
+    """Install the updates that unattended-upgrades may install.
+
+    :raises MaintenanceError: when the archive cannot be read, or a package not be installed.
+    """
+    run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
+    before = packages()
+    try:
+        run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit * 60)
+    finally:
+        notes += changes(before, packages()) or ["nothing was to be updated"]
+
+
+def running_sessions(database: Path) -> list[dict[str, Any]]:
+    """Return the sessions the hub knows as running: whose, where, and which job."""
+    uri = f"file:{database}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as link:
+        rows = link.execute(
+            "SELECT users.name, spawners.name, spawners.state, servers.ip, servers.port,"
+            " servers.base_url FROM spawners JOIN servers ON servers.id = spawners.server_id"
+            " JOIN users ON users.id = spawners.user_id"
+        ).fetchall()
+    return [
+        {
+            "user": user,
+            "name": name,
+            "job": str(json.loads(state or "{}").get("job_id") or ""),
+            "host": host,
+            "port": port,
+            "path": path,
+        }
+        for user, name, state, host, port, path in rows
+        # A session that is still starting has no port, and nobody could reach it before either.
+        if port
+    ]
+
+
+# -- the check afterwards ------------------------------------------------------------------------
+
+
+def fetch(settings: Settings, url: str, seconds: float = 10.0) -> tuple[int, str]:
+    """Return status and beginning of a page.
+
+    :raises OSError: when nothing answers, or the certificate is not right.
+    """
+    target = urlsplit(url)
+    host = target.hostname or ""
+    link: http.client.HTTPConnection
+    if target.scheme == "https":
+        context = ssl.create_default_context()
+        if not settings.verify_tls:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        link = http.client.HTTPSConnection(host, target.port, timeout=seconds, context=context)
+    else:
+        link = http.client.HTTPConnection(host, target.port, timeout=seconds)
+    try:
+        link.request("GET", target.path or "/")
+        answer = link.getresponse()
+        return answer.status, answer.read(100_000).decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"{error!r}") from error
+    finally:
+        link.close()
+
+
+def trouble_with_url(settings: Settings, url: str) -> str:
+    """Return what is wrong with an address, or nothing."""
+    try:
+        status, _ = fetch(settings, url)
+    except OSError as error:
+        return f"{url}: {error}"
+    return "" if status == 200 else f"{url}: status {status}"
+
+
+def trouble_with_units(units: Sequence[str]) -> str:
+    """Return which units are not active, or nothing."""
+    shown = run(["systemctl", "is-active", *units], check=False).split()
+    down = [unit for unit, state in zip(units, shown, strict=False) if state != "active"]
+    return f"not active: {', '.join(down)}" if down or len(shown) < len(units) else ""
+
+
+def ask_grid_engine(settings: Settings) -> set[str]:
+    """Return the numbers of all jobs Grid Engine has."""
+    shown = run(settings.qstat, seconds=15, environment=settings.environment)
+    if "</job_info>" not in shown:
+        raise MaintenanceError(f"{settings.qstat[0]}: no answer that can be read")
+    return set(re.findall(r"<JB_job_number>(\d+)</JB_job_number>", shown))
+
+
+def trouble_with_grid_engine(settings: Settings) -> str:
+    """Return what is wrong with Grid Engine, or nothing."""
+    try:
+        ask_grid_engine(settings)
+    except MaintenanceError as error:
+        return str(error)
+    return ""
+
+
+def trouble_with_session(session: Mapping[str, Any], jobs: set[str]) -> str:
+    """Return why a session cannot be reached that should be, or nothing.
+
+    One whose job is gone has ended on its own: no reboot of these hosts ends a job.
+    """
+    if session["job"] not in jobs:
+        return ""
+    host = f"[{session['host']}]" if ":" in session["host"] else session["host"]
+    try:
+        status, _ = fetch(Settings(), f"http://{host}:{session['port']}{session['path']}api")
+    except OSError as error:
+        return f"{session['user']} {session['name']} (job {session['job']}): {error}"
+    # Whatever the session's server says, it is there.
+    return "" if status < 500 else f"{session['user']} (job {session['job']}): status {status}"
+
+
+def check_sessions(
+    settings: Settings, before: Sequence[Mapping[str, Any]], notes: list[str]
+) -> None:
+    """Look whether every session that ran before is still reachable, and known to the hub.
+
+    :raises MaintenanceError: naming those that are not.
+    """
+    jobs = ask_grid_engine(settings) if settings.qstat else {each["job"] for each in before}
+    ended = [each["job"] for each in before if each["job"] not in jobs]
+    if ended:
+        notes.append(f"ended meanwhile, by themselves: jobs {', '.join(ended)}")
+    notes.append(f"{len(before)} sessions ran before, and {len(before) - len(ended)} should still")
+
+    def lost() -> str:
+        known = {each["job"] for each in running_sessions(Path(settings.database))}
+        found = [trouble_with_session(each, jobs) for each in before]
+        found += [
+            f"{each['user']} (job {each['job']}): the hub has forgotten it"
+            for each in before
+            if each["job"] in jobs - known
+        ]
+        return "\n".join(filter(None, found))
+
+    if found := wait_for(lost, 60):
+        raise MaintenanceError(found)
+
+
+def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Call the hub's REST API as the account whose session is tried; return status and answer.
+
+    :raises OSError: when it does not answer.
+    """
+    target = urlsplit(settings.hub_api)
+    token = Path(settings.canary_token).read_text(encoding="utf-8").strip()
+    link = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+    try:
+        link.request(method, target.path + path, headers={"Authorization": f"token {token}"})
+        answer = link.getresponse()
+        body = json.loads(answer.read() or b"{}")
+    except http.client.HTTPException as error:
+        raise OSError(f"{settings.hub_api}: {error!r}") from error
+    finally:
+        link.close()
+    return answer.status, body if isinstance(body, dict) else {}
+
+
+def start_and_stop(settings: Settings, seconds: float) -> str:
+    """Start a session as people do, wait until it is ready, and stop it; return how long it took.
+
+    :raises MaintenanceError: with what the hub said, when that does not work.
+    """
+    user = f"/users/{settings.canary_user}"
+
+    def session() -> dict[str, Any]:
+        status, body = call_hub(settings, "GET", user)
+        if status != 200:
+            raise MaintenanceError(f"the hub says {status} {body.get('message', '')}")
+        return dict(body.get("servers", {}).get("") or {})
+
+    def refused() -> str:
+        status, body = call_hub(settings, "POST", f"{user}/server")
+        return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
+
+    # The notice goes first, because it keeps sessions from starting; the hub looks at it every few
+    # seconds.
+    tell(settings, next_date(now())[0])
+    begun = time.monotonic()
+    if found := wait_for(refused, 10):
+        raise MaintenanceError(f"it does not start: {found}")
+    try:
+        if wait_for(lambda: "" if session().get("ready") else "not ready", seconds):
+            raise MaintenanceError(f"it was not ready within {seconds:.0f} s")
+        took = time.monotonic() - begun
+    finally:
+        call_hub(settings, "DELETE", f"{user}/server")
+    if wait_for(lambda: "not gone" if session() else "", 120):
+        raise MaintenanceError("it does not stop within 120 s")
+    return f"ready after {took:.0f} s"
+
+
+def check_services(settings: Settings, report: Report) -> None:
+    """Look at everything people need; each look has until the deadline, for hosts boot together."""
+    deadline = time.monotonic() + settings.check_minutes * 60
+
+    def look(what: Callable[[], str]) -> None:
+        if found := wait_for(what, max(deadline - time.monotonic(), 0)):
+            raise MaintenanceError(found)
+
+    if settings.units:
+        with report.step(f"the services run: {', '.join(settings.units)}"):
+            look(lambda: trouble_with_units(settings.units))
+    for url in settings.urls:
+        with report.step(f"{url} answers"):
+            look(lambda url=url: trouble_with_url(settings, url))  # type: ignore[misc]
+    if settings.qstat:
+        with report.step("Grid Engine answers"):
+            look(lambda: trouble_with_grid_engine(settings))
+    if report.data["sessions"]:
+        with report.step("the sessions that ran before still run") as notes:
+            check_sessions(settings, report.data["sessions"], notes)
+    if settings.canary_user:
+        with report.step(f"a session of {settings.canary_user} starts and stops") as notes:
+            notes.append(start_and_stop(settings, max(deadline - time.monotonic(), 120)))
+
+
+# -- the whole -----------------------------------------------------------------------------------
+
+
+def prepare(settings: Settings, report: Report, started: datetime) -> bool:
+    """Do what must be right before anything is changed; return whether it is."""
+    with report.step("no other update is running"):
+        if found := wait_for(lock_holder, settings.lock_wait * 60):
+            raise MaintenanceError(
+                f"another program holds {found}, for more than {settings.lock_wait} minutes"
+            )
+    with report.step("there is room on the disks"):
+        check_disk(settings)
+    if not report.ok:
+        return False
+    with report.step("the packages are whole") as notes:
+        make_packages_whole(notes)
+    if settings.backup_folder:
+        with report.step("a backup is made and read again") as notes:
+            notes.append(back_up(settings, started))
+    if settings.database:
+        with report.step("the running sessions are noted") as notes:
+            report.data["sessions"] = running_sessions(Path(settings.database))
+            notes.append(f"{len(report.data['sessions'])} sessions run")
+    return report.ok
+
+
+def untimely(moment: datetime) -> str:
+    """Return why the timer should not have started a maintenance now, or nothing."""
+    if not due(dates(calendar(), moment - LATEST, 4), moment):
+        return f"This is no time for it: the next one is {next_date(moment)[0]}."
+    last = Report.load(Report.LAST)
+    if last and not last.data["by_hand"]:
+        before = datetime.fromisoformat(last.data["started"])
+        if moment - before < TOGETHER:
+            return f"There was one at {before}."
+    return ""
+
+
+def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
+    """Do the maintenance; return the exit status.
+
+    :param by_hand: somebody wants it now: neither the date nor an earlier one is asked for.
+    :param reboots: whether the host reboots by itself, or somebody else does that now.
+    """
+    started = now()
+    if not by_hand and (why := untimely(started)):
+        print(f"{why} Nothing is done.")
+        return announce(settings)
+    report = Report(started, by_hand=by_hand)
+    report.say(f"The maintenance of {report.data['host']} begins.")
+    try:
+        if hold := check_hold():
+            report.say(f"Held until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}")
+            report.close(settings, "held")
+            return 0
+    except MaintenanceError as error:
+        with report.step("the hold file can be read"):
+            raise error
+        return give_up(settings, report)
+    report.phase("before")
+    try:
+        # As of now no session starts, also where nobody has announced it.
+        tell(settings, started)
+        if not prepare(settings, report, started):
+            return give_up(settings, report)
+        report.phase("updating")
+        with report.step("the updates are installed") as notes:
+            update(settings, notes)
+        with report.step("the packages are whole") as notes:
+            make_packages_whole(notes)
+        if trouble_with_packages():
+            # What is half installed may not boot again; as it is, it runs.
+            return give_up(settings, report)
+        return reboot(settings, report, reboots=reboots)
+    except Exception as error:  # whatever it is, somebody has to hear of it
+        report.say(traceback.format_exc())
+        with report.step("nothing unforeseen happens"):
+            raise MaintenanceError(f"{error!r}") from error
+        return give_up(settings, report)
+
+
+def give_up(settings: Settings, report: Report) -> int:
+    """End a maintenance that cannot go on, and leave the service as it is."""
+    report.close(settings, "failed, and the host was not rebooted")
+    announce(settings)
+    return 1
+
+
+def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
+    """Reboot, as the site wants it, or check at once where there is no need to."""
+    if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
+        report.say("No update asks for a reboot, and this site reboots only when one does.")
+        return finish(settings, report)
+    report.say("The host reboots.")
+    report.phase("rebooting")
+    if not reboots:
+        return 0
+    try:
+        run(["systemctl", "reboot", "--no-block"])
+    except MaintenanceError as error:
+        with report.step("the host reboots"):
+            raise error
+        return give_up(settings, report)
+    return 0
+
+
+def finish(settings: Settings, report: Report) -> int:
+    """Check the services, and end the maintenance."""
+    try:
+        check_services(settings, report)
+    except Exception as error:
+        report.say(traceback.format_exc())
+        with report.step("nothing unforeseen happens"):
+            raise MaintenanceError(f"{error!r}") from error
+    report.close(settings, "done" if report.ok else "failed in part: see what is marked so")
+    announce(settings)
+    return 0 if report.ok else 1
+
+
+def after_boot(settings: Settings) -> int:
+    """Go on where the last boot has left a maintenance."""
+    report = Report.load(Report.UNFINISHED)
+    if report is None:
+        print("No maintenance is unfinished.")
+        return 0
+    if report.data["boot"] == boot_id():
+        print("The host has not been rebooted since the maintenance began.")
+        return 0
+    if report.data["phase"] != "rebooting":
+        with report.step("nobody else reboots the host"):
+            raise MaintenanceError("the host went down before the updates were done")
+    with report.step("the packages are whole") as notes:
+        make_packages_whole(notes)
+    return finish(settings, report)
+
+
+def announce(settings: Settings) -> int:
+    """Bring the notice of the next maintenance, and the numbers, up to date."""
+    report = Report.load(Report.UNFINISHED)
+    if report is None or report.data["boot"] != boot_id():
+        tell(settings, next_date(now())[0])
+    write_metrics(settings)
+    return 0
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Return what an administrator asks: when is the next one, and what became of the last."""
+    moment = now()
+    coming, why = next_date(moment)
+    unfinished, last = Report.load(Report.UNFINISHED), Report.load(Report.LAST)
+    problems = [why] if why and settings.timer else []
+    if settings.timer and missed(moment):
+        problems.append("the last date passed without a maintenance: the host was off, or asleep")
+    if unfinished:
+        problems.append(f"a maintenance is not finished: {unfinished.data['phase']}")
+    if last and last.data["result"] not in ("done", "held"):
+        problems += [f"{last.data['result']} (log: {last.data['log']})"]
+        problems += [f"{each['name']}: {each['words']}" for each in last.failed()]
+    return {
+        "next": coming.isoformat() if coming else None,
+        "problems": problems,
+        "last": last.data if last else None,
+        "unfinished": bool(unfinished),
+    }
+
+
+def plan(settings: Settings) -> int:
+    """Say what would happen, and change nothing."""
+    expression = calendar()
+    print(f"{TIMER}: {expression}")
+    zone = zone_of(expression)
+    for date in dates(expression, now(), 6):
+        print(f"  {date.astimezone(zone):%A %Y-%m-%d %H:%M %Z}")
+    coming, why = next_date(now())
+    print(f"The next one: {coming.astimezone(zone):%Y-%m-%d %H:%M %Z}" if coming else why)
+    for name, look in (
+        ("another update runs", lock_holder),
+        ("the packages are not whole, and would be repaired", trouble_with_packages),
+    ):
+        if found := look():
+            print(f"{name}: {found}")
+    try:
+        check_disk(settings)
+    except MaintenanceError as error:
+        print(f"It could not begin: {error}")
+    shown = run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
+    print("Updates it would install (and see by itself whether there are newer ones):")
+    for line in shown.splitlines():
+        if "Packages that will be upgraded" in line or "No packages found" in line:
+            print(f"  {line.partition(' INFO ')[2] or line}")
+    print(f"Reboot: {settings.reboot}")
+    return 0
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+    """Keep a second one from running at the same time; tell whether this is the first."""
+    STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (STATE / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``sge_maintenance.py run|now|update|after|announce|status|plan``, or ``check FILE``."""
+    if len(arguments) == 2 and arguments[0] == "check":
+        read_settings(Path(arguments[1]))
+        return 0
+    acts: dict[str, Callable[[Settings], int]] = {
+        "run": lambda settings: maintain(settings, by_hand=False),
+        "now": lambda settings: maintain(settings, by_hand=True),
+        "update": lambda settings: maintain(settings, by_hand=True, reboots=False),
+        "after": after_boot,
+    }
+    if len(arguments) == 1 and arguments[0] in acts:
+        settings = read_settings()
+        with alone() as first:
+            if not first:
+                print("A maintenance is already running. Nothing is done.")
+                return 0
+            return acts[arguments[0]](settings)
+    if arguments == ["announce"]:
+        return announce(read_settings())
+    if arguments == ["plan"]:
+        return plan(read_settings())
+    if arguments == ["status"]:
+        print(json.dumps(status(read_settings()), indent=1))
+        return 0
+    print(main.__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MaintenanceError as trouble:
+        print(trouble, file=sys.stderr)
+        sys.exit(1)

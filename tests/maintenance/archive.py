@@ -1,0 +1,73 @@
+"""A small apt archive on a host, so that there is an update to install, and none from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+
+from cluster import host
+
+#: Origin and label are those of Debian's security updates, which a host installs by default.
+RELEASE = (
+    "Origin: Debian\\nLabel: Debian-Security\\n"
+    "Suite: stable-security\\nCodename: bookworm-security\\n"
+)
+
+_BUILD = """
+set -eu
+mkdir -p /srv/archive /srv/build/DEBIAN
+printf '%s\\n' 'Package: {name}' 'Version: {version}' 'Architecture: all' \
+  'Maintainer: nobody' 'Description: test' > /srv/build/DEBIAN/control
+printf '#!/bin/sh\\n%s\\n' {script} > /srv/build/DEBIAN/postinst
+chmod 0755 /srv/build/DEBIAN/postinst
+dpkg-deb --build /srv/build /srv/archive/{name}_{version}.deb >/dev/null
+rm -r /srv/build
+cd /srv/archive
+: > Packages
+for deb in *.deb; do
+  dpkg-deb --field "$deb" >> Packages
+  printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \
+    "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)" >> Packages
+done
+printf '{release}SHA256:\\n %s %s Packages\\n' \
+  "$(sha256sum Packages | cut -d' ' -f1)" "$(stat -c %s Packages)" > Release
+"""
+
+
+def run(name: str, command: str) -> str:
+    return str(host(name).check_output(command))
+
+
+def build(name: str, package: str, version: str, script: str = "true") -> None:
+    """Put a package into a host's archive; the script is run when it is configured."""
+    text = _BUILD.format(name=package, version=version, script=shlex.quote(script), release=RELEASE)
+    run(name, f"bash -c {shlex.quote(text)}")
+
+
+def version(name: str, package: str) -> str:
+    """Return the version of a package that is installed, with its state."""
+    return host(name).run(f"dpkg-query -W -f '${{db:Status-Status}} ${{Version}}' {package}").stdout
+
+
+@contextlib.contextmanager
+def archive(*names: str, only: bool = True) -> Iterator[None]:
+    """Give hosts a small archive each, with nothing to update in it yet.
+
+    :param only: whether they have no other one meanwhile.
+    """
+    try:
+        for name in names:
+            for package in ("gridhub-probe", "gridengine-probe"):
+                build(name, package, "1.0")
+            run(name, "dpkg --install /srv/archive/*.deb")
+            if only:
+                run(name, "mv /etc/apt/sources.list /etc/apt/sources.list.aside")
+            line = "deb [trusted=yes] file:/srv/archive ./"
+            run(name, f"echo '{line}' > /etc/apt/sources.list.d/test.list")
+        yield
+    finally:
+        for name in names:
+            host(name).run("mv /etc/apt/sources.list.aside /etc/apt/sources.list")
+            run(name, "dpkg --purge gridhub-probe gridengine-probe")
+            run(name, "rm -rf /srv/archive /etc/apt/sources.list.d/test.list; apt-get -qq update")

@@ -1,0 +1,407 @@
+"""The monthly maintenance, for real: by its timer, with updates, with reboots, and with trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import faults
+from archive import archive, build, run, version
+from cluster import PREFIX, ROOT, host
+from faults import BOOT, enter, main_process, queue_disabled
+from hub_client import page_text, wait_for
+from sessions import Person, Session
+from test_playbooks import playbook, said
+
+PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
+SETTINGS = "/etc/gridhub/maintenance.json"
+HOLD = "/etc/gridhub/hold-maintenance"
+DROP_IN = "/run/systemd/system/jupyterhub-maintenance.timer.d/test.conf"
+
+
+def status(name: str) -> dict[str, Any]:
+    return dict(json.loads(run(name, f"{PROGRAM} status")))
+
+
+def last(name: str) -> dict[str, Any]:
+    return dict(status(name)["last"])
+
+
+def words(report: dict[str, Any]) -> str:
+    return json.dumps(report["steps"])
+
+
+def ended(name: str, after: str) -> bool:
+    """Whether a maintenance that began later than another one is over."""
+    shown = host(name).run(f"{PROGRAM} status")
+    found = json.loads(shown.stdout) if shown.rc == 0 else {}
+    return bool(
+        found and not found["unfinished"] and found["last"] and found["last"]["started"] > after
+    )
+
+
+def started_last(name: str) -> str:
+    report = status(name)["last"]
+    return str(report["started"]) if report else ""
+
+
+def set_timer(name: str, moment: datetime) -> None:
+    """Let the timer elapse once, at that time; the reboot undoes it."""
+    lines = f"[Timer]\\nOnCalendar=\\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\\n"
+    run(name, f"mkdir -p $(dirname {DROP_IN}); printf '{lines}' > {DROP_IN}")
+    run(name, "systemctl daemon-reload; systemctl restart jupyterhub-maintenance.timer")
+    run(name, "systemctl start jupyterhub-maintenance-notice.service")
+
+
+@contextlib.contextmanager
+def timer(name: str, moment: datetime) -> Iterator[None]:
+    try:
+        set_timer(name, moment)
+        yield
+    finally:
+        run(name, f"rm -rf $(dirname {DROP_IN}); systemctl daemon-reload")
+        run(name, "systemctl restart jupyterhub-maintenance.timer")
+        run(name, "systemctl start jupyterhub-maintenance-notice.service")
+
+
+@contextlib.contextmanager
+def settings(name: str, **changed: object) -> Iterator[None]:
+    whole = run(name, f"cat {SETTINGS}")
+    text = json.dumps(json.loads(whole) | changed)
+    try:
+        run(name, f"printf %s {shlex.quote(text)} > {SETTINGS}")
+        yield
+    finally:
+        run(name, f"printf '%s\\n' {shlex.quote(whole)} > {SETTINGS}")
+
+
+@contextlib.contextmanager
+def hold(name: str, text: str) -> Iterator[None]:
+    try:
+        run(name, f"printf {shlex.quote(text)} > {HOLD}")
+        yield
+    finally:
+        run(name, f"rm -f {HOLD}")
+
+
+def maintain(name: str, **changed: object) -> tuple[int, dict[str, Any]]:
+    """Do a maintenance now, without a reboot unless it is asked for; return status and report."""
+    with settings(name, **({"reboot": "when_required"} | changed)):
+        done = host(name).run(f"{PROGRAM} now")
+    return int(done.rc), last(name)
+
+
+def announced(person: Person) -> str:
+    return page_text(person.get("/hub/home"))
+
+
+def metric(name: str, number: str) -> float:
+    text = run(name, "cat /var/lib/prometheus/node-exporter/gridhub_maintenance.prom")
+    return float(dict(line.split() for line in text.splitlines() if line[0] != "#")[number])
+
+
+def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], bob: Person) -> None:
+    """Hub and proxy, with a session each that computes through it all."""
+    hosts = ("hub", "proxy")
+    for name in hosts:
+        for package in ("gridhub-probe", "gridengine-probe"):
+            build(name, package, "2.0")
+        run(name, "rm -f /var/lib/gridhub-maintenance/report.json")  # of an earlier run
+    assert "Maintenance" not in announced(bob)
+    before = {name: (main_process(name), started_last(name)) for name in hosts}
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)
+    for name in hosts:
+        set_timer(name, moment)
+
+    # The last minutes before it.
+    wait_for("the pages tell of it", lambda: "Maintenance, until" in announced(bob), 10)
+    back = f"Come back at {moment + timedelta(minutes=20):%H:%M} UTC"
+    assert back in page_text(bob.choose(cores=1, memory=1, run_time=1))
+    answer = bob.rest("POST", "/users/bob/server", {"cores": 1, "memory": 1, "run_time": 1})
+    assert answer.status_code == 400 and back in answer.json()["message"]
+    assert bob.server() is None
+
+    for name in hosts:
+        wait_for(
+            f"{name} has been booted anew",
+            lambda name=name: main_process(name) not in ("0", before[name][0]),
+            BOOT + 60,
+        )
+    for name in hosts:
+        wait_for(
+            f"{name} has been checked",
+            lambda name=name: ended(name, before[name][1]),
+            BOOT + 120,
+        )
+        report = last(name)
+        assert report["result"] == "done", words(report)
+        assert not report["by_hand"]
+        assert version(name, "gridhub-probe") == "installed 2.0"
+        assert version(name, "gridengine-probe") == "installed 1.0"  # changes by playbook only
+        assert "gridhub-probe: 1.0 -> 2.0" in run(name, f"cat {report['log']}")
+        assert metric(name, "gridhub_maintenance_last_success") == 1
+        assert status(name)["problems"] == []
+    assert "2 sessions ran before" in words(last("hub"))
+    folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
+    assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
+
+    # The same kernels go on, the notice has gone, and sessions start again.
+    for session in computing:
+        session.assert_alive()
+    wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
+    bob.choose(cores=1, memory=1, run_time=1)
+    bob.wait_until_ready()
+
+
+def test_a_second_start_is_the_same_maintenance() -> None:
+    began = started_last("hub")
+    with timer("hub", datetime.now(UTC) - timedelta(seconds=10)):
+        run("hub", "systemctl start jupyterhub-maintenance.service")
+        said = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
+    assert "There was one at" in said
+    assert started_last("hub") == began
+
+
+def test_no_maintenance_begins_at_another_time() -> None:
+    began = started_last("hub")
+    with timer("hub", datetime.now(UTC) - timedelta(minutes=31)):
+        run("hub", "systemctl start jupyterhub-maintenance.service")
+        said = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
+    assert "This is no time for it" in said
+    assert started_last("hub") == began
+
+
+def test_two_do_not_run_at_once() -> None:
+    lock = "/var/lib/gridhub-maintenance/lock"
+    run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 60' & echo $! > /root/holder")
+    try:
+        wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
+        assert "already running" in run("hub", f"{PROGRAM} now")
+    finally:
+        run("hub", "pkill --parent $(cat /root/holder); rm /root/held")
+
+
+def test_a_hold_file_holds_until_it_expires(bob: Person) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with (
+        timer("hub", later),
+        hold("hub", f"reason: exams\\nuntil: {later + timedelta(days=1):%Y-%m-%d %H:%M}\\n"),
+    ):
+        run("hub", f"{PROGRAM} announce")
+        wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
+        code, report = maintain("hub")
+        assert (code, report["result"]) == (0, "held")
+        assert "exams" in status("hub")["problems"][0]
+    with hold("hub", "reason: exams\\nuntil: 2020-01-31 18:00\\n"):
+        code, report = maintain("hub")
+        assert (code, report["result"]) == (0, "done"), words(report)
+    with hold("hub", "exams, do not reboot!\\n"):
+        code, report = maintain("hub")
+        assert code == 1 and "must have a line" in words(report)
+
+
+def test_an_interrupted_installation_is_finished_first() -> None:
+    build("hub", "gridhub-late", "1.0")
+    try:
+        run("hub", "dpkg --unpack /srv/archive/gridhub-late_1.0.deb")
+        assert version("hub", "gridhub-late") == "unpacked 1.0"
+        code, report = maintain("hub")
+        assert (code, report["result"]) == (0, "done"), words(report)
+        assert "repaired" in words(report)
+        assert version("hub", "gridhub-late") == "installed 1.0"
+    finally:
+        run("hub", "dpkg --purge gridhub-late")
+
+
+def test_nothing_reboots_with_a_package_that_cannot_be_configured() -> None:
+    before = main_process("hub")
+    build("hub", "gridhub-probe", "3.0", "exit 7")
+    try:
+        code, report = maintain("hub", reboot="always")
+        assert code == 1 and "not rebooted" in report["result"], words(report)
+        assert main_process("hub") == before
+        assert metric("hub", "gridhub_maintenance_last_success") == 0
+        assert any("cannot be repaired" in each for each in status("hub")["problems"])
+    finally:
+        run("hub", "rm /srv/archive/gridhub-probe_3.0.deb")
+        build("hub", "gridhub-probe", "4.0")
+        run("hub", "dpkg --install /srv/archive/gridhub-probe_4.0.deb")
+
+
+def test_nothing_begins_on_a_full_disk() -> None:
+    enter("hub", "mount", "-t", "tmpfs", "-o", "size=8m", "small", "/var/backups/gridhub")
+    try:
+        code, report = maintain("hub", reboot="always")
+    finally:
+        enter("hub", "umount", "/var/backups/gridhub")
+    assert code == 1 and "/var/backups/gridhub has 8 MB free" in words(report)
+
+
+def test_nothing_begins_without_a_backup() -> None:
+    build("hub", "gridhub-probe", "5.0")
+    run("hub", "head -c 100000 /dev/urandom > /root/broken.sqlite")
+    code, report = maintain("hub", reboot="always", database="/root/broken.sqlite")
+    assert code == 1 and "not a database" in words(report)
+    assert version("hub", "gridhub-probe") == "installed 4.0"
+    assert "broken" not in run("hub", "ls /var/backups/gridhub")
+
+
+def test_nothing_begins_while_another_update_runs() -> None:
+    take = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, 2)"
+    script = f"{take}; print('taken', flush=True); time.sleep(60)"
+    run("hub", f'python3 -c "{script}" > /root/taken & echo $! > /root/holder')
+    wait_for("the lock is taken", lambda: run("hub", "cat /root/taken"))
+    try:
+        code, report = maintain("hub", reboot="always", lock_wait=0)
+    finally:
+        run("hub", "kill $(cat /root/holder)")
+    assert code == 1 and "/var/lib/dpkg/lock-frontend" in words(report)
+
+
+def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) -> None:
+    before, began = main_process("hub"), started_last("hub")
+    drop_in = "/etc/systemd/system/jupyterhub.service.d/broken.conf"
+    lines = "[Service]\\nExecStartPre=/bin/false\\n"
+    run("hub", f"mkdir -p $(dirname {drop_in}); printf '{lines}' > {drop_in}")
+    try:
+        with settings("hub", check_minutes=0):
+            host("hub").run(f"{PROGRAM} now")
+            wait_for("hub has booted", lambda: main_process("hub") not in ("0", before), BOOT)
+            wait_for("it has been checked", lambda: ended("hub", began), BOOT + 60)
+        assert "not active: jupyterhub.service" in words(last("hub"))
+        assert "jupyterhub-maintenance-check" in run(
+            "hub", "systemctl --failed --no-legend --plain"
+        )
+        shown = playbook("status.yml")
+        assert shown.returncode != 0 and "not active: jupyterhub.service" in said(shown)
+    finally:
+        run(
+            "hub",
+            f"rm -r $(dirname {drop_in}); systemctl daemon-reload; systemctl restart jupyterhub",
+        )
+        faults.wait_for_the_hub()
+    code, report = maintain("hub")
+    assert (code, report["result"]) == (0, "done"), words(report)
+    run("hub", "systemctl reset-failed jupyterhub-maintenance-check")
+    shown = playbook("status.yml")
+    assert shown.returncode == 0, said(shown)
+
+
+def test_by_hand_a_host_is_maintained_now_and_check_says_what_that_would_be() -> None:
+    shown = playbook("patch.yml", "--check", "--limit", "hub")
+    assert shown.returncode == 0, said(shown)
+    assert "Tue *-*-08..14 03:26:00" in said(shown) and "Reboot: always" in said(shown)
+    build("proxy", "gridhub-probe", "3.0")
+    before = main_process("proxy")
+    done = playbook("patch.yml", "--limit", "proxy")
+    assert done.returncode == 0, said(done)
+    assert main_process("proxy") not in ("0", before)
+    assert version("proxy", "gridhub-probe") == "installed 3.0"
+    report = last("proxy")
+    assert report["by_hand"] and report["result"] == "done"
+
+
+def test_a_session_is_started_and_stopped_in_the_end(bob: Person) -> None:
+    scopes = {"scopes": ["servers!user=bob", "read:users!user=bob"], "expires_in": 600}
+    token = bob.rest("POST", "/users/bob/tokens", scopes).json()["token"]
+    try:
+        run("hub", f"umask 077; echo {token} > /etc/gridhub/canary-token")
+        code, report = maintain("hub", canary_user="bob")
+        assert (code, report["result"]) == (0, "done"), words(report)
+        assert "a session of bob starts and stops" in words(report) and bob.server() is None
+        run("hub", "echo 0 > /etc/gridhub/canary-token")
+        code, report = maintain("hub", canary_user="bob")
+        assert code == 1 and "it does not start: 403" in words(report)
+    finally:
+        run("hub", "rm -f /etc/gridhub/canary-token")
+
+
+def disabled() -> str:
+    return str(host("qmaster").run("qselect -qs d").stdout)
+
+
+def test_a_worker_is_maintained_when_its_last_job_has_ended(bob: Person) -> None:
+    with archive("exec1", only=False):
+        with queue_disabled("all.q@exec2"):
+            bob.choose(cores=1, memory=1, run_time=1)
+            bob.wait_until_ready(120)
+        before = main_process("exec1")
+        done = playbook(
+            "patch_workers.yml", "--limit", "exec1", "--extra-vars", "patch_drain_minutes=0.1"
+        )
+        assert done.returncode != 0
+        assert "exec1 was not maintained; its queues are enabled again" in said(done)
+        assert main_process("exec1") == before and disabled() == ""
+
+        bob.stop()
+        build("exec1", "gridhub-probe", "2.0")
+        done = playbook("patch_workers.yml", "--limit", "exec1")
+        assert done.returncode == 0, said(done)
+        assert main_process("exec1") not in ("0", before) and disabled() == ""
+        assert version("exec1", "gridhub-probe") == "installed 2.0"
+        assert status("exec1")["problems"] == []
+
+
+def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
+    begin = datetime.now(UTC) + timedelta(minutes=90)
+    clock = "%Y-%m-%d %H:%M"
+    try:
+        window = {
+            "window_begin": begin.strftime(clock),
+            "window_end": (begin + timedelta(hours=3)).strftime(clock),
+        }
+        done = playbook("worker_window.yml", **window)
+        assert done.returncode == 0, said(done)
+        wait_for("the pages tell of it", lambda: "The workers are maintained" in announced(bob), 10)
+        page = page_text(bob.choose(cores=1, memory=1, run_time=2))
+        assert "Choose at most 1 hours" in page
+        bob.choose(cores=1, memory=1, run_time=1)
+        bob.wait_until_ready(120)
+    finally:
+        done = playbook("worker_window.yml")
+    assert done.returncode == 0, said(done)
+    wait_for("the notice has gone", lambda: "The workers are" not in announced(bob), 10)
+
+
+def test_the_role_keeps_a_host_without_a_hub(tmp_path: Path) -> None:
+    """Any host of Debian's: here the qmaster's, of which the inventory says nothing else."""
+    inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
+    hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
+    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    plays.write_text(json.dumps([{"hosts": "plain", "roles": ["maintenance"]}]))
+    command = ["ansible-playbook", "--inventory", str(inventory), str(plays)]
+    variables = {
+        "maintenance_weekday": "Sun",
+        "maintenance_week": "last",
+        "maintenance_time_zone": "Europe/Helsinki",
+        "maintenance_reboot": "when_required",
+    }
+
+    def deploy(**changed: object) -> subprocess.CompletedProcess[str]:
+        extra = ["--extra-vars", json.dumps(variables | changed)]
+        return subprocess.run(
+            [*command, *extra], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+
+    try:
+        wrong = deploy(maintenance_time_zone="Europe/Atlantis")
+        assert wrong.returncode != 0 and "systemd does not understand" in said(wrong)
+        done = deploy()
+        assert done.returncode == 0, said(done)
+        again = deploy()
+        assert "changed=0" in again.stdout, said(again)
+        assert "Sun *-*~07/1 03:26:00 Europe/Helsinki" in run("qmaster", f"{PROGRAM} plan")
+        assert host("qmaster").run(f"{PROGRAM} now").rc == 0
+        assert last("qmaster")["result"] == "done"
+    finally:
+        run(
+            "qmaster",
+            "systemctl disable --now jupyterhub-maintenance.timer"
+            " jupyterhub-maintenance-notice.timer jupyterhub-maintenance-check.service",
+        )

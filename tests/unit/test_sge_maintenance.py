@@ -1,0 +1,459 @@
+"""The monthly maintenance: its dates, and what is decided without touching a host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from dateutil import rrule, tz
+from jinja2 import Environment
+
+import sge_maintenance as maintenance
+from sge_maintenance import MaintenanceError, Report, Settings
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/maintenance"
+NEEDS_SYSTEMD = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
+)
+RULES = {"Mon": rrule.MO, "Tue": rrule.TU, "Sun": rrule.SU, "Sat": rrule.SA}
+
+
+def calendar(weekday: str, week: int | str, time: str, zone: str) -> str:
+    """Return what the role writes into the timer."""
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    return (
+        Environment()
+        .from_string(variables["__maintenance_calendar"])
+        .render(
+            __maintenance_days=variables["__maintenance_days"],
+            maintenance_weekday=weekday,
+            maintenance_week=week,
+            maintenance_time=time,
+            maintenance_time_zone=zone,
+        )
+    )
+
+
+def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> list[datetime]:
+    """Compute the dates without systemd: those that are skipped by a clock do not exist."""
+    hour, minute = map(int, time.split(":"))
+    place = tz.gettz(zone or "UTC")
+    found = rrule.rrule(
+        rrule.MONTHLY,
+        byweekday=RULES[weekday](-1 if week == "last" else int(week)),
+        byhour=hour,
+        byminute=minute,
+        bysecond=0,
+        dtstart=datetime(2026, 1, 1),
+        until=datetime(2026 + years, 1, 1),
+    )
+    local = [moment.replace(tzinfo=place) for moment in found]
+    # Of an hour that comes twice, the first one.
+    return [moment.astimezone(UTC) for moment in local if tz.datetime_exists(moment)]
+
+
+def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
+    assert calendar("Tue", 2, "03:26", "") == "Tue *-*-08..14 03:26:00"
+
+
+@NEEDS_SYSTEMD
+@pytest.mark.parametrize("host_zone", ["UTC", "America/New_York"])
+@pytest.mark.parametrize(
+    ("weekday", "week", "time", "zone"),
+    [
+        ("Tue", 2, "03:26", "UTC"),
+        ("Tue", 2, "03:26", "Europe/London"),
+        ("Mon", 1, "00:00", "Asia/Kolkata"),
+        ("Sat", 4, "23:59", "Pacific/Auckland"),
+        # Clocks change there on that Sunday, over this time: in spring it is skipped, in autumn
+        # it comes twice.
+        ("Sun", "last", "03:26", "Europe/Helsinki"),
+        ("Sun", "last", "02:26", "Europe/Berlin"),
+        ("Sun", "last", "01:26", "Europe/London"),
+        ("Sun", 2, "02:26", "America/New_York"),
+        ("Sun", 1, "02:26", "Australia/Sydney"),
+    ],
+)
+def test_the_timers_dates_of_twenty_years_are_those_of_the_rule(
+    weekday: str,
+    week: int | str,
+    time: str,
+    zone: str,
+    host_zone: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", host_zone)
+    expected = rule(weekday, week, time, zone, 20)
+    expression = calendar(weekday, week, time, zone)
+    found = maintenance.dates(
+        expression, datetime(2025, 12, 31, 12, tzinfo=UTC), len(expected) + 12
+    )
+    assert [date for date in found if date < datetime(2046, 1, 1, tzinfo=UTC)] == expected
+    assert len(expected) >= 20 * 12 - 20
+
+
+@NEEDS_SYSTEMD
+def test_a_time_that_is_skipped_is_no_date_and_one_that_comes_twice_is_one() -> None:
+    expression = calendar("Sun", "last", "03:26", "Europe/Helsinki")
+    spring = maintenance.dates(expression, datetime(2026, 3, 1, tzinfo=UTC), 1)
+    assert spring == [datetime(2026, 4, 26, 0, 26, tzinfo=UTC)]  # not 29 March
+    autumn = maintenance.dates(expression, datetime(2026, 10, 1, tzinfo=UTC), 1)
+    assert autumn == [datetime(2026, 10, 25, 0, 26, tzinfo=UTC)]  # the first 03:26
+    # After the first one systemd does not come back for the second; if it did, TOGETHER would.
+    again = maintenance.dates(expression, datetime(2026, 10, 25, 0, 27, tzinfo=UTC), 1)
+    assert again == [datetime(2026, 11, 29, 1, 26, tzinfo=UTC)]
+
+
+def test_dates_are_read_in_utc_whatever_the_hosts_zone_is() -> None:
+    shown = """
+Normalized form: Tue *-*-08..14 03:26:00
+    Next elapse: Tue 2026-07-14 03:26:00 CEST
+       (in UTC): Tue 2026-07-14 01:26:00 UTC
+       From now: 1 month left
+       Iter. #2: Tue 2026-12-08 03:26:00 CET
+       (in UTC): Tue 2026-12-08 02:26:00 UTC
+"""
+    assert maintenance.parse_dates(shown) == [
+        datetime(2026, 7, 14, 1, 26, tzinfo=UTC),
+        datetime(2026, 12, 8, 2, 26, tzinfo=UTC),
+    ]
+
+
+def test_the_timer_has_one_date() -> None:
+    shown = "TimersCalendar={ OnCalendar=Tue *-*-08..14 03:26:00 Europe/London ; next_elapse=x }"
+    assert maintenance.parse_timer(shown) == "Tue *-*-08..14 03:26:00 Europe/London"
+    assert maintenance.zone_of(maintenance.parse_timer(shown)) == ZoneInfo("Europe/London")
+    assert maintenance.zone_of("Tue *-*-08..14 03:26:00") is None
+    with pytest.raises(MaintenanceError, match="must have one OnCalendar and has 2"):
+        maintenance.parse_timer(f"{shown}\n{shown}")
+
+
+@pytest.mark.parametrize(("minutes", "is_due"), [(-1, False), (0, True), (29, True), (30, False)])
+def test_it_begins_at_its_time_and_not_in_the_middle_of_the_day(minutes: int, is_due: bool) -> None:
+    date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
+    assert (maintenance.due([date], date + timedelta(minutes=minutes)) == date) is is_due
+
+
+def test_a_hold_has_a_reason_and_an_end() -> None:
+    hold = maintenance.parse_hold("Reason: exams: all week\nuntil: 2030-01-31T18:00+00:00\n")
+    assert hold == maintenance.Hold("exams: all week", datetime(2030, 1, 31, 18, tzinfo=UTC))
+    assert hold.holds(datetime(2030, 1, 31, 17, 59, tzinfo=UTC))
+    assert not hold.holds(datetime(2030, 1, 31, 18, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a line 'reason: TEXT'"),
+        ("reason:\nuntil: 2030-01-31\n", "a line 'reason: TEXT'"),
+        ("reason: exams\n", "a line 'until: 2030-01-31 18:00', not None"),
+        ("reason: exams\nuntil: next week\n", "not 'next week'"),
+    ],
+)
+def test_a_hold_that_cannot_be_read_says_what_would_be_right(text: str, message: str) -> None:
+    with pytest.raises(MaintenanceError, match=message):
+        maintenance.parse_hold(text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"reboot": "sometimes"}, "'always' or 'when_required', not 'sometimes'"),
+        ({"free_mb": "1000"}, "free_mb cannot be '1000'"),
+        ({"free_mb": True}, "free_mb cannot be True"),
+        ({"backup_keep": -1}, "backup_keep must not be negative"),
+        ({"speed": 1}, "no setting 'speed'"),
+    ],
+)
+def test_settings_that_are_wrong_are_named(
+    changed: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "maintenance.json"
+    file.write_text(json.dumps(changed))
+    with pytest.raises(MaintenanceError, match=message):
+        maintenance.read_settings(file)
+
+
+def test_the_notice_is_of_the_place_of_the_site() -> None:
+    start = datetime(2026, 7, 14, 2, 26, tzinfo=UTC)
+    settings = Settings(announce_days=3, refuse_minutes=15, expected_minutes=40)
+    told = maintenance.notice(settings, start, ZoneInfo("Europe/London"))
+    assert told["begins"] == {"date": "2026-07-14", "time": "03:26 BST"}
+    assert told["ends"] == {"date": "2026-07-14", "time": "04:06 BST"}
+    moments = {
+        name: datetime.fromisoformat(told[name]) for name in ("show", "refuse", "day", "end")
+    }
+    assert moments == {
+        "show": start - timedelta(days=3),
+        "refuse": start - timedelta(minutes=15),
+        "day": datetime(2026, 7, 13, 23, tzinfo=UTC),
+        "end": start + timedelta(minutes=40),
+    }
+
+
+def test_a_date_without_a_report_is_missed() -> None:
+    date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
+    before, after = date - timedelta(days=30), date + timedelta(minutes=1)
+    assert maintenance.is_missed([date], before, None)
+    assert maintenance.is_missed([date], before, before)
+    assert not maintenance.is_missed([date], before, after)
+    assert not maintenance.is_missed([date], after, None)  # the timer was not there yet
+    assert not maintenance.is_missed([], before, None)
+
+
+def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (None, "the timer is not active"))
+    monkeypatch.setattr(maintenance, "missed", lambda _moment: True)
+    report.close(Settings(), "done")
+    assert maintenance.status(Settings(timer=False))["problems"] == []
+    problems = maintenance.status(Settings())["problems"]
+    assert problems[0] == "the timer is not active" and "without a maintenance" in problems[1]
+
+
+def test_changed_packages_are_named() -> None:
+    before, after = {"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}
+    assert maintenance.changes(before, after) == [
+        "b: 1 -> 2",
+        "c: 1 -> removed",
+        "d: not there -> 1",
+    ]
+
+
+def test_a_command_that_fails_or_is_too_slow_is_named() -> None:
+    with pytest.raises(MaintenanceError, match="(?s)sh -c .*: exit status 3\nno such thing"):
+        maintenance.run(["sh", "-c", "echo no such thing >&2; exit 3"])
+    with pytest.raises(MaintenanceError, match="sleep 60: not done within 0.1 s"):
+        maintenance.run(["sleep", "60"], seconds=0.1)
+    with pytest.raises(MaintenanceError, match="/no/such/program: "):
+        maintenance.run(["/no/such/program"])
+
+
+def test_a_file_for_others_can_be_read_by_them_whatever_roots_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        maintenance.write(tmp_path / "notice", "words", 0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "notice").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["notice"]
+
+
+# -- backup ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "hub.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as link:
+        link.executescript(
+            "CREATE TABLE users (id INTEGER, name TEXT);"
+            "CREATE TABLE servers (id INTEGER, ip TEXT, port INTEGER, base_url TEXT);"
+            "CREATE TABLE spawners (user_id INTEGER, name TEXT, state TEXT, server_id INTEGER);"
+            "INSERT INTO users VALUES (1, 'alice'), (2, 'bob');"
+            "INSERT INTO servers VALUES (7, 'exec1', 40001, '/user/alice/'), (8, '', 0, '/x/');"
+            "INSERT INTO spawners VALUES (1, '', '{\"job_id\": 42}', 7), (2, '', '{}', NULL),"
+            " (2, 'n', NULL, 8);"
+        )
+    return path
+
+
+def test_a_backup_holds_what_is_there_and_only_root_reads_it(
+    database: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "etc"
+    kept.mkdir()
+    (kept / "secret").write_text("token")
+    settings = Settings(
+        backup_folder=str(tmp_path / "backup"),
+        backup_keep=2,
+        database=str(database),
+        backup_paths=[str(kept), str(tmp_path / "missing")],
+    )
+    for day in (1, 2, 3):
+        made = maintenance.back_up(settings, datetime(2026, 12, day, tzinfo=UTC))
+    assert "(1 files)" in made
+    copies = sorted((tmp_path / "backup").iterdir())
+    assert [copy.name for copy in copies] == [
+        "2026-12-02T000000.sqlite",
+        "2026-12-02T000000.tar.gz",
+        "2026-12-03T000000.sqlite",
+        "2026-12-03T000000.tar.gz",
+    ]
+    assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
+    with contextlib.closing(sqlite3.connect(copies[-2])) as link:
+        assert link.execute("SELECT name FROM users").fetchall() == [("alice",), ("bob",)]
+
+
+def test_a_backup_that_is_not_whole_leaves_nothing_behind(database: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes(os.urandom(10_000))
+    empty = tmp_path / "empty.sqlite"
+    sqlite3.connect(empty).close()
+    for wrong in (broken, empty, tmp_path / "missing.sqlite"):
+        settings = Settings(backup_folder=str(tmp_path / "backup"), database=str(wrong))
+        with pytest.raises((MaintenanceError, sqlite3.Error)):
+            maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+        assert list((tmp_path / "backup").iterdir()) == []
+
+
+def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("this")
+    hashes = iter(["one", "other"])
+    monkeypatch.setattr(maintenance, "_hash", lambda _file: next(hashes))
+    with pytest.raises(MaintenanceError, match="file is not in .* as it is on disk"):
+        maintenance.copy_files([tmp_path / "file"], tmp_path / "pack.tar.gz")
+
+
+def test_the_running_sessions_are_those_with_an_address(database: Path) -> None:
+    (session,) = maintenance.running_sessions(database)
+    assert session == {
+        "user": "alice",
+        "name": "",
+        "job": "42",
+        "host": "exec1",
+        "port": 40001,
+        "path": "/user/alice/",
+    }
+
+
+# -- the report -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
+    monkeypatch.setattr(maintenance, "STATE", tmp_path / "state")
+    monkeypatch.setattr(maintenance, "LOGS", tmp_path / "log")
+    yield Report(datetime(2026, 12, 8, 3, 26, tzinfo=UTC), by_hand=False)
+
+
+def test_a_step_that_fails_does_not_end_the_rest(report: Report) -> None:
+    with report.step("one") as notes:
+        notes.append("said")
+        raise MaintenanceError("broken")
+    with report.step("two"):
+        pass
+    assert not report.ok
+    assert report.failed() == [{"name": "one", "ok": False, "words": "said\nbroken"}]
+    assert maintenance.words(report.data).splitlines()[-4:] == [
+        "FAILED: one",
+        "  said",
+        "  broken",
+        "ok: two",
+    ]
+
+
+def test_a_report_goes_on_after_a_boot_and_ends_for_good(report: Report) -> None:
+    report.phase("rebooting")
+    again = Report.load(Report.UNFINISHED)
+    assert again is not None and again.data == report.data
+    again.close(Settings(), "done")
+    assert Report.load(Report.UNFINISHED) is None
+    last = Report.load(Report.LAST)
+    assert last is not None and last.data["result"] == "done"
+
+
+def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
+    report: Report,
+) -> None:
+    received: list[str] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def take_one() -> None:
+        link, _ = server.accept()
+        with link, link.makefile("rw", encoding="utf-8", newline="\r\n") as talk:
+
+            def answer(words: str) -> None:
+                talk.write(f"{words}\n")
+                talk.flush()
+
+            answer("220 here")
+            body = False
+            for line in talk:
+                received.append(line.strip())
+                if body and line.strip() == ".":
+                    body = False
+                    answer("250 taken")
+                elif not body:
+                    command = line.strip().lower()
+                    body = command == "data"
+                    answer({"data": "354 go on", "quit": "221 bye"}.get(command, "250 ok"))
+
+    settings = Settings(
+        mail_to="admins@example.org",
+        mail_from="hub@example.org",
+        mail_server=f"127.0.0.1:{server.getsockname()[1]}",
+    )
+    with server:
+        report.close(settings, "done")  # nobody listens, and nothing is said of that
+        with report.step("the hub answers"):
+            raise MaintenanceError("it does not")
+        taker = threading.Thread(target=take_one)
+        taker.start()
+        report.close(settings, "failed in part")
+        taker.join(10)
+    assert "To: admins@example.org" in received
+    assert any(line.startswith("Subject: Maintenance of") for line in received)
+    assert "FAILED: the hub answers" in received and "it does not" in received
+    log = Path(report.data["log"]).read_text()
+    assert "mail to" not in log
+    report.close(settings, "failed in part")  # the server is gone: said, and no reason to fail
+    assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
+
+
+def test_the_metrics_are_what_node_exporter_reads() -> None:
+    report = {
+        "ended": "2026-12-08T03:40:00+00:00",
+        "result": "failed",
+        "steps": [{"ok": True}, {"ok": False}],
+    }
+    text = maintenance.metrics(report, datetime(2027, 1, 12, 3, 26, tzinfo=UTC), False)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == [
+        "gridhub_maintenance_next_timestamp_seconds 1799724360",
+        "gridhub_maintenance_missed 0",
+        "gridhub_maintenance_last_timestamp_seconds 1796701200",
+        "gridhub_maintenance_last_success 0",
+        "gridhub_maintenance_last_failed_steps 1",
+    ]
+    assert "gridhub_maintenance_next_timestamp_seconds 0" in maintenance.metrics(None, None, True)
+
+
+def test_a_session_whose_job_is_gone_has_ended_by_itself() -> None:
+    session = {
+        "user": "alice",
+        "name": "",
+        "job": "42",
+        "host": "127.0.0.1",
+        "port": 1,
+        "path": "/",
+    }
+    assert maintenance.trouble_with_session(session, {"1"}) == ""
+    assert "alice  (job 42)" in maintenance.trouble_with_session(session, {"42"})
+
+
+def test_the_program_needs_no_more_than_python() -> None:
+    done = subprocess.run(
+        ["/usr/bin/python3", "-sEI", maintenance.__file__, "check", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "/dev/null: " in done.stderr
+    assert "Traceback" not in done.stderr
