@@ -247,7 +247,7 @@ def private_folder() -> Path:
     """
     parent = os.environ.get("TMPDIR", "")
     if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
-        parent = "/tmp"  # noqa: S108  # only the person may look into what is made there
+        parent = "/tmp"  # noqa: S108  # nosec B108  # only the person may look into what is made there
     return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
 
 
