@@ -126,13 +126,16 @@ def one_of(words: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """``sge_words.py FILE``: check a site's words (``-``: standard input); say what is wrong."""
+    """``sge_words.py FILE``: check a site's words (``-``: standard input); say what is wrong.
+
+    Where nothing is, all sentences are printed as JSON, the site's in place of ours.
+    """
     if len(sys.argv) != 2:
         print("usage: sge_words.py FILE", file=sys.stderr)
         return 2
     try:
         text = sys.stdin.read() if sys.argv[1] == "-" else Path(sys.argv[1]).read_text("utf-8")
-        with_site(read_own(), json.loads(text))
+        print(json.dumps(with_site(read_own(), json.loads(text))))
     except (WordsError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

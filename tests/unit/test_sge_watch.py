@@ -400,7 +400,10 @@ class TestTerminal:
     async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
         app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
         activity = Activity(app)
-        shell.types("sleep 1000\n")
+        # A program that says so runs; before that, Ctrl-C may meet the shell's own fork, which
+        # takes no notice of it.
+        shell.types("sh -c 'echo run\"\"ning; exec sleep 1000'\n")
+        shell.reads(b"running")
         await until(activity.in_use)
         assert is_now(activity.last())
         shell.types("\x03")

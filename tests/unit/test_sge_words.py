@@ -90,6 +90,12 @@ def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> 
 def test_every_sentence_is_said_somewhere() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
     named = set(re.findall(r"say(?:_number)?\('([\w.]+)'", pages))
+    proxy = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (FILES.parent / "roles/proxy").rglob("*")
+        if path.suffix in (".j2", ".yml")
+    )
+    named |= set(re.findall(r"words\['([\w.]+)'\]", proxy))
     begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as say('sessions.' ~ view.state)
     patterns = [name for _, name, _ in said()]
     unsaid = [
