@@ -108,6 +108,8 @@ class Settings:
     canary_user: str = ""
     canary_token: str = ""
     hub_api: str = ""
+    #: The folder of the certificates with which the hub speaks inside the cluster (``sge_tls.py``).
+    certificates: str = ""
     metrics_file: str = ""
     mail_to: str = ""
     mail_from: str = ""
@@ -760,8 +762,9 @@ def running_sessions(database: Path) -> list[dict[str, Any]]:
     uri = f"file:{database}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as link:
         rows = link.execute(
-            "SELECT users.name, spawners.name, spawners.state, servers.ip, servers.port,"
-            " servers.base_url FROM spawners JOIN servers ON servers.id = spawners.server_id"
+            "SELECT users.name, spawners.name, spawners.state, servers.proto, servers.ip,"
+            " servers.port, servers.base_url FROM spawners"
+            " JOIN servers ON servers.id = spawners.server_id"
             " JOIN users ON users.id = spawners.user_id"
         ).fetchall()
     return [
@@ -769,11 +772,12 @@ def running_sessions(database: Path) -> list[dict[str, Any]]:
             "user": user,
             "name": name,
             "job": str(json.loads(state or "{}").get("job_id") or ""),
+            "scheme": scheme,
             "host": host,
             "port": port,
             "path": path,
         }
-        for user, name, state, host, port, path in rows
+        for user, name, state, scheme, host, port, path in rows
         # A session that is still starting has no port, and nobody could reach it before either.
         if port
     ]
@@ -782,25 +786,47 @@ def running_sessions(database: Path) -> list[dict[str, Any]]:
 # -- the check afterwards ------------------------------------------------------------------------
 
 
-def fetch(settings: Settings, url: str, seconds: float = 10.0) -> tuple[int, str]:
-    """Return status and beginning of a page.
+def inside(settings: Settings, authority: str) -> ssl.SSLContext:
+    """Return how the hub itself speaks with those that an authority of its own has certified.
+
+    :raises OSError: when a certificate cannot be read.
+    """
+    folder = Path(settings.certificates)
+    context = ssl.create_default_context(cafile=folder / authority / f"{authority}.crt")
+    # Hosts are asked by their addresses here; the authority certifies nobody but ours.
+    context.check_hostname = False
+    pair = folder / "hub-internal/hub-internal"
+    context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
+    return context
+
+
+def outside(settings: Settings) -> ssl.SSLContext:
+    """Return how people's browsers speak, as far as certificates go."""
+    context = ssl.create_default_context()
+    if not settings.verify_tls:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
+    """Return a connection, not yet open, to the host of an address."""
+    target = urlsplit(url)
+    if target.scheme == "https":
+        return http.client.HTTPSConnection(
+            target.hostname or "", target.port, timeout=seconds, context=context
+        )
+    return http.client.HTTPConnection(target.hostname or "", target.port, timeout=seconds)
+
+
+def status_of(url: str, context: ssl.SSLContext) -> int:
+    """Return the status with which an address answers.
 
     :raises OSError: when nothing answers, or the certificate is not right.
     """
-    target = urlsplit(url)
-    host = target.hostname or ""
-    link: http.client.HTTPConnection
-    if target.scheme == "https":
-        context = ssl.create_default_context()
-        if not settings.verify_tls:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        link = http.client.HTTPSConnection(host, target.port, timeout=seconds, context=context)
-    else:
-        link = http.client.HTTPConnection(host, target.port, timeout=seconds)
+    link = connect(url, context, 10)
     try:
-        link.request("GET", target.path or "/")
-        answer = link.getresponse()
-        return answer.status, answer.read(100_000).decode(errors="replace")
+        link.request("GET", urlsplit(url).path or "/")
+        return link.getresponse().status
     except http.client.HTTPException as error:
         raise OSError(f"{error!r}") from error
     finally:
@@ -809,8 +835,9 @@ def fetch(settings: Settings, url: str, seconds: float = 10.0) -> tuple[int, str
 
 def trouble_with_url(settings: Settings, url: str) -> str:
     """Return what is wrong with an address, or nothing."""
+    hub = settings.hub_api and urlsplit(url).netloc == urlsplit(settings.hub_api).netloc
     try:
-        status, _ = fetch(settings, url)
+        status = status_of(url, inside(settings, "hub-ca") if hub else outside(settings))
     except OSError as error:
         return f"{url}: {error}"
     return "" if status == 200 else f"{url}: status {status}"
@@ -840,7 +867,7 @@ def trouble_with_grid_engine(settings: Settings) -> str:
     return ""
 
 
-def trouble_with_session(session: Mapping[str, Any], jobs: set[str]) -> str:
+def trouble_with_session(settings: Settings, session: Mapping[str, Any], jobs: set[str]) -> str:
     """Return why a session cannot be reached that should be, or nothing.
 
     One whose job is gone has ended on its own: no reboot of these hosts ends a job.
@@ -849,7 +876,8 @@ def trouble_with_session(session: Mapping[str, Any], jobs: set[str]) -> str:
         return ""
     host = f"[{session['host']}]" if ":" in session["host"] else session["host"]
     try:
-        status, _ = fetch(Settings(), f"http://{host}:{session['port']}{session['path']}api")
+        address = f"{session['scheme']}://{host}:{session['port']}{session['path']}api"
+        status = status_of(address, inside(settings, "notebooks-ca"))
     except OSError as error:
         return f"{session['user']} {session['name']} (job {session['job']}): {error}"
     # Whatever the session's server says, it is there.
@@ -871,7 +899,7 @@ def check_sessions(
 
     def lost() -> str:
         known = {each["job"] for each in running_sessions(Path(settings.database))}
-        found = [trouble_with_session(each, jobs) for each in before]
+        found = [trouble_with_session(settings, each, jobs) for each in before]
         found += [
             f"{each['user']} (job {each['job']}): the hub has forgotten it"
             for each in before
@@ -890,7 +918,7 @@ def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str,
     """
     target = urlsplit(settings.hub_api)
     token = Path(settings.canary_token).read_text(encoding="utf-8").strip()
-    link = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+    link = connect(settings.hub_api, inside(settings, "hub-ca"), 60)
     try:
         link.request(method, target.path + path, headers={"Authorization": f"token {token}"})
         answer = link.getresponse()

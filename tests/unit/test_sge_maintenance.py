@@ -261,10 +261,11 @@ def database(tmp_path: Path) -> Path:
     with contextlib.closing(sqlite3.connect(path)) as link:
         link.executescript(
             "CREATE TABLE users (id INTEGER, name TEXT);"
-            "CREATE TABLE servers (id INTEGER, ip TEXT, port INTEGER, base_url TEXT);"
+            "CREATE TABLE servers (id INTEGER, proto TEXT, ip TEXT, port INTEGER, base_url TEXT);"
             "CREATE TABLE spawners (user_id INTEGER, name TEXT, state TEXT, server_id INTEGER);"
             "INSERT INTO users VALUES (1, 'alice'), (2, 'bob');"
-            "INSERT INTO servers VALUES (7, 'exec1', 40001, '/user/alice/'), (8, '', 0, '/x/');"
+            "INSERT INTO servers VALUES (7, 'https', 'exec1', 40001, '/user/alice/'),"
+            " (8, 'http', '', 0, '/x/');"
             "INSERT INTO spawners VALUES (1, '', '{\"job_id\": 42}', 7), (2, '', '{}', NULL),"
             " (2, 'n', NULL, 8);"
         )
@@ -327,6 +328,7 @@ def test_the_running_sessions_are_those_with_an_address(database: Path) -> None:
         "user": "alice",
         "name": "",
         "job": "42",
+        "scheme": "https",
         "host": "exec1",
         "port": 40001,
         "path": "/user/alice/",
@@ -440,12 +442,14 @@ def test_a_session_whose_job_is_gone_has_ended_by_itself() -> None:
         "user": "alice",
         "name": "",
         "job": "42",
+        "scheme": "https",
         "host": "127.0.0.1",
         "port": 1,
         "path": "/",
     }
-    assert maintenance.trouble_with_session(session, {"1"}) == ""
-    assert "alice  (job 42)" in maintenance.trouble_with_session(session, {"42"})
+    settings = Settings()
+    assert maintenance.trouble_with_session(settings, session, {"1"}) == ""
+    assert "alice  (job 42)" in maintenance.trouble_with_session(settings, session, {"42"})
 
 
 def test_the_program_needs_no_more_than_python() -> None:

@@ -18,6 +18,7 @@ from tornado import web
 from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
+import sge_maintenance
 import sge_session
 import sge_tls
 from sge_broker import Tls
@@ -223,3 +224,11 @@ class TestHubServer:
         assert server._has_plain_sessions()
         spawner.secure = True
         assert not server._has_plain_sessions()
+
+
+def test_the_maintenance_reaches_sessions_and_believes_them_alone(made: Path) -> None:
+    settings = sge_maintenance.Settings(certificates=str(made))
+    server = files(made, ALICE).server()
+    handshake(server, sge_maintenance.inside(settings, "notebooks-ca"), "10.9.9.9")
+    with pytest.raises(ssl.SSLError):
+        handshake(server, sge_maintenance.inside(settings, "hub-ca"), "10.9.9.9")
