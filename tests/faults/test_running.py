@@ -330,4 +330,4 @@ def test_a_session_ends_when_its_run_time_is_used_up(bob: Person) -> None:
     with pytest.raises(AWAY):
         session.look()
     text = bob.reads_on_the_form()
-    assert "has ended because its run time, 1 minutes, was used up" in text
+    assert "has ended because its run time, 1 minute, was used up" in text
