@@ -360,7 +360,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
         assert done.returncode == 0, said(done)
         wait_for("the pages tell of it", lambda: "The workers are maintained" in announced(bob), 10)
         page = page_text(bob.choose(cores=1, memory=1, run_time=2))
-        assert "Choose at most 1 hours" in page
+        assert "Choose at most 1 hour." in page
         bob.choose(cores=1, memory=1, run_time=1)
         bob.wait_until_ready(120)
     finally:
