@@ -8,9 +8,9 @@ CODE := files tests bench tools roles/sge_qmaster/library
 
 # The scenarios: the port of the cluster, and how many tests there are at least.
 port_default := 8444
-least_default := 115
+least_default := 125
 port_faults := 8445
-least_faults := 45
+least_faults := 52
 port_security := 8446
 least_security := 98
 port_maintenance := 8449
