@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import websocket
 
-from cluster import LogIn
+from cluster import AS_HUB, LogIn
 from test_proxy import ECHO, Answer, flood, tls_link
 
 Fetch = Callable[..., Answer]
@@ -53,8 +53,9 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
         assert "not open to programs" in answer.text
     # It is the edge that refuses: inside, the same token works.
     ask = (
-        "import urllib.request as u, sys; print(u.urlopen(u.Request("
-        "'http://127.0.0.1:8081/hub/api/user', headers={'Authorization': sys.argv[1]})).status)"
+        AS_HUB + "request = urllib.request.Request('https://127.0.0.1:8081/hub/api/user', "
+        "headers={'Authorization': sys.argv[1]})\n"
+        "print(urllib.request.urlopen(request, context=context).status)"
     )
     assert hub_host.check_output("python3 -c %s %s", ask, header) == "200"
     # And the pages' own scripts go on working.

@@ -9,20 +9,19 @@ from urllib.parse import quote
 
 import pytest
 
-from cluster import LogIn
+from cluster import AS_HUB, LogIn
 from hub_client import HubClient, wait_for
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
 #: Asks the hub directly, as from a worker: METHOD PATH TOKEN [BODY].
-ASK = """
-import sys, urllib.error, urllib.request
+ASK = f"""{AS_HUB}
 method, path, token, body = (*sys.argv[1:], "")[:4]
 request = urllib.request.Request(
-    "http://127.0.0.1:8081/hub/api" + path, body.encode() or None, method=method,
-    headers={"Authorization": "token " + token, "Content-Type": "application/json"})
+    "https://127.0.0.1:8081/hub/api" + path, body.encode() or None, method=method,
+    headers={{"Authorization": "token " + token, "Content-Type": "application/json"}})
 try:
-    print(urllib.request.urlopen(request, timeout=20).status)
+    print(urllib.request.urlopen(request, timeout=20, context=context).status)
 except urllib.error.HTTPError as error:
     print(error.code)
 """
@@ -34,7 +33,8 @@ def ask_inside(hub_host: Any, method: str, path: str, token: str, body: str = ""
 
 def restart_hub(hub_host: Any, between: str = "true") -> None:
     hub_host.check_output(f"systemctl stop jupyterhub && {between}; systemctl start jupyterhub")
-    up = "import urllib.request as u; u.urlopen('http://127.0.0.1:8081/hub/health', timeout=2)"
+    url = "https://127.0.0.1:8081/hub/health"
+    up = f"{AS_HUB}urllib.request.urlopen({url!r}, timeout=2, context=context)"
     wait_for("the hub is back", lambda: hub_host.run("python3 -c %s", up).rc == 0)
 
 
