@@ -118,13 +118,13 @@ class Board(Generic[T]):
             self._trouble = trouble
 
 
-def main() -> int:
-    """``sge_announcement.py FILE``: check an announcement; say what is wrong."""
-    if len(sys.argv) != 2:
-        print("usage: sge_announcement.py FILE", file=sys.stderr)
+def check(arguments: list[str], parse: Callable[[bytes], object]) -> int:
+    """Do ``MODULE FILE``: check a file; say what is wrong, and return the exit status."""
+    if len(arguments) != 2:
+        print(f"usage: {Path(arguments[0]).name} FILE", file=sys.stderr)
         return 2
     try:
-        parse_announcement(Path(sys.argv[1]).read_bytes())
+        parse(Path(arguments[1]).read_bytes())
     except AnnouncementError as error:
         print(error, file=sys.stderr)
         return 1
@@ -132,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check(sys.argv, parse_announcement))

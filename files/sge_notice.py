@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sge_announcement import Announcement, AnnouncementError, Board
+from sge_announcement import Announcement, AnnouncementError, Board, check
 from sge_words import say
 
 FILE = Path("/etc/jupyterhub/maintenance.json")
@@ -142,18 +142,6 @@ def refusal() -> str:
     return coming.refusal(datetime.now(UTC)) if coming else ""
 
 
-def main() -> int:
-    """``sge_notice.py FILE``: check a window of the workers; say what is wrong."""
-    if len(sys.argv) != 2:
-        print("usage: sge_notice.py FILE", file=sys.stderr)
-        return 2
-    try:
-        parse_window(Path(sys.argv[1]).read_bytes())
-    except AnnouncementError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # Checks a window of the workers.
+    sys.exit(check(sys.argv, parse_window))

@@ -252,7 +252,8 @@ def test_plain_http_only_redirects(proxy_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "the doors behind nginx", outcome="CHP listens on 127.0.0.1; its API asks for its token."
+    "the doors behind nginx",
+    outcome="CHP listens on 127.0.0.1; its API asks for a certificate of the hub, and its token.",
 )
 def test_the_doors_behind_nginx_are_shut(hub_host: Any, proxy_host: Any) -> None:
     ask = "import socket; socket.create_connection(('proxy', 8000), 3)"
