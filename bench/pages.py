@@ -1,7 +1,7 @@
 """What the form costs the hub with a thousand sessions and ten thousand jobs in the queue.
 
-``make demo`` first; then ``make bench-pages``. Makes accounts and jobs, and removes
-all of it again.
+``make demo`` first; then ``make bench-pages``. Makes accounts and jobs, and removes all of it again
+but for a package of the hub's (python3-drmaa: one program submits jobs, or it took half an hour).
 One session is real. The others are rows of the hub's database, as a release without TLS left them:
 each has a running job of its own in Grid Engine, and all have the address of one small web server
 on a worker, because a thousand JupyterLabs do not fit here. Goes to 127.0.0.1 only.
@@ -81,6 +81,21 @@ export -f submit
 xargs -P 4 -n 2 bash -c 'submit "$1" "$2"' bash
 """
 
+#: Submits one job that takes all GPUs of a worker, and many that wait for as many. Reads how many.
+WAITING_JOBS = """
+import os
+os.environ["SGE_ROOT"] = "/var/lib/gridengine"
+os.chdir("/tmp")
+import drmaa
+with drmaa.Session() as session:
+    job = session.createJobTemplate()
+    job.remoteCommand, job.args = "/bin/sleep", ["infinity"]
+    job.outputPath, job.joinFiles = ":/dev/null", True
+    job.nativeSpecification = "-N waits -b y -l gpu=2"
+    for _ in range(1 + int(input())):
+        session.runJob(job)
+"""
+
 #: Deletes the jobs of everybody. Reads the names, one a line.
 NO_JOBS = """
 export SGE_ROOT=/var/lib/gridengine
@@ -104,18 +119,9 @@ def give(host: str, script: str, text: str, *command: str) -> str:
 @contextlib.contextmanager
 def queue(jobs: int) -> Iterator[None]:
     """Fill the queue with jobs that wait for more GPUs than are free."""
-    submit = "qsub -N waits -b y -o /dev/null -j y -l gpu=2 sleep 1"
-    script = (
-        "export SGE_ROOT=/var/lib/gridengine; cd /tmp; "
-        f'seq {jobs} | xargs -P 4 -I {{}} sh -c "{submit} >/dev/null"'
-    )
     try:
-        inside(
-            "hub",
-            "cd /tmp; SGE_ROOT=/var/lib/gridengine runuser -u carol -- "
-            "qsub -b y -o /dev/null -j y -l gpu=2 sleep infinity",
-        )
-        give("hub", script, "", "runuser", "-u", "carol", "--", "bash", "-euc")
+        inside("hub", "apt-get install --quiet=2 --yes gridengine-drmaa1.0 python3-drmaa 2>&1")
+        give("hub", WAITING_JOBS, str(jobs), "runuser", "-u", "carol", "--", "python3", "-c")
         yield
     finally:
         inside("hub", "SGE_ROOT=/var/lib/gridengine runuser -u carol -- qdel -u carol > /dev/null")
@@ -222,16 +228,18 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     inside("hub", f"mkdir -p {COUNTED}; : > {COUNTED}/calls; chmod -R 0777 {COUNTED}")
     began = time.time()
 
-    def look(person: HubClient) -> None:
-        # As a page with its script does: once the form, then what is free every few seconds.
+    def look(place: int) -> None:
+        # As a page with its script does, which asks again every ten seconds; then the next page.
+        person = people[place]
+        time.sleep(10 * place / len(people))
         while time.time() < began + seconds:
             person.get("/hub/spawn").raise_for_status()
             person.get("/hub/forecast?cores=1&memory=1&gpus=0&run_time=1").raise_for_status()
-            time.sleep(2)
+            time.sleep(10)
 
     try:
         with replaced("hub", "qstat", COUNT), ThreadPoolExecutor(len(people)) as pool:
-            for done in [pool.submit(look, person) for person in people]:
+            for done in [pool.submit(look, place) for place in range(len(people))]:
                 done.result()
         calls = Counter(inside("hub", f"cat {COUNTED}/calls").splitlines())
     finally:
@@ -240,7 +248,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     times: dict[str, list[float]] = {}
     for page, took in REQUEST.findall(log):
         times.setdefault(page, []).append(float(took))
-    print(f"{len(people)} people look for {seconds:g} s; the hub's own times:")
+    print(f"{len(people)} people open the form every 10 s, for {seconds:g} s; the hub's own times:")
     for page in ("spawn", "forecast"):
         found = times[page]
         print(

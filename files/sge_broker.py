@@ -63,6 +63,9 @@ KEEP_FILES = 7 * 24 * 3600
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
+#: How far the check of a choice stands back for everything else (nice(2)).
+_CHECK_NICENESS = 10
+
 #: How long the person's home may take to hold the session's file, in seconds.
 HOME_TIMEOUT = 10.0
 
@@ -522,6 +525,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
     """
     resources = check_choice(config, user, request.choice).resources
+    # Many look at the form at once; sessions that start or stop, and the hub's pages, come first.
+    os.nice(_CHECK_NICENESS)
     become(user)
     home = Path(user.pw_dir)
 

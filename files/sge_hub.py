@@ -9,8 +9,10 @@ import copy
 import gc
 import logging
 import socket
+from functools import lru_cache
 from typing import Any
 
+import jupyterhub.user
 from jupyterhub.app import JupyterHub
 from jupyterhub.log import CoroutineLogFormatter
 from sqlalchemy import event
@@ -23,6 +25,10 @@ from tornado.ioloop import IOLoop
 from sge_broker import one_line
 from sge_spawner import SGESpawner, watch_sessions
 from sge_words import say
+
+# JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
+# system for it: a hub that starts with a thousand sessions would do nothing else for minutes.
+jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 #: The first byte of a TLS connection: a handshake record.
 _HANDSHAKE = b"\x16"

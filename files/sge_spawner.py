@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from secrets import token_hex
@@ -142,7 +142,7 @@ _PATIENCE = 5.0
 
 #: How many choices are checked at once, by whom, and how many may stand in line: starts and stops
 #: have a line of their own, and nobody who plays with the form holds up the others.
-_check_line = asyncio.Semaphore(4)
+_check_line = asyncio.Semaphore(2)
 _checks: Counter[str] = Counter()
 _MANY_CHECKS = 50
 _MANY_CHECKS_EACH = 3
@@ -552,7 +552,7 @@ class SGESpawner(BatchSpawnerBase):
 
     # -- Grid Engine ------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def collector(self) -> Collector:
         """The collector all sessions share."""
         grid = GridEngine(
