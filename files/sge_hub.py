@@ -43,6 +43,9 @@ class OneLineFormatter(CoroutineLogFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as the log has it."""
         record = copy.copy(record)
+        if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
+            # Each login has an id, a cookie, which JupyterHub writes down there.
+            record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
         record.msg, record.args = one_line(record.getMessage()), None
         return str(super().format(record))
 
@@ -148,6 +151,11 @@ class GridHub(JupyterHub):
     """JupyterHub with the few things that sessions need and no setting gives."""
 
     _log_formatter_cls = OneLineFormatter
+
+    def init_logging(self) -> None:
+        """Set up the log; at the level debug, oauthlib would put the codes of logins into it."""
+        super().init_logging()
+        logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
         """Open the database; what goes wrong with it is said in words from then on."""
