@@ -111,18 +111,19 @@ class ClusterAuthenticator(PAMAuthenticator):
 
         JupyterHub asks at a request, when the last answer is ``auth_refresh_age`` seconds old.
 
-        :raises tornado.web.HTTPError: 403 for a token of theirs, so that no browser opens their
-            session. The session's own token still tells the hub that it is in use.
+        :returns: False for the session's own token, with which it still tells the hub that it is in
+            use (``auth_refresh_strict``).
+        :raises tornado.web.HTTPError: 403 for all else. JupyterHub takes that for nobody who has
+            logged in; it could not do so with False, after which it fails (6.1.1).
         """
         if await self._stays(user.name):
             return True
         self.log.warning("%s may not use the hub any more", user.name)
         token = handler.get_token() if handler else None
-        if token and token.hashed not in (
-            getattr(spawner, "token_hash", "") for spawner in user.spawners.values()
-        ):
-            raise web.HTTPError(403, say("account.not_here", name=user.name))
-        return False
+        hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
+        if token and token.hashed in hashes:
+            return False
+        raise web.HTTPError(403, say("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Refuse a session to whoever may not have one since they logged in.

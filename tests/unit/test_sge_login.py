@@ -159,6 +159,14 @@ class TestRefresh:
     def authenticator(self, site: Directory) -> ClusterAuthenticator:
         return ClusterAuthenticator(allowed_users={"carol"}, allowed_groups={"jupyter"})
 
+    async def is_logged_out(
+        self, authenticator: ClusterAuthenticator, name: str = "alice", token: str = ""
+    ) -> None:
+        user = SimpleNamespace(name=name, spawners=ALICE.spawners)
+        with pytest.raises(web.HTTPError, match="may not have sessions here") as refused:
+            await authenticator.refresh_user(user, Handler(token))
+        assert refused.value.status_code == 403
+
     async def test_who_may_use_it_stays(self, authenticator: ClusterAuthenticator) -> None:
         for name in ("alice", "bob", "carol"):
             user = SimpleNamespace(name=name, spawners={})
@@ -168,7 +176,7 @@ class TestRefresh:
         self, authenticator: ClusterAuthenticator, site: Directory
     ) -> None:
         site.groups["jupyter"].remove("alice")
-        assert await authenticator.refresh_user(ALICE, Handler()) is False
+        await self.is_logged_out(authenticator)
         with pytest.raises(SessionError, match="alice may not have sessions here"):
             await authenticator.pre_spawn_start(ALICE, None)
 
@@ -176,14 +184,13 @@ class TestRefresh:
         self, authenticator: ClusterAuthenticator
     ) -> None:
         authenticator.allowed_users = {"dave"}
-        carol = SimpleNamespace(name="carol", spawners={})
-        assert await authenticator.refresh_user(carol, Handler()) is False
+        await self.is_logged_out(authenticator, "carol")
 
     async def test_whose_account_has_expired_does_not(
         self, authenticator: ClusterAuthenticator, closed: set[str]
     ) -> None:
         closed.add("alice")
-        assert await authenticator.refresh_user(ALICE, Handler()) is False
+        await self.is_logged_out(authenticator)
 
     async def test_trouble_of_pam_logs_nobody_out(
         self, authenticator: ClusterAuthenticator, monkeypatch: pytest.MonkeyPatch
@@ -219,9 +226,7 @@ class TestRefresh:
     ) -> None:
         assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True
         site.groups["jupyter"].remove("alice")
-        with pytest.raises(web.HTTPError) as refused:
-            await authenticator.refresh_user(ALICE, Handler("of a browser"))
-        assert refused.value.status_code == 403
+        await self.is_logged_out(authenticator, token="of a browser")
         # Stale, but not refused (JupyterHub's auth_refresh_strict).
         assert await authenticator.refresh_user(ALICE, Handler("of the session")) is False
         assert authenticator.auth_refresh_strict is False
