@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import SESSION, Broker
+from hub_client import wait_for
 
 FOLDER = "/home/alice/.jupyterhub-sessions"
 FILE = f"{FOLDER}/{SESSION}.json"
@@ -182,9 +183,9 @@ def test_an_oversized_request_is_cut_off(broker: Broker) -> None:
 @pytest.mark.attack("a request that drips", outcome="Cut off after 5 s in all.")
 def test_a_slow_request_is_cut_off(broker: Broker) -> None:
     began = time.monotonic()
-    answer = broker.send(b'{"action": "start"', pieces=18, pause=5.0)
+    answer = broker.send(b'{"action": "start"', pieces=18, pause=2.0)
     assert answer["kind"] == "request"
-    assert time.monotonic() - began < 60, "it waited for the end"
+    assert time.monotonic() - began < 25, "it waited for the end"
 
 
 @pytest.mark.usefixtures("nothing_starts")
@@ -292,10 +293,15 @@ def test_the_log_has_a_line_for_each_decision_and_nothing_forged(
     broker.start(user="dave", environment={"JUPYTERHUB_API_TOKEN": secret})
     broker.start(user="x\nstart for alice, session 0: job 1", environment={})
     broker.start(choice={"cores\n\x1b[31mforged": 1})
-    lines = hub_host.check_output(
-        f"journalctl --quiet -t jupyterhub-broker -o json --since @{since}"
-    ).splitlines()
-    messages = [json.loads(line)["MESSAGE"] for line in lines]
+
+    def messages_since() -> list[str]:
+        log = hub_host.check_output(
+            f"journalctl --quiet -t jupyterhub-broker -o json --since @{since}"
+        )
+        return [json.loads(line)["MESSAGE"] for line in log.splitlines()]
+
+    wait_for("the log has them", lambda: len(messages_since()) >= 3)
+    messages = messages_since()
     assert len(messages) == 3, messages
     assert messages[0].startswith(f"start for dave, session {SESSION}: refused (refused): ")
     for message in messages:
