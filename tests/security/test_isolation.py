@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cluster import AS_HUB, LogIn, host
+from cluster import AS_HUB, BASE_URL, host
 from hub_client import HubClient, wait_for
 
 #: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
@@ -59,14 +59,23 @@ def open_session(client: HubClient) -> Session:
     return Session(client, kernel, *json.loads(where))
 
 
-@pytest.fixture
-def alice(login: LogIn) -> Session:
-    return open_session(login("alice"))
+def session_of(name: str, password: str) -> Iterator[Session]:
+    client = HubClient(BASE_URL, name)
+    client.log_in(password)
+    client.stop()
+    yield open_session(client)
+    client.stop()
 
 
-@pytest.fixture
-def bob(login: LogIn) -> Session:
-    return open_session(login("bob"))
+# One for all tests here: none but the last of alice's does anything to it.
+@pytest.fixture(scope="module")
+def alice(passwords: dict[str, str]) -> Iterator[Session]:
+    yield from session_of("alice", passwords["alice"])
+
+
+@pytest.fixture(scope="module")
+def bob(passwords: dict[str, str]) -> Iterator[Session]:
+    yield from session_of("bob", passwords["bob"])
 
 
 @pytest.mark.attack(
