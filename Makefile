@@ -8,11 +8,11 @@ CODE := files tests bench tools roles/sge_qmaster/library
 
 # The scenarios: the port of the cluster, and how many tests there are at least.
 port_default := 8444
-least_default := 125
+least_default := 116
 port_faults := 8445
 least_faults := 52
 port_security := 8446
-least_security := 98
+least_security := 111
 port_maintenance := 8449
 least_maintenance := 16
 # The long ones first.

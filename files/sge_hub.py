@@ -9,6 +9,7 @@ import copy
 import gc
 import logging
 import socket
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +21,18 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tornado import web
 from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
 from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream, SSLIOStream
 
 from sge_broker import one_line
 from sge_spawner import SGESpawner, watch_sessions
+from sge_tls import PROXY, issuer
 from sge_words import say
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
@@ -40,6 +49,9 @@ class OneLineFormatter(CoroutineLogFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as the log has it."""
         record = copy.copy(record)
+        if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
+            # Each login has an id, a cookie, which JupyterHub writes down there.
+            record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
         record.msg, record.args = one_line(record.getMessage()), None
         return str(super().format(record))
 
@@ -58,12 +70,51 @@ class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
         web.HTTPError.__init__(self, 503, self.jupyterhub_message)
 
 
+def _is_forwarded(header: str) -> bool:
+    """Tell whether a header says on whose behalf a request comes, and how it came in."""
+    name = header.lower()
+    return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
+
+
+class _Request(HTTPMessageDelegate):
+    """A request whose sender is believed to speak for others only if it is the proxy."""
+
+    def __init__(self, request: HTTPMessageDelegate, stream: IOStream) -> None:
+        self._request = request
+        self._stream = stream
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        stream = self._stream
+        # Only now: when the request began, the certificates had not been exchanged.
+        if not isinstance(stream, SSLIOStream) or issuer(stream.socket.getpeercert()) != PROXY:
+            for header in filter(_is_forwarded, list(headers)):
+                del headers[header]
+        return self._request.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._request.data_received(chunk)
+
+    def finish(self) -> None:
+        self._request.finish()
+
+    def on_connection_close(self) -> None:
+        self._request.on_connection_close()
+
+
 class HubServer(HTTPServer):
     """Speaks TLS; and plain HTTP as well while sessions of an older release run that speak no TLS.
 
     Without it nobody could log in to these, which ask the hub who comes. The last one that ends
     ends this too.
+
+    Where a request comes from is the address of who sends it; the proxy alone may name another.
     """
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
+        """Begin with a request of a connection."""
+        return _Request(super().start_request(server_conn, request_conn), server_conn.stream)
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
         if not self.ssl_options or not self._has_plain_sessions():
@@ -106,6 +157,11 @@ class GridHub(JupyterHub):
     """JupyterHub with the few things that sessions need and no setting gives."""
 
     _log_formatter_cls = OneLineFormatter
+
+    def init_logging(self) -> None:
+        """Set up the log; at the level debug, oauthlib would put the codes of logins into it."""
+        super().init_logging()
+        logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
         """Open the database; what goes wrong with it is said in words from then on."""

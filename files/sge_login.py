@@ -16,6 +16,14 @@ from sge_words import say
 
 T = TypeVar("T")
 
+#: How long a person waits at most until it is known whether they may stay, in seconds. A directory
+#: service that takes longer is asked again later.
+DIRECTORY_LIMIT = 5.0
+
+#: What PAM answers about an account that is closed for sure (pam_acct_mgmt(3)): PAM_PERM_DENIED and
+#: PAM_ACCT_EXPIRED. Others also mean trouble, or a maintenance (pam_nologin(8)).
+CLOSED = (6, 13)
+
 
 class ClusterAuthenticator(PAMAuthenticator):
     """PAM login for the people the inventory names, and nobody else by accident.
@@ -65,13 +73,67 @@ class ClusterAuthenticator(PAMAuthenticator):
             raise web.HTTPError(403, say("login.but", objection=objection))
         return username
 
+    def _is_listed(self, username: str) -> bool:
+        """Tell whether the inventory names a person, or a group of theirs.
+
+        :raises LookupError: when the account or a group is not found: gone, or the directory
+            service is down, which looks the same.
+        """
+        if super().check_allowed(username):
+            return True
+        groups = [self._getgrnam(name) for name in self.allowed_groups]
+        return any(username in group.gr_mem for group in groups)
+
+    def _is_closed(self, username: str) -> bool:
+        try:
+            pamela.check_account(username, service=self.service, encoding=self.encoding)
+        except pamela.PAMError as error:
+            return error.errno in CLOSED
+        return False
+
+    def _may_stay(self, username: str) -> bool:
+        """Tell whether a person who once logged in may go on: no is only what is known for sure.
+
+        :raises LookupError, OSError: when it is not known.
+        """
+        return self._is_listed(username) and not self._is_closed(username)
+
+    async def _stays(self, username: str) -> bool:
+        try:
+            async with asyncio.timeout(DIRECTORY_LIMIT):
+                return await self._ask(self._may_stay, username)
+        except (LookupError, OSError) as error:
+            self.log.warning("Whether %s may stay cannot be told now: %r", username, error)
+            return True
+
+    async def refresh_user(self, user: Any, handler: Any = None) -> bool:
+        """Log a person out who may not use the hub any more; their session runs on.
+
+        JupyterHub asks at a request, when the last answer is ``auth_refresh_age`` seconds old.
+
+        :returns: False for the session's own token, with which it still tells the hub that it is in
+            use (``auth_refresh_strict``).
+        :raises tornado.web.HTTPError: 403 for all else. JupyterHub takes that for nobody who has
+            logged in; it could not do so with False, after which it fails (6.1.1).
+        """
+        if await self._stays(user.name):
+            return True
+        self.log.warning("%s may not use the hub any more", user.name)
+        token = handler.get_token() if handler else None
+        hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
+        if token and token.hashed in hashes:
+            return False
+        raise web.HTTPError(403, say("account.not_here", name=user.name))
+
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
-        """Refuse a session to an account that was closed after its person had logged in.
+        """Refuse a session to whoever may not have one since they logged in.
 
         :raises SessionError: with a message for the person.
         """
         if objection := await self._ask(self._objection, user.name):
             raise SessionError(objection, reason="account")
+        if not await self._stays(user.name):
+            raise SessionError(say("account.not_here", name=user.name), reason="account")
         await super().pre_spawn_start(user, spawner)
 
     def check_allowed(self, username: str, authentication: Any = None) -> bool:

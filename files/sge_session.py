@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import socket
 import ssl
@@ -93,6 +94,16 @@ class SessionFile(NamedTuple):
     rules: Rules
     #: None where the hub speaks plain HTTP.
     tls: Tls | None
+
+
+def dump_no_core() -> None:
+    """Keep memory, with its secrets, out of core dumps, of this process and all it starts.
+
+    A person can still ask for them: ``ulimit -c unlimited``.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    # Fewer bytes than a dump has; unlike 0, it also keeps the kernel from handing one to a program.
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 def in_memory(name: str, text: str) -> str:
@@ -303,6 +314,7 @@ def main() -> int:
     if len(sys.argv) != 2 or not re.fullmatch(r"[0-9a-f]{32}", sys.argv[1]):
         print("usage: sge_session.py SESSION", file=sys.stderr)
         return 2
+    dump_no_core()
     try:
         environment, ports, rules, tls = read_session_file(
             Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"

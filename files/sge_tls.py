@@ -30,6 +30,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 #: The authority that certifies sessions, as JupyterHub names it.
 SESSIONS = "notebooks-ca"
+#: The one that certifies what the proxy shows to hub and sessions, and nothing else.
+PROXY = "proxy-client-ca"
 
 #: Certificates of hub and proxy are made anew when they end within this time, …
 RENEW_BEFORE = timedelta(days=365)
@@ -117,6 +119,16 @@ def hub_context(folder: Path) -> ssl.SSLContext:
     pair = folder / "hub-internal/hub-internal"
     context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
     return context
+
+
+def issuer(certificate: dict[str, Any] | None) -> str:
+    """Return the common name of the authority behind a certificate that ``getpeercert`` returned.
+
+    Empty where there is none. Authorities sign for one kind of component each, so the name says
+    who holds the certificate.
+    """
+    names = [pair for part in (certificate or {}).get("issuer", ()) for pair in part]
+    return str(dict(names).get("commonName", ""))
 
 
 # -- made and renewed by Ansible ------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster import (
+    AS_HUB,
     PREFIX,
     base_url,
     exec1_host,
@@ -21,6 +22,7 @@ from cluster import (
     proxy_host,
     qmaster_host,
 )
+from hub_client import wait_for
 from test_proxy import fetch, routes
 
 __all__ = [
@@ -133,3 +135,11 @@ def as_alice(hub_host: Any) -> Callable[[str], str]:
         )
 
     return run
+
+
+def restart_hub(hub_host: Any, between: str = "true") -> None:
+    """Restart the hub, with a shell line in between, and wait until it answers."""
+    hub_host.check_output(f"systemctl stop jupyterhub && {between}; systemctl start jupyterhub")
+    url = "https://127.0.0.1:8081/hub/health"
+    up = f"{AS_HUB}urllib.request.urlopen({url!r}, timeout=2, context=context)"
+    wait_for("the hub is back", lambda: hub_host.run("python3 -c %s", up).rc == 0)

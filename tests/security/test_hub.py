@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from cluster import AS_HUB, LogIn
-from hub_client import HubClient, wait_for
+from conftest import restart_hub
+from hub_client import HubClient, page_text, wait_for
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
@@ -29,13 +30,6 @@ except urllib.error.HTTPError as error:
 
 def ask_inside(hub_host: Any, method: str, path: str, token: str, body: str = "") -> int:
     return int(hub_host.check_output("python3 -c %s %s %s %s %s", ASK, method, path, token, body))
-
-
-def restart_hub(hub_host: Any, between: str = "true") -> None:
-    hub_host.check_output(f"systemctl stop jupyterhub && {between}; systemctl start jupyterhub")
-    url = "https://127.0.0.1:8081/hub/health"
-    up = f"{AS_HUB}urllib.request.urlopen({url!r}, timeout=2, context=context)"
-    wait_for("the hub is back", lambda: hub_host.run("python3 -c %s", up).rc == 0)
 
 
 @pytest.mark.attack(
@@ -172,6 +166,39 @@ def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     assert ask_inside(hub_host, "GET", "/user", token) == 200
     alice.stop()
     assert ask_inside(hub_host, "GET", "/user", token) == 403
+
+
+@pytest.mark.attack(
+    "somebody who may not use the hub any more, with cookies and tokens that are still good",
+    outcome="No start; logged out within 5 minutes, not by trouble of the directory service. "
+    "Their session runs on.",
+)
+def test_who_is_taken_off_is_logged_out(login: LogIn, hub_host: Any) -> None:
+    alice, bob = login("alice"), login("bob")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    made = alice.rest("POST", "/users/alice/tokens", {"expires_in": 300}).json()["token"]
+    assert ask_inside(hub_host, "GET", "/user", made) == 200
+    jobs = hub_host.check_output("qstat -u alice")
+    assert jobs
+    try:
+        hub_host.check_output("gpasswd -d alice jupyter && gpasswd -d bob jupyter")
+        refused = bob.choose(cores=1, memory=1, run_time=1)
+        assert "may not have sessions here" in page_text(refused)
+        # It asks again when it has been restarted, as after 5 minutes.
+        restart_hub(hub_host)
+        wait_for("the pages are back", lambda: alice.get("/hub/login").status_code == 200)
+        for path in ("/hub/home", "/hub/spawn", "/user/alice/lab"):
+            assert urlsplit(alice.get(path).url).path == "/hub/login", path
+        assert alice.rest("GET", "/users/alice").status_code == 403
+        assert ask_inside(hub_host, "GET", "/user", made) == 403
+        assert hub_host.check_output("qstat -u alice") == jobs
+    finally:
+        hub_host.check_output("gpasswd -a alice jupyter && gpasswd -a bob jupyter")
+    # With the same cookies: theirs as before.
+    assert urlsplit(alice.get("/hub/home").url).path == "/hub/home"
+    alice.open_lab()
+    assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
 
 
 @pytest.mark.attack("cookies on the way or on other sites", outcome="Secure, HttpOnly, SameSite.")

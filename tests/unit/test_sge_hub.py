@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,17 @@ def test_the_text_of_an_exception_makes_no_line_that_looks_like_the_logs(word: s
     first, *others = OneLineFormatter(fmt="%(message)s").format(record).splitlines()
     assert first == "a"
     assert others and all(line.lstrip().startswith("| ") for line in others if line.strip())
+
+
+def test_a_logins_id_is_not_told() -> None:
+    record = logging.LogRecord(
+        "hub", logging.INFO, "_xsrf_utils.py", 1, "new for %r %s", (b"id", "/hub/"), None
+    )
+    assert OneLineFormatter(fmt="%(message)s").format(record) == "new for '[secret]' /hub/"
+
+
+def test_oauthlib_tells_no_codes_whatever_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    oauthlib = logging.getLogger("oauthlib")
+    monkeypatch.setattr(oauthlib, "level", logging.NOTSET)
+    GridHub(log_level="DEBUG").init_logging()
+    assert not oauthlib.isEnabledFor(logging.DEBUG)

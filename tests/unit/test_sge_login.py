@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 
+import sge_login
 from sge_login import ClusterAuthenticator
 from sge_spawner import SessionError
 
@@ -22,11 +25,11 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     def check_account(username: str, service: str, encoding: str) -> None:
         if username in names:
-            raise pamela.PAMError(13)
+            raise pamela.PAMError(errno=13)
 
     def authenticate(username: str, password: str, **_: Any) -> None:
         if password != "right":
-            raise pamela.PAMError(7)
+            raise pamela.PAMError(errno=7)
 
     monkeypatch.setattr(pamela, "check_account", check_account)
     monkeypatch.setattr(pamela, "authenticate", authenticate)
@@ -91,3 +94,141 @@ async def test_an_account_that_was_closed_after_the_login_gets_no_session(
     with pytest.raises(SessionError, match="The account alice cannot be used at the moment"):
         await authenticator.pre_spawn_start(alice, None)
     assert started == ["alice"]
+
+
+class Directory:
+    """A directory service: groups with their members."""
+
+    def __init__(self) -> None:
+        self.groups = {"jupyter": {"alice", "bob"}}
+        self.accounts = {"alice", "bob", "carol"}
+        self.down = False
+        self.knows_memberships = True
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def account(self, name: str) -> SimpleNamespace:
+        self.answers.wait(10)
+        if self.down or name not in self.accounts:
+            raise KeyError(name)
+        return SimpleNamespace(pw_gid=0)
+
+    def group(self, name: str) -> SimpleNamespace:
+        if self.down or name not in self.groups:
+            raise KeyError(name)
+        return SimpleNamespace(
+            gr_gid=sorted(self.groups).index(name) + 1, gr_mem=sorted(self.groups[name])
+        )
+
+    def groups_of(self, name: str, group: int) -> list[int]:
+        # That it is down nobody is told here: there are fewer, and that is all.
+        told = self.knows_memberships and not self.down
+        mine = [each for each in self.groups if told and name in self.groups[each]]
+        return [group, *(sorted(self.groups).index(each) + 1 for each in mine)]
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
+    site = Directory()
+    for name, question in (
+        ("_getpwnam", site.account),
+        ("_getgrnam", site.group),
+        ("_getgrouplist", site.groups_of),
+    ):
+        monkeypatch.setattr(ClusterAuthenticator, name, staticmethod(question))
+    yield site
+    site.answers.set()
+
+
+class Handler:
+    """A request, by a cookie or with a token."""
+
+    def __init__(self, token: str = "") -> None:
+        self.token = SimpleNamespace(hashed=token) if token else None
+
+    def get_token(self) -> SimpleNamespace | None:
+        return self.token
+
+
+ALICE = SimpleNamespace(name="alice", spawners={"": SimpleNamespace(token_hash="of the session")})
+
+
+@pytest.mark.usefixtures("closed")
+class TestRefresh:
+    """Who may not use the hub any more is logged out, and nobody else."""
+
+    @pytest.fixture
+    def authenticator(self, site: Directory) -> ClusterAuthenticator:
+        return ClusterAuthenticator(allowed_users={"carol"}, allowed_groups={"jupyter"})
+
+    async def is_logged_out(
+        self, authenticator: ClusterAuthenticator, name: str = "alice", token: str = ""
+    ) -> None:
+        user = SimpleNamespace(name=name, spawners=ALICE.spawners)
+        with pytest.raises(web.HTTPError, match="may not have sessions here") as refused:
+            await authenticator.refresh_user(user, Handler(token))
+        assert refused.value.status_code == 403
+
+    async def test_who_may_use_it_stays(self, authenticator: ClusterAuthenticator) -> None:
+        for name in ("alice", "bob", "carol"):
+            user = SimpleNamespace(name=name, spawners={})
+            assert await authenticator.refresh_user(user, Handler()) is True
+
+    async def test_who_is_taken_out_of_the_group_does_not(
+        self, authenticator: ClusterAuthenticator, site: Directory
+    ) -> None:
+        site.groups["jupyter"].remove("alice")
+        await self.is_logged_out(authenticator)
+        with pytest.raises(SessionError, match="alice may not have sessions here"):
+            await authenticator.pre_spawn_start(ALICE, None)
+
+    async def test_who_is_taken_off_the_list_does_not(
+        self, authenticator: ClusterAuthenticator
+    ) -> None:
+        authenticator.allowed_users = {"dave"}
+        await self.is_logged_out(authenticator, "carol")
+
+    async def test_whose_account_has_expired_does_not(
+        self, authenticator: ClusterAuthenticator, closed: set[str]
+    ) -> None:
+        closed.add("alice")
+        await self.is_logged_out(authenticator)
+
+    async def test_trouble_of_pam_logs_nobody_out(
+        self, authenticator: ClusterAuthenticator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def trouble(*_: object, **__: object) -> None:
+            raise pamela.PAMError(errno=9)  # PAM_AUTHINFO_UNAVAIL
+
+        monkeypatch.setattr(pamela, "check_account", trouble)
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+
+    async def test_a_directory_that_is_down_logs_nobody_out(
+        self, authenticator: ClusterAuthenticator, site: Directory
+    ) -> None:
+        site.down = True
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+        site.down = False
+        # Back with the account and without its groups, as caches do: its members are asked as well.
+        site.knows_memberships = False
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+
+    async def test_a_directory_that_does_not_answer_logs_nobody_out(
+        self,
+        authenticator: ClusterAuthenticator,
+        site: Directory,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(sge_login, "DIRECTORY_LIMIT", 0.05)
+        site.answers.clear()
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+
+    async def test_their_tokens_are_refused_but_not_that_of_a_session_that_runs(
+        self, authenticator: ClusterAuthenticator, site: Directory
+    ) -> None:
+        assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True
+        site.groups["jupyter"].remove("alice")
+        await self.is_logged_out(authenticator, token="of a browser")
+        # Stale, but not refused (JupyterHub's auth_refresh_strict).
+        assert await authenticator.refresh_user(ALICE, Handler("of the session")) is False
+        assert authenticator.auth_refresh_strict is False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -608,6 +609,25 @@ class TestCommand:
     ) -> None:
         (tmp_path / SESSION_FOLDER / f"{NAME}.json").mkdir(parents=True)
         assert command(NAME) == 1
+
+    def test_no_core_dump_can_hold_the_secrets_that_are_read(
+        self, session: ModuleType, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        seen: list[tuple[int, int]] = []
+
+        def read(path: Path) -> None:
+            seen.append(resource.getrlimit(resource.RLIMIT_CORE))
+            raise sge_session.SessionError("enough")
+
+        monkeypatch.setattr(session, "read_session_file", read)
+        resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+        try:
+            assert command(NAME) == 1
+            # The person may still raise it.
+            assert seen == [(1 if before[1] else 0, before[1])]
+        finally:
+            resource.setrlimit(resource.RLIMIT_CORE, before)
 
     def test_the_server_runs_with_the_sessions_environment(
         self,

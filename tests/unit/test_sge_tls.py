@@ -174,13 +174,21 @@ class TestRenewal:
 
 
 class TestHubServer:
-    """Plain HTTP, only while a session of an older release runs."""
+    """Plain HTTP, only while a session of an older release runs; and who asks for whom."""
 
     class Handler(web.RequestHandler):
         def get(self) -> None:
-            self.write(self.request.protocol)
+            self.write(f"{self.request.protocol} from {self.request.remote_ip}")
 
-    async def get(self, made: Path, scheme: str, *, plain_sessions: bool) -> str:
+    async def get(
+        self,
+        made: Path,
+        scheme: str,
+        *,
+        plain_sessions: bool,
+        shows: ssl.SSLContext | None = None,
+        **headers: str,
+    ) -> str:
         path = made / "hub-internal/hub-internal"
         context = make_ssl_context(
             path.with_suffix(".key"),
@@ -189,15 +197,17 @@ class TestHubServer:
             purpose=ssl.Purpose.CLIENT_AUTH,
         )
         app = web.Application([("/", self.Handler)])
-        server = HubServer(app, ssl_options=context)
+        server = HubServer(app, ssl_options=context, xheaders=True)
         server._has_plain_sessions = lambda: plain_sessions  # type: ignore[method-assign]
         listening, port = bind_unused_port()
         server.add_socket(listening)
         options: dict[str, Any] = {}
         if scheme == "https":
-            options["ssl_options"] = files(made, ALICE).client()
+            options["ssl_options"] = shows or files(made, ALICE).client()
         try:
-            answer = await AsyncHTTPClient().fetch(f"{scheme}://127.0.0.1:{port}/", **options)
+            answer = await AsyncHTTPClient().fetch(
+                f"{scheme}://127.0.0.1:{port}/", headers=headers, **options
+            )
             return answer.body.decode()
         finally:
             server.stop()
@@ -205,14 +215,34 @@ class TestHubServer:
 
     @pytest.mark.parametrize("plain_sessions", [False, True])
     async def test_tls_always_works(self, made: Path, plain_sessions: bool) -> None:
-        assert await self.get(made, "https", plain_sessions=plain_sessions) == "https"
+        answer = await self.get(made, "https", plain_sessions=plain_sessions)
+        assert answer == "https from 127.0.0.1"
 
     async def test_plain_http_works_while_an_older_session_runs(self, made: Path) -> None:
-        assert await self.get(made, "http", plain_sessions=True) == "http"
+        assert await self.get(made, "http", plain_sessions=True) == "http from 127.0.0.1"
 
     async def test_plain_http_is_refused_otherwise(self, made: Path) -> None:
         with pytest.raises(OSError):  # whatever the connection ends with
             await self.get(made, "http", plain_sessions=False)
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "http"},
+            {"x-real-ip": "192.0.2.66", "x-scheme": "http"},
+        ],
+    )
+    async def test_only_the_proxy_says_where_a_request_comes_from(
+        self, made: Path, forged: dict[str, str]
+    ) -> None:
+        proxy = pair(made, "proxy-client", "proxy-client-ca")
+        answer = await self.get(made, "https", plain_sessions=False, shows=proxy, **forged)
+        assert answer == "http from 192.0.2.66"
+        for shows in (files(made, ALICE).client(), pair(made, "hub-internal", "hub-ca")):
+            answer = await self.get(made, "https", plain_sessions=False, shows=shows, **forged)
+            assert answer == "https from 127.0.0.1"
+        answer = await self.get(made, "http", plain_sessions=True, **{"X-Real-IP": "192.0.2.66"})
+        assert answer == "http from 127.0.0.1"
 
     def test_only_a_session_that_speaks_no_tls_counts(self) -> None:
         spawner = SGESpawner()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
-from cluster import AS_HUB, LogIn, host
+from cluster import AS_HUB, BASE_URL, host
 from hub_client import HubClient, wait_for
 
 #: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
 #: and says what came of it. Whom it reaches it does not check.
 KNOCK = """
 import http.client, os, ssl
-def knock(address, port, path, how):
+def knock(address, port, path, how, headers={}):
     context = ssl._create_unverified_context()
     if how == "certificate":
         names = ("CERTFILE", "KEYFILE")
@@ -25,7 +26,7 @@ def knock(address, port, path, how):
     else:
         link = http.client.HTTPSConnection(address, port, timeout=10, context=context)
     try:
-        link.request("GET", path)
+        link.request("GET", path, headers=headers)
         return "answered with %s" % link.getresponse().status
     except (ssl.SSLError, ConnectionError, http.client.BadStatusLine):
         return "refused"
@@ -58,16 +59,29 @@ def open_session(client: HubClient) -> Session:
     return Session(client, kernel, *json.loads(where))
 
 
-@pytest.fixture
-def alice(login: LogIn) -> Session:
-    return open_session(login("alice"))
+def session_of(name: str, password: str) -> Iterator[Session]:
+    client = HubClient(BASE_URL, name)
+    client.log_in(password)
+    client.stop()
+    yield open_session(client)
+    client.stop()
 
 
-@pytest.fixture
-def bob(login: LogIn) -> Session:
-    return open_session(login("bob"))
+# One for all tests here: none but the last of alice's does anything to it.
+@pytest.fixture(scope="module")
+def alice(passwords: dict[str, str]) -> Iterator[Session]:
+    yield from session_of("alice", passwords["alice"])
 
 
+@pytest.fixture(scope="module")
+def bob(passwords: dict[str, str]) -> Iterator[Session]:
+    yield from session_of("bob", passwords["bob"])
+
+
+@pytest.mark.attack(
+    "another account, or another session, at a session's port",
+    outcome="Refused: only hub and proxy get through; the port cannot be taken beside it.",
+)
 def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: Session) -> None:
     path = alice.client.prefix + "/api"
     target = f"({alice.host!r}, {alice.port}, {path!r}"
@@ -100,6 +114,10 @@ def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: 
     assert same_worker.check_output("runuser -u bob -- python3 -c %s", take) == ""
 
 
+@pytest.mark.attack(
+    "the hub's port and CHP's API from a worker",
+    outcome="Refused without a certificate; with a session's, the hub answers and CHP does not.",
+)
 def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Session) -> None:
     for address, port, path in (("hub", 8081, "/hub/api/"), ("proxy", 8001, "/api/routes")):
         for how in ("none", "plain"):
@@ -110,6 +128,29 @@ def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Sessi
     bob.run(KNOCK)
     assert bob.run("print(knock('hub', 8081, '/hub/api/', 'certificate'))") == "answered with 200"
     assert bob.run("print(knock('proxy', 8001, '/api/routes', 'certificate'))") == "refused"
+
+
+@pytest.mark.attack(
+    "a false address for the hub's log, from a session (X-Forwarded-For)",
+    outcome="The hub sees where the request comes from; it believes the proxy alone.",
+)
+def test_only_the_proxy_says_on_whose_behalf_it_asks(bob: Session) -> None:
+    direct, passed = f"/hub/direct-{uuid.uuid4().hex}", f"/hub/passed-{uuid.uuid4().hex}"
+    forged = dict.fromkeys(("X-Forwarded-For", "X-Real-IP"), "192.0.2.66")
+    bob.run(KNOCK)
+    asked = f"print(knock('hub', 8081, {direct!r}, 'certificate', {forged!r}))"
+    assert bob.run(asked) == "answered with 404"
+    assert bob.client.get(passed).status_code == 404
+
+    def seen_by_the_hub(path: str) -> str:
+        return host("hub").run(f"journalctl -u jupyterhub -o cat | grep -F {path}").stdout
+
+    log = wait_for("the hub's log has the first", lambda: seen_by_the_hub(direct))
+    address = host("hub").check_output(f"getent hosts {bob.host}").split()[0]
+    assert f"@{address})" in log and "192.0.2.66" not in log
+    log = wait_for("the hub's log has the second", lambda: seen_by_the_hub(passed))
+    by_nginx = host("proxy").check_output(f"grep -F {passed} /var/log/nginx/access.log")
+    assert f"@{by_nginx.split()[0]})" in log
 
 
 ROUTE = (
@@ -143,6 +184,10 @@ def alices_route(alice: Session) -> Iterator[str]:
     route(alice.client.prefix, found)
 
 
+@pytest.mark.attack(
+    "a session on the worker and port of another one that has just ended",
+    outcome="Hub and proxy ask for the name in its certificate: 503, not somebody else's session.",
+)
 def test_another_session_is_not_taken_for_the_one_that_was_there(
     alice: Session, bob: Session, alices_route: str
 ) -> None:
@@ -158,6 +203,10 @@ def test_another_session_is_not_taken_for_the_one_that_was_there(
     assert alice.client.get(alice.client.prefix + "/api").status_code != 503
 
 
+@pytest.mark.attack(
+    "another name for the site, in the header Host",
+    outcome="Certificates inside the cluster are judged by the session's name, not by it.",
+)
 def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice: Session) -> None:
     for name in ("jupyter.example.org", "jupyter.example.org:8443", "127.0.0.1", "exec1"):
         for path in (alice.client.prefix + "/api", "/hub/health"):
@@ -165,6 +214,10 @@ def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice
             assert answer.status_code == 200, (name, path)
 
 
+@pytest.mark.attack(
+    "a person at the kernels of another one on the same worker",
+    outcome="They listen on sockets in a folder that only their person can enter.",
+)
 def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) -> None:
     found = json.loads(
         alice.run(
@@ -192,6 +245,10 @@ def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) 
     wait_for("the folder is gone", lambda: not worker.file(folder).exists)
 
 
+@pytest.mark.attack(
+    "the keys of hub and proxy, read by any other account",
+    outcome="Mode 0600 or 0400, in folders that nobody else can list.",
+)
 def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
     for name, folder, owner, others in (
         ("hub", "/var/lib/jupyterhub/internal-ssl", "jupyterhub", ("bob", "nobody")),

@@ -1,0 +1,319 @@
+"""Somebody looks for tokens, keys and passwords where other people's programs leave traces."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster import PREFIX, ROOT, LogIn, host
+from conftest import restart_hub
+from hub_client import HubClient, wait_for
+
+#: Where Grid Engine, the session and its programs leave files on a worker.
+PLACES = (
+    "/var/spool/gridengine",
+    "/var/lib/gridengine",
+    "/opt/jupyterhub-session",
+    "/home",
+    "/run",
+    "/tmp",
+    "/var/tmp",
+)
+#: Where programs leave files on the hosts of hub and proxy.
+ELSEWHERE = ("/etc", "/home", "/run", "/srv", "/tmp", "/var")
+
+CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
+PROXY_UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
+PROXY_TOKEN = "/etc/jupyterhub/secrets/proxy_auth_token"
+HUB_STATE = "/var/lib/jupyterhub"
+
+
+def files_with(secrets: list[str], worker: str, *where: str) -> list[str]:
+    """Return the files on a worker in which another user can read one of the secrets."""
+    search = subprocess.run(
+        # They go in through standard input, or the search would find itself.
+        ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{worker}"]
+        + ["sh", "-c", f"grep -slF -D skip -f - {' '.join(where)}"],
+        input="\n".join(secrets),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return search.stdout.splitlines()
+
+
+def find_nothing(secrets: list[str], job: int, hub_host: Any) -> None:
+    """Look for a session's secrets wherever another user can look."""
+    told = ""
+    for command in (f"qstat -j {job}", f"qstat -xml -j {job}"):
+        # After its end Grid Engine tells nobody anything any more.
+        told += hub_host.run(f"runuser -u bob -- {command}").stdout
+    assert not [secret for secret in secrets if secret in told]
+    for name in ("exec1", "exec2"):
+        # On the disks; and what is open in a process, what it was started with, its environment.
+        of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
+        assert files_with(secrets, name, "-r", *PLACES) == []
+        assert files_with(secrets, name, *of_processes) == []
+    # Logs that only root can read have none either.
+    for name in ("hub", "proxy", "exec1", "exec2"):
+        journal = host(name).check_output("journalctl --no-pager -o cat")
+        assert not [secret for secret in secrets if secret in journal]
+
+
+@pytest.mark.attack(
+    "a session's token and key, while it waits, runs and after it",
+    outcome="Nobody but their person reads them: no file, no `qstat -j`, no argument, no log.",
+)
+def test_token_and_key_are_readable_by_their_owner_only(
+    login: LogIn, hub_host: Any, qmaster_host: Any
+) -> None:
+    alice = login("alice")
+    waiting = "/home/alice/.jupyterhub-sessions/*.json"
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        alice.choose(cores=1, memory=1, run_time=1)
+        content = json.loads(
+            wait_for("the file waits", lambda: hub_host.run(f"cat {waiting}").stdout)
+        )
+        token = content["environment"]["JUPYTERHUB_API_TOKEN"]
+        # A line of its own identifies a key.
+        key = content["tls"]["key"].splitlines()[1]
+        assert len(token) >= 20 and len(key) >= 60
+        job = wait_for("the job", lambda: number_of_job(hub_host))
+        assert "alice" in hub_host.check_output(f"runuser -u bob -- qstat -j {job}")
+        assert hub_host.run(f"runuser -u bob -- cat {waiting}").rc != 0
+        find_nothing([token, key], job, hub_host)
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    alice.wait_until_ready()
+    # The file they came in was deleted when it was read.
+    assert hub_host.run(f"ls {waiting}").rc != 0
+    alice.open_lab()
+    kernel = alice.start_kernel()
+    read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
+    assert key in alice.run(kernel, read)  # its owner has it
+    find_nothing([token, key], job, hub_host)
+    alice.stop()
+    find_nothing([token, key], job, hub_host)
+
+
+def number_of_job(hub_host: Any) -> int:
+    """Return the number of alice's job, or 0."""
+    lines = hub_host.run("runuser -u alice -- qstat -u alice").stdout.splitlines()
+    return int(lines[2].split()[0]) if len(lines) > 2 else 0
+
+
+@pytest.mark.attack("a token in a file that everybody can read", outcome="The search finds it.")
+def test_the_search_would_find_a_token_that_leaks(exec1_host: Any) -> None:
+    exec1_host.check_output("install -m 0644 /dev/null /tmp/leak && echo abc123secret > /tmp/leak")
+    try:
+        assert files_with(["no-such-secret-anywhere", "abc123secret"], "exec1", "-r", *PLACES) == [
+            "/tmp/leak"
+        ]
+    finally:
+        exec1_host.check_output("rm /tmp/leak")
+
+
+@pytest.mark.attack(
+    "the hub's secrets and its database", outcome="Mode 0600; the database holds hashes of tokens."
+)
+def test_secrets_on_the_hub_are_for_root_and_the_hub_only(hub_host: Any) -> None:
+    for path, owner in (
+        ("/etc/jupyterhub/secrets/proxy_auth_token", "root"),
+        ("/etc/jupyterhub/secrets/hub.env", "root"),
+        ("/var/lib/jupyterhub/cookie_secret", "jupyterhub"),
+        ("/var/lib/jupyterhub/jupyterhub.sqlite", "jupyterhub"),
+    ):
+        file = hub_host.file(path)
+        assert file.user == owner, path
+        assert file.mode == 0o600, path
+
+
+def secret_line(key: str) -> str:
+    """Return a line of a PEM that no other key has."""
+    return key.splitlines()[2]
+
+
+def standing_secrets() -> dict[str, str]:
+    """Return what hub and proxy keep: tokens, the secret of the cookies, lines of keys."""
+    hub = host("hub")
+    secrets = {
+        "the proxy's token": hub.file(PROXY_TOKEN).content_string.strip(),
+        "the cookies' secret": hub.file(f"{HUB_STATE}/cookie_secret").content_string.split()[0],
+    }
+    for name, folder in (("hub", HUB_STATE), ("proxy", "/etc/jupyterhub-proxy")):
+        machine = host(name)
+        for path in machine.check_output(f"find {folder} -name '*.key'").split():
+            secrets[path] = secret_line(machine.file(path).content_string)
+    assert len(secrets) >= 8
+    assert all(len(secret) >= 40 for secret in secrets.values())
+    return secrets
+
+
+def found(secrets: dict[str, str], text: str) -> list[str]:
+    return sorted(name for name, secret in secrets.items() if secret in text)
+
+
+def logs() -> dict[str, str]:
+    """Return all that hub, proxy, nginx and the workers have logged."""
+    told = {
+        name: str(host(name).check_output("journalctl --quiet --no-pager -o cat"))
+        for name in ("hub", "proxy", "exec1", "exec2")
+    }
+    told["nginx"] = str(host("proxy").check_output("cat /var/log/nginx/*.log"))
+    return told
+
+
+@pytest.fixture
+def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
+    """Hub and proxy at the level debug, with secrets that are handed over anew.
+
+    :returns: what Ansible says of it, at its most talkative.
+    """
+    saved = {hub_host: CONFIG, proxy_host: PROXY_UNIT}
+    for machine, path in saved.items():
+        machine.check_output(f"cp -a {path} {path}.before")
+    hub_host.check_output(f"rm {PROXY_TOKEN}")
+    proxy_host.check_output("rm -r /etc/jupyterhub-proxy/internal-tls")
+    settings = {
+        "jupyterhub_extra_config": f"c.JupyterHub.log_level = 'DEBUG'  # {OF_THE_SITE}",
+        "proxy_chp_arguments": ["--log-level=debug"],
+    }
+    run = subprocess.run(
+        ["ansible-playbook", "-i", "inventories/demo", "playbooks/site.yml", "-vvv", "--diff"]
+        + ["--limit", "hub,proxy", "-e", json.dumps(settings)],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    yield run.stdout + run.stderr
+    for machine, path in saved.items():
+        machine.check_output(f"mv {path}.before {path} && systemctl daemon-reload")
+    proxy_host.check_output("systemctl restart jupyterhub-proxy")
+    restart_hub(hub_host)
+
+
+#: Stands in the hub's configuration for whatever a site has to keep to itself there.
+OF_THE_SITE = f"password-{uuid.uuid4().hex}"
+
+
+@pytest.mark.attack(
+    "Ansible's output and diffs (`-vvv --diff`), and all logs at the level debug",
+    outcome="No token, key, cookie, password or code of a login.",
+)
+def test_neither_ansible_nor_logs_at_debug_level_tell_secrets(
+    deployed: str, base_url: str, passwords: dict[str, str]
+) -> None:
+    secrets = standing_secrets() | {"the site's": OF_THE_SITE}
+    assert PROXY_TOKEN in deployed and "+++ after" in deployed, "talkative it was"
+    assert found(secrets, deployed) == []
+    alice = HubClient(base_url, "alice")
+    wait_for("the hub is back", lambda: alice.get("/hub/login").status_code == 200)
+    alice.log_in(passwords["alice"])
+    alice.stop()
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    page = alice.open_lab()
+    kernel = alice.start_kernel()
+    secrets["password"] = passwords["alice"]
+    secrets["token"] = alice.run(
+        kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])"
+    ).strip()
+    secrets["key"] = secret_line(
+        alice.run(kernel, "print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())")
+    )
+    # Signed: the last part is what makes them worth something.
+    for cookie in alice.http.cookies:
+        if cookie.name != "_xsrf":
+            secrets[f"cookie {cookie.name}"] = str(cookie.value).strip('"').rpartition("|")[2]
+    codes = re.findall(r"[?&]code=(\w+)", " ".join(each.url for each in [*page.history, page]))
+    assert codes, "the login at the session goes by a code in an address"
+    secrets["code"] = codes[0]
+    planted = f"planted-{uuid.uuid4().hex}"
+    alice.get(f"/hub/{planted}")
+    alice.stop()
+    told = logs()
+    # The same search finds what is no secret, in what each of them says at this level.
+    for name in ("hub", "proxy", "nginx"):
+        assert found({"planted": planted}, told[name]) == ["planted"], name
+    assert "[D " in told["hub"]
+    assert {name: found(secrets, text) for name, text in told.items() if found(secrets, text)} == {}
+    # Nor does any file, process or temporary file that another account can read.
+    for name in ("hub", "proxy", "exec1", "exec2"):
+        leak = f"install -m 0644 /dev/null /tmp/leak && echo {planted} > /tmp/leak"
+        host(name).check_output(leak)
+        places = PLACES if name.startswith("exec") else ELSEWHERE
+        assert files_with([*secrets.values(), planted], name, "-r", *places) == ["/tmp/leak"]
+        host(name).check_output("rm /tmp/leak")
+        of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
+        assert files_with(list(secrets.values()), name, *of_processes) == []
+    own_log = host("hub").check_output("cat /home/alice/.jupyterhub-sessions/*.log")
+    assert set(found(secrets, own_log)) <= {"cookie jupyterhub-session-id"}  # hers, and for her
+    stored = host("hub").check_output(f"cat {HUB_STATE}/jupyterhub.sqlite* | tr -cd '[:print:]'")
+    assert "alice" in stored and found(secrets, stored) == []
+
+
+#: Ends as a program does that has a fault.
+CRASH = "import os; os.abort()"
+
+#: In a session: dumps that a crash leaves, and with a higher limit; the limit of the server.
+CRASHES = f"""
+import os, resource, subprocess, sys, tempfile
+core = resource.RLIMIT_CORE
+def crash(limit):
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", {CRASH!r}], cwd=folder,
+                       preexec_fn=lambda: resource.setrlimit(core, limit))
+        return len(os.listdir(folder))
+soft, hard = resource.getrlimit(core)
+print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), core)[0])
+"""
+
+
+@pytest.mark.attack(
+    "a crash of the hub, or in a session", outcome="No core dump, nor one for a program."
+)
+def test_a_crash_leaves_no_memory_behind(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
+    # Where the machine hands dumps to a program there are no files; the limit keeps it from that.
+    files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
+    written = 0 if files.startswith(("|", "/")) else 1
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    alice.open_lab()
+    left, with_more, limit = map(int, alice.run(alice.start_kernel(), CRASHES).split())
+    assert (left, with_more, limit) == (0, written, 1)
+
+    def dumps() -> list[str]:
+        return str(hub_host.check_output(f"find {HUB_STATE} -name 'core*' -newer {CONFIG}")).split()
+
+    assert dumps() == []
+    hub_host.run(
+        f"systemd-run --quiet --wait --collect --uid=jupyterhub -p WorkingDirectory={HUB_STATE}"
+        f" -p LimitCORE=infinity python3 -c {shlex.quote(CRASH)}"
+    )
+    control = dumps()
+    hub_host.check_output(f"rm -f {' '.join(control)}")
+    assert len(control) == written
+    hub_host.check_output("systemctl kill --kill-whom=main --signal=ABRT jupyterhub")
+    wait_for("the hub is back", lambda: alice.get("/hub/home").status_code == 200)
+    assert dumps() == []
+    for machine, unit in (
+        (hub_host, "jupyterhub"),
+        (hub_host, "jupyterhub-broker@x"),
+        (proxy_host, "jupyterhub-proxy"),
+        (proxy_host, "nginx"),
+    ):
+        assert machine.check_output(f"systemctl show -P LimitCORE {unit}") == "1", unit
