@@ -908,6 +908,7 @@ class TestStart:
                 "secure": False,
                 "port": lab.port,
                 "stopping": False,
+                "ends": 0.0,
                 "asked": [
                     {
                         "item": "cores",
