@@ -537,9 +537,13 @@ def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) 
     return any(date >= since and (last is None or last < date) for date in past)
 
 
+def installed() -> datetime:
+    """Return since when the timer has its present date."""
+    return datetime.fromtimestamp(INSTALLED.stat().st_mtime, UTC)
+
+
 def missed(moment: datetime) -> bool:
     """Whether the timer's last date passed without a maintenance: the host was off, for example."""
-    installed = datetime.fromtimestamp(INSTALLED.stat().st_mtime, UTC)
     past = [
         date
         for date in dates(calendar(), moment - timedelta(days=40), 8)
@@ -547,7 +551,7 @@ def missed(moment: datetime) -> bool:
     ]
     report = Report.load(Report.LAST)
     last = datetime.fromisoformat(report.data["started"]) if report else None
-    return is_missed(past[-1:], installed, last)
+    return is_missed(past[-1:], installed(), last)
 
 
 def write_metrics(settings: Settings) -> None:
@@ -888,17 +892,18 @@ def check_sessions(
     notes.append(f"{len(before)} sessions ran before, and {len(before) - len(ended)} should still")
 
     def lost() -> str:
-        known = {each["job"] for each in running_sessions(settings)}
         found = [trouble_with_session(settings, each, jobs) for each in before]
-        found += [
-            f"{each['user']} (job {each['job']}): the hub has forgotten it"
-            for each in before
-            if each["job"] in jobs - known
-        ]
         return "\n".join(filter(None, found))
 
-    if found := wait_for(lost, 60):
-        raise MaintenanceError(found)
+    trouble = [found] if (found := wait_for(lost, 60)) else []
+    known = {each["job"] for each in running_sessions(settings)}
+    trouble += [
+        f"{each['user']} (job {each['job']}): the hub has forgotten it"
+        for each in before
+        if each["job"] in jobs - known
+    ]
+    if trouble:
+        raise MaintenanceError("\n".join(trouble))
 
 
 def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
@@ -1007,7 +1012,9 @@ def prepare(settings: Settings, report: Report, started: datetime) -> bool:
 
 def untimely(moment: datetime) -> str:
     """Return why the timer should not have started a maintenance now, or nothing."""
-    if not due(dates(calendar(), moment - LATEST, 4), moment):
+    date = due(dates(calendar(), moment - LATEST, 4), moment)
+    # A timer that gets another date fires at once where that has passed since it was last started.
+    if date is None or date < installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)
     if last and not last.data["by_hand"]:

@@ -150,6 +150,39 @@ def test_it_begins_at_its_time_and_not_in_the_middle_of_the_day(minutes: int, is
     assert (maintenance.due([date], date + timedelta(minutes=minutes)) == date) is is_due
 
 
+@pytest.mark.parametrize(
+    ("installed", "last", "why"),
+    [
+        (-60, None, ""),
+        (5, None, "This is no time for it"),  # the date is new, and passed before it came
+        (-60, 1, "There was one at"),
+        (-60, -60 * 24 * 28, ""),
+    ],
+)
+def test_a_date_is_kept_once_and_only_if_the_timer_had_it_in_time(
+    installed: int,
+    last: int | None,
+    why: str,
+    report: Report,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
+    unit = tmp_path / "timer"
+    unit.touch()
+    moment = (date + timedelta(minutes=installed)).timestamp()
+    os.utime(unit, (moment, moment))
+    monkeypatch.setattr(maintenance, "INSTALLED", unit)
+    monkeypatch.setattr(maintenance, "calendar", lambda: "")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [date])
+    monkeypatch.setattr(maintenance, "next_date", lambda _: (date, ""))
+    if last is not None:
+        report.data["started"] = (date + timedelta(minutes=last)).isoformat()
+        report.close(Settings(), "done")
+    assert maintenance.untimely(date + timedelta(minutes=10)).startswith(why)
+    assert bool(maintenance.untimely(date + timedelta(minutes=10))) is bool(why)
+
+
 def test_a_hold_has_a_reason_and_an_end() -> None:
     hold = maintenance.parse_hold("Reason: exams: all week\nuntil: 2030-01-31T18:00+00:00\n")
     assert hold == maintenance.Hold("exams: all week", datetime(2030, 1, 31, 18, tzinfo=UTC))
@@ -389,15 +422,18 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(tmp_pa
     database.commit()
     database.close()
     config = tmp_path / "jupyterhub_config.py"
-    config.write_text(f"print('hello')\nc = get_config()\nc.JupyterHub.db_url = {url!r}\n")
+    lines = ["c = get_config()", "c.JupyterHub.db_url = 'sqlite://'", "c.JupyterHub.port = 1"]
+    # The site's own lines come last, and count.
+    config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
     command = [sys.executable, "-sE", sge_sessions.__file__, str(config)]
     assert maintenance.running_sessions(Settings(sessions=command)) == [SESSION]
     config.write_text("c = get_config()\nc.JupyterHub.db_url = 'sqlite:////no/such/database'\n")
     with pytest.raises(MaintenanceError, match="unable to open database file"):
         maintenance.running_sessions(Settings(sessions=command))
-    config.write_text("no python")
-    with pytest.raises(MaintenanceError, match="SyntaxError"):
-        maintenance.running_sessions(Settings(sessions=command))
+    for wrong, why in (("no python", "SyntaxError"), ("c = 1", "has no line c.JupyterHub.db_url")):
+        config.write_text(wrong)
+        with pytest.raises(MaintenanceError, match=why):
+            maintenance.running_sessions(Settings(sessions=command))
 
 
 @pytest.mark.parametrize("said", ["", "nothing", "[}"])
