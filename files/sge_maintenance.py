@@ -358,7 +358,8 @@ def run(
 def write(path: Path, text: str, mode: int) -> None:
     """Replace a file as a whole; nobody ever reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
+    # A maintenance and the notice's timer may be at the same file.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, mode)

@@ -217,13 +217,13 @@ def test_the_timer_does_not_catch_up() -> None:
         "hub",
         f"sed 's/^OnCalendar=.*/OnCalendar={date:%Y-%m-%d %H:%M:%S} UTC/'"
         f" /etc/systemd/system/jupyterhub-maintenance.timer > {units}/copy.timer;"
-        f" printf '[Service]\nType=oneshot\nExecStart=/bin/true\n' > {units}/copy.service;"
+        f" printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {units}/copy.service;"
         # As systemd remembers a timer that elapsed long ago.
         " touch -d '1 day ago' /var/lib/systemd/timers/stamp-copy.timer; systemctl daemon-reload",
     )
     try:
         run("hub", "systemctl start copy.timer jupyterhub-maintenance-notice.service")
-        assert run("hub", "systemctl show --property InvocationID --value copy.service") == "\n"
+        assert run("hub", "systemctl show --property InvocationID --value copy.service") == ""
     finally:
         run("hub", f"systemctl stop copy.timer; rm {units}/copy.* /var/lib/systemd/timers/*-copy.*")
         run("hub", "systemctl daemon-reload")
@@ -314,7 +314,9 @@ def test_updates_that_do_not_end_are_left_when_their_time_is_over() -> None:
         assert main_process("hub") == before
     finally:
         run("hub", "kill $(cat /root/hangs); rm /root/hangs /srv/archive/gridhub-probe_5.0.deb")
-        wait_for("it has ended", lambda: not host("hub").run("pgrep -f unattended-upgrade").stdout)
+        ask = "import sge_maintenance; exit(bool(sge_maintenance.lock_holder()))"
+        free = f"cd /usr/local/lib/gridhub && python3 -c '{ask}'"
+        wait_for("it has ended", lambda: host("hub").run(free).rc == 0)
         run("hub", "dpkg --install /srv/archive/gridhub-probe_4.0.deb")
 
 
@@ -465,6 +467,8 @@ def wait_behind_the_queue(bob: Person, begin: datetime, rule: str) -> None:
     """Let a session come out of the queue when a window has been set meanwhile."""
     window = {"begin": begin, "end": begin + timedelta(hours=1)}
     text = json.dumps({name: str(moment) for name, moment in window.items()} | {"rule": rule})
+    run("hub", f"rm -f {WINDOW}")
+    wait_for("no other window is known", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
         bob.choose(cores=1, memory=1, run_time=1)
         wait_for("it waits", bob.is_waiting)
