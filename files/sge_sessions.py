@@ -33,7 +33,7 @@ def database_url(config: str) -> str:
     urls = [
         ast.literal_eval(node.value)
         for node in ast.walk(ast.parse(config))
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "c.JupyterHub.db_url"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "c.JupyterHub.db_url"
     ]
     if not urls:
         raise ValueError("the configuration has no line c.JupyterHub.db_url = ...")
