@@ -466,30 +466,30 @@ def test_workers_are_maintained_one_by_one_when_their_last_job_has_ended() -> No
     assert seen == {"", "all.q@exec1", "all.q@exec2"}
 
 
-def wait_behind_the_queue(bob: Person, begin: datetime, rule: str) -> None:
+def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
     """Let a session come out of the queue when a window has been set meanwhile."""
-    window = {"begin": begin, "end": begin + timedelta(hours=1)}
-    text = json.dumps({name: str(moment) for name, moment in window.items()} | {"rule": rule})
     run("hub", f"rm -f {WINDOW}")
     wait_for("no other window is known", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
         bob.choose(cores=1, memory=1, run_time=1)
         wait_for("it waits", bob.is_waiting)
+        begin = datetime.now(UTC).replace(microsecond=0) + left
+        window = {"begin": begin, "end": begin + timedelta(hours=1)}
+        text = json.dumps({name: str(moment) for name, moment in window.items()} | {"rule": rule})
         run("hub", f"printf %s {shlex.quote(text)} > {WINDOW}")
         wait_for("the pages tell of it", lambda: "The workers are" in announced(bob), 10)
+    return begin
 
 
 def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(bob: Person) -> None:
     try:
-        now = datetime.now(UTC).replace(microsecond=0)
-        wait_behind_the_queue(bob, now + timedelta(minutes=30), "refuse")
+        wait_behind_the_queue(bob, timedelta(minutes=30), "refuse")
         wait_for("it is refused", lambda: bob.server() is None)
         page = bob.get("/hub/spawn-pending/bob")
         assert "The session waited in the queue for too long" in page_text(page)
 
-        begin = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=40)
-        wait_behind_the_queue(bob, begin, "cap")
-        bob.wait_until_ready(30)
+        begin = wait_behind_the_queue(bob, timedelta(seconds=50), "cap")
+        bob.wait_until_ready(50)
         bob.open_lab()
         assert any("its worker is maintained then" in each for each in bob.notices())
         span = bob.get(f"{bob.prefix}/jupyterlab-server-timer/get-life-span").json()
