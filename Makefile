@@ -14,7 +14,7 @@ least_faults := 52
 port_security := 8446
 least_security := 111
 port_maintenance := 8449
-least_maintenance := 16
+least_maintenance := 21
 # The long ones first.
 ROOT_SCENARIOS := faults maintenance
 ALL_SCENARIOS := default $(ROOT_SCENARIOS) security

@@ -30,6 +30,8 @@ FAILED_LIMIT = 37
 FAILED_SIGNAL = 100
 #: ``exit_status`` of a job that SIGKILL or SIGTERM ended (128 and the signal's number).
 KILLED = (128 + 9, 128 + 15)
+#: ``exit_status`` of a session that has ended because its worker is maintained (sge_session.py).
+CUT = 75
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Why(enum.Enum):
     #: By qdel; or killed on its worker, which looks the same.
     DELETED = "deleted"
     WORKER = "worker"
+    #: Its worker is maintained.
+    MAINTENANCE = "maintenance"
 
 
 def why(record: Record, memory: float | None, run_time: float | None) -> Why:
@@ -134,4 +138,6 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Why:
         return Why.WORKER
     if record.status in KILLED:
         return Why.DELETED
+    if record.status == CUT:
+        return Why.MAINTENANCE
     return Why.FAILED if record.status else Why.ITSELF

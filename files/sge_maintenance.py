@@ -77,8 +77,8 @@ class Settings:
     timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"
-    #: Minutes the updates may take.
-    time_limit: int = 60
+    #: Seconds the updates may take.
+    time_limit: int = 3600
     #: Free space each file system must have before, in MB.
     free_mb: int = 1000
     #: Minutes to wait for another update to end.
@@ -95,6 +95,8 @@ class Settings:
     backup_paths: Sequence[str] = ()
     #: What backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
+    #: What prints the running sessions (``files/sge_sessions.py``); empty on a host without a hub.
+    sessions: Sequence[str] = ()
     #: Minutes the services have to come back.
     check_minutes: int = 10
     units: Sequence[str] = ()
@@ -356,7 +358,8 @@ def run(
 def write(path: Path, text: str, mode: int) -> None:
     """Replace a file as a whole; nobody ever reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
+    # A maintenance and the notice's timer may be at the same file.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, mode)
@@ -535,9 +538,13 @@ def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) 
     return any(date >= since and (last is None or last < date) for date in past)
 
 
+def installed() -> datetime:
+    """Return since when the timer has its present date."""
+    return datetime.fromtimestamp(INSTALLED.stat().st_mtime, UTC)
+
+
 def missed(moment: datetime) -> bool:
     """Whether the timer's last date passed without a maintenance: the host was off, for example."""
-    installed = datetime.fromtimestamp(INSTALLED.stat().st_mtime, UTC)
     past = [
         date
         for date in dates(calendar(), moment - timedelta(days=40), 8)
@@ -545,7 +552,7 @@ def missed(moment: datetime) -> bool:
     ]
     report = Report.load(Report.LAST)
     last = datetime.fromisoformat(report.data["started"]) if report else None
-    return is_missed(past[-1:], installed, last)
+    return is_missed(past[-1:], installed(), last)
 
 
 def write_metrics(settings: Settings) -> None:
@@ -678,7 +685,7 @@ def back_up(settings: Settings, started: datetime) -> str:
     with contextlib.ExitStack() as undo:
         if settings.backup_command:
             run(settings.backup_command, seconds=REPAIR)
-            made.append(f"{settings.backup_command[0]} succeeded")
+            made.append(f"{settings.backup_command[0]} succeeded; its copy is not read again here")
         if settings.database:
             copy = folder / f"{stamp}.sqlite"
             undo.callback(copy.unlink, missing_ok=True)
@@ -752,35 +759,23 @@ def update(settings: Settings, notes: list[str]) -> None:
     run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
     before = packages()
     try:
-        run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit * 60)
+        run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
     finally:
         notes += changes(before, packages()) or ["nothing was to be updated"]
 
 
-def running_sessions(database: Path) -> list[dict[str, Any]]:
-    """Return the sessions the hub knows as running: whose, where, and which job."""
-    uri = f"file:{database}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as link:
-        rows = link.execute(
-            "SELECT users.name, spawners.name, spawners.state, servers.proto, servers.ip,"
-            " servers.port, servers.base_url FROM spawners"
-            " JOIN servers ON servers.id = spawners.server_id"
-            " JOIN users ON users.id = spawners.user_id"
-        ).fetchall()
-    return [
-        {
-            "user": user,
-            "name": name,
-            "job": str(json.loads(state or "{}").get("job_id") or ""),
-            "scheme": scheme,
-            "host": host,
-            "port": port,
-            "path": path,
-        }
-        for user, name, state, scheme, host, port, path in rows
-        # A session that is still starting has no port, and nobody could reach it before either.
-        if port
-    ]
+def running_sessions(settings: Settings) -> list[dict[str, Any]]:
+    """Return the sessions that the hub's database has as running: whose, where, and which job.
+
+    :raises MaintenanceError: when it cannot be read.
+    """
+    shown = run(settings.sessions)
+    try:
+        return list(json.loads(shown.splitlines()[-1]))
+    except (ValueError, IndexError) as error:
+        raise MaintenanceError(
+            f"{' '.join(settings.sessions)} says no sessions: {error}"
+        ) from error
 
 
 # -- the check afterwards ------------------------------------------------------------------------
@@ -898,17 +893,18 @@ def check_sessions(
     notes.append(f"{len(before)} sessions ran before, and {len(before) - len(ended)} should still")
 
     def lost() -> str:
-        known = {each["job"] for each in running_sessions(Path(settings.database))}
         found = [trouble_with_session(settings, each, jobs) for each in before]
-        found += [
-            f"{each['user']} (job {each['job']}): the hub has forgotten it"
-            for each in before
-            if each["job"] in jobs - known
-        ]
         return "\n".join(filter(None, found))
 
-    if found := wait_for(lost, 60):
-        raise MaintenanceError(found)
+    trouble = [found] if (found := wait_for(lost, 60)) else []
+    known = {each["job"] for each in running_sessions(settings)}
+    trouble += [
+        f"{each['user']} (job {each['job']}): the hub has forgotten it"
+        for each in before
+        if each["job"] in jobs - known
+    ]
+    if trouble:
+        raise MaintenanceError("\n".join(trouble))
 
 
 def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
@@ -1008,16 +1004,18 @@ def prepare(settings: Settings, report: Report, started: datetime) -> bool:
     if settings.backup_folder:
         with report.step("a backup is made and read again") as notes:
             notes.append(back_up(settings, started))
-    if settings.database:
+    if settings.sessions:
         with report.step("the running sessions are noted") as notes:
-            report.data["sessions"] = running_sessions(Path(settings.database))
+            report.data["sessions"] = running_sessions(settings)
             notes.append(f"{len(report.data['sessions'])} sessions run")
     return report.ok
 
 
 def untimely(moment: datetime) -> str:
     """Return why the timer should not have started a maintenance now, or nothing."""
-    if not due(dates(calendar(), moment - LATEST, 4), moment):
+    date = due(dates(calendar(), moment - LATEST, 4), moment)
+    # A timer that gets another date fires at once where that has passed since it was last started.
+    if date is None or date < installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)
     if last and not last.data["by_hand"]:

@@ -23,11 +23,26 @@ import ssl
 import stat
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sge_watch import Activity, Rules, Teller, post, read_rules, started, warn, watch_use
+from sge_watch import (
+    Activity,
+    Cut,
+    Rules,
+    RulesError,
+    Teller,
+    ask,
+    read_cut,
+    read_rules,
+    started,
+    warn,
+    warn_of_cut,
+    watch_use,
+)
 
 SESSION_FOLDER = ".jupyterhub-sessions"
 MAX_FILE = 65_536
@@ -43,6 +58,13 @@ NO_PORT = "no_port"
 
 #: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
+
+#: What a session ends with that is over because its worker is maintained (EX_TEMPFAIL); the hub
+#: reads it in the accounting record.
+EXIT_CUT = 75
+
+#: How long the server may take to end its kernels then, in seconds.
+END_WITHIN = 30.0
 
 #: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
 #: have 107 (unix(7)).
@@ -197,13 +219,16 @@ def tell_hub(
     what: str,
     body: dict[str, Any],
     context: ssl.SSLContext | None = None,
-) -> int:
-    """Post to ``/hub/api/sge/`` once; return the HTTP status, or 0 when the hub did not answer."""
+) -> tuple[int, bytes]:
+    """Post to ``/hub/api/sge/`` once; return the HTTP status and the answer.
+
+    The status is 0 when the hub did not answer.
+    """
     url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
-    status = post(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
+    status, answer = ask(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
     if not status:
         print("The hub does not answer.", file=sys.stderr, flush=True)
-    return status
+    return status, answer
 
 
 def is_refusal(status: int) -> bool:
@@ -213,14 +238,22 @@ def is_refusal(status: int) -> bool:
 
 async def announce(
     environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
-) -> None:
-    """Tell the hub the port, patiently while it is away; end the job when it refuses."""
+) -> Cut | None:
+    """Tell the hub the port, patiently while it is away; end the job when it refuses.
+
+    :returns: what the hub says of an end before that of the run time.
+    """
     pauses = iter(PAUSES)
     pause = 0.0
     while True:
-        status = await asyncio.to_thread(tell_hub, environment, "port", {"port": port}, context)
+        body = {"port": port}
+        status, answer = await asyncio.to_thread(tell_hub, environment, "port", body, context)
         if 200 <= status < 300:
-            return
+            try:
+                return read_cut(answer)
+            except RulesError as error:
+                print(f"The hub's answer: {error}", file=sys.stderr, flush=True)
+                return None
         if is_refusal(status):
             print(
                 f"The hub does not want this session any more (HTTP {status}); ending.",
@@ -235,9 +268,32 @@ async def announce(
 def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
     """Tell the hub why the session cannot start, so that the person reads it on the page."""
     for pause in (*PAUSES[:4], 0.0):
-        if tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context):
+        status, _ = tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
+        if status:
             return
         time.sleep(pause)
+
+
+async def keep_time(
+    announced: Coroutine[Any, Any, Cut | None], rules: Rules, start: float, teller: Teller
+) -> bool:
+    """Warn of the end of the run time, or of an earlier one that the hub knows of.
+
+    The person chose the run time when the job had still to wait in the queue, and Grid Engine does
+    not change a limit of a job that runs.
+
+    :returns: whether the session is over now; if not, Grid Engine ends it.
+    """
+    warnings = asyncio.ensure_future(warn(rules, start, teller))
+    cut = await announced
+    if cut is None or (rules.run_time is not None and start + rules.run_time <= cut.end):
+        await warnings
+        return False
+    warnings.cancel()
+    left = rules._replace(run_time=max(int(cut.end - start), 0))
+    os.environ.update(extension_settings(left, start))
+    await warn_of_cut(cut, rules, teller)
+    return True
 
 
 def extension_settings(rules: Rules, start: float) -> dict[str, str]:
@@ -268,8 +324,10 @@ def serve(
     rules: Rules,
     start: float,
     tls: Tls | None = None,
-) -> None:
+) -> int:
     """Run the server on a socket that is bound already, and tell the hub its port.
+
+    :returns: the job's exit status.
 
     What is imported here is the site's environment for notebooks: that it cannot be loaded must
     reach the person, so it is not imported any earlier.
@@ -301,12 +359,24 @@ def serve(
     # Through sockets in the runtime folder; other users can connect to TCP ports.
     app = JupyterHubSingleUser.initialize_server(argv=["--KernelManager.transport=ipc"])
     context = tls.client() if tls else None
-    # Runs after the server listens: both are callbacks of the same loop, in this order.
-    app.io_loop.add_callback(announce, environment, port, context)
     teller = Teller(environment, port, context)
-    app.io_loop.add_callback(warn, rules, start, teller)
+    over = False
+
+    async def live() -> None:
+        nonlocal over
+        over = await keep_time(announce(environment, port, context), rules, start, teller)
+        if over:
+            # Whatever a kernel does meanwhile, the worker is free in time.
+            last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_CUT])
+            last_resort.daemon = True
+            last_resort.start()
+            app.stop()
+
+    # Runs after the server listens: both are callbacks of the same loop, in this order.
+    app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), teller)
     app.start()
+    return EXIT_CUT if over else 0
 
 
 def main() -> int:
@@ -333,7 +403,7 @@ def main() -> int:
             f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"
             f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
-        serve(environment, server, rules, start, tls)
+        return serve(environment, server, rules, start, tls)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0
@@ -344,7 +414,6 @@ def main() -> int:
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -109,6 +109,9 @@ _LEAST_WAIT = 90.0
 #: hundred that presses Start together waits in line here rather than at a closed socket.
 _broker_line = asyncio.Semaphore(16)
 
+#: How long a session may be on its way to a worker, where it does not have to wait, in seconds.
+_ON_THE_WAY = 60.0
+
 #: What a starter gives as its reason where every port of a session is taken.
 NO_PORT = "no_port"
 
@@ -288,8 +291,10 @@ class SGESpawner(BatchSpawnerBase):
     #: Whether the session speaks TLS; one that an older release has started does not.
     secure: bool = False
     stopping: bool = False
-    #: What the starter gave as the reason that the session cannot start.
-    failure: str = ""
+    #: Why the session cannot start, where it has said so itself or has come too late.
+    failure: SessionError | None = None
+    #: When it must be over, though its run time is not, in seconds since the epoch; 0: never.
+    ends: float = 0.0
     #: What the session has asked for; kept, because the menu may change while it runs.
     asked: tuple[Asked, ...] = ()
     last: Last | None = None
@@ -445,6 +450,7 @@ class SGESpawner(BatchSpawnerBase):
         self.secure = state.get("secure", False)
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
+        self.ends = state.get("ends", 0.0)
         # What another release has written may look otherwise: it is for people only, and not worth
         # a session.
         self.asked, self.last = (), None
@@ -463,6 +469,7 @@ class SGESpawner(BatchSpawnerBase):
                 "secure": self.secure,
                 "port": self.port,
                 "stopping": self.stopping,
+                "ends": self.ends,
                 "asked": [each.model_dump() for each in self.asked],
             }
         if self.last:
@@ -476,7 +483,7 @@ class SGESpawner(BatchSpawnerBase):
             self.collector.release(job_name(self.session))
         self.session = self.token_hash = self.host = ""
         self.asked = ()
-        self.port = 0
+        self.port, self.ends = 0, 0.0
         self.stopping = False
         if self._cleared:
             self._cleared.set()
@@ -697,7 +704,7 @@ class SGESpawner(BatchSpawnerBase):
         :returns: the URL of the server.
         :raises SessionError: with a message for the person when that cannot happen any more.
         """
-        self.failure = ""
+        self.failure = None
         self.last = None
         try:
             await self.submit_batch_script()
@@ -724,7 +731,7 @@ class SGESpawner(BatchSpawnerBase):
         while True:
             job = self._job()
             if self.failure:
-                raise self._starters_reason()
+                raise self.failure
             if job is GONE:
                 raise self._early_end()
             if isinstance(job, Job):
@@ -744,9 +751,8 @@ class SGESpawner(BatchSpawnerBase):
                 raise self._out_of_time(job)
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
-    def _starters_reason(self) -> SessionError:
+    def _starters_reason(self, reason: str) -> SessionError:
         """Return what the starter has given as the reason; it names one that we can say better."""
-        reason = self.failure
         if reason == NO_PORT:
             first, last = self.session_ports
             reason = say("start.no_port", first=first, last=last)
@@ -933,7 +939,17 @@ class SGESpawner(BatchSpawnerBase):
         self.server.wait_up = wait_up
 
     def announce(self, port: int) -> None:
-        """Take the port the starter has bound."""
+        """Take the port the starter has bound.
+
+        :raises SessionError: when it comes too late before the workers are maintained, or cannot be
+            stored.
+        """
+        try:
+            self.ends = self._end_for_window()
+        except SessionError as error:
+            self.failure = error
+            self.collector.wake()
+            raise
         self.port = port
         try:
             # Before the starter is answered: it tells us only once.
@@ -944,9 +960,30 @@ class SGESpawner(BatchSpawnerBase):
         self.collector.hurry()
         self.collector.wake()
 
+    def _end_for_window(self) -> float:
+        """Return when a session that starts now must be over for the workers' sake; 0: never.
+
+        It was chosen when it had still to wait in the queue.
+
+        :raises SessionError: when it would run into the window, and the site does not want it cut.
+        """
+        window = sge_notice.windows.current()
+        if window is None:
+            return 0.0
+        job, begin, now = self._job(), window.begin.timestamp(), time.time()
+        started = (job.since if isinstance(job, Job) and job.host else None) or now
+        run_time = next((each.total for each in self.asked if each.kind == "run_time"), None)
+        if run_time is not None and started + run_time <= begin:
+            return 0.0
+        # Without a run time there is nothing that the person could choose less of.
+        if now < begin and (window.rule == "cap" or run_time is None):
+            return begin
+        words = say("maintenance.waited", **window.told())
+        raise SessionError(words, reason="maintenance", status_code=409)
+
     def give_up(self, reason: str) -> None:
         """Take the reason why the starter cannot start the session."""
-        self.failure = reason
+        self.failure = self._starters_reason(reason)
         self.collector.wake()
 
     @property
@@ -1245,6 +1282,8 @@ class SGESpawner(BatchSpawnerBase):
         job = self._job() if self.session else None
         started = job.since if isinstance(job, Job) and job.host else None
         run_time = next((each.total for each in self.asked if each.kind == "run_time"), None)
+        ends = [started + run_time] if started and run_time else []
+        ends += [self.ends] if self.ends else []
         waiting = bool(self._start_pending)
         state: Literal["none", "waiting", "running", "stopping"] = (
             "stopping"
@@ -1265,7 +1304,7 @@ class SGESpawner(BatchSpawnerBase):
             job=int(self.job_id) if self.job_id else None,
             host=job.host if isinstance(job, Job) else self.host,
             since=_moment(started),
-            ends=_moment(started + run_time) if started and run_time else None,
+            ends=_moment(min(ends, default=None)),
             amounts=self._amounts(job.id if isinstance(job, Job) else 0, started),
         )
 
@@ -1298,7 +1337,8 @@ def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> Choice
     window = sge_notice.windows.current()
     if window is None:
         return choice
-    found = ending_within(menu, choice, groups, window.begin.timestamp() - time.time())
+    left = window.begin.timestamp() - time.time() - _ON_THE_WAY
+    found = ending_within(menu, choice, groups, left)
     if found is None or found[1] == choice:
         return choice
     item, fitting = found
@@ -1406,7 +1446,7 @@ class SessionHandler(APIHandler):
             port = self._read_port(body, *spawner.session_ports)
             if spawner.port == port:
                 # Told before, but our answer was lost.
-                self.set_status(204)
+                self._answer(spawner)
                 return
         if spawner is None or not spawner.is_starting:
             raise web.HTTPError(403, "this token belongs to no session that is starting")
@@ -1414,7 +1454,15 @@ class SessionHandler(APIHandler):
             spawner.announce(port)
         else:
             spawner.give_up(self._read_reason(body))
-        self.set_status(204)
+        self._answer(spawner)
+
+    def _answer(self, spawner: SGESpawner) -> None:
+        """Tell the session when it must be over, if that is before its run time is."""
+        if spawner.ends:
+            words = say("session.maintenance", end="{end}", minutes="{minutes}")
+            self.finish({"end": spawner.ends, "words": words})
+        else:
+            self.set_status(204)
 
     @staticmethod
     def _read_port(body: object, first: int, last: int) -> int:

@@ -27,6 +27,9 @@ from typing import Any, NamedTuple
 #: Seconds between looks at what is done in the session.
 LOOK = 2.0
 
+#: Longest answer that is read, in bytes.
+MAX_ANSWER = 65_536
+
 #: Requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -57,6 +60,29 @@ class Rules(NamedTuple):
 
 class RulesError(ValueError):
     """The rules are not what the broker writes."""
+
+
+class Cut(NamedTuple):
+    """What ends a session before its run time is over: its worker is to be free by then."""
+
+    #: In seconds since the epoch.
+    end: float
+    #: The sentence, with ``{end}`` and ``{minutes}`` to be filled in.
+    words: str
+
+
+def read_cut(answer: bytes) -> Cut | None:
+    """Read what the hub has answered to the session's port; nothing is no cut.
+
+    :raises RulesError: where it is anything else.
+    """
+    if not answer:
+        return None
+    try:
+        content = json.loads(answer)
+        return Cut(float(content["end"]), str(content["words"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RulesError(f"not the end of a session: {error!r}") from error
 
 
 def _whole(value: object) -> int:
@@ -92,10 +118,10 @@ def read_rules(content: object) -> Rules:
 # -- telling --------------------------------------------------------------------------------------
 
 
-def post(
+def ask(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
-) -> int:
-    """Post once; return the HTTP status, or 0 where nobody answered.
+) -> tuple[int, bytes]:
+    """Post once; return the HTTP status, or 0 where nobody answered, and what was answered.
 
     The token goes into a header, and neither into the address nor into any message.
     """
@@ -111,11 +137,11 @@ def post(
     )
     try:
         with opener.open(request, timeout=10) as response:
-            return int(response.status)
+            return int(response.status), response.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, b""
     except (OSError, http.client.HTTPException):
-        return 0
+        return 0, b""
 
 
 class Teller:
@@ -131,7 +157,8 @@ class Teller:
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
         token = self._environment["JUPYTERHUB_API_TOKEN"]
-        return 200 <= await asyncio.to_thread(post, url, token, body, self._context) < 300
+        status, _ = await asyncio.to_thread(ask, url, token, body, self._context)
+        return 200 <= status < 300
 
     async def tell_person(self, message: str) -> bool:
         """Show a notice that stays until it is closed; pages opened later show it as well."""
@@ -183,13 +210,24 @@ async def warn(rules: Rules, start: float, teller: Teller) -> None:
     if rules.run_time is None:
         return
     end = start + rules.run_time
-    moments = warning_times(end, rules)
+    await _tell_each(warning_times(end, rules), rules.words["run_time"], end, teller)
+
+
+async def _tell_each(moments: list[float], words: str, end: float, teller: Teller) -> None:
     for moment, next_moment in pairwise([*moments, end]):
         await asyncio.sleep(max(moment - time.time(), 0))
         while (now := time.time()) < next_moment:
-            if await teller.tell_person(_message(rules.words["run_time"], end, now)):
+            if await teller.tell_person(_message(words, end, now)):
                 break
             await asyncio.sleep(LOOK)
+
+
+async def warn_of_cut(cut: Cut, rules: Rules, teller: Teller) -> None:
+    """Warn the person at once, and then as before the end of a run time; return at the end."""
+    now = time.time()
+    later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
+    await _tell_each(sorted({now} | later), cut.words, cut.end, teller)
+    await asyncio.sleep(max(cut.end - time.time(), 0))
 
 
 # -- use ------------------------------------------------------------------------------------------

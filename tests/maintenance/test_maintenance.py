@@ -6,10 +6,13 @@ import contextlib
 import json
 import shlex
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from dateutil import rrule
 
 import faults
 from archive import archive, build, run, version
@@ -22,6 +25,9 @@ from test_playbooks import playbook, said
 PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
 SETTINGS = "/etc/gridhub/maintenance.json"
 HOLD = "/etc/gridhub/hold-maintenance"
+#: What the hub's environment holds.
+PINNED = "ls -d /opt/jupyterhub/current/env/lib/python3*/site-packages/*.dist-info"
+WINDOW = "/etc/jupyterhub/worker_window.json"
 DROP_IN = "/run/systemd/system/jupyterhub-maintenance.timer.d/test.conf"
 
 
@@ -54,9 +60,12 @@ def started_last(name: str) -> str:
 def set_timer(name: str, moment: datetime) -> None:
     """Let the timer elapse once, at that time; the reboot undoes it."""
     lines = f"[Timer]\\nOnCalendar=\\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\\n"
-    run(name, f"mkdir -p $(dirname {DROP_IN}); printf '{lines}' > {DROP_IN}")
-    run(name, "systemctl daemon-reload; systemctl restart jupyterhub-maintenance.timer")
-    run(name, "systemctl start jupyterhub-maintenance-notice.service")
+    run(
+        name,
+        f"mkdir -p $(dirname {DROP_IN}); printf '{lines}' > {DROP_IN}; systemctl daemon-reload;"
+        " systemctl restart jupyterhub-maintenance.timer;"
+        " systemctl start jupyterhub-maintenance-notice.service",
+    )
 
 
 @contextlib.contextmanager
@@ -65,9 +74,12 @@ def timer(name: str, moment: datetime) -> Iterator[None]:
         set_timer(name, moment)
         yield
     finally:
-        run(name, f"rm -rf $(dirname {DROP_IN}); systemctl daemon-reload")
-        run(name, "systemctl restart jupyterhub-maintenance.timer")
-        run(name, "systemctl start jupyterhub-maintenance-notice.service")
+        run(
+            name,
+            f"rm -rf $(dirname {DROP_IN}); systemctl daemon-reload;"
+            " systemctl restart jupyterhub-maintenance.timer;"
+            " systemctl start jupyterhub-maintenance-notice.service",
+        )
 
 
 @contextlib.contextmanager
@@ -101,9 +113,42 @@ def announced(person: Person) -> str:
     return page_text(person.get("/hub/home"))
 
 
+@contextlib.contextmanager
+def mailbox(name: str) -> Iterator[Callable[[], str]]:
+    """A mail server on a host; what it has taken can be read."""
+    serve = "python3 -W ignore -u -m smtpd -n -c DebuggingServer 127.0.0.1:2525"
+    run(name, f"{serve} > /root/mail 2>&1 & echo $! > /root/mailer")
+    try:
+        answers = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 2525))'"
+        wait_for("the mail server answers", lambda: host(name).run(answers).rc == 0)
+        yield lambda: run(name, "cat /root/mail")
+    finally:
+        run(name, "kill $(cat /root/mailer)")
+
+
 def metric(name: str, number: str) -> float:
     text = run(name, "cat /var/lib/prometheus/node-exporter/gridhub_maintenance.prom")
     return float(dict(line.split() for line in text.splitlines() if line[0] != "#")[number])
+
+
+def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() -> None:
+    ask = (
+        "import sge_maintenance as m; from datetime import datetime, UTC;"
+        "dates = m.dates(m.calendar(), datetime(2026, 1, 1, tzinfo=UTC), 240);"
+        "print(*[date.isoformat() for date in dates])"
+    )
+    shown = run("hub", f"cd /usr/local/lib/gridhub && python3 -c {shlex.quote(ask)}")
+    expected = rrule.rrule(
+        rrule.MONTHLY,
+        count=240,
+        byweekday=rrule.TU(2),
+        byhour=3,
+        byminute=26,
+        bysecond=0,
+        dtstart=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert run("hub", "date +%Z").strip() == "UTC"
+    assert [datetime.fromisoformat(each) for each in shown.split()] == list(expected)
 
 
 def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], bob: Person) -> None:
@@ -115,11 +160,11 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
         run(name, "rm -f /var/lib/gridhub-maintenance/report.json")  # of an earlier run
     assert "Maintenance" not in announced(bob)
     before = {name: (main_process(name), started_last(name)) for name in hosts}
-    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)
-    for name in hosts:
-        set_timer(name, moment)
+    pinned = run("hub", PINNED)
 
     # The last minutes before it.
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
+    set_timer("hub", moment)
     wait_for("the pages tell of it", lambda: "Maintenance, until" in announced(bob), 10)
     back = f"Come back at {moment + timedelta(minutes=20):%H:%M} UTC"
     assert back in page_text(bob.choose(cores=1, memory=1, run_time=1))
@@ -127,6 +172,8 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     assert answer.status_code == 400 and back in answer.json()["message"]
     assert bob.server() is None
 
+    for name in hosts:
+        set_timer(name, datetime.now(UTC) + timedelta(seconds=8))
     for name in hosts:
         wait_for(
             f"{name} has been booted anew",
@@ -147,6 +194,9 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
         assert "gridhub-probe: 1.0 -> 2.0" in run(name, f"cat {report['log']}")
         assert metric(name, "gridhub_maintenance_last_success") == 1
         assert status(name)["problems"] == []
+        journal = run(name, "journalctl -u jupyterhub-maintenance-check -o cat")
+        assert f"The maintenance of {report['host']}: done." in journal
+    assert run("hub", PINNED) == pinned
     assert "2 sessions ran before" in words(last("hub"))
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
@@ -157,6 +207,26 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
     bob.choose(cores=1, memory=1, run_time=1)
     bob.wait_until_ready()
+
+
+def test_the_timer_does_not_catch_up() -> None:
+    """Looked at with a copy, which systemd has never seen active, as none is when a host boots."""
+    date = datetime.now(UTC) - timedelta(seconds=10)
+    units = "/run/systemd/system"
+    run(
+        "hub",
+        f"sed 's/^OnCalendar=.*/OnCalendar={date:%Y-%m-%d %H:%M:%S} UTC/'"
+        f" /etc/systemd/system/jupyterhub-maintenance.timer > {units}/copy.timer;"
+        f" printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {units}/copy.service;"
+        # As systemd remembers a timer that elapsed long ago.
+        " touch -d '1 day ago' /var/lib/systemd/timers/stamp-copy.timer; systemctl daemon-reload",
+    )
+    try:
+        run("hub", "systemctl start copy.timer jupyterhub-maintenance-notice.service")
+        assert run("hub", "systemctl show --property InvocationID --value copy.service") == ""
+    finally:
+        run("hub", f"systemctl stop copy.timer; rm {units}/copy.* /var/lib/systemd/timers/*-copy.*")
+        run("hub", "systemctl daemon-reload")
 
 
 def test_a_second_start_is_the_same_maintenance() -> None:
@@ -234,21 +304,58 @@ def test_nothing_reboots_with_a_package_that_cannot_be_configured() -> None:
         run("hub", "dpkg --install /srv/archive/gridhub-probe_4.0.deb")
 
 
-def test_nothing_begins_on_a_full_disk() -> None:
+def test_updates_that_do_not_end_are_left_when_their_time_is_over() -> None:
+    before = main_process("hub")
+    once = "[ ! -e /root/hangs ] || exit 0; echo $$ > /root/hangs; exec sleep 600"
+    build("hub", "gridhub-probe", "5.0", once)
+    try:
+        code, report = maintain("hub", reboot="always", time_limit=15)
+        assert code == 1 and "not rebooted" in report["result"], words(report)
+        assert "unattended-upgrade --verbose: does not end, and is left running" in words(report)
+        assert main_process("hub") == before
+    finally:
+        run("hub", "kill $(cat /root/hangs)")
+        ask = "import sge_maintenance; exit(bool(sge_maintenance.lock_holder()))"
+        free = f"cd /usr/local/lib/gridhub && python3 -c '{ask}'"
+        wait_for("it has ended", lambda: host("hub").run(free).rc == 0)
+        run("hub", "dpkg --configure --pending; rm /root/hangs")
+    assert version("hub", "gridhub-probe") == "installed 5.0"
+
+
+def test_an_archive_that_cannot_be_read_is_reported() -> None:
+    run("hub", "mv /srv/archive /srv/aside")
+    try:
+        code, report = maintain("hub")
+    finally:
+        run("hub", "mv /srv/aside /srv/archive")
+    assert code == 1 and report["result"].startswith("failed in part"), words(report)
+    assert [step["name"] for step in report["steps"] if not step["ok"]] == [
+        "the updates are installed"
+    ]
+
+
+def test_nothing_begins_on_a_full_disk_and_a_mail_says_so() -> None:
+    to = {"mail_to": "admins@example.org", "mail_server": "127.0.0.1:2525"}
     enter("hub", "mount", "-t", "tmpfs", "-o", "size=8m", "small", "/var/backups/gridhub")
     try:
-        code, report = maintain("hub", reboot="always")
+        with mailbox("hub") as taken:
+            code, report = maintain("hub", reboot="always", **to)
+            mail = taken()
     finally:
         enter("hub", "umount", "/var/backups/gridhub")
     assert code == 1 and "/var/backups/gridhub has 8 MB free" in words(report)
+    assert "To: admins@example.org" in mail
+    assert f"Maintenance of {report['host']}: failed, and the host was not rebooted" in mail
+    assert "/var/backups/gridhub has 8 MB free" in mail
 
 
 def test_nothing_begins_without_a_backup() -> None:
-    build("hub", "gridhub-probe", "5.0")
+    before = version("hub", "gridhub-probe")
+    build("hub", "gridhub-probe", "6.0")
     run("hub", "head -c 100000 /dev/urandom > /root/broken.sqlite")
     code, report = maintain("hub", reboot="always", database="/root/broken.sqlite")
     assert code == 1 and "not a database" in words(report)
-    assert version("hub", "gridhub-probe") == "installed 4.0"
+    assert version("hub", "gridhub-probe") == before
     assert "broken" not in run("hub", "ls /var/backups/gridhub")
 
 
@@ -261,7 +368,7 @@ def test_nothing_begins_while_another_update_runs() -> None:
         code, report = maintain("hub", reboot="always", lock_wait=0)
     finally:
         run("hub", "kill $(cat /root/holder)")
-    assert code == 1 and "/var/lib/dpkg/lock-frontend" in words(report)
+    assert code == 1 and "another program holds /var/lib/dpkg/lock-frontend" in words(report)
 
 
 def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) -> None:
@@ -326,26 +433,76 @@ def disabled() -> str:
     return str(host("qmaster").run("qselect -qs d").stdout)
 
 
-def test_a_worker_is_maintained_when_its_last_job_has_ended(bob: Person) -> None:
-    with archive("exec1", only=False):
-        with queue_disabled("all.q@exec2"):
-            bob.choose(cores=1, memory=1, run_time=1)
-            bob.wait_until_ready(120)
-        before = main_process("exec1")
-        done = playbook(
-            "patch_workers.yml", "--limit", "exec1", "--extra-vars", "patch_drain_minutes=0.1"
-        )
-        assert done.returncode != 0
-        assert "exec1 was not maintained; its queues are enabled again" in said(done)
-        assert main_process("exec1") == before and disabled() == ""
+@contextlib.contextmanager
+def disabled_meanwhile() -> Iterator[set[str]]:
+    """Look all the time which queues are disabled; each look that finds any adds what it found."""
+    seen: set[str] = set()
+    over = threading.Event()
 
-        bob.stop()
+    def look() -> None:
+        while not over.wait(0.5):
+            seen.add(" ".join(sorted(disabled().split())))
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watch.join()
+
+
+def test_workers_are_maintained_one_by_one_when_their_last_job_has_ended() -> None:
+    """The sessions that compute keep exec2 from it."""
+    with archive("exec1", only=False), disabled_meanwhile() as seen:
         build("exec1", "gridhub-probe", "2.0")
-        done = playbook("patch_workers.yml", "--limit", "exec1")
-        assert done.returncode == 0, said(done)
-        assert main_process("exec1") not in ("0", before) and disabled() == ""
+        before = {name: main_process(name) for name in ("exec1", "exec2")}
+        done = playbook("patch_workers.yml", "--extra-vars", "patch_drain_minutes=0.1")
+        assert done.returncode != 0
+        assert "exec2 was not maintained; its queues are enabled again" in said(done)
+        assert "exec1 was not maintained" not in said(done)
+        assert main_process("exec1") not in ("0", before["exec1"])
+        assert main_process("exec2") == before["exec2"]
         assert version("exec1", "gridhub-probe") == "installed 2.0"
-        assert status("exec1")["problems"] == []
+        assert status("exec1")["problems"] == [] and disabled() == ""
+    assert seen == {"", "all.q@exec1", "all.q@exec2"}
+
+
+def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
+    """Let a session come out of the queue when a window has been set meanwhile."""
+    run("hub", f"rm -f {WINDOW}")
+    wait_for("no other window is known", lambda: "The workers are" not in announced(bob), 10)
+    with queue_disabled():
+        bob.choose(cores=1, memory=1, run_time=1)
+        wait_for("it waits", bob.is_waiting)
+        begin = datetime.now(UTC).replace(microsecond=0) + left
+        window = {"begin": begin, "end": begin + timedelta(hours=1)}
+        text = json.dumps({name: str(moment) for name, moment in window.items()} | {"rule": rule})
+        run("hub", f"printf %s {shlex.quote(text)} > {WINDOW}")
+        wait_for("the pages tell of it", lambda: "The workers are" in announced(bob), 10)
+    return begin
+
+
+def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(bob: Person) -> None:
+    try:
+        wait_behind_the_queue(bob, timedelta(minutes=30), "refuse")
+        wait_for("it is refused", lambda: bob.server() is None)
+        page = bob.get("/hub/spawn-pending/bob")
+        assert "The session waited in the queue for too long" in page_text(page)
+
+        begin = wait_behind_the_queue(bob, timedelta(seconds=50), "cap")
+        bob.wait_until_ready(50)
+        bob.open_lab()
+        assert any("its worker is maintained then" in each for each in bob.notices())
+        span = bob.get(f"{bob.prefix}/jupyterlab-server-timer/get-life-span").json()
+        assert span["end-time"] <= begin.timestamp()
+        wait_for("it is over", lambda: bob.server() is None, 60)
+        assert datetime.now(UTC) >= begin
+        wait_for("its job is gone", lambda: not faults.jobs("bob"))
+        why = "because its worker is maintained"
+        wait_for("the person reads why", lambda: why in announced(bob), 30)
+    finally:
+        run("hub", f"rm -f {WINDOW}")
 
 
 def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:

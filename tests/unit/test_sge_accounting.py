@@ -76,6 +76,7 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
         ({"failed": 100, "status": 143, "end": 101}, Why.RUN_TIME),
         ({"failed": 100, "status": 137}, Why.DELETED),
         ({"failed": 0, "status": 143}, Why.DELETED),
+        ({"failed": 0, "status": 75}, Why.MAINTENANCE),
         # To be near a limit is not to be ended by it.
         ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Why.ITSELF),
         ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Why.DELETED),

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,10 @@ import pytest
 import yaml
 from dateutil import rrule, tz
 from jinja2 import Environment
+from jupyterhub import orm
 
 import sge_maintenance as maintenance
+import sge_sessions
 from sge_maintenance import MaintenanceError, Report, Settings
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/maintenance"
@@ -49,7 +52,7 @@ def calendar(weekday: str, week: int | str, time: str, zone: str) -> str:
 def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> list[datetime]:
     """Compute the dates without systemd: those that are skipped by a clock do not exist."""
     hour, minute = map(int, time.split(":"))
-    place = tz.gettz(zone or "UTC")
+    place = tz.gettz(zone)
     found = rrule.rrule(
         rrule.MONTHLY,
         byweekday=RULES[weekday](-1 if week == "last" else int(week)),
@@ -69,7 +72,7 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
 
 
 @NEEDS_SYSTEMD
-@pytest.mark.parametrize("host_zone", ["UTC", "America/New_York"])
+@pytest.mark.parametrize("host_zone", ["UTC", "America/New_York", "Europe/Helsinki"])
 @pytest.mark.parametrize(
     ("weekday", "week", "time", "zone"),
     [
@@ -80,6 +83,7 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
         # Clocks change there on that Sunday, over this time: in spring it is skipped, in autumn
         # it comes twice.
         ("Sun", "last", "03:26", "Europe/Helsinki"),
+        ("Sun", "last", "03:26", ""),  # by the host's own clock
         ("Sun", "last", "02:26", "Europe/Berlin"),
         ("Sun", "last", "01:26", "Europe/London"),
         ("Sun", 2, "02:26", "America/New_York"),
@@ -95,7 +99,7 @@ def test_the_timers_dates_of_twenty_years_are_those_of_the_rule(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TZ", host_zone)
-    expected = rule(weekday, week, time, zone, 20)
+    expected = rule(weekday, week, time, zone or host_zone, 20)
     expression = calendar(weekday, week, time, zone)
     found = maintenance.dates(
         expression, datetime(2025, 12, 31, 12, tzinfo=UTC), len(expected) + 12
@@ -144,6 +148,39 @@ def test_the_timer_has_one_date() -> None:
 def test_it_begins_at_its_time_and_not_in_the_middle_of_the_day(minutes: int, is_due: bool) -> None:
     date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
     assert (maintenance.due([date], date + timedelta(minutes=minutes)) == date) is is_due
+
+
+@pytest.mark.parametrize(
+    ("installed", "last", "why"),
+    [
+        (-60, None, ""),
+        (5, None, "This is no time for it"),  # the date is new, and passed before it came
+        (-60, 1, "There was one at"),
+        (-60, -60 * 24 * 28, ""),
+    ],
+)
+def test_a_date_is_kept_once_and_only_if_the_timer_had_it_in_time(
+    installed: int,
+    last: int | None,
+    why: str,
+    report: Report,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
+    unit = tmp_path / "timer"
+    unit.touch()
+    moment = (date + timedelta(minutes=installed)).timestamp()
+    os.utime(unit, (moment, moment))
+    monkeypatch.setattr(maintenance, "INSTALLED", unit)
+    monkeypatch.setattr(maintenance, "calendar", lambda: "")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [date])
+    monkeypatch.setattr(maintenance, "next_date", lambda _: (date, ""))
+    if last is not None:
+        report.data["started"] = (date + timedelta(minutes=last)).isoformat()
+        report.close(Settings(), "done")
+    assert maintenance.untimely(date + timedelta(minutes=10)).startswith(why)
+    assert bool(maintenance.untimely(date + timedelta(minutes=10))) is bool(why)
 
 
 def test_a_hold_has_a_reason_and_an_end() -> None:
@@ -224,6 +261,34 @@ def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
     assert problems[0] == "the timer is not active" and "without a maintenance" in problems[1]
 
 
+@pytest.mark.parametrize(
+    ("reboot", "asked_for", "reboots"),
+    [
+        ("always", False, True),
+        ("always", True, True),
+        ("when_required", False, False),
+        ("when_required", True, True),
+    ],
+)
+def test_it_reboots_always_or_when_an_update_asks_for_it(
+    report: Report,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reboot: str,
+    asked_for: bool,
+    reboots: bool,
+) -> None:
+    required = tmp_path / "reboot-required"
+    monkeypatch.setattr(maintenance, "REBOOT_REQUIRED", required)
+    if asked_for:
+        required.touch()
+    commands: list[list[str]] = []
+    monkeypatch.setattr(maintenance, "run", commands.append)
+    monkeypatch.setattr(maintenance, "finish", lambda *_: 0)
+    assert maintenance.reboot(Settings(reboot=reboot), report, reboots=True) == 0
+    assert (commands == [["systemctl", "reboot", "--no-block"]]) is reboots
+
+
 def test_changed_packages_are_named() -> None:
     before, after = {"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}
     assert maintenance.changes(before, after) == [
@@ -261,13 +326,7 @@ def database(tmp_path: Path) -> Path:
     with contextlib.closing(sqlite3.connect(path)) as link:
         link.executescript(
             "CREATE TABLE users (id INTEGER, name TEXT);"
-            "CREATE TABLE servers (id INTEGER, proto TEXT, ip TEXT, port INTEGER, base_url TEXT);"
-            "CREATE TABLE spawners (user_id INTEGER, name TEXT, state TEXT, server_id INTEGER);"
             "INSERT INTO users VALUES (1, 'alice'), (2, 'bob');"
-            "INSERT INTO servers VALUES (7, 'https', 'exec1', 40001, '/user/alice/'),"
-            " (8, 'http', '', 0, '/x/');"
-            "INSERT INTO spawners VALUES (1, '', '{\"job_id\": 42}', 7), (2, '', '{}', NULL),"
-            " (2, 'n', NULL, 8);"
         )
     return path
 
@@ -322,17 +381,65 @@ def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
         maintenance.copy_files([tmp_path / "file"], tmp_path / "pack.tar.gz")
 
 
-def test_the_running_sessions_are_those_with_an_address(database: Path) -> None:
-    (session,) = maintenance.running_sessions(database)
-    assert session == {
-        "user": "alice",
-        "name": "",
-        "job": "42",
-        "scheme": "https",
-        "host": "exec1",
-        "port": 40001,
-        "path": "/user/alice/",
-    }
+def test_a_database_that_is_not_sqlite_is_backed_up_by_the_sites_command(tmp_path: Path) -> None:
+    copy = tmp_path / "dump"
+    settings = Settings(
+        backup_folder=str(tmp_path / "backup"), backup_command=["sh", "-c", f"echo rows > {copy}"]
+    )
+    made = maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    assert copy.read_text() == "rows\n"
+    assert made == "sh succeeded; its copy is not read again here"
+    wrong = Settings(backup_folder=str(tmp_path), backup_command=["sh", "-c", "exit 3"])
+    with pytest.raises(MaintenanceError, match="exit status 3"):
+        maintenance.back_up(wrong, datetime(2026, 12, 1, tzinfo=UTC))
+
+
+SESSION = {
+    "user": "alice",
+    "name": "",
+    "job": "42",
+    "scheme": "https",
+    "host": "exec1",
+    "port": 40001,
+    "path": "/user/alice/",
+}
+
+
+def test_the_running_sessions_are_read_through_the_hubs_own_configuration(tmp_path: Path) -> None:
+    """Whichever database it names: SQLAlchemy opens it."""
+    url = f"sqlite:///{tmp_path}/hub.sqlite"
+    database = orm.new_session_factory(url)()
+    alice, bob = orm.User(name="alice"), orm.User(name="bob")
+    server = orm.Server(proto="https", ip="exec1", port=40001, base_url="/user/alice/")
+    unborn = orm.Server(proto="http", ip="", port=0, base_url="/x/")
+    database.add_all(
+        [
+            orm.Spawner(user=alice, name="", server=server, state={"job_id": 42}),
+            orm.Spawner(user=bob, name="", state={}),
+            orm.Spawner(user=bob, name="n", server=unborn),
+        ]
+    )
+    database.commit()
+    database.close()
+    config = tmp_path / "jupyterhub_config.py"
+    lines = ["c = get_config()", "c.JupyterHub.db_url = 'sqlite://'", "c.JupyterHub.port = 1"]
+    # The site's own lines come last, and count.
+    config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
+    command = [sys.executable, "-sE", sge_sessions.__file__, str(config)]
+    assert maintenance.running_sessions(Settings(sessions=command)) == [SESSION]
+    config.write_text("c = get_config()\nc.JupyterHub.db_url = 'sqlite:////no/such/database'\n")
+    with pytest.raises(MaintenanceError, match="unable to open database file"):
+        maintenance.running_sessions(Settings(sessions=command))
+    for wrong, why in (("no python", "SyntaxError"), ("c = 1", "has no line c.JupyterHub.db_url")):
+        config.write_text(wrong)
+        with pytest.raises(MaintenanceError, match=why):
+            maintenance.running_sessions(Settings(sessions=command))
+
+
+@pytest.mark.parametrize("said", ["", "nothing", "[}"])
+def test_what_are_no_sessions_is_no_answer(said: str) -> None:
+    with pytest.raises(MaintenanceError, match="says no sessions"):
+        maintenance.running_sessions(Settings(sessions=["echo", said]))
 
 
 # -- the report -----------------------------------------------------------------------------------
@@ -438,15 +545,7 @@ def test_the_metrics_are_what_node_exporter_reads() -> None:
 
 
 def test_a_session_whose_job_is_gone_has_ended_by_itself() -> None:
-    session = {
-        "user": "alice",
-        "name": "",
-        "job": "42",
-        "scheme": "https",
-        "host": "127.0.0.1",
-        "port": 1,
-        "path": "/",
-    }
+    session = SESSION | {"scheme": "http", "host": "127.0.0.1", "port": 1}
     settings = Settings()
     assert maintenance.trouble_with_session(settings, session, {"1"}) == ""
     assert "alice  (job 42)" in maintenance.trouble_with_session(settings, session, {"42"})

@@ -25,9 +25,10 @@ from typing import Any
 import pytest
 
 import sge_session
+from sge_accounting import CUT as CUT_STATUS
 from sge_broker import SESSION_FOLDER, Tls, write_session_file
 from sge_spawner import MAX_REASON, NO_PORT
-from sge_watch import read_rules
+from sge_watch import Cut, read_rules
 
 TOKEN = "5ec4e7" * 8
 RULES = {
@@ -376,6 +377,18 @@ class TestAnnouncement:
         await session.announce(hub.environment, 40123)
         assert len(hub.requests) == 1
 
+    async def test_the_hub_may_answer_that_the_session_must_be_over_earlier(
+        self, session: ModuleType, hub: Hub, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for body, cut in (
+            (b'{"end": 5000, "words": "ends at {end}"}', Cut(5000, "ends at {end}")),
+            (b'{"end": "soon"}', None),
+            (b"[]", None),
+        ):
+            hub.answers = [b"HTTP/1.0 200 OK\r\n\r\n" + body]
+            assert await session.announce(hub.environment, 40123) == cut
+        assert capsys.readouterr().err.count("The hub's answer: not the end of a session") == 2
+
     async def test_a_hub_that_is_away_is_told_again(
         self, session: ModuleType, hub: Hub, endings: list[int]
     ) -> None:
@@ -402,7 +415,7 @@ class TestAnnouncement:
     ) -> None:
         environment = hub.environment
         hub.close()
-        assert session.tell_hub(environment, "port", {"port": 40123}) == 0
+        assert session.tell_hub(environment, "port", {"port": 40123}) == (0, b"")
         printed = capfd.readouterr().err
         assert "The hub does not answer" in printed
         assert TOKEN not in printed
@@ -429,9 +442,9 @@ class TestAnnouncement:
     ) -> None:
         threads: list[int] = []
 
-        def once(environment: dict[str, str], what: str, body: dict[str, object], _: Any) -> int:
+        def once(*_: object) -> tuple[int, bytes]:
             threads.append(threading.get_ident())
-            return 204
+            return 204, b""
 
         monkeypatch.setattr(session, "tell_hub", once)
         await session.announce({}, 40123)
@@ -459,7 +472,7 @@ class TestAnnouncement:
     ) -> None:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
-        assert session.tell_hub(hub.environment, "port", {"port": 40123}) == 204
+        assert session.tell_hub(hub.environment, "port", {"port": 40123})[0] == 204
 
     @pytest.mark.parametrize(
         ("status", "refusal"),
@@ -513,7 +526,7 @@ class TestReport:
 
 class TestServer:
     def test_the_server_gets_the_socket_and_then_the_hub_its_port(
-        self, session: ModuleType, jupyter: Any
+        self, session: ModuleType, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rules = read_rules(RULES)
         with take() as server:
@@ -522,14 +535,54 @@ class TestServer:
                 "JUPYTERHUB_API_TOKEN": TOKEN,
                 "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
             }
-            session.serve(environment, server, rules, 1000.0)
+            assert session.serve(environment, server, rules, 1000.0) == 0
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
-            told, warned, watched = jupyter.app.io_loop.callbacks
-        assert told == (session.announce, environment, port, None)
-        assert warned[:3] == (session.warn, rules, 1000.0)
+            (live,), watched = jupyter.app.io_loop.callbacks
         assert watched[:2] == (session.watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
+        told: list[tuple[object, ...]] = []
+
+        async def announce(*arguments: object) -> None:
+            told.append(arguments)
+
+        async def warn(*arguments: object) -> None:
+            told.append(arguments[:2])
+
+        monkeypatch.setattr(session, "announce", announce)
+        monkeypatch.setattr(session, "warn", warn)
+        asyncio.run(live())
+        assert sorted(told, key=len) == [(rules, 1000.0), (environment, port, None)]
+
+    def test_a_session_whose_end_has_come_ends_its_server_and_says_why_as_its_status(
+        self, session: ModuleType, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And if a kernel keeps the server from ending, the process ends all the same."""
+        ended: list[str] = []
+
+        async def over(announced: Any, *_: object) -> bool:
+            announced.close()
+            return True
+
+        class Timer:
+            def __init__(self, *arguments: object) -> None:
+                assert arguments == (session.END_WITHIN, os._exit, [session.EXIT_CUT])
+
+            def start(self) -> None:
+                ended.append("in any case")
+
+        def start(app: Any) -> None:
+            app.stop = lambda: ended.append("the server")
+            asyncio.run(app.io_loop.callbacks[0][0]())
+
+        monkeypatch.setattr(session, "keep_time", over)
+        monkeypatch.setattr(threading, "Timer", Timer)
+        monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            assert session.serve(environment, server, read_rules(RULES), 0.0) == session.EXIT_CUT
+        assert ended == ["in any case", "the server"]
+        assert session.EXIT_CUT == CUT_STATUS
 
     @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
     def test_without_a_run_time_no_countdown_is_made_up(
@@ -540,6 +593,67 @@ class TestServer:
         with take() as server:
             session.serve(environment, server, rules, 0.0)
         assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
+
+
+class TestTime:
+    """The end of the run time, and an earlier one that the hub knows of."""
+
+    @pytest.fixture
+    def told(self, session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        told: list[str] = []
+
+        async def warn(*_: object) -> None:
+            told.append("of the run time")
+
+        async def warn_of_cut(cut: Cut, *_: object) -> None:
+            told.append(cut.words)
+
+        monkeypatch.setattr(session, "warn", warn)
+        monkeypatch.setattr(session, "warn_of_cut", warn_of_cut)
+        monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
+        return told
+
+    @pytest.mark.parametrize(
+        ("run_time", "end", "over", "minutes"),
+        [
+            (3600, 1000 + 1800, True, "30"),
+            (3600, 1000 + 3599, True, "59"),
+            (3600, 1000 + 3600, False, "60"),  # over in time by itself
+            (3600, None, False, "60"),
+            (None, 1000 + 1800, True, "30"),
+            (3600, 999, True, "0"),
+        ],
+    )
+    async def test_the_earlier_end_counts_and_the_countdown_shows_it(
+        self,
+        session: ModuleType,
+        told: list[str],
+        run_time: int | None,
+        end: float | None,
+        over: bool,
+        minutes: str,
+    ) -> None:
+        async def announced() -> Cut | None:
+            return None if end is None else Cut(end, "of the window")
+
+        rules = read_rules(RULES | {"run_time": run_time})
+        assert await session.keep_time(announced(), rules, 1000.0, None) is over
+        assert told[-1:] == (["of the window"] if over else ["of the run time"])
+        assert os.environ["JOB_RUN_TIME"] == minutes
+
+    async def test_the_end_of_the_run_time_is_warned_of_while_the_hub_is_away(
+        self, session: ModuleType, told: list[str]
+    ) -> None:
+        back = asyncio.Event()
+
+        async def announced() -> None:
+            await back.wait()
+
+        times = asyncio.create_task(session.keep_time(announced(), read_rules(RULES), 1000.0, None))
+        await asyncio.sleep(0.01)
+        assert told == ["of the run time"]
+        back.set()
+        assert not await times
 
 
 class TestSettingsOfExtensions:
@@ -639,9 +753,10 @@ class TestCommand:
     ) -> None:
         seen: dict[str, str] = {}
 
-        def serve(environment: dict[str, str], server: socket.socket, *rules: object) -> None:
+        def serve(environment: dict[str, str], server: socket.socket, *rules: object) -> int:
             with server:
                 seen.update(os.environ, bound=str(server.getsockname()[1]))
+            return 0
 
         monkeypatch.setattr(session, "serve", serve)
         assert command(NAME) == 0

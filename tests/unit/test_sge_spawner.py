@@ -16,6 +16,7 @@ import pwd
 import re
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -618,6 +619,7 @@ class TestChoice:
         ("rule", "minutes", "outcome"),
         [
             ("refuse", 125, 2),
+            ("refuse", 120.5, "Choose at most 1 hour."),  # it would cross it once it has started
             ("refuse", 115, "Choose at most 1 hour."),
             ("cap", 115, 1),
             ("cap", 30, "no session would be over before"),
@@ -629,7 +631,7 @@ class TestChoice:
         spawner: SGESpawner,
         menu_file: Path,
         rule: Any,
-        minutes: int,
+        minutes: float,
         outcome: int | str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -653,6 +655,78 @@ class TestChoice:
             await spawner._run_apply_user_options({})
         assert outcome in str(caught.value.message)
         assert spawner.refusal and spawner.refusal.item == "hours"
+
+    @pytest.mark.parametrize(
+        ("rule", "run_time", "left", "code", "ends"),
+        [
+            ("refuse", 3600, 3700, 204, False),
+            ("refuse", 3600, 3500, 409, False),
+            ("cap", 3600, 3500, 200, True),
+            ("cap", 3600, 1, 200, True),
+            ("cap", 3600, -1, 409, False),
+            # Without a run time there is nothing that the person could choose less of.
+            ("refuse", None, 3500, 200, True),
+            ("refuse", None, -1, 409, False),
+        ],
+    )
+    async def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(
+        self,
+        hub: Hub,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        lab: Lab,
+        rule: Any,
+        run_time: int | None,
+        left: int,
+        code: int,
+        ends: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        start = await starting(alice, broker)
+        spawner.asked = HAD[:-1] if run_time is None else HAD
+        if run_time is not None:
+            assert HAD[-1].kind == "run_time"
+            spawner.asked = (*HAD[:-1], HAD[-1].model_copy(update={"total": run_time}))
+        # The window was set while the session waited.
+        begin = datetime.now(UTC) + timedelta(seconds=left)
+        window = sge_notice.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        answer = await hub.ask("sge/port", broker.token, {"port": lab.port})
+        assert answer.code == code
+        if code == 409:
+            with pytest.raises(SpawnException, match="waited in the queue for too long"):
+                await asyncio.wait_for(start, 10)
+            assert broker.stops == [Stop(user="alice", session=broker.session)]
+            return
+        broker.cluster.put(broker.session)
+        await asyncio.wait_for(start, 10)
+        if ends:
+            assert json.loads(answer.body)["end"] == begin.timestamp()
+            assert "its worker is maintained" in json.loads(answer.body)["words"]
+            assert (stored(hub)[0] or {})["ends"] == begin.timestamp()
+            spawner.asked = HAD[:-1]
+            assert (await spawner.view()).ends == begin.replace(tzinfo=None)
+        # Told again, when the answer was lost, it is the same one.
+        again = await hub.ask("sge/port", broker.token, {"port": lab.port})
+        assert (again.code, again.body) == (answer.code, answer.body)
+
+    async def test_how_long_a_session_ran_already_counts_against_the_window(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The hub was away when it started."""
+        spawner = alice.spawners[""]
+        start = await starting(alice, broker)
+        spawner.asked = (HAD[-1].model_copy(update={"total": 3600}),)
+        job = Job(1, "n", "alice", "r", "127.0.0.1", 1, since=time.time() - 600)
+        monkeypatch.setattr(spawner, "_job", lambda: job)
+        begin = datetime.now(UTC) + timedelta(seconds=3100)
+        window = sge_notice.Window(begin, begin + timedelta(hours=2), "refuse")
+        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        monkeypatch.undo()
+        broker.cluster.put(broker.session)
+        await asyncio.wait_for(start, 10)
 
     async def test_a_form_is_read_without_its_meaning(self, spawner: SGESpawner) -> None:
         fields = {"cores": ["2"], "gpus": ["0", "1"], "_xsrf": ["abc"], "empty": []}
@@ -834,6 +908,7 @@ class TestStart:
                 "secure": False,
                 "port": lab.port,
                 "stopping": False,
+                "ends": 0.0,
                 "asked": [
                     {
                         "item": "cores",
@@ -2037,7 +2112,7 @@ class TestAnnouncements:
         for body in wrong:
             with subtests.test(body=body):
                 assert (await hub.ask("sge/failure", session, body)).code == 400
-                assert spawner.failure == ""
+                assert spawner.failure is None
         assert (await hub.ask("sge/failure", session, {"reason": "x" * most})).code == 204
 
     async def test_a_port_is_told_once(self, hub: Hub, spawner: SGESpawner, session: str) -> None:
@@ -2075,7 +2150,7 @@ class TestAnnouncements:
             }
             assert found == dict.fromkeys(others, 403)
         assert spawner.port == 0
-        assert spawner.failure == ""
+        assert spawner.failure is None
 
     @pytest.mark.parametrize("attribute", ["_start_pending", "stopping"])
     async def test_a_session_that_is_not_starting_may_tell_nothing(

@@ -19,7 +19,19 @@ import pytest
 
 import sge_watch
 from fake_grid import until
-from sge_watch import Activity, IdleWatch, Rules, RulesError, Teller, read_rules, warn, watch_use
+from sge_watch import (
+    Activity,
+    Cut,
+    IdleWatch,
+    Rules,
+    RulesError,
+    Teller,
+    read_cut,
+    read_rules,
+    warn,
+    warn_of_cut,
+    watch_use,
+)
 
 CONTENT: dict[str, Any] = {
     "run_time": 3600,
@@ -126,6 +138,32 @@ class TestRunTime:
             (end - 1800, f"ends {at(end)} in 30"),
             (end - 600, f"ends {at(end)} in 10"),
         ]
+
+    async def test_of_an_earlier_end_the_person_hears_at_once_and_again_until_it_has_come(
+        self, clock: Clock, told: Told
+    ) -> None:
+        end = clock.now + 1000
+        await warn_of_cut(Cut(end, "cut at {end}, in {minutes}"), RULES, told)
+        assert told.person == [
+            (end - 1000, f"cut at {at(end)}, in 17"),
+            (end - 600, f"cut at {at(end)}, in 10"),
+        ]
+        assert clock.now == end
+
+    async def test_an_earlier_end_that_nobody_can_be_told_of_comes_all_the_same(
+        self, clock: Clock, told: Told
+    ) -> None:
+        told.failures = 10**9
+        end = clock.now + 100
+        await warn_of_cut(Cut(end, "cut"), RULES, told)
+        assert told.person == [] and end <= clock.now < end + 2 * sge_watch.LOOK
+
+    def test_the_hubs_answer_is_an_end_or_nothing(self) -> None:
+        assert read_cut(b"") is None
+        assert read_cut(b'{"end": 5, "words": "cut"}') == Cut(5.0, "cut")
+        for wrong in (b"x", b"[]", b"4", b'{"end": 5}', b'{"end": null, "words": "cut"}'):
+            with pytest.raises(RulesError, match="not the end of a session"):
+                read_cut(wrong)
 
     async def test_warnings_not_below_the_run_time_are_left_out(
         self, clock: Clock, told: Told
@@ -426,11 +464,11 @@ class TestTeller:
     def posts(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
         seen: list[tuple[str, str, Any]] = []
 
-        def note(url: str, token: str, body: Any, context: Any) -> int:
+        def note(url: str, token: str, body: Any, context: Any) -> tuple[int, bytes]:
             seen.append((url, token, body))
-            return 503 if len(seen) == 1 else 200
+            return 503 if len(seen) == 1 else 200, b""
 
-        monkeypatch.setattr(sge_watch, "post", note)
+        monkeypatch.setattr(sge_watch, "ask", note)
         return seen
 
     ENVIRONMENT = {
