@@ -525,8 +525,6 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
     """
     resources = check_choice(config, user, request.choice).resources
-    # Many look at the form at once; sessions that start or stop, and the hub's pages, come first.
-    os.nice(_CHECK_NICENESS)
     become(user)
     home = Path(user.pw_dir)
 
@@ -678,7 +676,11 @@ def main() -> int:
     connection = socket.socket(fileno=0)
     try:
         check_caller(connection, config.hub_user)
-        answer = decide(config, receive(connection))
+        request = receive(connection)
+        if isinstance(request, Check):
+            # Many look at the form at once; sessions that start or stop, and pages, come first.
+            os.nice(_CHECK_NICENESS)
+        answer = decide(config, request)
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))

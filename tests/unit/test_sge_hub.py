@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
+import jupyterhub.user
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sge_tls
 from sge_hub import GridHub, OneLineFormatter
 
 
@@ -19,6 +22,14 @@ def formatted(message: str, *arguments: object) -> str:
 
 def test_the_hub_logs_with_it() -> None:
     assert GridHub._log_formatter_cls is OneLineFormatter
+
+
+def test_a_hub_with_many_sessions_makes_one_tls_context(tmp_path: Path) -> None:
+    sge_tls.renew(tmp_path / "tls", ["hub"])
+    pair = tmp_path / "tls/hub-internal/hub-internal"
+    files = str(pair.with_suffix(".key")), str(pair.with_suffix(".crt"))
+    make = jupyterhub.user.make_ssl_context
+    assert make(*files, cafile=files[1]) is make(*files, cafile=files[1])
 
 
 @given(st.text(max_size=300))

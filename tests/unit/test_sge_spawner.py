@@ -1726,7 +1726,7 @@ class TestForecast:
             asyncio.create_task(spawner._verdict(Choice(values={"cores": cores})))
             for cores in range(100)
         ]
-        await until(lambda: len(broker.requests) == 3)
+        await until(lambda: len(broker.requests) == 2)  # the third stands in line
         assert sge_spawner._checks.total() == 3
         assert not sge_spawner._broker_line.locked()
         broker.answers = [Answer(ok=True, verdict="now")] * 3
