@@ -58,9 +58,10 @@ def room_for(names: list[str]) -> Iterator[None]:
     """Make accounts for so many people and places for their sessions; undo it all."""
     # useradd and userdel take minutes for a thousand people.
     make = (
-        f"uid={FIRST_UID}; sed -i '/^jupyter:/s/$/,{','.join(names)}/' /etc/group\n"
+        f"uid={FIRST_UID}; gid=$(getent group jupyter | cut -d : -f 3)\n"
+        f"sed -i '/^jupyter:/s/$/,{','.join(names)}/' /etc/group\n"
         f"for name in {' '.join(names)}; do\n"
-        '  echo "$name:x:$uid:100::/home/$name:/bin/bash" >> /etc/passwd\n'
+        '  echo "$name:x:$uid:$gid::/home/$name:/bin/bash" >> /etc/passwd\n'
         '  echo "$name:*:20000::::::" >> /etc/shadow\n'
         "  uid=$((uid + 1))\n"
         "done"
@@ -86,7 +87,7 @@ def room_for(names: list[str]) -> Iterator[None]:
         inside(
             "hub",
             f"for name in {' '.join(names)}; do\n"
-            "  install -d -o $name -g 100 -m 700 /home/$name\n"
+            "  install -d -o $name -g jupyter -m 700 /home/$name\n"
             "done",
         )
         qmaster(
