@@ -12,7 +12,7 @@ least_default := 125
 port_faults := 8445
 least_faults := 52
 port_security := 8446
-least_security := 98
+least_security := 118
 port_maintenance := 8449
 least_maintenance := 16
 # The long ones first.
