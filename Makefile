@@ -12,7 +12,7 @@ least_default := 116
 port_faults := 8445
 least_faults := 52
 port_security := 8446
-least_security := 111
+least_security := 130
 port_maintenance := 8449
 least_maintenance := 21
 # The long ones first.

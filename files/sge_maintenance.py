@@ -102,6 +102,8 @@ class Settings:
     units: Sequence[str] = ()
     #: Addresses that must answer with 200.
     urls: Sequence[str] = ()
+    #: By what name a host of them is to be asked, where it answers to another one only.
+    names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
     #: The command that asks Grid Engine for all jobs, as XML; empty: it is not asked.
     qstat: Sequence[str] = ()
@@ -813,14 +815,14 @@ def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HT
     return http.client.HTTPConnection(target.hostname or "", target.port, timeout=seconds)
 
 
-def status_of(url: str, context: ssl.SSLContext) -> int:
-    """Return the status with which an address answers.
+def status_of(url: str, context: ssl.SSLContext, name: str = "") -> int:
+    """Return the status with which an address answers, asked by another name where there is one.
 
     :raises OSError: when nothing answers, or the certificate is not right.
     """
     link = connect(url, context, 10)
     try:
-        link.request("GET", urlsplit(url).path or "/")
+        link.request("GET", urlsplit(url).path or "/", headers={"Host": name} if name else {})
         return link.getresponse().status
     except http.client.HTTPException as error:
         raise OSError(f"{error!r}") from error
@@ -832,7 +834,8 @@ def trouble_with_url(settings: Settings, url: str) -> str:
     """Return what is wrong with an address, or nothing."""
     hub = settings.hub_api and urlsplit(url).netloc == urlsplit(settings.hub_api).netloc
     try:
-        status = status_of(url, inside(settings, "hub-ca") if hub else outside(settings))
+        context = inside(settings, "hub-ca") if hub else outside(settings)
+        status = status_of(url, context, settings.names.get(urlsplit(url).netloc, ""))
     except OSError as error:
         return f"{url}: {error}"
     return "" if status == 200 else f"{url}: status {status}"

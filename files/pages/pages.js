@@ -20,11 +20,13 @@ window.addEventListener("pageshow", () => {
 /** Fetch this page once more; null when the hub does not answer. */
 async function fetchPage() {
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    // A redirect may lead to a session at another host, where this page must not look.
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+    const moved = answer.type === "opaqueredirect";
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     // While the hub is away, the proxy answers with a page of its own.
-    if (!answer.redirected && !page.getElementById("main")) return null;
-    return { page, moved: answer.redirected };
+    if (!moved && !page.getElementById("main")) return null;
+    return { page, moved };
   } catch {
     return null;
   }

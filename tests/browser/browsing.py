@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,6 +149,21 @@ def choose(page: Page, **amounts: object) -> None:
         else:
             field.fill(str(value))
     page.get_by_role("button", name="Start", exact=True).click()
+
+
+def run_a_cell(page: Page, lab: str, code: str, printed: str) -> None:
+    """Open JupyterLab, run a cell in a new notebook, and see what it prints."""
+    page.goto(f"{lab}?reset")
+    page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
+    # Until its kernel is there, JupyterLab draws the new notebook anew, and what is typed is lost.
+    expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
+    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
+    cell.click()
+    page.keyboard.type(code)
+    expect(cell).to_have_text(code)
+    page.keyboard.press("Shift+Enter")
+    output = page.locator(".jp-OutputArea-output pre").first
+    expect(output).to_have_text(re.compile(rf"^{printed}\s*$"), timeout=60_000)
 
 
 def no_job_left(hub_host: Any, user: str) -> None:

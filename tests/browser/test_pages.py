@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from browsing import NARROW, Enter, OpenBrowser, card, check, choose, log_in, no_job_left
+from browsing import (
+    NARROW,
+    Enter,
+    OpenBrowser,
+    card,
+    check,
+    choose,
+    log_in,
+    no_job_left,
+    run_a_cell,
+)
 from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
 
@@ -29,17 +39,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     page.wait_for_url(LAB, timeout=60_000)
     # Whatever JupyterLab remembers of an earlier run is of no use here.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
-    page.goto("/user/alice/lab?reset")
-    page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
-    # Until its kernel is there, JupyterLab draws the new notebook anew, and what is typed is lost.
-    expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
-    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
-    cell.click()
-    page.keyboard.type("print(6 * 7)")
-    expect(cell).to_have_text("print(6 * 7)")
-    page.keyboard.press("Shift+Enter")
-    output = page.locator(".jp-OutputArea-output pre").first
-    expect(output).to_have_text(re.compile(r"^42\s*$"), timeout=60_000)
+    run_a_cell(page, "/user/alice/lab", "print(6 * 7)", "42")
 
     page.goto("/hub/home")
     running = card(page)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 import websocket
+from requests.cookies import get_cookie_header
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -201,17 +202,13 @@ class HubClient:
             socket.close()
 
     def _websocket(self, path: str, seconds: float) -> websocket.WebSocket:
-        target = urlsplit(self.url(f"{self.prefix}/{path}"))
-        cookies = "; ".join(
-            f"{cookie.name}={cookie.value}"
-            for cookie in self.http.cookies
-            if f"{self.prefix}/".startswith(cookie.path)
-        )
+        request = requests.Request("GET", self.url(f"{self.prefix}/{path}")).prepare()
+        target = urlsplit(str(request.url))
         return websocket.create_connection(
             f"wss://{target.netloc}{target.path}",
             sslopt={"ca_certs": self.certificate},
-            cookie=cookies,
-            origin=self.base_url,
+            cookie=get_cookie_header(self.http.cookies, request),
+            origin=f"https://{target.netloc}",
             timeout=seconds,
         )
 

@@ -75,6 +75,22 @@ def test_cookies_are_for_https_and_this_site() -> None:
     assert options == {"secure": True, "samesite": "Lax"}
 
 
+def test_people_get_host_names_where_the_site_says_so() -> None:
+    config = rendered(
+        jupyterhub_public_url="https://hub.example.org:8443/lab/", jupyterhub_user_subdomains=True
+    )
+    assert config.JupyterHub.public_url == "https://hub.example.org:8443/lab/"
+    assert config.JupyterHub.subdomain_host == "https://hub.example.org:8443"
+    assert config.JupyterHub.cookie_host_prefix_enabled is True
+
+
+def test_by_default_all_sessions_are_at_the_hubs_host() -> None:
+    config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
+    assert "subdomain_host" not in config
+    # Its cookies would be sent to every session.
+    assert "cookie_host_prefix_enabled" not in config
+
+
 def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
     config = rendered(jupyterhub_idle_timeout=90)
     (service,), (*_, role) = config.JupyterHub.services, config.JupyterHub.load_roles

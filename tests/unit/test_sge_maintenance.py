@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -560,3 +561,24 @@ def test_the_program_needs_no_more_than_python() -> None:
     )
     assert done.returncode == 1 and "/dev/null: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_is_asked_by_the_name_it_answers_to() -> None:
+    """As nginx does, which refuses whoever asks for another name than the public one."""
+
+    class Strict(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.headers["Host"] == "hub.example.org:8443" else 421)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Strict) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}"
+        url = f"http://{place}/hub/login"
+        named = Settings(names={place: "hub.example.org:8443"})
+        assert maintenance.trouble_with_url(named, url) == ""
+        assert maintenance.trouble_with_url(Settings(), url) == f"{url}: status 421"
+        server.shutdown()
