@@ -85,6 +85,7 @@ xargs -P 4 -n 2 bash -c 'submit "$1" "$2"' bash
 WAITING_JOBS = """
 import os
 os.environ["SGE_ROOT"] = "/var/lib/gridengine"
+os.environ["DRMAA_LIBRARY_PATH"] = "/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"
 os.chdir("/tmp")
 import drmaa
 with drmaa.Session() as session:
@@ -121,7 +122,9 @@ def queue(jobs: int) -> Iterator[None]:
     """Fill the queue with jobs that wait for more GPUs than are free."""
     try:
         inside("hub", "apt-get install --quiet=2 --yes gridengine-drmaa1.0 python3-drmaa 2>&1")
-        give("hub", WAITING_JOBS, str(jobs), "runuser", "-u", "carol", "--", "python3", "-c")
+        # The library's own malloc can be loaded before all else only.
+        python = ("env", "LD_PRELOAD=libjemalloc.so.2", "python3", "-c")
+        give("hub", WAITING_JOBS, str(jobs), "runuser", "-u", "carol", "--", *python)
         yield
     finally:
         inside("hub", "SGE_ROOT=/var/lib/gridengine runuser -u carol -- qdel -u carol > /dev/null")

@@ -262,8 +262,9 @@ GONE = Gone.GONE
 #: How many good answers in a row must lack a job before it is over.
 ANSWERS_WITHOUT = 2
 
-#: From how many people on Grid Engine is asked about everybody's jobs.
-MANY_OWNERS = 200
+#: How long the list of people may be with whose jobs qstat is asked, in characters: an argument may
+#: have 128 kB (execve(2)). For a longer one all jobs are asked about, and all have to be read.
+LONGEST_LIST = 100_000
 
 #: A stray that did not go is deleted again after so many seconds.
 DELETION_PAUSE = 10.0
@@ -490,10 +491,11 @@ class Collector:
         if wide:
             # Should it fail, the sessions come first: on a big cluster it may always take too long.
             self._sweep_due = now + self.longest_pause
-        if wide or not owners or len(owners) > MANY_OWNERS:  # qstat takes no empty list
-            owners = {"*"}
+        people = ",".join(sorted(owners))
+        if wide or not people or len(people) > LONGEST_LIST:  # qstat takes no empty list
+            people = "*"
         # -f -ne: by queue instance, as far as it has jobs; says which hosts do not report.
-        arguments = ("-f", "-ne", "-xml", "-u", ",".join(sorted(owners)))
+        arguments = ("-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
         # A cluster with ten thousand jobs is 3 MB of XML: parsed beside the event loop, not in it.
         jobs = await asyncio.to_thread(parse_qstat, output)

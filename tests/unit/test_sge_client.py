@@ -756,10 +756,11 @@ class TestCollector:
         assert qstat.questions == [",".join(f"user{number:02}" for number in range(50))]
 
     async def test_about_very_many_people_is_asked_as_about_everybody(
-        self, collector: Collector, qstat: Qstat
+        self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         qstat.says(listing(job("s0", owner="user0")))
-        for number in range(sge_client.MANY_OWNERS + 1):
+        monkeypatch.setattr(sge_client, "LONGEST_LIST", len("user0,user1"))
+        for number in range(3):
             collector.watch(f"s{number}", f"user{number}", waiting=False)
         await news_until(collector, lambda: collector.look_up("s0"))
         assert qstat.questions[0] == "*"
