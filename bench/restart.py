@@ -30,6 +30,11 @@ PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 #: The accounts made for the measurement.
 FIRST_UID = 20_000
+#: Changes Grid Engine's configuration. A worker starts as many jobs as gid_range has groups.
+CONFIGURE = (
+    "cd $(mktemp -d); qconf -sconf global | sed -e 1d -e '{change}' > global; "
+    "qconf -Mconf global > /dev/null"
+)
 #: Where a host keeps what its accounts were before.
 KEPT = "/root/accounts-before"
 #: JupyterHub's own measurement of how long its event loop was held up.
@@ -75,6 +80,7 @@ def room_for(names: list[str]) -> Iterator[None]:
         .split()[0]
         for host in hosts
     }
+    gid_range = qmaster("qconf -sconf global | grep ^gid_range").strip()
     queue = re.sub(r"\\\s+", "", qmaster("qconf -sq all.q"))
     kept = {
         key: re.search(rf"^{key}\s+(.+)$", queue, re.MULTILINE)
@@ -96,8 +102,10 @@ def room_for(names: list[str]) -> Iterator[None]:
         )
         for host in hosts:
             qmaster(f"qconf -mattr exechost complex_values h_vmem={places * 2}G {host}")
+        qmaster(CONFIGURE.format(change=f"s/^gid_range.*/gid_range 60000-{60000 + places}/"))
         yield
     finally:
+        qmaster(CONFIGURE.format(change=f"s/^gid_range.*/{gid_range}/"))
         for key, found in kept.items():
             assert found
             qmaster(f"qconf -rattr queue {key} '{found[1].replace(' ', '')}' all.q")
