@@ -63,9 +63,6 @@ KEEP_FILES = 7 * 24 * 3600
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
-#: How far the check of a choice stands back for everything else (nice(2)).
-_CHECK_NICENESS = 10
-
 #: How long the person's home may take to hold the session's file, in seconds.
 HOME_TIMEOUT = 10.0
 
@@ -676,11 +673,7 @@ def main() -> int:
     connection = socket.socket(fileno=0)
     try:
         check_caller(connection, config.hub_user)
-        request = receive(connection)
-        if isinstance(request, Check):
-            # Many look at the form at once; sessions that start or stop, and pages, come first.
-            os.nice(_CHECK_NICENESS)
-        answer = decide(config, request)
+        answer = decide(config, receive(connection))
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
