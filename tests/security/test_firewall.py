@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from cluster import ROOT, LogIn, host
+from cluster import LogIn, host
+from test_playbooks import playbook
 
 #: Says whether a TCP connection comes about: HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
@@ -18,16 +17,7 @@ DOORS = {("hub", 8081): "exec1", ("proxy", 8001): "hub", ("exec1", 40999): "prox
 
 
 def deploy(enabled: bool) -> str:
-    run = subprocess.run(
-        ["ansible-playbook", "-i", "inventories/demo", "playbooks/firewall.yml"]
-        + ["-e", f'{{"firewall_enabled": {str(enabled).lower()}}}'],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    run = playbook("firewall.yml", firewall_enabled=enabled)
     assert run.returncode == 0, run.stdout[-3000:]
     return run.stdout
 

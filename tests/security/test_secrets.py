@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from cluster import PREFIX, ROOT, LogIn, host
+from cluster import PREFIX, LogIn, host
 from conftest import restart_hub
 from hub_client import HubClient, wait_for
+from test_playbooks import playbook
 
 #: Where Grid Engine, the session and its programs leave files on a worker.
 PLACES = (
@@ -187,16 +187,7 @@ def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
         "jupyterhub_extra_config": f"c.JupyterHub.log_level = 'DEBUG'  # {OF_THE_SITE}",
         "proxy_chp_arguments": ["--log-level=debug"],
     }
-    run = subprocess.run(
-        ["ansible-playbook", "-i", "inventories/demo", "playbooks/site.yml", "-vvv", "--diff"]
-        + ["--limit", "hub,proxy", "-e", json.dumps(settings)],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    run = playbook("site.yml", "-vvv", "--diff", "--limit", "hub,proxy", **settings)
     assert run.returncode == 0, run.stdout[-3000:]
     yield run.stdout + run.stderr
     for machine, path in saved.items():
