@@ -6,24 +6,20 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-# The scenarios: the port of the cluster, and how many tests there are at least.
-port_default := 8444
+# The scenarios on the two clusters of `make test`. The first of each deploys it, the next goes on there.
+ON_DEFAULT := default security
+ON_FAULTS := faults maintenance
+# How many tests there are at least.
 least_default := 116
-port_faults := 8445
-least_faults := 52
-port_security := 8446
 least_security := 130
-port_maintenance := 8449
+least_faults := 52
 least_maintenance := 21
-# The long ones first.
-ROOT_SCENARIOS := faults maintenance
-ALL_SCENARIOS := default $(ROOT_SCENARIOS) security
-# Not yet among those of `make test`: security.
-TESTED := default $(ROOT_SCENARIOS)
+# Grid Engine's daemons are broken and hosts are rebooted only by root.
 IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
-SCENARIOS := $(if $(IS_ROOT),$(TESTED),$(filter-out $(ROOT_SCENARIOS),$(TESTED)))
+TESTED := $(ON_DEFAULT) $(if $(IS_ROOT),$(ON_FAULTS))
+with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock audit
+.PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,12 +36,19 @@ demo: ## Set up the local cluster and the hub on this machine
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Two scenarios at a time: much of their time is waiting. What failed is named once more at the end.
-test: lint unit clusters ## Run everything: linters, unit tests, the scenarios on clusters of their own
-	@status=0; $(MAKE) --no-print-directory --jobs=2 --keep-going $(SCENARIOS) || status=$$?; \
-	  python tools/count_tests.py $(foreach name,$(SCENARIOS),.cache/$(name).xml $(least_$(name))) || status=1; \
-	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: $(ROOT_SCENARIOS)."; \
+# Two things at a time: much of their time is waiting. What failed is named once more at the end.
+test: ## Run everything: linters, unit tests, the scenarios on two clusters of their own
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit clusters
+	@status=0; $(MAKE) --no-print-directory --jobs=2 --keep-going on-default $(if $(IS_ROOT),on-faults) || status=$$?; \
+	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: $(ON_FAULTS)."; \
 	  exit $$status
+
+on-default: clusters
+	@tools/scenarios.sh gridhub-default 8444 $(call with_least,$(ON_DEFAULT))
+
+on-faults: clusters
+	@tools/scenarios.sh gridhub-faults 8445 $(call with_least,$(ON_FAULTS))
 
 lint: setup ## Check the style of playbooks, roles and Python
 	yamllint --strict .
@@ -68,8 +71,11 @@ faults: ## Break everything once (as root)
 security: ## Attack everything once
 maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
 
-$(ALL_SCENARIOS): clusters
-	@tools/scenario.sh $@ $(port_$@) $(least_$@)
+$(ON_DEFAULT): clusters
+	@tools/scenarios.sh gridhub-default 8444 $(call with_least,$@)
+
+$(ON_FAULTS): clusters
+	@tools/scenarios.sh gridhub-faults 8445 $(call with_least,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers
