@@ -129,6 +129,13 @@ _records = ThreadPoolExecutor(2, "accounting")
 _EXPLAIN_PAUSE = 5.0
 _EXPLAIN_FOR = 600.0
 
+#: How long a failed start waits for its record, in seconds: Grid Engine writes it within 15 s,
+#: unless the site says otherwise (``flush_time``, sge_conf(5)).
+_EXPLAIN_START_FOR = 16.0
+
+#: How a session may end before it is up for reasons that only its log can tell.
+_OWN_DOING = frozenset({Why.ITSELF.value, Why.FAILED.value})
+
 #: How many sentences a form has about a link.
 _MANY_NOTICES = 5
 
@@ -171,8 +178,8 @@ class Last:
     """What a person should know about the last session here, which ended without their doing."""
 
     job: str
-    #: A :class:`~sge_accounting.Why`; ``unknown``; ``idle``; or ``lingers``: told to end, and it
-    #: has not.
+    #: A :class:`~sge_accounting.Why`; ``unknown``; ``start``: it never came up; ``idle`` or
+    #: ``administrator``: who has ended it; or ``lingers``: told to end, and it has not.
     why: str
     #: The job's name, by which its accounting record is found.
     name: str = ""
@@ -183,10 +190,14 @@ class Last:
     used: float = 0.0
     status: int = 0
     had: tuple[Asked, ...] = ()
+    #: What was said when it could not start.
+    text: str = ""
 
     @property
     def words(self) -> str:
         """The sentence for the person."""
+        if self.text:
+            return say("ended.start", reason=self.text)
         had = {each.kind: each.words for each in self.had}
         return say(
             f"ended.{self.why}",
@@ -375,7 +386,8 @@ class SGESpawner(BatchSpawnerBase):
                     refusal = error
         fields = render_form(menu, groups, shown, refusal, notes)
         await self.explain_last()
-        if self.last:
+        # Of a start that has failed a moment ago JupyterHub says so itself, above the form.
+        if self.last and not self._failed:
             notices.insert(0, self.last.words)
         alerts = (
             f'<p class="alert alert-warning" role="status">{escape(each)}</p>' for each in notices
@@ -707,6 +719,18 @@ class SGESpawner(BatchSpawnerBase):
         self.failure = None
         self.last = None
         try:
+            await self._submit()
+            await self._until_up(self.wait_limit)
+            await self._until_answering(self.http_timeout)
+        except SessionError as error:
+            self._keep_reason(error)
+            raise
+        self._watch()
+        self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
+        return f"{self._scheme}://{self.host}:{self.port}"
+
+    async def _submit(self) -> None:
+        try:
             await self.submit_batch_script()
         except SessionError as error:
             # Whatever else the broker says, it has not submitted anything. Only when it says
@@ -715,11 +739,15 @@ class SGESpawner(BatchSpawnerBase):
                 self._try(self._store_end)
                 self.clear_state()
             raise
-        await self._until_up(self.wait_limit)
-        await self._until_answering(self.http_timeout)
-        self._watch()
-        self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
-        return f"{self._scheme}://{self.host}:{self.port}"
+
+    def _keep_reason(self, error: SessionError) -> None:
+        """Keep why a start has failed for the next visit: nobody may be looking now.
+
+        JupyterHub has it only as long as it keeps this spawner. It stores our state after a stop.
+        """
+        if self.last is None:
+            text = error.jupyterhub_message
+            self.last = Last(job=self.job_id, why="start", ended=time.time(), text=text)
 
     async def _until_up(self, limit: float) -> None:
         """Wait until the job runs and its server has told the port.
@@ -733,7 +761,7 @@ class SGESpawner(BatchSpawnerBase):
             if self.failure:
                 raise self.failure
             if job is GONE:
-                raise self._early_end()
+                raise await self._early_end()
             if isinstance(job, Job):
                 if not self.job_id:
                     self.job_id = str(job.id)
@@ -761,7 +789,7 @@ class SGESpawner(BatchSpawnerBase):
     def _deleted(self) -> SessionError:
         return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
 
-    def _early_end(self) -> SessionError:
+    async def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
         last = self.collector.last_seen(job_name(self.session))
         if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
@@ -769,28 +797,45 @@ class SGESpawner(BatchSpawnerBase):
         if not self.job_id:
             return SessionError(say("start.not_submitted"), reason="ended")
         log = f"~/{SESSION_FOLDER}/{self.job_id}.log"
-        return SessionError(say("start.ended", job=self.job_id, log=log), reason="ended")
+        words = say("start.ended", job=self.job_id, log=log)
+        last = await self._explained(self._own_end(), _EXPLAIN_START_FOR)
+        if last.why in _OWN_DOING:
+            last = replace(last, why="start", text=words)
+        elif last.why == "unknown":
+            last = replace(last, text=words)  # whoever looks later may find out
+        else:
+            words = f"{words} {last.words}"
+        self.last = last
+        return SessionError(words, reason="ended")
 
     def _own_end(self) -> Last:
-        """Return what is known at once of a session that was up and that nobody stopped here."""
+        """Return what is known at once of a session that ran and that nobody stopped here."""
         seen = self.collector.last_seen(job_name(self.session))
         return Last(
             job=self.job_id,
             why="unknown" if seen is None or seen.reports else Why.WORKER.value,
             name=job_name(self.session),
-            host=self.host,
+            host=self.host or (seen.host if seen else ""),
             ended=time.time(),
             had=self.asked,
         )
 
-    async def _explained(self, last: Last) -> Last:
-        """Look for the accounting record of a session that has ended, and return what it says."""
+    async def _explained(self, last: Last, patience: float = 0.0) -> Last:
+        """Look for the accounting record of a session that has ended, and return what it says.
+
+        :param patience: seconds to wait for one that is not there yet.
+        """
         path = Path(self.accounting_file or self.collector.grid.accounting_file)
         find = partial(find_record, path, last.name, self.user.name)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
         try:
             # In threads of its own: it may be on a file server that does not answer.
-            async with asyncio.timeout(_PATIENCE):
-                record = await asyncio.get_running_loop().run_in_executor(_records, find)
+            async with asyncio.timeout(patience + _PATIENCE):
+                while not (record := await loop.run_in_executor(_records, find)):
+                    if (left := deadline - loop.time()) <= 0:
+                        break
+                    await asyncio.sleep(min(1.0, left))
         except Exception as error:  # a reason that is not found must not keep a session from ending
             self.log.info("Why job %s has ended is not known: %r", last.job, error)
             return last
@@ -802,7 +847,7 @@ class SGESpawner(BatchSpawnerBase):
         )
         reason = why(record, memory, run_time).value
         return replace(
-            last, why=reason, host=record.host, used=record.maxvmem, status=record.status
+            last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
         )
 
     async def explain_last(self) -> None:
@@ -1051,6 +1096,7 @@ class SGESpawner(BatchSpawnerBase):
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
                 self.last = self._own_end()  # why is found out when somebody looks
+            self._keep_reason(error)
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks
             return 1
@@ -1136,7 +1182,7 @@ class SGESpawner(BatchSpawnerBase):
         while self.collector.watches(name):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                if job_id and not is_idle_end():
+                if job_id and self.last is None:
                     self.last = Last(job=job_id, why="lingers", name=name)
                 self.log.warning(
                     "Job %s of %s is not gone after %g s; it will be deleted",
@@ -1170,6 +1216,8 @@ class SGESpawner(BatchSpawnerBase):
             stage = "submitted"
         if age is not None and age > _OLD_NEWS:
             return stage, say("waiting.no_answer")
+        if job is GONE and self.session and self.job_id:
+            return stage, say("waiting.gone", job=self.job_id)
         if not isinstance(job, Job):
             if self.job_id:
                 return stage, say("waiting.submitted", job=self.job_id)

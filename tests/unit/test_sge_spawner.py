@@ -435,6 +435,7 @@ def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any
     """How spawners are configured, in a hurry."""
     monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
     monkeypatch.setattr(sge_spawner, "_LOOKS", (0.01,))
+    monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 0.0)
     return Config(
         menu_file=str(menu_file),
         broker_socket=str(tmp_path / "broker.sock"),
@@ -1029,6 +1030,10 @@ class TestStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
+        # The record may come later: whoever looks then finds it.
+        assert spawner.last
+        assert spawner.last.why == "unknown"
+        assert "Job 1 ended before JupyterLab was up" in spawner.last.words
 
     async def test_a_job_that_leaves_the_queue_was_deleted(
         self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat
@@ -1040,6 +1045,81 @@ class TestStart:
             await asyncio.wait_for(start, 10)
         # Its file, which nobody has read, is removed by the broker.
         assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_why_nothing_came_up_is_told_to_who_was_not_looking(
+        self, hub: Hub, alice: Any, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: hub.spawner().job_id)
+        await hub.ask("sge/failure", broker.token, {"reason": "no <b>space</b>"})
+        await asking
+        words = "Your last session could not start. JupyterLab could not start in job 1: no "
+        assert (await hub.spawner().view()).ended == words + "<b>space</b>"
+        # The form has a new spawner, as after a restart of the hub.
+        assert words + "&lt;b&gt;" in await hub.page("spawn")
+        assert (await hub.spawner().view()).ended == words + "<b>space</b>"
+        assert (stored(hub)[0] or {})["last"]["why"] == "start"
+        # The next session makes it old news.
+        start = await starting(alice, broker)
+        assert hub.spawner().last is None
+        start.cancel()
+        await alice.stop()
+        await asyncio.gather(start, return_exceptions=True)
+
+    async def test_a_start_that_fails_before_the_persons_eyes_is_told_once(
+        self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+        broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
+        answer = await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/spawn",
+            method="POST",
+            headers={"Authorization": f"token {token}"},
+            body="cores=1",
+            raise_error=False,
+        )
+        assert answer.body.decode().count("no more today") == 1
+        assert "could not start. no more today" in (await hub.spawner().view()).ended
+        assert "could not start. no more today" in await hub.page("spawn")
+
+    @pytest.mark.parametrize(
+        ("like", "words", "why"),
+        [
+            ("t-mem", "together went above its memory", "memory"),
+            ("t-qdel", "was deleted from outside", "deleted"),
+            ("t-exit3", "Its messages are in", "start"),
+        ],
+    )
+    async def test_why_a_job_ended_before_it_was_up_is_read_in_its_record(
+        self,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        grid: GridEngine,
+        qstat: Qstat,
+        monkeypatch: pytest.MonkeyPatch,
+        like: str,
+        words: str,
+        why: str,
+    ) -> None:
+        monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 10.0)
+        broker.letters = "r"
+        start = await starting(alice, broker)
+        spawner.asked = HAD
+        await answers(qstat, spawner)
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.touch()
+        broker.cluster.remove(broker.session)
+        await until(lambda: "Looking for the reason" in spawner._progress()[1])
+        # Grid Engine writes it late.
+        grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
+        with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{words}"):
+            await asyncio.wait_for(start, 10)
+        assert spawner.last
+        assert spawner.last.why == why
+        assert words in spawner.last.words
 
     async def test_an_error_state_is_told_in_grid_engines_words(
         self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
