@@ -318,7 +318,8 @@ class Outlook:
         self.line: Glance[list[int]] = Glance(self._ask_line, interval)
 
     async def _ask_details(self) -> dict[int, Details]:
-        numbers = sorted(self._jobs())[:MANY_JOBS]
+        # Those that wait for their reason are among the newest.
+        numbers = sorted(self._jobs())[-MANY_JOBS:]
         if not numbers:
             return {}
         output = await run(self._grid, "qstat", "-j", ",".join(map(str, numbers)))

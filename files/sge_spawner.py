@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
+from math import ceil, floor
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
@@ -67,7 +68,7 @@ from sge_client import (
     run,
 )
 from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
-from sge_idle import is_idle_end
+from sge_idle import ended_by
 from sge_menu import (
     PRESET_FIELD,
     Asked,
@@ -199,13 +200,15 @@ class Last:
         if self.text:
             return say("ended.start", reason=self.text)
         had = {each.kind: each.words for each in self.had}
+        limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
+        used, memory = _above(self.used, limit)
         return say(
             f"ended.{self.why}",
             job=self.job,
             host=self.host,
-            used=_gigabytes(self.used),
+            used=used,
             status=self.status,
-            memory=had.get("memory", ""),
+            memory=memory,
             run_time=had.get("run_time", ""),
             log=f"~/{SESSION_FOLDER}/{self.job}.log",
         )
@@ -291,6 +294,8 @@ class SGESpawner(BatchSpawnerBase):
     ).tag(config=True)
 
     choice: Choice | None = None
+    #: The last choice that was accepted, as it was sent.
+    accepted: dict[str, Any]
     #: Why the last choice was refused, until the form has said it.
     refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is none.
@@ -313,6 +318,11 @@ class SGESpawner(BatchSpawnerBase):
     _explaining: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # JupyterHub writes each choice over the last one before it is checked.
+        self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
@@ -443,11 +453,12 @@ class SGESpawner(BatchSpawnerBase):
             self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
             with self._database():
-                self.orm_spawner.user_options = {}
+                self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
         if words := sge_notice.refusal():
             self.choice = None
             raise SessionError(words, reason="maintenance")
+        self.accepted = options
         self.user_options = dict(self.choice.values)
         self.default_url = default_url(menu, self.choice)
 
@@ -1165,8 +1176,8 @@ class SGESpawner(BatchSpawnerBase):
             return
         session, job_id = self.session, self.job_id
         name = job_name(session)
-        if is_idle_end():
-            self.last = Last(job=job_id, why="idle", name=name, host=self.host, had=self.asked)
+        if who := ended_by():
+            self.last = Last(job=job_id, why=who, name=name, host=self.host, had=self.asked)
         # First: whatever comes from the job from now on is refused, also after a restart.
         self._try(self._store_end)
         try:
@@ -1424,6 +1435,14 @@ def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
 
 def _gigabytes(number: float) -> str:
     return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
+
+
+def _above(used: float, limit: float) -> tuple[str, str]:
+    """Return what was used of a limit, and the limit, in bytes, so that one reads as above it."""
+    unit, size = ("GB", 2**30) if limit >= 2**30 else ("MB", 2**20)
+    tenths = ceil(used / size * 10), floor(limit / size * 10)
+    first, second = (f"{number / 10:.1f} {say_number(f'unit.{unit}', 0)}" for number in tenths)
+    return first, second
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -312,7 +312,7 @@ async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
 
 
 @pytest.mark.asyncio
-async def test_grid_engine_is_asked_about_so_many_jobs_and_no_more(
+async def test_grid_engine_is_asked_about_so_many_jobs_the_newest_and_no_more(
     grid: GridEngine,
     fake: Callable[[str, str], object],
     bin_dir: Path,
@@ -321,7 +321,7 @@ async def test_grid_engine_is_asked_about_so_many_jobs_and_no_more(
     monkeypatch.setattr(sge_details, "MANY_JOBS", 2)
     fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.txt')
     await Outlook(grid, lambda: [15, 13, 14], set).details.look(10)
-    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "13,14"]
+    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "14,15"]
 
 
 @pytest.mark.asyncio

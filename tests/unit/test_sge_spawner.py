@@ -584,7 +584,7 @@ class TestChoice:
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert spawner.orm_spawner.user_options == {}
+        assert hub.spawner().orm_spawner.user_options == {}
         broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
         answer = await hub.ask("users/alice/server", token, None)
         assert "no more today" in json.loads(answer.body)["message"]
@@ -595,6 +595,19 @@ class TestChoice:
     ) -> None:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
         await hub.ask("users/alice/server", token, {"cores": "4"})
+        await hub.ask("users/alice/server", token, None)
+        assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
+
+    async def test_a_refused_choice_leaves_the_last_accepted_one_for_the_next_form(
+        self, hub: Hub, alice: Any, broker: Broker, token: str
+    ) -> None:
+        broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
+        await hub.ask("users/alice/server", token, {"cores": "4"})
+        for cores in (3, 99):
+            assert (await hub.ask("users/alice/server", token, {"cores": cores})).code == 400
+        assert '<option value="4" selected>' in await hub.page("spawn")
+        alice.spawners[""] = alice._new_spawner("")  # as after a restart of the hub
+        assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         await hub.ask("users/alice/server", token, None)
         assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
 
@@ -1496,7 +1509,7 @@ class TestWhySessionsEnd:
         ("like", "words", "short_of"),
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
-            ("t-mem", "went above its memory: they used 0.4 GB of 300 MB", ("memory",)),
+            ("t-mem", "went above its memory: they used 418.5 MB of 286.1 MB", ("memory",)),
             ("t-qdel", "was deleted from outside", ()),
             ("t-exit0", "was shut down from within", ()),
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
@@ -1524,6 +1537,11 @@ class TestWhySessionsEnd:
         assert words in (await hub.spawner().view()).ended
         assert (await hub.spawner().view()).short_of == short_of
         assert words in await hub.spawner().get_options_form()
+
+    async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
+        memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
+        words = Last(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
+        assert "they used 4.1 GB of 4.0 GB" in words
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
         self,
@@ -1874,6 +1892,26 @@ class TestIdleEnd:
         assert answer.code in (202, 204)
         await until(lambda: not used_long_ago.active)
         assert used_long_ago.last is None
+
+    @pytest.mark.parametrize("up", [True, False])
+    async def test_what_an_administrator_stops_is_told_as_such(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, up: bool
+    ) -> None:
+        admin = hub.person("bob")
+        roles.grant_role(hub.db, admin.orm_user, "admin")
+        asking = asyncio.create_task(hub.ask("users/alice/server", str(alice.new_api_token()), {}))
+        await until(lambda: hub.spawner().job_id)
+        if up:
+            broker.cluster.put(broker.session)
+            hub.spawner().announce(lab.port)
+            assert (await asking).code == 201
+        answer = await hub.ask("users/alice/server", str(admin.new_api_token()), method="DELETE")
+        assert answer.code in (202, 204)
+        await until(lambda: not hub.spawner().active)
+        await asking
+        words = "Your last session, job 1, was stopped by an administrator."
+        assert (await hub.spawner().view()).ended == words
+        assert (stored(hub)[0] or {})["last"]["why"] == "administrator"
 
     async def test_one_the_hub_has_not_heard_from_lives(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
