@@ -67,7 +67,18 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
+from sge_details import (
+    SLOTS,
+    Glance,
+    Outlook,
+    Place,
+    Reason,
+    Want,
+    free,
+    hindrance,
+    missing,
+    understand,
+)
 from sge_idle import ended_by
 from sge_menu import (
     PRESET_FIELD,
@@ -198,7 +209,7 @@ class Last:
     def words(self) -> str:
         """The sentence for the person."""
         if self.text:
-            return say("ended.start", reason=self.text)
+            return say("start.last", reason=self.text)
         had = {each.kind: each.words for each in self.had}
         limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
         used, memory = _above(self.used, limit)
@@ -802,8 +813,8 @@ class SGESpawner(BatchSpawnerBase):
 
     async def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
-        last = self.collector.last_seen(job_name(self.session))
-        if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
+        seen = self.collector.last_seen(job_name(self.session))
+        if seen and seen.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return self._deleted()
         if not self.job_id:
             return SessionError(say("start.not_submitted"), reason="ended")
@@ -1247,14 +1258,16 @@ class SGESpawner(BatchSpawnerBase):
         """Say what a job in the queue waits for, as far as that is known."""
         line = self.outlook.line.answer
         lacks = _lacks(self.asked, self.outlook.places.answer)
-        if lacks is None:
-            words = say("waiting.queued", job=job.id)
-        elif CLOSED in lacks:
+        details = (self.outlook.details.answer or {}).get(job.id)
+        reason = hindrance(understand(details.reasons if details else ()), lacks)
+        if reason.scope:
+            words = say("waiting.reason", job=job.id, reason=_in_words(reason, self.asked))
+        elif reason.name == "lacks":
+            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks or ()))
+        elif reason.name == "closed":
             words = say("waiting.closed", job=job.id)
-        elif lacks:
-            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks))
         else:
-            words = say("waiting.turn", job=job.id)
+            words = say("waiting.turn" if reason.name == "turn" else "waiting.queued", job=job.id)
         before = line.index(job.id) if line and job.id in line else 0
         return f"{words} {say('waiting.line', count=before)}" if before else words
 
@@ -1293,17 +1306,16 @@ class SGESpawner(BatchSpawnerBase):
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
         answer = await self._verdict(choice)
-        lacks = _lacks(had, places) or frozenset()
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
             words = answer.error
-        elif answer.verdict == "later" and CLOSED in lacks:
-            words = say("forecast.closed")
-        elif answer.verdict == "later" and lacks:
-            words = say("forecast.lacks", what=_lacking(had, lacks))
+        elif answer.verdict == "later":
+            words = _later(answer.words, had, places)
+        elif answer.verdict == "never":
+            words = _never(answer.words, menu, had, places)
         else:
-            words = say(f"forecast.{answer.verdict}")
+            words = say("forecast.now")
         return Forecast(
             free=room,
             age=age,
@@ -1427,6 +1439,48 @@ def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str]
 def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
     """Name what is missing as the form does."""
     return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
+
+
+def _in_words(reason: Reason, had: Collection[Asked]) -> str:
+    """Return a reason of the scheduler's, with what it is about as the form names it."""
+    items = _lacking(had, {reason.what}) if reason.what else ""
+    return say(f"reason.{reason.name}", what=items or reason.what)
+
+
+def _later(words: str, had: Collection[Asked], places: list[Place] | None) -> str:
+    """Say why a choice would have to wait; ``words`` are those of ``qsub -w p``."""
+    lacks = _lacks(had, places)
+    reason = hindrance(understand(words.splitlines()), lacks)
+    if reason.scope not in ("", "other"):
+        return say("forecast.waits", reason=_in_words(reason, had))
+    if reason.name == "lacks":
+        return say("forecast.lacks", what=_lacking(had, lacks or ()))
+    return say("forecast.closed" if reason.name == "closed" else "forecast.later")
+
+
+def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] | None) -> str:
+    """Say why a choice can never start; ``words`` are those of ``qsub -w v``.
+
+    It reckons with an empty cluster: what it offers is all there is.
+    """
+    reasons = understand(words.splitlines())
+    offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
+    if places and not any(each.kind == "parallel_environment" for each in had):
+        offers[SLOTS] = max(float(place.slots) for place in places)
+    items = {item.name: item for item in menu.items}
+    most = [
+        (f"{each.label} ({each.words})", items[each.item].in_units(offer))
+        for each in had
+        if (offer := offers.get(SLOTS if each.kind == "slots" else each.complex)) is not None
+        and offer < each.total
+    ]
+    if most:
+        told = (say("forecast.most", what=what, most=offer) for what, offer in most)
+        return say("forecast.too_much", what=" ".join(told))
+    barred = next((reason for reason in reasons if reason.scope in ("barred", "job")), None)
+    if barred and not offers.keys() - {SLOTS}:
+        return say("forecast.barred", reason=_in_words(barred, had))
+    return say("forecast.never")
 
 
 def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:

@@ -62,7 +62,7 @@ from sge_broker import (
     job_name,
 )
 from sge_client import GridEngine, GridEngineError, Job
-from sge_details import Glance, Place
+from sge_details import Details, Glance, Place
 from sge_hub import GridHub
 from sge_menu import Asked, Choice
 from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
@@ -1720,6 +1720,26 @@ class TestWhyJobsWait:
         known(spawner.outlook.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ('exceeds limit "alice////" in rule "mine/1"', "a limit of the cluster (mine/1)"),
+            ('has no permission for cluster queue "all.q"', "your account may not use any"),
+            ("because it offers only hf:h_vmem=1M", "offers this: Memory (300 MB)."),
+            ("something new", "Grid Engine gives a reason in its own words."),
+        ],
+    )
+    async def test_there_is_no_room_where_the_scheduler_has_a_reason(
+        self, line: str, words: str, spawner: SGESpawner
+    ) -> None:
+        spawner.asked = HAD
+        known(spawner.outlook.places, [replace(self.FULL, free=4)])
+        known(spawner.outlook.line, [])
+        known(spawner.outlook.details, {7: Details(7, reasons=(line,))})
+        said = spawner._why_queued(job(letters="qw", number=7))
+        assert said.startswith("Job 7 waits: ")
+        assert words in said
+
     async def test_grid_engines_own_words_come_with_it_unedited(
         self, hub: Hub, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
@@ -1765,7 +1785,15 @@ class TestForecast:
                 Answer(ok=True, verdict="later", words="<full>"),
                 "It would have to wait until one worker has all of this free: CPU cores (4).",
             ),
-            (Answer(ok=True, verdict="never", words="no"), "It can never start"),
+            (
+                Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
+                "It would have to wait: a limit of the cluster (mine/1)",
+            ),
+            (Answer(ok=True, verdict="never", words="no"), "It can never start: no worker"),
+            (
+                Answer(ok=True, verdict="never", words='has no permission for cluster queue "q"'),
+                "It can never start: your account may not use any",
+            ),
         ],
     )
     async def test_grid_engines_verdict_is_told(
@@ -1785,6 +1813,51 @@ class TestForecast:
         assert forecast.age == pytest.approx(0, abs=5)
         (request,) = broker.requests
         assert request == Check(user="alice", choice={"cores": 4})
+
+    @pytest.mark.parametrize(
+        ("words", "places", "told"),
+        [
+            (
+                'cannot run at host "exec1" because it offers only hc:gpu=0.000000\n'
+                'cannot run at host "exec2" because it offers only hc:gpu=1.000000\n'
+                'cannot run in PE "smp" because it only offers 0 slots\n',
+                [ROOMY],
+                "It can never start. No worker offers GPUs (2); the most that one has is 1.",
+            ),
+            # The gpus are there, but not where the rest is.
+            (
+                'cannot run at host "exec1" because it offers only hc:gpu=2.000000',
+                [ROOMY],
+                "It can never start: no worker has all of this at once",
+            ),
+            (
+                'cannot run in PE "smp" because it only offers 3 slots',
+                [FULL, replace(ROOMY, slots=3), replace(FULL, slots=2)],
+                "It can never start: no worker has all of this at once",
+            ),
+            (
+                'cannot run in PE "smp" because it only offers 3 slots',
+                [replace(ROOMY, slots=3), replace(FULL, slots=2)],
+                "It can never start. No worker offers CPU cores (4); the most that one has is 3.",
+            ),
+        ],
+    )
+    async def test_what_no_worker_has_is_named_with_the_most_there_is(
+        self,
+        words: str,
+        places: list[Place],
+        told: str,
+        spawner: SGESpawner,
+        broker: Broker,
+        menu_file: Path,
+    ) -> None:
+        gpus = {key: value for key, value in MENU[1].items() if key != "groups"}
+        menu_file.write_text(json.dumps({"items": [MENU[0], gpus]}), encoding="utf-8")
+        known(spawner.outlook.places, places)
+        sge_spawner._verdicts.clear()
+        broker.answers = [Answer(ok=True, verdict="never", words=words)]
+        assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
+        sge_spawner._verdicts.clear()
 
     async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
