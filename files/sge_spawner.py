@@ -322,6 +322,8 @@ class SGESpawner(BatchSpawnerBase):
     failure: SessionError | None = None
     #: When it must be over, though its run time is not, in seconds since the epoch; 0: never.
     ends: float = 0.0
+    #: What of the choice was changed, in a sentence.
+    note: str = ""
     #: What the session has asked for; kept, because the menu may change while it runs.
     asked: tuple[Asked, ...] = ()
     last: Last | None = None
@@ -459,7 +461,7 @@ class SGESpawner(BatchSpawnerBase):
         groups = await self._groups()
         menu = self._menu()
         try:
-            self.choice = _over_in_time(menu, menu.choose(options, groups), groups)
+            self.choice, self.note = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
@@ -485,6 +487,7 @@ class SGESpawner(BatchSpawnerBase):
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
         self.ends = state.get("ends", 0.0)
+        self.note = state.get("note", "")
         # What another release has written may look otherwise: it is for people only, and not worth
         # a session.
         self.asked, self.last = (), None
@@ -504,6 +507,7 @@ class SGESpawner(BatchSpawnerBase):
                 "port": self.port,
                 "stopping": self.stopping,
                 "ends": self.ends,
+                "note": self.note,
                 "asked": [each.model_dump() for each in self.asked],
             }
         if self.last:
@@ -515,7 +519,7 @@ class SGESpawner(BatchSpawnerBase):
         super().clear_state()
         if self.session:
             self.collector.release(job_name(self.session))
-        self.session = self.token_hash = self.host = ""
+        self.session = self.token_hash = self.host = self.note = ""
         self.asked = ()
         self.port, self.ends = 0, 0.0
         self.stopping = False
@@ -1230,7 +1234,11 @@ class SGESpawner(BatchSpawnerBase):
             await self.collector.news(1.0)
 
     def _progress(self) -> tuple[str, str]:
-        """Return how far a start is (``submitted``, ``waiting``, ``starting``), and a sentence."""
+        """Return how far a start is (``submitted``, ``waiting``, ``starting``), and what to say."""
+        stage, words = self._stage()
+        return stage, f"{words} {self.note}".rstrip()
+
+    def _stage(self) -> tuple[str, str]:
         job = self._job() if self.session else None
         age = self.collector.age
         stage = "waiting" if isinstance(job, Job) and not job.host else "starting"
@@ -1301,7 +1309,7 @@ class SGESpawner(BatchSpawnerBase):
         if words := sge_notice.refusal():
             return Forecast(free=room, age=age, message=words)
         try:
-            choice = _over_in_time(menu, menu.choose(options, groups), groups)
+            choice, note = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
@@ -1320,7 +1328,7 @@ class SGESpawner(BatchSpawnerBase):
             free=room,
             age=age,
             verdict=answer.verdict if answer else "",
-            message=words,
+            message=f"{words} {note}".rstrip(),
             raw=answer.words if answer else "",
         )
 
@@ -1400,24 +1408,24 @@ class SGESpawner(BatchSpawnerBase):
         return tuple(amount(each) for each in self.asked if each.total)
 
 
-def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> Choice:
-    """Return the choice as it may be before the workers are maintained.
+def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[Choice, str]:
+    """Return the choice as it may be before the workers are maintained, and what was changed.
 
     :raises ChoiceError: when it would run into that, and the site does not want it cut short.
     """
     window = sge_notice.windows.current()
     if window is None:
-        return choice
+        return choice, ""
     left = window.begin.timestamp() - time.time() - _ON_THE_WAY
     found = ending_within(menu, choice, groups, left)
     if found is None or found[1] == choice:
-        return choice
+        return choice, ""
     item, fitting = found
     if fitting is None:
         raise ChoiceError(say("maintenance.too_late", **window.told()), item.name)
-    if window.rule == "cap":
-        return fitting
     longest = item.in_words(fitting.values[item.name])
+    if window.rule == "cap":
+        return fitting, say("maintenance.cut", longest=longest, **window.told())
     raise ChoiceError(say("maintenance.too_long", longest=longest, **window.told()), item.name)
 
 

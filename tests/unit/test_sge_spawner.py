@@ -670,6 +670,44 @@ class TestChoice:
         assert outcome in str(caught.value.message)
         assert spawner.refusal and spawner.refusal.item == "hours"
 
+    async def test_a_run_time_that_is_cut_is_told_before_and_while_it_waits(
+        self,
+        hub: Hub,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        menu_file: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        hours = {
+            "name": "hours",
+            "label": "Run time",
+            "unit": "hours",
+            "choices": [1, 2],
+            "default": 2,
+            "request": {"kind": "run_time", "complex": "h_rt"},
+        }
+        menu_file.write_text(json.dumps({"items": [*MENU, hours]}), encoding="utf-8")
+        begin = datetime.now(UTC) + timedelta(minutes=115)
+        window = sge_notice.Window(begin, begin + timedelta(hours=2), "cap")
+        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        known(spawner.outlook.places, [])
+        sge_spawner._verdicts.clear()
+        broker.answers = [Answer(ok=True, verdict="now")]  # both are the same to the broker
+        words = "The run time is 1 hour, because the workers are maintained from"
+        message = (await spawner.forecast({"hours": "2"})).message
+        assert message.startswith(f"It can start now. {words}")
+        assert words not in (await spawner.forecast({"hours": "1"})).message
+        sge_spawner._verdicts.clear()
+        start = await starting(alice, broker, hours="2")
+        broker.cluster.put(broker.session, "qw")
+        assert words in (await spawner.view()).message
+        assert (stored(hub)[0] or {})["note"].startswith(words)
+        start.cancel()
+        await alice.stop()
+        await asyncio.gather(start, return_exceptions=True)
+        assert hub.spawner().note == ""
+
     @pytest.mark.parametrize(
         ("rule", "run_time", "left", "code", "ends"),
         [
@@ -923,6 +961,7 @@ class TestStart:
                 "port": lab.port,
                 "stopping": False,
                 "ends": 0.0,
+                "note": "",
                 "asked": [
                     {
                         "item": "cores",
@@ -2536,6 +2575,7 @@ class TestRestart:
         spawner = second.spawner()
         await until(lambda: spawner._failed and not spawner.active)
         assert "The job was not submitted" in await second.page("spawn-pending/alice")
+        assert "The job was not submitted" in (stored(second)[0] or {})["last"]["text"]
 
     @pytest.mark.parametrize("politely", [True, False])
     async def test_a_stop_goes_on(
