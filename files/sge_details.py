@@ -330,11 +330,14 @@ class Glance(Generic[T]):
         interval: float,
         clock: Callable[[], float] = time.monotonic,
         oldest: float = 60.0,
+        longest: float = 0.0,
     ) -> None:
         self._ask = ask
         #: An answer of more seconds is none: it would be told as if it were so now.
         self._oldest = oldest
-        self._interval = interval
+        self._interval = self._pause = interval
+        #: An answer that stays the same is asked for more seldom, up to so many seconds.
+        self._longest = max(longest, interval)
         self._clock = clock
         self._answer: T | None = None
         self._asked_at: float | None = None
@@ -374,15 +377,17 @@ class Glance(Generic[T]):
     async def _put(self) -> None:
         asked_at = self._clock()
         try:
-            self._answer = await self._ask()
-            self._asked_at = asked_at
+            answer = await self._ask()
+            is_same = self._asked_at is not None and answer == self._answer
+            self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
+            self._answer, self._asked_at = answer, asked_at
         except GridEngineError as error:
             log.info("Grid Engine's details are not known now: %s", error)
         except Exception:
             log.exception("Cannot take in Grid Engine's details")
         finally:
             took = self._clock() - asked_at
-            self._due = self._clock() + max(self._interval, 4 * took)
+            self._due = self._clock() + max(self._pause, 4 * took)
             self._question = None
 
 

@@ -158,6 +158,7 @@ _GLIMPSE = 0.5
 _verdicts: dict[tuple[str, str], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
 _VERDICT_INTERVAL = 10.0
+_LONGEST_VERDICT_INTERVAL = 40.0
 
 #: How long a page waits for Grid Engine's answer to show it, in seconds.
 _PATIENCE = 5.0
@@ -1349,7 +1350,9 @@ class SGESpawner(BatchSpawnerBase):
             finally:
                 _checks[self.user.name] -= 1
 
-        glance = _verdicts.pop(key, None) or Glance(check, _VERDICT_INTERVAL)
+        glance = _verdicts.pop(key, None) or Glance(
+            check, _VERDICT_INTERVAL, longest=_LONGEST_VERDICT_INTERVAL
+        )
         _verdicts[key] = glance
         if len(_verdicts) > _MANY_VERDICTS:
             del _verdicts[next(iter(_verdicts))]

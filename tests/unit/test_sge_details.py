@@ -487,6 +487,24 @@ async def test_an_answer_of_long_ago_is_none() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_answer_that_stays_the_same_is_asked_for_more_seldom() -> None:
+    now, answer, asked = 0.0, "never", []
+
+    async def ask() -> str:
+        asked.append(now)
+        return answer
+
+    glance = Glance(ask, 10.0, lambda: now, longest=40.0)
+    for second in range(150):
+        now = float(second)
+        answer = "never" if second < 110 else "now"
+        assert glance.answer in (answer, "never", None)
+        await settle(glance)
+    # At once as often as before when it has changed.
+    assert asked == [0, 10, 30, 70, 110, 120, 140]
+
+
+@pytest.mark.asyncio
 async def test_a_slow_grid_engine_is_asked_seldom() -> None:
     question = Question()
     glance = question.glance()
