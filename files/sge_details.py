@@ -103,6 +103,100 @@ def parse_details(text: str) -> dict[int, Details]:
     return found
 
 
+# -- why a job waits, or cannot run ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Something that keeps a job from running, as the scheduler or ``qsub -w`` says it."""
+
+    #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`hindrance`.
+    name: str
+    #: ``job``: it waits wherever it could run; ``amount``: something has to become free; ``place``:
+    #: a place takes no jobs now, which :class:`Place` tells as well; ``barred``: a place is not for
+    #: this job; ``slots``; ``other``: none that we know.
+    scope: str = ""
+    #: The complex or rule it is about.
+    what: str = ""
+    #: How much of that there is, at the place that has the most; ``None`` where it does not say.
+    offer: float | None = None
+
+
+#: The messages of Grid Engine's scheduler. The first one that is found says most; what keeps a job
+#: away from one place only matters where no place is left.
+_MESSAGES = tuple(
+    (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
+    for name, scope, pattern in (
+        ("quota", "job", r'exceeds limit\b.*?\bin rule "?(?P<what>[^"\s]+)'),
+        ("person", "job", r"dropped because of user limitations"),
+        ("depends", "job", r"dropped because of job dependencies"),
+        ("alike", "job", r"got ignored in the last scheduling run"),
+        ("reserved", "amount", r"due to a reservation|not reserved by advance reservation"),
+        ("amount", "amount", r"offers only [ghq]c:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
+        ("full", "place", r"dropped because it is full|dropped because of overload or full"),
+        ("disabled", "place", r"dropped because it is disabled"),
+        ("suspended", "place", r"dropped because it is suspended"),
+        ("overloaded", "place", r"dropped because it is overloaded|in (suspend|load) alarm"),
+        ("away", "place", r"is temporarily not available|until clean up of"),
+        ("permission", "barred", r"has no permission for|no access to pe"),
+        ("project", "barred", r"have the correct project|excluded project list"),
+        ("calendar", "barred", r"the job runtime of \d+ sec\. is too long"),
+        ("offer", "barred", r"offers only [ghq][a-z]:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
+        ("unknown", "barred", r"job requests unknown resource \((?P<what>[^)\s]+)"),
+        ("parallel", "barred", r"not in pe list|no matching pe|rule is not suitable|parallel type"),
+        ("queue", "barred", r"not contained in its hard queue list"),
+        ("slots", "slots", r"only offers (?P<offer>\d+) slots|requires more slots than available"),
+    )
+)
+#: What says nothing about the job.
+_NO_NEWS = re.compile(
+    r"no suitable queues|^Exiting\.|^verification:|job information|no messages available",
+    re.IGNORECASE,
+)
+
+
+def understand(lines: Iterable[str]) -> list[Reason]:
+    """Return what the lines of the scheduler or of ``qsub -w`` mean, what says most first."""
+    found: dict[tuple[int, str], Reason] = {}
+    for line in lines:
+        if not line.strip() or _NO_NEWS.search(line):
+            continue
+        rank, reason = len(_MESSAGES), Reason("other", "other")
+        for place, (name, scope, pattern) in enumerate(_MESSAGES):
+            if match := pattern.search(line):
+                told = match.groupdict()
+                offer = read_number(told.get("offer") or "")
+                rank, reason = place, Reason(name, scope, told.get("what") or "", offer)
+                break
+        before = found.get((rank, reason.what), reason)
+        if before.offer is not None and reason.offer is not None:
+            reason = max(before, reason, key=lambda each: each.offer or 0.0)
+        found[rank, reason.what] = reason
+    return [found[key] for key in sorted(found)]
+
+
+def hindrance(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reason:
+    """Return what to tell of a job that does not start.
+
+    :param reasons: what :func:`understand` returns.
+    :param lacks: what :func:`missing` returns; ``None`` where that cannot be told.
+    :returns: one of ``reasons``, or one without a scope: ``closed`` and ``lacks``, after what is
+        missing; ``turn``, where there is room; ``queued``, where nothing is known.
+    """
+    scopes = {reason.scope for reason in reasons}
+    first = next(iter(reasons), None)
+    if first and first.scope == "job":
+        return first
+    if lacks:
+        if first and "barred" in scopes and scopes <= {"barred", "slots"}:
+            return first
+        return Reason(CLOSED if CLOSED in lacks else "lacks")
+    # A place that is full or closed is left out of what is free; the job may have another.
+    if lacks is not None and scopes <= {"place"}:
+        return Reason("turn")
+    return first or Reason("queued")
+
+
 # -- what is free ---------------------------------------------------------------------------------
 
 
@@ -236,11 +330,14 @@ class Glance(Generic[T]):
         interval: float,
         clock: Callable[[], float] = time.monotonic,
         oldest: float = 60.0,
+        longest: float = 0.0,
     ) -> None:
         self._ask = ask
         #: An answer of more seconds is none: it would be told as if it were so now.
         self._oldest = oldest
-        self._interval = interval
+        self._interval = self._pause = interval
+        #: An answer that stays the same is asked for more seldom, up to so many seconds.
+        self._longest = max(longest, interval)
         self._clock = clock
         self._answer: T | None = None
         self._asked_at: float | None = None
@@ -280,15 +377,17 @@ class Glance(Generic[T]):
     async def _put(self) -> None:
         asked_at = self._clock()
         try:
-            self._answer = await self._ask()
-            self._asked_at = asked_at
+            answer = await self._ask()
+            is_same = self._asked_at is not None and answer == self._answer
+            self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
+            self._answer, self._asked_at = answer, asked_at
         except GridEngineError as error:
             log.info("Grid Engine's details are not known now: %s", error)
         except Exception:
             log.exception("Cannot take in Grid Engine's details")
         finally:
             took = self._clock() - asked_at
-            self._due = self._clock() + max(self._interval, 4 * took)
+            self._due = self._clock() + max(self._pause, 4 * took)
             self._question = None
 
 
@@ -318,7 +417,8 @@ class Outlook:
         self.line: Glance[list[int]] = Glance(self._ask_line, interval)
 
     async def _ask_details(self) -> dict[int, Details]:
-        numbers = sorted(self._jobs())[:MANY_JOBS]
+        # Those that wait for their reason are among the newest.
+        numbers = sorted(self._jobs())[-MANY_JOBS:]
         if not numbers:
             return {}
         output = await run(self._grid, "qstat", "-j", ",".join(map(str, numbers)))

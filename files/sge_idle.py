@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of idle sessions: jupyterhub-idle-culler proposes it, the hub looks once more.
+"""The end of sessions by others: an administrator, or jupyterhub-idle-culler for idle ones.
+
+What the culler proposes, the hub looks at once more.
 
 The culler goes by the last use the hub has been told of. A session the hub has not heard from, be
 it that the hub has just come back or that the worker is cut off, may be as busy as can be: it is
@@ -26,16 +28,19 @@ SETTING = "idle"
 #: When the hub last heard from the session of each spawner, by :func:`time.monotonic`.
 _heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
-_idle_end: ContextVar[bool] = ContextVar("idle_end", default=False)
+_ended_by: ContextVar[str] = ContextVar("ended_by", default="")
 
 
-def is_idle_end() -> bool:
-    """Tell whether the request that is being carried out ends a session because it is idle.
+def ended_by() -> str:
+    """Tell who ends a session with the request that is being carried out.
 
     JupyterHub tells a spawner to stop, and not on whose behalf. It does so in a task of the
     request, which inherits what the request has set.
+
+    :returns: ``idle`` for the culler, ``administrator`` for a person other than its own; nothing
+        where its own person does, or the hub, or another service.
     """
-    return _idle_end.get()
+    return _ended_by.get()
 
 
 def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
@@ -64,7 +69,7 @@ class HeardHandler(ActivityAPIHandler):
 
 
 class StopHandler(UserServerAPIHandler):
-    """Stops sessions; for the culler only those that are idle at this moment."""
+    """Stops sessions, and notes for whom; for the culler only those idle at this moment."""
 
     async def delete(self, user_name: str, server_name: str = "") -> None:
         """Stop a session.
@@ -74,7 +79,9 @@ class StopHandler(UserServerAPIHandler):
         asker = self.current_user
         if asker and asker.kind == "service" and asker.name == SERVICE:
             self._check(user_name, server_name)
-            _idle_end.set(True)
+            _ended_by.set("idle")
+        elif asker and asker.kind == "user" and asker.name != user_name:
+            _ended_by.set("administrator")
         await super().delete(user_name, server_name)
 
     def _check(self, user_name: str, server_name: str) -> None:

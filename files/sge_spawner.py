@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
+from math import ceil, floor
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
@@ -66,8 +67,19 @@ from sge_client import (
     parse_error_reasons,
     run,
 )
-from sge_details import CLOSED, SLOTS, Glance, Outlook, Place, Want, free, missing
-from sge_idle import is_idle_end
+from sge_details import (
+    SLOTS,
+    Glance,
+    Outlook,
+    Place,
+    Reason,
+    Want,
+    free,
+    hindrance,
+    missing,
+    understand,
+)
+from sge_idle import ended_by
 from sge_menu import (
     PRESET_FIELD,
     Asked,
@@ -129,6 +141,13 @@ _records = ThreadPoolExecutor(2, "accounting")
 _EXPLAIN_PAUSE = 5.0
 _EXPLAIN_FOR = 600.0
 
+#: How long a failed start waits for its record, in seconds: Grid Engine writes it within 15 s,
+#: unless the site says otherwise (``flush_time``, sge_conf(5)).
+_EXPLAIN_START_FOR = 16.0
+
+#: How a session may end before it is up for reasons that only its log can tell.
+_OWN_DOING = frozenset({Why.ITSELF.value, Why.FAILED.value})
+
 #: How many sentences a form has about a link.
 _MANY_NOTICES = 5
 
@@ -139,6 +158,7 @@ _GLIMPSE = 0.5
 _verdicts: dict[tuple[str, str], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
 _VERDICT_INTERVAL = 10.0
+_LONGEST_VERDICT_INTERVAL = 40.0
 
 #: How long a page waits for Grid Engine's answer to show it, in seconds.
 _PATIENCE = 5.0
@@ -171,8 +191,8 @@ class Last:
     """What a person should know about the last session here, which ended without their doing."""
 
     job: str
-    #: A :class:`~sge_accounting.Why`; ``unknown``; ``idle``; or ``lingers``: told to end, and it
-    #: has not.
+    #: A :class:`~sge_accounting.Why`; ``unknown``; ``start``: it never came up; ``idle`` or
+    #: ``administrator``: who has ended it; or ``lingers``: told to end, and it has not.
     why: str
     #: The job's name, by which its accounting record is found.
     name: str = ""
@@ -183,18 +203,24 @@ class Last:
     used: float = 0.0
     status: int = 0
     had: tuple[Asked, ...] = ()
+    #: What was said when it could not start.
+    text: str = ""
 
     @property
     def words(self) -> str:
         """The sentence for the person."""
+        if self.text:
+            return say("start.last", reason=self.text)
         had = {each.kind: each.words for each in self.had}
+        limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
+        used, memory = _above(self.used, limit)
         return say(
             f"ended.{self.why}",
             job=self.job,
             host=self.host,
-            used=_gigabytes(self.used),
+            used=used,
             status=self.status,
-            memory=had.get("memory", ""),
+            memory=memory,
             run_time=had.get("run_time", ""),
             log=f"~/{SESSION_FOLDER}/{self.job}.log",
         )
@@ -280,6 +306,8 @@ class SGESpawner(BatchSpawnerBase):
     ).tag(config=True)
 
     choice: Choice | None = None
+    #: The last choice that was accepted, as it was sent.
+    accepted: dict[str, Any]
     #: Why the last choice was refused, until the form has said it.
     refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is none.
@@ -295,6 +323,8 @@ class SGESpawner(BatchSpawnerBase):
     failure: SessionError | None = None
     #: When it must be over, though its run time is not, in seconds since the epoch; 0: never.
     ends: float = 0.0
+    #: What of the choice was changed, in a sentence.
+    note: str = ""
     #: What the session has asked for; kept, because the menu may change while it runs.
     asked: tuple[Asked, ...] = ()
     last: Last | None = None
@@ -302,6 +332,11 @@ class SGESpawner(BatchSpawnerBase):
     _explaining: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # JupyterHub writes each choice over the last one before it is checked.
+        self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
@@ -375,7 +410,8 @@ class SGESpawner(BatchSpawnerBase):
                     refusal = error
         fields = render_form(menu, groups, shown, refusal, notes)
         await self.explain_last()
-        if self.last:
+        # Of a start that has failed a moment ago JupyterHub says so itself, above the form.
+        if self.last and not self._failed:
             notices.insert(0, self.last.words)
         alerts = (
             f'<p class="alert alert-warning" role="status">{escape(each)}</p>' for each in notices
@@ -426,16 +462,17 @@ class SGESpawner(BatchSpawnerBase):
         groups = await self._groups()
         menu = self._menu()
         try:
-            self.choice = _over_in_time(menu, menu.choose(options, groups), groups)
+            self.choice, self.note = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             self.refusal = error
             # Otherwise the refused choice would be taken for the next start without one.
             with self._database():
-                self.orm_spawner.user_options = {}
+                self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
         if words := sge_notice.refusal():
             self.choice = None
             raise SessionError(words, reason="maintenance")
+        self.accepted = options
         self.user_options = dict(self.choice.values)
         self.default_url = default_url(menu, self.choice)
 
@@ -451,6 +488,7 @@ class SGESpawner(BatchSpawnerBase):
         self.port = state.get("port", 0)
         self.stopping = state.get("stopping", False)
         self.ends = state.get("ends", 0.0)
+        self.note = state.get("note", "")
         # What another release has written may look otherwise: it is for people only, and not worth
         # a session.
         self.asked, self.last = (), None
@@ -470,6 +508,7 @@ class SGESpawner(BatchSpawnerBase):
                 "port": self.port,
                 "stopping": self.stopping,
                 "ends": self.ends,
+                "note": self.note,
                 "asked": [each.model_dump() for each in self.asked],
             }
         if self.last:
@@ -481,7 +520,7 @@ class SGESpawner(BatchSpawnerBase):
         super().clear_state()
         if self.session:
             self.collector.release(job_name(self.session))
-        self.session = self.token_hash = self.host = ""
+        self.session = self.token_hash = self.host = self.note = ""
         self.asked = ()
         self.port, self.ends = 0, 0.0
         self.stopping = False
@@ -707,6 +746,18 @@ class SGESpawner(BatchSpawnerBase):
         self.failure = None
         self.last = None
         try:
+            await self._submit()
+            await self._until_up(self.wait_limit)
+            await self._until_answering(self.http_timeout)
+        except SessionError as error:
+            self._keep_reason(error)
+            raise
+        self._watch()
+        self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
+        return f"{self._scheme}://{self.host}:{self.port}"
+
+    async def _submit(self) -> None:
+        try:
             await self.submit_batch_script()
         except SessionError as error:
             # Whatever else the broker says, it has not submitted anything. Only when it says
@@ -715,11 +766,15 @@ class SGESpawner(BatchSpawnerBase):
                 self._try(self._store_end)
                 self.clear_state()
             raise
-        await self._until_up(self.wait_limit)
-        await self._until_answering(self.http_timeout)
-        self._watch()
-        self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
-        return f"{self._scheme}://{self.host}:{self.port}"
+
+    def _keep_reason(self, error: SessionError) -> None:
+        """Keep why a start has failed for the next visit: nobody may be looking now.
+
+        JupyterHub has it only as long as it keeps this spawner. It stores our state after a stop.
+        """
+        if self.last is None:
+            text = error.jupyterhub_message
+            self.last = Last(job=self.job_id, why="start", ended=time.time(), text=text)
 
     async def _until_up(self, limit: float) -> None:
         """Wait until the job runs and its server has told the port.
@@ -733,7 +788,7 @@ class SGESpawner(BatchSpawnerBase):
             if self.failure:
                 raise self.failure
             if job is GONE:
-                raise self._early_end()
+                raise await self._early_end()
             if isinstance(job, Job):
                 if not self.job_id:
                     self.job_id = str(job.id)
@@ -761,36 +816,53 @@ class SGESpawner(BatchSpawnerBase):
     def _deleted(self) -> SessionError:
         return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
 
-    def _early_end(self) -> SessionError:
+    async def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
-        last = self.collector.last_seen(job_name(self.session))
-        if last and last.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
+        seen = self.collector.last_seen(job_name(self.session))
+        if seen and seen.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return self._deleted()
         if not self.job_id:
             return SessionError(say("start.not_submitted"), reason="ended")
         log = f"~/{SESSION_FOLDER}/{self.job_id}.log"
-        return SessionError(say("start.ended", job=self.job_id, log=log), reason="ended")
+        words = say("start.ended", job=self.job_id, log=log)
+        last = await self._explained(self._own_end(), _EXPLAIN_START_FOR)
+        if last.why in _OWN_DOING:
+            last = replace(last, why="start", text=words)
+        elif last.why == "unknown":
+            last = replace(last, text=words)  # whoever looks later may find out
+        else:
+            words = f"{words} {last.words}"
+        self.last = last
+        return SessionError(words, reason="ended")
 
     def _own_end(self) -> Last:
-        """Return what is known at once of a session that was up and that nobody stopped here."""
+        """Return what is known at once of a session that ran and that nobody stopped here."""
         seen = self.collector.last_seen(job_name(self.session))
         return Last(
             job=self.job_id,
             why="unknown" if seen is None or seen.reports else Why.WORKER.value,
             name=job_name(self.session),
-            host=self.host,
+            host=self.host or (seen.host if seen else ""),
             ended=time.time(),
             had=self.asked,
         )
 
-    async def _explained(self, last: Last) -> Last:
-        """Look for the accounting record of a session that has ended, and return what it says."""
+    async def _explained(self, last: Last, patience: float = 0.0) -> Last:
+        """Look for the accounting record of a session that has ended, and return what it says.
+
+        :param patience: seconds to wait for one that is not there yet.
+        """
         path = Path(self.accounting_file or self.collector.grid.accounting_file)
         find = partial(find_record, path, last.name, self.user.name)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
         try:
             # In threads of its own: it may be on a file server that does not answer.
-            async with asyncio.timeout(_PATIENCE):
-                record = await asyncio.get_running_loop().run_in_executor(_records, find)
+            async with asyncio.timeout(patience + _PATIENCE):
+                while not (record := await loop.run_in_executor(_records, find)):
+                    if (left := deadline - loop.time()) <= 0:
+                        break
+                    await asyncio.sleep(min(1.0, left))
         except Exception as error:  # a reason that is not found must not keep a session from ending
             self.log.info("Why job %s has ended is not known: %r", last.job, error)
             return last
@@ -802,7 +874,7 @@ class SGESpawner(BatchSpawnerBase):
         )
         reason = why(record, memory, run_time).value
         return replace(
-            last, why=reason, host=record.host, used=record.maxvmem, status=record.status
+            last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
         )
 
     async def explain_last(self) -> None:
@@ -1051,6 +1123,7 @@ class SGESpawner(BatchSpawnerBase):
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
                 self.last = self._own_end()  # why is found out when somebody looks
+            self._keep_reason(error)
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks
             return 1
@@ -1119,8 +1192,8 @@ class SGESpawner(BatchSpawnerBase):
             return
         session, job_id = self.session, self.job_id
         name = job_name(session)
-        if is_idle_end():
-            self.last = Last(job=job_id, why="idle", name=name, host=self.host, had=self.asked)
+        if who := ended_by():
+            self.last = Last(job=job_id, why=who, name=name, host=self.host, had=self.asked)
         # First: whatever comes from the job from now on is refused, also after a restart.
         self._try(self._store_end)
         try:
@@ -1136,7 +1209,7 @@ class SGESpawner(BatchSpawnerBase):
         while self.collector.watches(name):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                if job_id and not is_idle_end():
+                if job_id and self.last is None:
                     self.last = Last(job=job_id, why="lingers", name=name)
                 self.log.warning(
                     "Job %s of %s is not gone after %g s; it will be deleted",
@@ -1162,7 +1235,11 @@ class SGESpawner(BatchSpawnerBase):
             await self.collector.news(1.0)
 
     def _progress(self) -> tuple[str, str]:
-        """Return how far a start is (``submitted``, ``waiting``, ``starting``), and a sentence."""
+        """Return how far a start is (``submitted``, ``waiting``, ``starting``), and what to say."""
+        stage, words = self._stage()
+        return stage, f"{words} {self.note}".rstrip()
+
+    def _stage(self) -> tuple[str, str]:
         job = self._job() if self.session else None
         age = self.collector.age
         stage = "waiting" if isinstance(job, Job) and not job.host else "starting"
@@ -1170,6 +1247,8 @@ class SGESpawner(BatchSpawnerBase):
             stage = "submitted"
         if age is not None and age > _OLD_NEWS:
             return stage, say("waiting.no_answer")
+        if job is GONE and self.session and self.job_id:
+            return stage, say("waiting.gone", job=self.job_id)
         if not isinstance(job, Job):
             if self.job_id:
                 return stage, say("waiting.submitted", job=self.job_id)
@@ -1188,14 +1267,16 @@ class SGESpawner(BatchSpawnerBase):
         """Say what a job in the queue waits for, as far as that is known."""
         line = self.outlook.line.answer
         lacks = _lacks(self.asked, self.outlook.places.answer)
-        if lacks is None:
-            words = say("waiting.queued", job=job.id)
-        elif CLOSED in lacks:
+        details = (self.outlook.details.answer or {}).get(job.id)
+        reason = hindrance(understand(details.reasons if details else ()), lacks)
+        if reason.scope:
+            words = say("waiting.reason", job=job.id, reason=_in_words(reason, self.asked))
+        elif reason.name == "lacks":
+            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks or ()))
+        elif reason.name == "closed":
             words = say("waiting.closed", job=job.id)
-        elif lacks:
-            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks))
         else:
-            words = say("waiting.turn", job=job.id)
+            words = say("waiting.turn" if reason.name == "turn" else "waiting.queued", job=job.id)
         before = line.index(job.id) if line and job.id in line else 0
         return f"{words} {say('waiting.line', count=before)}" if before else words
 
@@ -1229,27 +1310,26 @@ class SGESpawner(BatchSpawnerBase):
         if words := sge_notice.refusal():
             return Forecast(free=room, age=age, message=words)
         try:
-            choice = _over_in_time(menu, menu.choose(options, groups), groups)
+            choice, note = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
         answer = await self._verdict(choice)
-        lacks = _lacks(had, places) or frozenset()
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
             words = answer.error
-        elif answer.verdict == "later" and CLOSED in lacks:
-            words = say("forecast.closed")
-        elif answer.verdict == "later" and lacks:
-            words = say("forecast.lacks", what=_lacking(had, lacks))
+        elif answer.verdict == "later":
+            words = _later(answer.words, had, places)
+        elif answer.verdict == "never":
+            words = _never(answer.words, menu, had, places)
         else:
-            words = say(f"forecast.{answer.verdict}")
+            words = say("forecast.now")
         return Forecast(
             free=room,
             age=age,
             verdict=answer.verdict if answer else "",
-            message=words,
+            message=f"{words} {note}".rstrip(),
             raw=answer.words if answer else "",
         )
 
@@ -1270,7 +1350,9 @@ class SGESpawner(BatchSpawnerBase):
             finally:
                 _checks[self.user.name] -= 1
 
-        glance = _verdicts.pop(key, None) or Glance(check, _VERDICT_INTERVAL)
+        glance = _verdicts.pop(key, None) or Glance(
+            check, _VERDICT_INTERVAL, longest=_LONGEST_VERDICT_INTERVAL
+        )
         _verdicts[key] = glance
         if len(_verdicts) > _MANY_VERDICTS:
             del _verdicts[next(iter(_verdicts))]
@@ -1329,24 +1411,24 @@ class SGESpawner(BatchSpawnerBase):
         return tuple(amount(each) for each in self.asked if each.total)
 
 
-def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> Choice:
-    """Return the choice as it may be before the workers are maintained.
+def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[Choice, str]:
+    """Return the choice as it may be before the workers are maintained, and what was changed.
 
     :raises ChoiceError: when it would run into that, and the site does not want it cut short.
     """
     window = sge_notice.windows.current()
     if window is None:
-        return choice
+        return choice, ""
     left = window.begin.timestamp() - time.time() - _ON_THE_WAY
     found = ending_within(menu, choice, groups, left)
     if found is None or found[1] == choice:
-        return choice
+        return choice, ""
     item, fitting = found
     if fitting is None:
         raise ChoiceError(say("maintenance.too_late", **window.told()), item.name)
-    if window.rule == "cap":
-        return fitting
     longest = item.in_words(fitting.values[item.name])
+    if window.rule == "cap":
+        return fitting, say("maintenance.cut", longest=longest, **window.told())
     raise ChoiceError(say("maintenance.too_long", longest=longest, **window.told()), item.name)
 
 
@@ -1370,12 +1452,62 @@ def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
     return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
 
 
+def _in_words(reason: Reason, had: Collection[Asked]) -> str:
+    """Return a reason of the scheduler's, with what it is about as the form names it."""
+    items = _lacking(had, {reason.what}) if reason.what else ""
+    return say(f"reason.{reason.name}", what=items or reason.what)
+
+
+def _later(words: str, had: Collection[Asked], places: list[Place] | None) -> str:
+    """Say why a choice would have to wait; ``words`` are those of ``qsub -w p``."""
+    lacks = _lacks(had, places)
+    reason = hindrance(understand(words.splitlines()), lacks)
+    if reason.scope not in ("", "other"):
+        return say("forecast.waits", reason=_in_words(reason, had))
+    if reason.name == "lacks":
+        return say("forecast.lacks", what=_lacking(had, lacks or ()))
+    return say("forecast.closed" if reason.name == "closed" else "forecast.later")
+
+
+def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] | None) -> str:
+    """Say why a choice can never start; ``words`` are those of ``qsub -w v``.
+
+    It reckons with an empty cluster: what it offers is all there is.
+    """
+    reasons = understand(words.splitlines())
+    offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
+    if places and not any(each.kind == "parallel_environment" for each in had):
+        offers[SLOTS] = max(float(place.slots) for place in places)
+    items = {item.name: item for item in menu.items}
+    most = [
+        (f"{each.label} ({each.words})", items[each.item].in_units(offer))
+        for each in had
+        if (offer := offers.get(SLOTS if each.kind == "slots" else each.complex)) is not None
+        and offer < each.total
+    ]
+    if most:
+        told = (say("forecast.most", what=what, most=offer) for what, offer in most)
+        return say("forecast.too_much", what=" ".join(told))
+    barred = next((reason for reason in reasons if reason.scope in ("barred", "job")), None)
+    if barred and not offers.keys() - {SLOTS}:
+        return say("forecast.barred", reason=_in_words(barred, had))
+    return say("forecast.never")
+
+
 def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
     return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
 
 
 def _gigabytes(number: float) -> str:
     return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
+
+
+def _above(used: float, limit: float) -> tuple[str, str]:
+    """Return what was used of a limit, and the limit, in bytes, so that one reads as above it."""
+    unit, size = ("GB", 2**30) if limit >= 2**30 else ("MB", 2**20)
+    tenths = ceil(used / size * 10), floor(limit / size * 10)
+    first, second = (f"{number / 10:.1f} {say_number(f'unit.{unit}', 0)}" for number in tenths)
+    return first, second
 
 
 def _moment(seconds: float | None) -> datetime | None:

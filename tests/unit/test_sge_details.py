@@ -27,13 +27,16 @@ from sge_details import (
     Glance,
     Outlook,
     Place,
+    Reason,
     Want,
     free,
+    hindrance,
     missing,
     parse_details,
     parse_places,
     parse_waiting,
     read_number,
+    understand,
 )
 
 GB = 2.0**30
@@ -145,6 +148,155 @@ def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: by
     for parse in (parse_places, parse_waiting):
         with pytest.raises(AnswerError):
             parse(data)
+
+
+# -- why a job waits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "what"),
+    [
+        # As sgeobj and schedd print them (msg_schedd.h of Grid Engine 8.1).
+        ('cannot run because it exceeds limit "alice/////" in rule "slots/1"', "quota", "slots/1"),
+        (
+            'Job cannot run in queue instance "all.q@exec1" because exceeds limit in rule max/2',
+            "quota",
+            "max/2",
+        ),
+        ("job dropped because of user limitations", "person", ""),
+        ("job dropped because of job dependencies", "depends", ""),
+        (
+            "Job Filter: this job got ignored in the last scheduling run, because to many other "
+            "jobs with the same resource request are in the pending list before this one.",
+            "alike",
+            "",
+        ),
+        (
+            '(-l gpu=2) cannot run at host "exec2" because it offers only hc:gpu=1.000000',
+            "amount",
+            "gpu",
+        ),
+        (
+            '(-l gpu=2) cannot run at host "exec2" because it offers only hc:gpu=0.000000 due to '
+            "a reservation",
+            "reserved",
+            "",
+        ),
+        ('queue instance "all.q@exec1" dropped because it is full', "full", ""),
+        ('queue instance "all.q@exec1" dropped because it is disabled', "disabled", ""),
+        ('queue instance "all.q@exec1" dropped because it is suspended', "suspended", ""),
+        (
+            'queue instance "all.q@exec1" dropped because it is overloaded: np_load_avg=2.1',
+            "overloaded",
+            "",
+        ),
+        ('queue instance "a@b" dropped because it is temporarily not available', "away", ""),
+        ('has no permission for cluster queue "all.q"', "permission", ""),
+        ('Job 0 has no permission for host "exec1"', "permission", ""),
+        ('cannot run because no access to pe "smp"', "permission", ""),
+        (
+            '(project p) does not have the correct project to run in cluster queue "q"',
+            "project",
+            "",
+        ),
+        (
+            '(no project) does not have the correct project to run in cluster queue "q"',
+            "project",
+            "",
+        ),
+        (
+            '(project p) is not allowed to run in host "h" based on the excluded project list',
+            "project",
+            "",
+        ),
+        (
+            'cannot run in queue instance "all.q@exec1" because the job runtime of 3600 sec. is '
+            "too long",
+            "calendar",
+            "",
+        ),
+        (
+            '(-l cpu_type=amd) cannot run at host "exec1" because it offers only hf:cpu_type=intel',
+            "offer",
+            "cpu_type",
+        ),
+        (
+            '(-l h_rt=9) cannot run in queue "q" because it offers only qf:h_rt=00:00:05',
+            "offer",
+            "h_rt",
+        ),
+        (
+            '(-l x=1) cannot run in queue "q" because job requests unknown resource (x)',
+            "unknown",
+            "x",
+        ),
+        ('cannot run in queue "all.q" because PE "mpi" is not in pe list', "parallel", ""),
+        (
+            'cannot run in queue "b.q" because it is not contained in its hard queue list (-q)',
+            "queue",
+            "",
+        ),
+        ('cannot run in PE "smp" because it only offers 0 slots', "slots", ""),
+        ("something of a release to come", "other", ""),
+    ],
+)
+def test_what_the_scheduler_says_is_understood(line: str, name: str, what: str) -> None:
+    (reason,) = understand([line])
+    assert (reason.name, reason.what) == (name, what)
+
+
+def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> None:
+    reasons = understand(parse_details(recorded("details.txt"))[16].reasons)
+    assert [(reason.name, reason.what, reason.offer) for reason in reasons] == [
+        ("amount", "h_vmem", 7 * GB),
+        ("full", "", None),
+        ("slots", "", 0),
+    ]
+
+
+def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -> None:
+    offers = (f"cannot run at host because it offers only hc:gpu={n}.000000" for n in (0, 2, 1))
+    text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
+    assert understand(text) == [Reason("amount", "amount", "gpu", 2)]
+    assert understand(["(Collecting of scheduler job information is turned off)"]) == []
+
+
+FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)
+QUOTA, BARRED = Reason("quota", "job", "r/1"), Reason("permission", "barred")
+FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "lacks", "told"),
+    [
+        ([], None, "queued"),
+        ([], set(), "turn"),
+        ([], {SLOTS}, "lacks"),
+        ([], {CLOSED}, "closed"),
+        # A place that is full says nothing of one that has room.
+        ([FULL_NOW], set(), "turn"),
+        ([FULL_NOW], None, "full"),
+        ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
+        ([GPU, FEW], {"gpu"}, "lacks"),
+        # What is free is of no use to a job that may not have it.
+        ([BARRED, FEW], set(), "permission"),
+        ([BARRED, FEW], {SLOTS}, "permission"),
+        ([FULL_NOW, BARRED], {SLOTS}, "lacks"),
+        ([FULL_NOW, BARRED], set(), "full"),
+        ([OTHER], set(), "other"),
+        ([OTHER], {SLOTS}, "lacks"),
+        ([FEW], None, "slots"),
+    ],
+)
+def test_what_says_most_is_told(reasons: list[Reason], lacks: set[str] | None, told: str) -> None:
+    assert hindrance(reasons, None if lacks is None else frozenset(lacks)).name == told
+
+
+@given(st.lists(st.text(max_size=80), max_size=5))
+def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list[str]) -> None:
+    reasons = understand(lines)
+    if any(reason.scope != "place" for reason in reasons):
+        assert hindrance(reasons, frozenset()).name != "turn"
 
 
 # -- what is missing ------------------------------------------------------------------------------
@@ -312,7 +464,7 @@ async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
 
 
 @pytest.mark.asyncio
-async def test_grid_engine_is_asked_about_so_many_jobs_and_no_more(
+async def test_grid_engine_is_asked_about_so_many_jobs_the_newest_and_no_more(
     grid: GridEngine,
     fake: Callable[[str, str], object],
     bin_dir: Path,
@@ -321,7 +473,7 @@ async def test_grid_engine_is_asked_about_so_many_jobs_and_no_more(
     monkeypatch.setattr(sge_details, "MANY_JOBS", 2)
     fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.txt')
     await Outlook(grid, lambda: [15, 13, 14], set).details.look(10)
-    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "13,14"]
+    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "14,15"]
 
 
 @pytest.mark.asyncio
@@ -332,6 +484,24 @@ async def test_an_answer_of_long_ago_is_none() -> None:
     question.fails, question.now = True, 60.1
     assert glance.answer is None
     assert await glance.look(5) is None
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_stays_the_same_is_asked_for_more_seldom() -> None:
+    now, answer, asked = 0.0, "never", []
+
+    async def ask() -> str:
+        asked.append(now)
+        return answer
+
+    glance = Glance(ask, 10.0, lambda: now, longest=40.0)
+    for second in range(150):
+        now = float(second)
+        answer = "never" if second < 110 else "now"
+        assert glance.answer in (answer, "never", None)
+        await settle(glance)
+    # At once as often as before when it has changed.
+    assert asked == [0, 10, 30, 70, 110, 120, 140]
 
 
 @pytest.mark.asyncio

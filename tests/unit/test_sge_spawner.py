@@ -62,7 +62,7 @@ from sge_broker import (
     job_name,
 )
 from sge_client import GridEngine, GridEngineError, Job
-from sge_details import Glance, Place
+from sge_details import Details, Glance, Place
 from sge_hub import GridHub
 from sge_menu import Asked, Choice
 from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
@@ -435,6 +435,7 @@ def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any
     """How spawners are configured, in a hurry."""
     monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
     monkeypatch.setattr(sge_spawner, "_LOOKS", (0.01,))
+    monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 0.0)
     return Config(
         menu_file=str(menu_file),
         broker_socket=str(tmp_path / "broker.sock"),
@@ -583,7 +584,7 @@ class TestChoice:
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert spawner.orm_spawner.user_options == {}
+        assert hub.spawner().orm_spawner.user_options == {}
         broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
         answer = await hub.ask("users/alice/server", token, None)
         assert "no more today" in json.loads(answer.body)["message"]
@@ -594,6 +595,19 @@ class TestChoice:
     ) -> None:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
         await hub.ask("users/alice/server", token, {"cores": "4"})
+        await hub.ask("users/alice/server", token, None)
+        assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
+
+    async def test_a_refused_choice_leaves_the_last_accepted_one_for_the_next_form(
+        self, hub: Hub, alice: Any, broker: Broker, token: str
+    ) -> None:
+        broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
+        await hub.ask("users/alice/server", token, {"cores": "4"})
+        for cores in (3, 99):
+            assert (await hub.ask("users/alice/server", token, {"cores": cores})).code == 400
+        assert '<option value="4" selected>' in await hub.page("spawn")
+        alice.spawners[""] = alice._new_spawner("")  # as after a restart of the hub
+        assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         await hub.ask("users/alice/server", token, None)
         assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
 
@@ -655,6 +669,44 @@ class TestChoice:
             await spawner._run_apply_user_options({})
         assert outcome in str(caught.value.message)
         assert spawner.refusal and spawner.refusal.item == "hours"
+
+    async def test_a_run_time_that_is_cut_is_told_before_and_while_it_waits(
+        self,
+        hub: Hub,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        menu_file: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        hours = {
+            "name": "hours",
+            "label": "Run time",
+            "unit": "hours",
+            "choices": [1, 2],
+            "default": 2,
+            "request": {"kind": "run_time", "complex": "h_rt"},
+        }
+        menu_file.write_text(json.dumps({"items": [*MENU, hours]}), encoding="utf-8")
+        begin = datetime.now(UTC) + timedelta(minutes=115)
+        window = sge_notice.Window(begin, begin + timedelta(hours=2), "cap")
+        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        known(spawner.outlook.places, [])
+        sge_spawner._verdicts.clear()
+        broker.answers = [Answer(ok=True, verdict="now")]  # both are the same to the broker
+        words = "The run time is 1 hour, because the workers are maintained from"
+        message = (await spawner.forecast({"hours": "2"})).message
+        assert message.startswith(f"It can start now. {words}")
+        assert words not in (await spawner.forecast({"hours": "1"})).message
+        sge_spawner._verdicts.clear()
+        start = await starting(alice, broker, hours="2")
+        broker.cluster.put(broker.session, "qw")
+        assert words in (await spawner.view()).message
+        assert (stored(hub)[0] or {})["note"].startswith(words)
+        start.cancel()
+        await alice.stop()
+        await asyncio.gather(start, return_exceptions=True)
+        assert hub.spawner().note == ""
 
     @pytest.mark.parametrize(
         ("rule", "run_time", "left", "code", "ends"),
@@ -909,6 +961,7 @@ class TestStart:
                 "port": lab.port,
                 "stopping": False,
                 "ends": 0.0,
+                "note": "",
                 "asked": [
                     {
                         "item": "cores",
@@ -1029,6 +1082,10 @@ class TestStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
+        # The record may come later: whoever looks then finds it.
+        assert spawner.last
+        assert spawner.last.why == "unknown"
+        assert "Job 1 ended before JupyterLab was up" in spawner.last.words
 
     async def test_a_job_that_leaves_the_queue_was_deleted(
         self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat
@@ -1040,6 +1097,81 @@ class TestStart:
             await asyncio.wait_for(start, 10)
         # Its file, which nobody has read, is removed by the broker.
         assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_why_nothing_came_up_is_told_to_who_was_not_looking(
+        self, hub: Hub, alice: Any, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: hub.spawner().job_id)
+        await hub.ask("sge/failure", broker.token, {"reason": "no <b>space</b>"})
+        await asking
+        words = "Your last session could not start. JupyterLab could not start in job 1: no "
+        assert (await hub.spawner().view()).ended == words + "<b>space</b>"
+        # The form has a new spawner, as after a restart of the hub.
+        assert words + "&lt;b&gt;" in await hub.page("spawn")
+        assert (await hub.spawner().view()).ended == words + "<b>space</b>"
+        assert (stored(hub)[0] or {})["last"]["why"] == "start"
+        # The next session makes it old news.
+        start = await starting(alice, broker)
+        assert hub.spawner().last is None
+        start.cancel()
+        await alice.stop()
+        await asyncio.gather(start, return_exceptions=True)
+
+    async def test_a_start_that_fails_before_the_persons_eyes_is_told_once(
+        self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+        broker.answers = [Answer(ok=False, kind="grid", error="no more today")]
+        answer = await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/spawn",
+            method="POST",
+            headers={"Authorization": f"token {token}"},
+            body="cores=1",
+            raise_error=False,
+        )
+        assert answer.body.decode().count("no more today") == 1
+        assert "could not start. no more today" in (await hub.spawner().view()).ended
+        assert "could not start. no more today" in await hub.page("spawn")
+
+    @pytest.mark.parametrize(
+        ("like", "words", "why"),
+        [
+            ("t-mem", "together went above its memory", "memory"),
+            ("t-qdel", "was deleted from outside", "deleted"),
+            ("t-exit3", "Its messages are in", "start"),
+        ],
+    )
+    async def test_why_a_job_ended_before_it_was_up_is_read_in_its_record(
+        self,
+        alice: Any,
+        spawner: SGESpawner,
+        broker: Broker,
+        grid: GridEngine,
+        qstat: Qstat,
+        monkeypatch: pytest.MonkeyPatch,
+        like: str,
+        words: str,
+        why: str,
+    ) -> None:
+        monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 10.0)
+        broker.letters = "r"
+        start = await starting(alice, broker)
+        spawner.asked = HAD
+        await answers(qstat, spawner)
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.touch()
+        broker.cluster.remove(broker.session)
+        await until(lambda: "Looking for the reason" in spawner._progress()[1])
+        # Grid Engine writes it late.
+        grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
+        with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{words}"):
+            await asyncio.wait_for(start, 10)
+        assert spawner.last
+        assert spawner.last.why == why
+        assert words in spawner.last.words
 
     async def test_an_error_state_is_told_in_grid_engines_words(
         self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
@@ -1416,7 +1548,7 @@ class TestWhySessionsEnd:
         ("like", "words", "short_of"),
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
-            ("t-mem", "went above its memory: they used 0.4 GB of 300 MB", ("memory",)),
+            ("t-mem", "went above its memory: they used 418.5 MB of 286.1 MB", ("memory",)),
             ("t-qdel", "was deleted from outside", ()),
             ("t-exit0", "was shut down from within", ()),
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
@@ -1444,6 +1576,11 @@ class TestWhySessionsEnd:
         assert words in (await hub.spawner().view()).ended
         assert (await hub.spawner().view()).short_of == short_of
         assert words in await hub.spawner().get_options_form()
+
+    async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
+        memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
+        words = Last(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
+        assert "they used 4.1 GB of 4.0 GB" in words
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
         self,
@@ -1622,6 +1759,26 @@ class TestWhyJobsWait:
         known(spawner.outlook.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ('exceeds limit "alice////" in rule "mine/1"', "a limit of the cluster (mine/1)"),
+            ('has no permission for cluster queue "all.q"', "your account may not use any"),
+            ("because it offers only hf:h_vmem=1M", "offers this: Memory (300 MB)."),
+            ("something new", "Grid Engine gives a reason in its own words."),
+        ],
+    )
+    async def test_there_is_no_room_where_the_scheduler_has_a_reason(
+        self, line: str, words: str, spawner: SGESpawner
+    ) -> None:
+        spawner.asked = HAD
+        known(spawner.outlook.places, [replace(self.FULL, free=4)])
+        known(spawner.outlook.line, [])
+        known(spawner.outlook.details, {7: Details(7, reasons=(line,))})
+        said = spawner._why_queued(job(letters="qw", number=7))
+        assert said.startswith("Job 7 waits: ")
+        assert words in said
+
     async def test_grid_engines_own_words_come_with_it_unedited(
         self, hub: Hub, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
@@ -1667,7 +1824,15 @@ class TestForecast:
                 Answer(ok=True, verdict="later", words="<full>"),
                 "It would have to wait until one worker has all of this free: CPU cores (4).",
             ),
-            (Answer(ok=True, verdict="never", words="no"), "It can never start"),
+            (
+                Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
+                "It would have to wait: a limit of the cluster (mine/1)",
+            ),
+            (Answer(ok=True, verdict="never", words="no"), "It can never start: no worker"),
+            (
+                Answer(ok=True, verdict="never", words='has no permission for cluster queue "q"'),
+                "It can never start: your account may not use any",
+            ),
         ],
     )
     async def test_grid_engines_verdict_is_told(
@@ -1687,6 +1852,51 @@ class TestForecast:
         assert forecast.age == pytest.approx(0, abs=5)
         (request,) = broker.requests
         assert request == Check(user="alice", choice={"cores": 4})
+
+    @pytest.mark.parametrize(
+        ("words", "places", "told"),
+        [
+            (
+                'cannot run at host "exec1" because it offers only hc:gpu=0.000000\n'
+                'cannot run at host "exec2" because it offers only hc:gpu=1.000000\n'
+                'cannot run in PE "smp" because it only offers 0 slots\n',
+                [ROOMY],
+                "It can never start. No worker offers GPUs (2); the most that one has is 1.",
+            ),
+            # The gpus are there, but not where the rest is.
+            (
+                'cannot run at host "exec1" because it offers only hc:gpu=2.000000',
+                [ROOMY],
+                "It can never start: no worker has all of this at once",
+            ),
+            (
+                'cannot run in PE "smp" because it only offers 3 slots',
+                [FULL, replace(ROOMY, slots=3), replace(FULL, slots=2)],
+                "It can never start: no worker has all of this at once",
+            ),
+            (
+                'cannot run in PE "smp" because it only offers 3 slots',
+                [replace(ROOMY, slots=3), replace(FULL, slots=2)],
+                "It can never start. No worker offers CPU cores (4); the most that one has is 3.",
+            ),
+        ],
+    )
+    async def test_what_no_worker_has_is_named_with_the_most_there_is(
+        self,
+        words: str,
+        places: list[Place],
+        told: str,
+        spawner: SGESpawner,
+        broker: Broker,
+        menu_file: Path,
+    ) -> None:
+        gpus = {key: value for key, value in MENU[1].items() if key != "groups"}
+        menu_file.write_text(json.dumps({"items": [MENU[0], gpus]}), encoding="utf-8")
+        known(spawner.outlook.places, places)
+        sge_spawner._verdicts.clear()
+        broker.answers = [Answer(ok=True, verdict="never", words=words)]
+        assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
+        sge_spawner._verdicts.clear()
 
     async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
@@ -1794,6 +2004,26 @@ class TestIdleEnd:
         assert answer.code in (202, 204)
         await until(lambda: not used_long_ago.active)
         assert used_long_ago.last is None
+
+    @pytest.mark.parametrize("up", [True, False])
+    async def test_what_an_administrator_stops_is_told_as_such(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, up: bool
+    ) -> None:
+        admin = hub.person("bob")
+        roles.grant_role(hub.db, admin.orm_user, "admin")
+        asking = asyncio.create_task(hub.ask("users/alice/server", str(alice.new_api_token()), {}))
+        await until(lambda: hub.spawner().job_id)
+        if up:
+            broker.cluster.put(broker.session)
+            hub.spawner().announce(lab.port)
+            assert (await asking).code == 201
+        answer = await hub.ask("users/alice/server", str(admin.new_api_token()), method="DELETE")
+        assert answer.code in (202, 204)
+        await until(lambda: not hub.spawner().active)
+        await asking
+        words = "Your last session, job 1, was stopped by an administrator."
+        assert (await hub.spawner().view()).ended == words
+        assert (stored(hub)[0] or {})["last"]["why"] == "administrator"
 
     async def test_one_the_hub_has_not_heard_from_lives(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
@@ -2345,6 +2575,7 @@ class TestRestart:
         spawner = second.spawner()
         await until(lambda: spawner._failed and not spawner.active)
         assert "The job was not submitted" in await second.page("spawn-pending/alice")
+        assert "The job was not submitted" in (stored(second)[0] or {})["last"]["text"]
 
     @pytest.mark.parametrize("politely", [True, False])
     async def test_a_stop_goes_on(

@@ -29,7 +29,6 @@ CALLS = [
 #: What a part of a name that is worked out may be.
 WORKED_OUT = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
-    "forecast.": "now|later|never",
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
 }
