@@ -248,13 +248,22 @@ def group_names(user: pwd.struct_passwd) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
-    """Check that an account may have sessions.
+def check_person(config: Config, user: pwd.struct_passwd) -> None:
+    """Check that an account is a person's: the broker becomes no other, whatever is asked of it.
 
-    :raises Refused: for system accounts and for whoever the inventory does not name.
+    :raises Refused: for root, accounts in its group and system accounts.
     """
+    if user.pw_uid == 0 or user.pw_gid == 0:
+        raise Refused("refused", say("account.root"))
     if user.pw_uid < config.minimum_uid:
         raise Refused("refused", say("account.system", name=user.pw_name))
+
+
+def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
+    """Check that a person may have sessions; whoever is taken off may still stop theirs.
+
+    :raises Refused: for whoever the inventory does not name.
+    """
     if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
         raise Refused("refused", say("account.not_here", name=user.pw_name))
 
@@ -630,8 +639,7 @@ def decide(config: Config, request: Request) -> Answer:
         if user.pw_name != request.user:
             # A directory service may match names regardless of case.
             raise Refused("refused", say("account.missing", name=request.user))
-        if user.pw_uid == 0 or user.pw_gid == 0:
-            raise Refused("refused", say("account.root"))
+        check_person(config, user)
         match request:
             case Start():
                 answer = start(config, user, request)
