@@ -63,6 +63,11 @@ KEEP_FILES = 7 * 24 * 3600
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
+#: What Grid Engine starts the job script with; it runs the program of the script's first line.
+#: A shell here would be a login shell (``login_shells`` of sge_conf(5)), which runs
+#: ``~/.bash_profile`` before the session.
+JOB_SHELL = "/usr/bin/env"
+
 #: How long the person's home may take to hold the session's file, in seconds.
 HOME_TIMEOUT = 10.0
 
@@ -78,6 +83,7 @@ SESSION_VARIABLES = frozenset(
         "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
         "JUPYTERHUB_COOKIE_OPTIONS",
         "JUPYTERHUB_DEFAULT_URL",
+        "JUPYTERHUB_DISABLE_USER_CONFIG",
         "JUPYTERHUB_HOST",
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
         "JUPYTERHUB_OAUTH_CALLBACK_URL",
@@ -497,7 +503,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             "qsub",
             "-terse",
             "-N", job_name(request.session),
-            "-S", "/bin/bash",
+            "-S", JOB_SHELL,
             "-wd", user.pw_dir,
             "-j", "y",
             "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
@@ -547,7 +553,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     script = str(config.job_script)
     verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]
     for mode, otherwise in verdicts:
-        arguments = ("-w", mode, "-S", "/bin/bash", "-wd", user.pw_dir)
+        arguments = ("-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
             config, user, "qsub", *config.qsub_arguments, *arguments, *resources, script
         )

@@ -751,7 +751,7 @@ class TestStart:
         assert (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1] == [
             "-terse",
             "-N", f"jupyterhub-{SESSION}",
-            "-S", "/bin/bash",
+            "-S", "/usr/bin/env",
             "-wd", str(home),
             "-j", "y",
             "-o", f"{home}/.jupyterhub-sessions/$JOB_ID.log",
