@@ -138,6 +138,10 @@ def test_pages_have_the_headers(login: LogIn) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert "max-age=" in answer.headers["Strict-Transport-Security"]
+    # What is a session's has its own policy, and the rest.
+    session = alice.get("/user/alice/lab", allow_redirects=False)
+    assert session.headers["X-Content-Type-Options"] == "nosniff"
+    assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
 #: The real nginx with the hub's map alone: it takes a client's word for its address.
@@ -223,6 +227,8 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     assert fetch("/hub/login", "POST", bytes(1_100_000)).status == 413
     host = urlsplit(base_url).netloc.encode()
+    upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
+    assert statuses(talk(base_url, upload % (host, 101 * 2**20))) == [413]
     long = b"GET /hub/login HTTP/1.1\r\nHost: " + host + b"\r\nX-Long: " + b"a" * 20_000
     assert statuses(talk(base_url, long + b"\r\n\r\n")) == [400]
     many = b"".join(b"X-%d: %s\r\n" % (n, b"b" * 4000) for n in range(40))
