@@ -63,6 +63,11 @@ KEEP_FILES = 7 * 24 * 3600
 #: Folder in the person's home for the files of their sessions.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
+#: What Grid Engine starts the job script with; it runs the program of the script's first line.
+#: A shell here would be a login shell (``login_shells`` of sge_conf(5)), which runs
+#: ``~/.bash_profile`` before the session.
+JOB_SHELL = "/usr/bin/env"
+
 #: How long the person's home may take to hold the session's file, in seconds.
 HOME_TIMEOUT = 10.0
 
@@ -78,6 +83,7 @@ SESSION_VARIABLES = frozenset(
         "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
         "JUPYTERHUB_COOKIE_OPTIONS",
         "JUPYTERHUB_DEFAULT_URL",
+        "JUPYTERHUB_DISABLE_USER_CONFIG",
         "JUPYTERHUB_HOST",
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
         "JUPYTERHUB_OAUTH_CALLBACK_URL",
@@ -248,13 +254,22 @@ def group_names(user: pwd.struct_passwd) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
-    """Check that an account may have sessions.
+def check_person(config: Config, user: pwd.struct_passwd) -> None:
+    """Check that an account is a person's: the broker becomes no other, whatever is asked of it.
 
-    :raises Refused: for system accounts and for whoever the inventory does not name.
+    :raises Refused: for root, accounts in its group and system accounts.
     """
+    if user.pw_uid == 0 or user.pw_gid == 0:
+        raise Refused("refused", say("account.root"))
     if user.pw_uid < config.minimum_uid:
         raise Refused("refused", say("account.system", name=user.pw_name))
+
+
+def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
+    """Check that a person may have sessions; whoever is taken off may still stop theirs.
+
+    :raises Refused: for whoever the inventory does not name.
+    """
     if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
         raise Refused("refused", say("account.not_here", name=user.pw_name))
 
@@ -488,7 +503,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             "qsub",
             "-terse",
             "-N", job_name(request.session),
-            "-S", "/bin/bash",
+            "-S", JOB_SHELL,
             "-wd", user.pw_dir,
             "-j", "y",
             "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
@@ -538,7 +553,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     script = str(config.job_script)
     verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]
     for mode, otherwise in verdicts:
-        arguments = ("-w", mode, "-S", "/bin/bash", "-wd", user.pw_dir)
+        arguments = ("-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
             config, user, "qsub", *config.qsub_arguments, *arguments, *resources, script
         )
@@ -630,8 +645,7 @@ def decide(config: Config, request: Request) -> Answer:
         if user.pw_name != request.user:
             # A directory service may match names regardless of case.
             raise Refused("refused", say("account.missing", name=request.user))
-        if user.pw_uid == 0 or user.pw_gid == 0:
-            raise Refused("refused", say("account.root"))
+        check_person(config, user)
         match request:
             case Start():
                 answer = start(config, user, request)

@@ -358,6 +358,11 @@ def serve(
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     # Through sockets in the runtime folder; other users can connect to TCP ports.
     app = JupyterHubSingleUser.initialize_server(argv=["--KernelManager.transport=ipc"])
+    # Without the person's settings their kernels are gone as well, which are no code of the
+    # server's. Last, so that none takes the place of one of the site's.
+    kernels = app.kernel_spec_manager
+    if kernels.user_kernel_dir not in kernels.kernel_dirs:
+        kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
     context = tls.client() if tls else None
     teller = Teller(environment, port, context)
     over = False

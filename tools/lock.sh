@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/uv"
-"$work/uv/bin/pip" install --quiet uv
+"$work/uv/bin/pip" install --quiet --only-binary :all: uv==0.13.9
 lock() {
   "$work/uv/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate "$1.in" --output-file "$1.txt"

@@ -40,7 +40,7 @@ setup_python() {
   say "Installing the tools of the project into .venv"
   rm -rf .venv
   "$python" -m venv .venv
-  .venv/bin/pip install --quiet --no-input --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
+  .venv/bin/pip install --quiet --no-input --disable-pip-version-check --no-compile --only-binary :all: --require-hashes -r requirements/dev.txt
   echo "$lock" > .venv/.lock
 }
 

@@ -163,6 +163,13 @@ def test_nothing_else_is_done(broker: Broker, changes: dict[str, Any], kind: str
     assert answer["kind"] == kind, answer
 
 
+@pytest.mark.attack("the end of a session of root, or of a system account", outcome="Refused.")
+@pytest.mark.parametrize("user", ["root", "sgeadmin", "daemon", "jupyterhub"])
+def test_the_broker_becomes_no_system_account_to_stop(broker: Broker, user: str) -> None:
+    answer = broker.stop(user=user)
+    assert answer["kind"] == "refused", answer
+
+
 @pytest.mark.attack("a request of any other account", outcome="Refused, root's included.")
 def test_nobody_else_is_served(hub_host: Any) -> None:
     for user in ("alice", "www-data", "nobody"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import ssl
 import time
@@ -14,7 +15,7 @@ import pytest
 import websocket
 
 from cluster import AS_HUB, LogIn
-from test_proxy import ECHO, Answer, flood, tls_link
+from test_proxy import ECHO, Answer, flood, run_python, tls_link
 
 Fetch = Callable[..., Answer]
 
@@ -47,10 +48,22 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
     made = alice.rest("POST", "/users/alice/tokens", {"note": "test", "expires_in": 300})
     assert made.status_code == 201
     header = f"token {made.json()['token']}"
-    for path in ("/hub/api/user", "/hub/api/users/alice", "/hub/api/users/alice/tokens"):
-        answer = fetch(path, Authorization=header)
-        assert answer.status == 403
-        assert "not open to programs" in answer.text
+    for path in (
+        "/hub/api/user",
+        "/hub/api/users/alice",
+        "/hub/api/users/alice/tokens",
+        "/hub/api/users/alice/server/progress",
+        "/hub/api/users/alice/servers/x/progress",
+    ):
+        for answer in (
+            fetch(path, Authorization=header),
+            fetch(f"{path}?token={made.json()['token']}"),
+        ):
+            assert answer.status == 403, path
+            assert "not open to programs" in answer.text
+            assert "frame-ancestors 'none'" in (answer.header("Content-Security-Policy") or ""), (
+                path
+            )
     # It is the edge that refuses: inside, the same token works.
     ask = (
         AS_HUB + "request = urllib.request.Request('https://127.0.0.1:8081/hub/api/user', "
@@ -60,6 +73,9 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
     assert hub_host.check_output("python3 -c %s %s", ask, header) == "200"
     # And the pages' own scripts go on working.
     assert alice.rest("GET", "/users/alice").status_code == 200
+    progress = alice.get("/hub/api/users/alice/server/progress")
+    assert progress.headers["Content-Type"].startswith("text/event-stream")
+    assert "Nothing is being started" in progress.text
 
 
 @pytest.mark.parametrize(
@@ -122,6 +138,75 @@ def test_pages_have_the_headers(login: LogIn) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert "max-age=" in answer.headers["Strict-Transport-Security"]
+    # What is a session's has its own policy, and the rest.
+    session = alice.get("/user/alice/lab", allow_redirects=False)
+    assert session.headers["X-Content-Type-Options"] == "nosniff"
+    assert "max-age=" in session.headers["Strict-Transport-Security"]
+
+
+#: The real nginx with the hub's map alone: it takes a client's word for its address.
+LIMITS = """
+pid /tmp/limits-test.pid;
+error_log /dev/null;
+events {}
+http {
+    access_log off;
+    %s
+    server {
+        listen 127.0.0.1:8099;
+        set_real_ip_from 127.0.0.1;
+        real_ip_header X-Address;
+        return 200 $limited_from;
+    }
+}
+"""
+
+
+#: Prints what nginx answers to each of the addresses.
+ASK_FROM = """
+import sys, urllib.request
+for address in sys.argv[1:]:
+    request = urllib.request.Request("http://127.0.0.1:8099/", headers={"X-Address": address})
+    print(urllib.request.urlopen(request, timeout=5).read().decode())
+"""
+
+
+@pytest.mark.attack(
+    "a flood of logins or starts from the many addresses of one IPv6 network",
+    outcome="Counted as one: limits are for each /64.",
+)
+def test_limits_are_for_a_network_of_ipv6(proxy_host: Any) -> None:
+    configuration = proxy_host.file("/etc/nginx/nginx.conf").content_string
+    limited = re.search(
+        r"map \$remote_addr \$limited_from \{.*?\n    \}\n", configuration, re.DOTALL
+    )
+    assert limited
+    assert configuration.count(" $limited_from;") == 4
+    assert "$binary_remote_addr" not in configuration
+
+    dice = random.Random(1)
+    groups = [0, 0, 0, 1, 0x2001, 0xFFFF]
+    networks = [(0x2001, 0xDB8, 1, 2), (0x2001, 0xDB8, 0, 0), (0x2001, 0, 0, 3), (0x2001, 0, 0, 0)]
+    networks += [(0x2001, *dice.choices(groups, k=3)) for _ in range(10)]
+    addresses = {"192.0.2.1": "a", "192.0.2.2": "b", "::ffff:192.0.2.1": "c"} | {
+        ":".join(f"{group:x}" for group in (*network, *dice.choices(groups, k=4))): network
+        for network in networks
+        for _ in range(20)
+    }
+    file = "/tmp/limits-test.conf"
+    proxy_host.check_output("printf %s %s > %s", "%s", LIMITS % limited[0], file)
+    proxy_host.check_output("nginx -c %s", file)
+    try:
+        keys = run_python(proxy_host, ASK_FROM, *addresses).splitlines()
+    finally:
+        proxy_host.check_output("nginx -c %s -s stop && rm %s", file, file)
+    seen: dict[object, set[str]] = {}
+    for of, key in zip(addresses.values(), keys, strict=True):
+        seen.setdefault(of, set()).add(key)
+    # A network may be written in two or three ways, and no two of them look alike.
+    assert all(len(found) <= 3 for found in seen.values()), seen
+    assert sum(map(len, seen.values())) == len(set.union(*seen.values())), seen
+    assert seen["a"] == {"192.0.2.1"}
 
 
 @pytest.mark.attack(
@@ -142,6 +227,8 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     assert fetch("/hub/login", "POST", bytes(1_100_000)).status == 413
     host = urlsplit(base_url).netloc.encode()
+    upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
+    assert statuses(talk(base_url, upload % (host, 101 * 2**20))) == [413]
     long = b"GET /hub/login HTTP/1.1\r\nHost: " + host + b"\r\nX-Long: " + b"a" * 20_000
     assert statuses(talk(base_url, long + b"\r\n\r\n")) == [400]
     many = b"".join(b"X-%d: %s\r\n" % (n, b"b" * 4000) for n in range(40))

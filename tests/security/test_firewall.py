@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from cluster import LogIn, host
-from test_playbooks import playbook
+from test_playbooks import playbook, said
 
 #: Says whether a TCP connection comes about: HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+#: The same from a port of one's own, as the kernel may pick one: FROM HOST PORT.
+KNOCK_FROM = (
+    "import socket, sys; "
+    "socket.create_connection((sys.argv[2], int(sys.argv[3])), 3, ('', int(sys.argv[1])))"
+)
 DOORS = {("hub", 8081): "exec1", ("proxy", 8001): "hub", ("exec1", 40999): "proxy"}
 
 
@@ -20,6 +25,10 @@ def deploy(enabled: bool) -> str:
     run = playbook("firewall.yml", firewall_enabled=enabled)
     assert run.returncode == 0, run.stdout[-3000:]
     return run.stdout
+
+
+def rules(name: str) -> str:
+    return str(host(name).check_output("nft list table inet gridhub"))
 
 
 def reaches(name: str, target: str, port: int) -> bool:
@@ -43,9 +52,10 @@ def listening(exec1_host: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("listening")
 @pytest.mark.attack(
     "the hub, CHP's API or a session from elsewhere on the network",
-    outcome="With `firewall_enabled`: refused for every host but those that belong there.",
+    outcome="With `firewall_enabled`: refused for every host but those that belong there. "
+    "What a host begins itself goes on; rules that nft refuses replace none.",
 )
-def test_only_those_that_belong_there_get_through(login: LogIn) -> None:
+def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any) -> None:
     for (target, port), friend in DOORS.items():
         assert reaches("qmaster", target, port), "the firewall is off by default"
         assert reaches(friend, target, port)
@@ -55,6 +65,15 @@ def test_only_those_that_belong_there_get_through(login: LogIn) -> None:
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
         assert re.findall(r"changed=(\d+)", deploy(enabled=True)) == ["0"] * 4
+        # The qmaster is nobody whom a worker lets in at the sessions' ports.
+        reached = exec1_host.run("python3 -c %s 40500 qmaster 6444", KNOCK_FROM)
+        assert reached.rc == 0, reached.stderr
+        before = rules("exec1")
+        run = playbook("firewall.yml", firewall_enabled=True, firewall_more_sources=["x y"])
+        assert run.returncode != 0
+        assert "x y" in said(run)
+        assert rules("exec1") == before
+        assert "changed=0" in run.stdout
         alice = login("alice")
         alice.choose(cores=1, memory=1, run_time=1)
         alice.wait_until_ready()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import uuid
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -67,15 +68,53 @@ def session_of(name: str, password: str) -> Iterator[Session]:
     client.stop()
 
 
+#: What must not run: each says so in a folder of alice's.
+TRAPS = {
+    ".bash_profile": "touch ~/traps/bash_profile\n",
+    ".bash_env": "touch ~/traps/bash_env\n",
+    ".sge_request": "-v BASH_ENV=/home/alice/.bash_env\n",
+    ".jupyter/jupyter_server_config.py": "open('/home/alice/traps/server_config', 'w')\n",
+    ".jupyter/jupyter_config.py": "open('/home/alice/traps/config', 'w')\n",
+    ".local/share/jupyter/kernels/own/kernel.json": json.dumps(
+        {"argv": ["python3", "-m", "ipykernel_launcher"], "display_name": "Own", "language": "x"}
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def traps(hub_host: Any) -> Iterator[None]:
+    """What alice has in her home when her session starts."""
+    alice = "runuser -u alice -- sh -c %s"
+    for path, text in TRAPS.items():
+        hub_host.check_output(
+            alice,
+            f"cd && mkdir -p traps $(dirname {path}) && printf %s {shlex.quote(text)} > {path}",
+        )
+    yield
+    hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(TRAPS)}")
+
+
 # One for all tests here: none but the last of alice's does anything to it.
 @pytest.fixture(scope="module")
-def alice(passwords: dict[str, str]) -> Iterator[Session]:
+def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
 
 
 @pytest.fixture(scope="module")
 def bob(passwords: dict[str, str]) -> Iterator[Session]:
     yield from session_of("bob", passwords["bob"])
+
+
+@pytest.mark.attack(
+    "a login shell's profile, BASH_ENV and the server's settings in the home of its person",
+    outcome="Not run by a session; kernels of one's own are offered.",
+)
+def test_nothing_of_the_home_runs_before_the_servers_own_checks(
+    alice: Session, hub_host: Any
+) -> None:
+    assert hub_host.check_output("ls -A /home/alice/traps") == ""
+    offered = alice.client.get(f"{alice.client.prefix}/api/kernelspecs").json()["kernelspecs"]
+    assert {"python3", "own"} <= set(offered)
 
 
 @pytest.mark.attack(

@@ -46,6 +46,7 @@ from sge_broker import (
     check,
     check_account,
     check_caller,
+    check_person,
     decide,
     group_names,
     one_line,
@@ -484,10 +485,10 @@ class TestAccounts:
     @pytest.mark.parametrize("uid", [1, 33, 999])
     def test_a_system_account_may_not_even_when_named(self, config: Config, uid: int) -> None:
         with pytest.raises(Refused, match="alice is a system account"):
-            check_account(config, self.account(uid=uid), frozenset())
+            check_person(config, self.account(uid=uid))
 
     def test_the_least_uid_of_a_person_may(self, config: Config) -> None:
-        check_account(config, self.account(uid=1000), frozenset())
+        check_person(config, self.account(uid=1000))
 
 
 class TestBecome:
@@ -750,7 +751,7 @@ class TestStart:
         assert (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1] == [
             "-terse",
             "-N", f"jupyterhub-{SESSION}",
-            "-S", "/bin/bash",
+            "-S", "/usr/bin/env",
             "-wd", str(home),
             "-j", "y",
             "-o", f"{home}/.jupyterhub-sessions/$JOB_ID.log",
@@ -1293,6 +1294,29 @@ class TestDecide:
         rooted = pwd.struct_passwd(("alice", "x", 4711, 0, "", alice.pw_dir, "/bin/sh"))
         monkeypatch.setattr(pwd, "getpwnam", lambda name: rooted)
         assert not decide(config, request()).ok
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            request(),
+            Stop(user="alice", session=SESSION),
+            Check(user="alice", choice={}),
+        ],
+    )
+    def test_the_broker_becomes_no_system_account_for_anything(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        monkeypatch: pytest.MonkeyPatch,
+        wanted: Start | Stop | Check,
+    ) -> None:
+        system = pwd.struct_passwd(("alice", "x", 999, 999, "", alice.pw_dir, "/bin/sh"))
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: system)
+        become: list[object] = []
+        monkeypatch.setattr(sge_broker, "become", become.append)
+        answer = decide(config, wanted)
+        assert (answer.kind, become) == ("refused", [])
+        assert "alice is a system account" in answer.error
 
     def test_a_start_is_logged_in_one_line_without_the_secret(
         self,

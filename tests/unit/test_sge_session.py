@@ -64,6 +64,9 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         def __init__(self) -> None:
             self.web_app = SimpleNamespace(settings={"started": None})
             self.jpserver_extensions: dict[str, bool] = {}
+            self.kernel_spec_manager = SimpleNamespace(
+                user_kernel_dir="/home/alice/kernels", kernel_dirs=["/site/kernels"]
+            )
 
         def find_server_extensions(self) -> None:
             self.jpserver_extensions["jupyterlab_server_timer"] = True
@@ -538,6 +541,8 @@ class TestServer:
             assert session.serve(environment, server, rules, 1000.0) == 0
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
+            kernels = jupyter.app.kernel_spec_manager
+            assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels"]
             (live,), watched = jupyter.app.io_loop.callbacks
         assert watched[:2] == (session.watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
