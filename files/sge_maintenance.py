@@ -59,6 +59,8 @@ LOGS_KEPT = 24
 QUICK, REPAIR = 60.0, 1800.0
 
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
+#: What unattended-upgrade says of packages it leaves as they are.
+_LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 _QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
 
 
@@ -768,11 +770,18 @@ def update(settings: Settings, notes: list[str]) -> None:
     :raises MaintenanceError: when the archive cannot be read, or a package not be installed.
     """
     run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
-    before = packages()
+    before, said = packages(), ""
     try:
-        run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
+        said = run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
     finally:
-        notes += changes(before, packages()) or ["nothing was to be updated"]
+        notes += changes(before, packages()) or ["nothing was updated"]
+    # It calls that a success.
+    notes += [line for line in said.splitlines() if _LEFT_OUT.search(line)]
+    if "conffile prompt" in said:
+        raise MaintenanceError(
+            "a package is kept back because a file of its was changed: Dpkg::Options must have"
+            " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
+        )
 
 
 def running_sessions(settings: Settings) -> list[dict[str, Any]]:

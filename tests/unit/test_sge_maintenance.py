@@ -303,6 +303,29 @@ def test_changed_packages_are_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("INFO Packages that will be upgraded: a", []),
+        ("WARNING package b upgradable but fails to be marked for upgrade", ["fails to be marked"]),
+        ("INFO Package c is kept back because a related package is", ["c is kept back"]),
+        ("WARNING Package d has conffile prompt and needs", ["d has conffile", "--force-confold"]),
+    ],
+)
+def test_a_package_that_is_left_as_it_is_is_named(
+    said: str, words: list[str], report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        maintenance, "run", lambda command, **_: said if "unattended" in command[0] else ""
+    )
+    with report.step("updates") as notes:
+        maintenance.update(Settings(), notes)
+    lines = report.data["steps"][0]["words"].splitlines()
+    assert lines[0] == "nothing was updated" and len(lines) == 1 + len(words)
+    assert all(word in line for word, line in zip(words, lines[1:], strict=True))
+    assert report.ok is ("conffile" not in said)
+
+
 def test_a_command_that_fails_or_is_too_slow_is_named() -> None:
     with pytest.raises(MaintenanceError, match="(?s)sh -c .*: exit status 3\nno such thing"):
         maintenance.run(["sh", "-c", "echo no such thing >&2; exit 3"])
