@@ -59,6 +59,8 @@ LOGS_KEPT = 24
 QUICK, REPAIR = 60.0, 1800.0
 
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
+#: What unattended-upgrade says of packages it leaves as they are.
+_LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 _QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
 
 
@@ -400,6 +402,7 @@ class Report:
             "started": started.isoformat(),
             "by_hand": by_hand,
             "boot": boot_id(),
+            "process": os.getpid(),
             "phase": "before",
             "result": "",
             "steps": [],
@@ -452,6 +455,14 @@ class Report:
     def ok(self) -> bool:
         """Whether all steps went well."""
         return all(step["ok"] for step in self.data["steps"])
+
+    def goes_on(self) -> bool:
+        """Whether it is at work on this boot, and has not come to the reboot or the checks."""
+        return (
+            self.data["boot"] == boot_id()
+            and self.data["phase"] in ("before", "updating")
+            and Path(f"/proc/{self.data['process']}").exists()
+        )
 
     def failed(self) -> list[dict[str, Any]]:
         """Return the steps that went wrong."""
@@ -759,11 +770,18 @@ def update(settings: Settings, notes: list[str]) -> None:
     :raises MaintenanceError: when the archive cannot be read, or a package not be installed.
     """
     run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
-    before = packages()
+    before, said = packages(), ""
     try:
-        run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
+        said = run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
     finally:
-        notes += changes(before, packages()) or ["nothing was to be updated"]
+        notes += changes(before, packages()) or ["nothing was updated"]
+    # It calls that a success.
+    notes += [line for line in said.splitlines() if _LEFT_OUT.search(line)]
+    if "conffile prompt" in said:
+        raise MaintenanceError(
+            "a package is kept back because a file of its was changed: Dpkg::Options must have"
+            " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
+        )
 
 
 def running_sessions(settings: Settings) -> list[dict[str, Any]]:
@@ -865,13 +883,8 @@ def trouble_with_grid_engine(settings: Settings) -> str:
     return ""
 
 
-def trouble_with_session(settings: Settings, session: Mapping[str, Any], jobs: set[str]) -> str:
-    """Return why a session cannot be reached that should be, or nothing.
-
-    One whose job is gone has ended on its own: no reboot of these hosts ends a job.
-    """
-    if session["job"] not in jobs:
-        return ""
+def trouble_with_session(settings: Settings, session: Mapping[str, Any]) -> str:
+    """Return why a session cannot be reached, or nothing."""
     host = f"[{session['host']}]" if ":" in session["host"] else session["host"]
     try:
         address = f"{session['scheme']}://{host}:{session['port']}{session['path']}api"
@@ -889,25 +902,38 @@ def check_sessions(
 
     :raises MaintenanceError: naming those that are not.
     """
-    jobs = ask_grid_engine(settings) if settings.qstat else {each["job"] for each in before}
-    ended = [each["job"] for each in before if each["job"] not in jobs]
+    everyone = {each["job"] for each in before}
+
+    def there() -> set[str]:
+        return ask_grid_engine(settings) & everyone if settings.qstat else everyone
+
+    def lost(session: Mapping[str, Any], known: set[str]) -> str:
+        if session["job"] not in known:
+            return f"{session['user']} (job {session['job']}): the hub has forgotten it"
+        return trouble_with_session(settings, session)
+
+    def look() -> str:
+        try:
+            jobs, known = there(), {each["job"] for each in running_sessions(settings)}
+            found = {each["job"]: lost(each, known) for each in before if each["job"] in jobs}
+            # One that has ended while it was looked for is not lost.
+            jobs = there() if any(found.values()) else jobs
+        except MaintenanceError as error:
+            return str(error)
+        return "\n".join(words for job, words in found.items() if words and job in jobs)
+
+    found = wait_for(look, 60)
+    ended = everyone - there()
+    notes.append(f"{len(everyone)} sessions ran before, and {len(everyone) - len(ended)} still do")
     if ended:
-        notes.append(f"ended meanwhile, by themselves: jobs {', '.join(ended)}")
-    notes.append(f"{len(before)} sessions ran before, and {len(before) - len(ended)} should still")
-
-    def lost() -> str:
-        found = [trouble_with_session(settings, each, jobs) for each in before]
-        return "\n".join(filter(None, found))
-
-    trouble = [found] if (found := wait_for(lost, 60)) else []
-    known = {each["job"] for each in running_sessions(settings)}
-    trouble += [
-        f"{each['user']} (job {each['job']}): the hub has forgotten it"
-        for each in before
-        if each["job"] in jobs - known
-    ]
-    if trouble:
-        raise MaintenanceError("\n".join(trouble))
+        notes.append(f"ended meanwhile: jobs {', '.join(sorted(ended))}")
+    if found:
+        raise MaintenanceError(found)
+    # One or the other comes to its end in these minutes. If most do, something has ended them.
+    if len(ended) >= 2 and len(ended) * 2 > len(everyone):
+        raise MaintenanceError(
+            "more than half of the sessions have ended: did the hub delete them?"
+        )
 
 
 def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
@@ -1007,11 +1033,16 @@ def prepare(settings: Settings, report: Report, started: datetime) -> bool:
     if settings.backup_folder:
         with report.step("a backup is made and read again") as notes:
             notes.append(back_up(settings, started))
+    note_sessions(settings, report)
+    return report.ok
+
+
+def note_sessions(settings: Settings, report: Report) -> None:
+    """Note which sessions run, for the check after the reboot."""
     if settings.sessions:
         with report.step("the running sessions are noted") as notes:
             report.data["sessions"] = running_sessions(settings)
             notes.append(f"{len(report.data['sessions'])} sessions run")
-    return report.ok
 
 
 def untimely(moment: datetime) -> str:
@@ -1049,8 +1080,8 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         with report.step("the hold file can be read"):
             raise error
         return give_up(settings, report)
-    report.phase("before")
     try:
+        report.phase("before")
         # As of now no session starts, also where nobody has announced it.
         tell(settings, started)
         if not prepare(settings, report, started):
@@ -1073,9 +1104,17 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
 
 def give_up(settings: Settings, report: Report) -> int:
     """End a maintenance that cannot go on, and leave the service as it is."""
-    report.close(settings, "failed, and the host was not rebooted")
-    announce(settings)
-    return 1
+    return end(settings, report, "failed, and the host was not rebooted")
+
+
+def end(settings: Settings, report: Report, result: str) -> int:
+    """Write the report down and announce the next maintenance; return the exit status."""
+    report.close(settings, result)
+    try:
+        announce(settings)
+    except (OSError, MaintenanceError) as error:
+        report.say(f"FAILED: the notice of the next maintenance: {error}")
+    return 0 if result == "done" else 1
 
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
@@ -1083,6 +1122,8 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
     if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
         report.say("No update asks for a reboot, and this site reboots only when one does.")
         return finish(settings, report)
+    tell(settings, now())
+    note_sessions(settings, report)
     report.say("The host reboots.")
     report.phase("rebooting")
     if not reboots:
@@ -1098,15 +1139,15 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
+    with contextlib.suppress(OSError):
+        report.phase("checking")
     try:
         check_services(settings, report)
     except Exception as error:
         report.say(traceback.format_exc())
         with report.step("nothing unforeseen happens"):
             raise MaintenanceError(f"{error!r}") from error
-    report.close(settings, "done" if report.ok else "failed in part: see what is marked so")
-    announce(settings)
-    return 0 if report.ok else 1
+    return end(settings, report, "done" if report.ok else "failed in part: see what is marked so")
 
 
 def after_boot(settings: Settings) -> int:
@@ -1118,7 +1159,7 @@ def after_boot(settings: Settings) -> int:
     if report.data["boot"] == boot_id():
         print("The host has not been rebooted since the maintenance began.")
         return 0
-    if report.data["phase"] != "rebooting":
+    if report.data["phase"] not in ("rebooting", "checking"):
         with report.step("nobody else reboots the host"):
             raise MaintenanceError("the host went down before the updates were done")
     with report.step("the packages are whole") as notes:
@@ -1131,6 +1172,9 @@ def announce(settings: Settings) -> int:
     report = Report.load(Report.UNFINISHED)
     if report is None or report.data["boot"] != boot_id():
         tell(settings, next_date(now())[0])
+    elif report.goes_on():
+        # It may take longer than expected: no session starts as long as a reboot is to come.
+        tell(settings, now())
     write_metrics(settings)
     return 0
 
@@ -1153,6 +1197,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "problems": problems,
         "last": last.data if last else None,
         "unfinished": bool(unfinished),
+        "phase": unfinished.data["phase"] if unfinished else "",
     }
 
 
@@ -1212,8 +1257,9 @@ def main(arguments: Sequence[str]) -> int:
         settings = read_settings()
         with alone() as first:
             if not first:
-                print("A maintenance is already running. Nothing is done.")
-                return 0
+                print("A maintenance is already running. Nothing is done.", file=sys.stderr)
+                # The timer may be second; who wants one by hand must not believe that this was it.
+                return int(arguments[0] in ("now", "update"))
             return acts[arguments[0]](settings)
     if arguments == ["announce"]:
         return announce(read_settings())

@@ -252,8 +252,20 @@ def test_two_do_not_run_at_once() -> None:
     run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 60' & echo $! > /root/holder")
     try:
         wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
-        assert "already running" in run("hub", f"{PROGRAM} now")
+        done = host("hub").run(f"{PROGRAM} now")
+        assert done.rc == 1 and "already running" in done.stderr
+        # As far as another one is while packages are changed: it must not be rebooted under it.
+        run(
+            "hub",
+            "cd /usr/local/lib/gridhub && python3 -c 'import sge_maintenance as m;"
+            ' m.Report(m.now(), by_hand=False).phase("updating")\'',
+        )
+        before = main_process("hub")
+        done = playbook("patch.yml", "--limit", "hub")
+        assert done.returncode != 0 and "already running" in said(done)
+        assert main_process("hub") == before and status("hub")["phase"] == "updating"
     finally:
+        run("hub", "rm -f /var/lib/gridhub-maintenance/unfinished.json")
         run("hub", "pkill --parent $(cat /root/holder); rm /root/held")
 
 
@@ -308,13 +320,22 @@ def test_updates_that_do_not_end_are_left_when_their_time_is_over() -> None:
     before = main_process("hub")
     once = "[ ! -e /root/hangs ] || exit 0; echo $$ > /root/hangs; exec sleep 600"
     build("hub", "gridhub-probe", "5.0", once)
+    drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
+    lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        code, report = maintain("hub", reboot="always", time_limit=15)
-        assert code == 1 and "not rebooted" in report["result"], words(report)
+        # By the unit: systemd could end what it has left running.
+        run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
+        with settings("hub", reboot="always", time_limit=15):
+            run("hub", "systemctl daemon-reload")
+            assert host("hub").run("systemctl start jupyterhub-maintenance").rc == 1
+        report = last("hub")
+        assert "not rebooted" in report["result"], words(report)
         assert "unattended-upgrade --verbose: does not end, and is left running" in words(report)
         assert main_process("hub") == before
+        run("hub", "kill -0 $(cat /root/hangs)")
     finally:
-        run("hub", "kill $(cat /root/hangs)")
+        run("hub", f"kill $(cat /root/hangs); rm -r {drop_in}; systemctl daemon-reload")
+        run("hub", "systemctl reset-failed jupyterhub-maintenance")
         ask = "import sge_maintenance; exit(bool(sge_maintenance.lock_holder()))"
         free = f"cd /usr/local/lib/gridhub && python3 -c '{ask}'"
         wait_for("it has ended", lambda: host("hub").run(free).rc == 0)

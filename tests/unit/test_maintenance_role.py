@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+import sge_maintenance
 
 ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles/maintenance"
 POSTGRES = "postgresql://hub@database/hub"
 
 pytestmark = pytest.mark.skipif(
@@ -105,3 +109,17 @@ def test_the_database_that_is_copied_is_the_hubs(answers: dict[str, dict[str, st
     assert answers["nothing"]["database"] == "/var/lib/jupyterhub/jupyterhub.sqlite"
     assert answers["relative database"]["database"] == "/var/lib/jupyterhub/hub.sqlite"
     assert answers["database with a command"]["database"] == ""
+
+
+def test_a_reboot_is_told_from_the_boot_before_on_a_machine_and_in_a_container() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
+    [task] = [
+        task
+        for task in tasks[-1]["block"]
+        if "ansible.builtin.reboot"
+        in task  # on a machine the first process starts at the same tick
+    ]
+    command = task["ansible.builtin.reboot"]["boot_time_command"]
+    shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    kernel, started = shown.stdout.split()
+    assert f"{kernel}/{started}" == sge_maintenance.boot_id()

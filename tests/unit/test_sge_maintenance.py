@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -24,6 +27,7 @@ from jinja2 import Environment
 from jupyterhub import orm
 
 import sge_maintenance as maintenance
+import sge_notice
 import sge_sessions
 from sge_maintenance import MaintenanceError, Report, Settings
 
@@ -299,6 +303,29 @@ def test_changed_packages_are_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("INFO Packages that will be upgraded: a", []),
+        ("WARNING package b upgradable but fails to be marked for upgrade", ["fails to be marked"]),
+        ("INFO Package c is kept back because a related package is", ["c is kept back"]),
+        ("WARNING Package d has conffile prompt and needs", ["d has conffile", "--force-confold"]),
+    ],
+)
+def test_a_package_that_is_left_as_it_is_is_named(
+    said: str, words: list[str], report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        maintenance, "run", lambda command, **_: said if "unattended" in command[0] else ""
+    )
+    with report.step("updates") as notes:
+        maintenance.update(Settings(), notes)
+    lines = report.data["steps"][0]["words"].splitlines()
+    assert lines[0] == "nothing was updated" and len(lines) == 1 + len(words)
+    assert all(word in line for word, line in zip(words, lines[1:], strict=True))
+    assert report.ok is ("conffile" not in said)
+
+
 def test_a_command_that_fails_or_is_too_slow_is_named() -> None:
     with pytest.raises(MaintenanceError, match="(?s)sh -c .*: exit status 3\nno such thing"):
         maintenance.run(["sh", "-c", "echo no such thing >&2; exit 3"])
@@ -545,11 +572,137 @@ def test_the_metrics_are_what_node_exporter_reads() -> None:
     assert "gridhub_maintenance_next_timestamp_seconds 0" in maintenance.metrics(None, None, True)
 
 
-def test_a_session_whose_job_is_gone_has_ended_by_itself() -> None:
-    session = SESSION | {"scheme": "http", "host": "127.0.0.1", "port": 1}
-    settings = Settings()
-    assert maintenance.trouble_with_session(settings, session, {"1"}) == ""
-    assert "alice  (job 42)" in maintenance.trouble_with_session(settings, session, {"42"})
+LOST = SESSION | {"scheme": "http", "host": "127.0.0.1", "port": 1}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "known", "trouble"),
+    [
+        # Jobs at each look of Grid Engine's; the last one lasts.
+        (["42 43"], "42 43", "Connection refused"),
+        (["42 43"], "43", "the hub has forgotten it"),
+        (["43"], "43", ""),
+        (["42 43", "43"], "42 43", ""),  # it ended while it was looked for
+        ([""], "", "more than half"),
+    ],
+)
+def test_a_session_is_lost_if_its_job_is_there_and_it_is_not(
+    jobs: list[str], known: str, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [LOST, SESSION | {"user": "bob", "job": "43"}]
+    looks = iter(jobs)
+    shown = [jobs[-1]]
+    monkeypatch.setattr(
+        maintenance, "ask_grid_engine", lambda _: set(next(looks, shown[0]).split())
+    )
+    monkeypatch.setattr(
+        maintenance, "running_sessions", lambda _: [{"job": job} for job in known.split()]
+    )
+    monkeypatch.setattr(maintenance, "wait_for", lambda what, _seconds: what())
+    monkeypatch.setattr(maintenance, "inside", lambda *_: None)
+    reached = maintenance.status_of
+
+    def status_of(url: str, *rest: object) -> int:
+        return 200 if "exec1" in url else reached(url, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(maintenance, "status_of", status_of)
+    notes: list[str] = []
+    settings = Settings(qstat=["qstat"])
+    if not trouble:
+        maintenance.check_sessions(settings, before, notes)
+        assert notes == ["2 sessions ran before, and 1 still do", "ended meanwhile: jobs 42"]
+        return
+    with pytest.raises(MaintenanceError, match=re.escape(trouble)) as raised:
+        maintenance.check_sessions(settings, before, notes)
+    assert "bob" not in str(raised.value)
+
+
+@pytest.fixture
+def hub(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a host whose notice can be looked at."""
+    monkeypatch.setattr(maintenance, "HOLD", tmp_path / "hold")
+    monkeypatch.setattr(maintenance, "calendar", lambda: "Tue *-*-08..14 03:26:00 UTC")
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (None, ""))
+    (tmp_path / "state").mkdir()
+    return Settings(notice_file=str(tmp_path / "notice.json"))
+
+
+def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
+    hub: Settings, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = report.data["started"].replace("03:26", "04:30")
+    monkeypatch.setattr(maintenance, "now", lambda: datetime.fromisoformat(later))
+
+    def refuses() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            told = Path(hub.notice_file).read_text("utf-8")
+            return bool(sge_notice.parse_maintenance(told).refusal(maintenance.now()))
+        return False
+
+    maintenance.tell(hub, datetime.fromisoformat(report.data["started"]))
+    assert not refuses()
+    report.phase("updating")
+    maintenance.announce(hub)
+    assert refuses()
+
+    # At the reboot it counts from there on, and the sessions are those of then.
+    maintenance.tell(hub, datetime.fromisoformat(report.data["started"]))
+    monkeypatch.setattr(maintenance, "running_sessions", lambda _: [SESSION])
+    settings = dataclasses.replace(hub, sessions=["ask"])
+    assert maintenance.reboot(settings, report, reboots=False) == 0
+    assert refuses() and report.data["sessions"] == [SESSION]
+
+    # One that was killed keeps nobody out: its process is gone.
+    maintenance.tell(hub, datetime.fromisoformat(report.data["started"]))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    report.data["process"] = gone.pid
+    report.phase("updating")
+    maintenance.announce(hub)
+    assert not refuses()
+
+
+def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
+    hub: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sent: list[str] = []
+    monkeypatch.setattr(maintenance, "write", full)
+    monkeypatch.setattr(
+        maintenance, "mail", lambda _, report: sent.append(maintenance.words(report.data))
+    )
+    settings = dataclasses.replace(hub, mail_to="admins@example.org")
+    assert maintenance.maintain(settings, by_hand=True) == 1
+    assert len(sent) == 1 and "No space left on device" in sent[0]
+
+
+@pytest.mark.parametrize(
+    ("act", "code"), [("run", 0), ("after", 0), ("now", 1), ("update", 1)], ids=str
+)
+def test_a_second_one_by_hand_fails_and_the_timers_own_does_not(
+    act: str, code: int, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "read_settings", Settings)
+    with maintenance.alone() as first:
+        assert first
+        assert maintenance.main([act]) == code
+
+
+def test_the_status_says_how_far_it_is(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (None, ""))
+    monkeypatch.setattr(maintenance, "missed", lambda _moment: False)
+    phases = []
+    monkeypatch.setattr(
+        maintenance,
+        "check_services",
+        lambda *_: phases.append(maintenance.status(Settings())["phase"]),
+    )
+    report.phase("updating")
+    assert maintenance.status(Settings())["phase"] == "updating"
+    assert maintenance.finish(Settings(), report) == 0
+    assert phases == ["checking"] and maintenance.status(Settings())["phase"] == ""
 
 
 def test_the_program_needs_no_more_than_python() -> None:

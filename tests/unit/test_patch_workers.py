@@ -1,0 +1,237 @@
+"""``playbooks/patch_workers.yml``, with a Grid Engine of scripts and connections that break."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: What each does when it is called, with FOLDER, a state of its own: a file for each disabled queue
+#: and each worker's jobs. ``broken/HOST`` holds the command after which HOST's own administrative
+#: host is lost.
+COMMANDS = {
+    "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
+    "qmod": "case $1 in\n"
+    "-d) touch disabled/$2; ls disabled | wc -l >> most ;;\n"
+    "-e) [ ! -e stuck/$host ] || exit 1; rm -f disabled/$2 ;;\n"
+    "esac",
+    "qstat": "[ ! -e jobs/$host ] || cat jobs/$host",
+    "qhost": "echo HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD; echo $host lx 2 1 2 2 0.1",
+}
+COMMAND = """#!/bin/sh
+cd FOLDER
+for last; do :; done
+case "$1$3" in *-qs) last=$2 ;; esac
+host=${last##*@}
+echo "NAME $*" >> log
+if grep -qx "NAME $1" broken/$host 2>/dev/null; then touch lost/admin-$host; fi
+"""
+SSH = """#!/bin/sh
+for last; do host=$command; command=$last; done
+[ ! -e FOLDER/lost/$host ] || exit 255
+sh -c "$command"
+status=$?
+[ ! -e FOLDER/lost/$host ] || exit 255
+exit $status
+"""
+#: The role's own, as far as the playbook sees it.
+ROLE_NOW = [
+    {
+        "name": "Maintain, as the test says",
+        "command": {
+            "argv": [
+                "sh",
+                "-c",
+                "cd FOLDER; echo maintain $0 >> log;"
+                ' case $1 in fails) exit 1 ;; "is lost") touch lost/$0 ;; esac',
+                "{{ inventory_hostname }}",
+                "{{ becomes | default('well') }}",
+            ]
+        },
+        "register": "done",
+    },
+    {"name": "Say what became of it", "assert": {"that": "done.rc | default(1) == 0"}},
+]
+
+
+class Site:
+    """Workers, each with an administrative host of its own, and what was done with them."""
+
+    def __init__(self, folder: Path, workers: dict[str, dict[str, object]]) -> None:
+        self.folder, self.workers = folder, workers
+        for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken"):
+            (folder / name).mkdir()
+        for name, script in COMMANDS.items():
+            self._program(f"bin/{name}", COMMAND.replace("NAME", name) + script)
+        self._program("ssh", SSH)
+        for name, tasks in {"main": [], "now": ROLE_NOW}.items():
+            file = folder / f"roles/maintenance/tasks/{name}.yml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(tasks).replace("FOLDER", str(folder)), encoding="utf-8")
+
+    def _program(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.write_text(text.replace("FOLDER", str(self.folder)), encoding="utf-8")
+        file.chmod(0o755)
+
+    def patch(self, **variables: object) -> str:
+        """Run the playbook; return what it says in the end."""
+        everybody = {
+            "ansible_connection": "ssh",
+            "ansible_ssh_executable": str(self.folder / "ssh"),
+            "ansible_python_interpreter": sys.executable,
+            "sge_common_bin_dir": str(self.folder / "bin"),
+            "patch_pause": 0.1,
+            "patch_drain_minutes": 0,
+        }
+        hosts = {
+            name: {"patch_admin_host": f"admin-{name}", **values}
+            for name, values in self.workers.items()
+        }
+        admins: dict[str, dict[str, object]] = {f"admin-{name}": {} for name in self.workers}
+        groups = {"sge_exec": {"hosts": hosts}, "hub": {"hosts": admins}}
+        inventory = {"all": {"vars": everybody, "children": groups}}
+        (self.folder / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
+        done = subprocess.run(
+            [
+                Path(sys.executable).with_name("ansible-playbook"),
+                *("--inventory", self.folder / "hosts.yml", ROOT / "playbooks/patch_workers.yml"),
+                *("--extra-vars", json.dumps(variables)),
+            ],
+            cwd=self.folder,
+            env=os.environ
+            | {
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
+                "ANSIBLE_GATHERING": "explicit",  # the role's own needs no facts
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(done.stdout, done.stderr)
+        return done.stdout.partition("PLAY [Say which workers")[2]
+
+    @property
+    def log(self) -> list[str]:
+        return (self.folder / "log").read_text(encoding="utf-8").splitlines()
+
+    @property
+    def maintained(self) -> set[str]:
+        return {line.split()[1] for line in self.log if line.startswith("maintain")}
+
+    @property
+    def disabled(self) -> set[str]:
+        return {path.name for path in (self.folder / "disabled").iterdir()}
+
+
+def said_of(worker: str, shown: str) -> str:
+    """What the last play says of a worker; nothing: it is well."""
+    flat = " ".join(shown.split())
+    found = re.search(rf"\[{worker}\]: FAILED! => .*?msg: (.*?)(?= fatal:| ok:| PLAY RECAP)", flat)
+    return found[1] if found else ""
+
+
+#: At which command Grid Engine is lost, for good; whether the worker may have been maintained then,
+#: and whether its queue stays disabled.
+LOST = {
+    "list": ("qselect -q", False, False),
+    "disable": ("qmod -d", False, True),
+    "wait": ("qstat -g", False, True),
+    "back": ("qhost -h", True, True),
+    "enable": ("qmod -e", True, False),
+}
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
+    """A dozen workers at once, each with a trouble of its own."""
+    workers: dict[str, dict[str, object]] = {
+        "well": {},
+        "busy": {},
+        "away": {},
+        "late": {"patch_window_minutes": 0},
+        "stuck": {},
+        "fails": {"becomes": "fails"},
+        "kept": {},
+        **{name: {} for name in LOST},
+    }
+    site = Site(tmp_path_factory.mktemp("site"), workers)
+    (site.folder / "jobs/busy").write_text("42 of alice\n", encoding="utf-8")
+    (site.folder / "lost/away").touch()
+    (site.folder / "stuck/stuck").touch()
+    (site.folder / "disabled/all.q@kept").touch()
+    for name, (command, _, _) in LOST.items():
+        (site.folder / "broken" / name).write_text(f"{command}\n", encoding="utf-8")
+    return site, site.patch(patch_at_once="100%")
+
+
+def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
+    trouble: tuple[Site, str],
+) -> None:
+    site, shown = trouble
+    assert {"well", "kept"} <= site.maintained
+    assert not {"all.q@well", "all.q@busy", "all.q@fails"} & site.disabled
+    assert said_of("well", shown) == said_of("kept", shown) == ""
+    assert "all.q@kept" in site.disabled  # somebody had a reason
+    # Also a parallel job's tasks that began elsewhere keep a worker.
+    assert all("-g t" in line for line in site.log if line.startswith("qstat"))
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"),
+    [
+        ("busy", "busy was not maintained; its queues are enabled again. Check that its last job"),
+        ("busy", "42 of alice"),
+        ("away", "away was not maintained. Check that it can be reached: away cannot be reached"),
+        ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
+    ],
+)
+def test_a_worker_that_must_not_be_maintained_is_not_and_the_report_says_why(
+    trouble: tuple[Site, str], worker: str, words: str
+) -> None:
+    site, shown = trouble
+    assert worker not in site.maintained
+    assert words in said_of(worker, shown)
+
+
+def test_what_goes_wrong_with_one_is_said_of_it(trouble: tuple[Site, str]) -> None:
+    site, shown = trouble
+    assert "fails was not maintained; its queues are enabled again" in said_of("fails", shown)
+    assert "stuck; still disabled: all.q@stuck (qmod -e)" in said_of("stuck", shown)
+    assert "all.q@stuck" in site.disabled
+
+
+@pytest.mark.parametrize("worker", LOST)
+def test_a_grid_engine_that_is_lost_is_reported_and_no_worker_goes_down_unasked(
+    trouble: tuple[Site, str], worker: str
+) -> None:
+    site, shown = trouble
+    _, maintained, disabled = LOST[worker]
+    assert (worker in site.maintained) is maintained
+    assert (f"all.q@{worker}" in site.disabled) is disabled
+    assert "whether its queues are enabled is not known" in said_of(worker, shown)
+
+
+def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
+    tmp_path: Path,
+) -> None:
+    workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 7)}
+    workers["w3"]["becomes"] = "is lost"
+    site = Site(tmp_path, workers)
+    shown = site.patch(patch_at_once="34%")
+    assert site.maintained == {"w1", "w2", "w3", "w4"}
+    most = (tmp_path / "most").read_text(encoding="utf-8").split()
+    assert max(map(int, most)) == 2 and not site.disabled
+    assert "w3 was not maintained" in said_of("w3", shown)
+    assert said_of("w4", shown) == ""
+    for worker in ("w5", "w6"):
+        assert "w3 did not come back into service, so it was not begun" in said_of(worker, shown)
