@@ -25,18 +25,15 @@ from tornado.httputil import url_concat
 
 from sge_announcement import FILE, Board, parse_announcement
 from sge_notice import announcements
-from sge_spawner import Link, SGESpawner
+from sge_spawner import LESS, MORE, Link, SGESpawner
 from sge_view import View
 from sge_words import say, say_number
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
-#: In a link to the form: the items, with commas between them, of which there is to be less or more
-#: than the last time. No item has such a name.
-LESS, MORE = "_less", "_more"
+PAGES = Path(__file__).resolve().with_name("pages")
 #: What JupyterHub itself takes from the form's address.
 _JUPYTERHUBS = ("next", "display_name", "_xsrf")
-PAGES = Path(__file__).resolve().with_name("pages")
 
 
 async def views(user: Any) -> list[View]:

@@ -386,6 +386,8 @@ def configuration(folder: Path, database: str) -> Config:
     config.JupyterHub.spawner_class = SGESpawner
     config.JupyterHub.log_level = logging.WARNING
     config.JupyterHub.init_spawners_timeout = 1
+    config.JupyterHub.template_paths = [str(sge_pages.PAGES)]
+    config.JupyterHub.template_vars = sge_pages.template_vars("GridHub", "", 2, 60)
     config.JupyterHub.services = [
         {"name": "helper", "api_token": SERVICE_TOKEN},
         {"name": sge_idle.SERVICE, "api_token": CULLER_TOKEN},
@@ -1443,7 +1445,13 @@ class TestWhySessionsEnd:
         assert hub.spawner() is not spawner
         assert words in (await hub.spawner().view()).ended
         assert (await hub.spawner().view()).short_of == short_of
-        assert words in await hub.spawner().get_options_form()
+        form = await hub.spawner().get_options_form()
+        assert words in form
+        link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
+        assert (link in form) == bool(short_of)
+        # Whoever has followed it is not sent there again.
+        hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
+        assert "with more" not in await hub.spawner().get_options_form()
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
         self,
