@@ -17,7 +17,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future, utcnow
+from markupsafe import escape
 from sqlalchemy import text
 from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -67,6 +68,7 @@ from sge_hub import GridHub
 from sge_menu import Asked, Choice
 from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
 from sge_view import Amount, Free, View
+from sge_words import say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -212,16 +214,21 @@ class Hub(GridHub):
 
     async def page(self, path: str, name: str = "alice") -> str:
         """Return a page as the person sees it."""
+        return (await self.visit(path, name)).body.decode()
+
+    async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
+        """Do what the person's browser does, which has a cookie."""
         cookie = create_signed_value(
             self.cookie_secret, "jupyterhub-hub-login", self.person(name).cookie_id
         )
-        answer = await AsyncHTTPClient().fetch(
+        return await AsyncHTTPClient().fetch(
             f"{self.base}/hub/{path}",
+            method="GET" if body is None else "POST",
             headers={"Cookie": f"jupyterhub-hub-login={cookie.decode()}"},
+            body=body,
             follow_redirects=False,
             raise_error=False,
         )
-        return answer.body.decode()
 
 
 class Cluster:
@@ -506,6 +513,33 @@ async def press(
     )
 
 
+Visit = Callable[..., Awaitable[HTTPResponse]]
+
+
+@pytest.fixture
+def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Ask for the form or send it, as alice, who has a cookie and a form drawn for her."""
+    monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+
+    async def visit(path: str, body: str | bytes | None = None) -> HTTPResponse:
+        return await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/{path}",
+            method="GET" if body is None else "POST",
+            headers={"Authorization": f"token {token}"},
+            body=body,
+            follow_redirects=False,
+            raise_error=False,
+        )
+
+    return visit
+
+
+def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
+    """Tell whether a page has a sentence of words.toml."""
+    return str(escape(say(name, **told))) in answer.body.decode()
+
+
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
     """Start a session; return when it is up."""
     spawner = alice.spawners[""]
@@ -746,43 +780,96 @@ class TestChoice:
         assert "gpus" not in form
 
     async def test_a_refused_form_says_why_at_the_field_and_once(
-        self, hub: Hub, spawner: SGESpawner, token: str, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, visit: Visit, token: str
     ) -> None:
-        # People have a cookie instead of a token, and a form that was drawn for them.
-        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
-        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
-
-        async def page(method: str, path: str = "spawn", body: str | None = None) -> str:
-            answer = await AsyncHTTPClient().fetch(
-                f"{hub.base}/hub/{path}",
-                method=method,
-                headers={"Authorization": f"token {token}"},
-                body=body,
-                raise_error=False,
-            )
-            return answer.body.decode()
+        async def page(path: str = "spawn", body: str | None = None) -> str:
+            return (await visit(path, body)).body.decode()
 
         told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
-        assert told in await page("POST", body="cores=3")
-        assert "invalid" not in await page("GET")
+        assert told in await page(body="cores=3")
+        assert "invalid" not in await page()
         # JupyterHub's own page starts what a link says; ours fills it in.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
-            form = await page("GET", link)
+            form = await page(link)
             assert '<option value="2" selected>' in form
             assert "The link has filled in this form. Nothing is started yet." in form
             assert re.search(r'action="/hub/spawn(/alice)?\?[^"]*_xsrf=', form)
             assert "cores=" not in form, "the form does not send the link on"
         assert not hub.spawner().active
         left_out = "Not taken from the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
-        assert left_out in await page("GET", "spawn?cores=3")
-        assert "the link" not in (await page("GET")).lower()
+        assert left_out in await page("spawn?cores=3")
+        assert "the link" not in (await page()).lower()
         # A refusal of what was sent afterwards is what the person sees, and what they sent.
-        form = await page("POST", "spawn?cores=2", body="cores=4&nothing=1")
+        form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form
         # What a program was refused is no answer to a person.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert "invalid" not in await page("GET")
+        assert "invalid" not in await page()
+
+    @pytest.mark.parametrize(
+        ("path", "body", "code", "words"),
+        [
+            ("spawn", b"cores=%FF", 400, "error.not_text"),
+            ("spawn?cores=%FF", None, 400, "error.not_text"),
+            ("spawn?next=%FF", None, 400, "error.not_text"),
+            ("spawn/alice/%3Cb%3E", b"cores=1", 400, "error.bad_name"),
+            ("spawn/alice/b", b"cores=1", 400, "error.no_room"),
+            ("spawn/nobody", None, 404, "error.text_404"),
+        ],
+    )
+    async def test_what_cannot_be_done_is_said_in_words_of_ours(
+        self,
+        path: str,
+        body: bytes | None,
+        code: int,
+        words: str,
+        hub: Hub,
+        visit: Visit,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        settings = hub.tornado_application.settings
+        monkeypatch.setitem(settings, "allow_named_servers", True)
+        monkeypatch.setitem(settings, "named_server_limit_per_user", 1 + ("room" not in words))
+        hub.spawner().user.get_or_create_spawner("a", "a")
+        answer = await visit(path, body)
+        assert answer.code == code
+        assert page_says(answer, words, name="next" if "next" in path else "cores")
+
+    async def test_a_form_without_named_sessions_says_so(self, visit: Visit) -> None:
+        assert page_says(await visit("spawn/alice/b", b"cores=1"), "error.not_named")
+
+    async def test_a_second_press_of_start_is_told_that_it_starts_and_that_it_runs(
+        self, alice: Any, broker: Broker, lab: Lab, visit: Visit
+    ) -> None:
+        start = await starting(alice, broker)
+        answer = await visit("spawn", b"cores=1")
+        assert answer.code == 400
+        assert page_says(answer, "error.active")
+        broker.cluster.put(broker.session)
+        alice.spawners[""].announce(lab.port)
+        await asyncio.wait_for(start, 10)
+        assert page_says(await visit("spawn", b"cores=1"), "error.active")
+        assert len(broker.starts) == 1
+
+    async def test_a_full_hub_says_so_on_the_form(
+        self, hub: Hub, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bob = hub.person("bob")
+        start = asyncio.create_task(bob.spawn())
+        await until(lambda: bob.spawners[""].job_id)
+        monkeypatch.setitem(hub.tornado_application.settings, "active_server_limit", 1)
+        answer = await visit("spawn", b"cores=2")
+        assert answer.code == 429
+        assert page_says(answer, "error.text_429")
+        assert 'name="cores"' in answer.body.decode(), "the form"
+        start.cancel()
+
+    async def test_an_old_form_is_told_to_be_old(self, hub: Hub) -> None:
+        for path in ("spawn", "stop/alice", "login"):
+            answer = await hub.visit(path, body="_xsrf=old")
+            assert answer.code == 403
+            assert page_says(answer, "error.stale_form")
 
     async def test_more_and_less_are_filled_in_and_said_at_the_field(
         self, spawner: SGESpawner
