@@ -24,7 +24,7 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from sge_announcement import FILE, Board, parse_announcement
-from sge_menu import MAX_TEXT
+from sge_menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from sge_notice import announcements
 from sge_spawner import LESS, MORE, Link, SGESpawner
 from sge_view import Refusal, View
@@ -33,8 +33,6 @@ from sge_words import say, say_number
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
 PAGES = Path(__file__).resolve().with_name("pages")
-#: What JupyterHub itself takes from the form's address.
-_JUPYTERHUBS = ("next", "display_name", "_xsrf")
 #: What people read instead of what JupyterHub says (6.1.1), by a part of that.
 _MEANT = {
     "_xsrf": "stale_form",
@@ -151,9 +149,9 @@ class FormHandler(SpawnHandler):
     async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
         fields: dict[str, list[str]] = {}
         for name, values in self.request.query_arguments.items():
-            if name not in _JUPYTERHUBS:
+            if name not in JUPYTERHUBS_FIELDS:
                 # JupyterHub's way to write it is understood as well.
-                fields[name.removeprefix("opt-")] = [value.decode() for value in values]
+                fields[name.removeprefix(LINK_PREFIX)] = [value.decode() for value in values]
         shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
         named = ",".join(shifts.values()).strip(",")
         if fields:
@@ -167,7 +165,7 @@ class FormHandler(SpawnHandler):
 
     def _forget_the_link(self) -> None:
         """Leave JupyterHub its own arguments only, so that the form does not send the others on."""
-        kept = {name: self.get_query_argument(name, None) for name in _JUPYTERHUBS}
+        kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
         told = {name: value for name, value in kept.items() if value is not None}
         self.request.uri = url_concat(self.request.path, told)
         self.request.query_arguments = {name: [value.encode()] for name, value in told.items()}

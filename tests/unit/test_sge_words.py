@@ -148,6 +148,7 @@ PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"
 )
 def test_a_page_has_no_words_of_its_own(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
+    assert not re.search(r'\blang="[^{]', page), "the language is the words' own"
     page = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", page, flags=re.DOTALL)
     for told in re.findall(r'\b(?:aria-label|title|alt|placeholder)="([^"]*)"', page):
         assert not re.search(r"[^\W\d_]", told), told
