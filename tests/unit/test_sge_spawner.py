@@ -23,11 +23,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import JobStatus
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from jupyterhub import orm, roles
 from jupyterhub.apihandlers import default_handlers
 from jupyterhub.handlers.pages import SpawnHandler
@@ -65,7 +69,7 @@ from sge_broker import (
 from sge_client import GridEngine, GridEngineError, Job
 from sge_details import Glance, Place
 from sge_hub import GridHub
-from sge_menu import Asked, Choice
+from sge_menu import Asked, Choice, load_menu
 from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
 from sge_view import Amount, Free, View
 from sge_words import say
@@ -99,6 +103,32 @@ INTERFACE = {
     "default": "lab",
     "request": {"kind": "interface"},
 }
+MAIL = {
+    "name": "mail",
+    "label": "Mail to",
+    "text": {"pattern": "[a-z.]+@example[.]org", "example": "j@example.org"},
+    "default": "",
+    "request": {"kind": "mail"},
+}
+FUZZED = [*MENU, INTERFACE, MAIL]
+PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
+#: What may be sent: names and values of the menu and close to it, and anything else.
+HOSTILE = "<script>alert(1)</script>"
+SENT = st.dictionaries(
+    st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
+    | st.text(max_size=8),
+    st.lists(
+        st.sampled_from(
+            ["1", "2", "3", "4", "0", "04", "٤", "", "lab", "large", "a@example.org"]
+        ).map(str.encode)
+        | st.sampled_from([HOSTILE.encode(), b"a@example.org\n", b"\xff", b"\x00", b"-l h_rt=1"])
+        | st.binary(max_size=12)
+        | st.text(max_size=300).map(str.encode),
+        min_size=1,
+        max_size=2,
+    ),
+    max_size=4,
+)
 SERVICE_TOKEN = "a5e7" * 8
 CULLER_TOKEN = "c0de" * 8
 CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
@@ -864,6 +894,67 @@ class TestChoice:
         assert page_says(answer, "error.text_429")
         assert 'name="cores"' in answer.body.decode(), "the form"
         start.cancel()
+
+    @hypothesis_settings(
+        max_examples=60,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    @given(sent=SENT)
+    @example(sent={"cores": [b"2"], "interface": [b"notebook"], "mail": [b"a@example.org"]})
+    @example(sent={"preset": [b"large"]})
+    @example(sent={"cores": [b"\xff"]})
+    async def test_whatever_is_sent_form_link_and_api_agree_and_only_the_menu_is_started(
+        self,
+        sent: dict[str, list[bytes]],
+        hub: Hub,
+        broker: Broker,
+        visit: Visit,
+        token: str,
+        menu_file: Path,
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": FUZZED, "presets": PRESETS}), encoding="utf-8")
+        menu = load_menu(menu_file)
+        body = urlencode(sent, doseq=True)
+        verdicts = []
+
+        def judged(answer: HTTPResponse) -> None:
+            assert answer.code in (400, 403), answer.body
+            if answer.headers["Content-Type"] != "application/json":
+                assert HOSTILE not in answer.body.decode()
+            choices = [start.choice for start in broker.starts]
+            broker.requests.clear()
+            for choice in choices:
+                assert menu.choose(choice, ()).values == choice
+            verdicts.append(choices)
+
+        broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
+        judged(await visit("spawn", body.encode()))
+        try:
+            fields = {
+                name: [value.decode() for value in values]
+                for name, values in sent.items()
+                if not name.startswith("_")
+            }
+        except UnicodeDecodeError:
+            assert verdicts == [[]]
+            fields = {}
+        else:
+            options = {
+                name: values[0] if len(values) == 1 else values for name, values in fields.items()
+            }
+            hub.spawner().orm_spawner.user_options = {}
+            broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
+            judged(await hub.ask("users/alice/server", token, options))
+            assert verdicts[0] == verdicts[1]
+        # A link starts nothing, and its form offers what the menu has.
+        link = await visit(f"spawn?{body}")
+        assert link.code in (200, 400)
+        assert not broker.requests
+        assert HOSTILE not in link.body.decode()
+        # No more does what is no JSON at all.
+        broken = await hub.ask("users/alice/server", token, body.encode() + b"\xff")
+        assert broken.code == 400
+        assert not broker.requests
 
     async def test_an_old_form_is_told_to_be_old(self, hub: Hub) -> None:
         for path in ("spawn", "stop/alice", "login"):
