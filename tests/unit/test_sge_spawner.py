@@ -896,7 +896,7 @@ class TestChoice:
         start.cancel()
 
     @hypothesis_settings(
-        max_examples=60,
+        max_examples=40,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(sent=SENT)
@@ -930,17 +930,15 @@ class TestChoice:
         broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
         judged(await visit("spawn", body.encode()))
         try:
-            fields = {
-                name: [value.decode() for value in values]
-                for name, values in sent.items()
-                if not name.startswith("_")
-            }
+            fields = {name: [value.decode() for value in values] for name, values in sent.items()}
         except UnicodeDecodeError:
             assert verdicts == [[]]
             fields = {}
         else:
             options = {
-                name: values[0] if len(values) == 1 else values for name, values in fields.items()
+                name: values[0] if len(values) == 1 else values
+                for name, values in fields.items()
+                if not name.startswith("_")
             }
             hub.spawner().orm_spawner.user_options = {}
             broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
