@@ -23,7 +23,7 @@ TESTED := default $(ROOT_SCENARIOS)
 IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
 SCENARIOS := $(if $(IS_ROOT),$(TESTED),$(filter-out $(ROOT_SCENARIOS),$(TESTED)))
 
-.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock audit
+.PHONY: help setup demo demo-down test lint unit clusters $(ALL_SCENARIOS) fault-table soak bench bench-restart bench-pages lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -88,6 +88,10 @@ bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make de
 
 bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
 	python bench/pages.py
+
+screenshots: ## Put the pictures of the last tests in a browser into the docs
+	@for image in docs/images/*.png; do \
+	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
 
 audit: setup ## Look all pinned versions up among published advisories
 	@python tools/audit.py
