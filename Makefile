@@ -21,7 +21,7 @@ least_faults := 52
 least_security := 130
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit
+.PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -96,6 +96,10 @@ bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make de
 
 bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
 	python bench/pages.py
+
+screenshots: ## Put the pictures of the last tests in a browser into the docs
+	@for image in docs/images/*.png; do \
+	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
 
 audit: setup ## Look all pinned versions up among published advisories
 	@python tools/audit.py

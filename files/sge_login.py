@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import pamela
 from jupyterhub.auth import PAMAuthenticator
-from tornado import web
 
 from sge_spawner import SessionError, directory
+from sge_view import Refusal
 from sge_words import say
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class ClusterAuthenticator(PAMAuthenticator):
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
         """Check name and password.
 
-        :raises tornado.web.HTTPError: 403 with a message for the person when the account is closed.
+        :raises Refusal: 403 with a message for the person when the account is closed.
         """
         username = data["username"]
         # A second factor is asked for in the same conversation.
@@ -70,7 +70,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         if not await self._ask(self._check_password, username, password):
             return None
         if objection := await self._ask(self._objection, username):
-            raise web.HTTPError(403, say("login.but", objection=objection))
+            raise Refusal(403, say("login.but", objection=objection))
         return username
 
     def _is_listed(self, username: str) -> bool:
@@ -113,7 +113,7 @@ class ClusterAuthenticator(PAMAuthenticator):
 
         :returns: False for the session's own token, with which it still tells the hub that it is in
             use (``auth_refresh_strict``).
-        :raises tornado.web.HTTPError: 403 for all else. JupyterHub takes that for nobody who has
+        :raises Refusal: 403 for all else. JupyterHub takes that for nobody who has
             logged in; it could not do so with False, after which it fails (6.1.1).
         """
         if await self._stays(user.name):
@@ -123,7 +123,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
         if token and token.hashed in hashes:
             return False
-        raise web.HTTPError(403, say("account.not_here", name=user.name))
+        raise Refusal(403, say("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Refuse a session to whoever may not have one since they logged in.
@@ -139,8 +139,8 @@ class ClusterAuthenticator(PAMAuthenticator):
     def check_allowed(self, username: str, authentication: Any = None) -> bool:
         """Tell whether a person who has logged in may use the hub.
 
-        :raises tornado.web.HTTPError: 403 with a message for the person.
+        :raises Refusal: 403 with a message for the person.
         """
         if super().check_allowed(username, authentication):
             return True
-        raise web.HTTPError(403, say("login.not_allowed", name=username))
+        raise Refusal(403, say("login.not_allowed", name=username))

@@ -54,6 +54,9 @@ VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMI
 
 #: The field that names a preset, beside the items' own.
 PRESET_FIELD = "preset"
+#: What JupyterHub itself takes from the form and its address; and how a link may mark what is not.
+JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
+LINK_PREFIX = "opt-"
 #: Longest text of a choice, in characters.
 MAX_TEXT = 200
 #: How many amounts are tried for one that the rules let pass.
@@ -349,6 +352,11 @@ class Item(_Model):
     def _is_free(cls, name: str) -> str:
         if name == PRESET_FIELD:
             raise ValueError("this name is kept for presets; take another one")
+        if name in JUPYTERHUBS_FIELDS or name.startswith(LINK_PREFIX):
+            raise ValueError(
+                f"JupyterHub takes {name!r} from the form and from links for itself; give the item "
+                "another name"
+            )
         return name
 
     @field_validator("choices")

@@ -24,19 +24,26 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from sge_announcement import FILE, Board, parse_announcement
+from sge_menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from sge_notice import announcements
-from sge_spawner import Link, SGESpawner
-from sge_view import View
+from sge_spawner import LESS, MORE, Link, SGESpawner
+from sge_view import Refusal, View
 from sge_words import say, say_number
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
-#: In a link to the form: the items, with commas between them, of which there is to be less or more
-#: than the last time. No item has such a name.
-LESS, MORE = "_less", "_more"
-#: What JupyterHub itself takes from the form's address.
-_JUPYTERHUBS = ("next", "display_name", "_xsrf")
 PAGES = Path(__file__).resolve().with_name("pages")
+#: What people read instead of what JupyterHub says (6.1.1), by a part of that.
+_MEANT = {
+    "_xsrf": "stale_form",
+    "XSRF": "stale_form",
+    "Login form invalid or expired": "stale_form",
+    " is already running": "active",
+    " is pending ": "active",
+    " already has the maximum of ": "no_room",
+    "Named servers are not enabled": "not_named",
+    "Invalid server_name": "bad_name",
+}
 
 
 async def views(user: Any) -> list[View]:
@@ -93,6 +100,7 @@ def template_vars(
     functions: dict[str, Callable[..., object]] = {
         "say": say,
         "say_number": say_number,
+        "error_words": error_words,
         "announcements_now": partial(announcements, Board(FILE, parse_announcement)),
         "asset_url": asset_url,
         "sessions": views,
@@ -109,18 +117,41 @@ def template_vars(
     }
 
 
+def error_words(error: BaseException | None, status_code: int) -> str:
+    """Return what people read of an error: never JupyterHub's own sentences, which the log has."""
+    if words := getattr(error, "jupyterhub_message", ""):
+        return str(words)
+    told = getattr(error, "log_message", None) or ""
+    for mark, name in _MEANT.items():
+        if mark in told:
+            return say(f"error.{name}")
+    return say(f"error.text_{status_code if status_code in (403, 404, 429, 503) else 'other'}")
+
+
 class FormHandler(SpawnHandler):
     """The form, filled in as the link says. A link starts nothing; JupyterHub's own would."""
 
     link: Link | None = None
 
+    async def prepare(self) -> None:
+        """Refuse what is no text: JupyterHub would fail at it.
+
+        :raises Refusal: 400 with a message for the person.
+        """
+        await super().prepare()
+        for arguments in (self.request.query_arguments, self.request.body_arguments):
+            for name, values in arguments.items():
+                try:
+                    [value.decode() for value in values]
+                except UnicodeDecodeError as error:
+                    raise Refusal(400, say("error.not_text", name=name[:MAX_TEXT])) from error
+
     async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
         fields: dict[str, list[str]] = {}
         for name, values in self.request.query_arguments.items():
-            if name not in _JUPYTERHUBS:
+            if name not in JUPYTERHUBS_FIELDS:
                 # JupyterHub's way to write it is understood as well.
-                words = [value.decode(errors="replace") for value in values]
-                fields[name.removeprefix("opt-")] = words
+                fields[name.removeprefix(LINK_PREFIX)] = [value.decode() for value in values]
         shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
         named = ",".join(shifts.values()).strip(",")
         if fields:
@@ -134,10 +165,19 @@ class FormHandler(SpawnHandler):
 
     def _forget_the_link(self) -> None:
         """Leave JupyterHub its own arguments only, so that the form does not send the others on."""
-        kept = {name: self.get_query_argument(name, None) for name in _JUPYTERHUBS}
+        kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
         told = {name: value for name, value in kept.items() if value is not None}
         self.request.uri = url_concat(self.request.path, told)
         self.request.query_arguments = {name: [value.encode()] for name, value in told.items()}
+
+    async def _wrap_spawn_single_user(self, *told: Any, **also: Any) -> Any:
+        try:
+            return await super()._wrap_spawn_single_user(*told, **also)
+        except web.HTTPError as error:
+            if not hasattr(error, "jupyterhub_message"):
+                # The form shows it, and would show JupyterHub's own.
+                vars(error)["jupyterhub_message"] = error_words(error, error.status_code)
+            raise
 
     async def _render_form(self, for_user: Any, spawner_options_form: str, **told: str) -> str:
         name = self.path_args[1] if len(self.path_args) > 1 else ""
@@ -216,7 +256,7 @@ class NewSessionHandler(BaseHandler):
         """Check the name, because JupyterHub's own refusal says nothing to people."""
         name = self.get_argument("name", "")
         if not is_valid_safe_slug(name):
-            raise web.HTTPError(400, say("sessions.bad_name"))
+            raise Refusal(400, say("error.bad_name"))
         user = url_escape_path(self.current_user.name)
         self.redirect(url_path_join(self.hub.base_url, "spawn", user, name))
 

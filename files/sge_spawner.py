@@ -26,6 +26,7 @@ from math import ceil, floor
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from aiohttp import ClientError, ClientResponse
 from batchspawner.api import BatchSpawnerAPIHandler
@@ -172,6 +173,11 @@ _MANY_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
+
+
+#: In a link to the form: the items, with commas between them, of which there is to be less or more
+#: than the last time. No item has such a name.
+LESS, MORE = "_less", "_more"
 
 
 @dataclass(frozen=True)
@@ -410,12 +416,15 @@ class SGESpawner(BatchSpawnerBase):
                     refusal = error
         fields = render_form(menu, groups, shown, refusal, notes)
         await self.explain_last()
+        told = [escape(each) for each in notices]
         # Of a start that has failed a moment ago JupyterHub says so itself, above the form.
         if self.last and not self._failed:
-            notices.insert(0, self.last.words)
-        alerts = (
-            f'<p class="alert alert-warning" role="status">{escape(each)}</p>' for each in notices
-        )
+            told.insert(0, escape(self.last.words))
+            if self.last.short_of and not (link and link.more):
+                query = urlencode({MORE: ",".join(self.last.short_of)})
+                again = escape(say("sessions.again_with_more"))
+                told[0] += f' <a class="alert-link" href="?{escape(query)}">{again}</a>'
+        alerts = (f'<p class="alert alert-warning" role="status">{each}</p>' for each in told)
         return "".join(alerts) + fields
 
     async def _shift(

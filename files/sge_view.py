@@ -11,6 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from tornado import web
+
+
+class Refusal(web.HTTPError):
+    """What a person cannot have; the message is for them, and is shown as it is."""
+
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(status_code, message)
+        #: What JupyterHub's pages show.
+        self.jupyterhub_message = message
+
 
 @dataclass(frozen=True)
 class Amount:

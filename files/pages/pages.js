@@ -39,11 +39,13 @@ function swap(page, id) {
   if (!ours || !theirs) return false;
   fillClocks(theirs);
   if (ours.innerHTML !== theirs.innerHTML) {
-    const focused = ours.contains(document.activeElement) ? document.activeElement.id : "";
+    const active = ours.contains(document.activeElement) ? document.activeElement : null;
+    // What has the keyboard's focus keeps it; where it is gone, its session's heading gets it.
+    const focused = [active?.id, active?.closest("section")?.getAttribute("aria-labelledby")];
     const open = [...ours.querySelectorAll("details")].map((each) => each.open);
     ours.replaceChildren(...theirs.childNodes);
     ours.querySelectorAll("details").forEach((each, index) => (each.open = open[index] ?? false));
-    if (focused) document.getElementById(focused)?.focus();
+    focused.map((id) => id && document.getElementById(id)).find(Boolean)?.focus();
   }
   return true;
 }

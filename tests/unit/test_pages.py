@@ -141,15 +141,29 @@ def test_a_failed_start_and_an_error_are_told_as_text(message: str) -> None:
     assert (read_own()["failed.unknown"] in failed) == (not message)
 
 
-def test_a_session_that_is_not_running_says_why_it_ended() -> None:
-    page = render(
-        "not_running.html",
-        failed=False,
-        server_name="",
-        spawn_url="/hub/spawn/x",
-        sessions=lambda user: [ENDED],
-    )
+@pytest.mark.parametrize("spawn_url", ["/hub/spawn/x", "/hub/spawn/x?next=%2Fuser%2Fx%2Flab"])
+def test_a_session_that_is_not_running_says_why_it_ended_and_offers_more(spawn_url: str) -> None:
+    told = {"failed": False, "spawn_url": spawn_url, "sessions": lambda user: [ENDED, VIEW]}
+    page = render("not_running.html", server_name="", **told)
     assert "&lt;script&gt;" in page
+    assert f'href="{spawn_url}">Start again</a>' in page
+    mark = "&amp;" if "?" in spawn_url else "?"
+    assert f'href="{spawn_url}{mark}_more=memory">Start again with more</a>' in page
+    assert "again" not in render("not_running.html", server_name="second", **told)
+
+
+def test_what_can_be_focused_on_a_card_can_be_found_again() -> None:
+    views = [
+        ENDED,
+        VIEW,
+        View(name="x", state="none"),
+        View(name="y", state="waiting", raw="why"),
+    ]
+    page = render("home.html", sessions=lambda user: views, allow_named_servers=True)
+    cards = page[page.index('id="sessions"') : page.index('id="another"')]
+    focusable = re.findall(r"<(?:a|button|summary)\b[^>]*>", cards)
+    ids = [found[1] for each in focusable if (found := re.search(r' id="([^"]+)"', each))]
+    assert len(focusable) == len(ids) == len(set(ids)) >= 9
 
 
 @pytest.mark.parametrize(
@@ -165,6 +179,17 @@ def test_help_is_a_link_where_it_is_an_address(help_at: str, shown: str) -> None
     page = render("logout.html", help_at=help_at)
     assert shown in page
     assert 'href="javascript' not in page
+
+
+def test_every_picture_of_the_docs_is_made_by_a_test_and_shown() -> None:
+    root = PAGES.parents[1]
+    tests = "".join(path.read_text(encoding="utf-8") for path in root.glob("tests/browser/*.py"))
+    docs = "".join(path.read_text(encoding="utf-8") for path in root.glob("docs/*.md"))
+    images = [path.stem for path in (root / "docs/images").iterdir()]
+    assert images
+    for image in images:
+        assert re.search(rf'\bcheck\(\w+, "{image}"\)', tests), image
+        assert f"(images/{image}.png)" in docs, image
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -1197,6 +1197,12 @@ BAD_WORDS: dict[str, tuple[list[dict[str, Any]], str]] = {
         "option '' cannot have a prologue",
     ),
     "the name of the presets' field": ([PROJECT | {"name": "preset"}], "kept for presets"),
+    "a name of JupyterHub's": (
+        [PROJECT | {"name": "next"}],
+        "JupyterHub takes 'next' from the form and from links for itself; give the item another",
+    ),
+    "another name of JupyterHub's": ([PROJECT | {"name": "display_name"}], "'display_name'"),
+    "a name that begins as a link's": ([PROJECT | {"name": "opt-x"}], "takes 'opt-x'"),
 }
 
 

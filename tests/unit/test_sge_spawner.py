@@ -17,17 +17,21 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import JobStatus
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from jupyterhub import orm, roles
 from jupyterhub.apihandlers import default_handlers
 from jupyterhub.handlers.pages import SpawnHandler
@@ -35,6 +39,7 @@ from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future, utcnow
+from markupsafe import escape
 from sqlalchemy import text
 from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -64,9 +69,10 @@ from sge_broker import (
 from sge_client import GridEngine, GridEngineError, Job
 from sge_details import Details, Glance, Place
 from sge_hub import GridHub
-from sge_menu import Asked, Choice
+from sge_menu import Asked, Choice, load_menu
 from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
 from sge_view import Amount, Free, View
+from sge_words import say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -97,6 +103,32 @@ INTERFACE = {
     "default": "lab",
     "request": {"kind": "interface"},
 }
+MAIL = {
+    "name": "mail",
+    "label": "Mail to",
+    "text": {"pattern": "[a-z.]+@example[.]org", "example": "j@example.org"},
+    "default": "",
+    "request": {"kind": "mail"},
+}
+FUZZED = [*MENU, INTERFACE, MAIL]
+PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
+#: What may be sent: names and values of the menu and close to it, and anything else.
+HOSTILE = "<script>alert(1)</script>"
+SENT = st.dictionaries(
+    st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
+    | st.text(max_size=8),
+    st.lists(
+        st.sampled_from(
+            ["1", "2", "3", "4", "0", "04", "٤", "", "lab", "large", "a@example.org"]
+        ).map(str.encode)
+        | st.sampled_from([HOSTILE.encode(), b"a@example.org\n", b"\xff", b"\x00", b"-l h_rt=1"])
+        | st.binary(max_size=12)
+        | st.text(max_size=300).map(str.encode),
+        min_size=1,
+        max_size=2,
+    ),
+    max_size=4,
+)
 SERVICE_TOKEN = "a5e7" * 8
 CULLER_TOKEN = "c0de" * 8
 CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
@@ -212,16 +244,21 @@ class Hub(GridHub):
 
     async def page(self, path: str, name: str = "alice") -> str:
         """Return a page as the person sees it."""
+        return (await self.visit(path, name)).body.decode()
+
+    async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
+        """Do what the person's browser does, which has a cookie."""
         cookie = create_signed_value(
             self.cookie_secret, "jupyterhub-hub-login", self.person(name).cookie_id
         )
-        answer = await AsyncHTTPClient().fetch(
+        return await AsyncHTTPClient().fetch(
             f"{self.base}/hub/{path}",
+            method="GET" if body is None else "POST",
             headers={"Cookie": f"jupyterhub-hub-login={cookie.decode()}"},
+            body=body,
             follow_redirects=False,
             raise_error=False,
         )
-        return answer.body.decode()
 
 
 class Cluster:
@@ -386,6 +423,8 @@ def configuration(folder: Path, database: str) -> Config:
     config.JupyterHub.spawner_class = SGESpawner
     config.JupyterHub.log_level = logging.WARNING
     config.JupyterHub.init_spawners_timeout = 1
+    config.JupyterHub.template_paths = [str(sge_pages.PAGES)]
+    config.JupyterHub.template_vars = sge_pages.template_vars("GridHub", "", 2, 60)
     config.JupyterHub.services = [
         {"name": "helper", "api_token": SERVICE_TOKEN},
         {"name": sge_idle.SERVICE, "api_token": CULLER_TOKEN},
@@ -503,6 +542,33 @@ async def press(
         follow_redirects=False,
         raise_error=False,
     )
+
+
+Visit = Callable[..., Awaitable[HTTPResponse]]
+
+
+@pytest.fixture
+def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Ask for the form or send it, as alice, who has a cookie and a form drawn for her."""
+    monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+
+    async def visit(path: str, body: str | bytes | None = None) -> HTTPResponse:
+        return await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/{path}",
+            method="GET" if body is None else "POST",
+            headers={"Authorization": f"token {token}"},
+            body=body,
+            follow_redirects=False,
+            raise_error=False,
+        )
+
+    return visit
+
+
+def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
+    """Tell whether a page has a sentence of words.toml."""
+    return str(escape(say(name, **told))) in answer.body.decode()
 
 
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
@@ -796,43 +862,155 @@ class TestChoice:
         assert "gpus" not in form
 
     async def test_a_refused_form_says_why_at_the_field_and_once(
-        self, hub: Hub, spawner: SGESpawner, token: str, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, visit: Visit, token: str
     ) -> None:
-        # People have a cookie instead of a token, and a form that was drawn for them.
-        monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
-        monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
-
-        async def page(method: str, path: str = "spawn", body: str | None = None) -> str:
-            answer = await AsyncHTTPClient().fetch(
-                f"{hub.base}/hub/{path}",
-                method=method,
-                headers={"Authorization": f"token {token}"},
-                body=body,
-                raise_error=False,
-            )
-            return answer.body.decode()
+        async def page(path: str = "spawn", body: str | None = None) -> str:
+            return (await visit(path, body)).body.decode()
 
         told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
-        assert told in await page("POST", body="cores=3")
-        assert "invalid" not in await page("GET")
+        assert told in await page(body="cores=3")
+        assert "invalid" not in await page()
         # JupyterHub's own page starts what a link says; ours fills it in.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
-            form = await page("GET", link)
+            form = await page(link)
             assert '<option value="2" selected>' in form
             assert "The link has filled in this form. Nothing is started yet." in form
             assert re.search(r'action="/hub/spawn(/alice)?\?[^"]*_xsrf=', form)
             assert "cores=" not in form, "the form does not send the link on"
         assert not hub.spawner().active
         left_out = "Not taken from the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
-        assert left_out in await page("GET", "spawn?cores=3")
-        assert "the link" not in (await page("GET")).lower()
+        assert left_out in await page("spawn?cores=3")
+        assert "the link" not in (await page()).lower()
         # A refusal of what was sent afterwards is what the person sees, and what they sent.
-        form = await page("POST", "spawn?cores=2", body="cores=4&nothing=1")
+        form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form
         # What a program was refused is no answer to a person.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert "invalid" not in await page("GET")
+        assert "invalid" not in await page()
+
+    @pytest.mark.parametrize(
+        ("path", "body", "code", "words"),
+        [
+            ("spawn", b"cores=%FF", 400, "error.not_text"),
+            ("spawn?cores=%FF", None, 400, "error.not_text"),
+            ("spawn?next=%FF", None, 400, "error.not_text"),
+            ("spawn/alice/%3Cb%3E", b"cores=1", 400, "error.bad_name"),
+            ("spawn/alice/b", b"cores=1", 400, "error.no_room"),
+            ("spawn/nobody", None, 404, "error.text_404"),
+        ],
+    )
+    async def test_what_cannot_be_done_is_said_in_words_of_ours(
+        self,
+        path: str,
+        body: bytes | None,
+        code: int,
+        words: str,
+        hub: Hub,
+        visit: Visit,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        settings = hub.tornado_application.settings
+        monkeypatch.setitem(settings, "allow_named_servers", True)
+        monkeypatch.setitem(settings, "named_server_limit_per_user", 1 + ("room" not in words))
+        hub.spawner().user.get_or_create_spawner("a", "a")
+        answer = await visit(path, body)
+        assert answer.code == code
+        assert page_says(answer, words, name="next" if "next" in path else "cores")
+
+    async def test_a_form_without_named_sessions_says_so(self, visit: Visit) -> None:
+        assert page_says(await visit("spawn/alice/b", b"cores=1"), "error.not_named")
+
+    async def test_a_second_press_of_start_is_told_that_it_starts_and_that_it_runs(
+        self, alice: Any, broker: Broker, lab: Lab, visit: Visit
+    ) -> None:
+        start = await starting(alice, broker)
+        answer = await visit("spawn", b"cores=1")
+        assert answer.code == 400
+        assert page_says(answer, "error.active")
+        broker.cluster.put(broker.session)
+        alice.spawners[""].announce(lab.port)
+        await asyncio.wait_for(start, 10)
+        assert page_says(await visit("spawn", b"cores=1"), "error.active")
+        assert len(broker.starts) == 1
+
+    async def test_a_full_hub_says_so_on_the_form(
+        self, hub: Hub, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bob = hub.person("bob")
+        start = asyncio.create_task(bob.spawn())
+        await until(lambda: bob.spawners[""].job_id)
+        monkeypatch.setitem(hub.tornado_application.settings, "active_server_limit", 1)
+        answer = await visit("spawn", b"cores=2")
+        assert answer.code == 429
+        assert page_says(answer, "error.text_429")
+        assert 'name="cores"' in answer.body.decode(), "the form"
+        start.cancel()
+
+    @hypothesis_settings(
+        max_examples=40,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    @given(sent=SENT)
+    @example(sent={"cores": [b"2"], "interface": [b"notebook"], "mail": [b"a@example.org"]})
+    @example(sent={"preset": [b"large"]})
+    @example(sent={"cores": [b"\xff"]})
+    async def test_whatever_is_sent_form_link_and_api_agree_and_only_the_menu_is_started(
+        self,
+        sent: dict[str, list[bytes]],
+        hub: Hub,
+        broker: Broker,
+        visit: Visit,
+        token: str,
+        menu_file: Path,
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": FUZZED, "presets": PRESETS}), encoding="utf-8")
+        menu = load_menu(menu_file)
+        body = urlencode(sent, doseq=True)
+        verdicts = []
+
+        def judged(answer: HTTPResponse) -> None:
+            assert answer.code in (400, 403), answer.body
+            if answer.headers["Content-Type"] != "application/json":
+                assert HOSTILE not in answer.body.decode()
+            choices = [start.choice for start in broker.starts]
+            broker.requests.clear()
+            for choice in choices:
+                assert menu.choose(choice, ()).values == choice
+            verdicts.append(choices)
+
+        broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
+        judged(await visit("spawn", body.encode()))
+        try:
+            fields = {name: [value.decode() for value in values] for name, values in sent.items()}
+        except UnicodeDecodeError:
+            assert verdicts == [[]]
+            fields = {}
+        else:
+            options = {
+                name: values[0] if len(values) == 1 else values
+                for name, values in fields.items()
+                if not name.startswith("_")
+            }
+            hub.spawner().orm_spawner.user_options = {}
+            broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
+            judged(await hub.ask("users/alice/server", token, options))
+            assert verdicts[0] == verdicts[1]
+        # A link starts nothing, and its form offers what the menu has.
+        link = await visit(f"spawn?{body}")
+        assert link.code in (200, 400)
+        assert not broker.requests
+        assert HOSTILE not in link.body.decode()
+        # No more does what is no JSON at all.
+        broken = await hub.ask("users/alice/server", token, body.encode() + b"\xff")
+        assert broken.code == 400
+        assert not broker.requests
+
+    async def test_an_old_form_is_told_to_be_old(self, hub: Hub) -> None:
+        for path in ("spawn", "stop/alice", "login"):
+            answer = await hub.visit(path, body="_xsrf=old")
+            assert answer.code == 403
+            assert page_says(answer, "error.stale_form")
 
     async def test_more_and_less_are_filled_in_and_said_at_the_field(
         self, spawner: SGESpawner
@@ -1575,7 +1753,13 @@ class TestWhySessionsEnd:
         assert hub.spawner() is not spawner
         assert words in (await hub.spawner().view()).ended
         assert (await hub.spawner().view()).short_of == short_of
-        assert words in await hub.spawner().get_options_form()
+        form = await hub.spawner().get_options_form()
+        assert words in form
+        link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
+        assert (link in form) == bool(short_of)
+        # Whoever has followed it is not sent there again.
+        hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
+        assert "with more" not in await hub.spawner().get_options_form()
 
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})

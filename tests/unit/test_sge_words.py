@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import sge_pages
 import sge_words
 from sge_broker import home_trouble
 from sge_client import State
@@ -31,6 +32,7 @@ WORKED_OUT = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
+    "error.": "|".join(sge_pages._MEANT.values()),
 }
 ANYTHING = r"\w+"
 #: What is told with **.
@@ -110,7 +112,7 @@ def test_every_sentence_is_said_somewhere() -> None:
 def test_what_a_person_is_told_is_written_in_no_module() -> None:
     for file, call in CALLS:
         if (
-            call.func.id not in ("ChoiceError", "SessionError", "Refused")
+            call.func.id not in ("ChoiceError", "SessionError", "Refused", "Refusal")
             or file == "sge_session.py"
         ):
             continue  # the starter's go to the job's log
@@ -121,6 +123,46 @@ def test_what_a_person_is_told_is_written_in_no_module() -> None:
             # A refusal's kind is no sentence; what is wrong with a request is said to programs.
             told_to_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
             assert " " not in text or told_to_programs, f"{file}:{call.lineno}: {text}"
+
+
+def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
+    """To a session (sge_spawner) and to the idle culler, in JSON; people get a Refusal."""
+    literal = {
+        (path.name, ast.unparse(call.args[1]))
+        for path in FILES.glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "web.HTTPError"
+        and isinstance(call.args[1], ast.JoinedStr | ast.Constant)
+    }
+    assert {file for file, _ in literal} == {"sge_spawner.py", "sge_idle.py"}
+    assert len(literal) == 6, literal
+
+
+PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(FILES.glob("pages/*.html")), PROXYS_PAGE], ids=lambda path: str(path.name)
+)
+def test_a_page_has_no_words_of_its_own(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert not re.search(r'\blang="[^{]', page), "the language is the words' own"
+    page = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", page, flags=re.DOTALL)
+    for told in re.findall(r'\b(?:aria-label|title|alt|placeholder)="([^"]*)"', page):
+        assert not re.search(r"[^\W\d_]", told), told
+    page = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert re.findall(r"[^\W\d_]+", page) == []
+
+
+def test_the_pages_script_has_no_words_of_its_own() -> None:
+    script = (FILES / "pages/pages.js").read_text(encoding="utf-8")
+    script = re.sub(r"/\*.*?\*/|//.*", "", script)
+    literals = [each[1:-1] for each in re.findall(r"\"[^\"]*\"|'[^']*'|`[^`]*`", script)]
+    assert len(literals) > 50, "the script's strings are found"
+    # A sentence has two words, or a capital letter.
+    told = {each for each in literals if re.search(r"[A-Za-z] +[A-Za-z]|^[A-Z]", each)}
+    assert told == {"use strict", "Notification"}
 
 
 def test_one_thing_has_a_sentence_of_its_own() -> None:

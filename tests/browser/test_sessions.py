@@ -1,0 +1,172 @@
+"""Sessions in a browser from their start to their end, as the menu and the site's rules have it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import SHOTS, Enter, card, check, choose, no_job_left, run_a_cell
+from cluster import LogIn
+from hub_client import wait_for
+
+FOLDER = "/etc/jupyterhub"
+#: Two programs, each within the memory of a session of 1 GB, and together above it.
+HOGS = (
+    "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
+    "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
+)
+
+
+@contextmanager
+def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
+    """Change one of the hub's JSON files, which are read anew each time, until the test is over."""
+    path = f"{FOLDER}/{name}"
+    whole = host.check_output("cat %s", path)
+
+    def write(text: str) -> None:
+        # Through cat: the file keeps its owner and its mode.
+        host.check_output(f"printf %%s %s | cat > {path}", text)
+
+    parsed = json.loads(whole)
+    change(parsed)
+    write(json.dumps(parsed))
+    try:
+        yield
+    finally:
+        write(whole + "\n")
+
+
+def start(page: Page, person: str, **amounts: object) -> None:
+    page.goto("/hub/spawn")
+    choose(page, **amounts)
+    page.wait_for_url(re.compile(rf"/user/{person}/lab"), timeout=60_000)
+
+
+def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
+    enter: Enter, hub_host: Any
+) -> None:
+    page = enter("bob")
+    start(page, "bob", cores=1, memory=1)
+    hub_host.check_output("rm -f /home/bob/Untitled*.ipynb")
+    run_a_cell(page, "/user/bob/lab", HOGS, "begun")
+    # Grid Engine ends it, and the bookmark of the session leads to the reason.
+    wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u bob").strip(), 150)
+    page.goto("/hub/home")
+    expect(card(page)).to_contain_text("Not running", timeout=90_000)
+    page.goto("/user/bob/lab")
+    reason = re.compile(r"went above its memory: they used [1-9]\.\d GB of 1 GB")
+    expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
+    expect(page.locator("main")).to_contain_text(reason)
+    check(page, "not-running-ended")
+    page.get_by_role("link", name="Start again", exact=True).click()
+    # The form says it too, and has the same to offer.
+    expect(page.get_by_role("status").first).to_contain_text(reason)
+    check(page, "form-ended")
+    page.get_by_role("link", name="Start again with more").click()
+    expect(page.locator("#menu-memory")).to_have_value("2")
+    expect(page.locator("#menu-memory")).to_be_focused()
+
+
+def test_the_run_time_counts_down_in_jupyterlab_and_its_end_is_announced_and_explained(
+    enter: Enter, hub_host: Any
+) -> None:
+    def two_minutes(menu: Any) -> None:
+        item = next(each for each in menu["items"] if each["name"] == "run_time")
+        item.update(unit="minutes", choices=[2, 4], default=2)
+        menu["presets"] = []
+
+    def one_minute_before(rules: Any) -> None:
+        rules["run_time_warnings"] = [1]
+
+    page = enter("alice")
+    with (
+        changed(hub_host, "menu.json", two_minutes),
+        changed(hub_host, "broker.json", one_minute_before),
+    ):
+        start(page, "alice", cores=1, memory=1, run_time=2)
+        countdown = page.locator("#jp-bottom-panel")
+        left = "Time until server terminates: 00:0"
+        expect(countdown).to_contain_text(re.compile(f"{left}[12]"), timeout=60_000)
+        notice = page.get_by_text(re.compile(r"This session ends at \d\d:\d\d, in about 1 min"))
+        expect(notice.first).to_be_visible(timeout=90_000)
+        expect(countdown).to_contain_text(f"{left}0", timeout=60_000)
+        page.screenshot(path=SHOTS / "lab-notice.png")
+        wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u alice"), 120)
+        page.goto("/hub/home")
+        expect(card(page)).to_contain_text("Not running", timeout=90_000)
+        page.goto("/user/alice/lab")
+        expect(page.locator("main")).to_contain_text("because its run time, 2 minutes, was used up")
+        page.get_by_role("link", name="Start again with more").click()
+        expect(page.locator("#menu-run_time")).to_have_value("4")
+
+
+def test_two_sessions_run_side_by_side_each_with_its_own_choice_up_to_the_limit(
+    enter: Enter, login: LogIn, hub_host: Any
+) -> None:
+    page = enter("bob")
+    start(page, "bob", cores=2, memory=1)
+    page.goto("/hub/spawn/bob/big")
+    # A refusal is told on its own form, with what was chosen.
+    page.locator("#menu-cores").fill("1")
+    choose(page, memory=8)
+    expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
+    expect(page.locator("#menu-memory")).to_have_value("8")
+    assert "/hub/spawn/bob/big" in page.url
+    choose(page, cores=1, memory=2)
+    page.wait_for_url(re.compile(r"/user/bob/big/lab"), timeout=60_000)
+    page.goto("/hub/home")
+    for name, cores, memory in (("Session", 2, 1), ("Session “big”", 1, 2)):
+        session = card(page, name)
+        expect(session).to_contain_text("Running")
+        amounts = session.locator(".amounts li")
+        expect(amounts.filter(has_text="CPU cores")).to_contain_text(re.compile(rf"\b{cores}\b"))
+        expect(amounts.filter(has_text="Memory")).to_contain_text(f"{memory} GB")
+    page.goto("/hub/spawn/bob/last")
+    page.goto("/hub/home")
+    expect(page.locator("main")).to_contain_text("You have all 2 further sessions")
+    check(page, "home-no-room")
+    page.goto("/hub/spawn/bob/another")
+    expect(page.locator("main")).to_contain_text(
+        "You have as many further sessions as you can have"
+    )
+    check(page, "error-no-room")
+    page.goto("/hub/home")
+    for name in ("Session “big”", "Session “last”"):
+        if card(page, name).get_by_role("button", name="Stop").count():
+            card(page, name).get_by_role("button", name="Stop").click()
+            expect(card(page, name)).to_contain_text("Not running")
+        card(page, name).get_by_role("button", name="Remove").click()
+        expect(card(page, name)).to_have_count(0)
+    expect(card(page)).to_contain_text("Running")
+    login("bob")
+    no_job_left(hub_host, "bob")
+
+
+@pytest.mark.usefixtures("closed_queue")
+def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
+    enter: Enter, login: LogIn
+) -> None:
+    page = enter("bob")
+    card(page).get_by_role("link", name=re.compile("^Start")).focus()
+    login("bob").choose(memory=1)
+    expect(card(page)).to_contain_text("Waiting", timeout=60_000)
+    # What had the focus is gone; its card's heading has it.
+    expect(page.get_by_role("heading", name="Session", exact=True)).to_be_focused()
+    raw = card(page).get_by_text("What Grid Engine says")
+    raw.focus()
+    # Something of the card changes, and what has the focus is drawn anew.
+    page.evaluate("document.querySelector('#sessions dl').append('old')")
+    old = card(page).get_by_text("old")
+    expect(old).to_have_count(0, timeout=60_000)
+    expect(raw).to_be_focused()
+    watch = card(page).get_by_role("link", name="See how far it is")
+    watch.focus()
+    page.evaluate("document.querySelector('#sessions dl').append('old')")
+    expect(old).to_have_count(0, timeout=60_000)
+    expect(watch).to_be_focused()
