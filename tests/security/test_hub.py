@@ -12,6 +12,7 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
+from test_playbooks import playbook
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
@@ -40,7 +41,6 @@ def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
     for path in (
         "/etc/jupyterhub/secrets/hub.env",
         "/etc/jupyterhub/secrets/proxy_auth_token",
-        "/etc/shadow",
         "/home/alice/.bashrc",
     ):
         assert hub_host.run(f"runuser -u jupyterhub -- cat {path}").rc != 0, path
@@ -59,6 +59,28 @@ def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
         " \\( -user jupyterhub -o -group jupyterhub -perm -020 \\)"
     )
     assert owned == ""
+
+
+@pytest.mark.attack(
+    "a link to a file of root's, in place of a key that the deployment hands to the proxy",
+    outcome="Read as the hub, which may not: the deployment fails; the proxy keeps its key.",
+)
+def test_root_reads_no_file_for_the_hub(hub_host: Any, proxy_host: Any) -> None:
+    key = "/var/lib/jupyterhub/internal-ssl/proxy-api/proxy-api.key"
+    handed = "cat /etc/jupyterhub-proxy/internal-tls/api.key"
+    before = proxy_host.check_output(handed)
+    assert "PRIVATE KEY" in before
+    hub_host.check_output(f"mv {key} {key}.aside")
+    try:
+        hub_host.check_output(
+            f"runuser -u jupyterhub -- ln -s /etc/jupyterhub/secrets/proxy_auth_token {key}"
+        )
+        run = playbook("site.yml", "--limit", "proxy,localhost")
+        assert run.returncode != 0
+        assert "Read the certificates on the hub's host" in run.stdout
+        assert proxy_host.check_output(handed) == before
+    finally:
+        hub_host.check_output(f"mv {key}.aside {key}")
 
 
 @pytest.mark.attack(
@@ -209,6 +231,8 @@ def test_cookies_are_for_this_site_and_https(login: LogIn) -> None:
         assert cookie.secure, cookie.name
         if cookie.name != "_xsrf":  # the pages' script reads it
             assert cookie.has_nonstandard_attr("HttpOnly"), cookie.name
+        if cookie.name == "jupyterhub-hub-login":  # who has it is the person
+            assert cookie.get_nonstandard_attr("SameSite") == "Lax"
 
 
 HOSTILE = [

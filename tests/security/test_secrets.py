@@ -57,13 +57,14 @@ def find_nothing(secrets: list[str], job: int, hub_host: Any) -> None:
         # After its end Grid Engine tells nobody anything any more.
         told += hub_host.run(f"runuser -u bob -- {command}").stdout
     assert not [secret for secret in secrets if secret in told]
-    for name in ("exec1", "exec2"):
+    for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
         # On the disks; and what is open in a process, what it was started with, its environment.
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
-        assert files_with(secrets, name, "-r", *PLACES) == []
+        places = PLACES if name.startswith("exec") else ELSEWHERE
+        assert files_with(secrets, name, "-r", *places) == []
         assert files_with(secrets, name, *of_processes) == []
     # Logs that only root can read have none either.
-    for name in ("hub", "proxy", "exec1", "exec2"):
+    for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
         journal = host(name).check_output("journalctl --no-pager -o cat")
         assert not [secret for secret in secrets if secret in journal]
 
@@ -88,6 +89,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
         key = content["tls"]["key"].splitlines()[1]
         assert len(token) >= 20 and len(key) >= 60
         job = wait_for("the job", lambda: number_of_job(hub_host))
+        session = hub_host.check_output(f"basename {waiting} .json")
         assert "alice" in hub_host.check_output(f"runuser -u bob -- qstat -j {job}")
         assert hub_host.run(f"runuser -u bob -- cat {waiting}").rc != 0
         find_nothing([token, key], job, hub_host)
@@ -100,6 +102,13 @@ def test_token_and_key_are_readable_by_their_owner_only(
     kernel = alice.start_kernel()
     read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
     assert key in alice.run(kernel, read)  # its owner has it
+    # The search gets to where Grid Engine keeps a running job: it finds the name, which is none.
+    of_the_job = [
+        path
+        for name in ("exec1", "exec2")
+        for path in files_with([f"jupyterhub-{session}"], name, "-r", *PLACES)
+    ]
+    assert any(f"/active_jobs/{job}." in path for path in of_the_job), of_the_job
     find_nothing([token, key], job, hub_host)
     alice.stop()
     find_nothing([token, key], job, hub_host)

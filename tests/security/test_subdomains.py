@@ -33,7 +33,12 @@ LOGIN, OWN = "__Host-jupyterhub-hub-login", "__Host-jupyterhub-user-alice"
 #: JupyterHub's mark of a browser, the same at all hosts: it opens nothing.
 MARK = "jupyterhub-session-id"
 ECHO = "/subdomain-test-echo"
-ON = {"jupyterhub_user_subdomains": True, "jupyterhub_public_url": f"{HUB}/"}
+ON = {
+    "jupyterhub_user_subdomains": True,
+    "jupyterhub_public_url": f"{HUB}/",
+    # The proxy's own host; whoever comes through the published port is somewhere else.
+    "proxy_hub_api_networks": ["127.0.0.0/8"],
+}
 
 
 class Person(HubClient):
@@ -265,6 +270,34 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
     )
     told = run_python(proxy_host, plain, "evil.example.org", NAME, f"alice.{NAME}").splitlines()
     assert told == ["421 None", f"301 {HUB}/hub/login", f"301 {ALICE}/hub/login"]
+
+
+#: From the proxy's own host: the status of a page at the hub's name, asked with a token.
+ASK_WITH_TOKEN = """
+import http.client, ssl, sys
+host, token, *paths = sys.argv[1:]
+for path in paths:
+    link = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context())
+    link.request("GET", path, headers={"Host": host, "Authorization": f"token {token}"})
+    answer = link.getresponse()
+    print(answer.status, "not open to programs" in answer.read().decode())
+"""
+
+
+@pytest.mark.attack(
+    "a token from a network that the site has opened the API to (proxy_hub_api_networks)",
+    outcome="Good from there; from elsewhere 403.",
+)
+def test_the_api_is_open_to_networks_of_the_site_only(alice: Person, proxy_host: Any) -> None:
+    made = alice.rest("POST", "/users/alice/tokens", {"note": "test", "expires_in": 300})
+    token = made.json()["token"]
+    paths = ("/hub/api/user", "/hub/metrics")
+    told = run_python(proxy_host, ASK_WITH_TOKEN, NAME, token, *paths).splitlines()
+    # The metrics are the hub's to refuse: hers is no token for them.
+    assert told == ["200 False", "403 False"]
+    for path in paths:
+        assert ask(NAME, path, Authorization=f"token {token}").status == 403
+        assert "not open to programs" in ask(NAME, path, Authorization=f"token {token}").text
 
 
 @pytest.fixture(scope="module")
