@@ -1764,6 +1764,11 @@ class TestWhyJobsWait:
         known(spawner.outlook.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
+    async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
+        roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
+        words = sge_spawner._free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
+        assert words == " Free on one worker now: CPU cores 1 of 2."
+
     @pytest.mark.parametrize(
         ("line", "words"),
         [
