@@ -1282,6 +1282,7 @@ class SGESpawner(BatchSpawnerBase):
             words = say("waiting.reason", job=job.id, reason=_in_words(reason, self.asked))
         elif reason.name == "lacks":
             words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks or ()))
+            words += _free_now(self.asked, lacks or (), self.outlook.places.answer or ())
         elif reason.name == "closed":
             words = say("waiting.closed", job=job.id)
         else:
@@ -1461,6 +1462,17 @@ def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
     return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
 
 
+def _free_now(had: Collection[Asked], lacks: Collection[str], places: Collection[Place]) -> str:
+    """Say how much of what is missing one worker has free at most, in a sentence of its own."""
+    told = []
+    for each in _short(had, lacks):
+        most = free(places, SLOTS if each.kind == "slots" else each.complex)[1]
+        if most < each.total:
+            number = _gigabytes(most) if each.kind == "memory" else f"{most:g}"
+            told.append(f"{each.label} {say('sessions.used', used=number, asked=each.words)}")
+    return f" {say('forecast.at_most', what=', '.join(told))}" if told else ""
+
+
 def _in_words(reason: Reason, had: Collection[Asked]) -> str:
     """Return a reason of the scheduler's, with what it is about as the form names it."""
     items = _lacking(had, {reason.what}) if reason.what else ""
@@ -1474,7 +1486,8 @@ def _later(words: str, had: Collection[Asked], places: list[Place] | None) -> st
     if reason.scope not in ("", "other"):
         return say("forecast.waits", reason=_in_words(reason, had))
     if reason.name == "lacks":
-        return say("forecast.lacks", what=_lacking(had, lacks or ()))
+        lacking = say("forecast.lacks", what=_lacking(had, lacks or ()))
+        return lacking + _free_now(had, lacks or (), places or ())
     return say("forecast.closed" if reason.name == "closed" else "forecast.later")
 
 

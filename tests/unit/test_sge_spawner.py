@@ -1922,10 +1922,15 @@ class TestWhyJobsWait:
         ("places", "words"),
         [
             (None, "Job 7 waits for a free place in the queue."),
-            ([FULL], "Job 7 waits until one worker has all of this free: CPU cores (2)."),
+            (
+                [FULL],
+                "Job 7 waits until one worker has all of this free: CPU cores (2). "
+                "Free on one worker now: CPU cores 0 of 2.",
+            ),
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
-                "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1).",
+                "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1). "
+                "Free on one worker now: Memory 0.1 GB of 300 MB, GPUs 0 of 1.",
             ),
             ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
             ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
@@ -1942,6 +1947,11 @@ class TestWhyJobsWait:
         assert said.endswith("Jobs in front of it: 2.")
         known(spawner.outlook.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
+
+    async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
+        roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
+        words = sge_spawner._free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
+        assert words == " Free on one worker now: CPU cores 1 of 2."
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2006,7 +2016,8 @@ class TestForecast:
             (Answer(ok=True, verdict="now"), "It can start now."),
             (
                 Answer(ok=True, verdict="later", words="<full>"),
-                "It would have to wait until one worker has all of this free: CPU cores (4).",
+                "It would have to wait until one worker has all of this free: CPU cores (4). "
+                "Free on one worker now: CPU cores 3 of 4.",
             ),
             (
                 Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
