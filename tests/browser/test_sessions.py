@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 from playwright.sync_api import Page, expect
 
 from browsing import SHOTS, Enter, card, check, choose, no_job_left, run_a_cell
-from cluster import LogIn
+from cluster import ROOT, LogIn
 from hub_client import wait_for
 
 FOLDER = "/etc/jupyterhub"
@@ -170,3 +172,70 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     expect(old).to_have_count(0, timeout=60_000)
     expect(watch).to_be_focused()
+
+
+MORE_ITEMS = [
+    {
+        "name": "software",
+        "label": "Software",
+        "options": [
+            {"value": "", "label": "None"},
+            {"value": "course", "label": "Course", "prologue": "touch ~/course-loaded\n"},
+        ],
+        "default": "",
+        "request": {"kind": "environment"},
+    },
+    {
+        "name": "interface",
+        "label": "Opens in",
+        "options": [
+            {"value": "lab", "label": "JupyterLab"},
+            {"value": "notebook", "label": "Jupyter Notebook"},
+        ],
+        "default": "lab",
+        "request": {"kind": "interface"},
+    },
+    {
+        "name": "mail",
+        "label": "E-mail",
+        "text": {"pattern": r"[a-z.]+@example\.org", "example": "j.smith@example.org"},
+        "default": "",
+        "request": {"kind": "mail"},
+    },
+]
+
+
+def deploy_menu(*items: dict[str, Any]) -> None:
+    """Deploy the demo's menu with some items more."""
+    path = ROOT / "inventories/demo/group_vars/all/site.yml"
+    menu = yaml.safe_load(path.read_text(encoding="utf-8"))["jupyterhub_resource_menu"]
+    extra = json.dumps({"jupyterhub_resource_menu": [*menu, *items]})
+    command = ["ansible-playbook", "--inventory", "inventories/demo", "playbooks/site.yml"]
+    run = subprocess.run(
+        [*command, "--tags", "menu", "--extra-vars", extra],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
+    enter: Enter, hub_host: Any
+) -> None:
+    deploy_menu(*MORE_ITEMS)
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        hub_host.check_output("rm -f /home/alice/course-loaded")
+        address = "alice.a@example.org"
+        choose(page, cores=1, memory=1, software="course", interface="notebook", mail=address)
+        page.wait_for_url(re.compile(r"/user/alice/tree"), timeout=60_000)
+        expect(page.get_by_role("tab", name="Files")).to_be_visible(timeout=60_000)
+        assert hub_host.file("/home/alice/course-loaded").exists
+        job = hub_host.check_output("qstat -u alice").splitlines()[-1].split()[0]
+        details = hub_host.check_output("qstat -j %s", job)
+        assert re.search(rf"^mail_list: +{address}$", details, re.MULTILINE), details
+        assert re.search(r"^mail_options: +ae$", details, re.MULTILINE), details
+    finally:
+        deploy_menu()
