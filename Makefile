@@ -8,7 +8,7 @@ CODE := files tests bench tools roles/sge_qmaster/library
 
 # The scenarios: the port of the cluster, and how many tests there are at least.
 port_default := 8444
-least_default := 116
+least_default := 122
 port_faults := 8445
 least_faults := 52
 port_security := 8446

@@ -174,6 +174,44 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
     expect(watch).to_be_focused()
 
 
+def rich(menu: Any) -> None:
+    """Put the example's menu, with something of each kind, in the place of the demo's."""
+    path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
+    for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
+        assert part in menu, part
+        menu[part] = value
+
+
+def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
+    page = enter("carol")
+    page.goto("/user/carol/lab")
+    expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
+    check(page, "not-running")
+    with changed(hub_host, "menu.json", rich):
+        page.goto("/hub/spawn")
+        expect(page.get_by_label("Mail to")).to_be_visible()
+        check(page, "form-rich")
+    page.goto("/hub/token")
+    page.wait_for_load_state("networkidle")
+    check(page, "tokens")
+    # The proxy's own: one while configurable-http-proxy is away, and one for too many requests,
+    # which nobody else is to meet now.
+    proxy_host.check_output("systemctl stop jupyterhub-proxy")
+    try:
+        page.goto("/hub/login")
+        expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
+        # It says that it tries again by itself, which it cannot do otherwise: it has no script.
+        check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
+    finally:
+        proxy_host.check_output("systemctl start jupyterhub-proxy")
+        wait_for("the hub is reached again", lambda: page.goto("/hub/login").ok)
+    whole = proxy_host.check_output("cat /etc/nginx/nginx.conf")
+    page.set_content(whole.split("return 429 '")[1].split("';")[0])
+    expect(page.get_by_role("heading", name="Too many requests")).to_be_visible()
+    check(page, "proxy-too-many")
+
+
 MORE_ITEMS = [
     {
         "name": "software",
