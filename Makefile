@@ -15,7 +15,7 @@ NEED_ROOT := faults maintenance
 may_run = $(if $(IS_ROOT),$1,$(filter-out $(NEED_ROOT),$1))
 TESTED := $(call may_run,$(ON_DEFAULT) $(ON_FAULTS))
 # How many tests there are at least.
-least_default := 116
+least_default := 122
 least_maintenance := 21
 least_faults := 52
 least_security := 130

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from browsing import browser, closed_queue, enter, window
-from cluster import base_url, hub_host, login, passwords, qmaster_host
+from cluster import base_url, hub_host, login, passwords, proxy_host, qmaster_host
 
 __all__ = [
     "base_url",
@@ -13,6 +13,7 @@ __all__ = [
     "hub_host",
     "login",
     "passwords",
+    "proxy_host",
     "qmaster_host",
     "window",
 ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 from playwright.sync_api import Page, expect
 
 from browsing import SHOTS, Enter, card, check, choose, no_job_left, run_a_cell
-from cluster import LogIn
+from cluster import ROOT, LogIn
 from hub_client import wait_for
 
 FOLDER = "/etc/jupyterhub"
@@ -170,3 +172,108 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     expect(old).to_have_count(0, timeout=60_000)
     expect(watch).to_be_focused()
+
+
+def rich(menu: Any) -> None:
+    """Put the example's menu, with something of each kind, in the place of the demo's."""
+    path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
+    for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
+        assert part in menu, part
+        menu[part] = value
+
+
+def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
+    page = enter("carol")
+    page.goto("/user/carol/lab")
+    expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
+    check(page, "not-running")
+    with changed(hub_host, "menu.json", rich):
+        page.goto("/hub/spawn")
+        expect(page.get_by_label("Mail to")).to_be_visible()
+        check(page, "form-rich")
+    page.goto("/hub/token")
+    page.wait_for_load_state("networkidle")
+    check(page, "tokens")
+    # The proxy's own: one while configurable-http-proxy is away, and one for too many requests,
+    # which nobody else is to meet now.
+    proxy_host.check_output("systemctl stop jupyterhub-proxy")
+    try:
+        page.goto("/hub/login")
+        expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
+        # It says that it tries again by itself, which it cannot do otherwise: it has no script.
+        check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
+    finally:
+        proxy_host.check_output("systemctl start jupyterhub-proxy")
+        wait_for("the hub is reached again", lambda: page.goto("/hub/login").ok)
+    whole = proxy_host.check_output("cat /etc/nginx/nginx.conf")
+    page.set_content(whole.split("return 429 '")[1].split("';")[0])
+    expect(page.get_by_role("heading", name="Too many requests")).to_be_visible()
+    check(page, "proxy-too-many")
+
+
+MORE_ITEMS = [
+    {
+        "name": "software",
+        "label": "Software",
+        "options": [
+            {"value": "", "label": "None"},
+            {"value": "course", "label": "Course", "prologue": "touch ~/course-loaded\n"},
+        ],
+        "default": "",
+        "request": {"kind": "environment"},
+    },
+    {
+        "name": "interface",
+        "label": "Opens in",
+        "options": [
+            {"value": "lab", "label": "JupyterLab"},
+            {"value": "notebook", "label": "Jupyter Notebook"},
+        ],
+        "default": "lab",
+        "request": {"kind": "interface"},
+    },
+    {
+        "name": "mail",
+        "label": "E-mail",
+        "text": {"pattern": r"[a-z.]+@example\.org", "example": "j.smith@example.org"},
+        "default": "",
+        "request": {"kind": "mail"},
+    },
+]
+
+
+def deploy_menu(*items: dict[str, Any]) -> None:
+    """Deploy the demo's menu with some items more."""
+    path = ROOT / "inventories/demo/group_vars/all/site.yml"
+    menu = yaml.safe_load(path.read_text(encoding="utf-8"))["jupyterhub_resource_menu"]
+    extra = json.dumps({"jupyterhub_resource_menu": [*menu, *items]})
+    command = ["ansible-playbook", "--inventory", "inventories/demo", "playbooks/site.yml"]
+    run = subprocess.run(
+        [*command, "--tags", "menu", "--extra-vars", extra],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
+    enter: Enter, hub_host: Any
+) -> None:
+    deploy_menu(*MORE_ITEMS)
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        hub_host.check_output("rm -f /home/alice/course-loaded")
+        address = "alice.a@example.org"
+        choose(page, cores=1, memory=1, software="course", interface="notebook", mail=address)
+        page.wait_for_url(re.compile(r"/user/alice/tree"), timeout=60_000)
+        expect(page.get_by_role("tab", name="Files")).to_be_visible(timeout=60_000)
+        assert hub_host.file("/home/alice/course-loaded").exists
+        job = hub_host.check_output("qstat -u alice").splitlines()[-1].split()[0]
+        details = hub_host.check_output("qstat -j %s", job)
+        assert re.search(rf"^mail_list: +{address}$", details, re.MULTILINE), details
+        assert re.search(r"^mail_options: +ae$", details, re.MULTILINE), details
+    finally:
+        deploy_menu()
