@@ -144,6 +144,8 @@ def read_settings(path: Path = CONFIG) -> Settings:
             raise MaintenanceError(f"{path}: {name} cannot be {value!r}")
         if isinstance(value, int) and value < 0:
             raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
+    if settings.backup_keep < 1:
+        raise MaintenanceError(f"{path}: backup_keep must be at least 1: the one that is made")
     if settings.reboot not in ("always", "when_required"):
         raise MaintenanceError(
             f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"
@@ -664,7 +666,8 @@ def check_disk(settings: Settings) -> None:
 
     :raises MaintenanceError: naming the folders that are too full.
     """
-    folders = ["/", "/boot", "/var/cache/apt/archives", "/var/lib/dpkg", settings.backup_folder]
+    folders = ["/", "/boot", "/usr", "/var/cache/apt/archives", "/var/lib/dpkg", "/var/log"]
+    folders.append(settings.backup_folder)
     short = []
     for folder in filter(None, folders):
         path = Path(folder)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -216,6 +217,7 @@ def test_a_hold_that_cannot_be_read_says_what_would_be_right(text: str, message:
         ({"free_mb": "1000"}, "free_mb cannot be '1000'"),
         ({"free_mb": True}, "free_mb cannot be True"),
         ({"backup_keep": -1}, "backup_keep must not be negative"),
+        ({"backup_keep": 0}, "backup_keep must be at least 1"),
         ({"speed": 1}, "no setting 'speed'"),
     ],
 )
@@ -552,6 +554,29 @@ def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
     assert "mail to" not in log
     report.close(settings, "failed in part")  # the server is gone: said, and no reason to fail
     assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("always", "result", "sent"),
+    [(False, "done", 0), (True, "done", 1), (False, "held", 1), (True, "failed", 1)],
+)
+def test_a_report_of_success_is_sent_where_the_site_wants_it(
+    always: bool, result: str, sent: int, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails: list[Report] = []
+    monkeypatch.setattr(maintenance, "mail", lambda _settings, mailed: mails.append(mailed))
+    report.close(Settings(mail_to="admins@example.org", mail_always=always), result)
+    assert mails == [report] * sent
+
+
+@pytest.mark.parametrize("folder", ["/", "/usr", "/var/log", "/var/lib/dpkg"])
+def test_a_file_system_that_is_full_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=(5 if str(path) == folder else 10_000) << 20)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(MaintenanceError, match=f"^{folder} has 5 MB free; maintenance_free_mb"):
+        maintenance.check_disk(Settings())
 
 
 def test_the_metrics_are_what_node_exporter_reads() -> None:
