@@ -1220,14 +1220,19 @@ def plan(settings: Settings) -> int:
         if found := look():
             print(f"{name}: {found}")
     try:
+        if hold := check_hold():
+            print(
+                f"Now it is held, by hand too, until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}"
+            )
         check_disk(settings)
     except MaintenanceError as error:
         print(f"It could not begin: {error}")
     shown = run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
     print("Updates it would install (and see by itself whether there are newer ones):")
-    for line in shown.splitlines():
-        if "Packages that will be upgraded" in line or "No packages found" in line:
-            print(f"  {line.partition(' INFO ')[2] or line}")
+    asked = ("Packages that will be upgraded", "No packages found")
+    lines = [line for line in shown.splitlines() if any(words in line for words in asked)]
+    for line in lines or ["not known: unattended-upgrade --dry-run does not say"]:
+        print(f"  {line.partition(' INFO ')[2] or line}")
     print(f"Reboot: {settings.reboot}")
     return 0
 

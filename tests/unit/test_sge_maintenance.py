@@ -687,6 +687,35 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     assert not refuses()
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "2026-12-08 03:26:00,000 INFO Packages that will be upgraded: a b",
+            "  Packages that will",
+        ),
+        ("Lock could not be acquired", "  not known: unattended-upgrade --dry-run does not say"),
+    ],
+)
+def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
+    hub: Settings,
+    said: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    maintenance.HOLD.write_text("reason: exams\nuntil: 2126-01-31 18:00+00:00\n")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [])
+    for name in ("lock_holder", "trouble_with_packages"):
+        monkeypatch.setattr(maintenance, name, lambda: "")
+    monkeypatch.setattr(maintenance, "check_disk", lambda _: None)
+    monkeypatch.setattr(maintenance, "run", lambda *_, **_kw: said)
+    assert maintenance.plan(hub) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Now it is held, by hand too, until 2126-01-31 18:00 UTC: exams" in lines
+    assert any(line.startswith(shown) for line in lines)
+
+
 def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
     hub: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
