@@ -144,6 +144,8 @@ def read_settings(path: Path = CONFIG) -> Settings:
             raise MaintenanceError(f"{path}: {name} cannot be {value!r}")
         if isinstance(value, int) and value < 0:
             raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
+    if settings.backup_keep < 1:
+        raise MaintenanceError(f"{path}: backup_keep must be at least 1: the one that is made")
     if settings.reboot not in ("always", "when_required"):
         raise MaintenanceError(
             f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"
@@ -664,7 +666,8 @@ def check_disk(settings: Settings) -> None:
 
     :raises MaintenanceError: naming the folders that are too full.
     """
-    folders = ["/", "/boot", "/var/cache/apt/archives", "/var/lib/dpkg", settings.backup_folder]
+    folders = ["/", "/boot", "/usr", "/var/cache/apt/archives", "/var/lib/dpkg", "/var/log"]
+    folders.append(settings.backup_folder)
     short = []
     for folder in filter(None, folders):
         path = Path(folder)
@@ -1217,14 +1220,19 @@ def plan(settings: Settings) -> int:
         if found := look():
             print(f"{name}: {found}")
     try:
+        if hold := check_hold():
+            print(
+                f"Now it is held, by hand too, until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}"
+            )
         check_disk(settings)
     except MaintenanceError as error:
         print(f"It could not begin: {error}")
     shown = run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
     print("Updates it would install (and see by itself whether there are newer ones):")
-    for line in shown.splitlines():
-        if "Packages that will be upgraded" in line or "No packages found" in line:
-            print(f"  {line.partition(' INFO ')[2] or line}")
+    asked = ("Packages that will be upgraded", "No packages found")
+    lines = [line for line in shown.splitlines() if any(words in line for words in asked)]
+    for line in lines or ["not known: unattended-upgrade --dry-run does not say"]:
+        print(f"  {line.partition(' INFO ')[2] or line}")
     print(f"Reboot: {settings.reboot}")
     return 0
 

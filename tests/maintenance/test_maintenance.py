@@ -249,7 +249,7 @@ def test_no_maintenance_begins_at_another_time() -> None:
 
 def test_two_do_not_run_at_once() -> None:
     lock = "/var/lib/gridhub-maintenance/lock"
-    run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 60' & echo $! > /root/holder")
+    run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 600' & echo $! > /root/holder")
     try:
         wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
         done = host("hub").run(f"{PROGRAM} now")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -17,6 +20,7 @@ import sge_maintenance
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/maintenance"
 POSTGRES = "postgresql://hub@database/hub"
+WITH_COMMAND = "database with a command"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
@@ -47,8 +51,12 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
         {"jupyterhub_database_url": POSTGRES},
         "The hub's database is not SQLite: maintenance_backup_command must say how to back it up",
     ),
-    "database with a command": (
+    WITH_COMMAND: (
         {"jupyterhub_database_url": POSTGRES, "maintenance_backup_command": ["/sbin/dump"]},
+        "",
+    ),
+    "database with options": (
+        {"jupyterhub_database_url": "sqlite:////srv/hub.sqlite?timeout=30"},
         "",
     ),
     "relative database": ({"jupyterhub_database_url": "sqlite:///hub.sqlite"}, ""),
@@ -56,19 +64,25 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the role says to each case, and the database that it would copy."""
     folder = tmp_path_factory.mktemp("role")
 
     def note(name: str, said: str) -> dict[str, object]:
-        return {"copy": {"content": said, "dest": f"{folder}/{name}.json", "mode": "0600"}}
+        return {
+            "copy": {
+                "content": said,
+                "dest": f"{folder}/{name}.{{{{ inventory_hostname }}}}.json",
+                "mode": "0600",
+            }
+        }
 
     role = {"name": "maintenance", "tasks_from": "preflight", "public": True}
-    taken = "{{ {'said': '', 'database': __maintenance_settings.database} | to_json }}"
+    taken = "{{ {'said': '', 'settings': __maintenance_settings} | to_json }}"
     refused = "{{ {'said': ansible_failed_result.msg} | to_json }}"
     plays = [
         {
-            "hosts": "hub",
+            "hosts": "hub,proxy" if name == WITH_COMMAND else "hub",
             "gather_facts": False,
             "vars": variables,
             "tasks": [
@@ -82,7 +96,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     ]
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {"hub": {"hosts": {"here": host}}}
+    hosts = {"hub": {"hosts": {"here": host}}, "proxy": {"hosts": {"there": host}}}
     (folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
@@ -93,22 +107,81 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in CASES}
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in folder.glob("*.*here.json")}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_wrong_is_refused_with_what_would_be_right(
-    name: str, answers: dict[str, dict[str, str]]
+    name: str, answers: dict[str, dict[str, Any]]
 ) -> None:
-    said = " ".join(answers[name]["said"].split())
+    said = " ".join(answers[f"{name}.here"]["said"].split())
     assert CASES[name][1] in said
     assert bool(said) is bool(CASES[name][1])
 
 
-def test_the_database_that_is_copied_is_the_hubs(answers: dict[str, dict[str, str]]) -> None:
-    assert answers["nothing"]["database"] == "/var/lib/jupyterhub/jupyterhub.sqlite"
-    assert answers["relative database"]["database"] == "/var/lib/jupyterhub/hub.sqlite"
-    assert answers["database with a command"]["database"] == ""
+def test_the_database_that_is_copied_is_the_hubs(answers: dict[str, dict[str, Any]]) -> None:
+    found = {name: answer.get("settings", {}).get("database") for name, answer in answers.items()}
+    assert found["nothing.here"] == "/var/lib/jupyterhub/jupyterhub.sqlite"
+    assert found["relative database.here"] == "/var/lib/jupyterhub/hub.sqlite"
+    assert found["database with options.here"] == "/srv/hub.sqlite"
+    assert found[f"{WITH_COMMAND}.here"] == ""
+
+
+def test_the_command_that_copies_the_database_runs_on_the_hubs_host_alone(
+    answers: dict[str, dict[str, Any]],
+) -> None:
+    command = {
+        place: answers[f"{WITH_COMMAND}.{place}"]["settings"]["backup_command"]
+        for place in ("here", "there")
+    }
+    assert command == {"here": ["/sbin/dump"], "there": []}
+
+
+#: What Debian's package brings, and a site could have added to it.
+DISTRIBUTION = """
+Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };
+Unattended-Upgrade::Package-Blacklist { };
+Unattended-Upgrade::Update-Days { "Mon"; };
+"""
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="apt-config is not there")
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        ([], ["origin=Debian,label=Debian-Security"]),
+        (["origin=Site", "origin=Other"], ["origin=Site", "origin=Other"]),
+    ],
+    ids=["distribution", "site"],
+)
+def test_what_is_installed_is_what_the_site_says(
+    origins: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    environment = jinja2.Environment(trim_blocks=True)
+    environment.filters["comment"] = lambda text, _style: f"// {text}"
+    rendered = environment.from_string(
+        (ROLE / "templates/apt.conf.j2").read_text(encoding="utf-8")
+    ).render(maintenance_origins=origins, maintenance_held_packages=["gridengine-"])
+    (tmp_path / "50unattended-upgrades").write_text(DISTRIBUTION, encoding="utf-8")
+    (tmp_path / "52gridhub-maintenance").write_text(rendered, encoding="utf-8")
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::parts "{tmp_path}"; Dir::Etc::main "/dev/null";', encoding="utf-8"
+    )
+    shown = subprocess.run(
+        ["apt-config", "dump"],
+        env=os.environ | {"APT_CONFIG": str(tmp_path / "apt.conf")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    def values(name: str) -> list[str]:
+        return re.findall(rf'^{name}:: "(.*)";$', shown, re.MULTILINE)
+
+    assert values("Unattended-Upgrade::Origins-Pattern") == expected
+    assert values("Unattended-Upgrade::Package-Blacklist") == ["gridengine-"]
+    assert values("Unattended-Upgrade::Update-Days") == []
+    assert values("D[Pp]kg::Options") == ["--force-confdef", "--force-confold"]
 
 
 def test_a_reboot_is_told_from_the_boot_before_on_a_machine_and_in_a_container() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -216,6 +217,7 @@ def test_a_hold_that_cannot_be_read_says_what_would_be_right(text: str, message:
         ({"free_mb": "1000"}, "free_mb cannot be '1000'"),
         ({"free_mb": True}, "free_mb cannot be True"),
         ({"backup_keep": -1}, "backup_keep must not be negative"),
+        ({"backup_keep": 0}, "backup_keep must be at least 1"),
         ({"speed": 1}, "no setting 'speed'"),
     ],
 )
@@ -554,6 +556,29 @@ def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
     assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
 
 
+@pytest.mark.parametrize(
+    ("always", "result", "sent"),
+    [(False, "done", 0), (True, "done", 1), (False, "held", 1), (True, "failed", 1)],
+)
+def test_a_report_of_success_is_sent_where_the_site_wants_it(
+    always: bool, result: str, sent: int, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails: list[Report] = []
+    monkeypatch.setattr(maintenance, "mail", lambda _settings, mailed: mails.append(mailed))
+    report.close(Settings(mail_to="admins@example.org", mail_always=always), result)
+    assert mails == [report] * sent
+
+
+@pytest.mark.parametrize("folder", ["/", "/usr", "/var/log", "/var/lib/dpkg"])
+def test_a_file_system_that_is_full_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=(5 if str(path) == folder else 10_000) << 20)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(MaintenanceError, match=f"^{folder} has 5 MB free; maintenance_free_mb"):
+        maintenance.check_disk(Settings())
+
+
 def test_the_metrics_are_what_node_exporter_reads() -> None:
     report = {
         "ended": "2026-12-08T03:40:00+00:00",
@@ -660,6 +685,35 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     report.phase("updating")
     maintenance.announce(hub)
     assert not refuses()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "2026-12-08 03:26:00,000 INFO Packages that will be upgraded: a b",
+            "  Packages that will",
+        ),
+        ("Lock could not be acquired", "  not known: unattended-upgrade --dry-run does not say"),
+    ],
+)
+def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
+    hub: Settings,
+    said: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    maintenance.HOLD.write_text("reason: exams\nuntil: 2126-01-31 18:00+00:00\n")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [])
+    for name in ("lock_holder", "trouble_with_packages"):
+        monkeypatch.setattr(maintenance, name, lambda: "")
+    monkeypatch.setattr(maintenance, "check_disk", lambda _: None)
+    monkeypatch.setattr(maintenance, "run", lambda *_, **_kw: said)
+    assert maintenance.plan(hub) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Now it is held, by hand too, until 2126-01-31 18:00 UTC: exams" in lines
+    assert any(line.startswith(shown) for line in lines)
 
 
 def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
