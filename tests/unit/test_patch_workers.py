@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"
-    "-d) touch disabled/$2; ls disabled | wc -l >> most ;;\n"
+    "-d) grep -qx $2 notes/$host/disabled-queues || echo $2 >> unnoted\n"
+    "touch disabled/$2; ls disabled | wc -l >> most ;;\n"
     "-e) [ ! -e stuck/$host ] || exit 1; rm -f disabled/$2 ;;\n"
     "esac",
     "qstat": "[ ! -e jobs/$host ] || cat jobs/$host",
@@ -69,6 +70,8 @@ class Site:
         self.folder, self.workers = folder, workers
         for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken"):
             (folder / name).mkdir()
+        for name in workers:
+            (folder / "notes" / name).mkdir(parents=True)
         for name, script in COMMANDS.items():
             self._program(f"bin/{name}", COMMAND.replace("NAME", name) + script)
         self._program("ssh", SSH)
@@ -91,6 +94,7 @@ class Site:
             "sge_common_bin_dir": str(self.folder / "bin"),
             "patch_pause": 0.1,
             "patch_drain_minutes": 0,
+            "patch_note_folder": f"{self.folder}/notes/{{{{ inventory_hostname }}}}",
         }
         hosts = {
             name: {"patch_admin_host": f"admin-{name}", **values}
@@ -132,6 +136,10 @@ class Site:
     @property
     def disabled(self) -> set[str]:
         return {path.name for path in (self.folder / "disabled").iterdir()}
+
+    @property
+    def noted(self) -> set[str]:
+        return {path.parent.name for path in self.folder.glob("notes/*/disabled-queues")}
 
 
 def said_of(worker: str, shown: str) -> str:
@@ -176,6 +184,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
         "stuck": {},
         "fails": {"becomes": "fails"},
         "kept": {},
+        "left": {},
         "flickers": {},
         **{name: {} for name in LOST},
     }
@@ -184,6 +193,8 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
     (site.folder / "lost/away").touch()
     (site.folder / "stuck/stuck").touch()
     (site.folder / "disabled/all.q@kept").touch()
+    (site.folder / "disabled/all.q@left").touch()
+    (site.folder / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
     (site.folder / "broken/flickers").write_text("qmod -d\nonce\n", encoding="utf-8")
     for name, (command, _, _) in LOST.items():
         (site.folder / "broken" / name).write_text(f"{command}\n", encoding="utf-8")
@@ -198,6 +209,11 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
     assert said_of("well", shown) == said_of("kept", shown) == ""
     assert "all.q@kept" in site.disabled  # somebody had a reason
+    # That was the playbook itself, which was cut off.
+    assert "left" in site.maintained and "all.q@left" not in site.disabled
+    # What stays disabled is noted on the worker, and nothing else; and before it happens.
+    assert site.noted == {"stuck", "disable", "wait", "back", "enable"}
+    assert not (site.folder / "unnoted").exists()
     # Also a parallel job's tasks that began elsewhere keep a worker.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
 
