@@ -62,7 +62,7 @@ def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Not running", timeout=90_000)
     page.goto("/user/bob/lab")
-    reason = re.compile(r"went above its memory: they used [1-9]\.\d GB of 1 GB")
+    reason = re.compile(r"went above its memory: they used [1-9]\.\d GB of 1\.0 GB")
     expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
     expect(page.locator("main")).to_contain_text(reason)
     check(page, "not-running-ended")

@@ -299,7 +299,7 @@ def test_a_session_whose_programs_take_too_much_memory_is_told_why(bob: Person) 
     wait_for("the hub lists no session", bob.has_none, 90)
     text = bob.reads_on_the_form()
     assert f"job {session.job}, was ended because all its programs together" in text
-    assert re.search(r"they used [1-9]\.\d GB of 1 GB", text), text
+    assert re.search(r"they used [1-9]\.\d GB of 1\.0 GB", text), text
 
 
 @pytest.mark.fault(
