@@ -18,7 +18,7 @@ TESTED := $(call may_run,$(ON_DEFAULT) $(ON_FAULTS))
 least_default := 122
 least_maintenance := 21
 least_faults := 52
-least_security := 130
+least_security := 138
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
 .PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit screenshots

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from playwright.sync_api import Page, expect
 from browsing import SHOTS, Enter, card, check, choose, no_job_left, run_a_cell
 from cluster import ROOT, LogIn
 from hub_client import wait_for
+from test_playbooks import menu, playbook, said
 
 FOLDER = "/etc/jupyterhub"
 #: Two programs, each within the memory of a session of 1 GB, and together above it.
@@ -78,10 +78,10 @@ def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
 def test_the_run_time_counts_down_in_jupyterlab_and_its_end_is_announced_and_explained(
     enter: Enter, hub_host: Any
 ) -> None:
-    def two_minutes(menu: Any) -> None:
-        item = next(each for each in menu["items"] if each["name"] == "run_time")
+    def two_minutes(parts: Any) -> None:
+        item = next(each for each in parts["items"] if each["name"] == "run_time")
         item.update(unit="minutes", choices=[2, 4], default=2)
-        menu["presets"] = []
+        parts["presets"] = []
 
     def one_minute_before(rules: Any) -> None:
         rules["run_time_warnings"] = [1]
@@ -174,13 +174,13 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
     expect(watch).to_be_focused()
 
 
-def rich(menu: Any) -> None:
+def rich(parts: Any) -> None:
     """Put the example's menu, with something of each kind, in the place of the demo's."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
-        assert part in menu, part
-        menu[part] = value
+        assert part in parts, part
+        parts[part] = value
 
 
 def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
@@ -245,18 +245,8 @@ MORE_ITEMS = [
 
 def deploy_menu(*items: dict[str, Any]) -> None:
     """Deploy the demo's menu with some items more."""
-    path = ROOT / "inventories/demo/group_vars/all/site.yml"
-    menu = yaml.safe_load(path.read_text(encoding="utf-8"))["jupyterhub_resource_menu"]
-    extra = json.dumps({"jupyterhub_resource_menu": [*menu, *items]})
-    command = ["ansible-playbook", "--inventory", "inventories/demo", "playbooks/site.yml"]
-    run = subprocess.run(
-        [*command, "--tags", "menu", "--extra-vars", extra],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    run = playbook("site.yml", "--tags", "menu", jupyterhub_resource_menu=[*menu(), *items])
+    assert run.returncode == 0, said(run)
 
 
 def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(

@@ -93,6 +93,14 @@ MENU = [
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
 ]
+HOURS = {
+    "name": "hours",
+    "label": "Run time",
+    "unit": "hours",
+    "choices": [1, 2],
+    "default": 2,
+    "request": {"kind": "run_time", "complex": "h_rt"},
+}
 INTERFACE = {
     "name": "interface",
     "label": "Opens in",
@@ -715,15 +723,7 @@ class TestChoice:
         outcome: int | str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        hours = {
-            "name": "hours",
-            "label": "Run time",
-            "unit": "hours",
-            "choices": [1, 2],
-            "default": 2,
-            "request": {"kind": "run_time", "complex": "h_rt"},
-        }
-        menu_file.write_text(json.dumps({"items": [*MENU, hours]}), encoding="utf-8")
+        menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=minutes)
         window = sge_notice.Window(begin, begin + timedelta(hours=2), rule)
         monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
@@ -745,15 +745,7 @@ class TestChoice:
         menu_file: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        hours = {
-            "name": "hours",
-            "label": "Run time",
-            "unit": "hours",
-            "choices": [1, 2],
-            "default": 2,
-            "request": {"kind": "run_time", "complex": "h_rt"},
-        }
-        menu_file.write_text(json.dumps({"items": [*MENU, hours]}), encoding="utf-8")
+        menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=115)
         window = sge_notice.Window(begin, begin + timedelta(hours=2), "cap")
         monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
