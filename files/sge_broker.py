@@ -27,7 +27,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -550,16 +550,26 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     within(HOME_TIMEOUT, reach)
     # Two commands in the time of one: the hub waits no longer for it.
     config = config.model_copy(update={"timeout": config.timeout / 2})
-    script = str(config.job_script)
-    verdicts: list[tuple[str, Literal["never", "later"]]] = [("v", "never"), ("p", "later")]
-    for mode, otherwise in verdicts:
-        arguments = ("-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
+
+    def verify(mode: str, resources: Sequence[str]) -> str:
+        """Return why not; nothing where it could."""
+        arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
-            config, user, "qsub", *config.qsub_arguments, *arguments, *resources, script
+            config, user, "qsub", *arguments, *resources, str(config.job_script)
         )
-        if process.returncode != 0:
-            _check_answer(process)
-            return Answer(ok=True, verdict=otherwise, words=_words(process))
+        if process.returncode == 0:
+            return ""
+        _check_answer(process)
+        return _words(process)
+
+    if never := verify("v", resources):
+        # Of what counts per job, a parallel environment says nothing but "offers 0 slots".
+        if "-pe" in resources:
+            place = resources.index("-pe")
+            never = verify("v", resources[:place] + resources[place + 3 :]) or never
+        return Answer(ok=True, verdict="never", words=never)
+    if later := verify("p", resources):
+        return Answer(ok=True, verdict="later", words=later)
     return Answer(ok=True, verdict="now")
 
 

@@ -113,8 +113,8 @@ class Reason:
     #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`hindrance`.
     name: str
     #: ``job``: it waits wherever it could run; ``amount``: something has to become free; ``place``:
-    #: a place takes no jobs now, which :class:`Place` tells as well; ``barred``: a place is not for
-    #: this job; ``slots``; ``other``: none that we know.
+    #: a place takes no jobs now, which :class:`Place` tells as well; ``slots``; ``barred``: a place
+    #: is not for this job; ``other``: none that we know.
     scope: str = ""
     #: The complex or rule it is about.
     what: str = ""
@@ -122,8 +122,8 @@ class Reason:
     offer: float | None = None
 
 
-#: The messages of Grid Engine's scheduler. The first one that is found says most; what keeps a job
-#: away from one place only matters where no place is left.
+#: The messages of Grid Engine's scheduler. The first one that is found says most. That some queue
+#: is not for this job is said whenever the cluster has one: it comes last.
 _MESSAGES = tuple(
     (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for name, scope, pattern in (
@@ -131,21 +131,22 @@ _MESSAGES = tuple(
         ("person", "job", r"dropped because of user limitations"),
         ("depends", "job", r"dropped because of job dependencies"),
         ("alike", "job", r"got ignored in the last scheduling run"),
+        ("permission", "job", r"no access to pe"),
         ("reserved", "amount", r"due to a reservation|not reserved by advance reservation"),
         ("amount", "amount", r"offers only [ghq]c:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
+        ("calendar", "amount", r"the job runtime of \d+ sec\. is too long"),
         ("full", "place", r"dropped because it is full|dropped because of overload or full"),
         ("disabled", "place", r"dropped because it is disabled"),
         ("suspended", "place", r"dropped because it is suspended"),
         ("overloaded", "place", r"dropped because it is overloaded|in (suspend|load) alarm"),
         ("away", "place", r"is temporarily not available|until clean up of"),
-        ("permission", "barred", r"has no permission for|no access to pe"),
+        ("slots", "slots", r"only offers (?P<offer>\d+) slots|requires more slots than available"),
+        ("permission", "barred", r"has no permission for"),
         ("project", "barred", r"have the correct project|excluded project list"),
-        ("calendar", "barred", r"the job runtime of \d+ sec\. is too long"),
         ("offer", "barred", r"offers only [ghq][a-z]:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
         ("unknown", "barred", r"job requests unknown resource \((?P<what>[^)\s]+)"),
         ("parallel", "barred", r"not in pe list|no matching pe|rule is not suitable|parallel type"),
         ("queue", "barred", r"not contained in its hard queue list"),
-        ("slots", "slots", r"only offers (?P<offer>\d+) slots|requires more slots than available"),
     )
 )
 #: What says nothing about the job.
@@ -183,18 +184,17 @@ def hindrance(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reas
     :returns: one of ``reasons``, or one without a scope: ``closed`` and ``lacks``, after what is
         missing; ``turn``, where there is room; ``queued``, where nothing is known.
     """
-    scopes = {reason.scope for reason in reasons}
-    first = next(iter(reasons), None)
-    if first and first.scope == "job":
+    # Where it could run on an empty cluster, a place that is not for it is no news.
+    told = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
+    first = next(iter(told), Reason("queued"))
+    if first.scope == "job":
         return first
     if lacks:
-        if first and "barred" in scopes and scopes <= {"barred", "slots"}:
-            return first
         return Reason(CLOSED if CLOSED in lacks else "lacks")
     # A place that is full or closed is left out of what is free; the job may have another.
-    if lacks is not None and scopes <= {"place"}:
+    if lacks is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
-    return first or Reason("queued")
+    return first
 
 
 # -- what is free ---------------------------------------------------------------------------------

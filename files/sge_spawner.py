@@ -113,6 +113,8 @@ _OLD_NEWS = 30.0
 
 #: How long a broker may be at a request after the hub has given up on it, in seconds.
 _BROKER_MARGIN = 10.0
+#: What ``qsub -w e`` says of a choice that no queue could take even on an empty cluster.
+_NO_QUEUE = "no suitable queues"
 
 #: How long a session that has not told its port gets for that after a restart of the hub at least,
 #: in seconds; the starter's longest pause between attempts is 30 s.
@@ -774,7 +776,19 @@ class SGESpawner(BatchSpawnerBase):
             if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
+            if error.reason == "grid" and (words := await self._impossible(str(error.message))):
+                raise SessionError(words, reason="grid", log_message=str(error.message)) from error
             raise
+
+    async def _impossible(self, refusal: str) -> str:
+        """Say why a choice that Grid Engine has refused can never start, if the dry run knows."""
+        assert self.choice is not None
+        answer = await self._verdict(self.choice) if _NO_QUEUE in refusal else None
+        if answer is None or answer.verdict != "never":
+            return ""
+        menu = self._menu()
+        had = tuple(asked(menu, self.choice))
+        return _never(answer.words, menu, had, self.outlook.places.answer)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep why a start has failed for the next visit: nobody may be looking now.
@@ -1510,9 +1524,12 @@ def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] |
     if most:
         told = (say("forecast.most", what=what, most=offer) for what, offer in most)
         return say("forecast.too_much", what=" ".join(told))
-    barred = next((reason for reason in reasons if reason.scope in ("barred", "job")), None)
-    if barred and not offers.keys() - {SLOTS}:
-        return say("forecast.barred", reason=_in_words(barred, had))
+    first = next(iter(reasons), Reason("other", "other"))
+    if first.name == "quota":
+        return say("forecast.quota", what=first.what)
+    # Where the slots do not do, there is a queue that is for this job.
+    if first.scope in ("barred", "job"):
+        return say("forecast.barred", reason=_in_words(first, had))
     return say("forecast.never")
 
 

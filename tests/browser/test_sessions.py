@@ -108,6 +108,39 @@ def test_the_run_time_counts_down_in_jupyterlab_and_its_end_is_announced_and_exp
         expect(page.locator("#menu-run_time")).to_have_value("4")
 
 
+CLOSED = """
+sed='s/^qname.*/qname closed.q/; s/^user_lists.*/user_lists closed/'
+qconf -sq all.q | sed "$sed" > /tmp/closed.q
+qconf -au root closed && qconf -Aq /tmp/closed.q
+"""
+
+
+@pytest.fixture
+def others_queue(qmaster_host: Any) -> Iterator[None]:
+    """Have a queue that is for nobody who uses the hub: Grid Engine tells of it each time."""
+    qmaster_host.check_output(CLOSED)
+    yield
+    qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
+
+
+@pytest.mark.usefixtures("others_queue")
+def test_what_no_worker_has_is_named_before_it_is_asked_for_and_when_it_is(
+    enter: Enter, hub_host: Any
+) -> None:
+    def nine(parts: Any) -> None:
+        item = next(each for each in parts["items"] if each["name"] == "gpus")
+        item["range"]["maximum"] = 9
+
+    never = "It can never start. No worker offers GPUs (9); the most that one has is 2."
+    with changed(hub_host, "menu.json", nine):
+        page = enter("carol", goal="/hub/spawn?cores=2&memory=1&gpus=9")
+        expect(page.locator("#forecast")).to_contain_text(never, timeout=30_000)
+        check(page, "form-never")
+        choose(page)
+        # On the form, or on the waiting page where the dry run takes its time.
+        expect(page.get_by_role("alert")).to_contain_text(never, timeout=60_000)
+
+
 def test_two_sessions_run_side_by_side_each_with_its_own_choice_up_to_the_limit(
     enter: Enter, login: LogIn, hub_host: Any
 ) -> None:

@@ -1106,11 +1106,6 @@ class TestCheck:
                 NOT,
                 Answer(ok=True, verdict="later", words="Unable to run job: only offers 0 slots"),
             ),
-            (
-                NOT,
-                FITS,
-                Answer(ok=True, verdict="never", words="Unable to run job: only offers 0 slots"),
-            ),
         ],
     )
     def test_grid_engine_is_asked_for_an_empty_cluster_and_for_now(
@@ -1126,9 +1121,32 @@ class TestCheck:
         calls = verify(on_empty, now)
         assert check(config, alice, Check(user="alice", choice={"cores": 2})) == answer
         lines = calls.read_text("utf-8").splitlines()
-        assert [line.split("-w ")[1][0] for line in lines] == ["v", "p"][: len(lines)]
+        assert [line.split("-w ")[1][0] for line in lines] == ["v", "p"]
         assert all("-pe smp 2" in line and "-terse" not in line for line in lines)
         assert secrets_in(home) == []
+
+    @pytest.mark.parametrize(("gpus", "told"), [(True, "offers only hc:gpu=2"), (False, "0 slots")])
+    def test_what_no_worker_has_is_asked_for_without_the_parallel_environment(
+        self,
+        gpus: bool,
+        told: str,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Callable[[str, str], Path],
+        tmp_path: Path,
+    ) -> None:
+        in_the_end = "echo 'it offers only hc:gpu=2' >&2; exit 1" if gpus else self.FITS
+        fake(
+            "qsub",
+            f'echo "$@" >> {tmp_path}/calls; case "$*" in *"-pe smp 2"*) {self.NOT};; esac\n'
+            + in_the_end,
+        )
+        answer = check(config, alice, Check(user="alice", choice={"cores": 2}))
+        assert answer.verdict == "never"
+        assert told in answer.words
+        lines = (tmp_path / "calls").read_text("utf-8").splitlines()
+        assert lines[1] == lines[0].replace(" -pe smp 2", "")
+        assert len(lines) == 2
 
     def test_a_choice_that_is_not_on_the_menu_is_not_asked_for(
         self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]

@@ -254,6 +254,27 @@ def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> Non
     ]
 
 
+def test_a_queue_that_is_closed_to_the_person_is_told_after_what_matters() -> None:
+    # Grid Engine 8.1.9, on a cluster with a queue for others; exec1 has no GPUs, exec2 has 2.
+    said = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
+Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
+Job 27 cannot run in PE "smp" because it only offers 0 slots
+verification: no suitable queues
+Exiting."""
+    reasons = understand(said.splitlines())
+    assert [reason.name for reason in reasons] == ["quota", "slots", "permission"]
+    assert reasons[0].what == "trial/1"
+    said = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
+Job 1 (-l gpu=9) cannot run in queue "all.q@exec1" because job requests unknown resource (gpu)
+Job 1 (-l gpu=9) cannot run at host "exec2" because it offers only hc:gpu=2.000000
+verification: no suitable queues
+Exiting."""
+    amount = Reason("amount", "amount", "gpu", 2)
+    assert understand(said.splitlines())[0] == amount
+    (reason,) = understand(['Job 39 cannot run because no access to PE "shut"'])
+    assert (reason.name, reason.scope) == ("permission", "job")
+
+
 def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -> None:
     offers = (f"cannot run at host because it offers only hc:gpu={n}.000000" for n in (0, 2, 1))
     text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
@@ -278,9 +299,10 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
         ([GPU, FEW], {"gpu"}, "lacks"),
-        # What is free is of no use to a job that may not have it.
-        ([BARRED, FEW], set(), "permission"),
-        ([BARRED, FEW], {SLOTS}, "permission"),
+        # A queue that is not for this job is no news; unless there is no other.
+        ([FEW, BARRED], set(), "slots"),
+        ([FEW, BARRED], {SLOTS}, "lacks"),
+        ([BARRED], set(), "permission"),
         ([FULL_NOW, BARRED], {SLOTS}, "lacks"),
         ([FULL_NOW, BARRED], set(), "full"),
         ([OTHER], set(), "other"),

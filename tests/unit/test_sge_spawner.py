@@ -664,6 +664,26 @@ class TestChoice:
         assert "no more today" in json.loads(answer.body)["message"]
         assert broker.starts[0].choice == {"cores": 1}
 
+    async def test_what_grid_engine_can_never_start_is_refused_in_words_of_ours(
+        self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
+    ) -> None:
+        refused = Answer(
+            ok=False, kind="grid", error="Unable to run job: error: no suitable queues"
+        )
+        barred = 'Job 1 has no permission for cluster queue "all.q"'
+        never = Answer(ok=True, verdict="never", words=barred)
+        for verdict, told in (
+            (never, "It can never start: your account may not use any worker or queue"),
+            (Answer(ok=True, verdict="now"), "no suitable queues"),
+        ):
+            sge_spawner._verdicts.clear()
+            broker.answers = [refused, verdict]
+            answer = await hub.ask("users/alice/server", token, {"cores": 4})
+            assert answer.code == 400
+            assert told in json.loads(answer.body)["message"]
+            assert broker.requests[-1] == Check(user="alice", choice={"cores": 4})
+        sge_spawner._verdicts.clear()
+
     async def test_an_accepted_choice_is_the_next_ones_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
@@ -2019,6 +2039,18 @@ class TestForecast:
             (
                 Answer(ok=True, verdict="never", words='has no permission for cluster queue "q"'),
                 "It can never start: your account may not use any",
+            ),
+            (
+                Answer(
+                    ok=True,
+                    verdict="never",
+                    words='has no permission for cluster queue "q"\nonly offers 0 slots',
+                ),
+                "It can never start: no worker has all of this at once",
+            ),
+            (
+                Answer(ok=True, verdict="never", words='exceeds limit "/////" in rule "mine/1"'),
+                "It can never start: a limit of the cluster (mine/1) allows less than that.",
             ),
         ],
     )
