@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -172,3 +174,22 @@ def no_job_left(hub_host: Any, user: str) -> None:
     wait_for(
         f"no job of {user} is left", lambda: not hub_host.check_output("qstat -u %s", user).strip()
     )
+
+
+@contextmanager
+def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
+    """Change one of the hub's JSON files, which are read anew each time, until the test is over."""
+    path = f"/etc/jupyterhub/{name}"
+    whole = host.check_output("cat %s", path)
+
+    def write(text: str) -> None:
+        # Through cat: the file keeps its owner and its mode.
+        host.check_output(f"printf %%s %s | cat > {path}", text)
+
+    parsed = json.loads(whole)
+    change(parsed)
+    write(json.dumps(parsed))
+    try:
+        yield
+    finally:
+        write(whole + "\n")

@@ -1,31 +1,17 @@
-"""The administrators' word on every page: put there and taken away with a playbook."""
+"""What stands on every page: the administrators' own words, and what is maintained when."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from browsing import Enter, OpenBrowser, check
-from cluster import ROOT
+from browsing import Enter, OpenBrowser, changed, check, choose
 from hub_client import wait_for
+from test_playbooks import playbook, said
 
 HOSTILE = "Maintenance on <b>Tuesday</b> & <script>document.title='taken'</script>"
-
-
-def announce(**variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *("ansible-playbook", "--inventory", "inventories/demo", "playbooks/announce.yml"),
-            *("--extra-vars", json.dumps(variables)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def shown(page: Page) -> str:
@@ -40,8 +26,8 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
     outside, inside = window(), enter("bob")
     outside.goto("/hub/login")
     try:
-        run = announce(announce_text=HOSTILE, announce_level="warning")
-        assert run.returncode == 0, run.stdout + run.stderr
+        run = playbook("announce.yml", announce_text=HOSTILE, announce_level="warning")
+        assert run.returncode == 0, said(run)
         for page in (outside, inside):
             wait_for("the announcement is shown", lambda page=page: "Tuesday" in shown(page))
             expect(page.locator("#announcement")).to_contain_text("<b>Tuesday</b> &")
@@ -49,14 +35,67 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
             assert page.locator("#announcement b").count() == 0
         check(outside, "login-announcement")
     finally:
-        assert announce().returncode == 0
+        assert playbook("announce.yml").returncode == 0
     wait_for("the announcement is gone", lambda: shown(inside) == "")
     again = hub_host.check_output("systemctl show -P ActiveEnterTimestampMonotonic jupyterhub")
     assert again == started
 
 
 def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host: Any) -> None:
-    run = announce(announce_text="x", announce_level="loud")
+    run = playbook("announce.yml", announce_text="x", announce_level="loud")
     assert run.returncode != 0
-    assert "level must be info or warning, not 'loud'" in " ".join(run.stdout.split())
+    assert "level must be info or warning, not 'loud'" in said(run)
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
+
+
+def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_its_last_minutes(
+    enter: Enter, hub_host: Any
+) -> None:
+    page = enter("bob")
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+
+    def stage(day: timedelta, refuse: timedelta) -> Any:
+        moments = {"show": -hour, "day": day, "refuse": refuse, "end": 2 * hour}
+        told = {name: (now + distance).isoformat() for name, distance in moments.items()}
+        return changed(hub_host, "maintenance.json", lambda parts: parts.update(told))
+
+    for day, refuse, words in (
+        (hour, hour, "Maintenance on "),
+        (-hour, hour, "Maintenance today, "),
+        (-hour, -hour, "Maintenance, until about "),
+    ):
+        with stage(day, refuse):
+            wait_for(f"the page says {words!r}", lambda words=words: words in shown(page))
+            if refuse > timedelta():
+                continue
+            page.goto("/hub/spawn")
+            refused = "No session starts now, because the hub is under maintenance. Come back at"
+            expect(page.locator("#forecast")).to_contain_text(refused, timeout=30_000)
+            choose(page, cores=1, memory=1)
+            expect(page.get_by_role("alert")).to_contain_text(refused)
+            check(page, "form-maintenance")
+            page.goto("/hub/home")
+    wait_for("it has gone from the page", lambda: "Maintenance, until" not in shown(page))
+
+
+def test_the_form_says_that_the_run_time_is_cut_before_the_workers_are_maintained(
+    enter: Enter, hub_host: Any
+) -> None:
+    page = enter("bob", goal="/hub/spawn?cores=1&memory=1&run_time=2")
+    begin = hub_host.check_output("date -d '90 minutes' '+%Y-%m-%d %H:%M'")
+    end = hub_host.check_output("date -d '4 hours' '+%Y-%m-%d %H:%M'")
+    try:
+        run = playbook("worker_window.yml", window_begin=begin, window_end=end, window_rule="cap")
+        assert run.returncode == 0, said(run)
+        wait_for("the page tells of it", lambda: f"maintained from {begin}" in shown(page))
+        cut = f"The run time is 1 hour, because the workers are maintained from {begin}"
+        expect(page.locator("#forecast")).to_contain_text(cut, timeout=30_000)
+        check(page, "form-cut")
+        choose(page)
+        page.wait_for_url("**/user/bob/lab**", timeout=60_000)
+        page.goto("/hub/home")
+        expect(page.locator("main")).to_contain_text("1 hour")
+    finally:
+        assert playbook("worker_window.yml").returncode == 0
+    wait_for("it has gone from the page", lambda: "The workers are" not in shown(page))

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from browsing import SHOTS, Enter, card, check, choose, no_job_left, run_a_cell
+from browsing import SHOTS, Enter, card, changed, check, choose, no_job_left, run_a_cell
 from cluster import ROOT, LogIn
 from hub_client import wait_for
 from test_playbooks import menu, playbook, said
 
-FOLDER = "/etc/jupyterhub"
 #: Two programs, each within the memory of a session of 1 GB, and together above it.
 HOGS = (
     "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
     "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
 )
-
-
-@contextmanager
-def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files, which are read anew each time, until the test is over."""
-    path = f"{FOLDER}/{name}"
-    whole = host.check_output("cat %s", path)
-
-    def write(text: str) -> None:
-        # Through cat: the file keeps its owner and its mode.
-        host.check_output(f"printf %%s %s | cat > {path}", text)
-
-    parsed = json.loads(whole)
-    change(parsed)
-    write(json.dumps(parsed))
-    try:
-        yield
-    finally:
-        write(whole + "\n")
 
 
 def start(page: Page, person: str, **amounts: object) -> None:
