@@ -6,22 +6,25 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/sge_qmaster/library
 
-# The scenarios on the two clusters of `make test`. The first of each deploys it, the next goes on there.
-ON_DEFAULT := default maintenance
-ON_FAULTS := faults security
+# The clusters of `make test`, their ports and scenarios. The first of these deploys, the next goes on there.
 # Grid Engine's daemons are broken and hosts are rebooted only by root.
-IS_ROOT := $(shell [ "$$(id -u)" -ne 0 ] || echo yes)
-NEED_ROOT := faults maintenance
-may_run = $(if $(IS_ROOT),$1,$(filter-out $(NEED_ROOT),$1))
-TESTED := $(call may_run,$(ON_DEFAULT) $(ON_FAULTS))
+IS_ROOT := $(filter 0,$(shell id -u))
+CLUSTERS := default security $(if $(IS_ROOT),faults)
+port_default := 8444
+port_faults := 8445
+port_security := 8446
+scenarios_default := default
+scenarios_security := security
+scenarios_faults := faults maintenance
+TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # How many tests there are at least.
-least_default := 122
+least_default := 125
 least_maintenance := 21
 least_faults := 52
 least_security := 138
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit screenshots
+.PHONY: help setup demo demo-down test lint unit clusters default faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,19 +41,16 @@ demo: ## Set up the local cluster and the hub on this machine
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Two things at a time: much of their time is waiting. What failed is named once more at the end.
-test: ## Run everything: linters, unit tests, the scenarios on two clusters of their own
+# Several things at a time: much of their time is waiting. What failed is named once more at the end.
+test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit clusters
-	@status=0; $(MAKE) --no-print-directory --jobs=2 --keep-going on-default on-faults || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
-	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: $(NEED_ROOT)."; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
 	  exit $$status
 
-on-default: clusters
-	@tools/scenarios.sh gridhub-default 8444 $(call with_least,$(call may_run,$(ON_DEFAULT)))
-
-on-faults: clusters
-	@tools/scenarios.sh gridhub-faults 8445 $(call with_least,$(call may_run,$(ON_FAULTS)))
+$(CLUSTERS:%=on-%): on-%: clusters
+	@tools/scenarios.sh gridhub-$* $(port_$*) $(call with_least,$(scenarios_$*))
 
 lint: setup ## Check the style of playbooks, roles and Python
 	yamllint --strict .
@@ -73,11 +73,9 @@ faults: ## Break everything once (as root)
 security: ## Attack everything once
 maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
 
-$(ON_DEFAULT): clusters
-	@tools/scenarios.sh gridhub-default 8444 $(call with_least,$@)
-
-$(ON_FAULTS): clusters
-	@tools/scenarios.sh gridhub-faults 8445 $(call with_least,$@)
+maintenance: cluster := faults
+default faults security maintenance: clusters
+	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $(call with_least,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers
