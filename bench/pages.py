@@ -35,6 +35,10 @@ from hub_client import HubClient, wait_for  # noqa: E402
 
 #: Address and milliseconds of a request in JupyterHub's log.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
+#: What the form may take of the hub's time (p95), in milliseconds.
+LIMIT = 100.0
+#: How often Grid Engine is asked what is free at most, in seconds.
+INTERVAL = 5.0
 #: Where Grid Engine's commands are counted; the same folder inside the units' sandboxes.
 COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
 COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
@@ -263,6 +267,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     times: dict[str, list[float]] = {}
     for page, took in REQUEST.findall(log):
         times.setdefault(page, []).append(float(took))
+    wrong = []
     print(f"{len(people)} people open the form every 10 s, for {seconds:g} s; the hub's own times:")
     for page in ("spawn", "forecast"):
         found = times[page]
@@ -270,9 +275,16 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
             f"  /hub/{page}: {len(found)} times, median {statistics.median(found):.0f} ms, "
             f"p95 {percentile(found, 95):.0f} ms, worst {max(found):.0f} ms"
         )
+    if (p95 := percentile(times["spawn"], 95)) > LIMIT:
+        wrong.append(f"the form's p95 is {p95:.0f} ms; {LIMIT:g} ms are the most")
     print("Grid Engine was asked:")
     for call, count in calls.most_common():
         print(f"  {count} times: {call}")
+        # What is free: once in an interval, however many look.
+        if call.startswith("qstat -f ") and count > seconds / INTERVAL + 1:
+            wrong.append(f"what is free was asked {count} times in {seconds:g} s")
+    if wrong:
+        sys.exit("Not good enough: " + "; ".join(wrong))
 
 
 if __name__ == "__main__":

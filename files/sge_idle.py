@@ -20,6 +20,8 @@ from jupyterhub.apihandlers.users import ActivityAPIHandler, UserServerAPIHandle
 from jupyterhub.utils import utcnow
 from tornado import web
 
+from sge_view import meant
+
 #: The culler's name among the hub's services.
 SERVICE = "idle-culler"
 #: The name of the rule in the hub's Tornado settings: ``{"timeout": …, "report": …}``, in seconds.
@@ -68,8 +70,20 @@ class HeardHandler(ActivityAPIHandler):
             _heard[spawners[name]] = time.monotonic()
 
 
-class StopHandler(UserServerAPIHandler):
-    """Stops sessions, and notes for whom; for the culler only those idle at this moment."""
+class ServerHandler(UserServerAPIHandler):
+    """Starts sessions; stops them and notes for whom, for the culler only those idle just now."""
+
+    async def post(self, user_name: str, server_name: str = "") -> None:
+        """Start a session.
+
+        :raises web.HTTPError: with the words of the page, where that cannot be.
+        """
+        try:
+            await super().post(user_name, server_name)
+        except web.HTTPError as error:
+            if words := meant(error):
+                vars(error)["jupyterhub_message"] = words
+            raise
 
     async def delete(self, user_name: str, server_name: str = "") -> None:
         """Stop a session.
@@ -98,7 +112,7 @@ class StopHandler(UserServerAPIHandler):
             raise web.HTTPError(409, f"not ended: {reason}")
 
 
-_OURS = {ActivityAPIHandler: HeardHandler, UserServerAPIHandler: StopHandler}
+_OURS = {ActivityAPIHandler: HeardHandler, UserServerAPIHandler: ServerHandler}
 default_handlers[:] = [
     (path, _OURS.get(kind, kind), *more) for path, kind, *more in default_handlers
 ]

@@ -27,23 +27,12 @@ from sge_announcement import FILE, Board, parse_announcement
 from sge_menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from sge_notice import announcements
 from sge_spawner import LESS, MORE, Link, SGESpawner
-from sge_view import Refusal, View
+from sge_view import Refusal, View, error_words
 from sge_words import say, say_number
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
 #: the link before it restarts the hub.
 PAGES = Path(__file__).resolve().with_name("pages")
-#: What people read instead of what JupyterHub says (6.1.1), by a part of that.
-_MEANT = {
-    "_xsrf": "stale_form",
-    "XSRF": "stale_form",
-    "Login form invalid or expired": "stale_form",
-    " is already running": "active",
-    " is pending ": "active",
-    " already has the maximum of ": "no_room",
-    "Named servers are not enabled": "not_named",
-    "Invalid server_name": "bad_name",
-}
 
 
 async def views(user: Any) -> list[View]:
@@ -115,17 +104,6 @@ def template_vars(
         "idle_minutes": idle_minutes,
         **{name: partial(lambda function, _user: function, it) for name, it in functions.items()},
     }
-
-
-def error_words(error: BaseException | None, status_code: int) -> str:
-    """Return what people read of an error: never JupyterHub's own sentences, which the log has."""
-    if words := getattr(error, "jupyterhub_message", ""):
-        return str(words)
-    told = getattr(error, "log_message", None) or ""
-    for mark, name in _MEANT.items():
-        if mark in told:
-            return say(f"error.{name}")
-    return say(f"error.text_{status_code if status_code in (403, 404, 429, 503) else 'other'}")
 
 
 class FormHandler(SpawnHandler):

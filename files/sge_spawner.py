@@ -959,19 +959,20 @@ class SGESpawner(BatchSpawnerBase):
         """Return what the session was still waiting for when its time was over."""
         if not self.job_id:
             return SessionError(say("start.not_submitted"), reason="timeout")
-        what, host = "unstarted", ""
+        what, host, why = "unstarted", "", ""
         if isinstance(job, Job):
             if job.state in _ON_A_HOST:
                 what, host = "not_up", job.host
             elif job.state is State.QUEUED:
-                what = "no_place"
+                what, why = "no_place", self._why_queued(job)
             elif job.state is State.HELD:
                 what = "held"
         minutes, seconds = divmod(self.wait_limit, 60)
         number, unit = (self.wait_limit, "seconds") if seconds else (minutes, "minutes")
         limit = f"{number:g} {say_number(f'unit.{unit}', number)}"
         return SessionError(
-            say(f"start.late_{what}", job=self.job_id, limit=limit, host=host), reason="timeout"
+            say(f"start.late_{what}", job=self.job_id, limit=limit, host=host, why=why),
+            reason="timeout",
         )
 
     @property
@@ -1432,7 +1433,12 @@ class SGESpawner(BatchSpawnerBase):
                 return Amount(each.label, each.words)
             return Amount(each.label, words, min(used / each.total, 1))
 
-        return tuple(amount(each) for each in self.asked if each.total)
+        # Words say something by themselves; of things, none is not worth a line.
+        return tuple(
+            amount(each)
+            for each in self.asked
+            if each.total or (isinstance(each.value, str) and each.value)
+        )
 
 
 def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[Choice, str]:

@@ -207,7 +207,8 @@ if (wait) {
         look();
       } else {
         if (told.stage) reach(told.stage);
-        if (told.message) show(told.message);
+        // Where there is a "progress" it is JupyterHub's own sentence.
+        if (told.message && told.progress === undefined) show(told.message);
         if (told.raw !== undefined) {
           raw.hidden = !told.raw;
           raw.querySelector("pre").textContent = told.raw;

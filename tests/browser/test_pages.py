@@ -34,6 +34,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     # "Start again", where her last session has ended by itself.
     card(page).get_by_role("link", name=re.compile("^Start")).click()
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
+    expect(page.locator("#forecast")).to_contain_text("It can start now.")
     check(page, "form")
     choose(page, cores=2, memory=4, run_time=1)
 
@@ -46,6 +47,9 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     running = card(page)
     expect(running).to_contain_text("Running")
     expect(running).to_contain_text(re.compile(r"exec[12]"))
+    # The worker reports every few seconds.
+    expect(running).to_contain_text(re.compile(r"\d\.\d of 2 in use on average"), timeout=90_000)
+    expect(running).to_contain_text(re.compile(r"\d\.\d GB of 4 GB"))
     check(page, "home-running")
     running.get_by_role("button", name="Stop").click()
     expect(card(page)).to_contain_text("Not running")
@@ -282,7 +286,9 @@ def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
     page = enter("carol", goal="/hub/spawn?cores=1")  # whatever she chose the last time
     forecast = page.locator("#forecast")
     expect(forecast).to_contain_text("It can start now.", timeout=30_000)
-    expect(forecast).to_contain_text(re.compile(r"GPUs: 2, at most 2 on one worker"))
+    expect(forecast).to_contain_text("GPUs: 2, at most 2 on one worker")
+    expect(forecast).to_contain_text(re.compile(r"Memory: \d+ GB, at most \d GB on one worker"))
+    expect(forecast).to_contain_text(re.compile(r"as of \d+ s ago"))
     # Another person takes both GPUs' worker for themselves.
     qmaster_host.check_output("qmod -d all.q@exec1")
     try:
@@ -425,6 +431,7 @@ def test_pages_of_jupyterhub_itself_come_in_the_same_frame(enter: Enter) -> None
     page.goto("/hub/admin")
     expect(page.get_by_text("alice").first).to_be_visible()
     expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    check(page, "admin")
     assert errors == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from playwright.sync_api import Page, expect
 
 from browsing import SHOTS, Enter, card, changed, check, choose, no_job_left, run_a_cell
-from cluster import ROOT, LogIn
+from cluster import ROOT, LogIn, host
 from hub_client import wait_for
 from test_playbooks import menu, playbook, said
 
@@ -229,7 +230,7 @@ MORE_ITEMS = [
         "label": "Software",
         "options": [
             {"value": "", "label": "None"},
-            {"value": "course", "label": "Course", "prologue": "touch ~/course-loaded\n"},
+            {"value": "course", "label": "Course", "prologue": "export JUPYTER_PATH=/tmp/course\n"},
         ],
         "default": "",
         "request": {"kind": "environment"},
@@ -260,18 +261,39 @@ def deploy_menu(*items: dict[str, Any]) -> None:
     assert run.returncode == 0, said(run)
 
 
+KERNEL = {
+    "argv": ["python3", "-m", "ipykernel_launcher"],
+    "display_name": "Course",
+    "language": "x",
+}
+
+
+@pytest.fixture
+def course_kernel() -> Iterator[None]:
+    """Have a kernel on the workers that none but those who ask for it are offered."""
+    folder = "/tmp/course/kernels/course"
+    for worker in ("exec1", "exec2"):
+        host(worker).check_output(
+            f"mkdir -p {folder} && printf %s %s > {folder}/kernel.json", json.dumps(KERNEL)
+        )
+    yield
+    for worker in ("exec1", "exec2"):
+        host(worker).check_output("rm -r /tmp/course")
+
+
+@pytest.mark.usefixtures("course_kernel")
 def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
     enter: Enter, hub_host: Any
 ) -> None:
     deploy_menu(*MORE_ITEMS)
     try:
         page = enter("alice", goal="/hub/spawn")
-        hub_host.check_output("rm -f /home/alice/course-loaded")
         address = "alice.a@example.org"
         choose(page, cores=1, memory=1, software="course", interface="notebook", mail=address)
         page.wait_for_url(re.compile(r"/user/alice/tree"), timeout=60_000)
         expect(page.get_by_role("tab", name="Files")).to_be_visible(timeout=60_000)
-        assert hub_host.file("/home/alice/course-loaded").exists
+        offered = page.request.get("/user/alice/api/kernelspecs").json()["kernelspecs"]
+        assert offered["course"]["spec"]["display_name"] == "Course"
         job = hub_host.check_output("qstat -u alice").splitlines()[-1].split()[0]
         details = hub_host.check_output("qstat -j %s", job)
         assert re.search(rf"^mail_list: +{address}$", details, re.MULTILINE), details

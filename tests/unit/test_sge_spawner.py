@@ -933,6 +933,39 @@ class TestChoice:
     async def test_a_form_without_named_sessions_says_so(self, visit: Visit) -> None:
         assert page_says(await visit("spawn/alice/b", b"cores=1"), "error.not_named")
 
+    @pytest.mark.parametrize(
+        ("limit", "name", "words"),
+        [
+            (1, "b", "error.no_room"),
+            (2, "%3Cb%3E", "error.bad_name"),
+            (None, "b", "error.not_named"),
+        ],
+    )
+    async def test_the_rest_api_refuses_what_the_page_refuses_in_the_same_words(
+        self, limit: int | None, name: str, words: str, hub: Hub, token: str, monkeypatch: Any
+    ) -> None:
+        settings = hub.tornado_application.settings
+        monkeypatch.setitem(settings, "allow_named_servers", limit is not None)
+        monkeypatch.setitem(settings, "named_server_limit_per_user", limit)
+        hub.spawner().user.get_or_create_spawner("a", "a")
+        answer = await hub.ask(f"users/alice/servers/{name}", token, {"cores": 1})
+        assert answer.code == 400
+        assert json.loads(answer.body)["message"] == say(words)
+
+    @pytest.mark.parametrize("body", [None, b"cores=1"])
+    async def test_a_fault_of_our_own_is_told_without_its_details(
+        self, body: bytes | None, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: object, **__: object) -> str:
+            raise RuntimeError("secret")
+
+        monkeypatch.setattr(SGESpawner, "get_options_form", fail)
+        monkeypatch.setattr(SGESpawner, "options_from_form", fail)
+        answer = await visit("spawn", body)
+        assert answer.code == 500
+        assert page_says(answer, "error.text_other")
+        assert not {"secret", "Traceback"} & set(re.findall(r"\w+", answer.body.decode()))
+
     async def test_a_second_press_of_start_is_told_that_it_starts_and_that_it_runs(
         self, alice: Any, broker: Broker, lab: Lab, visit: Visit
     ) -> None:
@@ -1428,7 +1461,7 @@ class TestStart:
     @pytest.mark.parametrize(
         ("letters", "words"),
         [
-            ("qw", "no place for it has become free"),
+            ("qw", "no place for it has become free. What was known last: Job 1 waits"),
             ("hqw", "it is still held"),
             ("r", "JupyterLab has not come up on 127.0.0.1"),
             ("t", "JupyterLab has not come up on 127.0.0.1"),
@@ -1709,6 +1742,7 @@ HAD = tuple(
         ("memory", "Memory", 300, "300 MB", "memory", "h_vmem", 3e8),
         ("gpus", "GPUs", 1, "1", "count", "gpu", 1),
         ("queue", "Queue", "all.q", "any", "queue", "", 0),
+        ("project", "Project", "", "none", "project", "", 0),
         ("run_time", "Run time", 1, "1 hour", "run_time", "h_rt", 20),
     )
 )
@@ -2294,12 +2328,13 @@ class TestView:
         assert view.since is not None
         assert view.ends == view.since + timedelta(seconds=20)
         assert view.since.replace(tzinfo=UTC).timestamp() == SINCE
-        cores, memory, gpus, run_time = view.amounts
+        cores, memory, gpus, queue, run_time = view.amounts
         assert cores.label == "CPU cores"
         assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
         share = pytest.approx(150 * 2**20 / 3e8)
         assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
         assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
+        assert queue == Amount("Queue", "any")
 
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
@@ -2308,7 +2343,7 @@ class TestView:
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         await spawner.outlook.details.look(10)
-        assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 4
+        assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
 
     async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
         self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import sge_pages
+import sge_view
 import sge_words
 from sge_broker import home_trouble
 from sge_client import State
@@ -32,7 +32,7 @@ WORKED_OUT = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
-    "error.": "|".join(sge_pages._MEANT.values()),
+    "error.": "|".join(sge_view._MEANT.values()),
 }
 ANYTHING = r"\w+"
 #: What is told with **.
