@@ -291,6 +291,21 @@ def test_a_worker_whose_execution_daemon_is_not_back_is_lost_whatever_load_the_q
     assert words in said_of(worker, shown)
 
 
+def test_as_many_at_a_time_as_are_asked_for_and_the_next_ones_when_these_are_back(
+    tmp_path: Path,
+) -> None:
+    workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 6)}
+    site = Site(tmp_path, workers)
+    shown = site.patch(patch_at_once=2)
+    assert site.maintained == set(workers) and not site.disabled and not site.noted
+    assert [said_of(worker, shown) for worker in workers] == [""] * 5
+    most = (tmp_path / "most").read_text(encoding="utf-8").split()
+    assert sorted(map(int, most)) == [1, 1, 1, 2, 2]
+    order = [line.split() for line in site.log if line.startswith(("qmod -e", "qmod -d"))]
+    turns = [sorted({line[2] for line in order[begin : begin + 4]}) for begin in (0, 4, 8)]
+    assert turns == [["all.q@w1", "all.q@w2"], ["all.q@w3", "all.q@w4"], ["all.q@w5"]]
+
+
 def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
     tmp_path: Path,
 ) -> None:
