@@ -186,7 +186,7 @@ DAEMONS = ("gone", "refused", "begins")
 UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
 #: What the report says of them.
 STATES = {
-    "list": "list was not maintained. Check that no new job comes to it: Grid Engine does not",
+    "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
     "disable": f"disable was not maintained{UNKNOWN}disable",
     "wait": f"wait was not maintained{UNKNOWN}wait",
     "back": f"back was not maintained{UNKNOWN}back",
@@ -304,6 +304,40 @@ def test_as_many_at_a_time_as_are_asked_for_and_the_next_ones_when_these_are_bac
     order = [line.split() for line in site.log if line.startswith(("qmod -e", "qmod -d"))]
     turns = [sorted({line[2] for line in order[begin : begin + 4]}) for begin in (0, 4, 8)]
     assert turns == [["all.q@w1", "all.q@w2"], ["all.q@w3", "all.q@w4"], ["all.q@w5"]]
+
+
+def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path) -> None:
+    workers: dict[str, dict[str, object]] = {
+        name: {} for name in ("free", "busy", "kept", "left", "away", "deaf")
+    }
+    site = Site(tmp_path, workers)
+    (tmp_path / "jobs/busy").write_text("42 of alice\n", encoding="utf-8")
+    for name in ("kept", "left"):
+        (tmp_path / f"disabled/all.q@{name}").touch()
+    (tmp_path / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
+    (tmp_path / "lost/away").touch()
+    (tmp_path / "lost/admin-deaf").touch()
+    shown = site.patch("--check", patch_at_once=2, patch_drain_minutes=30)
+
+    assert {line.split()[0] for line in site.log} == {"qselect", "qstat"}
+    assert site.disabled == {"all.q@kept", "all.q@left"} and site.noted == {"left"}
+    for words in (
+        "free: together with busy (patch_at_once: 2)",
+        "kept: together with left (patch_at_once: 2)",
+        "takes no new jobs meanwhile: all.q@free",
+        "takes no new jobs meanwhile: all.q@left",
+        "takes no new jobs meanwhile: no queue' - 'disabled before, and stays so: all.q@kept'",
+        "jobs to wait for, up to 30 minutes: none",
+        "jobs to wait for, up to 30 minutes: ' - 42 of alice",
+        "then: updates, a reboot (always)",
+        "the plan of busy",
+    ):
+        assert words in site.shown, words
+    assert "the plan of away" not in site.shown
+    assert said_of("busy", shown) == said_of("left", shown) == ""
+    away = "away would not be maintained. Check that it can be reached: away cannot be reached"
+    assert away in said_of("away", shown)
+    assert "deaf would not be maintained. Check that Grid Engine answers" in said_of("deaf", shown)
 
 
 def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
