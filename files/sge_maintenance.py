@@ -52,6 +52,9 @@ LATEST = timedelta(minutes=30)
 #: comes twice.
 TOGETHER = timedelta(hours=12)
 
+#: How long a reboot may take, from the order to the checks; one that takes longer does not come.
+REBOOT = timedelta(minutes=30)
+
 #: How many logs are kept.
 LOGS_KEPT = 24
 
@@ -406,6 +409,7 @@ class Report:
             "boot": boot_id(),
             "process": os.getpid(),
             "phase": "before",
+            "reached": started.isoformat(),
             "result": "",
             "steps": [],
             "sessions": [],
@@ -435,7 +439,7 @@ class Report:
 
     def phase(self, name: str) -> None:
         """Write down how far it is: the next boot goes on from there."""
-        self.data["phase"] = name
+        self.data["phase"], self.data["reached"] = name, now().isoformat()
         write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
 
     @contextlib.contextmanager
@@ -463,8 +467,17 @@ class Report:
         return (
             self.data["boot"] == boot_id()
             and self.data["phase"] in ("before", "updating")
-            and Path(f"/proc/{self.data['process']}").exists()
+            and self._has_process()
         )
+
+    def runs(self) -> bool:
+        """Whether it is under way: it was not killed, and the host is not stuck at its reboot."""
+        if self.data["phase"] == "rebooting":
+            return now() < datetime.fromisoformat(self.data["reached"]) + REBOOT
+        return self.goes_on() or (self.data["phase"] == "checking" and self._has_process())
+
+    def _has_process(self) -> bool:
+        return Path(f"/proc/{self.data['process']}").exists()
 
     def failed(self) -> list[dict[str, Any]]:
         """Return the steps that went wrong."""
@@ -559,7 +572,13 @@ def installed() -> datetime:
 
 
 def missed(moment: datetime) -> bool:
-    """Whether the timer's last date passed without a maintenance: the host was off, for example."""
+    """Whether the timer's last date passed without a maintenance: the host was off, for example.
+
+    One that still runs has no report yet, and is none that was missed.
+    """
+    unfinished = Report.load(Report.UNFINISHED)
+    if unfinished and unfinished.runs():
+        return False
     past = [
         date
         for date in dates(calendar(), moment - timedelta(days=40), 8)
@@ -1142,6 +1161,7 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
+    report.data["process"] = os.getpid()  # after a boot it is another one
     with contextlib.suppress(OSError):
         report.phase("checking")
     try:
@@ -1187,10 +1207,11 @@ def status(settings: Settings) -> dict[str, Any]:
     moment = now()
     coming, why = next_date(moment)
     unfinished, last = Report.load(Report.UNFINISHED), Report.load(Report.LAST)
+    running = unfinished.data["started"] if unfinished and unfinished.runs() else ""
     problems = [why] if why and settings.timer else []
     if settings.timer and missed(moment):
         problems.append("the last date passed without a maintenance: the host was off, or asleep")
-    if unfinished:
+    if unfinished and not running:
         problems.append(f"a maintenance is not finished: {unfinished.data['phase']}")
     if last and last.data["result"] not in ("done", "held"):
         problems += [f"{last.data['result']} (log: {last.data['log']})"]
@@ -1199,13 +1220,14 @@ def status(settings: Settings) -> dict[str, Any]:
         "next": coming.isoformat() if coming else None,
         "problems": problems,
         "last": last.data if last else None,
+        "running": running,
         "unfinished": bool(unfinished),
         "phase": unfinished.data["phase"] if unfinished else "",
     }
 
 
-def plan(settings: Settings) -> int:
-    """Say what would happen, and change nothing."""
+def plan_dates() -> None:
+    """Say when the next ones are."""
     expression = calendar()
     print(f"{TIMER}: {expression}")
     zone = zone_of(expression)
@@ -1213,6 +1235,14 @@ def plan(settings: Settings) -> int:
         print(f"  {date.astimezone(zone):%A %Y-%m-%d %H:%M %Z}")
     coming, why = next_date(now())
     print(f"The next one: {coming.astimezone(zone):%Y-%m-%d %H:%M %Z}" if coming else why)
+
+
+def plan(settings: Settings) -> int:
+    """Say what would happen, and change nothing."""
+    if settings.timer:
+        plan_dates()
+    else:
+        print("No timer: it is maintained by playbook only.")
     for name, look in (
         ("another update runs", lock_holder),
         ("the packages are not whole, and would be repaired", trouble_with_packages),

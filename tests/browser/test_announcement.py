@@ -42,9 +42,10 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
 
 
 def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host: Any) -> None:
-    run = playbook("announce.yml", announce_text="x", announce_level="loud")
-    assert run.returncode != 0
-    assert "level must be info or warning, not 'loud'" in said(run)
+    for check_only in ((), ("--check",)):
+        run = playbook("announce.yml", *check_only, announce_text="x", announce_level="loud")
+        assert run.returncode != 0
+        assert "level must be info or warning, not 'loud'" in said(run)
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
 
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: What each does when it is called, with FOLDER, a state of its own: a file for each disabled queue
 #: and each worker's jobs. ``broken/HOST`` holds the command after which HOST's own administrative
-#: host is lost, for good, or ``once``, for this one call.
+#: host is lost, for good, or ``once``, for this one call. ``daemon/HOST`` says how its execution
+#: daemon is since the reboot; the qmaster has its load from before.
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"
@@ -24,12 +25,20 @@ COMMANDS = {
     "-e) [ ! -e stuck/$host ] || exit 1; rm -f disabled/$2 ;;\n"
     "esac",
     "qstat": "[ ! -e jobs/$host ] || cat jobs/$host",
+    "getent": "echo sge-execd 537/tcp sge_execd",
+    "qping": '[ "$3" = 537 ] || exit 1\n'
+    "case $(cat daemon/$host 2>/dev/null) in\n"
+    "gone) echo endpoint $host/execd/1: cannot find connection; exit 1 ;;\n"
+    "refused) echo 'info:                     OK' ;;\n"
+    "begins) echo 'info:                     OK'; rm daemon/$host ;;\n"
+    "*) echo 'info:                     sge_execd_process_messages: R (0.54) | OK' ;;\n"
+    "esac",
     "qhost": "echo HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD; echo $host lx 2 1 2 2 0.1",
 }
 COMMAND = """#!/bin/sh
 cd FOLDER
 for last; do :; done
-case "$1$3" in *-qs) last=$2 ;; esac
+case "$1$3" in *-qs|-info*) last=$2 ;; esac
 host=${last##*@}
 echo "NAME $*" >> log
 if grep -qx "NAME $1" broken/$host 2>/dev/null; then cp broken/$host lost/admin-$host; fi
@@ -45,6 +54,7 @@ exit $status
 """
 #: The role's own, as far as the playbook sees it.
 ROLE_NOW = [
+    {"name": "Say what would be done", "debug": {"msg": "the plan of {{ inventory_hostname }}"}},
     {
         "name": "Maintain, as the test says",
         "command": {
@@ -58,8 +68,13 @@ ROLE_NOW = [
             ]
         },
         "register": "done",
+        "when": "not ansible_check_mode",
     },
-    {"name": "Say what became of it", "assert": {"that": "done.rc | default(1) == 0"}},
+    {
+        "name": "Say what became of it",
+        "assert": {"that": "done.rc | default(1) == 0"},
+        "when": "not ansible_check_mode",
+    },
 ]
 
 
@@ -68,7 +83,9 @@ class Site:
 
     def __init__(self, folder: Path, workers: dict[str, dict[str, object]]) -> None:
         self.folder, self.workers = folder, workers
-        for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken"):
+        #: All that the last run has said.
+        self.shown = ""
+        for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken", "daemon"):
             (folder / name).mkdir()
         for name in workers:
             (folder / "notes" / name).mkdir(parents=True)
@@ -85,7 +102,7 @@ class Site:
         file.write_text(text.replace("FOLDER", str(self.folder)), encoding="utf-8")
         file.chmod(0o755)
 
-    def patch(self, **variables: object) -> str:
+    def patch(self, *arguments: str, **variables: object) -> str:
         """Run the playbook; return what it says in the end."""
         everybody = {
             "ansible_connection": "ssh",
@@ -108,11 +125,12 @@ class Site:
             [
                 Path(sys.executable).with_name("ansible-playbook"),
                 *("--inventory", self.folder / "hosts.yml", ROOT / "playbooks/patch_workers.yml"),
-                *("--extra-vars", json.dumps(variables)),
+                *("--extra-vars", json.dumps(variables), *arguments),
             ],
             cwd=self.folder,
             env=os.environ
             | {
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # getent is the system's own
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
                 "ANSIBLE_GATHERING": "explicit",  # the role's own needs no facts
@@ -123,6 +141,7 @@ class Site:
             check=False,
         )
         print(done.stdout, done.stderr)
+        self.shown = " ".join(done.stdout.split())
         return done.stdout.partition("PLAY [Say which workers")[2]
 
     @property
@@ -161,11 +180,13 @@ LOST = {
     "enable": ("qmod -e", True, False),
 }
 
+#: How the execution daemon is after the reboot: away, not taken in by the qmaster, or not yet.
+DAEMONS = ("gone", "refused", "begins")
 
 UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
 #: What the report says of them.
 STATES = {
-    "list": "list was not maintained. Check that no new job comes to it: Grid Engine does not",
+    "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
     "disable": f"disable was not maintained{UNKNOWN}disable",
     "wait": f"wait was not maintained{UNKNOWN}wait",
     "back": f"back was not maintained{UNKNOWN}back",
@@ -186,6 +207,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
         "kept": {},
         "left": {},
         "flickers": {},
+        **{name: {} for name in DAEMONS},
         **{name: {} for name in LOST},
     }
     site = Site(tmp_path_factory.mktemp("site"), workers)
@@ -195,6 +217,8 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
     (site.folder / "disabled/all.q@kept").touch()
     (site.folder / "disabled/all.q@left").touch()
     (site.folder / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
+    for name in DAEMONS:
+        (site.folder / "daemon" / name).write_text(name, encoding="utf-8")
     (site.folder / "broken/flickers").write_text("qmod -d\nonce\n", encoding="utf-8")
     for name, (command, _, _) in LOST.items():
         (site.folder / "broken" / name).write_text(f"{command}\n", encoding="utf-8")
@@ -205,14 +229,14 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     trouble: tuple[Site, str],
 ) -> None:
     site, shown = trouble
-    assert {"well", "kept"} <= site.maintained
+    assert {"well", "kept", "begins"} <= site.maintained
     assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
-    assert said_of("well", shown) == said_of("kept", shown) == ""
+    assert said_of("well", shown) == said_of("kept", shown) == said_of("begins", shown) == ""
     assert "all.q@kept" in site.disabled  # somebody had a reason
     # That was the playbook itself, which was cut off.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
     # What stays disabled is noted on the worker, and nothing else; and before it happens.
-    assert site.noted == {"stuck", "disable", "wait", "back", "enable"}
+    assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
     # Also a parallel job's tasks that began elsewhere keep a worker.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
@@ -253,6 +277,67 @@ def test_a_grid_engine_that_is_lost_is_reported_and_no_worker_goes_down_unasked(
     assert (worker in site.maintained) is maintained
     assert (f"all.q@{worker}" in site.disabled) is disabled
     assert STATES[worker] in said_of(worker, shown)
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"), [("gone", "cannot find connection"), ("refused", "info: OK")]
+)
+def test_a_worker_whose_execution_daemon_is_not_back_is_lost_whatever_load_the_qmaster_remembers(
+    trouble: tuple[Site, str], worker: str, words: str
+) -> None:
+    site, shown = trouble
+    assert worker in site.maintained and worker in site.noted
+    assert f"{worker} was not maintained; its queues are enabled again" in said_of(worker, shown)
+    assert words in said_of(worker, shown)
+
+
+def test_as_many_at_a_time_as_are_asked_for_and_the_next_ones_when_these_are_back(
+    tmp_path: Path,
+) -> None:
+    workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 6)}
+    site = Site(tmp_path, workers)
+    shown = site.patch(patch_at_once=2)
+    assert site.maintained == set(workers) and not site.disabled and not site.noted
+    assert [said_of(worker, shown) for worker in workers] == [""] * 5
+    most = (tmp_path / "most").read_text(encoding="utf-8").split()
+    assert sorted(map(int, most)) == [1, 1, 1, 2, 2]
+    order = [line.split() for line in site.log if line.startswith(("qmod -e", "qmod -d"))]
+    turns = [sorted({line[2] for line in order[begin : begin + 4]}) for begin in (0, 4, 8)]
+    assert turns == [["all.q@w1", "all.q@w2"], ["all.q@w3", "all.q@w4"], ["all.q@w5"]]
+
+
+def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path) -> None:
+    workers: dict[str, dict[str, object]] = {
+        name: {} for name in ("free", "busy", "kept", "left", "away", "deaf")
+    }
+    site = Site(tmp_path, workers)
+    (tmp_path / "jobs/busy").write_text("42 of alice\n", encoding="utf-8")
+    for name in ("kept", "left"):
+        (tmp_path / f"disabled/all.q@{name}").touch()
+    (tmp_path / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
+    (tmp_path / "lost/away").touch()
+    (tmp_path / "lost/admin-deaf").touch()
+    shown = site.patch("--check", patch_at_once=2, patch_drain_minutes=30)
+
+    assert {line.split()[0] for line in site.log} == {"qselect", "qstat"}
+    assert site.disabled == {"all.q@kept", "all.q@left"} and site.noted == {"left"}
+    for words in (
+        "free: together with busy (patch_at_once: 2)",
+        "kept: together with left (patch_at_once: 2)",
+        "takes no new jobs meanwhile: all.q@free",
+        "takes no new jobs meanwhile: all.q@left",
+        "takes no new jobs meanwhile: no queue' - 'disabled before, and stays so: all.q@kept'",
+        "jobs to wait for, up to 30 minutes: none",
+        "jobs to wait for, up to 30 minutes: ' - 42 of alice",
+        "then: updates, a reboot (always)",
+        "the plan of busy",
+    ):
+        assert words in site.shown, words
+    assert "the plan of away" not in site.shown
+    assert said_of("busy", shown) == said_of("left", shown) == ""
+    away = "away would not be maintained. Check that it can be reached: away cannot be reached"
+    assert away in said_of("away", shown)
+    assert "deaf would not be maintained. Check that Grid Engine answers" in said_of("deaf", shown)
 
 
 def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(

@@ -258,6 +258,45 @@ def test_a_date_without_a_report_is_missed() -> None:
     assert not maintenance.is_missed([], before, None)
 
 
+def test_a_maintenance_that_still_runs_is_told_since_when_and_misses_no_date(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = datetime.fromisoformat(report.data["started"])
+    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=3))
+    monkeypatch.setattr(maintenance, "calendar", lambda: "")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [date])
+    monkeypatch.setattr(maintenance, "installed", lambda: date - timedelta(days=30))
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (None, ""))
+    missed = "the last date passed without a maintenance: the host was off, or asleep"
+    assert maintenance.status(Settings())["problems"] == [missed]
+
+    def told() -> tuple[str, list[str]]:
+        found = maintenance.status(Settings())
+        return found["running"], found["problems"]
+
+    report.phase("updating")
+    assert told() == (report.data["started"], []) and not maintenance.missed(maintenance.now())
+    # Until the host is up again and at its checks, nobody is at it.
+    report.data |= {"boot": "the last one", "process": -1}
+    report.phase("rebooting")
+    assert told() == (report.data["started"], [])
+
+    # The checks after the boot are another process.
+    seen = []
+    monkeypatch.setattr(maintenance, "check_services", lambda *_: seen.append(told()))
+    monkeypatch.setattr(Report, "close", lambda *_: None)
+    maintenance.finish(Settings(), report)
+    assert seen == [(report.data["started"], [])]
+
+    # One that was killed, or whose reboot does not come, is judged as any other.
+    report.data["process"] = -1
+    report.phase("checking")
+    assert told() == ("", [missed, "a maintenance is not finished: checking"])
+    report.phase("rebooting")
+    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=3, minutes=31))
+    assert told() == ("", [missed, "a maintenance is not finished: rebooting"])
+
+
 def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -715,6 +754,19 @@ def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
     lines = capsys.readouterr().out.splitlines()
     assert "Now it is held, by hand too, until 2126-01-31 18:00 UTC: exams" in lines
     assert any(line.startswith(shown) for line in lines)
+
+
+def test_a_plan_names_no_dates_of_a_timer_that_is_off(
+    hub: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("lock_holder", "trouble_with_packages"):
+        monkeypatch.setattr(maintenance, name, lambda: "")
+    monkeypatch.setattr(maintenance, "check_disk", lambda _: None)
+    monkeypatch.setattr(maintenance, "run", lambda *_, **_kw: "")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [datetime(2026, 12, 8, tzinfo=UTC)])
+    assert maintenance.plan(dataclasses.replace(hub, timer=False)) == 0
+    shown = capsys.readouterr().out
+    assert "2026" not in shown and shown.startswith("No timer: it is maintained by playbook only.")
 
 
 def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
