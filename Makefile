@@ -15,10 +15,10 @@ NEED_ROOT := faults maintenance
 may_run = $(if $(IS_ROOT),$1,$(filter-out $(NEED_ROOT),$1))
 TESTED := $(call may_run,$(ON_DEFAULT) $(ON_FAULTS))
 # How many tests there are at least.
-least_default := 122
+least_default := 128
 least_maintenance := 21
 least_faults := 52
-least_security := 138
+least_security := 139
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
 .PHONY: help setup demo demo-down test lint unit clusters $(ON_DEFAULT) $(ON_FAULTS) on-default on-faults fault-table soak bench bench-restart bench-pages lock audit screenshots
