@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from hub_client import wait_for
 
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
+CERTIFICATE = "/etc/jupyterhub-proxy/self-signed.crt"
+KEY = "/etc/jupyterhub-proxy/self-signed.key"
 ECHO = "/proxy-test-echo"
 NOBODY = "/proxy-test-nobody"
 ECHO_PORT = 18999
@@ -162,10 +165,8 @@ def run_python(host: Any, program: str, *arguments: str) -> str:
     return str(host.check_output(f"python3 -c {quoted}", program, *arguments))
 
 
-def main_pid(host: Any) -> str:
-    pid = str(
-        host.check_output("systemctl show --property=MainPID --value jupyterhub-proxy.service")
-    )
+def main_pid(host: Any, unit: str = "jupyterhub-proxy.service") -> str:
+    pid = str(host.check_output(f"systemctl show --property=MainPID --value {unit}"))
     return "" if pid == "0" else pid
 
 
@@ -221,10 +222,7 @@ def test_no_session_tickets_are_given(base_url: str) -> None:
 
 def test_certificate_is_valid_for_the_names_people_use(base_url: str) -> None:
     address = urlsplit(base_url)
-    assert address.hostname
-    assert address.port
-    certificate = ssl.get_server_certificate((address.hostname, address.port))
-    context = ssl.create_default_context(cadata=certificate)
+    context = ssl.create_default_context(cadata=served_certificate(base_url))
     for name in ("proxy", "localhost", "127.0.0.1"):
         with (
             socket.create_connection((address.hostname, address.port), timeout=10) as plain,
@@ -286,8 +284,9 @@ def test_client_cannot_forge_where_it_comes_from(
     assert "forwarded" not in values
 
 
-@pytest.mark.usefixtures("routes")
-def test_websocket_passes(base_url: str) -> None:
+@contextmanager
+def open_websocket(base_url: str) -> Iterator[None]:
+    """A websocket that is open meanwhile, and must still carry something both ways at the end."""
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         host = urlsplit(base_url).netloc
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
@@ -296,10 +295,71 @@ def test_websocket_passes(base_url: str) -> None:
         while b"\r\n\r\n" not in received:
             received += link.recv(4096) or pytest.fail(f"closed after {received!r}")
         assert received.startswith(b"HTTP/1.1 101 ")
-        # Both ways after the upgrade: what we send comes back.
+        yield
         link.sendall(b"ping")
         while not received.endswith(b"\r\n\r\nping"):
             received += link.recv(4096) or pytest.fail(f"closed after {received!r}")
+
+
+@pytest.mark.usefixtures("routes")
+def test_websocket_passes(base_url: str) -> None:
+    with open_websocket(base_url):
+        pass
+
+
+def served_certificate(base_url: str) -> str:
+    address = urlsplit(base_url)
+    assert address.hostname
+    assert address.port
+    return ssl.get_server_certificate((address.hostname, address.port))
+
+
+@pytest.fixture
+def own_certificate(proxy_host: Any) -> Iterator[None]:
+    """The certificate's files may be changed; afterwards they are as before."""
+    kept = "/root/proxy-test-certificate"
+    proxy_host.check_output(f"mkdir -m 700 {kept} && cp -a {CERTIFICATE} {KEY} {kept}")
+    yield
+    proxy_host.check_output(
+        f"cp -a {kept}/* /etc/jupyterhub-proxy && rm -r {kept} && systemctl reload nginx"
+    )
+
+
+@pytest.mark.usefixtures("routes", "own_certificate")
+def test_renewed_certificate_is_served_after_a_reload(proxy_host: Any, base_url: str) -> None:
+    before = served_certificate(base_url)
+    with open_websocket(base_url):
+        proxy_host.check_output(
+            "umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
+            f" -subj /CN=renewed -keyout {KEY} -out {CERTIFICATE} && systemctl reload nginx"
+        )
+        # The old workers take no new connection once the reload has got to them.
+        renewed = proxy_host.file(CERTIFICATE).content_string
+        wait_for("the renewed certificate", lambda: served_certificate(base_url) == renewed, 20)
+    assert renewed != before
+
+
+@pytest.mark.usefixtures("routes", "own_certificate")
+@pytest.mark.parametrize("trouble", [f"rm {KEY}", f"rm {CERTIFICATE}", f"cp {CERTIFICATE} {KEY}"])
+def test_nginx_goes_on_when_its_certificate_cannot_be_read(
+    proxy_host: Any, base_url: str, trouble: str
+) -> None:
+    before = served_certificate(base_url)
+    with open_websocket(base_url):
+        proxy_host.check_output(trouble)
+        assert proxy_host.run("systemctl reload nginx").rc != 0, "said nothing"
+        assert served_certificate(base_url) == before
+
+
+@pytest.mark.usefixtures("routes")
+def test_nginx_of_a_newer_package_takes_over(proxy_host: Any, base_url: str) -> None:
+    """As Debian's package does it: a new master beside the old one, which then ends."""
+    before = main_pid(proxy_host, "nginx.service")
+    with open_websocket(base_url):
+        proxy_host.check_output("invoke-rc.d nginx upgrade")
+        assert served_certificate(base_url)
+    wait_for("the new one", lambda: main_pid(proxy_host, "nginx.service") not in ("", before))
+    assert proxy_host.service("nginx.service").is_running
 
 
 @pytest.mark.usefixtures("routes")
@@ -403,9 +463,14 @@ def test_unit_runs_and_starts_at_boot(proxy_host: Any, unit: str) -> None:
 
 
 def test_only_nginx_reaches_the_proxy_behind_it(proxy_host: Any) -> None:
-    assert proxy_host.socket("tcp://127.0.0.1:8000").is_listening
-    assert not proxy_host.socket("tcp://0.0.0.0:8000").is_listening
-    assert not proxy_host.socket("tcp://:::8000").is_listening
+    socket = proxy_host.file("/run/jupyterhub-proxy/chp.sock")
+    assert (socket.user, socket.group, socket.mode) == ("jupyterhub-proxy", "www-data", 0o770)
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect({socket.path!r})"
+    for user, rc in (("www-data", 0), ("nobody", 1), ("bob", 1)):
+        assert proxy_host.run("runuser -u %s -- python3 -c %s", user, code).rc == rc, user
+    pid = main_pid(proxy_host)
+    ports = proxy_host.check_output("ss -Hltnp").splitlines()
+    assert [line.split()[3].rsplit(":")[-1] for line in ports if f"pid={pid}," in line] == ["8001"]
 
 
 def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
@@ -434,19 +499,45 @@ def test_api_wants_the_token(hub_host: Any) -> None:
 
 
 def test_key_of_the_certificate_stays_with_root(proxy_host: Any) -> None:
-    named = proxy_host.check_output(
-        "awk '$1 == \"ssl_certificate_key\" {print $2}' /etc/nginx/nginx.conf"
-    )
-    key = proxy_host.file(named.rstrip(";"))
+    key = proxy_host.file(KEY)
     assert key.user == "root"
     assert key.mode & 0o077 == 0
 
 
+def test_nginx_goes_on_in_a_new_log(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
+    """As Debian's logrotate does it."""
+    log = "/var/log/nginx/access.log"
+    rotate = "invoke-rc.d nginx rotate"
+    assert rotate in proxy_host.file("/etc/logrotate.d/nginx").content_string
+    proxy_host.check_output(
+        f"mv {log} {log}.test && install -m 0640 -o www-data -g adm /dev/null {log} && {rotate}"
+    )
+    try:
+        wait_for(
+            "a line in the new log",
+            lambda: fetch("/hub/health") and proxy_host.file(log).size > 0,
+        )
+    finally:
+        proxy_host.check_output(f"cat {log} >> {log}.test && mv {log}.test {log} && {rotate}")
+    assert proxy_host.check_output("find /var/lib/nginx ! -user www-data") == ""
+
+
 def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
-    fetch("/hub/login?token=query-secret", Referer="https://127.0.0.1/?token=referer-secret")
+    def ask() -> int:
+        referer = "https://127.0.0.1/?token=referer-secret"
+        return fetch("/hub/login?token=query-secret", Referer=referer).status
+
+    assert ask() == 200
+    # Also where something goes wrong, and nginx has an error to tell.
+    proxy_host.check_output("systemctl stop jupyterhub-proxy")
+    try:
+        assert ask() == 503
+    finally:
+        proxy_host.check_output("systemctl start jupyterhub-proxy")
+    wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
     log = proxy_host.check_output("tail -n 50 /var/log/nginx/access.log")
-    assert "GET /hub/login HTTP/1.1" in log
-    assert "secret" not in log
+    assert re.search(r'"GET /hub/login HTTP/1.1" 5\d\d ', log)
+    assert "secret" not in proxy_host.check_output("tail -n 50 /var/log/nginx/*.log")
 
 
 def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
@@ -459,7 +550,7 @@ def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
     }
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
-    assert status["Umask"] == "0077"
+    assert status["Umask"] == "0007"
 
 
 def test_sandbox_of_the_proxy_bites(proxy_host: Any) -> None:

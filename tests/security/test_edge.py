@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import ssl
 import time
 from collections.abc import Callable
@@ -146,6 +147,7 @@ def test_pages_have_the_headers(login: LogIn) -> None:
 
 #: The real nginx with the hub's map alone: it takes a client's word for its address.
 LIMITS = """
+user www-data;
 pid /tmp/limits-test.pid;
 error_log /dev/null;
 events {}
@@ -340,11 +342,15 @@ def test_plain_http_only_redirects(proxy_host: Any) -> None:
 
 @pytest.mark.attack(
     "the doors behind nginx",
-    outcome="CHP listens on 127.0.0.1; its API asks for a certificate of the hub, and its token.",
+    outcome="CHP's socket is nginx's alone; its API asks for a certificate of the hub, and its token.",
 )
-def test_the_doors_behind_nginx_are_shut(hub_host: Any, proxy_host: Any) -> None:
-    ask = "import socket; socket.create_connection(('proxy', 8000), 3)"
-    assert "refused" in hub_host.run("python3 -c %s", ask).stderr
+def test_the_doors_behind_nginx_are_shut(proxy_host: Any) -> None:
+    knock = (
+        "import socket\n"
+        "try: socket.socket(socket.AF_UNIX).connect('/run/jupyterhub-proxy/chp.sock')\n"
+        "except PermissionError: print('kept out')"
+    )
+    assert proxy_host.check_output("runuser -u bob -- python3 -c %s", knock) == "kept out"
     api = (
         "import ssl, urllib.request as u, urllib.error as e\n"
         "anybody = ssl._create_unverified_context()\n"
@@ -353,6 +359,37 @@ def test_the_doors_behind_nginx_are_shut(hub_host: Any, proxy_host: Any) -> None
         "except OSError as error: print('no certificate, no answer')"
     )
     assert proxy_host.check_output("python3 -c %s", api) == "no certificate, no answer"
+
+
+@pytest.mark.attack(
+    "nginx taken over, or another account of its host, at the certificate's key",
+    outcome="No root: ports below 1024 are all it may have. It reads a copy that no other account"
+    " can read, and can put nothing in its place.",
+)
+def test_nginx_is_no_root_and_has_the_key_to_itself(proxy_host: Any) -> None:
+    pids = proxy_host.check_output("pgrep --full '^nginx: '").split()
+    assert len(pids) >= 2, "a master and its workers"
+    for pid in pids:
+        lines = proxy_host.file(f"/proc/{pid}/status").content_string.splitlines()
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        assert proxy_host.check_output("ps -o user:32= -p %s", pid) == "www-data"
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[name], 16) == 1 << 10, "CAP_NET_BIND_SERVICE"
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+    named = proxy_host.check_output(
+        "awk '$1 == \"ssl_certificate_key\" {print $2}' /etc/nginx/nginx.conf"
+    )
+    copy = shlex.quote(named.rstrip(";"))
+    assert proxy_host.run(f"runuser -u www-data -- cat {copy} >/dev/null").rc == 0
+    # With the group of nginx as well, which is not its user.
+    for other in ("-u jupyterhub-proxy --", "-u nobody --", "-u nobody -g www-data --"):
+        for path in (copy, "/run/nginx/nginx.pid", "/etc/jupyterhub-proxy/self-signed.key"):
+            refused = proxy_host.run(f"runuser {other} cat {path} >/dev/null")
+            assert "Permission denied" in refused.stderr, (other, path)
+    for attempt in (f"rm -f {copy}", f"mv {copy} {copy}.old", f"ln -sf /etc/passwd {copy}"):
+        refused = proxy_host.run(f"runuser -u www-data -- {attempt}")
+        assert "Permission denied" in refused.stderr, attempt
 
 
 @pytest.mark.attack("two honest requests on one connection", outcome="Two answers.")
