@@ -383,12 +383,22 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def process_start(number: int) -> str:
+    """Return when a process began, by the kernel's clock; nothing: there is none.
+
+    With its number it tells a process from all others of this boot: numbers come again.
+    """
+    try:
+        shown = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return shown.rpartition(")")[2].split()[19]
+
+
 def boot_id() -> str:
     """Return what tells one boot from another: in a container the host's own does not change."""
-    started = Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    return (
-        Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + "/" + started
-    )
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return f"{kernel}/{process_start(1)}"
 
 
 # -- the report ----------------------------------------------------------------------------------
@@ -440,6 +450,7 @@ class Report:
     def phase(self, name: str) -> None:
         """Write down how far it is: the next boot goes on from there."""
         self.data["phase"], self.data["reached"] = name, now().isoformat()
+        self.data["process_start"] = process_start(os.getpid())
         write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
 
     @contextlib.contextmanager
@@ -470,6 +481,15 @@ class Report:
             and self._has_process()
         )
 
+    def awaits_reboot(self, minutes: int) -> bool:
+        """Whether it has left this boot to its end, and not longer ago than it usually takes."""
+        since = datetime.fromisoformat(self.data["reached"])
+        return (
+            self.data["boot"] == boot_id()
+            and self.data["phase"] == "rebooting"
+            and now() < since + timedelta(minutes=minutes)
+        )
+
     def runs(self) -> bool:
         """Whether it is under way: it was not killed, and the host is not stuck at its reboot."""
         if self.data["phase"] == "rebooting":
@@ -477,7 +497,8 @@ class Report:
         return self.goes_on() or (self.data["phase"] == "checking" and self._has_process())
 
     def _has_process(self) -> bool:
-        return Path(f"/proc/{self.data['process']}").exists()
+        # The lock would tell as well; but to try it could keep out one that begins just then.
+        return process_start(self.data["process"]) == str(self.data["process_start"])
 
     def failed(self) -> list[dict[str, Any]]:
         """Return the steps that went wrong."""
@@ -1133,7 +1154,8 @@ def end(settings: Settings, report: Report, result: str) -> int:
     """Write the report down and announce the next maintenance; return the exit status."""
     report.close(settings, result)
     try:
-        announce(settings)
+        # Not announce: where no report can be written, this one stands there as if it went on.
+        tell(settings, next_date(now())[0])
     except (OSError, MaintenanceError) as error:
         report.say(f"FAILED: the notice of the next maintenance: {error}")
     return 0 if result == "done" else 1
@@ -1193,11 +1215,12 @@ def after_boot(settings: Settings) -> int:
 def announce(settings: Settings) -> int:
     """Bring the notice of the next maintenance, and the numbers, up to date."""
     report = Report.load(Report.UNFINISHED)
-    if report is None or report.data["boot"] != boot_id():
-        tell(settings, next_date(now())[0])
-    elif report.goes_on():
+    if report and report.goes_on():
         # It may take longer than expected: no session starts as long as a reboot is to come.
         tell(settings, now())
+    elif not (report and report.awaits_reboot(settings.expected_minutes)):
+        # Also where one was cut off: what it has left there is of the past.
+        tell(settings, next_date(now())[0])
     write_metrics(settings)
     return 0
 

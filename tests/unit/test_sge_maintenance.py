@@ -717,14 +717,64 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     assert maintenance.reboot(settings, report, reboots=False) == 0
     assert refuses() and report.data["sessions"] == [SESSION]
 
-    # One that was killed keeps nobody out: its process is gone.
-    maintenance.tell(hub, datetime.fromisoformat(report.data["started"]))
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    report.data["process"] = gone.pid
-    report.phase("updating")
+
+@pytest.mark.parametrize(
+    ("phase", "minutes", "process", "is_over"),
+    [
+        ("updating", 0, "gone", True),
+        ("updating", 0, "another", True),  # its number came again
+        ("updating", 60, "there", False),
+        ("rebooting", 19, "gone", False),
+        ("rebooting", 21, "gone", True),  # nobody has rebooted it
+        ("checking", 0, "gone", True),
+    ],
+)
+def test_one_that_was_cut_off_keeps_nobody_out_and_the_next_one_is_announced(
+    phase: str,
+    minutes: int,
+    process: str,
+    is_over: bool,
+    hub: Settings,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = datetime.fromisoformat(report.data["started"])
+    moment = began
+    monkeypatch.setattr(maintenance, "now", lambda: moment)
+    coming = datetime(2027, 1, 12, 3, 26, tzinfo=UTC)
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (coming, ""))
+    maintenance.tell(hub, began)
+    if process == "another":
+        report.data["process"] = 1
+    elif process == "gone":
+        child = subprocess.Popen(["true"])
+        child.wait()
+        report.data["process"] = child.pid
+    report.phase(phase)
+
+    moment += timedelta(minutes=minutes)
     maintenance.announce(hub)
-    assert not refuses()
+    told = sge_notice.parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
+    assert (told.begins["date"] == "2027-01-12") is is_over
+    assert bool(told.refusal(moment)) is not is_over
+
+
+def test_the_next_one_is_announced_where_no_report_can_be_written(
+    hub: Settings, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.phase("updating")
+    written = maintenance.write
+
+    def full(path: Path, text: str, mode: int) -> None:
+        if path.parent == maintenance.STATE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(path, text, mode)
+
+    monkeypatch.setattr(maintenance, "write", full)
+    coming = datetime(2027, 1, 12, 3, 26, tzinfo=UTC)
+    monkeypatch.setattr(maintenance, "next_date", lambda _moment: (coming, ""))
+    assert maintenance.end(hub, report, "failed") == 1
+    assert json.loads(Path(hub.notice_file).read_text("utf-8"))["begins"]["date"] == "2027-01-12"
 
 
 @pytest.mark.parametrize(
