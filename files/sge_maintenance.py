@@ -61,6 +61,10 @@ LOGS_KEPT = 24
 #: How long an ordinary command may take, in seconds; and the repair of an interrupted installation.
 QUICK, REPAIR = 60.0, 1800.0
 
+#: How long the copy of the hub's database may take, in seconds: a program that has it locked does
+#: not keep the maintenance waiting for good.
+COPY = 600.0
+
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
 #: What unattended-upgrade says of packages it leaves as they are.
 _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
@@ -762,14 +766,21 @@ def back_up(settings: Settings, started: datetime) -> str:
 def copy_database(source: Path, copy: Path) -> None:
     """Copy a SQLite database that is in use.
 
-    :raises MaintenanceError: when the copy does not hold what the database does.
+    :raises MaintenanceError: when the copy does not hold what the database does, or takes too long.
     """
+    deadline = time.monotonic() + COPY
+
+    def in_time(*_: object) -> None:
+        if time.monotonic() > deadline:
+            raise MaintenanceError(f"{source} is locked, or too slow: not copied in {COPY:g} s")
+
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as old,
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
         contextlib.closing(sqlite3.connect(copy)) as new,
     ):
-        old.backup(new)
+        # Some MB at a time. Of a locked database it tries the same ones for ever, and says so.
+        old.backup(new, pages=4096, progress=in_time)
         found = new.execute("PRAGMA integrity_check").fetchall()
         tables = new.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
     if found != [("ok",)] or tables != (1,):

@@ -441,6 +441,18 @@ def test_a_backup_that_is_not_whole_leaves_nothing_behind(database: Path, tmp_pa
         assert list((tmp_path / "backup").iterdir()) == []
 
 
+def test_a_database_that_stays_locked_ends_the_backup_in_time(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "COPY", 0.2, raising=False)
+    settings = Settings(backup_folder=str(tmp_path / "backup"), database=str(database))
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as link:
+        link.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(MaintenanceError, match="hub.sqlite is locked, or too slow: not copied"):
+            maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
 def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
