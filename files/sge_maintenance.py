@@ -114,6 +114,10 @@ class Settings:
     #: By what name a host of them is to be asked, where it answers to another one only.
     names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
+    #: The proxy's address, through which people reach their sessions; empty: nobody looks there.
+    proxy: str = ""
+    #: Whether each person's sessions have a host name of their own, below the public one.
+    user_subdomains: bool = False
     #: The command that asks Grid Engine for all jobs, as XML; empty: it is not asked.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -949,11 +953,36 @@ def trouble_with_session(settings: Settings, session: Mapping[str, Any]) -> str:
     return "" if status < 500 else f"{session['user']} (job {session['job']}): status {status}"
 
 
+def trouble_with_route(settings: Settings, session: Mapping[str, Any]) -> str:
+    """Return why people do not reach a session where they look for it, or nothing.
+
+    A Jupyter server tells everybody its version there. Without a route the hub answers, which sends
+    everybody to pages of its own.
+    """
+    if not settings.proxy:
+        return ""
+    place = urlsplit(settings.proxy).netloc
+    name = settings.names.get(place, place)
+    if settings.user_subdomains:
+        name = f"{session['label']}.{name}"
+    try:
+        status = status_of(f"{settings.proxy}{session['path']}api", outside(settings), name)
+        found = "" if status == 200 else f"status {status}, which is not the session's own answer"
+    except OSError as error:
+        found = str(error)
+    where = f"through {settings.proxy}" if name == place else f"through {settings.proxy} as {name}"
+    return found and f"{session['user']} (job {session['job']}) {where}: {found}"
+
+
 def check_sessions(
-    settings: Settings, before: Sequence[Mapping[str, Any]], notes: list[str]
+    settings: Settings,
+    before: Sequence[Mapping[str, Any]],
+    notes: list[str],
+    seconds: float = 60,
 ) -> None:
     """Look whether every session that ran before is still reachable, and known to the hub.
 
+    :param seconds: how long it may take until they are: the proxy's host may still boot.
     :raises MaintenanceError: naming those that are not.
     """
     everyone = {each["job"] for each in before}
@@ -964,7 +993,7 @@ def check_sessions(
     def lost(session: Mapping[str, Any], known: set[str]) -> str:
         if session["job"] not in known:
             return f"{session['user']} (job {session['job']}): the hub has forgotten it"
-        return trouble_with_session(settings, session)
+        return trouble_with_session(settings, session) or trouble_with_route(settings, session)
 
     def look() -> str:
         try:
@@ -976,7 +1005,7 @@ def check_sessions(
             return str(error)
         return "\n".join(words for job, words in found.items() if words and job in jobs)
 
-    found = wait_for(look, 60)
+    found = wait_for(look, seconds)
     ended = everyone - there()
     notes.append(f"{len(everyone)} sessions ran before, and {len(everyone) - len(ended)} still do")
     if ended:
@@ -1062,7 +1091,8 @@ def check_services(settings: Settings, report: Report) -> None:
             look(lambda: trouble_with_grid_engine(settings))
     if report.data["sessions"]:
         with report.step("the sessions that ran before still run") as notes:
-            check_sessions(settings, report.data["sessions"], notes)
+            left = max(deadline - time.monotonic(), 60)
+            check_sessions(settings, report.data["sessions"], notes, left)
     if settings.canary_user:
         with report.step(f"a session of {settings.canary_user} starts and stops") as notes:
             notes.append(start_and_stop(settings, max(deadline - time.monotonic(), 120)))

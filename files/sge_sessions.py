@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from jupyterhub.utils import subdomain_hook_idna
 from sqlalchemy import create_engine, text
 
 #: The state is JSON in a column of text (jupyterhub.orm).
@@ -49,6 +50,8 @@ def running(url: str) -> list[dict[str, object]]:
     return [
         {
             "user": user,
+            # Of the person's own host name, where people have one.
+            "label": subdomain_hook_idna(user, "", "user").rstrip("."),
             "name": name,
             "job": str(json.loads(state or "{}").get("job_id") or ""),
             "scheme": scheme,

@@ -137,6 +137,16 @@ def test_the_command_that_copies_the_database_runs_on_the_hubs_host_alone(
     assert command == {"here": ["/sbin/dump"], "there": []}
 
 
+def test_the_hubs_host_looks_for_sessions_through_the_proxy(
+    answers: dict[str, dict[str, Any]],
+) -> None:
+    proxies = {
+        place: answers[f"{WITH_COMMAND}.{place}"]["settings"]["proxy"]
+        for place in ("here", "there")
+    }
+    assert proxies == {"here": "https://there", "there": ""}
+
+
 #: What Debian's package brings, and a site could have added to it.
 DISTRIBUTION = """
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };

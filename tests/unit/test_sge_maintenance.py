@@ -27,6 +27,7 @@ import yaml
 from dateutil import rrule, tz
 from jinja2 import Environment
 from jupyterhub import orm
+from jupyterhub.utils import subdomain_hook_idna
 
 import sge_maintenance as maintenance
 import sge_notice
@@ -478,6 +479,7 @@ def test_a_database_that_is_not_sqlite_is_backed_up_by_the_sites_command(tmp_pat
 
 SESSION = {
     "user": "alice",
+    "label": "alice",
     "name": "",
     "job": "42",
     "scheme": "https",
@@ -491,13 +493,15 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(tmp_pa
     """Whichever database it names: SQLAlchemy opens it."""
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     database = orm.new_session_factory(url)()
-    alice, bob = orm.User(name="alice"), orm.User(name="bob")
+    alice, bob = orm.User(name="alice"), orm.User(name="bob.b")
+    bobs = orm.Server(proto="https", ip="exec1", port=40002, base_url="/user/bob.b/")
     server = orm.Server(proto="https", ip="exec1", port=40001, base_url="/user/alice/")
     unborn = orm.Server(proto="http", ip="", port=0, base_url="/x/")
     database.add_all(
         [
             orm.Spawner(user=alice, name="", server=server, state={"job_id": 42}),
             orm.Spawner(user=bob, name="", state={}),
+            orm.Spawner(user=bob, name="m", server=bobs),
             orm.Spawner(user=bob, name="n", server=unborn),
         ]
     )
@@ -508,7 +512,10 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(tmp_pa
     # The site's own lines come last, and count.
     config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
     command = [sys.executable, "-sE", sge_sessions.__file__, str(config)]
-    assert maintenance.running_sessions(Settings(sessions=command)) == [SESSION]
+    found, of_bob = maintenance.running_sessions(Settings(sessions=command))
+    assert found == SESSION
+    # As JupyterHub names the person's host.
+    assert f"{of_bob['label']}.hub.test" == subdomain_hook_idna("bob.b", "hub.test", "user")
     config.write_text("c = get_config()\nc.JupyterHub.db_url = 'sqlite:////no/such/database'\n")
     with pytest.raises(MaintenanceError, match="unable to open database file"):
         maintenance.running_sessions(Settings(sessions=command))
@@ -692,6 +699,56 @@ def test_a_session_is_lost_if_its_job_is_there_and_it_is_not(
     with pytest.raises(MaintenanceError, match=re.escape(trouble)) as raised:
         maintenance.check_sessions(settings, before, notes)
     assert "bob" not in str(raised.value)
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A route to one session; whatever else is asked, the hub answers, as it does that."""
+
+    def do_GET(self) -> None:
+        asked = self.headers["Host"], self.path
+        self.send_response(200 if asked == ("alice.hub.test:8443", "/user/alice/api") else 302)
+        self.send_header("Location", f"/hub{self.path}")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("user", "subdomains", "trouble"),
+    [
+        ("alice", True, ""),
+        ("carol", True, "as carol.hub.test:8443: status 302, which is not the session's own"),
+        ("alice", False, "as hub.test:8443: status 302"),
+    ],
+)
+def test_a_session_is_reached_through_the_proxy_by_the_name_that_people_use(
+    user: str, subdomains: bool, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SESSION | {"user": user, "label": user, "path": f"/user/{user}/"}
+    monkeypatch.setattr(maintenance, "trouble_with_session", lambda *_: "")
+    monkeypatch.setattr(maintenance, "running_sessions", lambda _: [session])
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}"
+        settings = Settings(
+            proxy=f"http://{place}", names={place: "hub.test:8443"}, user_subdomains=subdomains
+        )
+        found = ""
+        try:
+            maintenance.check_sessions(settings, [session], [], 0)
+        except MaintenanceError as error:
+            found = str(error)
+        server.shutdown()
+    assert found.startswith(f"{user} (job 42) through http://{place} as" if trouble else "")
+    assert trouble in found and bool(found) is bool(trouble)
+
+
+def test_a_proxy_that_is_away_is_said_of_its_sessions() -> None:
+    settings = Settings(proxy="http://127.0.0.1:1")
+    said = "alice (job 42) through http://127.0.0.1:1: [Errno 111] Connection refused"
+    assert maintenance.trouble_with_route(settings, SESSION) == said
+    assert maintenance.trouble_with_route(Settings(), SESSION) == ""
 
 
 @pytest.fixture
