@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -354,3 +355,27 @@ def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
     assert said_of("w4", shown) == ""
     for worker in ("w5", "w6"):
         assert "w3 did not come back into service, so it was not begun" in said_of(worker, shown)
+
+
+def test_a_worker_is_drained_until_its_last_job_ends_or_the_window_does(tmp_path: Path) -> None:
+    workers: dict[str, dict[str, object]] = {
+        "ends": {"patch_drain_minutes": 5},
+        "lasts": {"patch_drain_minutes": 60, "patch_window_minutes": 0.5},
+    }
+    site = Site(tmp_path, workers)
+    for name in workers:
+        (tmp_path / "jobs" / name).write_text(f"42 of alice on {name}\n", encoding="utf-8")
+    third = "[ $(grep -c '^qstat .*@ends$' log) -lt 3 ] || rm -f jobs/ends\n"
+    site._program("bin/qstat", COMMAND.replace("NAME", "qstat") + third + COMMANDS["qstat"])
+    began = time.monotonic()
+    shown = site.patch(patch_at_once=2)
+    # Half a minute, and what Ansible takes for the rest.
+    assert time.monotonic() - began < 120
+
+    looks = [line.split()[-1] for line in site.log if line.startswith(("qstat", "maintain"))]
+    assert [each for each in looks if "lasts" not in each] == [*["*@ends"] * 3, "ends"]
+    assert site.maintained == {"ends"} and not site.disabled and not site.noted
+    assert said_of("ends", shown) == ""
+    assert looks.count("*@lasts") > 1
+    assert "lasts was not maintained; its queues are enabled again" in said_of("lasts", shown)
+    assert "42 of alice on lasts" in said_of("lasts", shown)
