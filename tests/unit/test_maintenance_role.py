@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/maintenance"
 POSTGRES = "postgresql://hub@database/hub"
 WITH_COMMAND = "database with a command"
+NOT_ASKED = "hub-not-asked"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
@@ -145,6 +146,76 @@ def test_the_hubs_host_looks_for_sessions_through_the_proxy(
         for place in ("here", "there")
     }
     assert proxies == {"here": "https://there", "there": ""}
+
+
+#: What the inventories of a hub and of a proxy apart from it say, and the proxy's clock; what is
+#: refused then.
+APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
+    NOT_ASKED: ({}, {"maintenance_weekday": "Wed"}, "'Wed 2 03:26 '"),
+    "same": ({}, {}, ""),
+    "same-as-said": ({}, {"maintenance_week": 2, "maintenance_time": "03:26"}, ""),
+    "own-zone": ({}, {"maintenance_time_zone": "Asia/Tokyo"}, "'Tue 2 03:26 Asia/Tokyo'"),
+    "own-clock": ({}, {"clock": "Asia/Tokyo"}, "maintenance_time_zone must name one"),
+    "by-hand": ({}, {"maintenance_timer": False, "maintenance_weekday": "Wed"}, ""),
+    # These stay so.
+    "week-of-hub": ({"maintenance_week": "last"}, {}, "'Tue last 03:26 '"),
+    "own-clock-one-zone": (
+        {"maintenance_week": 2, "maintenance_time_zone": "Europe/London"},
+        {"clock": "Asia/Tokyo", "maintenance_time_zone": "Europe/London"},
+        "",
+    ),
+    "not-announced": (
+        {"maintenance_timer": False},
+        {"maintenance_time_zone": "Europe/London"},
+        "the same maintenance_timer",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the role says to each proxy; the hub is asked as well, but for the first one."""
+    folder = tmp_path_factory.mktemp("apart")
+    role = {"name": "maintenance", "tasks_from": "preflight"}
+    plays = []
+    for name, (hub, _, _) in APART.items():
+        said = "{{ ansible_failed_result.msg | to_json }}"
+        note = {"copy": {"content": said, "dest": f"{folder}/{name}.json", "mode": "0600"}}
+        tasks: list[object] = [{"block": [{"include_role": role}], "rescue": [note]}]
+        if hub:
+            tasks.insert(0, {"set_fact": hub, "when": "inventory_hostname == 'hub'"})
+        plays.append(
+            {
+                "hosts": [name] if name == NOT_ASKED else ["hub", name],
+                "gather_facts": False,
+                "environment": {"TZ": "{{ clock | default('UTC') }}"},
+                "tasks": tasks,
+            }
+        )
+    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
+    proxies = {name: proxy for name, (_, proxy, _) in APART.items()}
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    groups = {"hub": {"hosts": {"hub": {}}}, "proxy": {"hosts": proxies}}
+    (folder / "hosts.yml").write_text(json.dumps({"all": {"vars": here, "children": groups}}))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
+        cwd=folder,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in folder.glob("*.json")}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_proxy_on_a_host_of_its_own_reboots_when_the_hubs_pages_say_so(
+    name: str, answers_apart: dict[str, str]
+) -> None:
+    said = " ".join(answers_apart.get(name, "").split())
+    assert APART[name][2] in said
+    assert bool(said) is bool(APART[name][2])
 
 
 #: What Debian's package brings, and a site could have added to it.
