@@ -19,7 +19,7 @@ scenarios_faults := faults maintenance
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # How many tests there are at least.
 least_default := 131
-least_maintenance := 21
+least_maintenance := 23
 least_faults := 52
 least_security := 139
 with_least = $(foreach name,$1,$(name) $(least_$(name)))

@@ -198,6 +198,10 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
         assert f"The maintenance of {report['host']}: done." in journal
     assert run("hub", PINNED) == pinned
     assert "2 sessions ran before" in words(last("hub"))
+    for name in hosts:
+        assert "/hub/login answers" in words(last(name))
+    for what in ("/hub/health answers", "Grid Engine answers"):
+        assert what in words(last("hub"))
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
 
@@ -392,6 +396,21 @@ def test_nothing_begins_while_another_update_runs() -> None:
     assert code == 1 and "another program holds /var/lib/dpkg/lock-frontend" in words(report)
 
 
+def test_what_does_not_answer_afterwards_is_named() -> None:
+    """The hub answers itself where there is no route, and never as a session does."""
+    nowhere = "https://127.0.0.1:8081/hub/nowhere"
+    proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
+    wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
+    code, report = maintain("hub", check_minutes=0, **wrong)
+    failed = {step["name"]: step["words"] for step in report["steps"] if not step["ok"]}
+    sessions = "the sessions that ran before still run"
+    assert code == 1 and set(failed) == {f"{nowhere} answers", sessions}
+    assert failed[f"{nowhere} answers"] == f"{nowhere}: status 404"
+    for name in ("alice", "carol"):
+        said_of = next(line for line in failed[sessions].splitlines() if line.startswith(name))
+        assert f"through {proxy}/nowhere" in said_of and "status 302" in said_of
+
+
 def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) -> None:
     before, began = main_process("hub"), started_last("hub")
     drop_in = "/etc/systemd/system/jupyterhub.service.d/broken.conf"
@@ -422,8 +441,22 @@ def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) ->
 
 
 def test_by_hand_a_host_is_maintained_now_and_check_says_what_that_would_be() -> None:
+    began = "cat /proc/sys/kernel/random/boot_id && cut -d ' ' -f 22 /proc/1/stat"
+    running = main_process("hub"), run("hub", began)
     shown = playbook("patch.yml", "--check", "--limit", "hub")
     assert shown.returncode == 0, said(shown)
+    assert (main_process("hub"), run("hub", began)) == running
+    coming = rrule.rrule(
+        rrule.MONTHLY,
+        count=2,
+        byweekday=rrule.TU(2),
+        byhour=3,
+        byminute=26,
+        bysecond=0,
+        dtstart=datetime.now(UTC).replace(microsecond=0),
+    )
+    for date in coming:
+        assert f"{date:%A %Y-%m-%d %H:%M} UTC" in said(shown)
     assert "Tue *-*-08..14 03:26:00" in said(shown) and "Reboot: always" in said(shown)
     build("proxy", "gridhub-probe", "3.0")
     before = main_process("proxy")
@@ -486,7 +519,29 @@ def test_workers_are_maintained_one_by_one_when_their_last_job_has_ended() -> No
         assert main_process("exec2") == before["exec2"]
         assert version("exec1", "gridhub-probe") == "installed 2.0"
         assert status("exec1")["problems"] == [] and disabled() == ""
+        # They are maintained by playbook only.
+        for ask, answer in {"is-enabled": "disabled", "is-active": "inactive"}.items():
+            shown = host("exec1").run(f"systemctl {ask} jupyterhub-maintenance.timer")
+            assert shown.stdout.strip() == answer
     assert seen == {"", "all.q@exec1", "all.q@exec2"}
+
+
+def test_a_queue_that_a_run_has_left_disabled_is_told() -> None:
+    note = "/var/lib/gridhub-maintenance/disabled-queues"
+    try:
+        run("exec1", f"mkdir -p $(dirname {note}); echo all.q@exec1 > {note}")
+        run("qmaster", "qmod -d all.q@exec1")
+        shown = playbook("status.yml", "--limit", "hub:exec1")
+        assert shown.returncode != 0
+        assert "all.q@exec1 was left disabled by playbooks/patch_workers.yml" in said(shown)
+        shown = playbook("status.yml", "--limit", "exec1")
+        assert shown.returncode != 0
+        assert "all.q@exec1 may still be disabled" in said(shown)
+    finally:
+        run("qmaster", "qmod -e all.q@exec1")
+        run("exec1", f"rm -f {note}")
+    shown = playbook("status.yml", "--limit", "exec1")
+    assert shown.returncode == 0, said(shown)
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:

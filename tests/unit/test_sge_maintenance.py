@@ -751,6 +751,20 @@ def test_a_proxy_that_is_away_is_said_of_its_sessions() -> None:
     assert maintenance.trouble_with_route(Settings(), SESSION) == ""
 
 
+def test_what_does_not_answer_is_named_and_the_rest_is_looked_at(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = "http://127.0.0.1:1/hub/login"
+    settings = Settings(check_minutes=0, urls=[lost], qstat=["false"], units=["hub.service"])
+    monkeypatch.setattr(maintenance, "trouble_with_units", lambda _units: "")
+    maintenance.check_services(settings, report)
+    assert {step["name"]: step["words"] for step in report.failed()} == {
+        f"{lost} answers": f"{lost}: [Errno 111] Connection refused",
+        "Grid Engine answers": "false: exit status 1",
+    }
+    assert len(report.data["steps"]) == 3
+
+
 @pytest.fixture
 def hub(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings of a host whose notice can be looked at."""
