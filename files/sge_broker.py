@@ -312,7 +312,7 @@ def remove_old_files(folder: Path) -> None:
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
     """Return what a session must know of its limits; sge_watch.py reads it again.
 
-    The words have ``{end}`` and ``{minutes}`` still to be filled in.
+    The words have ``{end}``, ``{minutes}`` and ``{left}`` still to be filled in.
     """
     return {
         "run_time": run_time,
@@ -321,8 +321,8 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
         "words": {
-            name: say(f"session.{name}", end="{end}", minutes="{minutes}")
-            for name in ("run_time", "idle")
+            name: say(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
+            for name in ("run_time", "idle", "left")
         },
     }
 

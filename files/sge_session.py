@@ -71,6 +71,13 @@ END_WITHIN = 30.0
 MAX_FOLDER = 56
 
 
+#: Extensions of ours for the pages, beside this file.
+EXTENSIONS = Path(__file__).with_name("labextensions")
+
+#: From when on a countdown stands out where the site warns of no end, in seconds before it.
+SOON = 300
+
+
 class SessionError(Exception):
     """The session cannot start; the message goes to the job's log, which its owner can read."""
 
@@ -307,6 +314,17 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
     return variables
 
 
+def page_settings(rules: Rules) -> dict[str, Any]:
+    """Return what Notebook's countdown (``files/time_left``) is told, besides when the end is.
+
+    Nothing, where there is nothing to count down.
+    """
+    if rules.run_time is None or "left" not in rules.words:
+        return {}
+    soon = max((each for each in rules.warnings if each < rules.run_time), default=SOON)
+    return {"gridhubTimeLeft": {"words": rules.words["left"], "soon": soon}}
+
+
 def private_folder() -> Path:
     """Make the folder for what the server and its kernels share, on the worker's own disk.
 
@@ -356,8 +374,14 @@ def serve(
 
     # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
-    # Through sockets in the runtime folder; other users can connect to TCP ports.
-    app = JupyterHubSingleUser.initialize_server(argv=["--KernelManager.transport=ipc"])
+    app = JupyterHubSingleUser.initialize_server(
+        argv=[
+            # Through sockets in the runtime folder; other users can connect to TCP ports.
+            "--KernelManager.transport=ipc",
+            f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
+        ]
+    )
+    app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
     # Without the person's settings their kernels are gone as well, which are no code of the
     # server's. Last, so that none takes the place of one of the site's.
     kernels = app.kernel_spec_manager

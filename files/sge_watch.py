@@ -54,7 +54,7 @@ class Rules(NamedTuple):
     idle_notice: int
     #: How often to tell the hub when it was last in use; 0 for JupyterHub's own interval.
     idle_report: int
-    #: The sentences, with ``{end}`` and ``{minutes}`` to be filled in.
+    #: The sentences, with ``{end}`` and ``{minutes}`` to be filled in; ``left`` with ``{left}``.
     words: dict[str, str]
 
 
@@ -101,7 +101,8 @@ def read_rules(content: object) -> Rules:
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    if not isinstance(words, dict) or words.keys() != {"run_time", "idle"}:
+    # A job that has waited since before an upgrade has no words for the time left.
+    if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):
         raise RulesError("the words are not text")

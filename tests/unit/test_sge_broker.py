@@ -830,7 +830,8 @@ class TestStart:
         (path,) = secrets_in(home)
         rules = read_rules(json.loads(path.read_text(encoding="utf-8"))["rules"])
         assert rules[:5] == (5400, (1800, 120), 3600, 600, 300)
-        assert all("{end}" in words and "{minutes}" in words for words in rules.words.values())
+        for name, told in (("run_time", "end"), ("idle", "minutes"), ("left", "left")):
+            assert f"{{{told}}}" in rules.words[name]
 
     def test_a_name_is_used_once(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]

@@ -37,7 +37,7 @@ RULES = {
     "idle_timeout": 0,
     "idle_notice": 600,
     "idle_report": 0,
-    "words": {"run_time": "ends at {end}", "idle": "idle until {end}"},
+    "words": {"run_time": "ends at {end}", "idle": "idle until {end}", "left": "{left} left"},
 }
 CONTENT = {
     "environment": {"JUPYTERHUB_API_TOKEN": TOKEN},
@@ -87,6 +87,7 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         @classmethod
         def initialize_server(cls, argv: list[str]) -> Any:
             cls.app = cls.serverapp_class()
+            cls.app.argv = argv
             cls.app.find_server_extensions()
             cls.app.io_loop = Loop()
             return cls.app
@@ -598,6 +599,17 @@ class TestServer:
         with take() as server:
             session.serve(environment, server, rules, 0.0)
         assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
+        told = jupyter.app.web_app.settings["page_config_data"]
+        assert ("gridhubTimeLeft" in told) is shown
+
+    def test_the_pages_find_the_extension_of_the_starters_own_release(
+        self, session: ModuleType, jupyter: Any
+    ) -> None:
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            session.serve(environment, server, read_rules(RULES), 0.0)
+        folder = Path(session.__file__).parent / "labextensions"
+        assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
 
 
 class TestTime:
@@ -669,6 +681,28 @@ class TestSettingsOfExtensions:
             "JOB_START_TIME": "1234",
             "JOB_RUN_TIME": "60",
         }
+
+    @pytest.mark.parametrize(
+        ("changes", "soon"),
+        [
+            ({}, 1800),
+            ({"run_time": 1800}, 600),  # what is not below the run time is never warned of
+            ({"warnings": []}, 300),
+        ],
+    )
+    def test_notebooks_countdown_is_told_the_words_and_when_it_is_to_stand_out(
+        self, session: ModuleType, changes: dict[str, Any], soon: int
+    ) -> None:
+        told = session.page_settings(read_rules(RULES | changes))
+        assert told == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
+
+    @pytest.mark.parametrize(
+        "changes", [{"run_time": None}, {"words": {"run_time": "x", "idle": "x"}}]
+    )
+    def test_notebook_counts_nothing_down_without_an_end_or_words_for_it(
+        self, session: ModuleType, changes: dict[str, Any]
+    ) -> None:
+        assert session.page_settings(read_rules(RULES | changes)) == {}
 
     def test_how_often_the_hub_is_told_of_use_is_the_sites(self, session: ModuleType) -> None:
         rules = read_rules(RULES | {"run_time": None, "idle_report": 45})

@@ -39,7 +39,11 @@ CONTENT: dict[str, Any] = {
     "idle_timeout": 1200,
     "idle_notice": 300,
     "idle_report": 300,
-    "words": {"run_time": "ends {end} in {minutes}", "idle": "idle, {end} in {minutes}"},
+    "words": {
+        "run_time": "ends {end} in {minutes}",
+        "idle": "idle, {end} in {minutes}",
+        "left": "{left} left",
+    },
 }
 RULES = read_rules(CONTENT)
 TOKEN = "5ec4e7" * 8
@@ -50,6 +54,10 @@ class TestRules:
         assert Rules(3600, (1800, 600), 1200, 300, 300, CONTENT["words"]) == RULES
         assert read_rules(CONTENT | {"run_time": None, "warnings": []}).run_time is None
 
+    def test_those_of_a_job_that_has_waited_since_before_an_upgrade_are_read_too(self) -> None:
+        words = {name: text for name, text in CONTENT["words"].items() if name != "left"}
+        assert read_rules(CONTENT | {"words": words}).words == words
+
     @pytest.mark.parametrize(
         "changes",
         [{name: wrong} for name in ("run_time", "idle_timeout", "idle_notice", "idle_report")
@@ -57,7 +65,8 @@ class TestRules:
         + [{name: None} for name in CONTENT if name != "run_time"]
         + [{"warnings": wrong} for wrong in (600, ["600"], [-1], [True], {"600": 1})]
         + [{"words": wrong} for wrong in ({}, {"idle": "x"}, [], "x")]
-        + [{"words": {"run_time": "x", "idle": wrong}} for wrong in ("", 4, None)]
+        + [{"words": CONTENT["words"] | {name: wrong}} for name in ("idle", "left")
+         for wrong in ("", 4, None)]
         + [{"words": CONTENT["words"] | {"more": "x"}}, {"more": 1}],
     )  # fmt: skip
     def test_anything_else_is_refused(self, changes: dict[str, object]) -> None:
