@@ -54,7 +54,7 @@ def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
     expect(page.locator("#menu-memory")).to_be_focused()
 
 
-def test_the_run_time_counts_down_in_jupyterlab_and_its_end_is_announced_and_explained(
+def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
     enter: Enter, hub_host: Any
 ) -> None:
     def two_minutes(parts: Any) -> None:
@@ -69,15 +69,27 @@ def test_the_run_time_counts_down_in_jupyterlab_and_its_end_is_announced_and_exp
     with (
         changed(hub_host, "menu.json", two_minutes),
         changed(hub_host, "broker.json", one_minute_before),
+        changed(
+            hub_host, "words.json", lambda words: words.update({"session.left": "Noch {left}"})
+        ),
     ):
         start(page, "alice", cores=1, memory=1, run_time=2)
+        notebook = page.context.new_page()
+        notebook.goto("/user/alice/tree")
+        timer = notebook.get_by_role("timer")
+        expect(timer).to_have_text(re.compile(r"^Noch 0:0[01]$"), timeout=60_000)
         countdown = page.locator("#jp-bottom-panel")
         left = "Time until server terminates: 00:0"
         expect(countdown).to_contain_text(re.compile(f"{left}[12]"), timeout=60_000)
-        notice = page.get_by_text(re.compile(r"This session ends at \d\d:\d\d, in about 1 min"))
-        expect(notice.first).to_be_visible(timeout=90_000)
+        for each, name in ((page, "lab"), (notebook, "notebook")):
+            notice = each.get_by_text(re.compile(r"This session ends at \d\d:\d\d, in about 1 min"))
+            expect(notice.first).to_be_visible(timeout=90_000)
+            each.screenshot(path=SHOTS / f"{name}-notice.png")
         expect(countdown).to_contain_text(f"{left}0", timeout=60_000)
-        page.screenshot(path=SHOTS / "lab-notice.png")
+        expect(timer).to_have_text("Noch 0:00")
+        expect(timer).to_have_css("font-weight", "700")
+        # JupyterLab has one countdown only.
+        expect(page.get_by_role("timer")).to_have_count(0)
         wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u alice"), 120)
         page.goto("/hub/home")
         expect(card(page)).to_contain_text("Not running", timeout=90_000)
@@ -288,8 +300,17 @@ def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
     deploy_menu(*MORE_ITEMS)
     try:
         page = enter("alice", goal="/hub/spawn")
+        page.clock.install()
         address = "alice.a@example.org"
-        choose(page, cores=1, memory=1, software="course", interface="notebook", mail=address)
+        choose(
+            page,
+            cores=1,
+            memory=1,
+            run_time=1,
+            software="course",
+            interface="notebook",
+            mail=address,
+        )
         page.wait_for_url(re.compile(r"/user/alice/tree"), timeout=60_000)
         expect(page.get_by_role("tab", name="Files")).to_be_visible(timeout=60_000)
         offered = page.request.get("/user/alice/api/kernelspecs").json()["kernelspecs"]
@@ -298,5 +319,12 @@ def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
         details = hub_host.check_output("qstat -j %s", job)
         assert re.search(rf"^mail_list: +{address}$", details, re.MULTILINE), details
         assert re.search(r"^mail_options: +ae$", details, re.MULTILINE), details
+        timer = page.get_by_role("timer")
+        expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
+        expect(timer).to_have_css("font-weight", "400")
+        # As after the computer has slept: it counts on from the time of day.
+        page.clock.fast_forward("40:00")
+        expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
+        expect(timer).to_have_css("font-weight", "700")
     finally:
         deploy_menu()
