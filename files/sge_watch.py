@@ -162,7 +162,10 @@ class Teller:
         return 200 <= status < 300
 
     async def tell_person(self, message: str) -> bool:
-        """Show a notice that stays until it is closed; pages opened later show it as well."""
+        """Show a notice that stays until it is closed, on all pages that are open.
+
+        Where none is, the first that is opened later shows it, and only that one.
+        """
         return await self._post(
             self._notices,
             {"message": message, "type": "warning", "autoClose": False, "immediate": True},
