@@ -336,13 +336,15 @@ def run(
     seconds: float = QUICK,
     check: bool = True,
     environment: Mapping[str, str] | None = None,
+    named: str = "",
 ) -> str:
     """Run a command and return what it printed on standard output.
 
     :param seconds: after them it is told to end, with time to leave things in order.
+    :param named: what to call it, where its arguments may be nobody else's business.
     :raises MaintenanceError: with what it said, when it fails and ``check`` is set, or is too slow.
     """
-    named = " ".join(command[:4])
+    named = named or " ".join(command[:4])
     try:
         process = subprocess.Popen(
             command,
@@ -519,7 +521,7 @@ class Report:
         try:
             for old in sorted(LOGS.glob("*.log"))[:-LOGS_KEPT]:
                 old.unlink()
-            write(STATE / self.LAST, json.dumps(self.data, indent=1), 0o644)
+            write(STATE / self.LAST, json.dumps(self.data, indent=1), 0o600)
             (STATE / self.UNFINISHED).unlink(missing_ok=True)
             write_metrics(settings)
         except (OSError, MaintenanceError) as error:
@@ -748,7 +750,7 @@ def back_up(settings: Settings, started: datetime) -> str:
     made = []
     with contextlib.ExitStack() as undo:
         if settings.backup_command:
-            run(settings.backup_command, seconds=REPAIR)
+            run(settings.backup_command, seconds=REPAIR, named=settings.backup_command[0])
             made.append(f"{settings.backup_command[0]} succeeded; its copy is not read again here")
         if settings.database:
             copy = folder / f"{stamp}.sqlite"

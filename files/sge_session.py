@@ -336,24 +336,47 @@ def private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
 
 
+def hide_debuggers(spec: Any) -> None:
+    """Tell browsers that no kernel has a debugger; JupyterLab offers none then.
+
+    ipykernel's listens at a port of 127.0.0.1 until its kernel ends, and asks nobody who they are:
+    whoever is on the worker could run code as the person.
+
+    :param spec: the class of what the server knows of a kernel. The class itself, not a setting
+        of the manager: one that a site may have, such as conda's, makes them without asking it.
+    """
+    plain = spec.to_dict
+
+    def to_dict(self: Any) -> dict[str, Any]:
+        told = plain(self)
+        return {**told, "metadata": {**told["metadata"], "debugger": False}}
+
+    spec.to_dict = to_dict
+
+
 def serve(
     environment: dict[str, str],
     server: socket.socket,
     rules: Rules,
     start: float,
     tls: Tls | None = None,
+    debugger: bool = False,
 ) -> int:
     """Run the server on a socket that is bound already, and tell the hub its port.
 
+    :param debugger: whether JupyterLab offers its debugger.
     :returns: the job's exit status.
 
     What is imported here is the site's environment for notebooks: that it cannot be loaded must
     reach the person, so it is not imported any earlier.
     """
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
 
     port = server.getsockname()[1]
+    if not debugger:
+        hide_debuggers(KernelSpec)
 
     class SessionServerApp(ServerApp):
         def find_server_extensions(self) -> None:
@@ -409,14 +432,15 @@ def serve(
 
 
 def main() -> int:
-    """``sge_session.py SESSION``: run the session of that name."""
-    if len(sys.argv) != 2 or not re.fullmatch(r"[0-9a-f]{32}", sys.argv[1]):
-        print("usage: sge_session.py SESSION", file=sys.stderr)
+    """``sge_session.py SESSION [--debugger]``: run the session of that name."""
+    name, *options = sys.argv[1:] or [""]
+    if not re.fullmatch(r"[0-9a-f]{32}", name) or options not in ([], ["--debugger"]):
+        print("usage: sge_session.py SESSION [--debugger]", file=sys.stderr)
         return 2
     dump_no_core()
     try:
         environment, ports, rules, tls = read_session_file(
-            Path.home() / SESSION_FOLDER / f"{sys.argv[1]}.json"
+            Path.home() / SESSION_FOLDER / f"{name}.json"
         )
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
@@ -432,7 +456,7 @@ def main() -> int:
             f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"
             f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
-        return serve(environment, server, rules, start, tls)
+        return serve(environment, server, rules, start, tls, bool(options))
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0

@@ -5,12 +5,12 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/uv"
-"$work/uv/bin/pip" install --quiet --only-binary :all: uv==0.13.9
+"$work/uv/bin/pip" install --quiet --only-binary :all: --require-hashes -r requirements/lock.txt
 lock() {
   "$work/uv/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate "$1.in" --output-file "$1.txt"
 }
 # The hub first: the others are kept to its versions.
 for name in roles/jupyterhub/files roles/sge_exec/files roles/proxy/files; do lock "$name/requirements"; done
-for name in controller dev; do lock "requirements/$name"; done
+for name in controller dev lock; do lock "requirements/$name"; done
 (cd roles/proxy/files/node && npm update --package-lock-only --ignore-scripts)

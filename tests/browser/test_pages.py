@@ -42,6 +42,8 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     # Whatever JupyterLab remembers of an earlier run is of no use here.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     run_a_cell(page, "/user/alice/lab", "print(6 * 7)", "42")
+    # JupyterLab takes the server's word for it that this kernel has none (docs/security.md).
+    expect(page.locator(".jp-DebuggerBugButton")).to_have_attribute("aria-disabled", "true")
 
     page.goto("/hub/home")
     running = card(page)

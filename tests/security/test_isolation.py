@@ -68,30 +68,62 @@ def session_of(name: str, password: str) -> Iterator[Session]:
     client.stop()
 
 
-#: What must not run: each says so in a folder of alice's.
+#: Where Python looks for packages of alice's, and for what runs before all else; `PYTHON` is the
+#: session's, such as python3.13.
+PACKAGES = ".local/lib/PYTHON/site-packages"
+#: Runs in whatever Python finds it, her kernels included; only the server's matters.
+STARTS_UP = (
+    "import os, sys\n"
+    "if any('sge_session' in each for each in sys.orig_argv):\n"
+    "    open('/home/alice/traps/' + os.path.basename(__file__), 'w')\n"
+)
+#: An extension of JupyterLab's pages by alice.
+EXTENSION = "trap-of-alice"
+
+SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
+
+#: What must not run: each says so in a folder of alice's, or is the extension.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
-    ".sge_request": "-v BASH_ENV=/home/alice/.bash_env\n",
+    ".sge_request": f"-v BASH_ENV=/home/alice/.bash_env,PYTHONPATH=/home/alice/{PACKAGES}\n",
+    f"{PACKAGES}/sitecustomize.py": STARTS_UP,
+    f"{PACKAGES}/usercustomize.py": STARTS_UP,
     ".jupyter/jupyter_server_config.py": "open('/home/alice/traps/server_config', 'w')\n",
     ".jupyter/jupyter_config.py": "open('/home/alice/traps/config', 'w')\n",
+    # Names an extension of the server, which is beside the files above.
+    ".jupyter/jupyter_server_config.d/trap.json": json.dumps(
+        {"ServerApp": {"jpserver_extensions": {"trap_of_alice": True}}}
+    ),
+    f"{PACKAGES}/trap_of_alice.py": STARTS_UP,
+    f".local/share/jupyter/labextensions/{EXTENSION}/package.json": json.dumps(
+        {"name": EXTENSION, "version": "1.0.0", "jupyterlab": {"_build": {"load": "trap.js"}}}
+    ),
     ".local/share/jupyter/kernels/own/kernel.json": json.dumps(
-        {"argv": ["python3", "-m", "ipykernel_launcher"], "display_name": "Own", "language": "x"}
+        {
+            "argv": ["python3", "-m", "ipykernel_launcher"],
+            "display_name": "Own",
+            "language": "x",
+            "metadata": {"debugger": True},
+        }
     ),
 }
 
 
 @pytest.fixture(scope="module")
-def traps(hub_host: Any) -> Iterator[None]:
+def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
     """What alice has in her home when her session starts."""
     alice = "runuser -u alice -- sh -c %s"
-    for path, text in TRAPS.items():
+    version = "import sys; print('python%d.%d' % sys.version_info[:2])"
+    python = exec1_host.check_output(f"{SESSION_PYTHON} -c {shlex.quote(version)}")
+    laid = {path.replace("PYTHON", python): text for path, text in TRAPS.items()}
+    for path, text in laid.items():
+        words = shlex.quote(text.replace("/PYTHON/", f"/{python}/"))
         hub_host.check_output(
-            alice,
-            f"cd && mkdir -p traps $(dirname {path}) && printf %s {shlex.quote(text)} > {path}",
+            alice, f"cd && mkdir -p traps $(dirname {path}) && printf %s {words} > {path}"
         )
     yield
-    hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(TRAPS)}")
+    hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(laid)}")
 
 
 # One for all tests here: none but the last of alice's does anything to it.
@@ -106,15 +138,37 @@ def bob(passwords: dict[str, str]) -> Iterator[Session]:
 
 
 @pytest.mark.attack(
-    "a login shell's profile, BASH_ENV and the server's settings in the home of its person",
+    "what runs at the start of a shell, of Python, of the server or of its pages, in the home of"
+    " its person",
     outcome="Not run by a session; kernels of one's own are offered.",
 )
 def test_nothing_of_the_home_runs_before_the_servers_own_checks(
     alice: Session, hub_host: Any
 ) -> None:
     assert hub_host.check_output("ls -A /home/alice/traps") == ""
-    offered = alice.client.get(f"{alice.client.prefix}/api/kernelspecs").json()["kernelspecs"]
-    assert {"python3", "own"} <= set(offered)
+    log = hub_host.check_output("cat $(ls -t /home/alice/.jupyterhub-sessions/*.log | head -1)")
+    assert "jupyterlab" in log and "trap_of_alice" not in log  # looked for, and not found
+    page = alice.client.open_lab().text
+    assert "federated_extensions" in page and EXTENSION not in page
+    assert {"python3", "own"} <= set(kernels_offered(alice))
+
+
+def kernels_offered(session: Session) -> dict[str, Any]:
+    """Return what the server tells JupyterLab of each kernel."""
+    answer = session.client.get(f"{session.client.prefix}/api/kernelspecs")
+    return {name: each["spec"] for name, each in answer.json()["kernelspecs"].items()}
+
+
+@pytest.mark.attack(
+    "another account on the worker at the debugger of a person's kernel, which asks nobody who they"
+    " are",
+    outcome="JupyterLab offers none, for no kernel (jupyterhub_debugger).",
+)
+def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
+    # JupyterLab goes by this. One who sends the kernel's messages herself opens her own port.
+    told = {name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()}
+    assert {"python3", "own"} <= set(told)
+    assert not any(told.values())
 
 
 @pytest.mark.attack(
@@ -302,3 +356,27 @@ def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
             reading = f"runuser -u {other} -- find {folder} -name '*.key' -exec cat {{}} +"
             assert machine.run(reading).stdout == ""
             assert machine.run(f"runuser -u {other} -- ls {folder}").rc != 0
+
+
+#: What somebody else than root owns, or may change.
+NOT_ROOTS = "find {folder} ! -type l '(' ! -user root -o -perm /022 ')'"
+
+
+@pytest.mark.attack(
+    "a program of a person's in place of one of the session's or the proxy's",
+    outcome="All of their environments is root's, and nobody else may write there.",
+)
+def test_environments_are_roots_and_for_nobody_else_to_change(exec1_host: Any) -> None:
+    for name, folder in (
+        ("exec1", "/opt/jupyterhub-session"),
+        ("exec2", "/opt/jupyterhub-session"),
+        ("proxy", "/opt/jupyterhub-proxy"),
+        ("hub", "/opt/jupyterhub"),
+    ):
+        assert int(host(name).check_output(f"find {folder} | wc -l")) > 1000, "it is there"
+        assert host(name).check_output(NOT_ROOTS.format(folder=folder)) == "", name
+    for lax in ("chmod o+w", "chmod g+w", "chown bob"):
+        exec1_host.check_output(f"touch /tmp/lax && {lax} /tmp/lax")
+        found = exec1_host.check_output(NOT_ROOTS.format(folder="/tmp/lax"))
+        exec1_host.check_output("rm /tmp/lax")
+        assert found == "/tmp/lax", lax

@@ -54,6 +54,14 @@ def test_every_line_of_a_lock_file_has_hashes(path: Path) -> None:
         assert "--hash=sha256:" in pin, pin[:80]
 
 
+def test_whatever_is_installed_has_hashes() -> None:
+    sources = [*ROOT.glob("tools/*.sh"), *ROOT.glob("roles/*/templates/*"), ROOT / ".ci/run"]
+    lines = [line for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    installs = [line for line in lines if re.search(r"\bpip\b.* install\b", line)]
+    assert len(installs) >= 3
+    assert [line for line in installs if "--require-hashes" not in line] == []
+
+
 def test_every_npm_package_has_a_checksum() -> None:
     lock = json.loads((audit.NODE / "package-lock.json").read_text(encoding="utf-8"))
     for place, package in lock["packages"].items():

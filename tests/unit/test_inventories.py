@@ -228,14 +228,18 @@ class TestJobScript:
 
     SESSION = "0123456789abcdef" * 2
 
-    def run(self, folder: Path, menu: list[dict[str, Any]], *arguments: str) -> Any:
+    def run(
+        self, folder: Path, menu: list[dict[str, Any]], *arguments: str, debugger: object = False
+    ) -> Any:
         environment = Environment(trim_blocks=True, autoescape=False)  # as Ansible renders
         environment.filters |= {"quote": shlex.quote, "comment": lambda words: f"# {words}"}
+        environment.filters["bool"] = lambda value: value in (True, "true")
         template = ROOT / "roles/jupyterhub/templates/session.sh.j2"
         script = folder / "session.sh"
         script.write_text(
             environment.from_string(template.read_text(encoding="utf-8")).render(
                 ansible_managed="managed",
+                jupyterhub_debugger=debugger,
                 jupyterhub_job_prologue="export STEPS=site",
                 jupyterhub_resource_menu=menu,
                 sge_common_session_path=folder,
@@ -275,6 +279,16 @@ class TestJobScript:
         ran = self.run(tmp_path, self.menu(), self.SESSION, *arguments)
         starter = f"-sE {tmp_path}/current/sge_session.py {self.SESSION}"
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{steps} {starter}\n", "")
+
+    @pytest.mark.parametrize(
+        ("debugger", "option"),
+        [(False, ""), ("false", ""), (True, " --debugger"), ("true", " --debugger")],
+    )
+    def test_it_has_a_debugger_only_where_the_site_says_so(
+        self, tmp_path: Path, debugger: object, option: str
+    ) -> None:
+        ran = self.run(tmp_path, self.menu(), self.SESSION, "conda", debugger=debugger)
+        assert ran.stdout.endswith(f"sge_session.py {self.SESSION}{option}\n")
 
     @pytest.mark.parametrize("name", ["cond", "conda ", "*", "conda|pytorch", "?onda", "$(id)"])
     def test_it_takes_no_other_name(self, tmp_path: Path, name: str) -> None:

@@ -472,8 +472,10 @@ def test_a_database_that_is_not_sqlite_is_backed_up_by_the_sites_command(tmp_pat
     made = maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
     assert copy.read_text() == "rows\n"
     assert made == "sh succeeded; its copy is not read again here"
-    wrong = Settings(backup_folder=str(tmp_path), backup_command=["sh", "-c", "exit 3"])
-    with pytest.raises(MaintenanceError, match="exit status 3"):
+    fails = ["sh", "-c", "echo no database >&2; exit 3", "--password=5ec4e7"]
+    wrong = Settings(backup_folder=str(tmp_path), backup_command=fails)
+    # Its arguments are in no report, log or mail.
+    with pytest.raises(MaintenanceError, match="^sh: exit status 3\nno database$"):
         maintenance.back_up(wrong, datetime(2026, 12, 1, tzinfo=UTC))
 
 
@@ -565,6 +567,8 @@ def test_a_report_goes_on_after_a_boot_and_ends_for_good(report: Report) -> None
     assert Report.load(Report.UNFINISHED) is None
     last = Report.load(Report.LAST)
     assert last is not None and last.data["result"] == "done"
+    # Steps tell what the site's own commands have said.
+    assert (maintenance.STATE / Report.LAST).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The starter inside the job: the parts that need no Jupyter server.
 
-Jupyter Server lives on the worker nodes only, so its two classes are stood in for. The server on
+Jupyter Server lives on the worker nodes only, so its classes are stood in for. The server on
 the bound socket is tested on the cluster.
 """
 
@@ -58,7 +58,7 @@ class Loop:
 
 @pytest.fixture
 def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stand-ins for the two classes of Jupyter; the server as far as it was started."""
+    """Stand-ins for the classes of Jupyter; the server as far as it was started."""
 
     class ServerApp:
         def __init__(self) -> None:
@@ -92,12 +92,19 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
             cls.app.io_loop = Loop()
             return cls.app
 
+    class KernelSpec:
+        def to_dict(self) -> dict[str, Any]:
+            return {"argv": ["python"], "metadata": {"debugger": True, "icon": "own"}}
+
     modules = {
+        "jupyter_client": ModuleType("jupyter_client"),
+        "jupyter_client.kernelspec": ModuleType("jupyter_client.kernelspec"),
         "jupyter_server": ModuleType("jupyter_server"),
         "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
         "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
     }
     modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
+    modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
     extension = modules["jupyterhub.singleuser.extension"]
     extension.JupyterHubSingleUser = JupyterHubSingleUser  # type: ignore[attr-defined]
     for name, module in modules.items():
@@ -560,6 +567,20 @@ class TestServer:
         asyncio.run(live())
         assert sorted(told, key=len) == [(rules, 1000.0), (environment, port, None)]
 
+    @pytest.mark.parametrize("debugger", [False, True])
+    def test_a_kernel_is_offered_with_its_debugger_only_where_the_site_says_so(
+        self, session: ModuleType, jupyter: Any, debugger: bool
+    ) -> None:
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            session.serve(environment, server, read_rules(RULES), 0.0, None, debugger)
+        spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
+        # All else that is told of it stays.
+        assert spec.to_dict() == {
+            "argv": ["python"],
+            "metadata": {"debugger": debugger, "icon": "own"},
+        }
+
     def test_a_session_whose_end_has_come_ends_its_server_and_says_why_as_its_status(
         self, session: ModuleType, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -744,7 +765,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         "arguments",
         [(), ("a" * 31,), ("a" * 33,), ("A" * 32,), (NAME + "\n",), ("../" + "a" * 29,)]
-        + [(NAME, "b" * 32), ("-" + "a" * 31,)],
+        + [(NAME, "b" * 32), ("-" + "a" * 31,), ("--debugger",), (NAME, "--debugger", "x")],
     )
     def test_anything_but_the_name_of_a_session_is_refused(
         self, command: Callable[..., int], arguments: tuple[str, ...]
@@ -806,6 +827,23 @@ class TestCommand:
         assert abs(int(seen["JOB_START_TIME"]) - PROCESS_START) < 5
         assert seen["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/alice/lab/"
         assert not hub.requests
+
+    @pytest.mark.parametrize("options", [[], ["--debugger"]])
+    def test_the_job_script_says_whether_there_is_a_debugger(
+        self,
+        session: ModuleType,
+        command: Callable[..., int],
+        written: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+        options: list[str],
+    ) -> None:
+        def serve(environment: dict[str, str], server: socket.socket, *others: object) -> int:
+            server.close()
+            assert others[-1] is bool(options)
+            return 0
+
+        monkeypatch.setattr(session, "serve", serve)
+        assert command(NAME, *options) == 0
 
     @pytest.mark.parametrize(
         ("fault", "reason"),
