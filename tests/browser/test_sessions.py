@@ -286,7 +286,7 @@ def course_kernel() -> Iterator[None]:
     folder = "/tmp/course/kernels/course"
     for worker in ("exec1", "exec2"):
         host(worker).check_output(
-            f"mkdir -p {folder} && printf %s %s > {folder}/kernel.json", json.dumps(KERNEL)
+            f"mkdir -p {folder} && printf %%s %s > {folder}/kernel.json", json.dumps(KERNEL)
         )
     yield
     for worker in ("exec1", "exec2"):
