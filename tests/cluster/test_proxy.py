@@ -468,9 +468,7 @@ def test_only_nginx_reaches_the_proxy_behind_it(proxy_host: Any) -> None:
     code = f"import socket; socket.socket(socket.AF_UNIX).connect({socket.path!r})"
     for user, rc in (("www-data", 0), ("nobody", 1), ("bob", 1)):
         assert proxy_host.run("runuser -u %s -- python3 -c %s", user, code).rc == rc, user
-    pid = main_pid(proxy_host)
-    ports = proxy_host.check_output("ss -Hltnp").splitlines()
-    assert [line.split()[3].rsplit(":")[-1] for line in ports if f"pid={pid}," in line] == ["8001"]
+    assert not proxy_host.socket("tcp://127.0.0.1:8000").is_listening
 
 
 def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
@@ -531,7 +529,7 @@ def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answ
     # Also where something goes wrong, and nginx has an error to tell.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
-        assert ask() == 503
+        assert ask() == 502
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
     wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
@@ -557,7 +555,9 @@ def test_sandbox_of_the_proxy_bites(proxy_host: Any) -> None:
     """Under a missing capability systemd starts the unit without its sandbox and says nothing."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
-    text = re.sub(r"^(ExecStart|Restart|RestartSec|Type)=.*\n", "", text, flags=re.MULTILINE)
+    # Not its folder either, which would go with the probe.
+    left_out = r"^(ExecStart|Restart|RestartSec|RuntimeDirectory|Type)=.*\n"
+    text = re.sub(left_out, "", text, flags=re.MULTILINE)
     text = text.replace(
         "[Service]\n",
         "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/local/share/proxy-test-probe.py\n"

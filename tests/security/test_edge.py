@@ -342,7 +342,7 @@ def test_plain_http_only_redirects(proxy_host: Any) -> None:
 
 @pytest.mark.attack(
     "the doors behind nginx",
-    outcome="CHP's socket is nginx's alone; its API asks for a certificate of the hub, and its token.",
+    outcome="CHP's socket is for nginx; its API asks for a certificate of the hub, and its token.",
 )
 def test_the_doors_behind_nginx_are_shut(proxy_host: Any) -> None:
     knock = (

@@ -248,7 +248,10 @@ def test_what_belongs_to_no_session_leads_to_the_hub() -> None:
 def test_other_hosts_are_refused(proxy_host: Any) -> None:
     for foreign in ("evil.example.org", "127.0.0.1", f"{NAME}.evil.example.org", f"evil{NAME}"):
         for path in ("/hub/login", "/user/alice/", ECHO):
-            assert ask(foreign, path).status == 421, foreign
+            answer = ask(foreign, path)
+            assert answer.status == 421, foreign
+            assert f"Its address is {HUB}" in answer.text
+            assert "default-src 'none'" in (answer.header("Content-Security-Policy") or "")
     http10 = talk(BASE_URL, b"GET /hub/login HTTP/1.0\r\n\r\n")
     assert statuses(http10) == [421]
     # The name of the request's line counts, and what the header says goes nowhere.
