@@ -13,18 +13,19 @@ CLUSTERS := default security $(if $(IS_ROOT),faults)
 port_default := 8444
 port_faults := 8445
 port_security := 8446
-scenarios_default := default
-scenarios_security := security
-scenarios_faults := faults maintenance
+scenarios_default := default $(if $(IS_ROOT),maintenance)
+scenarios_security := security browser
+scenarios_faults := faults
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # How many tests there are at least.
-least_default := 131
+least_default := 100
+least_browser := 35
 least_maintenance := 23
 least_faults := 52
-least_security := 139
+least_security := 142
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters default faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages lock audit screenshots
+.PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,8 +44,8 @@ demo-down: setup ## Remove the local cluster: containers, network, /home and ima
 
 # Several things at a time: much of their time is waiting. What failed is named once more at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit clusters
-	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint clusters
+	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going unit $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
 	  exit $$status
@@ -68,13 +69,15 @@ clusters: setup
 	@tools/setup.sh browser
 	@ansible-playbook -i inventories/demo molecule/shared/image.yml >/dev/null
 
-default: ## Deploy to five containers, and use the hub as people do, in a browser too
+default: ## Deploy to five containers, and use the hub as people do
+browser: ## Use the hub in a real browser
 faults: ## Break everything once (as root)
 security: ## Attack everything once
 maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
 
-maintenance: cluster := faults
-default faults security maintenance: clusters
+browser: cluster := security
+maintenance: cluster := default
+default browser faults security maintenance: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $(call with_least,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
