@@ -208,8 +208,8 @@ def rich(parts: Any) -> None:
 
 
 def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
-    page = enter("carol")
-    page.goto("/user/carol/lab")
+    page = enter("bob")
+    page.goto("/user/bob/lab")
     expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
     check(page, "not-running")
     with changed(hub_host, "menu.json", rich):
