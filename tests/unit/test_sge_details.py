@@ -303,6 +303,7 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([FEW, BARRED], set(), "slots"),
         ([FEW, BARRED], {SLOTS}, "lacks"),
         ([BARRED], set(), "permission"),
+        ([BARRED, OTHER], set(), "other"),
         ([FULL_NOW, BARRED], {SLOTS}, "lacks"),
         ([FULL_NOW, BARRED], set(), "full"),
         ([OTHER], set(), "other"),
