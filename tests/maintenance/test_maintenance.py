@@ -131,6 +131,21 @@ def metric(name: str, number: str) -> float:
     return float(dict(line.split() for line in text.splitlines() if line[0] != "#")[number])
 
 
+def second_tuesdays(start: datetime, count: int) -> list[datetime]:
+    """Return the demo's dates, reckoned without systemd."""
+    return list(
+        rrule.rrule(
+            rrule.MONTHLY,
+            count=count,
+            byweekday=rrule.TU(2),
+            byhour=3,
+            byminute=26,
+            bysecond=0,
+            dtstart=start,
+        )
+    )
+
+
 def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() -> None:
     ask = (
         "import sge_maintenance as m; from datetime import datetime, UTC;"
@@ -138,17 +153,9 @@ def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() ->
         "print(*[date.isoformat() for date in dates])"
     )
     shown = run("hub", f"cd /usr/local/lib/gridhub && python3 -c {shlex.quote(ask)}")
-    expected = rrule.rrule(
-        rrule.MONTHLY,
-        count=240,
-        byweekday=rrule.TU(2),
-        byhour=3,
-        byminute=26,
-        bysecond=0,
-        dtstart=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+    expected = second_tuesdays(datetime(2026, 1, 1, tzinfo=UTC), 240)
     assert run("hub", "date +%Z").strip() == "UTC"
-    assert [datetime.fromisoformat(each) for each in shown.split()] == list(expected)
+    assert [datetime.fromisoformat(each) for each in shown.split()] == expected
 
 
 def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], bob: Person) -> None:
@@ -446,15 +453,7 @@ def test_by_hand_a_host_is_maintained_now_and_check_says_what_that_would_be() ->
     shown = playbook("patch.yml", "--check", "--limit", "hub")
     assert shown.returncode == 0, said(shown)
     assert (main_process("hub"), run("hub", began)) == running
-    coming = rrule.rrule(
-        rrule.MONTHLY,
-        count=2,
-        byweekday=rrule.TU(2),
-        byhour=3,
-        byminute=26,
-        bysecond=0,
-        dtstart=datetime.now(UTC).replace(microsecond=0),
-    )
+    coming = second_tuesdays(datetime.now(UTC).replace(microsecond=0), 2)
     for date in coming:
         assert f"{date:%A %Y-%m-%d %H:%M} UTC" in said(shown)
     assert "Tue *-*-08..14 03:26:00" in said(shown) and "Reboot: always" in said(shown)

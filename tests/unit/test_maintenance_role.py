@@ -64,6 +64,21 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
+def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any]) -> None:
+    """Run plays on an inventory in a folder of their own."""
+    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
+    (folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
+        cwd=folder,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the role says to each case, and the database that it would copy."""
@@ -95,19 +110,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         }
         for name, (variables, _) in CASES.items()
     ]
-    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     hosts = {"hub": {"hosts": {"here": host}}, "proxy": {"hosts": {"there": host}}}
-    (folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
-        cwd=folder,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(folder, plays, hosts)
     return {file.stem: json.loads(file.read_text("utf-8")) for file in folder.glob("*.*here.json")}
 
 
@@ -192,20 +197,10 @@ def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 "tasks": tasks,
             }
         )
-    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     proxies = {name: proxy for name, (_, proxy, _) in APART.items()}
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     groups = {"hub": {"hosts": {"hub": {}}}, "proxy": {"hosts": proxies}}
-    (folder / "hosts.yml").write_text(json.dumps({"all": {"vars": here, "children": groups}}))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
-        cwd=folder,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(folder, plays, {"all": {"vars": here, "children": groups}})
     return {file.stem: json.loads(file.read_text("utf-8")) for file in folder.glob("*.json")}
 
 
