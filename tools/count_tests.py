@@ -1,23 +1,44 @@
 """``count_tests.py FILE LEAST …``: fail unless at least LEAST tests ran and all of them passed.
 
 FILE is what ``pytest --junitxml`` wrote. Molecule's verifier is content when it finds no test, and
-what it prints of a test that failed is far above its own last lines: so it is named here again.
+what it prints of a test that failed is far above its own last lines: so it is named here again. If
+no test has run, what failed before them is shown from what the scenario printed (FILE with .log).
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 #: How much of a test's complaint is shown again, in characters.
 SHOWN = 1_500
+#: How many tasks that failed before the tests, and how many lines of each.
+SHOWN_TASKS, SHOWN_LINES = 5, 20
+
+#: What Molecule puts around what Ansible prints: colours and a border.
+DECORATION = re.compile(r"\x1b\[[\d;]*m|^\s*│ ?")
+
+
+def failed_tasks(log: Path) -> str:
+    """Give what Ansible printed of the tasks that failed, or else the last lines."""
+    if not log.exists():
+        return ""
+    lines = [
+        DECORATION.sub("", DECORATION.sub("", line))
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
+    starts = [number for number, line in enumerate(lines) if line.startswith("[ERROR]:")]
+    starts = starts[:SHOWN_TASKS] or [max(len(lines) - SHOWN_LINES, 0)]
+    return "".join(f"  {line}\n" for start in starts for line in lines[start : start + SHOWN_LINES])
 
 
 def is_good(path: Path, least: int) -> bool:
     """Name what failed, count, print the closing line, and tell."""
     if not path.exists():
-        print(f"{path}: no test has run", file=sys.stderr)
+        before = failed_tasks(path.with_suffix(".log"))
+        print(f"{path}: no test has run\n{before}", end="", file=sys.stderr)
         return False
     suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314  # nosec B314  # our own file
     for case in (case for suite in suites for case in suite.iter("testcase")):

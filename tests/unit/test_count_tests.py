@@ -48,6 +48,29 @@ def test_no_results_are_a_failure_in_words(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
 
 
+def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(tmp_path: Path) -> None:
+    lines = [
+        "  \x1b[2m│\x1b[0m TASK [Wait until systemd is up]",
+        "  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: non-zero return code\x1b[0m",
+        "  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31mfatal: [qmaster]: FAILED! =>\x1b[0m",
+        *(f"  \x1b[2m│\x1b[0m later {number}" for number in range(100)),
+    ]
+    (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
+    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    assert complaint[1:3] == [
+        "  [ERROR]: Task failed: non-zero return code",
+        "  fatal: [qmaster]: FAILED! =>",
+    ]
+    assert "  later 99" not in complaint
+
+
+def test_the_last_lines_are_shown_if_no_task_failed(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
+    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    assert (complaint[1], complaint[-1]) == ("  line 80", "  line 99")
+
+
 def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     good = results(tmp_path / "good", PASSED, 1, 0)
