@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -55,14 +55,24 @@ TOGETHER = timedelta(hours=12)
 #: How long a reboot may take, from the order to the checks; one that takes longer does not come.
 REBOOT = timedelta(minutes=30)
 
+#: What all but the updates may take before the reboot. A maintenance that is not as far by then
+#: hangs, on a file system that does not answer for example: it keeps no session out any more.
+ALL_ELSE = timedelta(hours=3)
+
+#: How this program calls itself for what is to have a limit, or another account.
+PROGRAM = (sys.executable, "-sE", __file__)
+
+#: How a backup's name ends before it has been read again.
+UNFINISHED_COPY = ".unfinished"
+
 #: How many logs are kept.
 LOGS_KEPT = 24
 
 #: How long an ordinary command may take, in seconds; and the repair of an interrupted installation.
 QUICK, REPAIR = 60.0, 1800.0
 
-#: How long the copy of the hub's database may take, in seconds: a program that has it locked does
-#: not keep the maintenance waiting for good.
+#: How long each copy for the backup may take, in seconds: a database that stays locked, or a file
+#: system that does not answer, does not keep the maintenance waiting for good.
 COPY = 600.0
 
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
@@ -102,6 +112,8 @@ class Settings:
     #: The hub's SQLite database; empty where there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
+    #: What runs a command as the hub: what is the hub's own is read with no more than its rights.
+    as_hub: Sequence[str] = ()
     #: What backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
     #: What prints the running sessions (``files/sge_sessions.py``); empty on a host without a hub.
@@ -167,8 +179,10 @@ def read_settings(path: Path = CONFIG) -> Settings:
 # -- dates ---------------------------------------------------------------------------------------
 
 
+#: systemd up to 252 says ``Iter. #2``, newer ones ``Iteration #2``.
 _ELAPSE = re.compile(
-    r"^\s*(Next elapse|Iter\. #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
+    r"^\s*(Next elapse|Iter(?:\.|ation) #\d+|\(in UTC\)):"
+    r" \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
 )
 
 
@@ -337,19 +351,23 @@ def run(
     check: bool = True,
     environment: Mapping[str, str] | None = None,
     named: str = "",
+    reads: IO[bytes] | None = None,
+    writes: IO[bytes] | None = None,
 ) -> str:
     """Run a command and return what it printed on standard output.
 
     :param seconds: after them it is told to end, with time to leave things in order.
     :param named: what to call it, where its arguments may be nobody else's business.
+    :param reads: its standard input, instead of nothing.
+    :param writes: where its standard output goes, instead of into what is returned.
     :raises MaintenanceError: with what it said, when it fails and ``check`` is set, or is too slow.
     """
     named = named or " ".join(command[:4])
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=reads or subprocess.DEVNULL,
+            stdout=writes or subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -369,9 +387,9 @@ def run(
             raise MaintenanceError(f"{named}: does not end, and is left running") from error
         raise MaintenanceError(f"{named}: not done within {seconds:g} s") from None
     if check and process.returncode:
-        said = (errors.strip() or out.strip()).splitlines()[-12:]
+        said = (errors.strip() or (out or "").strip()).splitlines()[-12:]
         raise MaintenanceError("\n".join([f"{named}: exit status {process.returncode}", *said]))
-    return out
+    return out or ""
 
 
 def write(path: Path, text: str, mode: int) -> None:
@@ -420,7 +438,7 @@ class Report:
     UNFINISHED = "unfinished.json"
     LAST = "report.json"
 
-    def __init__(self, started: datetime, *, by_hand: bool) -> None:
+    def __init__(self, started: datetime, *, by_hand: bool, longest: timedelta = ALL_ELSE) -> None:
         #: Everything is plain: it is JSON, and outlives the boot.
         self.data: dict[str, Any] = {
             "host": socket.gethostname(),
@@ -430,6 +448,7 @@ class Report:
             "process": os.getpid(),
             "phase": "before",
             "reached": started.isoformat(),
+            "overdue": (started + longest).isoformat(),
             "result": "",
             "steps": [],
             "sessions": [],
@@ -488,7 +507,7 @@ class Report:
         return (
             self.data["boot"] == boot_id()
             and self.data["phase"] in ("before", "updating")
-            and self._has_process()
+            and self._is_at_work()
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
@@ -504,11 +523,12 @@ class Report:
         """Whether it is under way: it was not killed, and the host is not stuck at its reboot."""
         if self.data["phase"] == "rebooting":
             return now() < datetime.fromisoformat(self.data["reached"]) + REBOOT
-        return self.goes_on() or (self.data["phase"] == "checking" and self._has_process())
+        return self.goes_on() or (self.data["phase"] == "checking" and self._is_at_work())
 
-    def _has_process(self) -> bool:
+    def _is_at_work(self) -> bool:
         # The lock would tell as well; but to try it could keep out one that begins just then.
-        return process_start(self.data["process"]) == str(self.data["process_start"])
+        has_process = process_start(self.data["process"]) == str(self.data["process_start"])
+        return has_process and now() < datetime.fromisoformat(self.data["overdue"])
 
     def failed(self) -> list[dict[str, Any]]:
         """Return the steps that went wrong."""
@@ -616,7 +636,8 @@ def missed(moment: datetime) -> bool:
         if date + LATEST <= moment
     ]
     report = Report.load(Report.LAST)
-    last = datetime.fromisoformat(report.data["started"]) if report else None
+    # One by hand may have been under way at the date.
+    last = datetime.fromisoformat(report.data["ended"]) if report else None
     return is_missed(past[-1:], installed(), last)
 
 
@@ -747,21 +768,32 @@ def back_up(settings: Settings, started: datetime) -> str:
     folder = Path(settings.backup_folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = f"{started:%Y-%m-%dT%H%M%S}"
-    made = []
+    made, copies = [], []
+    for cut_off in folder.glob(f"*{UNFINISHED_COPY}"):
+        cut_off.unlink()
     with contextlib.ExitStack() as undo:
+
+        def begun(kind: str) -> Path:
+            """Return a name that nobody takes for a backup before it has been read again."""
+            copy = folder / f"{stamp}{kind}{UNFINISHED_COPY}"
+            undo.callback(copy.unlink, missing_ok=True)
+            copies.append(copy)
+            return copy
+
         if settings.backup_command:
             run(settings.backup_command, seconds=REPAIR, named=settings.backup_command[0])
             made.append(f"{settings.backup_command[0]} succeeded; its copy is not read again here")
         if settings.database:
-            copy = folder / f"{stamp}.sqlite"
-            undo.callback(copy.unlink, missing_ok=True)
-            copy_database(Path(settings.database), copy)
-            made.append(f"{copy} ({copy.stat().st_size} bytes)")
+            copy = begun(".sqlite")
+            copy_database(settings, copy)
+            made.append(f"{copy.with_suffix('')} ({copy.stat().st_size} bytes)")
         if kept := [path for path in map(Path, settings.backup_paths) if path.exists()]:
-            copy = folder / f"{stamp}.tar.gz"
-            undo.callback(copy.unlink, missing_ok=True)
-            count = copy_files(kept, copy)
-            made.append(f"{copy} ({count} files)")
+            copy = begun(".tar.gz")
+            command = [*PROGRAM, "pack", str(copy), settings.notice_file, *map(str, kept)]
+            count = run(command, seconds=COPY, named=f"packing {', '.join(map(str, kept))}")
+            made.append(f"{copy.with_suffix('')} ({count.strip()} files)")
+        for copy in copies:
+            copy.replace(copy.with_suffix(""))
         undo.pop_all()
     for kind in ("*.sqlite", "*.tar.gz"):
         for old in sorted(folder.glob(kind))[: -settings.backup_keep]:
@@ -769,28 +801,57 @@ def back_up(settings: Settings, started: datetime) -> str:
     return "\n".join(made)
 
 
-def copy_database(source: Path, copy: Path) -> None:
-    """Copy a SQLite database that is in use.
+def copy_database(settings: Settings, copy: Path) -> None:
+    """Copy a SQLite database that is in use, and read the copy again.
 
-    :raises MaintenanceError: when the copy does not hold what the database does, or takes too long.
+    The database is the hub's, and with it whatever stands under its name: root opens none of it.
+
+    :raises MaintenanceError: when the copy is not whole, or takes too long.
     """
-    deadline = time.monotonic() + COPY
+    as_hub = [*settings.as_hub, *PROGRAM]
+    with os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+") as file:
+        run(
+            [*as_hub, "print-database", settings.database],
+            seconds=COPY,
+            named=f"copying {settings.database}",
+            writes=file,
+        )
+        file.seek(0)
+        run(
+            [*as_hub, "check-database"],
+            seconds=COPY,
+            named=f"reading the copy of {settings.database}",
+            reads=file,
+        )
 
-    def in_time(*_: object) -> None:
-        if time.monotonic() > deadline:
-            raise MaintenanceError(f"{source} is locked, or too slow: not copied in {COPY:g} s")
 
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+def print_database(source: str) -> None:
+    """Write a copy of a SQLite database to standard output."""
     with (
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
-        contextlib.closing(sqlite3.connect(copy)) as new,
+        contextlib.closing(sqlite3.connect(":memory:")) as new,
     ):
-        # Some MB at a time. Of a locked database it tries the same ones for ever, and says so.
-        old.backup(new, pages=4096, progress=in_time)
-        found = new.execute("PRAGMA integrity_check").fetchall()
-        tables = new.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
+        # While another program has it locked, it tries again for ever: whoever calls has a limit.
+        old.backup(new)
+        copy = bytearray(new.serialize())
+    if copy:
+        # "File format version numbers" of sqlite.org/fileformat2.html: 2 for a database with a
+        # write-ahead log, which the copy has none of.
+        copy[18:20] = b"\1\1"
+    sys.stdout.buffer.write(copy)
+
+
+def check_database() -> None:
+    """Look whether the database that comes in is a hub's, and whole.
+
+    :raises MaintenanceError: when it is not.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+        copy.deserialize(sys.stdin.buffer.read())
+        found = copy.execute("PRAGMA integrity_check").fetchall()
+        tables = copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
     if found != [("ok",)] or tables != (1,):
-        raise MaintenanceError(f"the copy of {source} is not whole: {found}")
+        raise MaintenanceError(f"it is not whole: {found}")
 
 
 def _hash(file: Any) -> str:
@@ -800,15 +861,18 @@ def _hash(file: Any) -> str:
     return digest.hexdigest()
 
 
-def copy_files(paths: Sequence[Path], copy: Path) -> int:
+def copy_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
     """Pack files and folders, and compare the pack with them; return how many files it has.
 
+    :param notice_file: is left out: the notice's timer writes it anew meanwhile.
     :raises MaintenanceError: naming the file that is not the same.
     """
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
-        for path in paths:
-            pack.add(path)
+        for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
+            # With what stands beside it while it is written.
+            if not (notice_file and path.name.lstrip(".").startswith(Path(notice_file).name)):
+                pack.add(path, recursive=False)
     count = 0
     with tarfile.open(copy) as pack:
         for member in pack:
@@ -829,12 +893,20 @@ def update(settings: Settings, notes: list[str]) -> None:
 
     :raises MaintenanceError: when the archive cannot be read, or a package not be installed.
     """
-    run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
+    # The backup may have taken long.
+    if found := wait_for(lock_holder, settings.lock_wait * 60):
+        raise MaintenanceError(f"another program holds {found}")
+    unread: MaintenanceError | None = None
+    try:
+        run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
+    except MaintenanceError as error:
+        unread = error  # what the other sources have is installed nevertheless
     before, said = packages(), ""
     try:
         said = run(["unattended-upgrade", "--verbose"], seconds=settings.time_limit)
     finally:
         notes += changes(before, packages()) or ["nothing was updated"]
+        notes += [str(unread)] if unread else []
     # It calls that a success.
     notes += [line for line in said.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in said:
@@ -842,6 +914,8 @@ def update(settings: Settings, notes: list[str]) -> None:
             "a package is kept back because a file of its was changed: Dpkg::Options must have"
             " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
         )
+    if unread:
+        raise MaintenanceError("not every source of packages could be read")
 
 
 def running_sessions(settings: Settings) -> list[dict[str, Any]]:
@@ -867,11 +941,15 @@ def inside(settings: Settings, authority: str) -> ssl.SSLContext:
     :raises OSError: when a certificate cannot be read.
     """
     folder = Path(settings.certificates)
-    context = ssl.create_default_context(cafile=folder / authority / f"{authority}.crt")
+    trusted = folder / authority / f"{authority}.crt"
+    certificate, key = (folder / f"hub-internal/hub-internal.{kind}" for kind in ("crt", "key"))
+    # The folder is the hub's. What is no file there, a pipe for example, might never end.
+    if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
+        raise OSError(f"{', '.join(wrong)}: there is no such file")
+    context = ssl.create_default_context(cafile=trusted)
     # Hosts are asked by their addresses here; the authority certifies nobody but ours.
     context.check_hostname = False
-    pair = folder / "hub-internal/hub-internal"
-    context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
+    context.load_cert_chain(certificate, key)
     return context
 
 
@@ -1155,7 +1233,8 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
     if not by_hand and (why := untimely(started)):
         print(f"{why} Nothing is done.")
         return announce(settings)
-    report = Report(started, by_hand=by_hand)
+    longest = timedelta(seconds=settings.time_limit) + ALL_ELSE
+    report = Report(started, by_hand=by_hand, longest=longest)
     report.say(f"The maintenance of {report.data['host']} begins.")
     try:
         if hold := check_hold():
@@ -1227,6 +1306,9 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
     report.data["process"] = os.getpid()  # after a boot it is another one
+    report.data["overdue"] = (
+        now() + timedelta(minutes=settings.check_minutes) + ALL_ELSE
+    ).isoformat()
     with contextlib.suppress(OSError):
         report.phase("checking")
     try:
@@ -1268,6 +1350,15 @@ def announce(settings: Settings) -> int:
     return 0
 
 
+def held() -> str:
+    """Return why nothing would be done now, by hand too, or nothing."""
+    try:
+        hold = check_hold()
+    except MaintenanceError as error:
+        return str(error)
+    return f"held until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}" if hold else ""
+
+
 def status(settings: Settings) -> dict[str, Any]:
     """Return what an administrator asks: when is the next one, and what became of the last."""
     moment = now()
@@ -1284,6 +1375,7 @@ def status(settings: Settings) -> dict[str, Any]:
         problems += [f"{each['name']}: {each['words']}" for each in last.failed()]
     return {
         "next": coming.isoformat() if coming else None,
+        "held": held(),
         "problems": problems,
         "last": last.data if last else None,
         "running": running,
@@ -1315,11 +1407,9 @@ def plan(settings: Settings) -> int:
     ):
         if found := look():
             print(f"{name}: {found}")
+    if why := held():
+        print(f"Now it is not done, by hand neither: {why}")
     try:
-        if hold := check_hold():
-            print(
-                f"Now it is held, by hand too, until {hold.until:%Y-%m-%d %H:%M} UTC: {hold.reason}"
-            )
         check_disk(settings)
     except MaintenanceError as error:
         print(f"It could not begin: {error}")
@@ -1351,6 +1441,19 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) == 2 and arguments[0] == "check":
         read_settings(Path(arguments[1]))
         return 0
+    try:  # what it calls itself for
+        match list(arguments):
+            case ["print-database", source]:
+                print_database(source)
+                return 0
+            case ["check-database"]:
+                check_database()
+                return 0
+            case ["pack", copy, notice_file, *paths]:
+                print(copy_files([*map(Path, paths)], Path(copy), notice_file))
+                return 0
+    except (OSError, sqlite3.Error, tarfile.TarError) as error:
+        raise MaintenanceError(str(error)) from error
     acts: dict[str, Callable[[Settings], int]] = {
         "run": lambda settings: maintain(settings, by_hand=False),
         "now": lambda settings: maintain(settings, by_hand=True),

@@ -63,7 +63,8 @@ ROLE_NOW = [
                 "sh",
                 "-c",
                 "cd FOLDER; echo maintain $0 >> log;"
-                ' case $1 in fails) exit 1 ;; "is lost") touch lost/$0 ;; esac',
+                ' case $1 in fails) exit 1 ;; "is lost") touch lost/$0 ;;'
+                ' "breaks its daemon") echo gone > daemon/$0; exit 1 ;; esac',
                 "{{ inventory_hostname }}",
                 "{{ becomes | default('well') }}",
             ]
@@ -90,6 +91,10 @@ class Site:
             (folder / name).mkdir()
         for name in workers:
             (folder / "notes" / name).mkdir(parents=True)
+            held = "held until 2126-01-31: exams" if name == "held" else ""
+            (folder / "notes" / name / "program.py").write_text(
+                f"print({json.dumps({'held': held})!r})\n", encoding="utf-8"
+            )
         for name, script in COMMANDS.items():
             self._program(f"bin/{name}", COMMAND.replace("NAME", name) + script)
         self._program("ssh", SSH)
@@ -112,6 +117,7 @@ class Site:
             "sge_common_bin_dir": str(self.folder / "bin"),
             "patch_pause": 0.1,
             "patch_drain_minutes": 0,
+            "patch_program": f"{self.folder}/notes/{{{{ inventory_hostname }}}}/program.py",
             "patch_note_folder": f"{self.folder}/notes/{{{{ inventory_hostname }}}}",
         }
         hosts = {
@@ -205,6 +211,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
         "late": {"patch_window_minutes": 0},
         "stuck": {},
         "fails": {"becomes": "fails"},
+        "held": {},
         "kept": {},
         "left": {},
         "flickers": {},
@@ -249,6 +256,10 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
         ("busy", "busy was not maintained; its queues are enabled again. Check that its last job"),
         ("busy", "42 of alice"),
         ("away", "away was not maintained. Check that it can be reached: away cannot be reached"),
+        (
+            "held",
+            "held was not maintained. Check that it is not held: held until 2126-01-31: exams",
+        ),
         # It was disabled, and nobody heard of that.
         ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
         ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
@@ -341,11 +352,12 @@ def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path
     assert "deaf would not be maintained. Check that Grid Engine answers" in said_of("deaf", shown)
 
 
+@pytest.mark.parametrize("becomes", ["is lost", "breaks its daemon"])
 def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
-    tmp_path: Path,
+    becomes: str, tmp_path: Path
 ) -> None:
     workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 7)}
-    workers["w3"]["becomes"] = "is lost"
+    workers["w3"]["becomes"] = becomes
     site = Site(tmp_path, workers)
     shown = site.patch(patch_at_once="34%")
     assert site.maintained == {"w1", "w2", "w3", "w4"}

@@ -128,13 +128,14 @@ def test_a_time_that_is_skipped_is_no_date_and_one_that_comes_twice_is_one() -> 
     assert again == [datetime(2026, 11, 29, 1, 26, tzinfo=UTC)]
 
 
-def test_dates_are_read_in_utc_whatever_the_hosts_zone_is() -> None:
-    shown = """
+@pytest.mark.parametrize("iteration", ["Iter. #2", "Iteration #2"], ids=["252", "255"])
+def test_dates_are_read_in_utc_whatever_the_hosts_zone_is(iteration: str) -> None:
+    shown = f"""
 Normalized form: Tue *-*-08..14 03:26:00
     Next elapse: Tue 2026-07-14 03:26:00 CEST
        (in UTC): Tue 2026-07-14 01:26:00 UTC
        From now: 1 month left
-       Iter. #2: Tue 2026-12-08 03:26:00 CET
+       {iteration}: Tue 2026-12-08 03:26:00 CET
        (in UTC): Tue 2026-12-08 02:26:00 UTC
 """
     assert maintenance.parse_dates(shown) == [
@@ -263,7 +264,7 @@ def test_a_maintenance_that_still_runs_is_told_since_when_and_misses_no_date(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     date = datetime.fromisoformat(report.data["started"])
-    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=3))
+    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=2))
     monkeypatch.setattr(maintenance, "calendar", lambda: "")
     monkeypatch.setattr(maintenance, "dates", lambda *_: [date])
     monkeypatch.setattr(maintenance, "installed", lambda: date - timedelta(days=30))
@@ -294,8 +295,22 @@ def test_a_maintenance_that_still_runs_is_told_since_when_and_misses_no_date(
     report.phase("checking")
     assert told() == ("", [missed, "a maintenance is not finished: checking"])
     report.phase("rebooting")
-    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=3, minutes=31))
+    monkeypatch.setattr(maintenance, "now", lambda: date + timedelta(hours=2, minutes=31))
     assert told() == ("", [missed, "a maintenance is not finished: rebooting"])
+
+
+def test_one_by_hand_that_was_under_way_at_the_date_is_the_one_of_that_date(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = datetime.fromisoformat(report.data["started"])
+    report.data["started"] = (date - timedelta(minutes=6)).isoformat()
+    monkeypatch.setattr(maintenance, "calendar", lambda: "")
+    monkeypatch.setattr(maintenance, "dates", lambda *_: [date])
+    monkeypatch.setattr(maintenance, "installed", lambda: date - timedelta(days=30))
+    for ended, is_missed in ((9, False), (-1, True)):
+        monkeypatch.setattr(maintenance, "now", lambda end=ended: date + timedelta(minutes=end))
+        report.close(Settings(), "done")
+        assert maintenance.missed(date + timedelta(hours=2)) is is_missed
 
 
 def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
@@ -361,12 +376,44 @@ def test_a_package_that_is_left_as_it_is_is_named(
     monkeypatch.setattr(
         maintenance, "run", lambda command, **_: said if "unattended" in command[0] else ""
     )
+    monkeypatch.setattr(maintenance, "lock_holder", lambda: "")
     with report.step("updates") as notes:
         maintenance.update(Settings(), notes)
     lines = report.data["steps"][0]["words"].splitlines()
     assert lines[0] == "nothing was updated" and len(lines) == 1 + len(words)
     assert all(word in line for word, line in zip(words, lines[1:], strict=True))
     assert report.ok is ("conffile" not in said)
+
+
+def test_updates_are_installed_where_another_source_cannot_be_read(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(command: list[str], **_: object) -> str:
+        ran.append(command[0])
+        if command[:2] == ["apt-get", "update"]:
+            raise MaintenanceError("apt-get update: the key of that archive is over")
+        return ""
+
+    monkeypatch.setattr(maintenance, "run", run)
+    monkeypatch.setattr(maintenance, "lock_holder", lambda: "")
+    with report.step("updates") as notes:
+        maintenance.update(Settings(), notes)
+    assert "unattended-upgrade" in ran
+    assert not report.ok
+    assert "the key of that archive is over" in report.data["steps"][0]["words"]
+
+
+def test_an_update_that_has_begun_during_the_backup_is_waited_for(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(maintenance, "run", lambda command, **_: ran.append(command[0]) or "")
+    monkeypatch.setattr(maintenance, "lock_holder", lambda: "/var/lib/apt/lists/lock")
+    with pytest.raises(MaintenanceError, match="another program holds /var/lib/apt/lists/lock"):
+        maintenance.update(Settings(lock_wait=0), [])
+    assert ran == []
 
 
 def test_a_command_that_fails_or_is_too_slow_is_named() -> None:
@@ -445,13 +492,103 @@ def test_a_backup_that_is_not_whole_leaves_nothing_behind(database: Path, tmp_pa
 def test_a_database_that_stays_locked_ends_the_backup_in_time(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "COPY", 0.2, raising=False)
+    monkeypatch.setattr(maintenance, "COPY", 2.0)
     settings = Settings(backup_folder=str(tmp_path / "backup"), database=str(database))
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as link:
         link.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(MaintenanceError, match="hub.sqlite is locked, or too slow: not copied"):
+        with pytest.raises(MaintenanceError, match="copying .*hub.sqlite: not done within 2 s"):
             maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
     assert list((tmp_path / "backup").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["database", "file"])
+def test_a_pipe_in_place_of_a_file_ends_the_backup_in_time(
+    what: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is the hub's own may be anything, where the hub is somebody else's."""
+    monkeypatch.setattr(maintenance, "COPY", 2.0)
+    database.unlink()
+    (kept := tmp_path / "kept").mkdir()
+    (kept / "file").write_text("this")
+    monkeypatch.setattr(maintenance, "PROGRAM", (*maintenance.PROGRAM[:2], str(tmp_path / "run")))
+    # The pipe comes between the packing and the comparison.
+    (tmp_path / "run").write_text(
+        f"import os, sys; sys.path.insert(0, {str(Path(maintenance.__file__).parent)!r})\n"
+        "import sge_maintenance as m\n"
+        "open = m.tarfile.open\n"
+        "def opened(*names, **how):\n"
+        f"    if names: os.unlink({str(kept / 'file')!r}); os.mkfifo({str(kept / 'file')!r})\n"
+        "    return open(*names, **how)\n"
+        "m.tarfile.open = opened\n"
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    os.mkfifo(database)
+    settings = Settings(
+        backup_folder=str(tmp_path / "backup"),
+        database=str(database) if what == "database" else "",
+        backup_paths=[str(kept)] if what == "file" else [],
+    )
+    with pytest.raises(MaintenanceError, match=r"(copying|packing) .*: not done within 2 s"):
+        maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
+def test_the_hubs_database_is_read_with_the_hubs_rights(database: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    as_hub = ["sh", "-c", f'echo "$4" >> {log}; exec "$@"', "sh"]
+    settings = Settings(
+        backup_folder=str(tmp_path / "backup"), database=str(database), as_hub=as_hub
+    )
+    maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    assert log.read_text().split() == ["print-database", "check-database"]
+
+
+def test_a_database_that_is_written_to_by_a_log_of_its_own_is_copied(
+    database: Path, tmp_path: Path
+) -> None:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as link:
+        assert link.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        link.execute("INSERT INTO users VALUES (3, 'carol')")
+        settings = Settings(backup_folder=str(tmp_path / "backup"), database=str(database))
+        maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    (copy,) = (tmp_path / "backup").iterdir()
+    with contextlib.closing(sqlite3.connect(copy)) as link:
+        assert link.execute("SELECT count(*) FROM users").fetchone() == (3,)
+
+
+def test_no_name_is_a_backups_before_it_has_been_read_again(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the program: nothing is cleared away here."""
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    (folder / f"2026-11-01T000000.sqlite{maintenance.UNFINISHED_COPY}").touch()
+    settings = Settings(
+        backup_folder=str(folder), database=str(database), backup_paths=[str(database)]
+    )
+    seen: list[str] = []
+    real = maintenance.run
+
+    def run(command: list[str], **more: Any) -> str:
+        seen.extend(path.name for path in folder.iterdir())
+        return real(command, **more)
+
+    monkeypatch.setattr(maintenance, "run", run)
+    maintenance.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    assert set(seen) == {"2026-12-01T000000.sqlite.unfinished"}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "2026-12-01T000000.sqlite",
+        "2026-12-01T000000.tar.gz",
+    ]
+
+
+def test_the_notice_that_is_renewed_meanwhile_is_in_no_pack(tmp_path: Path) -> None:
+    kept = tmp_path / "etc"
+    kept.mkdir()
+    for name in ("maintenance.json", ".maintenance.json.42", "jupyterhub_config.py"):
+        (kept / name).write_text("x")
+    pack = tmp_path / "pack.tar.gz"
+    assert maintenance.copy_files([kept], pack, str(kept / "maintenance.json")) == 1
 
 
 def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
@@ -811,6 +948,7 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
         ("updating", 0, "gone", True),
         ("updating", 0, "another", True),  # its number came again
         ("updating", 60, "there", False),
+        ("updating", 181, "there", True),  # it hangs
         ("rebooting", 19, "gone", False),
         ("rebooting", 21, "gone", True),  # nobody has rebooted it
         ("checking", 0, "gone", True),
@@ -889,7 +1027,7 @@ def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
     monkeypatch.setattr(maintenance, "run", lambda *_, **_kw: said)
     assert maintenance.plan(hub) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "Now it is held, by hand too, until 2126-01-31 18:00 UTC: exams" in lines
+    assert "Now it is not done, by hand neither: held until 2126-01-31 18:00 UTC: exams" in lines
     assert any(line.startswith(shown) for line in lines)
 
 
@@ -945,6 +1083,7 @@ def test_the_status_says_how_far_it_is(report: Report, monkeypatch: pytest.Monke
     )
     report.phase("updating")
     assert maintenance.status(Settings())["phase"] == "updating"
+    assert maintenance.status(Settings())["held"] == ""
     assert maintenance.finish(Settings(), report) == 0
     assert phases == ["checking"] and maintenance.status(Settings())["phase"] == ""
 
