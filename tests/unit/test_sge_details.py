@@ -72,6 +72,15 @@ def test_that_there_is_no_reason_is_no_reason() -> None:
     assert parse_details(text)[5].reasons == ()
 
 
+def test_a_job_that_runs_waits_for_nothing_whatever_is_said_of_full_hosts(
+    recorded: Recorded,
+) -> None:
+    text = recorded("details.txt")
+    assert text.count("dropped because it is full") == 5  # said of each job
+    reasons = {job: details.reasons for job, details in parse_details(text).items()}
+    assert [job for job in sorted(reasons) if reasons[job]] == [15, 16]
+
+
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_parser_of_details(text: str) -> None:
     parse_details(text)
@@ -280,6 +289,16 @@ def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -
     text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
     assert understand(text) == [Reason("amount", "amount", "gpu", 2)]
     assert understand(["(Collecting of scheduler job information is turned off)"]) == []
+
+
+def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
+    hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
+    sge_details._meaning.cache_clear()
+    for job in range(10):
+        own = f'(-l gpu={job}) cannot run at host "node" because it offers only hc:gpu=0.000000'
+        for _ in range(3):
+            assert [reason.name for reason in understand([*hosts, own])] == ["amount", "full"]
+    assert sge_details._meaning.cache_info().misses == 510
 
 
 FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)
