@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -39,7 +40,12 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 
 
 def read_number(text: str) -> float | None:
-    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like."""
+    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like.
+
+    What a queue does not limit is infinite: memory, say, that no host has so and so much of.
+    """
+    if text.strip().lower() == "infinity":
+        return math.inf
     found = _NUMBER.fullmatch(text.strip())
     return float(found[1]) * _MULTIPLIERS[found[2]] if found else None
 
@@ -249,7 +255,7 @@ def parse_places(xml: bytes) -> list[Place]:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
         # Letters of qstat(1): alarm only keeps further jobs away, as does everything else here.
         is_open = not (entry.findtext("state") or "").strip()
-        free = int(resources.get("slots", slots - taken))
+        free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(Place(queue, host, slots, max(free, 0), is_open, resources))
     return places
 

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
@@ -1328,9 +1328,11 @@ class SGESpawner(BatchSpawnerBase):
         places = await self.outlook.places.look(_PATIENCE)
         age = self.outlook.places.age
         room = tuple(
-            Free(item.label, *(item.in_units(number) for number in free(places, name)))
+            Free(item.label, *map(item.in_units, amounts))
             for item in menu.items_for(groups)
             if places and (name := item.request.counted) is not None
+            # Of what a queue does not limit there is nothing to tell.
+            if isfinite((amounts := free(places, name))[0])
         )
         if words := sge_notice.refusal():
             return Forecast(free=room, age=age, message=words)

@@ -9,6 +9,7 @@ GPUs) run on exec2, 14 (4 slots) fills exec1, whose queue is disabled; 15 waits 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,9 @@ def test_no_text_breaks_the_parser_of_details(text: str) -> None:
         ("2.000000", 2.0),
         ("N/A", None),
         ("", None),
-        ("INFINITY", None),
+        ("INFINITY", math.inf),
+        ("infinity", math.inf),
+        ("infinitely", None),
         ("-1", None),
         ("1e9", None),
         ("١", None),
@@ -125,6 +128,7 @@ def test_times_are_read_as_qstat_prints_them(text: str, seconds: float | None) -
         # A limit of the host is below what the queue has left.
         ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
         ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
+        ("<slots_used>1</slots_used><resource name='slots'>infinity</resource>", 3),
     ],
 )
 def test_free_slots_are_what_neither_jobs_nor_reservations_hold(words: str, free: int) -> None:
@@ -344,7 +348,7 @@ def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list
 # -- what is missing ------------------------------------------------------------------------------
 
 FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
-ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
+ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf})
 
 
 @pytest.mark.parametrize(
@@ -357,6 +361,8 @@ ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
         (Want(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
         (Want(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
         (Want(1, {"fpga": 1}), {"fpga"}),
+        (Want(1, {"s_vmem": 99 * GB, "gpu": 1}), set()),
+        (Want(1, {"s_vmem": 99 * GB, "gpu": 2}), {"gpu"}),
         (Want(1, {}, queue="other.q"), {CLOSED}),
         (Want(1, {}, queue="all.q"), set()),
         (Want(1, {}, queue="all.q@exec2"), set()),
@@ -603,4 +609,5 @@ def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> N
     assert free(places, SLOTS) == (2, 2)
     assert free(places, "h_vmem") == (10 * GB, 6 * GB)
     assert free(places, "gpu") == (1, 1)
+    assert free(places, "s_vmem") == (math.inf, math.inf)
     assert free([closed], "gpu") == (0, 0)

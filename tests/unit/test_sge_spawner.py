@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import pwd
 import re
 import socket
@@ -93,6 +94,14 @@ MENU = [
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
 ]
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "unit": "GB",
+    "choices": [2, 4],
+    "default": 2,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "slot"},
+}
 HOURS = {
     "name": "hours",
     "label": "Run time",
@@ -2150,6 +2159,24 @@ class TestForecast:
         broker.answers = [Answer(ok=True, verdict="never", words=words)]
         assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
         sge_spawner._verdicts.clear()
+
+    async def test_memory_that_no_queue_limits_is_neither_told_nor_lacking(
+        self,
+        spawner: SGESpawner,
+        broker: Broker,
+        places: Callable[..., None],
+        menu_file: Path,
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [MENU[0], MEMORY]}), encoding="utf-8")
+        places(replace(self.FULL, resources={"h_vmem": math.inf, "slots": 0.0}))
+        broker.answers = [Answer(ok=True, verdict="later")]
+        forecast = await spawner.forecast({"memory": 4})
+        assert forecast.free == (Free("CPU cores", "0", "0"),)
+        assert forecast.message.startswith(say("forecast.lacks", what="CPU cores (1)"))
+        assert "Memory" not in forecast.message
+        link, shown = Link({}, ("memory",)), {"memory": 4}
+        notes = await spawner._shift(load_menu(menu_file), (), shown, link)
+        assert notes["memory"].startswith("Memory: 2 GB instead of 4 GB, the next smaller amount.")
 
     async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
