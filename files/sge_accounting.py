@@ -123,7 +123,7 @@ class Why(enum.Enum):
 def why(record: Record, memory: float | None, run_time: float | None) -> Why:
     """Tell why a job ended.
 
-    :param memory: what its memory was limited to, in bytes for all its slots together.
+    :param memory: what its address space was limited to, in bytes for all its slots together.
     :param run_time: what its run time was limited to, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:

@@ -874,6 +874,10 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
     return arguments
 
 
+#: The complexes that limit the address space of a job's processes together (queue_conf(5)).
+_ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
+
+
 class Asked(_Model):
     """What a session has of one item: for its person, and to compare with what it uses."""
 
@@ -887,6 +891,14 @@ class Asked(_Model):
     complex: str = ""
     #: In total, in Grid Engine's base unit: slots, bytes, things, seconds; 0 for words.
     total: float = 0.0
+
+    @property
+    def is_address_space(self) -> bool:
+        """Whether it is memory of the kind that Grid Engine tells the use of.
+
+        A program may reserve many times the address space that it puts anything in.
+        """
+        return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 
 
 def _asked(item: Item, value: int | str) -> Asked:

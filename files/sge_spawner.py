@@ -891,10 +891,8 @@ class SGESpawner(BatchSpawnerBase):
             return last
         if record is None:
             return last
-        limits = {each.kind: each for each in last.had}
-        memory, run_time = (
-            limits[kind].total if kind in limits else None for kind in ("memory", "run_time")
-        )
+        memory = next((each.total for each in last.had if each.is_address_space), None)
+        run_time = next((each.total for each in last.had if each.kind == "run_time"), None)
         reason = why(record, memory, run_time).value
         return replace(
             last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
@@ -1425,7 +1423,7 @@ class SGESpawner(BatchSpawnerBase):
         def amount(each: Asked) -> Amount:
             if details is None or details.vmem is None:
                 return Amount(each.label, each.words)  # the worker has not reported yet
-            if each.kind == "memory":
+            if each.is_address_space:
                 used = details.vmem
                 words = say("sessions.used", used=_gigabytes(used), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:

@@ -1776,6 +1776,12 @@ def record(like: str, session: str) -> str:
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))
 
 
+#: HAD where memory is a complex that does not limit address space.
+WITH_RMEM = tuple(
+    each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
+)
+
+
 class TestWhySessionsEnd:
     @pytest.mark.parametrize(
         ("like", "words", "short_of"),
@@ -1815,6 +1821,29 @@ class TestWhySessionsEnd:
         # Whoever has followed it is not sent there again.
         hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
         assert "with more" not in await hub.spawner().get_options_form()
+
+    @pytest.mark.parametrize(
+        ("like", "words"),
+        [("t-hrt", "because its run time, 1 hour, was used up"), ("t-mem", "ended by a limit")],
+    )
+    async def test_address_space_is_not_taken_for_other_memory(
+        self,
+        like: str,
+        words: str,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        grid: GridEngine,
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        spawner.asked = WITH_RMEM
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record(like, broker.session).replace(":1830912.", ":30172000000.")
+        grid.accounting_file.write_text(line, encoding="utf-8")
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert words in (await hub.spawner().view()).ended
 
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
@@ -2362,6 +2391,8 @@ class TestView:
         assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
         assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
         assert queue == Amount("Queue", "any")
+        spawner.asked = WITH_RMEM
+        assert (await spawner.view()).amounts[1] == Amount("Memory", "300 MB")
 
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
