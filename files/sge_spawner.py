@@ -1144,7 +1144,12 @@ class SGESpawner(BatchSpawnerBase):
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                self.last = self._own_end()  # why is found out when somebody looks
+                # It has been up: no start has failed. Why it has ended is found out by the poll
+                # with which JupyterHub begins to stop it, or when somebody looks.
+                self.last = self._own_end()
+                wish.set_result(None)
+                self._spawn_future = None
+                return 1
             self._keep_reason(error)
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks

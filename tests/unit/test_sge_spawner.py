@@ -2907,19 +2907,46 @@ class TestRestart:
         assert stored(second) == [{}]
         assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
 
+    @pytest.mark.parametrize(
+        ("like", "words"),
+        [("t-qdel", "job 1, was deleted from outside"), ("", "job 1, has ended: its run time was")],
+    )
     async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
-        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+        self,
+        like: str,
+        words: str,
+        hubs: Any,
+        first: Hub,
+        broker: Broker,
+        token: str,
+        lab: Lab,
+        grid: GridEngine,
     ) -> None:
         await self.run(first, broker, token, lab)
         await lab.fall_silent()
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record(like, broker.session) if like else ""
+        grid.accounting_file.write_text(line, encoding="utf-8")
         broker.cluster.remove(broker.session)
         second = await hubs()
         spawner = second.spawner()
+        following = asyncio.create_task(
+            second.ask("users/alice/server/progress", token, method="GET")
+        )
         await asyncio.wait_for(second.opening, 10)
         await until(lambda: not spawner.active)
-        assert "Your last session, job 1, has ended" in await second.page("spawn-pending/alice")
+        assert b'"ready": true' not in (await asyncio.wait_for(following, 10)).body
+        for path, code in (("spawn-pending/alice", 200), ("user/alice/", 424)):
+            page = await second.visit(path)
+            assert page.code == code
+            assert page_says(page, "failed.not_running")
+            assert not page_says(page, "failed.heading")
+            assert words in page.body.decode()
         assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
+        # Nothing is left of the look: the next session starts as ever.
+        lab.answer()
+        await self.run(second, broker, token, lab)
 
     async def test_a_grid_engine_that_does_not_answer_ends_nothing(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
