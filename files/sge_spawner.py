@@ -43,7 +43,7 @@ from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
 import sge_notice
-from sge_accounting import Why, find_record, why
+from sge_accounting import FARTHEST_BACK, LOOK_BACK, Why, find_record, why
 from sge_broker import (
     SESSION_FOLDER,
     SESSION_VARIABLES,
@@ -139,10 +139,10 @@ _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Where the accounting file is read.
 _records = ThreadPoolExecutor(2, "accounting")
 
-#: How long to wait between looks for an accounting record that is not there yet, and for how long
-#: to look for it, in seconds.
+#: How long to wait between looks for an accounting record that is not there yet, in seconds at
+#: least, and as a share of the time since the session has ended: people may come days later.
 _EXPLAIN_PAUSE = 5.0
-_EXPLAIN_FOR = 600.0
+_EXPLAIN_PAUSE_SHARE = 0.25
 
 #: How long a failed start waits for its record, in seconds: Grid Engine writes it within 15 s,
 #: unless the site says otherwise (``flush_time``, sge_conf(5)).
@@ -876,7 +876,10 @@ class SGESpawner(BatchSpawnerBase):
         :param patience: seconds to wait for one that is not there yet.
         """
         path = Path(self.accounting_file or self.collector.grid.accounting_file)
-        find = partial(find_record, path, last.name, self.user.name)
+        # As much farther back for each hour: a big cluster may end fifty thousand jobs in one.
+        hours = max(int((time.time() - last.ended) / 3600), 0)
+        limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
+        find = partial(find_record, path, last.name, self.user.name, limit)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         try:
@@ -909,8 +912,9 @@ class SGESpawner(BatchSpawnerBase):
             return
         if last.why == "lingers" and not self.collector.watches(last.name):
             self._store_last(last, None)
-        elif last.why == "unknown" and self._explain_due < now < last.ended + _EXPLAIN_FOR:
-            self._explain_due = now + _EXPLAIN_PAUSE
+        elif last.why == "unknown" and self._explain_due < now:
+            pause = (now - last.ended) * _EXPLAIN_PAUSE_SHARE
+            self._explain_due = now + max(pause, _EXPLAIN_PAUSE)
             self._explaining = asyncio.ensure_future(self._find_out(last))
             await asyncio.wait([self._explaining], timeout=_GLIMPSE)
 

@@ -49,6 +49,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, create_signed_value
 from traitlets.config import Config
 
+import sge_accounting
 import sge_broker
 import sge_client
 import sge_idle
@@ -1372,7 +1373,7 @@ class TestStart:
         ("like", "words", "why"),
         [
             ("t-mem", "together went above its memory", "memory"),
-            ("t-qdel", "was deleted from outside", "deleted"),
+            ("t-qdel", "job 1, was deleted from outside", "deleted"),
             ("t-exit3", "Its messages are in", "start"),
         ],
     )
@@ -1788,7 +1789,7 @@ class TestWhySessionsEnd:
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
             ("t-mem", "went above its memory: they used 418.5 MB of 286.1 MB", ("memory",)),
-            ("t-qdel", "was deleted from outside", ()),
+            ("t-qdel", "job 1, was deleted from outside", ()),
             ("t-exit0", "was shut down from within", ()),
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
         ],
@@ -1868,7 +1869,7 @@ class TestWhySessionsEnd:
         grid.accounting_file.write_text(record("t-qdel", broker.session), encoding="utf-8")
         assert "it went above its memory" in await hub.spawner().get_options_form(), "not at once"
         monkeypatch.setattr(hub.spawner(), "_explain_due", 0.0)
-        assert "was deleted from outside" in await hub.spawner().get_options_form()
+        assert "job 1, was deleted from outside" in await hub.spawner().get_options_form()
         assert stored(hub)[0]["last"]["why"] == "deleted"  # type: ignore[index]
 
     async def test_without_the_file_the_person_reads_what_may_have_been(
@@ -1973,17 +1974,43 @@ class TestWhySessionsEnd:
         before._store_last(last, replace(last, why="deleted"))
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
-    async def test_a_record_is_not_looked_for_for_ever(
-        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    async def test_who_comes_the_next_morning_reads_the_reason(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine
     ) -> None:
         await running(alice, broker, lab)
         broker.cluster.remove(broker.session)
         await over(alice)
-        looks: list[object] = []
-        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: looks.append(1))
-        monkeypatch.setattr(sge_spawner, "_EXPLAIN_FOR", 0.0)
-        await hub.spawner().view()
-        assert looks == []
+        last = hub.spawner().last
+        assert last is not None
+        hub.spawner().last = replace(last, ended=time.time() - 10 * 3600)
+        others = b"#\n" * (sge_accounting.LOOK_BACK // 2)  # more than the first look goes through
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record("t-qdel", broker.session).encode()
+        grid.accounting_file.write_bytes(line + b"\n" + others)
+        assert "job 1, was deleted from outside" in (await hub.spawner().view()).ended
+
+    @pytest.mark.parametrize(
+        ("hours", "pause", "farther"),
+        [(0.0, 5, 1), (0.1, 90, 1), (10.0, 9000, 11), (1000.0, 900_000, 16)],
+    )
+    async def test_a_record_that_never_comes_is_looked_for_more_and_more_seldom(
+        self,
+        hours: float,
+        pause: float,
+        farther: int,
+        spawner: SGESpawner,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        looks: list[int] = []
+        monkeypatch.setattr(sge_spawner, "find_record", lambda *told: looks.append(told[3]))
+        spawner.last = Last(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
+        for _ in range(5):
+            await spawner.view()
+        assert looks == [farther * sge_accounting.LOOK_BACK]
+        assert spawner._explain_due == pytest.approx(time.time() + pause, abs=5)
+        spawner._explain_due = time.time()
+        await spawner.view()
+        assert len(looks) == 2
 
     async def test_no_page_waits_for_an_accounting_file_that_hangs(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
