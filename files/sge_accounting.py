@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: How far back a record is looked for, in bytes: some fifty thousand jobs.
+#: How far back a record is looked for, in bytes, at first and at most: some fifty thousand jobs.
 LOOK_BACK = 16 * 1024 * 1024
+FARTHEST_BACK = 16 * LOOK_BACK
 _BLOCK = 256 * 1024
 
 #: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last is counted from
@@ -72,8 +73,8 @@ def parse_record(line: str) -> Record | None:
         return None
 
 
-def _lines_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
-    """Yield the lines of a file, the last one first, as far as ``limit`` bytes back."""
+def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
+    """Yield the lines of a file that have it, the last one first, up to ``limit`` bytes back."""
     with path.open("rb") as file:
         position = file.seek(0, os.SEEK_END)
         stop = max(position - limit, 0)
@@ -82,11 +83,13 @@ def _lines_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
             size = min(_BLOCK, position - stop)
             position -= size
             file.seek(position)
-            first, *lines = (file.read(size) + tail).split(b"\n")
-            yield from reversed(lines)
-            tail = first
+            block = file.read(size) + tail
+            # Of most blocks only the beginning is of use, for a line that is cut there.
+            tail, *lines = block.split(b"\n", -1 if needle in block else 1)
+            yield from (line for line in reversed(lines) if needle in line)
         # Where the look back ends within a line, too few of its fields are left to take it for one.
-        yield tail
+        if needle in tail:
+            yield tail
 
 
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
@@ -94,12 +97,10 @@ def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -
 
     :raises OSError: where the file cannot be read.
     """
-    needle = f":{owner}:{job_name}:".encode()
-    for line in _lines_from_the_end(path, limit):
-        if needle in line:
-            text = line.decode(errors="replace")
-            if text.split(":")[_OWNER : _NAME + 1] == [owner, job_name]:
-                return parse_record(text)
+    for line in _lines_with(f":{owner}:{job_name}:".encode(), path, limit):
+        text = line.decode(errors="replace")
+        if text.split(":")[_OWNER : _NAME + 1] == [owner, job_name]:
+            return parse_record(text)
     return None
 
 
@@ -123,7 +124,7 @@ class Why(enum.Enum):
 def why(record: Record, memory: float | None, run_time: float | None) -> Why:
     """Tell why a job ended.
 
-    :param memory: what its memory was limited to, in bytes for all its slots together.
+    :param memory: what its address space was limited to, in bytes for all its slots together.
     :param run_time: what its run time was limited to, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from sge_client import AnswerError, GridEngine, GridEngineError, parse_tree, run
@@ -38,7 +40,12 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 
 
 def read_number(text: str) -> float | None:
-    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like."""
+    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like.
+
+    What a queue does not limit is infinite: memory, say, that no host has so and so much of.
+    """
+    if text.strip().lower() == "infinity":
+        return math.inf
     found = _NUMBER.fullmatch(text.strip())
     return float(found[1]) * _MULTIPLIERS[found[2]] if found else None
 
@@ -72,10 +79,13 @@ class Details:
     cpu: float | None = None
     #: The sum of the address spaces of its processes, in bytes: what ``h_vmem`` limits.
     vmem: float | None = None
-    #: Why it waits, a line for each thing the scheduler says (``schedd_job_info``, sched_conf(5)).
+    #: Why it waits, a line for each thing the scheduler says (``schedd_job_info``, sched_conf(5));
+    #: empty where it runs.
     reasons: tuple[str, ...] = ()
 
 
+#: What stands between two jobs begins so.
+_BETWEEN = "\n===="
 _USAGE = re.compile(r"^usage +\d+: +(.*)$", re.MULTILINE)
 _NO_REASON = "There are no messages available"
 _REASONS = re.compile(r"^scheduling info: *(.*(?:\n +\S.*)*)", re.MULTILINE)
@@ -84,7 +94,8 @@ _REASONS = re.compile(r"^scheduling info: *(.*(?:\n +\S.*)*)", re.MULTILINE)
 def parse_details(text: str) -> dict[int, Details]:
     """Read the output of ``qstat -j ID,ID,…``, by job number; what cannot be read is left out."""
     found: dict[int, Details] = {}
-    for part in re.split(r"^=+\n", text, flags=re.MULTILINE):
+    # Of many jobs on many hosts this is megabytes: no step may take the interpreter for long.
+    for part in text.split(_BETWEEN):
         number = re.search(r"^job_number: +(\d{1,10})$", part, re.MULTILINE | re.ASCII)
         if not number:
             continue
@@ -92,7 +103,8 @@ def parse_details(text: str) -> dict[int, Details]:
         used = dict(
             pair.split("=", 1) for pair in (usage[1].split(", ") if usage else ()) if "=" in pair
         )
-        reasons = _REASONS.search(part)
+        # Of a job that runs the same is said as of one that waits. Only it uses anything.
+        reasons = None if usage else _REASONS.search(part)
         lines = (line.strip() for line in reasons[1].splitlines()) if reasons else ()
         found[int(number[1])] = Details(
             job=int(number[1]),
@@ -156,19 +168,25 @@ _NO_NEWS = re.compile(
 )
 
 
+# The scheduler says the same of a host to every job that waits, and pages look every second.
+@lru_cache(maxsize=2**14)
+def _meaning(line: str) -> tuple[int, Reason] | None:
+    """Return the place of a line's message among all, and the reason; ``None`` for no news."""
+    if not line.strip() or _NO_NEWS.search(line):
+        return None
+    for place, (name, scope, pattern) in enumerate(_MESSAGES):
+        if match := pattern.search(line):
+            told = match.groupdict()
+            offer = read_number(told.get("offer") or "")
+            return place, Reason(name, scope, told.get("what") or "", offer)
+    return len(_MESSAGES), Reason("other", "other")
+
+
 def understand(lines: Iterable[str]) -> list[Reason]:
     """Return what the lines of the scheduler or of ``qsub -w`` mean, what says most first."""
     found: dict[tuple[int, str], Reason] = {}
-    for line in lines:
-        if not line.strip() or _NO_NEWS.search(line):
-            continue
-        rank, reason = len(_MESSAGES), Reason("other", "other")
-        for place, (name, scope, pattern) in enumerate(_MESSAGES):
-            if match := pattern.search(line):
-                told = match.groupdict()
-                offer = read_number(told.get("offer") or "")
-                rank, reason = place, Reason(name, scope, told.get("what") or "", offer)
-                break
+    for meaning in filter(None, map(_meaning, lines)):
+        rank, reason = meaning
         before = found.get((rank, reason.what), reason)
         if before.offer is not None and reason.offer is not None:
             reason = max(before, reason, key=lambda each: each.offer or 0.0)
@@ -237,7 +255,7 @@ def parse_places(xml: bytes) -> list[Place]:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
         # Letters of qstat(1): alarm only keeps further jobs away, as does everything else here.
         is_open = not (entry.findtext("state") or "").strip()
-        free = int(resources.get("slots", slots - taken))
+        free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(Place(queue, host, slots, max(free, 0), is_open, resources))
     return places
 
@@ -422,7 +440,7 @@ class Outlook:
         if not numbers:
             return {}
         output = await run(self._grid, "qstat", "-j", ",".join(map(str, numbers)))
-        return await asyncio.to_thread(parse_details, output.decode(errors="replace"))
+        return await asyncio.to_thread(lambda: parse_details(output.decode(errors="replace")))
 
     async def _ask_places(self) -> list[Place]:
         names = ",".join(["slots", *sorted(self._complexes())])

@@ -66,8 +66,9 @@ INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
 #: Names that reach qsub or HTML attributes; Grid Engine itself refuses most other characters.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+_MOST = 10**9
 #: An amount as the menu and the people state it: a whole number in the item's unit.
-Amount = Annotated[int, Field(strict=True, ge=0, le=10**9)]
+Amount = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 Groups = tuple[Identifier, ...]
 
@@ -474,9 +475,12 @@ class Item(_Model):
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …)."""
+        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …).
+
+        Where that is infinite, as many as a menu can offer.
+        """
         base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
-        return math.floor(total / base)
+        return math.floor(min(total / base, _MOST))
 
     def in_units(self, total: float) -> str:
         """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
@@ -870,6 +874,10 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
     return arguments
 
 
+#: The complexes that limit the address space of a job's processes together (queue_conf(5)).
+_ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
+
+
 class Asked(_Model):
     """What a session has of one item: for its person, and to compare with what it uses."""
 
@@ -883,6 +891,14 @@ class Asked(_Model):
     complex: str = ""
     #: In total, in Grid Engine's base unit: slots, bytes, things, seconds; 0 for words.
     total: float = 0.0
+
+    @property
+    def is_address_space(self) -> bool:
+        """Whether it is memory of the kind that Grid Engine tells the use of.
+
+        A program may reserve many times the address space that it puts anything in.
+        """
+        return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 
 
 def _asked(item: Item, value: int | str) -> Asked:

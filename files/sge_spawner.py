@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
@@ -43,7 +43,7 @@ from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
 import sge_notice
-from sge_accounting import Why, find_record, why
+from sge_accounting import FARTHEST_BACK, LOOK_BACK, Why, find_record, why
 from sge_broker import (
     SESSION_FOLDER,
     SESSION_VARIABLES,
@@ -139,10 +139,10 @@ _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Where the accounting file is read.
 _records = ThreadPoolExecutor(2, "accounting")
 
-#: How long to wait between looks for an accounting record that is not there yet, and for how long
-#: to look for it, in seconds.
+#: How long to wait between looks for an accounting record that is not there yet, in seconds at
+#: least, and as a share of the time since the session has ended: people may come days later.
 _EXPLAIN_PAUSE = 5.0
-_EXPLAIN_FOR = 600.0
+_EXPLAIN_PAUSE_SHARE = 0.25
 
 #: How long a failed start waits for its record, in seconds: Grid Engine writes it within 15 s,
 #: unless the site says otherwise (``flush_time``, sge_conf(5)).
@@ -876,7 +876,10 @@ class SGESpawner(BatchSpawnerBase):
         :param patience: seconds to wait for one that is not there yet.
         """
         path = Path(self.accounting_file or self.collector.grid.accounting_file)
-        find = partial(find_record, path, last.name, self.user.name)
+        # As much farther back for each hour: a big cluster may end fifty thousand jobs in one.
+        hours = max(int((time.time() - last.ended) / 3600), 0)
+        limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
+        find = partial(find_record, path, last.name, self.user.name, limit)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         try:
@@ -891,10 +894,8 @@ class SGESpawner(BatchSpawnerBase):
             return last
         if record is None:
             return last
-        limits = {each.kind: each for each in last.had}
-        memory, run_time = (
-            limits[kind].total if kind in limits else None for kind in ("memory", "run_time")
-        )
+        memory = next((each.total for each in last.had if each.is_address_space), None)
+        run_time = next((each.total for each in last.had if each.kind == "run_time"), None)
         reason = why(record, memory, run_time).value
         return replace(
             last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
@@ -911,8 +912,9 @@ class SGESpawner(BatchSpawnerBase):
             return
         if last.why == "lingers" and not self.collector.watches(last.name):
             self._store_last(last, None)
-        elif last.why == "unknown" and self._explain_due < now < last.ended + _EXPLAIN_FOR:
-            self._explain_due = now + _EXPLAIN_PAUSE
+        elif last.why == "unknown" and self._explain_due < now:
+            pause = (now - last.ended) * _EXPLAIN_PAUSE_SHARE
+            self._explain_due = now + max(pause, _EXPLAIN_PAUSE)
             self._explaining = asyncio.ensure_future(self._find_out(last))
             await asyncio.wait([self._explaining], timeout=_GLIMPSE)
 
@@ -1146,7 +1148,12 @@ class SGESpawner(BatchSpawnerBase):
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                self.last = self._own_end()  # why is found out when somebody looks
+                # It has been up: no start has failed. Why it has ended is found out by the poll
+                # with which JupyterHub begins to stop it, or when somebody looks.
+                self.last = self._own_end()
+                wish.set_result(None)
+                self._spawn_future = None
+                return 1
             self._keep_reason(error)
             wish.set_exception(error)  # the person's page shows it
             wish.exception()  # and asyncio is not to complain when nobody looks
@@ -1328,9 +1335,11 @@ class SGESpawner(BatchSpawnerBase):
         places = await self.outlook.places.look(_PATIENCE)
         age = self.outlook.places.age
         room = tuple(
-            Free(item.label, *(item.in_units(number) for number in free(places, name)))
+            Free(item.label, *map(item.in_units, amounts))
             for item in menu.items_for(groups)
             if places and (name := item.request.counted) is not None
+            # Of what a queue does not limit there is nothing to tell.
+            if isfinite((amounts := free(places, name))[0])
         )
         if words := sge_notice.refusal():
             return Forecast(free=room, age=age, message=words)
@@ -1423,7 +1432,7 @@ class SGESpawner(BatchSpawnerBase):
         def amount(each: Asked) -> Amount:
             if details is None or details.vmem is None:
                 return Amount(each.label, each.words)  # the worker has not reported yet
-            if each.kind == "memory":
+            if each.is_address_space:
                 used = details.vmem
                 words = say("sessions.used", used=_gigabytes(used), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:

@@ -146,6 +146,15 @@ def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
     assert find_record(path, "t-exit0", "alice") is None
 
 
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 500])
+def test_a_record_is_found_behind_those_of_other_jobs(jobs: int, tmp_path: Path) -> None:
+    lines = ACCOUNTING.read_text("utf-8").splitlines()
+    line, other = (next(each for each in lines if name in each) for name in (":t-mem:", ":w6:"))
+    path = tmp_path / "accounting"
+    path.write_text("\n".join([other, line, *[other] * jobs, ""]), encoding="utf-8")
+    assert find_record(path, "t-mem", "alice") == parse_record(line)
+
+
 def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(ACCOUNTING.read_bytes() + b"#\n" * 5000)

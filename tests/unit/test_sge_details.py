@@ -9,6 +9,7 @@ GPUs) run on exec2, 14 (4 slots) fills exec1, whose queue is disabled; 15 waits 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_that_there_is_no_reason_is_no_reason() -> None:
     assert parse_details(text)[5].reasons == ()
 
 
+def test_a_job_that_runs_waits_for_nothing_whatever_is_said_of_full_hosts(
+    recorded: Recorded,
+) -> None:
+    text = recorded("details.txt")
+    assert text.count("dropped because it is full") == 5  # said of each job
+    reasons = {job: details.reasons for job, details in parse_details(text).items()}
+    assert [job for job in sorted(reasons) if reasons[job]] == [15, 16]
+
+
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_parser_of_details(text: str) -> None:
     parse_details(text)
@@ -88,7 +98,9 @@ def test_no_text_breaks_the_parser_of_details(text: str) -> None:
         ("2.000000", 2.0),
         ("N/A", None),
         ("", None),
-        ("INFINITY", None),
+        ("INFINITY", math.inf),
+        ("infinity", math.inf),
+        ("infinitely", None),
         ("-1", None),
         ("1e9", None),
         ("١", None),
@@ -116,6 +128,7 @@ def test_times_are_read_as_qstat_prints_them(text: str, seconds: float | None) -
         # A limit of the host is below what the queue has left.
         ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
         ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
+        ("<slots_used>1</slots_used><resource name='slots'>infinity</resource>", 3),
     ],
 )
 def test_free_slots_are_what_neither_jobs_nor_reservations_hold(words: str, free: int) -> None:
@@ -282,6 +295,16 @@ def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -
     assert understand(["(Collecting of scheduler job information is turned off)"]) == []
 
 
+def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
+    hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
+    sge_details._meaning.cache_clear()
+    for job in range(10):
+        own = f'(-l gpu={job}) cannot run at host "node" because it offers only hc:gpu=0.000000'
+        for _ in range(3):
+            assert [reason.name for reason in understand([*hosts, own])] == ["amount", "full"]
+    assert sge_details._meaning.cache_info().misses == 510
+
+
 FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)
 QUOTA, BARRED = Reason("quota", "job", "r/1"), Reason("permission", "barred")
 FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
@@ -325,7 +348,7 @@ def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list
 # -- what is missing ------------------------------------------------------------------------------
 
 FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
-ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
+ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf})
 
 
 @pytest.mark.parametrize(
@@ -338,6 +361,8 @@ ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0})
         (Want(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
         (Want(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
         (Want(1, {"fpga": 1}), {"fpga"}),
+        (Want(1, {"s_vmem": 99 * GB, "gpu": 1}), set()),
+        (Want(1, {"s_vmem": 99 * GB, "gpu": 2}), {"gpu"}),
         (Want(1, {}, queue="other.q"), {CLOSED}),
         (Want(1, {}, queue="all.q"), set()),
         (Want(1, {}, queue="all.q@exec2"), set()),
@@ -584,4 +609,5 @@ def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> N
     assert free(places, SLOTS) == (2, 2)
     assert free(places, "h_vmem") == (10 * GB, 6 * GB)
     assert free(places, "gpu") == (1, 1)
+    assert free(places, "s_vmem") == (math.inf, math.inf)
     assert free([closed], "gpu") == (0, 0)

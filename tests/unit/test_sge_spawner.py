@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import pwd
 import re
 import socket
@@ -48,6 +49,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, create_signed_value
 from traitlets.config import Config
 
+import sge_accounting
 import sge_broker
 import sge_client
 import sge_idle
@@ -93,6 +95,14 @@ MENU = [
         "request": {"kind": "count", "complex": "gpu", "per": "job"},
     },
 ]
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "unit": "GB",
+    "choices": [2, 4],
+    "default": 2,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "slot"},
+}
 HOURS = {
     "name": "hours",
     "label": "Run time",
@@ -1363,7 +1373,7 @@ class TestStart:
         ("like", "words", "why"),
         [
             ("t-mem", "together went above its memory", "memory"),
-            ("t-qdel", "was deleted from outside", "deleted"),
+            ("t-qdel", "job 1, was deleted from outside", "deleted"),
             ("t-exit3", "Its messages are in", "start"),
         ],
     )
@@ -1767,13 +1777,19 @@ def record(like: str, session: str) -> str:
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))
 
 
+#: HAD where memory is a complex that does not limit address space.
+WITH_RMEM = tuple(
+    each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
+)
+
+
 class TestWhySessionsEnd:
     @pytest.mark.parametrize(
         ("like", "words", "short_of"),
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
             ("t-mem", "went above its memory: they used 418.5 MB of 286.1 MB", ("memory",)),
-            ("t-qdel", "was deleted from outside", ()),
+            ("t-qdel", "job 1, was deleted from outside", ()),
             ("t-exit0", "was shut down from within", ()),
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
         ],
@@ -1807,6 +1823,29 @@ class TestWhySessionsEnd:
         hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
         assert "with more" not in await hub.spawner().get_options_form()
 
+    @pytest.mark.parametrize(
+        ("like", "words"),
+        [("t-hrt", "because its run time, 1 hour, was used up"), ("t-mem", "ended by a limit")],
+    )
+    async def test_address_space_is_not_taken_for_other_memory(
+        self,
+        like: str,
+        words: str,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        grid: GridEngine,
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        spawner.asked = WITH_RMEM
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record(like, broker.session).replace(":1830912.", ":30172000000.")
+        grid.accounting_file.write_text(line, encoding="utf-8")
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert words in (await hub.spawner().view()).ended
+
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
         words = Last(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
@@ -1830,7 +1869,7 @@ class TestWhySessionsEnd:
         grid.accounting_file.write_text(record("t-qdel", broker.session), encoding="utf-8")
         assert "it went above its memory" in await hub.spawner().get_options_form(), "not at once"
         monkeypatch.setattr(hub.spawner(), "_explain_due", 0.0)
-        assert "was deleted from outside" in await hub.spawner().get_options_form()
+        assert "job 1, was deleted from outside" in await hub.spawner().get_options_form()
         assert stored(hub)[0]["last"]["why"] == "deleted"  # type: ignore[index]
 
     async def test_without_the_file_the_person_reads_what_may_have_been(
@@ -1935,17 +1974,43 @@ class TestWhySessionsEnd:
         before._store_last(last, replace(last, why="deleted"))
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
-    async def test_a_record_is_not_looked_for_for_ever(
-        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    async def test_who_comes_the_next_morning_reads_the_reason(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine
     ) -> None:
         await running(alice, broker, lab)
         broker.cluster.remove(broker.session)
         await over(alice)
-        looks: list[object] = []
-        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: looks.append(1))
-        monkeypatch.setattr(sge_spawner, "_EXPLAIN_FOR", 0.0)
-        await hub.spawner().view()
-        assert looks == []
+        last = hub.spawner().last
+        assert last is not None
+        hub.spawner().last = replace(last, ended=time.time() - 10 * 3600)
+        others = b"#\n" * (sge_accounting.LOOK_BACK // 2)  # more than the first look goes through
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record("t-qdel", broker.session).encode()
+        grid.accounting_file.write_bytes(line + b"\n" + others)
+        assert "job 1, was deleted from outside" in (await hub.spawner().view()).ended
+
+    @pytest.mark.parametrize(
+        ("hours", "pause", "farther"),
+        [(0.0, 5, 1), (0.1, 90, 1), (10.0, 9000, 11), (1000.0, 900_000, 16)],
+    )
+    async def test_a_record_that_never_comes_is_looked_for_more_and_more_seldom(
+        self,
+        hours: float,
+        pause: float,
+        farther: int,
+        spawner: SGESpawner,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        looks: list[int] = []
+        monkeypatch.setattr(sge_spawner, "find_record", lambda *told: looks.append(told[3]))
+        spawner.last = Last(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
+        for _ in range(5):
+            await spawner.view()
+        assert looks == [farther * sge_accounting.LOOK_BACK]
+        assert spawner._explain_due == pytest.approx(time.time() + pause, abs=5)
+        spawner._explain_due = time.time()
+        await spawner.view()
+        assert len(looks) == 2
 
     async def test_no_page_waits_for_an_accounting_file_that_hangs(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
@@ -2151,6 +2216,24 @@ class TestForecast:
         assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
         sge_spawner._verdicts.clear()
 
+    async def test_memory_that_no_queue_limits_is_neither_told_nor_lacking(
+        self,
+        spawner: SGESpawner,
+        broker: Broker,
+        places: Callable[..., None],
+        menu_file: Path,
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [MENU[0], MEMORY]}), encoding="utf-8")
+        places(replace(self.FULL, resources={"h_vmem": math.inf, "slots": 0.0}))
+        broker.answers = [Answer(ok=True, verdict="later")]
+        forecast = await spawner.forecast({"memory": 4})
+        assert forecast.free == (Free("CPU cores", "0", "0"),)
+        assert forecast.message.startswith(say("forecast.lacks", what="CPU cores (1)"))
+        assert "Memory" not in forecast.message
+        link, shown = Link({}, ("memory",)), {"memory": 4}
+        notes = await spawner._shift(load_menu(menu_file), (), shown, link)
+        assert notes["memory"].startswith("Memory: 2 GB instead of 4 GB, the next smaller amount.")
+
     async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
@@ -2335,6 +2418,8 @@ class TestView:
         assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
         assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
         assert queue == Amount("Queue", "any")
+        spawner.asked = WITH_RMEM
+        assert (await spawner.view()).amounts[1] == Amount("Memory", "300 MB")
 
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
@@ -2849,19 +2934,46 @@ class TestRestart:
         assert stored(second) == [{}]
         assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
 
+    @pytest.mark.parametrize(
+        ("like", "words"),
+        [("t-qdel", "job 1, was deleted from outside"), ("", "job 1, has ended: its run time was")],
+    )
     async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
-        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+        self,
+        like: str,
+        words: str,
+        hubs: Any,
+        first: Hub,
+        broker: Broker,
+        token: str,
+        lab: Lab,
+        grid: GridEngine,
     ) -> None:
         await self.run(first, broker, token, lab)
         await lab.fall_silent()
+        grid.accounting_file.parent.mkdir(parents=True)
+        line = record(like, broker.session) if like else ""
+        grid.accounting_file.write_text(line, encoding="utf-8")
         broker.cluster.remove(broker.session)
         second = await hubs()
         spawner = second.spawner()
+        following = asyncio.create_task(
+            second.ask("users/alice/server/progress", token, method="GET")
+        )
         await asyncio.wait_for(second.opening, 10)
         await until(lambda: not spawner.active)
-        assert "Your last session, job 1, has ended" in await second.page("spawn-pending/alice")
+        assert b'"ready": true' not in (await asyncio.wait_for(following, 10)).body
+        for path, code in (("spawn-pending/alice", 200), ("user/alice/", 424)):
+            page = await second.visit(path)
+            assert page.code == code
+            assert page_says(page, "failed.not_running")
+            assert not page_says(page, "failed.heading")
+            assert words in page.body.decode()
         assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
+        # Nothing is left of the look: the next session starts as ever.
+        lab.answer()
+        await self.run(second, broker, token, lab)
 
     async def test_a_grid_engine_that_does_not_answer_ends_nothing(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
