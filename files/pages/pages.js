@@ -199,7 +199,11 @@ if (wait) {
       if (told.ready) {
         stream.close();
         reach("ready");
-        if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
+        try {
+          if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
+        } catch {
+          // A browser that lets no page do so, allowed or not.
+        }
         location.reload();
       } else if (told.failed) {
         // The page has the reason, in the site's own words.
@@ -221,7 +225,18 @@ if (wait) {
   };
   listen();
 
-  if ("Notification" in window && Notification.permission !== "denied") {
+  /** Whether this page could show a notification; Android's browsers leave that to service workers. */
+  const canNotify = () => {
+    if (!("Notification" in window) || Notification.permission === "denied") return false;
+    try {
+      // Nobody has allowed it yet: it is not shown.
+      if (Notification.permission === "default") new Notification("");
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  if (canNotify()) {
     notify.hidden = false;
     notify.addEventListener("click", async () => {
       wanted = (await Notification.requestPermission()) === "granted";

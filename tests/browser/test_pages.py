@@ -203,6 +203,37 @@ def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host:
     assert told == ["Your session is ready."]
 
 
+def test_where_a_page_cannot_notify_that_is_not_offered_and_the_session_opens_all_the_same(
+    enter: Enter, qmaster_host: Any
+) -> None:
+    # As browsers on Android do.
+    unable = (
+        "window.Notification = class {"
+        "  static permission = '%s';"
+        "  static requestPermission = async () => 'granted';"
+        "  constructor() { throw new TypeError('Illegal constructor.'); } };"
+    )
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        choose(page, memory=1)
+        page.wait_for_url(WAITING)
+        notify = page.get_by_role("button", name="Notify me when it is ready")
+        expect(notify).to_be_visible()
+        page.add_init_script(unable % "default")
+        page.reload()
+        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(notify).to_be_hidden()
+        # Where another page has been allowed to, this one cannot find out before.
+        page.add_init_script(unable % "granted")
+        page.reload()
+        notify.click()
+        expect(notify).to_be_hidden()
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    page.wait_for_url(LAB, timeout=60_000)
+
+
 def test_a_session_that_stops_is_shown_to_stop(
     enter: Enter, qmaster_host: Any, hub_host: Any
 ) -> None:
