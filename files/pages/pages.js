@@ -26,7 +26,7 @@ async function fetchPage() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     // While the hub is away, the proxy answers with a page of its own.
     if (!moved && !page.getElementById("main")) return null;
-    return { page, moved };
+    return { page, moved, failed: answer.status >= 500 };
   } catch {
     return null;
   }
@@ -72,6 +72,8 @@ if (sessions) {
     last = Date.now();
     const fetched = await fetchPage();
     const fresh = fetched !== null && swap(fetched.page, "sessions");
+    // Such as after a logout in another window: what there is instead says so itself.
+    if (fetched && !fresh && !fetched.failed) return location.reload();
     if (fresh) swap(fetched.page, "announcement");
     document.getElementById("stale").hidden = Boolean(fresh);
   };

@@ -313,6 +313,14 @@ def test_the_home_page_keeps_itself_up_to_date(enter: Enter, login: LogIn) -> No
     check(page, "home-waiting")
 
 
+def test_the_home_page_of_whoever_has_logged_out_in_another_window_says_so(enter: Enter) -> None:
+    page = enter("bob")
+    other = page.context.new_page()
+    other.goto("/hub/logout")
+    page.bring_to_front()
+    expect(page.get_by_label("User name")).to_be_visible(timeout=60_000)
+
+
 def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
     enter: Enter, qmaster_host: Any, login: LogIn
 ) -> None:
