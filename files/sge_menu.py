@@ -988,8 +988,8 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   "name": field.name,
   "aria-invalid": "true" if wrong else none,
   "aria-describedby":
-    ((["error-" ~ id] if wrong else []) + (["note-" ~ id] if note else [])
-     + (["help-" ~ id] if field.help else [])) | join(" ") or none,
+    (["error-" ~ id] + (["note-" ~ id] if note else [])
+     + (["help-" ~ id] if field.help else [])) | join(" "),
 } %}
 <div class="mb-3">
   <label class="form-label" for="{{ id }}">{{ field.label }}</label>
@@ -1002,9 +1002,7 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% else %}
   <input{{ attributes | xmlattr }} value="{{ field.value }}"{{ field.attributes | xmlattr }}>
   {% endif %}
-  {% if wrong %}
-  <div class="invalid-feedback" id="error-{{ id }}">{{ error }}</div>
-  {% endif %}
+  <div class="invalid-feedback" id="error-{{ id }}">{{ error if wrong }}</div>
   {% if note %}
   <div class="changed" id="note-{{ id }}">{{ note }}</div>
   {% endif %}

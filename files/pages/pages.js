@@ -103,6 +103,20 @@ if (forecast) {
   const part = (name) => forecast.querySelector(`.forecast-${name}`);
   let asked = "";
   let timer = 0;
+  let changed = false;
+
+  /** Explain at its field what is wrong with the choice, as the form does when it is drawn. */
+  const explain = (wrong, message) => {
+    for (const field of form.querySelectorAll("[name]")) {
+      const place = document.getElementById(`error-${field.id}`);
+      if (!place) continue;
+      const isWrong = field.name === wrong;
+      field.classList.toggle("is-invalid", isWrong);
+      if (isWrong) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+      place.textContent = isWrong ? message : "";
+    }
+  };
 
   const look = async () => {
     if (document.hidden) return;
@@ -118,6 +132,8 @@ if (forecast) {
     if (asked !== fields.toString()) return; // changed meanwhile
     forecast.hidden = told === null;
     if (told === null) return;
+    // Why a choice was refused stands there until another one is made.
+    if (changed) explain(told.item, told.message);
     forecast.dataset.verdict = told.verdict;
     if (part("message").textContent !== told.message) part("message").textContent = told.message;
     part("raw").hidden = !told.raw;
@@ -138,7 +154,10 @@ if (forecast) {
       soon(10_000);
     }, pause);
   };
-  form.addEventListener("input", () => soon(400));
+  form.addEventListener("input", () => {
+    changed = true;
+    soon(400);
+  });
   soon(0);
 }
 

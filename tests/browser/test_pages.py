@@ -344,8 +344,23 @@ def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
         check(page, "form-forecast")
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
-    page.locator("#menu-cores").fill("9")
+    cores = page.locator("#menu-cores")
+    cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
+    expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
+    # A rule between fields is explained at the one it is about, for as long as it is broken.
+    cores.fill("1")
+    page.locator("#menu-memory").select_option("8")
+    memory = page.get_by_label("Memory")
+    expect(memory).to_have_attribute("aria-invalid", "true")
+    expect(memory).to_have_accessible_description(re.compile("^At most 4 GB for each CPU core"))
+    expect(page.locator("#error-menu-memory")).to_be_visible()
+    expect(cores).not_to_have_attribute("aria-invalid", "true")
+    check(page, "form-rule")
+    cores.fill("2")
+    expect(memory).not_to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#error-menu-memory")).to_be_hidden()
+    expect(cores).to_be_focused()
 
 
 def test_gpus_are_shown_to_whoever_may_have_them_and_to_nobody_else(enter: Enter) -> None:

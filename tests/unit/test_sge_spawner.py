@@ -881,7 +881,7 @@ class TestChoice:
 
         told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert told in await page(body="cores=3")
-        assert "invalid" not in await page()
+        assert "is-invalid" not in await page()
         # JupyterHub's own page starts what a link says; ours fills it in.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
@@ -899,7 +899,7 @@ class TestChoice:
         assert '<option value="4" selected>' in form
         # What a program was refused is no answer to a person.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert "invalid" not in await page()
+        assert "is-invalid" not in await page()
 
     @pytest.mark.parametrize(
         ("path", "body", "code", "words"),
