@@ -1107,11 +1107,15 @@ def render_form(
     :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
     :param notes: what there is to say about fields, by name; the first of them gets the focus.
     """
+    presets = menu.presets_for(groups)
+    for preset in presets:
+        if preset.name == last.get(PRESET_FIELD):
+            last = {**last, **preset.choice}  # as it counts
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
         for item in menu.items_for(groups)
     ]
-    if presets := menu.presets_for(groups):
+    if presets:
         fields.insert(0, _preset_field(menu, presets, last))
     return _FORM.render(fields=fields, error=error, notes=notes)
 

@@ -1330,7 +1330,15 @@ class TestPresets:
         assert form.selected()[0] == ""
         assert "Small – CPU cores: 1, Memory: 2 GB." in form.text
         assert "Fast – CPU cores: 2, GPUs: 2. With GPUs." in form.text
-        assert Form(render_form(menu, (), {"preset": "small"})).selected()[0] == "small"
+
+    def test_a_preset_is_shown_again_with_its_values_whatever_else_was_said(self) -> None:
+        last = {"preset": "small", "cores": "8", "memory": "16", "hours": "1"}
+        form = Form(render_form(self.menu(SMALL, FAST), (), last))
+        assert form.selected() == ["small", "1", "1"]
+        assert form.named("memory")["value"] == "2"
+        # One that is not theirs any more counts for nothing.
+        form = Form(render_form(self.menu(FAST), (), last | {"preset": "fast"}))
+        assert form.selected() == ["8", "1"]
 
     def test_the_browser_is_told_what_a_preset_fills_in(self) -> None:
         small = SMALL | {"choice": {"cores": 1}, "label": "It's <small>"}
