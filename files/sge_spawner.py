@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -192,6 +193,11 @@ class Link:
     shifts: tuple[str, ...] = ()
     #: ... and whether there is to be more of them, or less.
     more: bool = False
+
+
+#: The link that has led to the form. Several requests may be drawing the same spawner's; JupyterHub
+#: does so in a task of each, which inherits what the request has set.
+followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
 @dataclass(frozen=True)
@@ -402,8 +408,7 @@ class SGESpawner(BatchSpawnerBase):
         shown: dict[str, Any] = dict(self.user_options or {})
         notes: dict[str, str] = {}
         notices: list[str] = []
-        if link := getattr(self.handler, "link", None):
-            self.handler.link = None  # JupyterHub keeps the handler, and draws again
+        if link := followed.get():
             if link.shifts:
                 shown, _ = menu.take(shown, groups)  # it is stored as it was sent
                 shown.pop(PRESET_FIELD, None)

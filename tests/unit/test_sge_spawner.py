@@ -18,10 +18,10 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -574,6 +574,13 @@ def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
     return visit
 
 
+async def led(spawner: SGESpawner, link: Link) -> str:
+    """Return the form as the request that has come by a link draws it."""
+    context = copy_context()
+    context.run(sge_spawner.followed.set, link)
+    return str(await asyncio.create_task(spawner.get_options_form(), context=context))
+
+
 def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
     """Tell whether a page has a sentence of words.toml."""
     return str(escape(say(name, **told))) in answer.body.decode()
@@ -1063,8 +1070,7 @@ class TestChoice:
         async def form(*, more: bool, places: list[Place] | None = None) -> str:
             known(spawner.outlook.places, places)
             spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
-            spawner.handler = SimpleNamespace(link=Link({}, ("cores", "gpus", "?"), more=more))
-            html = await spawner.get_options_form()
+            html = await led(spawner, Link({}, ("cores", "gpus", "?"), more=more))
             assert html.count(" autofocus") == 1
             assert "gpus" not in html, "for members only"
             return html
@@ -1081,9 +1087,24 @@ class TestChoice:
         assert '<option value="2" selected>' in full
         assert "CPU cores: less than 2 does not help now" in full
         spawner.user_options = {"cores": 4}
-        spawner.handler = SimpleNamespace(link=Link({}, ("cores",), more=True))
-        assert "you may not have more than 4" in await spawner.get_options_form()
-        assert "changed" not in await spawner.get_options_form(), "said once"
+        assert "you may not have more than 4" in await led(spawner, Link({}, ("cores",), more=True))
+        assert "changed" not in await spawner.get_options_form(), "of this link alone"
+
+    async def test_of_two_links_opened_at_once_each_fills_in_its_own_form(
+        self, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        both = asyncio.Barrier(2)
+        groups = SGESpawner._groups
+
+        async def wait_for_both(spawner: SGESpawner) -> frozenset[str]:
+            await both.wait()
+            return await groups(spawner)
+
+        monkeypatch.setattr(SGESpawner, "_groups", wait_for_both)
+        links = [visit(f"spawn?cores={cores}") for cores in (2, 4)]
+        first, second = await asyncio.wait_for(asyncio.gather(*links), 10)
+        assert '<option value="2" selected>' in first.body.decode()
+        assert '<option value="4" selected>' in second.body.decode()
 
     async def test_what_a_waiting_session_lacks_is_named_by_its_items(
         self, spawner: SGESpawner
@@ -1099,8 +1120,7 @@ class TestChoice:
     ) -> None:
         limit = {"rule": "cores < 4", "item": "cores", "message": "Fewer."}
         menu_file.write_text(json.dumps({"items": MENU, "limits": [limit]}), encoding="utf-8")
-        spawner.handler = SimpleNamespace(link=Link({"cores": "4"}))
-        form = await spawner.get_options_form()
+        form = await led(spawner, Link({"cores": "4"}))
         assert '<option value="4" selected>' in form
         assert 'id="error-menu-cores">Fewer.' in form
 
@@ -1804,8 +1824,7 @@ class TestWhySessionsEnd:
         link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
         assert (link in form) == bool(short_of)
         # Whoever has followed it is not sent there again.
-        hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
-        assert "with more" not in await hub.spawner().get_options_form()
+        assert "with more" not in await led(hub.spawner(), Link({}, ("memory",), more=True))
 
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
