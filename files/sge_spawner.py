@@ -158,8 +158,9 @@ _MANY_NOTICES = 5
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
 
-#: Grid Engine's verdicts on choices, by person and choice: the newest of them, for a moment.
-_verdicts: dict[tuple[str, str], Glance[Answer]] = {}
+#: Grid Engine's verdicts on choices, by person, choice and what was missing for it: what is free
+#: stands beside them. The newest of them, for a moment.
+_verdicts: dict[tuple[str, str, frozenset[str] | None], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
 _VERDICT_INTERVAL = 10.0
 _LONGEST_VERDICT_INTERVAL = 40.0
@@ -788,12 +789,14 @@ class SGESpawner(BatchSpawnerBase):
     async def _impossible(self, refusal: str) -> str:
         """Say why a choice that Grid Engine has refused can never start, if the dry run knows."""
         assert self.choice is not None
-        answer = await self._verdict(self.choice) if _NO_QUEUE in refusal else None
+        if _NO_QUEUE not in refusal:
+            return ""
+        menu, places = self._menu(), self.outlook.places.answer
+        had = tuple(asked(menu, self.choice))
+        answer = await self._verdict(self.choice, _lacks(had, places))
         if answer is None or answer.verdict != "never":
             return ""
-        menu = self._menu()
-        had = tuple(asked(menu, self.choice))
-        return _never(answer.words, menu, had, self.outlook.places.answer)
+        return _never(answer.words, menu, had, places)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep why a start has failed for the next visit: nobody may be looking now.
@@ -1344,7 +1347,7 @@ class SGESpawner(BatchSpawnerBase):
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
-        answer = await self._verdict(choice)
+        answer = await self._verdict(choice, _lacks(had, places))
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
@@ -1363,9 +1366,12 @@ class SGESpawner(BatchSpawnerBase):
             raw=answer.words if answer else "",
         )
 
-    async def _verdict(self, choice: Choice) -> Answer | None:
-        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one."""
-        key = self.user.name, repr(sorted(choice.values.items()))
+    async def _verdict(self, choice: Choice, lacks: frozenset[str] | None) -> Answer | None:
+        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one.
+
+        :param lacks: what :func:`_lacks` returns; it is asked for anew where that has changed.
+        """
+        key = self.user.name, repr(sorted(choice.values.items())), lacks
         request = Check(user=self.user.name, choice=choice.values)
 
         async def check() -> Answer:

@@ -2181,6 +2181,28 @@ class TestForecast:
         await spawner.forecast({"cores": 2})
         assert len(broker.requests) == 2
 
+    async def test_a_verdict_is_asked_for_anew_once_something_else_is_missing(
+        self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
+    ) -> None:
+        async def told() -> str:
+            return (await spawner.forecast({"cores": 4})).message
+
+        broker.answers = [
+            Answer(ok=True, verdict="later", words="<full>"),
+            Answer(ok=True, verdict="now"),
+        ]
+        places(self.ROOMY)
+        assert (await told()).startswith("It would have to wait until")
+        places(self.FULL, replace(self.ROOMY, free=2))
+        assert (await told()).startswith("It would have to wait until")
+        assert len(broker.requests) == 1, "the same is missing"
+        places(replace(self.ROOMY, free=4))
+        assert await told() == "It can start now."
+        # What was said of the same not long ago still holds.
+        places(self.FULL, self.ROOMY)
+        assert (await told()).startswith("It would have to wait until")
+        assert len(broker.requests) == 2
+
     async def test_a_choice_that_is_refused_is_not_asked_for(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
@@ -2205,7 +2227,7 @@ class TestForecast:
         places(self.ROOMY)
         broker.open.clear()
         looks = [
-            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores})))
+            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores}), None))
             for cores in range(100)
         ]
         await until(lambda: len(broker.requests) == 2)  # the third stands in line
