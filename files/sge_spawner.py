@@ -79,6 +79,7 @@ from sge_details import (
     free,
     hindrance,
     missing,
+    said_missing,
     understand,
 )
 from sge_idle import ended_by
@@ -441,21 +442,30 @@ class SGESpawner(BatchSpawnerBase):
         """Change the amounts that were lacking in a choice; return what to say about each."""
         notes = {}
         places = None if link.more else await self.outlook.places.look(_PATIENCE)
-        for item in menu.items_for(groups):
+        mine = menu.items_for(groups)
+        queue = next(
+            (shown.get(each.name, each.default) for each in mine if each.request.kind == "queue"),
+            "",
+        )
+        wanted = [item for item in mine if item.name in link.shifts]
+        shifted = set()
+        # Again for those that found nothing: a rule may let one of them pass only after another.
+        for item in wanted * len(wanted):
             old = shown.get(item.name, item.default)
-            if item.name not in link.shifts or not isinstance(old, int):
+            if item.name in shifted or not isinstance(old, int):
                 continue
             most, why = None, "more"
             if not link.more:
                 most, why = old, "less"
                 if places and item.request.counted:
-                    room = item.units_in(free(places, item.request.counted)[1])
+                    room = item.units_in(free(places, item.request.counted, str(queue))[1])
                     most, why = (room, "less_free") if room < old else (most, why)
             new = menu.shift(shown, item.name, groups, most)
             if new is None:
                 why = "most" if link.more else "least"
             else:
                 shown[item.name] = new
+                shifted.add(item.name)
             notes[item.name] = say(
                 f"form.{why}",
                 label=item.label,
@@ -1324,7 +1334,9 @@ class SGESpawner(BatchSpawnerBase):
     @property
     def lacking(self) -> tuple[str, ...]:
         """The items of the menu that a waiting session lacks now, as far as that is known."""
-        lacks = _lacks(self.asked, self.outlook.places.answer) or frozenset()
+        lacks = _lacks(self.asked, self.outlook.places.answer)
+        if lacks is None:
+            lacks = said_missing(hindrance(understand(self._raw_reason().splitlines()), None))
         return tuple(each.item for each in _short(self.asked, lacks))
 
     async def forecast(self, options: dict[str, object]) -> Forecast:
@@ -1480,10 +1492,15 @@ def _want(had: Collection[Asked]) -> Want:
     return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
 
+def _may_spread(had: Collection[Asked]) -> bool:
+    """Tell whether a parallel environment of the menu may spread a session over hosts."""
+    values = {each.kind: each.value for each in had}
+    return "parallel_environment" in values and values.get("slots") != 1
+
+
 def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str] | None:
     """Return what is missing for a session; ``None`` where that cannot be told."""
-    # A parallel environment of the menu may spread a job over hosts by rules of its own.
-    if not places or any(each.kind == "parallel_environment" for each in had):
+    if not places or _may_spread(had):
         return None
     return missing(_want(had), places)
 
@@ -1496,8 +1513,9 @@ def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
 def _free_now(had: Collection[Asked], lacks: Collection[str], places: Collection[Place]) -> str:
     """Say how much of what is missing one worker has free at most, in a sentence of its own."""
     told = []
+    queue = _want(had).queue
     for each in _short(had, lacks):
-        most = free(places, SLOTS if each.kind == "slots" else each.complex)[1]
+        most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
         if most < each.total:
             number = _gigabytes(most) if each.kind == "memory" else f"{most:g}"
             told.append(f"{each.label} {say('sessions.used', used=number, asked=each.words)}")
@@ -1529,7 +1547,7 @@ def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] |
     """
     reasons = understand(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
-    if places and not any(each.kind == "parallel_environment" for each in had):
+    if places and not _may_spread(had):
         offers[SLOTS] = max(float(place.slots) for place in places)
     items = {item.name: item for item in menu.items}
     most = [

@@ -118,6 +118,21 @@ MAIL = {
     "default": "",
     "request": {"kind": "mail"},
 }
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "unit": "GB",
+    "choices": [1, 2, 4, 8],
+    "default": 1,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
+}
+QUEUE = {
+    "name": "queue",
+    "label": "Queue",
+    "options": [{"value": "", "label": "Any"}, {"value": "big.q", "label": "Big"}],
+    "default": "",
+    "request": {"kind": "queue"},
+}
 FUZZED = [*MENU, INTERFACE, MAIL]
 PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
 #: What may be sent: names and values of the menu and close to it, and anything else.
@@ -1082,7 +1097,9 @@ class TestChoice:
         assert '<option value="1" selected>' in less
         assert "CPU cores: 1 instead of 2, the next smaller amount" in less
         room = Place("all.q", "exec1", 4, 1, True)
-        assert "because no worker has 2 free now" in await form(more=False, places=[room])
+        assert "because no worker that it may use has 2 free now" in await form(
+            more=False, places=[room]
+        )
         full = await form(more=False, places=[replace(room, free=0)])
         assert '<option value="2" selected>' in full
         assert "CPU cores: less than 2 does not help now" in full
@@ -1114,6 +1131,67 @@ class TestChoice:
         assert spawner.lacking == ("cores", "gpus")
         known(spawner.outlook.places, None)
         assert spawner.lacking == ()
+
+    @pytest.mark.parametrize(
+        ("cores", "said", "items"),
+        [
+            (
+                2,
+                'queue "exec2" because it offers only hc:h_vmem=1.000G\nonly offers 0 slots',
+                "memory",
+            ),
+            (2, 'queue instance "all.q@exec1" dropped because it is full', "cores"),
+            (2, "because it only offers 0 slots", "cores"),
+            (2, 'exceeds limit "alice/////" in rule "mine/1"\nonly offers 0 slots', ""),
+            (2, "because it offers only hc:h_vmem=1.000G due to a reservation", ""),
+            (2, "", ""),
+            # One slot is on one host, whatever the parallel environment is.
+            (1, "", "gpus"),
+        ],
+    )
+    async def test_where_a_parallel_environment_may_spread_it_the_scheduler_says_what_it_lacks(
+        self,
+        cores: int,
+        said: str,
+        items: str,
+        spawner: SGESpawner,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        chosen = HAD[0].model_copy(update={"value": cores, "total": cores})
+        spawner.asked = (chosen, *HAD[1:], PARALLEL)
+        monkeypatch.setattr(spawner, "session", "5e55" * 8)
+        monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
+        known(spawner.outlook.places, [Place("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
+        known(spawner.outlook.details, {7: Details(7, reasons=tuple(said.splitlines()))})
+        assert spawner.lacking == tuple(items.split())
+
+    async def test_less_is_what_the_chosen_queue_has(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [MENU[0], QUEUE]}), encoding="utf-8")
+        known(
+            spawner.outlook.places,
+            [Place("all.q", "exec1", 4, 4, True), Place("big.q", "exec2", 4, 1, True)],
+        )
+        for queue, cores in (("big.q", 1), ("", 2)):
+            spawner.user_options = {"cores": 4, "queue": queue}
+            form = await led(spawner, Link({}, ("cores",)))
+            assert f"CPU cores: {cores} instead of 4" in form
+
+    async def test_less_of_one_thing_may_take_less_of_another_first(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        limit = {"rule": "memory <= 4 * cores", "item": "memory", "message": "Less."}
+        menu_file.write_text(
+            json.dumps({"items": [MENU[0], MEMORY], "limits": [limit]}), encoding="utf-8"
+        )
+        room = Place("all.q", "exec1", 4, 1, True, {"h_vmem": 5 * 2.0**30})
+        known(spawner.outlook.places, [room])
+        spawner.user_options = {"cores": 2, "memory": 8}
+        form = await led(spawner, Link({}, ("cores", "memory")))
+        assert "CPU cores: 1 instead of 2, because" in form
+        assert "Memory: 4 GB instead of 8 GB, because" in form
+        assert re.search(r'autofocus="" id="menu-cores"', form), "the first on the form"
 
     async def test_a_link_that_breaks_a_rule_is_filled_in_and_marked(
         self, spawner: SGESpawner, menu_file: Path
@@ -1768,6 +1846,11 @@ HAD = tuple(
 )
 
 
+PARALLEL = Asked(
+    item="where", label="Cores are", value="mpi", words="anywhere", kind="parallel_environment"
+)
+
+
 def known(glance: Glance[Any], answer: object) -> None:
     """Let Grid Engine have answered so, and not be asked again."""
     glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
@@ -1990,12 +2073,12 @@ class TestWhyJobsWait:
             (
                 [FULL],
                 "Job 7 waits until one worker has all of this free: CPU cores (2). "
-                "Free on one worker now: CPU cores 0 of 2.",
+                "Free now on one worker that it may use: CPU cores 0 of 2.",
             ),
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
                 "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1). "
-                "Free on one worker now: Memory 0.1 GB of 300 MB, GPUs 0 of 1.",
+                "Free now on one worker that it may use: Memory 0.1 GB of 300 MB, GPUs 0 of 1.",
             ),
             ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
             ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
@@ -2016,7 +2099,12 @@ class TestWhyJobsWait:
     async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
         words = sge_spawner._free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
-        assert words == " Free on one worker now: CPU cores 1 of 2."
+        assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
+
+    async def test_what_other_queues_have_free_is_not_told(self) -> None:
+        other = replace(self.FULL, queue="other.q", host="exec2", free=4)
+        words = sge_spawner._free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
+        assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2082,7 +2170,7 @@ class TestForecast:
             (
                 Answer(ok=True, verdict="later", words="<full>"),
                 "It would have to wait until one worker has all of this free: CPU cores (4). "
-                "Free on one worker now: CPU cores 3 of 4.",
+                "Free now on one worker that it may use: CPU cores 3 of 4.",
             ),
             (
                 Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
