@@ -1448,7 +1448,7 @@ class SGESpawner(BatchSpawnerBase):
                 return Amount(each.label, each.words)  # the worker has not reported yet
             if each.kind == "memory":
                 used = details.vmem
-                words = say("sessions.used", used=_gigabytes(used), asked=each.words)
+                words = say("sessions.used", used=_beside(each, used, round), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:
                 used = details.cpu / elapsed
                 words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
@@ -1517,7 +1517,7 @@ def _free_now(had: Collection[Asked], lacks: Collection[str], places: Collection
     for each in _short(had, lacks):
         most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
         if most < each.total:
-            number = _gigabytes(most) if each.kind == "memory" else f"{most:g}"
+            number = _beside(each, most, floor) if each.kind == "memory" else f"{most:g}"
             told.append(f"{each.label} {say('sessions.used', used=number, asked=each.words)}")
     return f" {say('forecast.at_most', what=', '.join(told))}" if told else ""
 
@@ -1572,16 +1572,20 @@ def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
     return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
 
 
-def _gigabytes(number: float) -> str:
-    return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
+def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
+    """Say a number of bytes in the unit that another one has, in tenths that ``whole`` makes."""
+    unit, size = ("GB", 2**30) if other >= 2**30 else ("MB", 2**20)
+    return f"{whole(number / size * 10) / 10:.1f} {say_number(f'unit.{unit}', 0)}"
+
+
+def _beside(memory: Asked, number: float, whole: Callable[[float], int]) -> str:
+    """Say a number of bytes in the unit in which memory has been asked for."""
+    return _bytes(number, memory.total / int(memory.value), whole)
 
 
 def _above(used: float, limit: float) -> tuple[str, str]:
     """Return what was used of a limit, and the limit, in bytes, so that one reads as above it."""
-    unit, size = ("GB", 2**30) if limit >= 2**30 else ("MB", 2**20)
-    tenths = ceil(used / size * 10), floor(limit / size * 10)
-    first, second = (f"{number / 10:.1f} {say_number(f'unit.{unit}', 0)}" for number in tenths)
-    return first, second
+    return _bytes(used, limit, ceil), _bytes(limit, limit, floor)
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -2078,7 +2078,7 @@ class TestWhyJobsWait:
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
                 "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1). "
-                "Free now on one worker that it may use: Memory 0.1 GB of 300 MB, GPUs 0 of 1.",
+                "Free now on one worker that it may use: Memory 95.3 MB of 300 MB, GPUs 0 of 1.",
             ),
             ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
             ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
@@ -2105,6 +2105,21 @@ class TestWhyJobsWait:
         other = replace(self.FULL, queue="other.q", host="exec2", free=4)
         words = sge_spawner._free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
+
+    @pytest.mark.parametrize(
+        ("value", "unit", "free", "words"),
+        [
+            (4, 2.0**30, 4 * 2.0**30 - 1, "3.9 GB of"),
+            (4, 2.0**30, 2.0**29, "0.5 GB of"),
+            (4096, 2.0**20, 2.0**30, "1024.0 MB of"),
+        ],
+    )
+    async def test_what_is_free_is_told_in_the_unit_of_the_choice_and_never_as_more(
+        self, value: int, unit: float, free: float, words: str
+    ) -> None:
+        memory = HAD[1].model_copy(update={"value": value, "total": value * unit})
+        place = replace(self.FULL, resources={"h_vmem": free})
+        assert f"Memory {words}" in sge_spawner._free_now([memory], {"h_vmem"}, [place])
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2461,7 +2476,7 @@ class TestView:
         assert cores.label == "CPU cores"
         assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
         share = pytest.approx(150 * 2**20 / 3e8)
-        assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
+        assert memory == Amount("Memory", "150.0 MB of 300 MB", share)
         assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
         assert queue == Amount("Queue", "any")
 
