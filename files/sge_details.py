@@ -215,6 +215,13 @@ def hindrance(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reas
     return first
 
 
+def said_missing(reason: Reason) -> frozenset[str]:
+    """Return what a reason says is missing, in the terms of :func:`missing`."""
+    if reason.name in ("full", "slots"):
+        return frozenset({SLOTS})
+    return frozenset({reason.what} if reason.name == "amount" else ())
+
+
 # -- what is free ---------------------------------------------------------------------------------
 
 
@@ -307,14 +314,17 @@ def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
     return frozenset({CLOSED}) if least is None else least
 
 
-def free(places: Iterable[Place], name: str) -> tuple[float, float]:
+def free(places: Iterable[Place], name: str, queue: str = "") -> tuple[float, float]:
     """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
 
     Queues share what their host has: each host counts once, with the most that any queue offers.
+
+    :param queue: the only one that counts, as :attr:`Want.queue`.
     """
+    want = Want(queue=queue)
     hosts: dict[str, float] = {}
     for place in places:
-        if place.is_open:
+        if want.may_use(place):
             amount = float(place.free) if name == SLOTS else place.resources.get(name, 0.0)
             hosts[place.host] = max(hosts.get(place.host, 0.0), amount)
     return sum(hosts.values()), max(hosts.values(), default=0.0)

@@ -1004,8 +1004,8 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   "name": field.name,
   "aria-invalid": "true" if wrong else none,
   "aria-describedby":
-    ((["error-" ~ id] if wrong else []) + (["note-" ~ id] if note else [])
-     + (["help-" ~ id] if field.help else [])) | join(" ") or none,
+    (["error-" ~ id] + (["note-" ~ id] if note else [])
+     + (["help-" ~ id] if field.help else [])) | join(" "),
 } %}
 <div class="mb-3">
   <label class="form-label" for="{{ id }}">{{ field.label }}</label>
@@ -1018,9 +1018,7 @@ _FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
   {% else %}
   <input{{ attributes | xmlattr }} value="{{ field.value }}"{{ field.attributes | xmlattr }}>
   {% endif %}
-  {% if wrong %}
-  <div class="invalid-feedback" id="error-{{ id }}">{{ error }}</div>
-  {% endif %}
+  <div class="invalid-feedback" id="error-{{ id }}">{{ error if wrong }}</div>
   {% if note %}
   <div class="changed" id="note-{{ id }}">{{ note }}</div>
   {% endif %}
@@ -1125,11 +1123,15 @@ def render_form(
     :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
     :param notes: what there is to say about fields, by name; the first of them gets the focus.
     """
+    presets = menu.presets_for(groups)
+    for preset in presets:
+        if preset.name == last.get(PRESET_FIELD):
+            last = {**last, **preset.choice}  # as it counts
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
         for item in menu.items_for(groups)
     ]
-    if presets := menu.presets_for(groups):
+    if presets:
         fields.insert(0, _preset_field(menu, presets, last))
     return _FORM.render(fields=fields, error=error, notes=notes)
 

@@ -26,7 +26,7 @@ from tornado.httputil import url_concat
 from sge_announcement import FILE, Board, parse_announcement
 from sge_menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from sge_notice import announcements
-from sge_spawner import LESS, MORE, Link, SGESpawner
+from sge_spawner import LESS, MORE, Link, SGESpawner, followed
 from sge_view import Refusal, View, error_words
 from sge_words import say, say_number
 
@@ -109,8 +109,6 @@ def template_vars(
 class FormHandler(SpawnHandler):
     """The form, filled in as the link says. A link starts nothing; JupyterHub's own would."""
 
-    link: Link | None = None
-
     async def prepare(self) -> None:
         """Refuse what is no text: JupyterHub would fail at it.
 
@@ -133,11 +131,12 @@ class FormHandler(SpawnHandler):
         shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
         named = ",".join(shifts.values()).strip(",")
         if fields:
-            self.link = Link(
+            link = Link(
                 SGESpawner.read_form(fields),
                 tuple(named.split(",")) if named else (),
                 more=bool(shifts[MORE]),
             )
+            followed.set(link)
         self._forget_the_link()
         await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
 

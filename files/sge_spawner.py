@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -78,6 +79,7 @@ from sge_details import (
     free,
     hindrance,
     missing,
+    said_missing,
     understand,
 )
 from sge_idle import ended_by
@@ -157,8 +159,9 @@ _MANY_NOTICES = 5
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
 
-#: Grid Engine's verdicts on choices, by person and choice: the newest of them, for a moment.
-_verdicts: dict[tuple[str, str], Glance[Answer]] = {}
+#: Grid Engine's verdicts on choices, by person, choice and what was missing for it: what is free
+#: stands beside them. The newest of them, for a moment.
+_verdicts: dict[tuple[str, str, frozenset[str] | None], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
 _VERDICT_INTERVAL = 10.0
 _LONGEST_VERDICT_INTERVAL = 40.0
@@ -192,6 +195,11 @@ class Link:
     shifts: tuple[str, ...] = ()
     #: ... and whether there is to be more of them, or less.
     more: bool = False
+
+
+#: The link that has led to the form. Several requests may be drawing the same spawner's; JupyterHub
+#: does so in a task of each, which inherits what the request has set.
+followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
 @dataclass(frozen=True)
@@ -402,8 +410,7 @@ class SGESpawner(BatchSpawnerBase):
         shown: dict[str, Any] = dict(self.user_options or {})
         notes: dict[str, str] = {}
         notices: list[str] = []
-        if link := getattr(self.handler, "link", None):
-            self.handler.link = None  # JupyterHub keeps the handler, and draws again
+        if link := followed.get():
             if link.shifts:
                 shown, _ = menu.take(shown, groups)  # it is stored as it was sent
                 shown.pop(PRESET_FIELD, None)
@@ -435,21 +442,30 @@ class SGESpawner(BatchSpawnerBase):
         """Change the amounts that were lacking in a choice; return what to say about each."""
         notes = {}
         places = None if link.more else await self.outlook.places.look(_PATIENCE)
-        for item in menu.items_for(groups):
+        mine = menu.items_for(groups)
+        queue = next(
+            (shown.get(each.name, each.default) for each in mine if each.request.kind == "queue"),
+            "",
+        )
+        wanted = [item for item in mine if item.name in link.shifts]
+        shifted = set()
+        # Again for those that found nothing: a rule may let one of them pass only after another.
+        for item in wanted * len(wanted):
             old = shown.get(item.name, item.default)
-            if item.name not in link.shifts or not isinstance(old, int):
+            if item.name in shifted or not isinstance(old, int):
                 continue
             most, why = None, "more"
             if not link.more:
                 most, why = old, "less"
                 if places and item.request.counted:
-                    room = item.units_in(free(places, item.request.counted)[1])
+                    room = item.units_in(free(places, item.request.counted, str(queue))[1])
                     most, why = (room, "less_free") if room < old else (most, why)
             new = menu.shift(shown, item.name, groups, most)
             if new is None:
                 why = "most" if link.more else "least"
             else:
                 shown[item.name] = new
+                shifted.add(item.name)
             notes[item.name] = say(
                 f"form.{why}",
                 label=item.label,
@@ -783,12 +799,14 @@ class SGESpawner(BatchSpawnerBase):
     async def _impossible(self, refusal: str) -> str:
         """Say why a choice that Grid Engine has refused can never start, if the dry run knows."""
         assert self.choice is not None
-        answer = await self._verdict(self.choice) if _NO_QUEUE in refusal else None
+        if _NO_QUEUE not in refusal:
+            return ""
+        menu, places = self._menu(), self.outlook.places.answer
+        had = tuple(asked(menu, self.choice))
+        answer = await self._verdict(self.choice, _lacks(had, places))
         if answer is None or answer.verdict != "never":
             return ""
-        menu = self._menu()
-        had = tuple(asked(menu, self.choice))
-        return _never(answer.words, menu, had, self.outlook.places.answer)
+        return _never(answer.words, menu, had, places)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep why a start has failed for the next visit: nobody may be looking now.
@@ -1323,7 +1341,9 @@ class SGESpawner(BatchSpawnerBase):
     @property
     def lacking(self) -> tuple[str, ...]:
         """The items of the menu that a waiting session lacks now, as far as that is known."""
-        lacks = _lacks(self.asked, self.outlook.places.answer) or frozenset()
+        lacks = _lacks(self.asked, self.outlook.places.answer)
+        if lacks is None:
+            lacks = said_missing(hindrance(understand(self._raw_reason().splitlines()), None))
         return tuple(each.item for each in _short(self.asked, lacks))
 
     async def forecast(self, options: dict[str, object]) -> Forecast:
@@ -1348,7 +1368,7 @@ class SGESpawner(BatchSpawnerBase):
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
-        answer = await self._verdict(choice)
+        answer = await self._verdict(choice, _lacks(had, places))
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
@@ -1367,9 +1387,12 @@ class SGESpawner(BatchSpawnerBase):
             raw=answer.words if answer else "",
         )
 
-    async def _verdict(self, choice: Choice) -> Answer | None:
-        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one."""
-        key = self.user.name, repr(sorted(choice.values.items()))
+    async def _verdict(self, choice: Choice, lacks: frozenset[str] | None) -> Answer | None:
+        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one.
+
+        :param lacks: what :func:`_lacks` returns; it is asked for anew where that has changed.
+        """
+        key = self.user.name, repr(sorted(choice.values.items())), lacks
         request = Check(user=self.user.name, choice=choice.values)
 
         async def check() -> Answer:
@@ -1434,7 +1457,7 @@ class SGESpawner(BatchSpawnerBase):
                 return Amount(each.label, each.words)  # the worker has not reported yet
             if each.is_address_space:
                 used = details.vmem
-                words = say("sessions.used", used=_gigabytes(used), asked=each.words)
+                words = say("sessions.used", used=_beside(each, used, round), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:
                 used = details.cpu / elapsed
                 words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
@@ -1478,10 +1501,15 @@ def _want(had: Collection[Asked]) -> Want:
     return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
 
+def _may_spread(had: Collection[Asked]) -> bool:
+    """Tell whether a parallel environment of the menu may spread a session over hosts."""
+    values = {each.kind: each.value for each in had}
+    return "parallel_environment" in values and values.get("slots") != 1
+
+
 def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str] | None:
     """Return what is missing for a session; ``None`` where that cannot be told."""
-    # A parallel environment of the menu may spread a job over hosts by rules of its own.
-    if not places or any(each.kind == "parallel_environment" for each in had):
+    if not places or _may_spread(had):
         return None
     return missing(_want(had), places)
 
@@ -1494,10 +1522,11 @@ def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
 def _free_now(had: Collection[Asked], lacks: Collection[str], places: Collection[Place]) -> str:
     """Say how much of what is missing one worker has free at most, in a sentence of its own."""
     told = []
+    queue = _want(had).queue
     for each in _short(had, lacks):
-        most = free(places, SLOTS if each.kind == "slots" else each.complex)[1]
+        most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
         if most < each.total:
-            number = _gigabytes(most) if each.kind == "memory" else f"{most:g}"
+            number = _beside(each, most, floor) if each.kind == "memory" else f"{most:g}"
             told.append(f"{each.label} {say('sessions.used', used=number, asked=each.words)}")
     return f" {say('forecast.at_most', what=', '.join(told))}" if told else ""
 
@@ -1527,7 +1556,7 @@ def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] |
     """
     reasons = understand(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
-    if places and not any(each.kind == "parallel_environment" for each in had):
+    if places and not _may_spread(had):
         offers[SLOTS] = max(float(place.slots) for place in places)
     items = {item.name: item for item in menu.items}
     most = [
@@ -1552,16 +1581,20 @@ def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
     return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
 
 
-def _gigabytes(number: float) -> str:
-    return f"{number / 2**30:.1f} {say_number('unit.GB', 0)}"
+def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
+    """Say a number of bytes in the unit that another one has, in tenths that ``whole`` makes."""
+    unit, size = ("GB", 2**30) if other >= 2**30 else ("MB", 2**20)
+    return f"{whole(number / size * 10) / 10:.1f} {say_number(f'unit.{unit}', 0)}"
+
+
+def _beside(memory: Asked, number: float, whole: Callable[[float], int]) -> str:
+    """Say a number of bytes in the unit in which memory has been asked for."""
+    return _bytes(number, memory.total / int(memory.value), whole)
 
 
 def _above(used: float, limit: float) -> tuple[str, str]:
     """Return what was used of a limit, and the limit, in bytes, so that one reads as above it."""
-    unit, size = ("GB", 2**30) if limit >= 2**30 else ("MB", 2**20)
-    tenths = ceil(used / size * 10), floor(limit / size * 10)
-    first, second = (f"{number / 10:.1f} {say_number(f'unit.{unit}', 0)}" for number in tenths)
-    return first, second
+    return _bytes(used, limit, ceil), _bytes(limit, limit, floor)
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -26,7 +26,7 @@ async function fetchPage() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     // While the hub is away, the proxy answers with a page of its own.
     if (!moved && !page.getElementById("main")) return null;
-    return { page, moved };
+    return { page, moved, failed: answer.status >= 500 };
   } catch {
     return null;
   }
@@ -72,6 +72,8 @@ if (sessions) {
     last = Date.now();
     const fetched = await fetchPage();
     const fresh = fetched !== null && swap(fetched.page, "sessions");
+    // Such as after a logout in another window: what there is instead says so itself.
+    if (fetched && !fresh && !fetched.failed) return location.reload();
     if (fresh) swap(fetched.page, "announcement");
     document.getElementById("stale").hidden = Boolean(fresh);
   };
@@ -101,6 +103,20 @@ if (forecast) {
   const part = (name) => forecast.querySelector(`.forecast-${name}`);
   let asked = "";
   let timer = 0;
+  let changed = false;
+
+  /** Explain at its field what is wrong with the choice, as the form does when it is drawn. */
+  const explain = (wrong, message) => {
+    for (const field of form.querySelectorAll("[name]")) {
+      const place = document.getElementById(`error-${field.id}`);
+      if (!place) continue;
+      const isWrong = field.name === wrong;
+      field.classList.toggle("is-invalid", isWrong);
+      if (isWrong) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+      place.textContent = isWrong ? message : "";
+    }
+  };
 
   const look = async () => {
     if (document.hidden) return;
@@ -116,6 +132,8 @@ if (forecast) {
     if (asked !== fields.toString()) return; // changed meanwhile
     forecast.hidden = told === null;
     if (told === null) return;
+    // Why a choice was refused stands there until another one is made.
+    if (changed) explain(told.item, told.message);
     forecast.dataset.verdict = told.verdict;
     if (part("message").textContent !== told.message) part("message").textContent = told.message;
     part("raw").hidden = !told.raw;
@@ -136,7 +154,10 @@ if (forecast) {
       soon(10_000);
     }, pause);
   };
-  form.addEventListener("input", () => soon(400));
+  form.addEventListener("input", () => {
+    changed = true;
+    soon(400);
+  });
   soon(0);
 }
 
@@ -199,7 +220,11 @@ if (wait) {
       if (told.ready) {
         stream.close();
         reach("ready");
-        if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
+        try {
+          if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
+        } catch {
+          // A browser that lets no page do so, allowed or not.
+        }
         location.reload();
       } else if (told.failed) {
         // The page has the reason, in the site's own words.
@@ -221,7 +246,18 @@ if (wait) {
   };
   listen();
 
-  if ("Notification" in window && Notification.permission !== "denied") {
+  /** Whether this page could show a notification; Android's browsers leave that to service workers. */
+  const canNotify = () => {
+    if (!("Notification" in window) || Notification.permission === "denied") return false;
+    try {
+      // Nobody has allowed it yet: it is not shown.
+      if (Notification.permission === "default") new Notification("");
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  if (canNotify()) {
     notify.hidden = false;
     notify.addEventListener("click", async () => {
       wanted = (await Notification.requestPermission()) === "granted";

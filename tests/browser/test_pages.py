@@ -97,7 +97,7 @@ def test_asking_for_less_fills_in_what_is_free_and_says_so(
         expect(cores).to_have_value("1", timeout=60_000)
         expect(cores).to_be_focused()
         expect(cores).to_have_accessible_description(
-            re.compile("^CPU cores: 1 instead of 4, because no worker has 4 free now. Nothing")
+            re.compile("^CPU cores: 1 instead of 4, because no worker that it may use has 4 free")
         )
         check(page, "form-less")
     finally:
@@ -203,6 +203,37 @@ def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host:
     assert told == ["Your session is ready."]
 
 
+def test_where_a_page_cannot_notify_that_is_not_offered_and_the_session_opens_all_the_same(
+    enter: Enter, qmaster_host: Any
+) -> None:
+    # As browsers on Android do.
+    unable = (
+        "window.Notification = class {"
+        "  static permission = '%s';"
+        "  static requestPermission = async () => 'granted';"
+        "  constructor() { throw new TypeError('Illegal constructor.'); } };"
+    )
+    qmaster_host.check_output("qmod -d all.q")
+    try:
+        page = enter("alice", goal="/hub/spawn")
+        choose(page, memory=1)
+        page.wait_for_url(WAITING)
+        notify = page.get_by_role("button", name="Notify me when it is ready")
+        expect(notify).to_be_visible()
+        page.add_init_script(unable % "default")
+        page.reload()
+        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(notify).to_be_hidden()
+        # Where another page has been allowed to, this one cannot find out before.
+        page.add_init_script(unable % "granted")
+        page.reload()
+        notify.click()
+        expect(notify).to_be_hidden()
+    finally:
+        qmaster_host.check_output("qmod -e all.q")
+    page.wait_for_url(LAB, timeout=60_000)
+
+
 def test_a_session_that_stops_is_shown_to_stop(
     enter: Enter, qmaster_host: Any, hub_host: Any
 ) -> None:
@@ -282,6 +313,14 @@ def test_the_home_page_keeps_itself_up_to_date(enter: Enter, login: LogIn) -> No
     check(page, "home-waiting")
 
 
+def test_the_home_page_of_whoever_has_logged_out_in_another_window_says_so(enter: Enter) -> None:
+    page = enter("bob")
+    other = page.context.new_page()
+    other.goto("/hub/logout")
+    page.bring_to_front()
+    expect(page.get_by_label("User name")).to_be_visible(timeout=60_000)
+
+
 def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
     enter: Enter, qmaster_host: Any, login: LogIn
 ) -> None:
@@ -305,8 +344,23 @@ def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
         check(page, "form-forecast")
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
-    page.locator("#menu-cores").fill("9")
+    cores = page.locator("#menu-cores")
+    cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
+    expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
+    # A rule between fields is explained at the one it is about, for as long as it is broken.
+    cores.fill("1")
+    page.locator("#menu-memory").select_option("8")
+    memory = page.get_by_label("Memory")
+    expect(memory).to_have_attribute("aria-invalid", "true")
+    expect(memory).to_have_accessible_description(re.compile("^At most 4 GB for each CPU core"))
+    expect(page.locator("#error-menu-memory")).to_be_visible()
+    expect(cores).not_to_have_attribute("aria-invalid", "true")
+    check(page, "form-rule")
+    cores.fill("2")
+    expect(memory).not_to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#error-menu-memory")).to_be_hidden()
+    expect(cores).to_be_focused()
 
 
 def test_gpus_are_shown_to_whoever_may_have_them_and_to_nobody_else(enter: Enter) -> None:

@@ -611,3 +611,5 @@ def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> N
     assert free(places, "gpu") == (1, 1)
     assert free(places, "s_vmem") == (math.inf, math.inf)
     assert free([closed], "gpu") == (0, 0)
+    assert free(places, SLOTS, "other.q") == (1, 1)
+    assert free(places, SLOTS, "all.q@exec1") == (0, 0)

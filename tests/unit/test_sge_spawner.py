@@ -19,10 +19,10 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -127,6 +127,21 @@ MAIL = {
     "text": {"pattern": "[a-z.]+@example[.]org", "example": "j@example.org"},
     "default": "",
     "request": {"kind": "mail"},
+}
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "unit": "GB",
+    "choices": [1, 2, 4, 8],
+    "default": 1,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
+}
+QUEUE = {
+    "name": "queue",
+    "label": "Queue",
+    "options": [{"value": "", "label": "Any"}, {"value": "big.q", "label": "Big"}],
+    "default": "",
+    "request": {"kind": "queue"},
 }
 FUZZED = [*MENU, INTERFACE, MAIL]
 PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
@@ -584,6 +599,13 @@ def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
     return visit
 
 
+async def led(spawner: SGESpawner, link: Link) -> str:
+    """Return the form as the request that has come by a link draws it."""
+    context = copy_context()
+    context.run(sge_spawner.followed.set, link)
+    return str(await asyncio.create_task(spawner.get_options_form(), context=context))
+
+
 def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
     """Tell whether a page has a sentence of words.toml."""
     return str(escape(say(name, **told))) in answer.body.decode()
@@ -891,7 +913,7 @@ class TestChoice:
 
         told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert told in await page(body="cores=3")
-        assert "invalid" not in await page()
+        assert "is-invalid" not in await page()
         # JupyterHub's own page starts what a link says; ours fills it in.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
@@ -909,7 +931,7 @@ class TestChoice:
         assert '<option value="4" selected>' in form
         # What a program was refused is no answer to a person.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
-        assert "invalid" not in await page()
+        assert "is-invalid" not in await page()
 
     @pytest.mark.parametrize(
         ("path", "body", "code", "words"),
@@ -1073,8 +1095,7 @@ class TestChoice:
         async def form(*, more: bool, places: list[Place] | None = None) -> str:
             known(spawner.outlook.places, places)
             spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
-            spawner.handler = SimpleNamespace(link=Link({}, ("cores", "gpus", "?"), more=more))
-            html = await spawner.get_options_form()
+            html = await led(spawner, Link({}, ("cores", "gpus", "?"), more=more))
             assert html.count(" autofocus") == 1
             assert "gpus" not in html, "for members only"
             return html
@@ -1086,14 +1107,31 @@ class TestChoice:
         assert '<option value="1" selected>' in less
         assert "CPU cores: 1 instead of 2, the next smaller amount" in less
         room = Place("all.q", "exec1", 4, 1, True)
-        assert "because no worker has 2 free now" in await form(more=False, places=[room])
+        assert "because no worker that it may use has 2 free now" in await form(
+            more=False, places=[room]
+        )
         full = await form(more=False, places=[replace(room, free=0)])
         assert '<option value="2" selected>' in full
         assert "CPU cores: less than 2 does not help now" in full
         spawner.user_options = {"cores": 4}
-        spawner.handler = SimpleNamespace(link=Link({}, ("cores",), more=True))
-        assert "you may not have more than 4" in await spawner.get_options_form()
-        assert "changed" not in await spawner.get_options_form(), "said once"
+        assert "you may not have more than 4" in await led(spawner, Link({}, ("cores",), more=True))
+        assert "changed" not in await spawner.get_options_form(), "of this link alone"
+
+    async def test_of_two_links_opened_at_once_each_fills_in_its_own_form(
+        self, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        both = asyncio.Barrier(2)
+        groups = SGESpawner._groups
+
+        async def wait_for_both(spawner: SGESpawner) -> frozenset[str]:
+            await both.wait()
+            return await groups(spawner)
+
+        monkeypatch.setattr(SGESpawner, "_groups", wait_for_both)
+        links = [visit(f"spawn?cores={cores}") for cores in (2, 4)]
+        first, second = await asyncio.wait_for(asyncio.gather(*links), 10)
+        assert '<option value="2" selected>' in first.body.decode()
+        assert '<option value="4" selected>' in second.body.decode()
 
     async def test_what_a_waiting_session_lacks_is_named_by_its_items(
         self, spawner: SGESpawner
@@ -1104,13 +1142,73 @@ class TestChoice:
         known(spawner.outlook.places, None)
         assert spawner.lacking == ()
 
+    @pytest.mark.parametrize(
+        ("cores", "said", "items"),
+        [
+            (
+                2,
+                'queue "exec2" because it offers only hc:h_vmem=1.000G\nonly offers 0 slots',
+                "memory",
+            ),
+            (2, 'queue instance "all.q@exec1" dropped because it is full', "cores"),
+            (2, "because it only offers 0 slots", "cores"),
+            (2, 'exceeds limit "alice/////" in rule "mine/1"\nonly offers 0 slots', ""),
+            (2, "because it offers only hc:h_vmem=1.000G due to a reservation", ""),
+            (2, "", ""),
+            # One slot is on one host, whatever the parallel environment is.
+            (1, "", "gpus"),
+        ],
+    )
+    async def test_where_a_parallel_environment_may_spread_it_the_scheduler_says_what_it_lacks(
+        self,
+        cores: int,
+        said: str,
+        items: str,
+        spawner: SGESpawner,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        chosen = HAD[0].model_copy(update={"value": cores, "total": cores})
+        spawner.asked = (chosen, *HAD[1:], PARALLEL)
+        monkeypatch.setattr(spawner, "session", "5e55" * 8)
+        monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
+        known(spawner.outlook.places, [Place("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
+        known(spawner.outlook.details, {7: Details(7, reasons=tuple(said.splitlines()))})
+        assert spawner.lacking == tuple(items.split())
+
+    async def test_less_is_what_the_chosen_queue_has(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        menu_file.write_text(json.dumps({"items": [MENU[0], QUEUE]}), encoding="utf-8")
+        known(
+            spawner.outlook.places,
+            [Place("all.q", "exec1", 4, 4, True), Place("big.q", "exec2", 4, 1, True)],
+        )
+        for queue, cores in (("big.q", 1), ("", 2)):
+            spawner.user_options = {"cores": 4, "queue": queue}
+            form = await led(spawner, Link({}, ("cores",)))
+            assert f"CPU cores: {cores} instead of 4" in form
+
+    async def test_less_of_one_thing_may_take_less_of_another_first(
+        self, spawner: SGESpawner, menu_file: Path
+    ) -> None:
+        limit = {"rule": "memory <= 4 * cores", "item": "memory", "message": "Less."}
+        menu_file.write_text(
+            json.dumps({"items": [MENU[0], MEMORY], "limits": [limit]}), encoding="utf-8"
+        )
+        room = Place("all.q", "exec1", 4, 1, True, {"h_vmem": 5 * 2.0**30})
+        known(spawner.outlook.places, [room])
+        spawner.user_options = {"cores": 2, "memory": 8}
+        form = await led(spawner, Link({}, ("cores", "memory")))
+        assert "CPU cores: 1 instead of 2, because" in form
+        assert "Memory: 4 GB instead of 8 GB, because" in form
+        assert re.search(r'autofocus="" id="menu-cores"', form), "the first on the form"
+
     async def test_a_link_that_breaks_a_rule_is_filled_in_and_marked(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
         limit = {"rule": "cores < 4", "item": "cores", "message": "Fewer."}
         menu_file.write_text(json.dumps({"items": MENU, "limits": [limit]}), encoding="utf-8")
-        spawner.handler = SimpleNamespace(link=Link({"cores": "4"}))
-        form = await spawner.get_options_form()
+        form = await led(spawner, Link({"cores": "4"}))
         assert '<option value="4" selected>' in form
         assert 'id="error-menu-cores">Fewer.' in form
 
@@ -1758,6 +1856,11 @@ HAD = tuple(
 )
 
 
+PARALLEL = Asked(
+    item="where", label="Cores are", value="mpi", words="anywhere", kind="parallel_environment"
+)
+
+
 def known(glance: Glance[Any], answer: object) -> None:
     """Let Grid Engine have answered so, and not be asked again."""
     glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
@@ -1820,8 +1923,7 @@ class TestWhySessionsEnd:
         link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
         assert (link in form) == bool(short_of)
         # Whoever has followed it is not sent there again.
-        hub.spawner().handler = SimpleNamespace(link=Link({}, ("memory",), more=True))
-        assert "with more" not in await hub.spawner().get_options_form()
+        assert "with more" not in await led(hub.spawner(), Link({}, ("memory",), more=True))
 
     @pytest.mark.parametrize(
         ("like", "words"),
@@ -2036,12 +2138,12 @@ class TestWhyJobsWait:
             (
                 [FULL],
                 "Job 7 waits until one worker has all of this free: CPU cores (2). "
-                "Free on one worker now: CPU cores 0 of 2.",
+                "Free now on one worker that it may use: CPU cores 0 of 2.",
             ),
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
                 "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1). "
-                "Free on one worker now: Memory 0.1 GB of 300 MB, GPUs 0 of 1.",
+                "Free now on one worker that it may use: Memory 95.3 MB of 300 MB, GPUs 0 of 1.",
             ),
             ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
             ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
@@ -2062,7 +2164,27 @@ class TestWhyJobsWait:
     async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
         words = sge_spawner._free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
-        assert words == " Free on one worker now: CPU cores 1 of 2."
+        assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
+
+    async def test_what_other_queues_have_free_is_not_told(self) -> None:
+        other = replace(self.FULL, queue="other.q", host="exec2", free=4)
+        words = sge_spawner._free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
+        assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
+
+    @pytest.mark.parametrize(
+        ("value", "unit", "free", "words"),
+        [
+            (4, 2.0**30, 4 * 2.0**30 - 1, "3.9 GB of"),
+            (4, 2.0**30, 2.0**29, "0.5 GB of"),
+            (4096, 2.0**20, 2.0**30, "1024.0 MB of"),
+        ],
+    )
+    async def test_what_is_free_is_told_in_the_unit_of_the_choice_and_never_as_more(
+        self, value: int, unit: float, free: float, words: str
+    ) -> None:
+        memory = HAD[1].model_copy(update={"value": value, "total": value * unit})
+        place = replace(self.FULL, resources={"h_vmem": free})
+        assert f"Memory {words}" in sge_spawner._free_now([memory], {"h_vmem"}, [place])
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2128,7 +2250,7 @@ class TestForecast:
             (
                 Answer(ok=True, verdict="later", words="<full>"),
                 "It would have to wait until one worker has all of this free: CPU cores (4). "
-                "Free on one worker now: CPU cores 3 of 4.",
+                "Free now on one worker that it may use: CPU cores 3 of 4.",
             ),
             (
                 Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
@@ -2245,6 +2367,28 @@ class TestForecast:
         await spawner.forecast({"cores": 2})
         assert len(broker.requests) == 2
 
+    async def test_a_verdict_is_asked_for_anew_once_something_else_is_missing(
+        self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
+    ) -> None:
+        async def told() -> str:
+            return (await spawner.forecast({"cores": 4})).message
+
+        broker.answers = [
+            Answer(ok=True, verdict="later", words="<full>"),
+            Answer(ok=True, verdict="now"),
+        ]
+        places(self.ROOMY)
+        assert (await told()).startswith("It would have to wait until")
+        places(self.FULL, replace(self.ROOMY, free=2))
+        assert (await told()).startswith("It would have to wait until")
+        assert len(broker.requests) == 1, "the same is missing"
+        places(replace(self.ROOMY, free=4))
+        assert await told() == "It can start now."
+        # What was said of the same not long ago still holds.
+        places(self.FULL, self.ROOMY)
+        assert (await told()).startswith("It would have to wait until")
+        assert len(broker.requests) == 2
+
     async def test_a_choice_that_is_refused_is_not_asked_for(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
@@ -2269,7 +2413,7 @@ class TestForecast:
         places(self.ROOMY)
         broker.open.clear()
         looks = [
-            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores})))
+            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores}), None))
             for cores in range(100)
         ]
         await until(lambda: len(broker.requests) == 2)  # the third stands in line
@@ -2415,7 +2559,7 @@ class TestView:
         assert cores.label == "CPU cores"
         assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
         share = pytest.approx(150 * 2**20 / 3e8)
-        assert memory == Amount("Memory", "0.1 GB of 300 MB", share)
+        assert memory == Amount("Memory", "150.0 MB of 300 MB", share)
         assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
         assert queue == Amount("Queue", "any")
         spawner.asked = WITH_RMEM
