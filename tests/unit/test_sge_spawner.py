@@ -1870,6 +1870,7 @@ async def over(alice: Any) -> None:
     """Let the session be seen to have ended, and JupyterHub do what it does then."""
     spawner = alice.spawners[""]
     while await spawner.poll() is None:
+        spawner.collector.hurry()  # the last question may have been on its way already
         await spawner.collector.news(0.1)
     await alice.stop()
 
