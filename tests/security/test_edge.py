@@ -111,6 +111,15 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
         "/hub/login/../metrics",
         "/hub/metrics/",
         "/hub/metrics?x=1",
+        # To configurable-http-proxy a backslash is a slash, and %2f is none.
+        r"/hub\login",
+        r"/hub\metrics",
+        r"/hub\api\info",
+        r"/.\hub/metrics",
+        r"/\x/hub/metrics",
+        "/a%2fb%2fc/../hub/metrics",
+        "/a%2fb%2fc/%2E%2e/hub/api/info",
+        "/a%2fb%2fc/.%2e/hub/login",
     ],
 )
 def test_what_is_inside_stays_inside(fetch: Fetch, path: str) -> None:
