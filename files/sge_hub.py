@@ -28,11 +28,11 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream, SSLIOStream
+from tornado.iostream import IOStream
 
 from sge_broker import one_line
 from sge_spawner import SGESpawner, watch_sessions
-from sge_tls import PROXY, issuer
+from sge_tls import is_proxy
 from sge_words import say
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
@@ -86,9 +86,8 @@ class _Request(HTTPMessageDelegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        stream = self._stream
         # Only now: when the request began, the certificates had not been exchanged.
-        if not isinstance(stream, SSLIOStream) or issuer(stream.socket.getpeercert()) != PROXY:
+        if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
         return self._request.headers_received(start_line, headers)
