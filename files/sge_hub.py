@@ -39,6 +39,10 @@ from sge_words import say
 # system for it: a hub that starts with a thousand sessions would do nothing else for minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
+#: The longest body of a request, in bytes, as at the edge for the hub's pages. Whatever belongs to
+#: no session comes here as well, and a body is held in memory.
+MAX_BODY = 2**20
+
 #: The first byte of a TLS connection: a handshake record.
 _HANDSHAKE = b"\x16"
 
@@ -110,6 +114,10 @@ class HubServer(HTTPServer):
 
     Where a request comes from is the address of who sends it; the proxy alone may name another.
     """
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Set the server up as JupyterHub asks for it."""
+        super().initialize(*args, **kwargs | {"max_body_size": MAX_BODY})
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         """Begin with a request of a connection."""
