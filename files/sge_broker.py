@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The submission broker: the only way from the hub to another person's identity.
+"""The submission broker: the way from the hub, which has no privilege, to a person's identity.
 
 systemd starts it as root for one request on a Unix socket and it is gone afterwards. It checks who
 calls, that the named user may have sessions, and the choice against the menu *again*; becomes that
 user for good; and submits the constant job script, or deletes a job that is such a session. A hub
-that is taken over can start and stop sessions the site approves of, and use them as JupyterHub can;
-it cannot become root, a system account or anybody the inventory does not name, and it cannot ask
-for what is not on the menu.
+that is taken over gets from it sessions the site approves of, and their end; not root, a system
+account or anybody the inventory does not name, nor what is not on the menu. What it might get from
+Grid Engine without asking the broker is Grid Engine's to prevent (docs/security.md).
 
 One request is one JSON object, ended by shutting down the writing side; so is the answer.
 The module also holds the hub's end of the conversation (:func:`ask`).

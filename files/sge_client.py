@@ -269,6 +269,10 @@ LONGEST_LIST = 100_000
 #: A stray that did not go is deleted again after so many seconds.
 DELETION_PAUSE = 10.0
 
+#: How many jobs of no session are deleted at once. Anybody can give thousands of theirs such names,
+#: and starts and stops of sessions ask the same broker.
+STRAYS_AT_ONCE = 2
+
 
 @dataclass
 class _Watched:
@@ -315,6 +319,9 @@ class Collector:
     _failures: int = 0
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _deletions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _stray_line: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(STRAYS_AT_ONCE)
+    )
     _task: asyncio.Task[None] | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -510,19 +517,29 @@ class Collector:
                 self._deletions[job.id] = task
 
     async def _delete_one(self, job: Job) -> None:
-        assert self.delete is not None
-        log.info("Job %s of %s belongs to no session any more; deleting it", job.id, job.owner)
-        done = False
-        try:
-            await self.delete(job)
-            done = True
-            self.hurry()
-        except GridEngineError as error:
-            log.warning("Job %s of %s cannot be deleted now: %s", job.id, job.owner, error)
-        except Exception:
-            log.exception("Job %s of %s cannot be deleted now", job.id, job.owner)
-        await asyncio.sleep(DELETION_PAUSE)
+        watched = self._watched.get(job.name)
+        is_sessions = watched is not None and watched.owner == job.owner
+        async with contextlib.nullcontext() if is_sessions else self._stray_line:
+            done = await self._try_to_delete(job)
+            if not done:  # in line: what the broker refuses is not to keep it busy
+                await asyncio.sleep(DELETION_PAUSE)
+        if done:
+            await asyncio.sleep(DELETION_PAUSE)
         del self._deletions[job.id]
         if not done:
             self._sweep_due = self.clock()  # its owner may have no other session
             self.hurry()
+
+    async def _try_to_delete(self, job: Job) -> bool:
+        assert self.delete is not None
+        log.info("Job %s of %s belongs to no session any more; deleting it", job.id, job.owner)
+        try:
+            await self.delete(job)
+        except GridEngineError as error:
+            log.warning("Job %s of %s cannot be deleted now: %s", job.id, job.owner, error)
+            return False
+        except Exception:
+            log.exception("Job %s of %s cannot be deleted now", job.id, job.owner)
+            return False
+        self.hurry()
+        return True

@@ -28,16 +28,20 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream, SSLIOStream
+from tornado.iostream import IOStream
 
 from sge_broker import one_line
 from sge_spawner import SGESpawner, watch_sessions
-from sge_tls import PROXY, issuer
+from sge_tls import is_proxy
 from sge_words import say
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
 # system for it: a hub that starts with a thousand sessions would do nothing else for minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
+
+#: The longest body of a request, in bytes, as at the edge for the hub's pages. Whatever belongs to
+#: no session comes here as well, and a body is held in memory.
+MAX_BODY = 2**20
 
 #: The first byte of a TLS connection: a handshake record.
 _HANDSHAKE = b"\x16"
@@ -86,9 +90,8 @@ class _Request(HTTPMessageDelegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        stream = self._stream
         # Only now: when the request began, the certificates had not been exchanged.
-        if not isinstance(stream, SSLIOStream) or issuer(stream.socket.getpeercert()) != PROXY:
+        if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
         return self._request.headers_received(start_line, headers)
@@ -111,6 +114,10 @@ class HubServer(HTTPServer):
 
     Where a request comes from is the address of who sends it; the proxy alone may name another.
     """
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Set the server up as JupyterHub asks for it."""
+        super().initialize(*args, **kwargs | {"max_body_size": MAX_BODY})
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         """Begin with a request of a connection."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pamela
 from jupyterhub.auth import PAMAuthenticator
 
 from sge_spawner import SessionError, directory
+from sge_tls import is_proxy
 from sge_view import Refusal
 from sge_words import say
 
@@ -19,6 +21,10 @@ T = TypeVar("T")
 #: How long a person waits at most until it is known whether they may stay, in seconds. A directory
 #: service that takes longer is asked again later.
 DIRECTORY_LIMIT = 5.0
+
+#: Where PAM checks passwords. It takes seconds over a wrong one (pam_fail_delay(3)): whoever tries
+#: many must not hold up the questions about the people who are there, nor these a login.
+_passwords = ThreadPoolExecutor(8, "password")
 
 #: What PAM answers about an account that is closed for sure (pam_acct_mgmt(3)): PAM_PERM_DENIED and
 #: PAM_ACCT_EXPIRED. Others also mean trouble, or a maintenance (pam_nologin(8)).
@@ -60,14 +66,23 @@ class ClusterAuthenticator(PAMAuthenticator):
         return await asyncio.get_running_loop().run_in_executor(directory, question, *arguments)
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
-        """Check name and password.
+        """Check name and password, which the proxy alone may bring: it limits how often.
 
         :raises Refusal: 403 with a message for the person when the account is closed.
         """
         username = data["username"]
+        if not is_proxy(handler.request.connection.stream.socket):
+            self.log.warning(
+                "A password for %.32r has come from %s, past the proxy; not looked at",
+                username,
+                handler.request.remote_ip,
+            )
+            return None
         # A second factor is asked for in the same conversation.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
-        if not await self._ask(self._check_password, username, password):
+        if not await asyncio.get_running_loop().run_in_executor(
+            _passwords, self._check_password, username, password
+        ):
             return None
         if objection := await self._ask(self._objection, username):
             raise Refusal(403, say("login.but", objection=objection))

@@ -106,7 +106,8 @@ _collectors: dict[GridEngine, Collector] = {}
 #: The states in which a job has a host and its session may answer.
 _ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED})
 
-#: Where questions to the directory service and to PAM wait, so that nothing else waits with them.
+#: Where questions to the directory service, and to PAM about accounts, wait, so that nothing else
+#: waits with them.
 directory = ThreadPoolExecutor(8, "directory")
 
 #: From this age on, in seconds, Grid Engine's last answer is no news any more: the person is told,

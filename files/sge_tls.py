@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
@@ -129,6 +130,13 @@ def issuer(certificate: dict[str, Any] | None) -> str:
     """
     names = [pair for part in (certificate or {}).get("issuer", ()) for pair in part]
     return str(dict(names).get("commonName", ""))
+
+
+def is_proxy(connection: socket.socket) -> bool:
+    """Tell whether it is the proxy that has shown its certificate at a connection's other end."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return False
+    return issuer(connection.getpeercert()) == PROXY
 
 
 # -- made and renewed by Ansible ------------------------------------------------------------------

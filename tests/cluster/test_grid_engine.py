@@ -221,7 +221,11 @@ def test_gpus_are_counted_per_job_and_not_per_slot(jobs: Jobs, gate: str) -> Non
     assert "found suitable queue" in jobs.verdict("-w p")
 
 
-def test_only_the_hub_may_submit(jobs: Jobs, exec1_host: Any) -> None:
+def test_only_the_hub_may_submit_and_only_the_qmaster_administer(
+    jobs: Jobs, exec1_host: Any, qmaster_host: Any
+) -> None:
+    assert qmaster_host.check_output("qconf -sh") == "qmaster"
+    assert exec1_host.run("qconf -sh").rc != 0
     jobs.submit("true")
     refused = exec1_host.run("su - alice -c 'echo true | qsub'")
     assert refused.rc != 0

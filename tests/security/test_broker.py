@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from conftest import SESSION, Broker
+from cluster import LogIn
+from conftest import SESSION, Broker, restart_hub
 from hub_client import wait_for
 
 FOLDER = "/home/alice/.jupyterhub-sessions"
@@ -290,6 +292,39 @@ def test_no_one_elses_job_is_deleted(broker: Broker, hub_host: Any) -> None:
         assert hub_host.run("qstat -j %s", job).rc == 0
     finally:
         hub_host.run("qdel %s", job)
+
+
+@pytest.mark.attack(
+    "many jobs of one's own with the names of the hub's sessions, which it takes for its strays",
+    outcome="Deleted two at a time; starts and stops do not wait behind them.",
+)
+def test_jobs_with_the_names_of_sessions_hold_up_no_start(login: LogIn, hub_host: Any) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    mark = re.search(
+        r"<JB_name>jupyterhub-([0-9a-f]{8})", hub_host.check_output("qstat -xml -u '*'")
+    )
+    assert mark
+    alice.stop()
+    submit = "qsub -terse -h -b y -o /dev/null -j y -N jupyterhub-%s$(printf %%024x $n) sleep 1000"
+    hub_host.check_output(
+        "runuser -u bob -- sh -c %s", f"for n in $(seq 150); do {submit % mark[1]} || exit; done"
+    )
+
+    def strays() -> int:
+        return len(hub_host.check_output("qstat -u bob").splitlines()[2:])
+
+    try:
+        restart_hub(hub_host)  # it looks for strays when it starts
+        wait_for("strays are deleted", lambda: strays() < 150)
+        wait_for("the pages are back", lambda: alice.get("/hub/home").status_code == 200)
+        alice.choose(cores=1, memory=1, run_time=1)
+        alice.wait_until_ready()
+        assert strays(), "she has waited for all of them"
+        wait_for("all are deleted", lambda: not strays(), 300)
+    finally:
+        hub_host.run("qdel -u bob")
 
 
 @pytest.mark.attack(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster import LogIn, host
+from hub_client import wait_for
 from test_playbooks import playbook, said
 
 #: Says whether a TCP connection comes about: HOST PORT.
@@ -29,6 +30,10 @@ def deploy(enabled: bool) -> str:
 
 def rules(name: str) -> str:
     return str(host(name).check_output("nft list table inet gridhub"))
+
+
+def is_closed(name: str) -> bool:
+    return bool(host(name).run("nft list table inet gridhub").rc == 0)
 
 
 def reaches(name: str, target: str, port: int) -> bool:
@@ -53,7 +58,8 @@ def listening(exec1_host: Any) -> Iterator[None]:
 @pytest.mark.attack(
     "the hub, CHP's API or a session from elsewhere on the network",
     outcome="With `firewall_enabled`: refused for every host but those that belong there. "
-    "What a host begins itself goes on; rules that nft refuses replace none.",
+    "What a host begins itself goes on; rules that nft refuses replace none, and they come back "
+    "when the site's own, loaded again, have flushed them.",
 )
 def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any) -> None:
     for (target, port), friend in DOORS.items():
@@ -65,6 +71,17 @@ def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any)
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
         assert re.findall(r"changed=(\d+)", deploy(enabled=True)) == ["0"] * 4
+        # As when the site's own rules are loaded for the first time, …
+        for target, _ in DOORS:
+            host(target).check_output("systemctl start nftables")
+            assert not is_closed(target), "nothing is flushed"
+        assert sorted(re.findall(r"changed=(\d+)", deploy(enabled=True))) == ["0", "1", "1", "1"]
+        # … and again.
+        for (target, port), friend in DOORS.items():
+            host(target).check_output("systemctl reload nftables")
+            wait_for("the rules are back", lambda target=target: is_closed(target))
+            assert not reaches("qmaster", target, port), (target, port)
+            assert reaches(friend, target, port), (friend, target, port)
         # The qmaster is nobody whom a worker lets in at the sessions' ports.
         reached = exec1_host.run("python3 -c %s 40500 qmaster 6444", KNOCK_FROM)
         assert reached.rc == 0, reached.stderr
@@ -81,4 +98,6 @@ def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any)
         assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
     finally:
         deploy(enabled=False)
+        for target, _ in DOORS:
+            host(target).check_output("systemctl stop nftables")
     assert reaches("qmaster", "hub", 8081)

@@ -12,7 +12,7 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
-from test_playbooks import playbook
+from test_playbooks import playbook, said
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
@@ -81,6 +81,26 @@ def test_root_reads_no_file_for_the_hub(hub_host: Any, proxy_host: Any) -> None:
         assert proxy_host.check_output(handed) == before
     finally:
         hub_host.check_output(f"mv {key}.aside {key}")
+
+
+@pytest.mark.attack(
+    "a link to a file of root's, in place of a certificate that the hub writes when it starts",
+    outcome="A deployment tries the configuration as the hub and on other certificates: the file"
+    " stays as it is.",
+)
+def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
+    bundle, precious = "/var/lib/jupyterhub/internal-ssl/hub-ca_trust.crt", "/root/precious"
+    hub_host.check_output(f"echo precious > {precious} && mv {bundle} {bundle}.aside")
+    try:
+        hub_host.check_output(f"runuser -u jupyterhub -- ln -s {precious} {bundle}")
+        # Found wrong only after the certificates, so that no hub is restarted with the link.
+        wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
+        run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
+        assert run.returncode != 0
+        assert "Invalid role name" in said(run)
+        assert hub_host.check_output(f"cat {precious}") == "precious"
+    finally:
+        hub_host.check_output(f"mv {bundle}.aside {bundle} && rm {precious}")
 
 
 @pytest.mark.attack(

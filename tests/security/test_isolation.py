@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import shlex
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
 from cluster import AS_HUB, BASE_URL, host
 from hub_client import HubClient, wait_for
+from test_proxy import Answer
 
 #: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
 #: and says what came of it. Whom it reaches it does not check.
 KNOCK = """
 import http.client, os, ssl
-def knock(address, port, path, how, headers={}):
+def knock(address, port, path, how, headers={}, body=None):
     context = ssl._create_unverified_context()
     if how == "certificate":
         names = ("CERTFILE", "KEYFILE")
@@ -27,7 +28,7 @@ def knock(address, port, path, how, headers={}):
     else:
         link = http.client.HTTPSConnection(address, port, timeout=10, context=context)
     try:
-        link.request("GET", path, headers=headers)
+        link.request("POST" if body else "GET", path, body, headers)
         return "answered with %s" % link.getresponse().status
     except (ssl.SSLError, ConnectionError, http.client.BadStatusLine):
         return "refused"
@@ -221,6 +222,28 @@ def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Sessi
     bob.run(KNOCK)
     assert bob.run("print(knock('hub', 8081, '/hub/api/', 'certificate'))") == "answered with 200"
     assert bob.run("print(knock('proxy', 8001, '/api/routes', 'certificate'))") == "refused"
+
+
+@pytest.mark.attack(
+    "passwords tried from a session, past the limits at the edge",
+    outcome="Not looked at, and said in the hub's log: they come through the proxy or not at all.",
+)
+def test_a_session_cannot_try_passwords(
+    bob: Session, passwords: dict[str, str], fetch: Callable[..., Answer]
+) -> None:
+    path, header = "/hub/api/users/bob/tokens", {"Content-Type": "application/json"}
+    right = {"auth": {"username": "bob", "password": passwords["bob"]}, "expires_in": 60}
+    body = json.dumps(right)
+    assert fetch(path, "POST", body.encode(), **header).status == 201
+    bob.run(KNOCK)
+    asked = f"'hub', 8081, {path!r}, 'certificate', {header!r}, {body!r}"
+    assert bob.run(f"print(knock({asked}))") == "answered with 403"
+    address = host("hub").check_output(f"getent hosts {bob.host}").split()[0]
+    said = f"A password for 'bob' has come from {address}, past the proxy"
+    wait_for(
+        "the hub's log says so",
+        lambda: host("hub").run("journalctl -u jupyterhub -o cat | grep -F %s", said).rc == 0,
+    )
 
 
 @pytest.mark.attack(

@@ -212,6 +212,11 @@ def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
         "/%68ub/login",
         "/user/alice/../../hub/login",
         "/user/alice/..%2f..%2fhub/login",
+        r"/hub\login",
+        r"/.\hub/login",
+        r"/\x/hub/login",
+        "/a%2fb%2fc/../hub/login",
+        "/a%2fb%2fc/%2e%2e/hub/login",
     ],
 )
 def test_the_hubs_pages_are_at_the_hubs_host_only(path: str) -> None:

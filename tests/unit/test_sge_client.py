@@ -1128,6 +1128,55 @@ class TestDeletions:
         assert set(deleted) == {job(STRAY, owner="carol")}
         assert "*" in qstat.questions[:2]
 
+    async def test_many_strays_hold_up_no_session_that_is_to_end(
+        self, collector: Collector, qstat: Qstat
+    ) -> None:
+        begun: list[str] = []
+        go_on = asyncio.Event()
+
+        async def delete(job: Job) -> None:
+            begun.append(job.name)
+            await go_on.wait()
+
+        collector.delete = delete
+        strays = [f"jupyterhub-{'a' * 8}{n:024x}" for n in range(100)]
+        # The name of somebody's session makes no session's job of another's.
+        mine, borrowed = strays[:2]
+        jobs = [job(name, owner="mallory", number=n) for n, name in enumerate(strays, 1)]
+        qstat.says(listing(*jobs, job(mine, number=200)))
+        for name in (mine, borrowed):
+            collector.watch(name, "alice", waiting=False, delay=1000)
+        collector.release(mine)
+        collector.sweep(OURS)
+        await until(lambda: len(collector._deletions) == 101)
+        await until(lambda: len(begun) == 3)
+        asked = len(qstat.calls)
+        await until(lambda: len(qstat.calls) > asked + 3)
+        assert len(begun) == 3
+        assert mine in begun
+        go_on.set()
+        await until(lambda: len(begun) == 101)
+
+    async def test_strays_that_are_not_to_be_deleted_do_not_keep_the_broker_busy(
+        self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 1000.0)
+        tried: list[Job] = []
+
+        async def delete(job: Job) -> None:
+            tried.append(job)
+            raise GridEngineError("not an account of this hub")
+
+        collector.delete = delete
+        names = [f"jupyterhub-{'a' * 8}{n:024x}" for n in range(20)]
+        qstat.says(listing(*(job(name, number=n) for n, name in enumerate(names, 1))))
+        collector.sweep(OURS)
+        await until(lambda: len(tried) == 2)
+        for calls in range(len(qstat.calls) + 1, len(qstat.calls) + 4):
+            collector.hurry()
+            await until(lambda calls=calls: len(qstat.calls) >= calls)
+        assert len(tried) == 2
+
     async def test_the_next_look_at_everybody_is_after_the_sweep_interval(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,7 +1,8 @@
-"""The hub's log."""
+"""The hub's log, and what it reads of a request."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import jupyterhub.user
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tornado import web
+from tornado.testing import bind_unused_port
 
 import sge_tls
-from sge_hub import GridHub, OneLineFormatter
+from sge_hub import MAX_BODY, GridHub, HubServer, OneLineFormatter
 
 
 def formatted(message: str, *arguments: object) -> str:
@@ -68,3 +71,28 @@ def test_oauthlib_tells_no_codes_whatever_the_level(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(oauthlib, "level", logging.NOTSET)
     GridHub(log_level="DEBUG").init_logging()
     assert not oauthlib.isEnabledFor(logging.DEBUG)
+
+
+class Upload(web.RequestHandler):
+    def post(self) -> None:
+        self.write(str(len(self.request.body)))
+
+
+@pytest.mark.parametrize(
+    ("length", "answer"), [(MAX_BODY, b"HTTP/1.1 200 OK"), (MAX_BODY + 1, b"HTTP/1.1 400 ")]
+)
+async def test_a_long_body_is_refused_before_it_is_read(length: int, answer: bytes) -> None:
+    server = HubServer(web.Application([("/x", Upload)]), xheaders=True)
+    listening, port = bind_unused_port()
+    server.add_socket(listening)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+        if length <= MAX_BODY:
+            writer.write(bytes(length))
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(answer)
+    finally:
+        writer.close()
+        server.stop()
+        await server.close_all_connections()

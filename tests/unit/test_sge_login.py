@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 
 import sge_login
+import sge_spawner
 from sge_login import ClusterAuthenticator
 from sge_spawner import SessionError
 
@@ -45,25 +48,67 @@ def authenticator() -> ClusterAuthenticator:
 DATA = {"username": "alice", "password": "right"}
 
 
+@pytest.fixture
+def by_proxy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A request that the proxy has brought; test_sge_tls.py has real ones."""
+    monkeypatch.setattr(sge_login, "is_proxy", lambda connection: connection == "the proxy's")
+    stream = SimpleNamespace(socket="the proxy's")
+    return SimpleNamespace(request=SimpleNamespace(connection=SimpleNamespace(stream=stream)))
+
+
 async def test_the_right_password_is_enough(
-    authenticator: ClusterAuthenticator, closed: set[str]
+    authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
-    assert await authenticator.authenticate(None, DATA) == "alice"
+    assert await authenticator.authenticate(by_proxy, DATA) == "alice"
 
 
 async def test_a_wrong_password_is_just_wrong(
-    authenticator: ClusterAuthenticator, closed: set[str]
+    authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
     closed.add("alice")  # nobody learns of it without the password
-    assert await authenticator.authenticate(None, DATA | {"password": "wrong"}) is None
+    assert await authenticator.authenticate(by_proxy, DATA | {"password": "wrong"}) is None
 
 
 async def test_a_closed_account_is_told_so(
-    authenticator: ClusterAuthenticator, closed: set[str]
+    authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
     closed.add("alice")
     with pytest.raises(web.HTTPError, match="password is right, but: The account alice cannot"):
-        await authenticator.authenticate(None, DATA)
+        await authenticator.authenticate(by_proxy, DATA)
+
+
+@pytest.fixture
+def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
+    """Let all threads of a pool wait for nothing, with more in line."""
+    end = threading.Event()
+
+    def hold_up(pool: ThreadPoolExecutor) -> None:
+        for _ in range(50):
+            pool.submit(end.wait, 20)
+
+    yield hold_up
+    end.set()
+
+
+@pytest.mark.usefixtures("closed")
+async def test_a_flood_of_passwords_holds_up_no_other_question(
+    authenticator: ClusterAuthenticator, holding_up: Callable[[ThreadPoolExecutor], None]
+) -> None:
+    holding_up(sge_login._passwords)
+    async with asyncio.timeout(10):
+        assert await authenticator._ask(authenticator._objection, "alice") == ""
+
+
+@pytest.mark.usefixtures("closed")
+async def test_a_directory_that_is_slow_holds_up_no_password(
+    authenticator: ClusterAuthenticator,
+    by_proxy: SimpleNamespace,
+    holding_up: Callable[[ThreadPoolExecutor], None],
+) -> None:
+    holding_up(sge_spawner.directory)
+    async with asyncio.timeout(10):
+        wrong = DATA | {"password": "wrong"}
+        assert await authenticator.authenticate(by_proxy, wrong) is None
 
 
 async def test_an_account_that_is_not_named_is_told_so(

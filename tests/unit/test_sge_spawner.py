@@ -3210,3 +3210,19 @@ class TestRestart:
         await asyncio.wait_for(second.opening, 10)
         assert broker.stops == [Stop(user="bob", session=ours)]
         assert set(broker.cluster.jobs) == {job_name(others), job_name(broker.session)}
+
+    async def test_a_start_does_not_wait_for_many_jobs_without_a_session(
+        self, hubs: Any, first: Hub, broker: Broker, token: str
+    ) -> None:
+        for n in range(40):
+            broker.cluster.put(f"{hub_mark(SECRET)}{n:024x}", "hqw", owner="mallory")
+        broker.open.clear()
+        second = await hubs()
+        await asyncio.wait_for(second.opening, 10)
+        await until(lambda: len(broker.stops) == 2)
+        asyncio.create_task(second.ask("users/alice/server", token, {}))  # noqa: RUF006
+        await until(lambda: broker.starts)
+        assert len(broker.stops) == 2
+        broker.open.set()
+        await until(lambda: second.spawner().job_id)
+        await until(lambda: len(broker.stops) == 40 and not second.spawner().collector._deletions)

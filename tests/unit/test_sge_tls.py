@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pamela
 import pytest
 from cryptography import x509
 from jupyterhub.utils import make_ssl_context
@@ -23,6 +24,7 @@ import sge_session
 import sge_tls
 from sge_broker import Tls
 from sge_hub import HubServer
+from sge_login import ClusterAuthenticator
 from sge_spawner import SGESpawner
 from sge_tls import hub_context, issue, renew, session_name
 
@@ -243,6 +245,29 @@ class TestHubServer:
             assert answer == "https from 127.0.0.1"
         answer = await self.get(made, "http", plain_sessions=True, **{"X-Real-IP": "192.0.2.66"})
         assert answer == "http from 127.0.0.1"
+
+    async def test_only_the_proxy_brings_passwords(
+        self, made: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(pamela, "authenticate", lambda name, *_, **__: asked.append(name))
+        monkeypatch.setattr(pamela, "check_account", lambda *_, **__: None)
+        authenticator = ClusterAuthenticator()
+
+        class Login(web.RequestHandler):
+            async def get(self) -> None:
+                data = {"username": "alice", "password": "right"}
+                self.write(await authenticator.authenticate(self, data) or "nobody")
+
+        monkeypatch.setattr(self, "Handler", Login)
+        for shows in (files(made, ALICE).client(), pair(made, "hub-internal", "hub-ca")):
+            answer = await self.get(made, "https", plain_sessions=False, shows=shows)
+            assert answer == "nobody"
+        assert await self.get(made, "http", plain_sessions=True) == "nobody"
+        assert asked == []
+        proxy = pair(made, "proxy-client", "proxy-client-ca")
+        answer = await self.get(made, "https", plain_sessions=False, shows=proxy)
+        assert (answer, asked) == ("alice", ["alice"])
 
     def test_only_a_session_that_speaks_no_tls_counts(self) -> None:
         spawner = SGESpawner()
