@@ -130,4 +130,13 @@ def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
     )
     assert done.returncode == 0, said(done)
     assert "Reboot: when_required" in said(done)
-    assert ("installed first" in said(done)) is not there
+    assert ("playbooks/site.yml installs it" in said(done)) is not there
+
+
+def test_patch_by_hand_says_what_comes_first_where_the_program_is_not_there(
+    tmp_path: Path,
+) -> None:
+    program = str(tmp_path / "program.py")
+    done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=program)
+    assert done.returncode != 0
+    assert f"{program} is not there: run playbooks/site.yml first" in said(done)
