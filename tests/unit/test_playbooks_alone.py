@@ -110,9 +110,6 @@ def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
     assert sorted(Path("/etc").glob("jupyterhub/*")) == there
 
 
-PLAN = "#!/bin/sh\necho the plan"
-
-
 @pytest.mark.parametrize("there", [False, True], ids=["first run", "later"])
 def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
     there: bool, tmp_path: Path
