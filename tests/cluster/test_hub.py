@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -64,6 +65,19 @@ def test_the_sandbox_bites(hub_host: Any) -> None:
         assert words in run.stderr, probe
         assert hub_host.run(f"systemd-run --quiet --wait --pipe {probe}").rc == 0, probe
     hub_host.check_output("rm -f /opt/jupyterhub/x /etc/jupyterhub/x /tmp/seen-from-outside")
+
+
+@pytest.mark.parametrize(("uid", "code"), [("os.getuid()", 0), ("0", 1)], ids=["itself", "root"])
+def test_pams_own_program_may_give_up_what_it_has_not_got(
+    uid: str, code: int, hub_host: Any
+) -> None:
+    """Since 1.7, of Debian 13, PAM asks ``unix_chkpwd`` about passwords, which begins so."""
+    settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
+    wanted = ("SystemCall", "NoNewPrivileges", "CapabilityBoundingSet")
+    properties = " ".join(f"-p {shlex.quote(line)}" for line in settings if line.startswith(wanted))
+    probe = f"python3 -c 'import os; os.setuid({uid})'"
+    run = hub_host.run(f"systemd-run --quiet --wait --pipe --uid=jupyterhub {properties} {probe}")
+    assert run.rc == code, run.stderr
 
 
 def test_systemd_rates_the_hub_as_well_shut_in(hub_host: Any) -> None:
