@@ -10,8 +10,7 @@ from cluster import host
 
 #: Origin and label are those of Debian's security updates, which a host installs by default.
 RELEASE = (
-    "Origin: Debian\\nLabel: Debian-Security\\n"
-    "Suite: stable-security\\nCodename: bookworm-security\\n"
+    "Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\nCodename: %s-security\\n"
 )
 
 _BUILD = """
@@ -30,7 +29,8 @@ for deb in *.deb; do
   printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \
     "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)" >> Packages
 done
-printf '{release}SHA256:\\n %s %s Packages\\n' \
+. /etc/os-release
+printf '{release}SHA256:\\n %s %s Packages\\n' "$VERSION_CODENAME" \
   "$(sha256sum Packages | cut -d' ' -f1)" "$(stat -c %s Packages)" > Release
 """
 

@@ -113,10 +113,34 @@ def announced(person: Person) -> str:
     return page_text(person.get("/hub/home"))
 
 
+#: Takes mails on port 2525 and prints them.
+MAIL_SERVER = """
+import socketserver
+
+class Mail(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.answer(b"220 here")
+        is_body = False
+        for line in map(bytes.strip, self.rfile):
+            if is_body and line != b".":
+                print(line.decode(), flush=True)
+                continue
+            answers = {b".": b"250 taken", b"data": b"354 go on", b"quit": b"221 bye"}
+            is_body = line.lower() == b"data"
+            self.answer(answers.get(line.lower(), b"250 ok"))
+
+    def answer(self, words):
+        self.wfile.write(words + b"\\r\\n")
+
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("127.0.0.1", 2525), Mail).serve_forever()
+"""
+
+
 @contextlib.contextmanager
 def mailbox(name: str) -> Iterator[Callable[[], str]]:
     """A mail server on a host; what it has taken can be read."""
-    serve = "python3 -W ignore -u -m smtpd -n -c DebuggingServer 127.0.0.1:2525"
+    serve = f"python3 -c {shlex.quote(MAIL_SERVER)}"
     run(name, f"{serve} > /root/mail 2>&1 & echo $! > /root/mailer")
     try:
         answers = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 2525))'"
