@@ -867,11 +867,13 @@ def copy_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
     :param notice_file: is left out: the notice's timer writes it anew meanwhile.
     :raises MaintenanceError: naming the file that is not the same.
     """
+    notice_path = Path(notice_file)
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
         for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
-            # With what stands beside it while it is written.
-            if not (notice_file and path.name.lstrip(".").startswith(Path(notice_file).name)):
+            # With what stands beside it while it is written; others may have its name elsewhere.
+            is_notice = path.name == notice_path.name or path.match(f".{notice_path.name}.*")
+            if not (notice_file and path.parent == notice_path.parent and is_notice):
                 pack.add(path, recursive=False)
     count = 0
     with tarfile.open(copy) as pack:

@@ -17,7 +17,7 @@ SHOWN = 1_500
 #: How many tasks that failed before the tests, and how many lines of each.
 SHOWN_TASKS, SHOWN_LINES = 5, 20
 
-#: What Molecule puts around what Ansible prints: colours and a border.
+#: What Molecule puts around what Ansible prints: colours, and behind them a border.
 DECORATION = re.compile(r"\x1b\[[\d;]*m|^\s*│ ?")
 
 

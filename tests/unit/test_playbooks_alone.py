@@ -130,6 +130,27 @@ def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
     assert ("playbooks/site.yml installs it" in said(done)) is not there
 
 
+#: A host that is held: what it is asked for it notes, and does not do.
+HELD = """
+import json, pathlib, sys
+noted = pathlib.Path(__file__).with_suffix(".noted")
+if sys.argv[1] == "update":
+    noted.touch()
+last = {"started": "2026-12-08T03:26:00+00:00", "result": "held"} if noted.exists() else None
+held = "held until 2126-01-31 18:00 UTC: exams"
+print(json.dumps({"last": last, "held": held, "problems": [], "phase": "", "unfinished": False}))
+"""
+
+
+def test_patch_by_hand_fails_with_the_reason_on_a_host_that_is_held(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(HELD, encoding="utf-8")
+    done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=str(program))
+    assert program.with_suffix(".noted").exists()
+    assert done.returncode != 0
+    assert "held until 2126-01-31 18:00 UTC: exams" in said(done)
+
+
 def test_patch_by_hand_says_what_comes_first_where_the_program_is_not_there(
     tmp_path: Path,
 ) -> None:

@@ -588,7 +588,11 @@ def test_the_notice_that_is_renewed_meanwhile_is_in_no_pack(tmp_path: Path) -> N
     for name in ("maintenance.json", ".maintenance.json.42", "jupyterhub_config.py"):
         (kept / name).write_text("x")
     pack = tmp_path / "pack.tar.gz"
-    assert maintenance.copy_files([kept], pack, str(kept / "maintenance.json")) == 1
+    # The program's own settings have the same name, in another folder.
+    (tmp_path / "gridhub").mkdir()
+    (tmp_path / "gridhub/maintenance.json").write_text("x")
+    paths = [kept, tmp_path / "gridhub"]
+    assert maintenance.copy_files(paths, pack, str(kept / "maintenance.json")) == 2
 
 
 def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
