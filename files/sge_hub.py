@@ -8,7 +8,6 @@ import contextlib
 import copy
 import gc
 import logging
-import socket
 from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
@@ -27,12 +26,12 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from sge_broker import one_line
-from sge_spawner import SGESpawner, watch_sessions
-from sge_tls import is_proxy
+from sge_doors import BoundedServer, Delegate
+from sge_spawner import is_watched, watch_sessions
+from sge_tls import is_proxy, session_of
 from sge_words import say
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
@@ -43,8 +42,8 @@ jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl
 #: no session comes here as well, and a body is held in memory.
 MAX_BODY = 2**20
 
-#: The first byte of a TLS connection: a handshake record.
-_HANDSHAKE = b"\x16"
+#: How long a whole body may take, in seconds. The proxy sends it at once; a session's is short.
+BODY_WITHIN = 20.0
 
 
 class OneLineFormatter(CoroutineLogFormatter):
@@ -80,11 +79,11 @@ def _is_forwarded(header: str) -> bool:
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
 
-class _Request(HTTPMessageDelegate):
+class _Request(Delegate):
     """A request whose sender is believed to speak for others only if it is the proxy."""
 
     def __init__(self, request: HTTPMessageDelegate, stream: IOStream) -> None:
-        self._request = request
+        super().__init__(request)
         self._stream = stream
 
     def headers_received(
@@ -94,70 +93,33 @@ class _Request(HTTPMessageDelegate):
         if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
-        return self._request.headers_received(start_line, headers)
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._request.data_received(chunk)
-
-    def finish(self) -> None:
-        self._request.finish()
-
-    def on_connection_close(self) -> None:
-        self._request.on_connection_close()
+        return super().headers_received(start_line, headers)
 
 
-class HubServer(HTTPServer):
-    """Speaks TLS; and plain HTTP as well while sessions of an older release run that speak no TLS.
+class HubServer(BoundedServer):
+    """The hub's server: what a request says of where it comes from, the proxy alone may say.
 
-    Without it nobody could log in to these, which ask the hub who comes. The last one that ends
-    ends this too.
-
-    Where a request comes from is the address of who sends it; the proxy alone may name another.
+    A session has few connections at a time, and whoever it belongs to has few sessions.
     """
+
+    certified_each = 32
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up as JupyterHub asks for it."""
-        super().initialize(*args, **kwargs | {"max_body_size": MAX_BODY})
+        ours = {"max_body_size": MAX_BODY, "body_timeout": BODY_WITHIN}
+        super().initialize(*args, **kwargs | ours)
+
+    def name_of(self, stream: IOStream) -> str:
+        """Return the session's name; hub and proxy are not counted.
+
+        A certificate outlives its session: all of these count as one.
+        """
+        name = session_of(stream.socket)
+        return name if not name or is_watched(name) else "ended"
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         """Begin with a request of a connection."""
         return _Request(super().start_request(server_conn, request_conn), server_conn.stream)
-
-    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
-        if not self.ssl_options or not self._has_plain_sessions():
-            super()._handle_connection(connection, address)
-            return
-        loop = IOLoop.current()
-
-        def look(*_: object) -> None:
-            loop.remove_handler(connection)
-            try:
-                first = connection.recv(1, socket.MSG_PEEK)
-            except OSError:
-                first = b""
-            if not first:
-                connection.close()
-            elif first == _HANDSHAKE:
-                HTTPServer._handle_connection(self, connection, address)
-            else:
-                self._handle_plain(connection, address)
-
-        loop.add_handler(connection, look, IOLoop.READ)
-
-    def _handle_plain(self, connection: socket.socket, address: Any) -> None:
-        options, self.ssl_options = self.ssl_options, None
-        try:
-            super()._handle_connection(connection, address)
-        finally:
-            self.ssl_options = options
-
-    def _has_plain_sessions(self) -> bool:
-        application: Any = self.request_callback
-        return any(
-            isinstance(spawner, SGESpawner) and spawner.session and not spawner.secure
-            for user in application.settings["users"].values()
-            for spawner in user.spawners.values()
-        )
 
 
 class GridHub(JupyterHub):

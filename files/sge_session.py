@@ -373,6 +373,9 @@ def serve(
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    from tornado.httpserver import HTTPServer
+
+    from sge_session_server import SessionServer
 
     port = server.getsockname()[1]
     if not debugger:
@@ -395,6 +398,8 @@ def serve(
             self.http_server.add_socket(server)
             return True
 
+    # Jupyter Server makes its server of this class.
+    HTTPServer.configure(SessionServer)
     # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(

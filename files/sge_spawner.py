@@ -1617,6 +1617,11 @@ def watch_sessions(hub: Any) -> None:
     spawner.collector.sweep(re.compile(mark + "[0-9a-f]{24}"))
 
 
+def is_watched(session: str) -> bool:
+    """Tell whether a session of that name waits, runs or is being ended."""
+    return any(collector.watches(job_name(session)) for collector in _collectors.values())
+
+
 class SessionHandler(APIHandler):
     """What a starting session tells the hub: its port, or why it has none, and nothing else."""
 

@@ -128,7 +128,11 @@ def issuer(certificate: dict[str, Any] | None) -> str:
     Empty where there is none. Authorities sign for one kind of component each, so the name says
     who holds the certificate.
     """
-    names = [pair for part in (certificate or {}).get("issuer", ()) for pair in part]
+    return _common_name(certificate, "issuer")
+
+
+def _common_name(certificate: dict[str, Any] | None, of: str) -> str:
+    names = [pair for part in (certificate or {}).get(of, ()) for pair in part]
     return str(dict(names).get("commonName", ""))
 
 
@@ -137,6 +141,14 @@ def is_proxy(connection: socket.socket) -> bool:
     if not isinstance(connection, ssl.SSLSocket):
         return False
     return issuer(connection.getpeercert()) == PROXY
+
+
+def session_of(connection: socket.socket) -> str:
+    """Return the name of the session at a connection's other end; empty where it is none."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return ""
+    certificate = connection.getpeercert()
+    return _common_name(certificate, "subject") if issuer(certificate) == SESSIONS else ""
 
 
 # -- made and renewed by Ansible ------------------------------------------------------------------

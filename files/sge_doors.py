@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The HTTP server of the hub and of each session: what one client may take of it, and for how long.
+
+Whoever reaches a port can open connections, and the process may have only so many files open. Until
+its first request a connection has shown no certificate. Such connections are counted for each
+address and in all, and closed when no request comes. The rest of what the process may open is for
+those who have shown a certificate, and these are counted by its name.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any, ClassVar
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+
+#: After so many seconds without an acknowledgement, or without room for what is to be sent, the
+#: client is gone (tcp(7)).
+GONE_AFTER = 120
+
+#: How a client that has vanished without a word is noticed: seconds of silence, between questions,
+#: and how many of these may stay unanswered (tcp(7)).
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 3}
+
+#: Share of the files that the process may open which connections may take.
+SHARE = 0.75
+
+
+class Delegate(HTTPMessageDelegate):
+    """A request on its way to the application; subclasses look at its head first."""
+
+    def __init__(self, request: HTTPMessageDelegate) -> None:
+        self._request = request
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """Take the head."""
+        return self._request.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take a piece of the body."""
+        return self._request.data_received(chunk)
+
+    def finish(self) -> None:
+        """Take the end of the request."""
+        self._request.finish()
+
+    def on_connection_close(self) -> None:
+        """Learn that the client has gone."""
+        self._request.on_connection_close()
+
+
+class Refused(HTTPMessageDelegate):
+    """A request that is answered without the application."""
+
+    def __init__(self, connection: Any, status: int, reason: str) -> None:
+        # A connection with a body that nobody has read is closed after the answer.
+        headers = HTTPHeaders({"Content-Length": "0", "Retry-After": "10"})
+        connection.write_headers(ResponseStartLine("HTTP/1.1", status, reason), headers)
+        connection.finish()
+
+
+class BoundedServer(HTTPServer):
+    """An HTTP server at which nobody takes more than a bounded share."""
+
+    #: How many connections may wait for their first request: of one address, and of all.
+    waiting_each: ClassVar[int] = 256
+    waiting_all: ClassVar[int] = 1024
+    #: Seconds until the first request has come, and until the next one has.
+    first_request_within: ClassVar[float] = 15.0
+    next_request_within: ClassVar[float] = 75.0
+    #: How many connections may be open with one name in their certificate.
+    certified_each: ClassVar[int] = 64
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Set the server up as tornado does, with a time limit for the next request."""
+        super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
+        #: The addresses of connections that wait for their first request.
+        self._waiting: dict[IOStream, str] = {}
+        self._waiting_of: Counter[str] = Counter()
+        #: The names of those that have shown a certificate and are counted.
+        self._certified: dict[IOStream, str] = {}
+        self._certified_of: Counter[str] = Counter()
+        self._most = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)
+
+    def name_of(self, stream: IOStream) -> str:
+        """Return the name in a connection's certificate; empty where it is not counted."""
+        return ""
+
+    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        # Before the costly part: a TLS context for each.
+        if (
+            self._waiting_of[str(address[0])] >= self.waiting_each
+            or len(self._waiting) >= self.waiting_all
+            or len(self._connections) >= self._most
+        ):
+            connection.close()
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_AFTER * 1000)
+        super()._handle_connection(connection, address)
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Serve a connection that has been accepted."""
+        source = str(address[0])
+        self._waiting[stream] = source
+        self._waiting_of[source] += 1
+        IOLoop.current().call_later(self.first_request_within, self._give_up, stream)
+        super().handle_stream(stream, address)
+
+    def _give_up(self, stream: IOStream) -> None:
+        if stream in self._waiting:
+            stream.close()
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
+        """Begin with a request of a connection."""
+        request = super().start_request(server_conn, request_conn)
+        stream = server_conn.stream
+        return _FirstRequest(request, self, stream) if stream in self._waiting else request
+
+    def admit(self, stream: IOStream) -> bool:
+        """Take a connection whose first request has come, unless there are too many like it."""
+        self._forget(self._waiting, self._waiting_of, stream)
+        if name := self.name_of(stream):
+            if self._certified_of[name] >= self.certified_each:
+                stream.close()
+                return False
+            self._certified[stream] = name
+            self._certified_of[name] += 1
+        return True
+
+    def on_close(self, server_conn: Any) -> None:
+        """Let go of a connection."""
+        self._forget(self._waiting, self._waiting_of, server_conn.stream)
+        self._forget(self._certified, self._certified_of, server_conn.stream)
+        super().on_close(server_conn)
+
+    @staticmethod
+    def _forget(streams: dict[IOStream, str], count: Counter[str], stream: IOStream) -> None:
+        key = streams.pop(stream, None)
+        if key is not None:
+            count[key] -= 1
+            if not count[key]:
+                del count[key]
+
+
+class _FirstRequest(Delegate):
+    """The first request of a connection; only now its certificate is known."""
+
+    def __init__(
+        self, request: HTTPMessageDelegate, server: BoundedServer, stream: IOStream
+    ) -> None:
+        super().__init__(request)
+        self._server = server
+        self._stream = stream
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        if not self._server.admit(self._stream):
+            return None
+        return super().headers_received(start_line, headers)

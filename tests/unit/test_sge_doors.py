@@ -1,0 +1,189 @@
+"""What one client may take of the HTTP server of the hub and of a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tornado import web
+from tornado.testing import bind_unused_port
+
+from sge_doors import BoundedServer
+from sge_session_server import SessionServer
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Upload(web.RequestHandler):
+    def get(self) -> None:
+        self.write("here")
+
+    def post(self) -> None:
+        self.write(str(len(self.request.body)))
+
+
+@asynccontextmanager
+async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
+    """Serve on a port of 127.0.0.1; yield what opens a connection to it."""
+    listening, port = bind_unused_port()
+    server.add_socket(listening)
+    async with AsyncExitStack() as stack:
+
+        @asynccontextmanager
+        async def connection() -> AsyncIterator[Any]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                yield reader, writer
+            finally:
+                writer.close()
+
+        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await stack.enter_async_context(connection())
+
+        async with asyncio.timeout(20):
+            yield connect
+    server.stop()
+    await server.close_all_connections()
+
+
+async def answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], sent: bytes) -> bytes:
+    """Return the first line that comes back; nothing where the connection is closed."""
+    reader, writer = link
+    try:
+        writer.write(sent)
+        return await reader.readline()
+    except ConnectionError:
+        return b""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_of_one_address_only_so_many_connections_wait_for_their_first_request() -> None:
+    class Server(BoundedServer):
+        waiting_each = 3
+
+    async with serving(Server(web.Application([("/x", Upload)]))) as connect:
+        waiting = [await connect() for _ in range(3)]
+        assert await answer(await connect(), REQUEST) == b""
+        # One that has come with a request waits no more, and one that goes makes room.
+        assert await answer(waiting[0], REQUEST) == b"HTTP/1.1 200 OK\r\n"
+        again = await connect()
+        assert await answer(await connect(), REQUEST) == b""
+        waiting[1][1].close()
+        again[1].close()
+
+        async def is_let_in() -> bool:
+            return await answer(await connect(), REQUEST) == b"HTTP/1.1 200 OK\r\n"
+
+        while not await is_let_in():
+            await asyncio.sleep(0.01)
+
+
+async def test_all_addresses_together_have_a_bound() -> None:
+    class Server(BoundedServer):
+        waiting_all = 2
+
+    async with serving(Server(web.Application([("/x", Upload)]))) as connect:
+        _held = [await connect() for _ in range(2)]
+        assert await answer(await connect(), REQUEST) == b""
+
+
+async def test_a_connection_without_a_request_is_closed() -> None:
+    class Server(BoundedServer):
+        first_request_within = 0.2
+
+    async with serving(Server(web.Application([("/x", Upload)]))) as connect:
+        silent, dripping, talking = [await connect() for _ in range(3)]
+        dripping[1].write(REQUEST[:10])
+        assert await answer(talking, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+        assert await silent[0].read() == b""
+        assert await dripping[0].read() == b""
+        await talking[0].readuntil(b"here")
+        assert await answer(talking, REQUEST) == b"HTTP/1.1 200 OK\r\n", "closed with the others"
+
+
+async def test_connections_are_counted_by_the_name_in_their_certificate() -> None:
+    class Server(BoundedServer):
+        certified_each = 2
+
+        def name_of(self, stream: Any) -> str:
+            return "somebody"
+
+    server = Server(web.Application([("/x", Upload)]))
+    async with serving(server) as connect:
+        open_ones = [await connect() for _ in range(2)]
+        for link in open_ones:
+            assert await answer(link, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+        assert await answer(await connect(), REQUEST) == b""
+        open_ones[0][1].close()
+        link = await connect()
+        await until(lambda: len(server._connections) == 2)
+        assert await answer(link, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+
+
+SECRET = "of the server"
+COOKIE = "jupyterhub-user-alice"
+
+
+def session_server(**bounds: int) -> SessionServer:
+    provider = SimpleNamespace(hub_auth=SimpleNamespace(cookie_name=COOKIE))
+    application = web.Application(
+        [("/x", Upload)], identity_provider=provider, cookie_secret=SECRET
+    )
+    return type("Server", (SessionServer,), bounds)(application)
+
+
+def post(length: int, *headers: str) -> bytes:
+    head = ["POST /x HTTP/1.1", "Host: x", f"Content-Length: {length}", *headers]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
+def logged_in(name: str = COOKIE, secret: str = SECRET) -> str:
+    value = web.create_signed_value(secret, name, "token").decode()
+    return f"Cookie: other=1; {name}={value}"
+
+
+async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
+    async with serving(session_server(strangers_may_send=1000)) as connect:
+        half = await connect()
+        half[1].write(post(600) + bytes(10))
+        await until(lambda: half[1].transport.get_write_buffer_size() == 0)  # type: ignore[attr-defined]
+        refused = b"HTTP/1.1 429 Too Many Requests\r\n"
+
+        async def is_refused(*headers: str) -> bool:
+            return await answer(await connect(), post(600, *headers)) == refused
+
+        while not await is_refused():
+            await asyncio.sleep(0.01)
+        # A cookie that is made up, or good for something else, is that of a stranger.
+        assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
+        assert await is_refused(logged_in(secret="another"))
+        assert await is_refused(logged_in(name="another"))
+        # The person goes on.
+        own = post(600, logged_in()) + bytes(600)
+        assert await answer(await connect(), own) == b"HTTP/1.1 200 OK\r\n"
+        # And there is room again when they have gone, or have their answer.
+        half[1].close()
+        while await answer(await connect(), post(600) + bytes(600)) == refused:
+            await asyncio.sleep(0.01)
+        link = await connect()
+        for _ in range(3):
+            assert await answer(link, post(600) + bytes(600)) == b"HTTP/1.1 200 OK\r\n"
+            await link[0].readuntil(b"\r\n\r\n600")
+
+
+@pytest.mark.parametrize(("pieces", "status"), [(2, b"200"), (3, b"400")])
+async def test_a_stranger_who_does_not_say_how_much_can_send_little(
+    pieces: int, status: bytes
+) -> None:
+    async with serving(session_server(longest_untold=25)) as connect:
+        head = post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        body = b"a\r\n0123456789\r\n" * pieces + b"0\r\n\r\n"
+        assert (await answer(await connect(), head + body)).split()[1] == status
