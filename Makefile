@@ -25,7 +25,7 @@ least_faults := 54
 least_security := 158
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages lock audit screenshots
+.PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make de
 
 bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
 	python bench/pages.py
+
+bench-attacked: setup ## Measure how much slower people are while somebody attacks (`make demo` first)
+	python bench/attacked.py
 
 screenshots: ## Put the pictures of the last tests in a browser into the docs
 	@for image in docs/images/*.png; do \

@@ -24,7 +24,8 @@ UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
 CERTIFICATE = "/etc/jupyterhub-proxy/self-signed.crt"
 KEY = "/etc/jupyterhub-proxy/self-signed.key"
-ECHO = "/proxy-test-echo"
+# Only what is below /user may be upgraded.
+ECHO = "/user/proxy-test-echo"
 NOBODY = "/proxy-test-nobody"
 ECHO_PORT = 18999
 

@@ -1,0 +1,115 @@
+"""Programs that attack from inside the cluster, and what they cost those who are attacked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from cluster import host
+from test_proxy import main_pid, run_python
+
+#: Opens many connections, does the same with each and leaves each in one of several ways. Says how
+#: often what came of it. Whom it reaches it does not check.
+ATTACK = """
+import asyncio, collections, itertools, json, ssl, sys
+spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)
+spec.update(json.loads(sys.argv[1]))
+context = ssl._create_unverified_context() if spec["tls"] else None
+came = collections.Counter()
+
+async def one(line, send, end):
+    async with line:
+        try:
+            async with asyncio.timeout(30):
+                link = await asyncio.open_connection(spec["host"], spec["port"], ssl=context)
+        except (OSError, TimeoutError):
+            came["kept out"] += 1
+            return
+        reader, writer = link
+        try:
+            if spec["unread"]:
+                writer.transport.pause_reading()
+            writer.write(send.encode())
+            if not spec["unread"]:
+                await writer.drain()
+            came["sent"] += 1
+            if spec["hold"]:
+                # Whoever is cut off sees the end.
+                async with asyncio.timeout(spec["hold"]):
+                    if spec["unread"]:
+                        await asyncio.Event().wait()
+                    while await reader.read(65536):
+                        pass
+                    came["cut off"] += 1
+        except TimeoutError:
+            came["silence"] += 1
+        except OSError:
+            came["cut off"] += 1
+        finally:
+            if end == "reset":
+                writer.transport.abort()
+            elif end == "half" and writer.can_write_eof():
+                writer.write_eof()
+                await asyncio.sleep(1)
+            writer.close()
+
+async def main():
+    line = asyncio.Semaphore(spec["together"])
+    each = itertools.product(spec["sends"], spec["ends"])
+    await asyncio.gather(*(one(line, *how) for how in list(each) * spec["times"]))
+
+asyncio.run(main())
+print(json.dumps(came))
+"""
+
+
+def attack(name: str, **spec: object) -> dict[str, int]:
+    """Attack from the host of that name; return how often what came of it."""
+    return dict(json.loads(run_python(host(name), ATTACK, json.dumps(spec))))
+
+
+def in_background(name: str, unit: str, **spec: object) -> None:
+    """Attack from the host of that name until ``systemctl stop UNIT``, or until it is over."""
+    host(name).check_output(
+        "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
+        unit,
+        ATTACK,
+        json.dumps(spec),
+    )
+
+
+class Cost(NamedTuple):
+    """What a service has: open files, and memory in MB."""
+
+    files: int
+    memory: int
+
+
+def cost(of: Any, pid: str) -> Cost:
+    """Return what a process and its children have."""
+    pids = [pid, *of.run("pgrep -P %s", pid).stdout.split()]
+    files = memory = 0
+    for each in pids:
+        # Its files are for its own account to see.
+        user = of.check_output("ps -o user:32= -p %s", each).strip()
+        files += int(of.check_output(f"runuser -u {user} -- ls /proc/{each}/fd | wc -l"))
+        memory += int(of.check_output(f"ps -o rss= -p {each}")) // 1024
+    return Cost(files, memory)
+
+
+def costs() -> dict[str, Cost]:
+    """Return what nginx, the proxy and the hub have now."""
+    hub, proxy = host("hub"), host("proxy")
+    return {
+        "nginx": cost(proxy, main_pid(proxy, "nginx.service")),
+        "proxy": cost(proxy, main_pid(proxy, "jupyterhub-proxy.service")),
+        "hub": cost(hub, main_pid(hub, "jupyterhub.service")),
+    }
+
+
+def session_cost(worker: str, person: str) -> Cost:
+    """Return what a person's only session on a worker has, without its kernels."""
+    on = host(worker)
+    pid = on.check_output(f"pgrep -o -u {person} -f sge_session.py").strip()
+    files = int(on.check_output(f"runuser -u {person} -- ls /proc/{pid}/fd | wc -l"))
+    return Cost(files, int(on.check_output(f"ps -o rss= -p {pid}")) // 1024)

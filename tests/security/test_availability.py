@@ -1,0 +1,411 @@
+"""One client, one person, one worker takes no more than a bounded share, and gives it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from attackers import attack, cost, costs, in_background, session_cost
+from cluster import AS_HUB, LogIn, host
+from hub_client import HubClient, wait_for
+from test_isolation import Session, open_session, session_of
+from test_proxy import API_CALL, ECHO, Answer, main_pid, run_python
+
+#: How long an abandoned request may hold anything, in seconds (docs/security.md).
+GIVEN_BACK_WITHIN = 90
+#: Connections that wait for the next request, and other work.
+AS_BEFORE = 30
+
+#: A session whose person has put a program of their own in its place.
+HOSTILE = "/user/hostile"
+HOSTILE_PORT = 18998
+HOSTILE_SERVER = f"""
+import http.server, time
+
+class Hostile(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        what = self.path.rpartition("/")[2]
+        if what == "silent":
+            time.sleep(600)
+        elif what == "upgrades":
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            time.sleep(600)  # and never closes
+        elif what == "orders":
+            self.send_response(200)
+            self.send_header("X-Accel-Redirect", "/.jupyterhub-proxy")
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(b"my words")
+        else:
+            self.send_response(200)
+            if what == "buffered":
+                self.send_header("X-Accel-Buffering", "yes")
+            self.send_header("Content-Length", str(2**30))
+            self.end_headers()
+            try:
+                for _ in range(2**14):
+                    self.wfile.write(bytes(2**16))
+            except OSError:
+                pass
+
+http.server.ThreadingHTTPServer.request_queue_size = 1000
+http.server.ThreadingHTTPServer(("127.0.0.1", {HOSTILE_PORT}), Hostile).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile(hub_host: Any, proxy_host: Any) -> Iterator[None]:
+    proxy_host.check_output(
+        "systemd-run --quiet --collect --unit=hostile-test --property=LimitNOFILE=20000"
+        " python3 -c %s",
+        HOSTILE_SERVER,
+    )
+    target = json.dumps({"target": f"http://127.0.0.1:{HOSTILE_PORT}"})
+    assert run_python(hub_host, API_CALL, "POST", HOSTILE, target) == "201"
+    yield
+    run_python(hub_host, API_CALL, "DELETE", HOSTILE, "")
+    proxy_host.check_output("systemctl stop hostile-test")
+
+
+@pytest.fixture(scope="module")
+def alice(passwords: dict[str, str]) -> Iterator[Session]:
+    yield from session_of("alice", passwords["alice"])
+
+
+@pytest.fixture
+def somebody_else(login: LogIn) -> Callable[[], None]:
+    """Goes all the way of a second person: logs in, starts a session and runs a cell."""
+
+    def go() -> None:
+        bob: HubClient = login("bob")
+        session = open_session(bob)
+        assert session.run("print(6 * 7)") == "42"
+        bob.stop()
+
+    return go
+
+
+def until_given_back(before: dict[str, Any]) -> None:
+    def is_as_before() -> bool:
+        now = costs()
+        return all(now[name].files <= before[name].files + AS_BEFORE for name in before)
+
+    try:
+        wait_for("descriptors are as before", is_as_before, GIVEN_BACK_WITHIN)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {before} before, {costs()} now") from error
+
+
+UPGRADES = (
+    "",
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+)
+DOORS = ("/hub/login", "/hub/api/", "/nobodys", "/user/nobody/x", f"{HOSTILE}/silent", f"{ECHO}")
+BODIES = {
+    "the request line": ("GET {path} HTT", ""),
+    "its head": ("GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}X-Half", ""),
+    "what follows its head": ("GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}", "\r\n"),
+    "its body, of which nothing has come": (
+        "POST {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",
+        "Content-Length: 5\r\n\r\n",
+    ),
+    "its body, a GET's": (
+        "GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",
+        "Content-Length: 5\r\n\r\n",
+    ),
+    "its body, half of which has come": (
+        "PUT {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",
+        "Content-Length: 200000\r\n\r\n" + "x" * 100_000,
+    ),
+    "its body, in pieces": (
+        "POST {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+    ),
+}
+
+
+@pytest.mark.usefixtures("hostile", "routes")
+@pytest.mark.attack(
+    "requests that are abandoned by their thousands: before, in or after the body, upgraded or "
+    "not, closed, half closed or reset, at the hub, at sessions and elsewhere",
+    outcome="nginx, the proxy and the hub have their descriptors back within 90 s.",
+)
+@pytest.mark.parametrize("where", BODIES)
+def test_what_abandoned_requests_held_is_given_back(where: str) -> None:
+    first, rest = BODIES[where]
+    sends = [
+        first.format(path=path, upgrade=upgrade) + rest
+        for path, upgrade in product(DOORS, UPGRADES)
+    ]
+    before = costs()
+    came = attack(
+        "qmaster",
+        host="proxy",
+        port=443,
+        sends=sends,
+        ends=["close", "half", "reset"],
+        times=8,
+        hold=0.2,
+    )
+    assert came["sent"] > 400, came
+    until_given_back(before)
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.attack(
+    "websockets to a session that never closes them, and requests that it never answers",
+    outcome="Given back 10 s after their client has gone.",
+)
+@pytest.mark.parametrize("what", ["upgrades", "silent"])
+def test_what_a_session_does_not_let_go_of_is_given_back(what: str) -> None:
+    before = costs()
+    head = f"GET {HOSTILE}/{what} HTTP/1.1\r\nHost: x\r\n{UPGRADES[1]}\r\n"
+    came = attack("qmaster", host="proxy", port=443, sends=[head], times=300, hold=2)
+    assert came["sent"] == 300
+    until_given_back(before)
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.attack(
+    "large answers that nobody reads, to ordinary requests and to some that ask for a websocket",
+    outcome="They stay where they are: the proxy and nginx hold a few hundred kB of each.",
+)
+@pytest.mark.parametrize("upgrade", UPGRADES[:2])
+def test_answers_that_nobody_reads_fill_no_memory(upgrade: str) -> None:
+    before = costs()
+    head = f"GET {HOSTILE}/large HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n"
+    spec = {"host": "proxy", "port": 443, "sends": [head], "times": 100, "unread": True, "hold": 25}
+    in_background("qmaster", "unread-test", **spec)
+    try:
+        wait_for(
+            "all are being answered", lambda: costs()["proxy"].files >= before["proxy"].files + 200
+        )
+        wait_for("some are written", lambda: costs()["nginx"].memory > 0)
+        most = {name: max(costs()[name].memory for _ in range(5)) for name in before}
+        for name, now in most.items():
+            assert now < before[name].memory + 150, (before, most)
+    finally:
+        host("qmaster").run("systemctl stop unread-test")
+    until_given_back(before)
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.attack(
+    "a session's answer with orders to nginx (X-Accel-*)",
+    outcome="Not obeyed: nothing is kept on the proxy's disk, no other page is served.",
+)
+def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_host: Any) -> None:
+    assert fetch(f"{HOSTILE}/orders").text == "my words"
+    head = f"GET {HOSTILE}/buffered HTTP/1.1\r\nHost: x\r\n\r\n"
+    spec = {"host": "proxy", "port": 443, "sends": [head], "times": 2, "unread": True, "hold": 20}
+    before = costs()
+    in_background("qmaster", "buffered-test", **spec)
+    try:
+        wait_for("both are open", lambda: costs()["proxy"].files >= before["proxy"].files + 4)
+        for _ in range(5):
+            assert costs()["nginx"].memory < before["nginx"].memory + 50
+            assert int(proxy_host.check_output("du -sm /var/lib/nginx").split()[0]) < 2
+            pid = main_pid(proxy_host, "nginx.service")
+            opened = proxy_host.run(
+                f"for p in $(pgrep -P {pid}); do ls -l /proc/$p/fd; done"
+            ).stdout
+            assert "/var/lib/nginx" not in opened, "a file that is deleted already"
+    finally:
+        host("qmaster").run("systemctl stop buffered-test")
+
+
+IDLE = {
+    "proxy": ("qmaster", "proxy", 443, 1100),
+    "plain": ("qmaster", "proxy", 80, 1100),
+    "api": ("exec1", "proxy", 8001, 100),
+    "hub": ("exec1", "hub", 8081, 300),
+}
+
+
+@pytest.mark.attack(
+    "thousands of bare connections, without a request or a certificate, at each port of ours",
+    outcome="One address gets 1000 at 443 and 80, 64 at CHP's API, 256 at the hub's; they are "
+    "closed after 15 s. Checks of the host itself and everybody else get in.",
+)
+@pytest.mark.parametrize("door", IDLE)
+def test_one_address_cannot_take_all_connections(
+    door: str, proxy_host: Any, hub_host: Any, somebody_else: Callable[[], None]
+) -> None:
+    source, target, port, most = IDLE[door]
+    before = costs()
+    unit = f"idle-{door}-test"
+    spec = {"host": target, "port": port, "tls": False, "times": 6000, "together": 6000, "hold": 60}
+    in_background(source, unit, **spec)
+    try:
+        of = "hub" if target == "hub" else "proxy" if port == 8001 else "nginx"
+        wait_for("many are open", lambda: costs()[of].files > before[of].files + most // 3)
+        assert costs()[of].files < before[of].files + most
+        somebody_else()
+        healthy = "import urllib.request as u, ssl; c = ssl._create_unverified_context()\n"
+        healthy += "print(u.urlopen('https://127.0.0.1/hub/health', context=c, timeout=10).status)"
+        assert run_python(proxy_host, healthy) == "200"
+        asked = AS_HUB + "print(urllib.request.urlopen('https://127.0.0.1:8081/hub/health', "
+        asked += "timeout=10, context=context).status)"
+        assert run_python(hub_host, asked) == "200"
+    finally:
+        host(source).run(f"systemctl stop {unit}")
+    until_given_back(before)
+
+
+@pytest.mark.attack(
+    "bare connections at a session's port, from another account of the cluster",
+    outcome="256 of one address, for 15 s; the session goes on.",
+)
+def test_bare_connections_do_not_take_a_session(alice: Session) -> None:
+    before = session_cost(alice.host, "alice")
+    other = "exec2" if alice.host == "exec1" else "exec1"
+    spec = {"host": alice.host, "port": alice.port, "tls": False, "times": 3000, "together": 3000}
+    in_background(other, "session-test", **spec, hold=60)
+    try:
+        wait_for(
+            "many are open", lambda: session_cost(alice.host, "alice").files > before.files + 200
+        )
+        assert session_cost(alice.host, "alice").files < before.files + 300
+        assert alice.run("print(6 * 7)") == "42"
+    finally:
+        host(other).run("systemctl stop session-test")
+    wait_for(
+        "they are closed",
+        lambda: session_cost(alice.host, "alice").files < before.files + AS_BEFORE,
+    )
+
+
+@pytest.mark.attack(
+    "bodies that never come, from somebody who is not logged in, at the hub",
+    outcome="The hub is not asked before a body is whole; nginx waits 15 s for more of it.",
+)
+def test_bodies_that_never_come_do_not_reach_the_hub(somebody_else: Callable[[], None]) -> None:
+    before = costs()
+    head = "POST /hub/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nusername"
+    in_background(
+        "qmaster",
+        "bodies-test",
+        host="proxy",
+        port=443,
+        sends=[head],
+        times=280,
+        hold=40,
+        together=280,
+    )
+    try:
+        wait_for("many are open", lambda: costs()["nginx"].files > before["nginx"].files + 100)
+        for _ in range(3):
+            now = costs()
+            assert now["hub"].files < before["hub"].files + AS_BEFORE
+            assert now["proxy"].files < before["proxy"].files + AS_BEFORE
+        somebody_else()
+    finally:
+        host("qmaster").run("systemctl stop bodies-test")
+    until_given_back(before)
+
+
+#: Sends a head and all of a body but its last byte, 30 times at once.
+STRANGERS = """
+import asyncio, ssl, sys
+context = ssl._create_unverified_context()
+async def one():
+    _, writer = await asyncio.open_connection("proxy", 443, ssl=context)
+    try:
+        writer.write(sys.argv[1].encode() + bytes(2**24 - 1))
+        await writer.drain()
+        await asyncio.sleep(20)
+    except OSError:
+        pass
+async def main():
+    await asyncio.gather(*(one() for _ in range(30)))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.attack(
+    "large bodies for a session, from people who are not logged in there",
+    outcome="It holds 128 MB of them at a time; others get 429. Its person goes on.",
+)
+def test_strangers_do_not_fill_a_sessions_memory(alice: Session) -> None:
+    before = session_cost(alice.host, "alice")
+    head = (
+        f"POST {alice.client.prefix}/api/contents HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: token made-up\r\nContent-Length: {2**24}\r\n\r\n"
+    )
+    host("qmaster").check_output(
+        "systemd-run --quiet --collect --unit=strangers-test python3 -c %s %s", STRANGERS, head
+    )
+    try:
+        wait_for(
+            "some have come", lambda: session_cost(alice.host, "alice").memory > before.memory + 60
+        )
+        for _ in range(10):
+            assert session_cost(alice.host, "alice").memory < before.memory + 250
+            assert alice.run("print(6 * 7)") == "42"
+    finally:
+        host("qmaster").run("systemctl stop strangers-test")
+
+
+@pytest.mark.attack(
+    "a session with its certificate, which opens connections to the hub and keeps them",
+    outcome="32 of each session at a time.",
+)
+def test_a_session_has_few_connections_to_the_hub(alice: Session, hub_host: Any) -> None:
+    before = cost(hub_host, main_pid(hub_host, "jupyterhub.service"))
+    alice.run(
+        "import http.client, os, ssl\n"
+        "context = ssl._create_unverified_context()\n"
+        "names = ('CERTFILE', 'KEYFILE')\n"
+        "context.load_cert_chain(*(os.environ['JUPYTERHUB_SSL_' + n] for n in names))\n"
+        "held = []\n"
+        "refused = 0\n"
+        "for _ in range(100):\n"
+        "    link = http.client.HTTPSConnection('hub', 8081, timeout=10, context=context)\n"
+        "    try:\n"
+        "        link.request('GET', '/hub/api/')\n"
+        "        link.getresponse().read()\n"
+        "        held.append(link)\n"
+        "    except OSError: refused += 1"
+    )
+    assert alice.run("print(len(held), refused)") == "32 68"
+    now = cost(hub_host, main_pid(hub_host, "jupyterhub.service"))
+    assert now.files <= before.files + 32 + AS_BEFORE
+    alice.run("for each in held: each.close()")
+
+
+@pytest.mark.attack(
+    "a service that needs more memory than it may have",
+    outcome="Started again by systemd; no session ends.",
+)
+def test_services_are_limited_and_started_again(
+    alice: Session, proxy_host: Any, hub_host: Any
+) -> None:
+    alice.run("kept = 42")
+    for of, unit in (
+        (proxy_host, "nginx.service"),
+        (proxy_host, "jupyterhub-proxy.service"),
+        (hub_host, "jupyterhub.service"),
+    ):
+        limit = of.check_output(f"systemctl show --property=MemoryMax --value {unit}")
+        assert limit.isdecimal() and int(limit) <= 4 * 2**30, unit
+        # What the kernel does to the largest of its processes.
+        pid = main_pid(of, unit)
+        of.check_output(f"kill -KILL {pid}")
+        wait_for(
+            "another process", lambda of=of, unit=unit, pid=pid: main_pid(of, unit) not in ("", pid)
+        )
+    wait_for(
+        "the session is reached again",
+        lambda: alice.client.get(f"{alice.client.prefix}/api").status_code == 200,
+    )
+    assert alice.run("print(kept)") == "42"
