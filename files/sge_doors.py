@@ -3,8 +3,9 @@
 
 Whoever reaches a port can open connections, and the process may have only so many files open. Until
 its first request a connection has shown no certificate. Such connections are counted for each
-address and in all, and closed when no request comes. The rest of what the process may open is for
-those who have shown a certificate, and these are counted by its name.
+address and in all, and closed when no request comes; a few addresses have a share of their own. The
+rest of what the process may open is for those who have shown a certificate, and these are counted
+by its name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Awaitable
+from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
 from tornado.httpserver import HTTPServer
@@ -78,6 +80,9 @@ class BoundedServer(HTTPServer):
     #: How many connections may wait for their first request: of one address, and of all.
     waiting_each: ClassVar[int] = 256
     waiting_all: ClassVar[int] = 1024
+    #: Those of these addresses count apart: nobody else can keep them out.
+    reserved: ClassVar[frozenset[str]] = frozenset()
+    waiting_reserved: ClassVar[int] = 2048
     #: Seconds until the first request has come, and until the next one has.
     first_request_within: ClassVar[float] = 15.0
     next_request_within: ClassVar[float] = 75.0
@@ -101,11 +106,7 @@ class BoundedServer(HTTPServer):
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
         # Before the costly part: a TLS context for each.
-        if (
-            self._waiting_of[str(address[0])] >= self.waiting_each
-            or len(self._waiting) >= self.waiting_all
-            or len(self._connections) >= self._most
-        ):
+        if not self._has_room_for(source_of(address)):
             connection.close()
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -114,9 +115,20 @@ class BoundedServer(HTTPServer):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_AFTER * 1000)
         super()._handle_connection(connection, address)
 
+    def _has_room_for(self, source: str) -> bool:
+        waiting = self._waiting_of[source]
+        if source in self.reserved:
+            return waiting < self.waiting_reserved
+        others = len(self._waiting) - sum(self._waiting_of[each] for each in self.reserved)
+        return (
+            waiting < self.waiting_each
+            and others < self.waiting_all
+            and len(self._connections) < self._most
+        )
+
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a connection that has been accepted."""
-        source = str(address[0])
+        source = source_of(address)
         self._waiting[stream] = source
         self._waiting_of[source] += 1
         IOLoop.current().call_later(self.first_request_within, self._give_up, stream)
@@ -156,6 +168,15 @@ class BoundedServer(HTTPServer):
             count[key] -= 1
             if not count[key]:
                 del count[key]
+
+
+def source_of(address: Any) -> str:
+    """Return what is counted as one: an address, or a network (/64) of IPv6, which one host has."""
+    host = ip_address(str(address[0]).partition("%")[0])
+    if isinstance(host, IPv6Address):
+        # What a socket for both kinds says of IPv4.
+        return str(host.ipv4_mapped or IPv6Address(int(host) >> 64 << 64))
+    return str(host)
 
 
 class _FirstRequest(Delegate):

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import jupyterhub.user
 from jupyterhub.app import JupyterHub
@@ -29,7 +30,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from sge_broker import one_line
-from sge_doors import BoundedServer, Delegate
+from sge_doors import BoundedServer, Delegate, source_of
 from sge_spawner import is_watched, watch_sessions
 from sge_tls import is_proxy, session_of
 from sge_words import say
@@ -122,6 +123,16 @@ class HubServer(BoundedServer):
         return _Request(super().start_request(server_conn, request_conn), server_conn.stream)
 
 
+async def addresses(hosts: list[str]) -> frozenset[str]:
+    """Return the addresses of hosts, and loopback's; of one that has none now there are none."""
+    found = {source_of(("127.0.0.1",)), source_of(("::1",))}
+    for host in hosts:
+        with contextlib.suppress(OSError):
+            told = await asyncio.get_running_loop().getaddrinfo(host, None)
+            found |= {source_of(each[4]) for each in told}
+    return frozenset(found)
+
+
 class GridHub(JupyterHub):
     """JupyterHub with the few things that sessions need and no setting gives."""
 
@@ -161,6 +172,8 @@ class GridHub(JupyterHub):
         To look through the objects of all modules takes it more than 100 ms, in which no page is
         served; they live as long as the hub anyway.
         """
+        ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
+        HubServer.reserved = await addresses([each for each in ours if each])
         HTTPServer.configure(HubServer)
         await super().start()
         gc.collect()

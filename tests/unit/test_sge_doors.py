@@ -12,7 +12,7 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-from sge_doors import BoundedServer
+from sge_doors import BoundedServer, source_of
 from sge_session_server import SessionServer
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -188,3 +188,29 @@ async def test_a_stranger_who_does_not_say_how_much_can_send_little(
         head = post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         body = b"a\r\n0123456789\r\n" * pieces + b"0\r\n\r\n"
         assert (await answer(await connect(), head + body)).split()[1] == status
+
+
+async def test_some_addresses_have_a_share_of_their_own() -> None:
+    class Server(BoundedServer):
+        waiting_all = 0
+        reserved = frozenset({"127.0.0.1"})
+        waiting_reserved = 1
+
+    async with serving(Server(web.Application([("/x", Upload)]))) as connect:
+        first = await connect()
+        assert await answer(await connect(), REQUEST) == b""
+        assert await answer(first, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::1", "::"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+    ],
+)
+def test_a_network_of_ipv6_counts_as_one(address: str, source: str) -> None:
+    assert source_of((address, 1)) == source
