@@ -155,7 +155,8 @@ class HubClient:
         page.raise_for_status()
         return page
 
-    def _session_xsrf(self) -> str:
+    def session_xsrf(self) -> str:
+        """Return what the session wants to see again with each request that changes something."""
         for cookie in self.http.cookies:
             if cookie.name == "_xsrf" and cookie.path.startswith(self.prefix):
                 return str(cookie.value)
@@ -167,7 +168,7 @@ class HubClient:
             self.url(f"{self.prefix}/api/kernels"),
             json={"name": "python3"},
             headers={
-                "X-XSRFToken": self._session_xsrf(),
+                "X-XSRFToken": self.session_xsrf(),
                 "Referer": self.url(f"{self.prefix}/lab"),
             },
             timeout=30,
@@ -186,7 +187,7 @@ class HubClient:
         answer = self.http.post(
             self.url(f"{self.prefix}/api/terminals"),
             headers={
-                "X-XSRFToken": self._session_xsrf(),
+                "X-XSRFToken": self.session_xsrf(),
                 "Referer": self.url(f"{self.prefix}/lab"),
             },
             timeout=30,
@@ -217,7 +218,7 @@ class HubClient:
         answer = self.http.post(
             self.url(f"{self.prefix}/api/shutdown"),
             headers={
-                "X-XSRFToken": self._session_xsrf(),
+                "X-XSRFToken": self.session_xsrf(),
                 "Referer": self.url(f"{self.prefix}/lab"),
             },
             timeout=30,

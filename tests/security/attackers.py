@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster import host
-from test_proxy import main_pid, run_python
+from test_proxy import run_python
 
 #: Opens many connections, does the same with each and leaves each in one of several ways. Says how
 #: often what came of it. Whom it reaches it does not check.
@@ -85,31 +85,44 @@ class Cost(NamedTuple):
     memory: int
 
 
-def cost(of: Any, pid: str) -> Cost:
-    """Return what a process and its children have."""
-    pids = [pid, *of.run("pgrep -P %s", pid).stdout.split()]
-    files = memory = 0
-    for each in pids:
-        # Its files are for its own account to see.
-        user = of.check_output("ps -o user:32= -p %s", each).strip()
-        files += int(of.check_output(f"runuser -u {user} -- ls /proc/{each}/fd | wc -l"))
-        memory += int(of.check_output(f"ps -o rss= -p {each}")) // 1024
-    return Cost(files, memory)
+#: Prints open files and kB of memory of processes and their children. Files are for each account to
+#: see of its own.
+COST = """
+for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
+  user=$(ps -o user:32= -p $pid) || continue
+  files=$((files + $(runuser -u $user -- ls /proc/$pid/fd 2>/dev/null | wc -l)))
+  memory=$((memory + $(ps -o rss= -p $pid)))
+done
+echo $files $memory
+"""
+OF_UNIT = "set -- $(systemctl show --property=MainPID --value %s)\n" + COST
+OF_SESSION = "set -- $(pgrep -o -u %s -f sge_session.py)\n" + COST.replace("pgrep -P", "true")
+
+
+def _cost(name: str, script: str) -> Cost:
+    files, memory = host(name).check_output("sh -c %s", script).split()
+    return Cost(int(files), int(memory) // 1024)
+
+
+#: Where each service runs, and in which unit.
+SERVICES = {
+    "nginx": ("proxy", "nginx.service"),
+    "proxy": ("proxy", "jupyterhub-proxy.service"),
+    "hub": ("hub", "jupyterhub.service"),
+}
+
+
+def cost(service: str) -> Cost:
+    """Return what ``nginx``, ``proxy`` or ``hub`` has now."""
+    name, unit = SERVICES[service]
+    return _cost(name, OF_UNIT % unit)
 
 
 def costs() -> dict[str, Cost]:
-    """Return what nginx, the proxy and the hub have now."""
-    hub, proxy = host("hub"), host("proxy")
-    return {
-        "nginx": cost(proxy, main_pid(proxy, "nginx.service")),
-        "proxy": cost(proxy, main_pid(proxy, "jupyterhub-proxy.service")),
-        "hub": cost(hub, main_pid(hub, "jupyterhub.service")),
-    }
+    """Return what each service has now."""
+    return {service: cost(service) for service in SERVICES}
 
 
 def session_cost(worker: str, person: str) -> Cost:
     """Return what a person's only session on a worker has, without its kernels."""
-    on = host(worker)
-    pid = on.check_output(f"pgrep -o -u {person} -f sge_session.py").strip()
-    files = int(on.check_output(f"runuser -u {person} -- ls /proc/{pid}/fd | wc -l"))
-    return Cost(files, int(on.check_output(f"ps -o rss= -p {pid}")) // 1024)
+    return _cost(worker, OF_SESSION % person)

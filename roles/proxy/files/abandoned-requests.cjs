@@ -41,7 +41,10 @@ function guard(upstream, client) {
   upstream.prependOnceListener("upgrade", (answer, far) => {
     settle();
     if (client.destroyed) return far.destroy();
-    client.on("close", () => setTimeout(() => far.destroy(), CLOSE_WITHIN).unref());
+    const close = () => [far, client].forEach((socket) => socket.destroy());
+    for (const event of ["end", "close"]) {
+      client.once(event, () => setTimeout(close, CLOSE_WITHIN).unref());
+    }
   });
 
   upstream.prependOnceListener("response", (answer) => {
