@@ -24,6 +24,7 @@ async def one(line, send, end):
                 link = await asyncio.open_connection(spec["host"], spec["port"], ssl=context)
         except (OSError, TimeoutError):
             came["kept out"] += 1
+            await asyncio.sleep(1)
             return
         reader, writer = link
         try:
@@ -41,6 +42,7 @@ async def one(line, send, end):
                     while await reader.read(65536):
                         pass
                     came["cut off"] += 1
+                    await asyncio.sleep(1)
         except TimeoutError:
             came["silence"] += 1
         except OSError:

@@ -253,8 +253,8 @@ def test_one_address_cannot_take_all_connections(
     source, target, port, most = IDLE[door]
     before = costs()
     unit = f"idle-{door}-test"
-    spec = {"host": target, "port": port, "tls": False, "times": 6000, "together": 6000, "hold": 60}
-    in_background(source, unit, **spec)
+    spec = {"host": target, "port": port, "tls": False, "together": 2 * most, "hold": 60}
+    in_background(source, unit, **spec, times=100_000)
     try:
         of = "hub" if target == "hub" else "proxy" if port == 8001 else "nginx"
         wait_for("many are open", lambda: cost(of).files > before[of].files + most // 3)
@@ -278,8 +278,8 @@ def test_one_address_cannot_take_all_connections(
 def test_bare_connections_do_not_take_a_session(alice: Session) -> None:
     before = session_cost(alice.host, "alice")
     other = "exec2" if alice.host == "exec1" else "exec1"
-    spec = {"host": alice.host, "port": alice.port, "tls": False, "times": 3000, "together": 3000}
-    in_background(other, "session-test", **spec, hold=60)
+    spec = {"host": alice.host, "port": alice.port, "tls": False, "together": 600}
+    in_background(other, "session-test", **spec, times=100_000, hold=60)
     try:
         wait_for(
             "many are open", lambda: session_cost(alice.host, "alice").files > before.files + 200
@@ -386,7 +386,10 @@ def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
         "        held.append(link)\n"
         "    except OSError: refused += 1"
     )
-    assert alice.run("print(len(held), refused)") == "32 68"
+    held, refused = map(int, alice.run("print(len(held), refused)").split())
+    # The session's own server has a few.
+    assert held + refused == 100
+    assert 20 < held <= 32
     now = cost("hub")
     assert now.files <= before.files + 32 + AS_BEFORE
     alice.run("for each in held: each.close()")
