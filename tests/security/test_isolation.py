@@ -403,6 +403,10 @@ os.system("echo by shell")
 """
 
 
+@pytest.mark.attack(
+    "honest output of a kernel's child processes",
+    outcome="Shown in the notebook, from kernels of a person's own environment too.",
+)
 @pytest.mark.parametrize("which", ["the site's", "one of her own"])
 def test_a_kernel_shows_the_output_of_its_child_processes(
     alice: Session, other_kernel: str, which: str
