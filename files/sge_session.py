@@ -67,7 +67,7 @@ EXIT_CUT = 75
 END_WITHIN = 30.0
 
 #: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
-#: have 107 (unix(7)).
+#: have 107 (unix(7)). sge_kernel.py adds one that is as long as the others.
 MAX_FOLDER = 56
 
 

@@ -162,11 +162,11 @@ class HubClient:
                 return str(cookie.value)
         raise AssertionError("the session gave no _xsrf cookie")
 
-    def start_kernel(self) -> str:
-        """Start a Python kernel; return its id."""
+    def start_kernel(self, name: str = "python3") -> str:
+        """Start a kernel, the site's Python or another one; return its id."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/kernels"),
-            json={"name": "python3"},
+            json={"name": name},
             headers={
                 "X-XSRFToken": self.session_xsrf(),
                 "Referer": self.url(f"{self.prefix}/lab"),

@@ -133,6 +133,32 @@ def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
 
 
+#: Another version than the site's, for a kernel of alice's own.
+OTHER_IPYKERNEL = "6.31.0"
+
+
+@pytest.fixture(scope="module")
+def other_kernel(exec1_host: Any, alice: Session) -> Iterator[str]:
+    """A kernel from an environment in alice's home, with another ipykernel; its id."""
+    make = (
+        f"cd && {SESSION_PYTHON} -m venv --without-pip other && cd other/lib/python* &&"
+        f" PIP_CERT=/etc/ssl/certs/ca-certificates.crt {SESSION_PYTHON} -m pip install --quiet"
+        f" --no-input --no-deps --target site-packages ipykernel=={OTHER_IPYKERNEL} &&"
+        # All other packages are the site's.
+        f" {SESSION_PYTHON} -c {shlex.quote('import zmq; print(zmq.__path__[0][:-4])')}"
+        " > site-packages/site.pth &&"
+        " ~/other/bin/python -m ipykernel install --user --name other"
+    )
+    exec1_host.check_output("runuser -u alice -- sh -c %s", make)
+    kernel = alice.client.start_kernel("other")
+    found = alice.client.run(kernel, "import ipykernel; print(ipykernel.__version__)").strip()
+    assert found == OTHER_IPYKERNEL
+    yield kernel
+    exec1_host.check_output(
+        "runuser -u alice -- sh -c %s", "cd && rm -r other .local/share/jupyter/kernels/other"
+    )
+
+
 @pytest.fixture(scope="module")
 def bob(passwords: dict[str, str]) -> Iterator[Session]:
     yield from session_of("bob", passwords["bob"])
@@ -330,6 +356,187 @@ def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice
             assert answer.status_code == 200, (name, path)
 
 
+#: Prints all sockets of this account that anybody can send something to: TCP and UDP ports by the
+#: owner of the socket, Unix sockets by the processes that hold them.
+LISTENING = """
+import json, os
+def lines(table):
+    with open("/proc/net/" + table) as file:
+        return [line.split() for line in file][1:]
+held = set()
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if os.stat("/proc/" + pid).st_uid == os.getuid():
+            folder = "/proc/" + pid + "/fd/"
+            held |= {os.readlink(folder + each) for each in os.listdir(folder)}
+    except FileNotFoundError:
+        pass  # it has just ended
+found = {}
+for table, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+    found[table] = [
+        int(each[1].rpartition(":")[2], 16)
+        for each in lines(table)
+        if each[3] == state and int(each[7]) == os.getuid()
+    ]
+# Those with a name, connections left out: they have the name of what they came to.
+found["unix"] = [
+    each[7] for each in lines("unix")
+    if each[7:] and each[5] == "01" and "socket:[" + each[6] + "]" in held
+]
+print(json.dumps(found))
+"""
+
+#: Prints something in a process that the kernel forks, in ways that people do.
+CHILDREN = """
+import multiprocessing, os, sys
+def child(what):
+    print(what)
+    sys.stdout.flush()
+if not os.fork():
+    child("by fork")
+    os._exit(0)
+os.wait()
+other = multiprocessing.get_context("fork").Process(target=child, args=["by multiprocessing"])
+other.start()
+other.join()
+os.system("echo by shell")
+"""
+
+
+@pytest.mark.attack(
+    "honest output of a kernel's child processes",
+    outcome="Shown in the notebook, from kernels of a person's own environment too.",
+)
+@pytest.mark.parametrize("which", ["the site's", "one of her own"])
+def test_a_kernel_shows_the_output_of_its_child_processes(
+    alice: Session, other_kernel: str, which: str
+) -> None:
+    kernel = alice.kernel if which == "the site's" else other_kernel
+    for what in ("by fork", "by multiprocessing", "by shell"):
+        # It may come after the end of the cell.
+        wait_for(what, lambda what=what: what in alice.client.run(kernel, CHILDREN))
+
+
+def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
+    """Return where programs of alice's session listen, of every kind that a session starts."""
+    alice.client.type_in_a_terminal("sleep 600 &\n")
+    for kernel in (alice.kernel, other_kernel):
+        start = "import subprocess; background = subprocess.Popen(['sleep', '600'])"
+        alice.client.run(kernel, start)
+    found = dict(
+        json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
+    )
+    for kernel in (alice.kernel, other_kernel):
+        # The five of Jupyter's protocol and ipykernel's own; in other words, we have looked.
+        assert len([each for each in found["unix"] if kernel in each]) >= 5, found
+    return found
+
+
+@pytest.mark.attack(
+    "another account at the ports and sockets that the programs of a session open: server,"
+    " terminal, the site's kernel, one of a person's own environment",
+    outcome="One port, the server's; the rest are sockets in a folder that only the person can"
+    " enter.",
+)
+def test_nothing_of_a_session_listens_where_somebody_else_could_connect(
+    alice: Session, other_kernel: str
+) -> None:
+    found = listening(alice, other_kernel)
+    sockets = found.pop("unix")
+    ports = {table: set(each) for table, each in found.items() if each}
+    assert ports in ({"tcp6": {alice.port}}, {"tcp": {alice.port}})
+    folders = {each.rpartition("/")[0] for each in sockets}
+    assert len(folders) == 1, sockets  # a name of the abstract kind would have none
+    owner, mode = host(alice.host).check_output("stat -c '%%U %%a' %s", folders.pop()).split()
+    # Jupyter sets the sticky bit.
+    assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
+
+
+#: Sends everything that another account's programs on this host listen to 40 MB, as ZeroMQ does
+#: and as they are; prints how many messages or bytes each port has taken, and which sockets let
+#: one in. Arguments: the other account's uid.
+FLOOD = """
+import json, socket, sys, zmq
+PIECE = bytes(1 << 20)
+def lines(table):
+    with open("/proc/net/" + table) as file:
+        return [line.split() for line in file][1:]
+ports = {
+    int(each[1].rpartition(":")[2], 16)
+    for table in ("tcp", "tcp6") for each in lines(table)
+    if each[3] == "0A" and each[7] == sys.argv[1]
+}
+said = {"messages": {}, "raw": {}, "sockets": [], "tried": []}
+for port in ports:
+    context = zmq.Context()
+    pipe = context.socket(zmq.PUSH)
+    pipe.linger, pipe.immediate, pipe.sndtimeo, pipe.sndhwm = 0, 1, 3000, 1
+    pipe.connect("tcp://127.0.0.1:%d" % port)
+    said["messages"][port] = 0
+    try:
+        for _ in range(40):
+            pipe.send(PIECE)
+            said["messages"][port] += 1
+    except zmq.Again:
+        pass
+    context.destroy(linger=1000)
+    link = socket.create_connection(("127.0.0.1", port), timeout=10)
+    try:
+        for count in range(41):
+            said["raw"][port] = count
+            link.sendall(PIECE)
+    except OSError:
+        pass
+    link.close()
+for each in lines("unix"):
+    if each[7:] and each[5] == "01":
+        said["tried"].append(each[7])
+        address = each[7].replace("@", "\\0", 1) if each[7].startswith("@") else each[7]
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            with socket.socket(socket.AF_UNIX, kind) as link:
+                try:
+                    link.connect(address)
+                    said["sockets"].append(each[7])
+                except OSError:
+                    pass
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.attack(
+    "40 MB from another account of the worker to everything of a person's session that listens",
+    outcome="The server's port ends the connection, no socket opens; neither the log nor the"
+    " memory of the session grows.",
+)
+def test_another_account_gets_no_bytes_into_a_session(
+    alice: Session, other_kernel: str, hub_host: Any
+) -> None:
+    found = listening(alice, other_kernel)
+    worker = host(alice.host)
+    uid = worker.check_output("id -u alice")
+
+    def memory() -> int:
+        """Return what all programs of alice's on the worker have in memory, in MB."""
+        sizes = worker.check_output(f"ps -u {uid} -o rss=").split()
+        return sum(map(int, sizes)) // 1024
+
+    def log() -> int:
+        newest = "wc -c < $(ls -t /home/alice/.jupyterhub-sessions/*.log | head -1)"
+        return int(hub_host.check_output(newest))
+
+    before = memory(), log()
+    flood = f"runuser -u bob -- {SESSION_PYTHON} -c %s {uid}"
+    said = json.loads(worker.check_output(flood, FLOOD))
+    after = memory(), log()
+    taken = said["messages"], said["raw"], before, after
+    assert set(said["messages"].values()) == {0}, taken
+    assert max(said["raw"].values()) < 8, taken  # what is on its way when the server ends it
+    assert set(found["unix"]) <= set(said["tried"])
+    assert not set(found["unix"]) & set(said["sockets"])
+    assert after[0] - before[0] < 20
+    assert after[1] - before[1] < 4096
+
+
 @pytest.mark.attack(
     "a person at the kernels of another one on the same worker",
     outcome="They listen on sockets in a folder that only their person can enter.",
@@ -350,13 +557,6 @@ def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) 
     assert sockets.startswith(folder + "/")
     assert not folder.startswith("/home")
     worker = host(alice.host)
-    uid = worker.check_output("id -u alice")
-    # Column 4 is the state (0A: listens), 8 the user. On 127.0.0.1 (0100007F) ipykernel takes
-    # the output of its child processes, if it comes with the kernel's own secret.
-    condition = f'$4 == "0A" && $8 == {uid} && $2 !~ /^0100007F:/'
-    tables = "/proc/net/tcp /proc/net/tcp6"
-    listening = worker.check_output(f"awk '{condition} {{print $2}}' {tables}").split()
-    assert [int(each.rpartition(":")[2], 16) for each in listening] == [alice.port]
     alice.client.stop()
     wait_for("the folder is gone", lambda: not worker.file(folder).exists)
 
@@ -398,6 +598,10 @@ def test_environments_are_roots_and_for_nobody_else_to_change(exec1_host: Any) -
     ):
         assert int(host(name).check_output(f"find {folder} | wc -l")) > 1000, "it is there"
         assert host(name).check_output(NOT_ROOTS.format(folder=folder)) == "", name
+    for worker in ("exec1", "exec2"):
+        # Every kernel on the worker runs it.
+        assert host(worker).check_output("ls /etc/ipython") == "ipython_kernel_config.py"
+        assert host(worker).check_output(NOT_ROOTS.format(folder="/etc/ipython")) == "", worker
     for lax in ("chmod o+w", "chmod g+w", "chown bob"):
         exec1_host.check_output(f"touch /tmp/lax && {lax} /tmp/lax")
         found = exec1_host.check_output(NOT_ROOTS.format(folder="/tmp/lax"))
