@@ -10,10 +10,12 @@ by its name.
 
 from __future__ import annotations
 
+import logging
 import resource
 import socket
+import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ from tornado.httputil import (
 )
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
+from tornado.log import gen_log
 
 #: After so many seconds without an acknowledgement, or without room for what is to be sent, the
 #: client is gone (tcp(7)).
@@ -35,8 +38,32 @@ GONE_AFTER = 120
 #: and how many of these may stay unanswered (tcp(7)).
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 3}
 
+#: How many lines a minute the log has about failed handshakes: anybody can make them fail, and the
+#: log of a session is in its person's home.
+FAILURES_LOGGED = 10
+
 #: Share of the files that the process may open which connections may take.
 SHARE = 0.75
+
+
+class FewFailures(logging.Filter):
+    """Lets a few of tornado's lines about failed handshakes through, each minute anew."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._minute = 0.0
+        self._logged = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be logged."""
+        if not str(record.msg).startswith("SSL Error"):
+            return True
+        now = self._clock()
+        if now - self._minute >= 60:
+            self._minute, self._logged = now, 0
+        self._logged += 1
+        return self._logged <= FAILURES_LOGGED
 
 
 class Delegate(HTTPMessageDelegate):
@@ -98,6 +125,8 @@ class BoundedServer(HTTPServer):
         #: The names of those that have shown a certificate and are counted.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
+        if not any(isinstance(each, FewFailures) for each in gen_log.filters):
+            gen_log.addFilter(FewFailures())
         self._most = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)
 
     def name_of(self, stream: IOStream) -> str:

@@ -67,6 +67,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", {HOSTILE_PORT}), Hostile).serve_fo
 
 @pytest.fixture(scope="module")
 def hostile(hub_host: Any, proxy_host: Any) -> Iterator[None]:
+    proxy_host.run("systemctl stop hostile-test")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=hostile-test --property=LimitNOFILE=20000"
         " python3 -c %s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-from sge_doors import BoundedServer, source_of
+from sge_doors import FAILURES_LOGGED, BoundedServer, FewFailures, source_of
 from sge_session_server import SessionServer
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -214,3 +215,16 @@ async def test_some_addresses_have_a_share_of_their_own() -> None:
 )
 def test_a_network_of_ipv6_counts_as_one(address: str, source: str) -> None:
     assert source_of((address, 1)) == source
+
+
+def test_the_log_has_few_lines_about_failed_handshakes() -> None:
+    now = 100.0
+    few = FewFailures(lambda: now)
+
+    def is_logged(message: str) -> bool:
+        return few.filter(logging.LogRecord("x", logging.WARNING, "x.py", 1, message, (), None))
+
+    assert sum(is_logged("SSL Error on %s") for _ in range(1000)) == FAILURES_LOGGED
+    assert is_logged("something else")
+    now += 61
+    assert is_logged("SSL Error on %s")
