@@ -916,7 +916,13 @@ class SGESpawner(BatchSpawnerBase):
         run_time = next((each.total for each in last.had if each.kind == "run_time"), None)
         reason = why(record, memory, run_time).value
         return replace(
-            last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
+            last,
+            why=reason,
+            # What the hub has seen itself comes before words of a file that others can write into.
+            host=last.host or record.host,
+            used=record.maxvmem,
+            status=record.status,
+            text="",
         )
 
     async def explain_last(self) -> None:
