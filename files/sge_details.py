@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
-from xml.parsers import expat  # nosec B405  # expat bounds entities, reads no files
+from xml.parsers import expat  # nosec B407  # expat bounds entities, reads no files
 
 from sge_client import AnswerError, GridEngine, GridEngineError, Job, parse_tree, run, xml_pieces
 
@@ -72,7 +72,7 @@ class Details:
     #: Engine does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
     vmem: float | None = None
     #: Why it waits, a line for each message of the scheduler (``schedd_job_info``, sched_conf(5));
-    #: empty where it uses something, for it runs.
+    #: empty where it has used something already: then it runs.
     reasons: tuple[str, ...] = ()
     #: Why it is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 
 class _Reader:
-    """Takes the few elements that matter out of an answer, by their place, and keeps no others."""
+    """Keeps the few elements of an answer that matter, by their place in it, and no others."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -154,7 +154,7 @@ class _Reader:
             self._about, self._message = [], ""
 
     def _take(self, text: str) -> None:
-        if len(self._path) % 2:
+        if len(self._path) % 2 or not text:
             return
         # Every second element is an item of a list. What it is called depends on the release.
         match self._path[1::2]:
@@ -192,9 +192,9 @@ class _Reader:
 def parse_details(xml: bytes) -> dict[int, Details]:
     """Read the output of ``qstat -xml -j ID,ID,…``, by job number.
 
-    Only elements at their place in Grid Engine's own structure count, into which it lets nobody
-    write: it escapes people's words. A job that is printed twice, or not with one number and one
-    owner, is left out.
+    Only elements at their place in Grid Engine's own structure count. People cannot add any, for
+    Grid Engine escapes what they write. A job is left out that is printed twice, or without exactly
+    one number and one owner.
 
     :raises AnswerError: when it is anything but that.
     :raises GridEngineError: when it is the report that there is no qmaster.
@@ -229,7 +229,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             job=int(number),
             owner=owner,
             cpu=entry.usage.get("cpu"),
-            # Grid Engine means by 0 that it does not know.
+            # 0 means that Grid Engine does not know.
             vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
             reasons=() if entry.usage else (*general, *own) if own else general,
             errors=tuple(dict.fromkeys(entry.errors)),
@@ -594,7 +594,7 @@ class Outlook:
         self.line: Glance[list[int]] = Glance(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return what is known of a job, where it is about that job of that person; never waits."""
+        """Return the last details of a job, if they are of its owner's; never waits."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
