@@ -71,20 +71,30 @@ class GridEngine:
 MAX_ANSWER = 128 * 2**20
 
 
-async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
-    """Read a stream to its end.
+def _kill(process: asyncio.subprocess.Process) -> None:
+    # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
-    :raises AnswerError: when it has more than ``limit`` bytes.
+
+async def _read(
+    process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None, limit: int
+) -> bytes | None:
+    """Read a stream of a process to its end; kill it, and return ``None``, when it is too long.
+
+    What is left unread in a pipe would keep ``process.wait()`` from returning (asyncio).
     """
     assert stream is not None
     chunks: list[bytes] = []
     size = 0
     while chunk := await stream.read(2**18):
-        chunks.append(chunk)
+        if size <= limit < size + len(chunk):
+            chunks.clear()
+            _kill(process)
         size += len(chunk)
-        if size > limit:
-            raise AnswerError(f"the answer has more than {limit} bytes")
-    return b"".join(chunks)
+        if size <= limit:
+            chunks.append(chunk)
+    return b"".join(chunks) if size <= limit else None
 
 
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
@@ -111,20 +121,22 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     try:
         async with asyncio.timeout(grid.timeout):
             output, complaint = await asyncio.gather(
-                _read(process.stdout, limit), _read(process.stderr, limit)
+                _read(process, process.stdout, limit), _read(process, process.stderr, limit)
             )
             await process.wait()
         finished = True
     except TimeoutError as error:
         raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
-    except AnswerError as error:
-        raise AnswerError(f"{name}: {error}") from error
     finally:
         if not finished:
-            # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
+            await asyncio.gather(
+                _read(process, process.stdout, MAX_ANSWER),
+                _read(process, process.stderr, MAX_ANSWER),
+            )
             await process.wait()
+    if output is None or complaint is None:
+        raise AnswerError(f"{name}: the answer has more than {limit} bytes")
     if process.returncode != 0:
         words = complaint.decode(errors="replace").strip() or f"exit status {process.returncode}"
         raise GridEngineError(f"{name}: {words}")

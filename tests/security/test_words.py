@@ -13,6 +13,8 @@ from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
 
 FORGED = "WORDS OF BOB"
+#: Why nothing starts, in Grid Engine's words.
+REASON = "dropped because it is disabled"
 
 #: Sections about another job, in the form of `qstat -j` and of `qstat -xml -j`.
 WRITTEN = f"""x
@@ -55,9 +57,13 @@ def waiting(person: HubClient, hub_host: Any) -> str:
     return str(wait_for(f"the session of {person.name} waits", number))
 
 
-def told(person: HubClient) -> str:
-    """Return all that the pages say now: that of the sessions, and the one of who waits."""
-    home = page_text(person.get("/hub/home"))
+def home(person: HubClient) -> str:
+    """Return what the page of a person's sessions says."""
+    return page_text(person.get("/hub/home"))
+
+
+def progress(person: HubClient) -> str:
+    """Return what the page of a person who waits is sent at first."""
     path = f"/hub/api/users/{person.name}/server/progress"
     headers = {"Referer": person.url(f"/hub/spawn-pending/{person.name}")}
     deadline = time.monotonic() + 20
@@ -66,7 +72,7 @@ def told(person: HubClient) -> str:
         for line in stream.iter_lines(decode_unicode=True):
             assert time.monotonic() < deadline, "no word of what the job does"
             if line and line.startswith("data:") and "raw" in (event := json.loads(line[5:])):
-                return f"{home}\n{event['message']}\n{event['raw']}"
+                return f"{event['message']}\n{event['raw']}"
     raise AssertionError("the stream has ended")
 
 
@@ -90,8 +96,11 @@ def test_the_words_of_one_person_are_not_on_anothers_page(login: LogIn, hub_host
 
     def read() -> bool:
         """Tell whether the hub has read an answer with the words in it."""
-        page = told(alice)
+        page = home(alice)
         assert FORGED not in page
-        return "hold state" in told(bob) and "dropped because it is disabled" in page
+        return "hold state" in home(bob) and REASON in page
 
     wait_for("both are told why they wait", read)
+    words = progress(alice)
+    assert REASON in words
+    assert FORGED not in words
