@@ -20,9 +20,10 @@ LOOK_BACK = 16 * 1024 * 1024
 FARTHEST_BACK = 16 * LOOK_BACK
 _BLOCK = 256 * 1024
 
-#: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last is counted from
-#: the end: before it stands the category, which may hold colons of its own.
-_HOST, _OWNER, _NAME, _JOB, _START, _END, _FAILED, _STATUS, _MAXVMEM = 1, 3, 4, 5, 9, 10, 11, 12, -3
+#: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last are counted from
+#: the end: before them is the category, which may hold colons of its own.
+_HOST, _OWNER, _NAME, _JOB, _START, _END, _FAILED, _STATUS = 1, 3, 4, 5, 9, 10, 11, 12
+_TASK, _MAXVMEM = -4, -3
 _FIELDS = 45
 
 #: ``failed`` in accounting(5): the execution daemon enforced h_rt, h_cpu or h_vmem.
@@ -95,13 +96,22 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
     """Return the record of a job by its name, which only one job has.
 
+    Whoever may submit jobs can write lines of any content into the file: Grid Engine 8.1.9 prints a
+    line break in ``-l hostname=…`` as it is, in the category. So a job with records that differ
+    has none that can be relied on.
+
     :raises OSError: where the file cannot be read.
     """
+    found: set[Record] = set()
     for line in _lines_with(f":{owner}:{job_name}:".encode(), path, limit):
         text = line.decode(errors="replace")
-        if text.split(":")[_OWNER : _NAME + 1] == [owner, job_name]:
-            return parse_record(text)
-    return None
+        fields = text.rstrip("\n").split(":")
+        if fields[_OWNER : _NAME + 1] != [owner, job_name] or not (record := parse_record(text)):
+            continue
+        # The tasks of a parallel job may have records of their own (accounting_summary, sge_pe(5)).
+        if fields[_TASK] == "NONE":
+            found.add(record)
+    return found.pop() if len(found) == 1 else None
 
 
 class Why(enum.Enum):

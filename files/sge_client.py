@@ -11,6 +11,7 @@ killed between asking for a job and learning its number, the job is found again.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import enum
 import logging
@@ -18,7 +19,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -65,11 +66,44 @@ class GridEngine:
         return str(self.bin_dir / name)
 
 
-async def run(grid: GridEngine, name: str, *arguments: str) -> bytes:
+#: The most that is read of one answer, in bytes. People write into answers, in names of their jobs
+#: for example; a list of 10,000 jobs has 3.4 MB.
+MAX_ANSWER = 128 * 2**20
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _read(
+    process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None, limit: int
+) -> bytes | None:
+    """Read a stream of a process to its end; kill it, and return ``None``, when it is too long.
+
+    What is left unread in a pipe would keep ``process.wait()`` from returning (asyncio).
+    """
+    assert stream is not None
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await stream.read(2**18):
+        if size <= limit < size + len(chunk):
+            chunks.clear()
+            _kill(process)
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+    return b"".join(chunks) if size <= limit else None
+
+
+async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
+    :param limit: the most it may print, in bytes.
     :raises GridEngineError: when it fails, cannot be started, or exceeds ``grid.timeout``. A
         command that hangs is killed with everything it started.
+    :raises AnswerError: when it prints more than ``limit``; it is killed as well.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -86,16 +120,23 @@ async def run(grid: GridEngine, name: str, *arguments: str) -> bytes:
     finished = False
     try:
         async with asyncio.timeout(grid.timeout):
-            output, complaint = await process.communicate()
+            output, complaint = await asyncio.gather(
+                _read(process, process.stdout, limit), _read(process, process.stderr, limit)
+            )
+            await process.wait()
         finished = True
     except TimeoutError as error:
         raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
     finally:
         if not finished:
-            # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
+            await asyncio.gather(
+                _read(process, process.stdout, MAX_ANSWER),
+                _read(process, process.stderr, MAX_ANSWER),
+            )
             await process.wait()
+    if output is None or complaint is None:
+        raise AnswerError(f"{name}: the answer has more than {limit} bytes")
     if process.returncode != 0:
         words = complaint.decode(errors="replace").strip() or f"exit status {process.returncode}"
         raise GridEngineError(f"{name}: {words}")
@@ -201,8 +242,25 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
         raise AnswerError(f"qstat printed a job that cannot be read: {error}") from error
 
 
-#: How much XML the parser is given at a time, in bytes: about a millisecond's work.
+#: How much XML a parser is given at a time, in bytes: about a millisecond's work.
 _PIECE = 32_768
+#: Control characters that no XML document may have, and what is put in their place.
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r"))
+_HARMLESS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
+
+
+def xml_pieces(xml: bytes) -> Iterator[str]:
+    """Yield XML that qstat printed, piece by piece: a parser lets no other thread run meanwhile.
+
+    Grid Engine escapes what is markup in people's words, but prints control characters and bytes
+    that are not UTF-8 as they are. One such job would make the answer about all jobs unreadable, so
+    they are replaced, one by one: nothing else becomes markup by it.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for start in range(0, len(xml), _PIECE):
+        piece = decoder.decode(xml[start : start + _PIECE].translate(_HARMLESS))
+        yield piece.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    yield decoder.decode(b"", final=True)
 
 
 def parse_tree(xml: bytes) -> ElementTree.Element:
@@ -212,9 +270,8 @@ def parse_tree(xml: bytes) -> ElementTree.Element:
     """
     parser = ElementTree.XMLParser()  # noqa: S314  # nosec B314  # expat bounds entities, reads no files
     try:
-        # In pieces: the parser lets no other thread run before it has taken what it was given.
-        for start in range(0, len(xml), _PIECE):
-            parser.feed(xml[start : start + _PIECE])
+        for piece in xml_pieces(xml):
+            parser.feed(piece)
         return parser.close()
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise AnswerError(f"qstat did not print XML: {error}") from error
@@ -239,16 +296,6 @@ def parse_qstat(xml: bytes) -> list[Job]:
     for job in _read_jobs(waiting.iterfind("job_list"), "", ""):
         jobs.setdefault(job.id, job)
     return list(jobs.values())
-
-
-def parse_error_reasons(text: str) -> str:
-    """Return the reasons that ``qstat -j`` gives for a job's error state, in Grid Engine's words.
-
-    :returns: the distinct reasons, one a line; empty when it gives none.
-    """
-    reasons = re.findall(r"^error reason\s+\d+:[ \t]*(\S.*)$", text, re.MULTILINE)
-    # "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
-    return "\n".join(dict.fromkeys(re.sub(r"^.*?\]: (error: )?", "", reason) for reason in reasons))
 
 
 class Gone(enum.Enum):

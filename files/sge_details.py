@@ -13,12 +13,14 @@ import logging
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
+from xml.parsers import expat  # nosec B407  # expat bounds entities, reads no files
 
-from sge_client import AnswerError, GridEngine, GridEngineError, parse_tree, run
+from sge_client import AnswerError, GridEngine, GridEngineError, Job, parse_tree, run, xml_pieces
 
 log = logging.getLogger("jupyterhub.sge")
 
@@ -37,6 +39,7 @@ _MULTIPLIERS = {
     "T": 2.0**40,
 }
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
+_JOB_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 
 
 def read_number(text: str) -> float | None:
@@ -50,67 +53,186 @@ def read_number(text: str) -> float | None:
     return float(found[1]) * _MULTIPLIERS[found[2]] if found else None
 
 
-def _read_time(text: str) -> float | None:
-    """Return ``[[days:]hours:]minutes:seconds`` in seconds, as qstat prints what a job has used."""
-    parts = text.strip().split(":")
-    if not 1 < len(parts) < 5 or not all(re.fullmatch(r"\d+", part, re.ASCII) for part in parts):
-        return None
-    return float(
-        sum(
-            int(part) * unit
-            for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False)
-        )
-    )
-
-
 # -- one job --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Details:
-    """What ``qstat -j`` says of one job.
+    """What ``qstat -j`` reports of one job.
 
     ``None`` where the execution daemon has not reported yet, which it does every
     ``load_report_time`` (sge_conf(5)).
     """
 
     job: int
+    owner: str
     #: Processor time used, in seconds.
     cpu: float | None = None
-    #: The sum of the address spaces of its processes, in bytes: what ``h_vmem`` limits.
+    #: The sum of the address spaces of its processes, in bytes: what ``h_vmem`` limits. Where Grid
+    #: Engine does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
     vmem: float | None = None
-    #: Why it waits, a line for each thing the scheduler says (``schedd_job_info``, sched_conf(5));
-    #: empty where it runs.
+    #: Why it waits, a line for each message of the scheduler (``schedd_job_info``, sched_conf(5));
+    #: empty where it has used something already: then it runs.
     reasons: tuple[str, ...] = ()
+    #: Why it is in an error state, in Grid Engine's words.
+    errors: tuple[str, ...] = ()
 
 
-#: What stands between two jobs begins so.
-_BETWEEN = "\n===="
-_USAGE = re.compile(r"^usage +\d+: +(.*)$", re.MULTILINE)
-_NO_REASON = "There are no messages available"
-_REASONS = re.compile(r"^scheduling info: *(.*(?:\n +\S.*)*)", re.MULTILINE)
+@dataclass
+class _Entry:
+    """What an answer has of one job, as it is printed."""
+
+    numbers: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+    usage: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
 
 
-def parse_details(text: str) -> dict[int, Details]:
-    """Read the output of ``qstat -j ID,ID,…``, by job number; what cannot be read is left out."""
+#: The elements whose text is read. What people write (-v, -ac, -N, arguments, …) is in others.
+_LEAVES = frozenset(
+    {
+        "AN_text",
+        "JB_job_number",
+        "JB_owner",
+        "MES_message",
+        "QIM_message",
+        "UA_name",
+        "UA_value",
+        "ULNG_value",
+    }
+)
+#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
+_WHEN = re.compile(r"^.*?\]: (error: )?")
+
+
+class _Reader:
+    """Keeps the few elements of an answer that matter, by their place in it, and no others."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.trouble = ""
+        self.entries: list[_Entry] = []
+        #: Messages about all jobs that wait, and those about some, by job number.
+        self.general: list[str] = []
+        self.own: dict[str, list[str]] = {}
+        self._path: list[str] = []
+        self._text: list[str] | None = None
+        self._entry = _Entry()
+        self._used = ""
+        self._about: list[str] = []
+        self._message = ""
+        self._parser = parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+
+    def feed(self, piece: str, *, final: bool = False) -> None:
+        """Read a piece.
+
+        :raises expat.ExpatError: when it is not XML.
+        """
+        self._parser.Parse(piece, final)
+
+    def _start(self, tag: str, _attributes: object) -> None:
+        if not self._path:
+            self.root = tag
+        self._path.append(tag)
+        self._text = [] if tag in _LEAVES else None
+        # No handler, no work: however long the words are that are passed over.
+        self._parser.CharacterDataHandler = None if self._text is None else self._text.append
+
+    def _end(self, _tag: str) -> None:
+        if self._text is not None:
+            self._take(" ".join("".join(self._text).split()))
+            self._text = self._parser.CharacterDataHandler = None
+        self._path.pop()
+        if len(self._path) == 2 and self._path[1] == "djob_info":
+            self.entries.append(self._entry)
+            self._entry = _Entry()
+        elif len(self._path) == 4 and self._path[1::2] == ["messages", "SME_message_list"]:
+            for number in self._about:
+                self.own.setdefault(number, []).append(self._message)
+            self._about, self._message = [], ""
+
+    def _take(self, text: str) -> None:
+        if len(self._path) % 2 or not text:
+            return
+        # Every second element is an item of a list. What it is called depends on the release.
+        match self._path[1::2]:
+            case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
+                self._about.append(text)
+            case ["messages", "SME_message_list", "MES_message"]:
+                self._message = text
+            case ["messages", "SME_global_message_list", "MES_message"]:
+                self.general.append(text)
+            case ["djob_info", "JB_job_number"]:
+                self._entry.numbers.append(text)
+            case ["djob_info", "JB_owner"]:
+                self._entry.owners.append(text)
+            case ["djob_info", "JB_ja_tasks", "JAT_message_list", "QIM_message"]:
+                self._entry.errors.append(_WHEN.sub("", text))
+            case (
+                ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
+                # The tasks of a parallel job, where Grid Engine starts them.
+                | [
+                    "djob_info",
+                    "JB_ja_tasks",
+                    "JAT_task_list",
+                    "PET_scaled_usage",
+                    "UA_name" | "UA_value" as tag,
+                ]
+            ):
+                if tag == "UA_name":
+                    self._used = text
+                elif (number := read_number(text)) is not None:
+                    self._entry.usage[self._used] = self._entry.usage.get(self._used, 0) + number
+            case ["AN_text"]:
+                self.trouble = text
+
+
+def parse_details(xml: bytes) -> dict[int, Details]:
+    """Read the output of ``qstat -xml -j ID,ID,…``, by job number.
+
+    Only elements at their place in Grid Engine's own structure count. People cannot add any, for
+    Grid Engine escapes what they write. A job is left out that is printed twice, or without exactly
+    one number and one owner.
+
+    :raises AnswerError: when it is anything but that.
+    :raises GridEngineError: when it is the report that there is no qmaster.
+    """
+    reader = _Reader()
+    try:
+        # Of many jobs on many hosts this is megabytes: no step may take the interpreter for long.
+        for piece in xml_pieces(xml):
+            reader.feed(piece)
+        reader.feed("", final=True)
+    except expat.ExpatError as error:
+        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name.
+        if reader.root != "unknown_jobs":
+            raise AnswerError(f"qstat did not print XML: {error}") from error
+    if reader.root == "unknown_jobs":
+        return {}
+    if reader.root == "comunication_error":  # so it is spelt
+        raise GridEngineError(f"qstat: {reader.trouble}")
+    if reader.root != "detailed_job_info":
+        raise AnswerError("qstat did not print details of jobs")
+    times = Counter(number for entry in reader.entries for number in entry.numbers)
+    general = tuple(reader.general)
     found: dict[int, Details] = {}
-    # Of many jobs on many hosts this is megabytes: no step may take the interpreter for long.
-    for part in text.split(_BETWEEN):
-        number = re.search(r"^job_number: +(\d{1,10})$", part, re.MULTILINE | re.ASCII)
-        if not number:
+    for entry in reader.entries:
+        if len(entry.numbers) != 1 or len(entry.owners) != 1:
             continue
-        usage = _USAGE.search(part)
-        used = dict(
-            pair.split("=", 1) for pair in (usage[1].split(", ") if usage else ()) if "=" in pair
-        )
-        # Of a job that runs the same is said as of one that waits. Only it uses anything.
-        reasons = None if usage else _REASONS.search(part)
-        lines = (line.strip() for line in reasons[1].splitlines()) if reasons else ()
-        found[int(number[1])] = Details(
-            job=int(number[1]),
-            cpu=_read_time(used.get("cpu", "")),
-            vmem=read_number(used.get("vmem", "")),
-            reasons=tuple(line for line in lines if line and line != _NO_REASON),
+        (number,), (owner,) = entry.numbers, entry.owners
+        if times[number] != 1 or not _JOB_NUMBER.fullmatch(number):
+            continue
+        own = reader.own.get(number, ())
+        found[int(number)] = Details(
+            job=int(number),
+            owner=owner,
+            cpu=entry.usage.get("cpu"),
+            # 0 means that Grid Engine does not know.
+            vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
+            reasons=() if entry.usage else (*general, *own) if own else general,
+            errors=tuple(dict.fromkeys(entry.errors)),
         )
     return found
 
@@ -422,6 +544,31 @@ class Glance(Generic[T]):
 #: About how many jobs Grid Engine is asked in detail at most: a command line has its limits.
 MANY_JOBS = 1000
 
+#: How many bytes are read of an answer: for the scheduler's messages, and for each job. A session
+#: has about 6 kB; people can write megabytes into theirs.
+MESSAGES_SIZE = 16 * 2**20
+JOB_SIZE = 64 * 2**10
+
+#: How many questions at most follow from an answer that cannot be read: one such job among
+#: :data:`MANY_JOBS` is found with 21.
+MANY_QUESTIONS = 32
+
+#: For so many seconds a job is not asked about whose own answer could not be read.
+SPOILT_PAUSE = 600.0
+
+
+async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
+    """Ask Grid Engine for the details of some jobs, by job number; unknown ones are left out.
+
+    :raises AnswerError: when the answer cannot be read, or is too long.
+    :raises GridEngineError: when there is none.
+    """
+    numbers = ",".join(map(str, jobs))
+    limit = MESSAGES_SIZE + len(jobs) * JOB_SIZE
+    output = await run(grid, "qstat", "-xml", "-j", numbers, limit=limit)
+    found = await asyncio.to_thread(parse_details, output)
+    return {number: found[number] for number in jobs if number in found}
+
 
 class Outlook:
     """All that pages show of one Grid Engine beyond the states of jobs, asked once for everybody.
@@ -438,19 +585,45 @@ class Outlook:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
+        #: Until when a job is left out, on the monotonic clock.
+        self._spoilt: dict[int, float] = {}
         #: Usage, and why they wait, by job number.
         self.details: Glance[dict[int, Details]] = Glance(self._ask_details, interval)
         self.places: Glance[list[Place]] = Glance(self._ask_places, interval)
         #: The numbers of all jobs that wait, the next one first.
         self.line: Glance[list[int]] = Glance(self._ask_line, interval)
 
+    def of(self, job: Job) -> Details | None:
+        """Return the last details of a job, if they are of its owner's; never waits."""
+        found = (self.details.answer or {}).get(job.id)
+        return found if found and found.owner == job.owner else None
+
     async def _ask_details(self) -> dict[int, Details]:
         # Those that wait for their reason are among the newest.
         numbers = sorted(self._jobs())[-MANY_JOBS:]
-        if not numbers:
-            return {}
-        output = await run(self._grid, "qstat", "-j", ",".join(map(str, numbers)))
-        return await asyncio.to_thread(lambda: parse_details(output.decode(errors="replace")))
+        now = time.monotonic()
+        self._spoilt = {
+            number: until
+            for number, until in self._spoilt.items()
+            if now < until and number in numbers
+        }
+        found: dict[int, Details] = {}
+        left = [[number for number in numbers if number not in self._spoilt]]
+        for _ in range(MANY_QUESTIONS):
+            if not left:
+                break
+            # What one job does to an answer costs no other job its details.
+            if not (asked := left.pop()):
+                continue
+            try:
+                found |= await ask_details(self._grid, asked)
+            except AnswerError as error:
+                if len(asked) > 1:
+                    left += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
+                    continue
+                self._spoilt[asked[0]] = now + SPOILT_PAUSE
+                log.warning("The details of job %s cannot be read: %s", asked[0], error)
+        return found
 
     async def _ask_places(self) -> list[Place]:
         names = ",".join(["slots", *sorted(self._complexes())])

@@ -66,8 +66,6 @@ from sge_client import (
     GridEngineError,
     Job,
     State,
-    parse_error_reasons,
-    run,
 )
 from sge_details import (
     SLOTS,
@@ -76,6 +74,7 @@ from sge_details import (
     Place,
     Reason,
     Want,
+    ask_details,
     free,
     hindrance,
     missing,
@@ -917,7 +916,13 @@ class SGESpawner(BatchSpawnerBase):
         run_time = next((each.total for each in last.had if each.kind == "run_time"), None)
         reason = why(record, memory, run_time).value
         return replace(
-            last, why=reason, host=record.host, used=record.maxvmem, status=record.status, text=""
+            last,
+            why=reason,
+            # What the hub has seen itself comes before words of a file that others can write into.
+            host=last.host or record.host,
+            used=record.maxvmem,
+            status=record.status,
+            text="",
         )
 
     async def explain_last(self) -> None:
@@ -953,18 +958,19 @@ class SGESpawner(BatchSpawnerBase):
 
     async def _error_state(self, job: Job) -> SessionError:
         """Return what is wrong with a job in an error state, in Grid Engine's words."""
+        errors: tuple[str, ...] = ()
         try:
-            output = await run(self.collector.grid, "qstat", "-j", str(job.id))
-            reasons = parse_error_reasons(output.decode(errors="replace"))
+            details = (await ask_details(self.collector.grid, [job.id])).get(job.id)
+            if details and details.owner == job.owner:
+                errors = details.errors
         except GridEngineError as error:
             self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
-            reasons = ""
         return SessionError(
             say(
                 "start.error_state",
                 job=job.id,
                 letters=job.letters,
-                reason=reasons or say("start.no_reason"),
+                reason="\n".join(errors) or say("start.no_reason"),
             ),
             reason="error_state",
         )
@@ -1317,7 +1323,7 @@ class SGESpawner(BatchSpawnerBase):
         """Say what a job in the queue waits for, as far as that is known."""
         line = self.outlook.line.answer
         lacks = _lacks(self.asked, self.outlook.places.answer)
-        details = (self.outlook.details.answer or {}).get(job.id)
+        details = self.outlook.of(job)
         reason = hindrance(understand(details.reasons if details else ()), lacks)
         if reason.scope:
             words = say("waiting.reason", job=job.id, reason=_in_words(reason, self.asked))
@@ -1336,7 +1342,7 @@ class SGESpawner(BatchSpawnerBase):
         job = self._job() if self.session else None
         if not isinstance(job, Job) or job.host:
             return ""
-        details = (self.outlook.details.answer or {}).get(job.id)
+        details = self.outlook.of(job)
         return "\n".join(details.reasons) if details else ""
 
     @property
@@ -1445,12 +1451,12 @@ class SGESpawner(BatchSpawnerBase):
             host=job.host if isinstance(job, Job) else self.host,
             since=_moment(started),
             ends=_moment(min(ends, default=None)),
-            amounts=self._amounts(job.id if isinstance(job, Job) else 0, started),
+            amounts=self._amounts(job if isinstance(job, Job) else None, started),
         )
 
-    def _amounts(self, job: int, started: float | None) -> tuple[Amount, ...]:
+    def _amounts(self, job: Job | None, started: float | None) -> tuple[Amount, ...]:
         """Return what the session has asked for, each with what it uses of it."""
-        details = (self.outlook.details.answer or {}).get(job) if job else None
+        details = self.outlook.of(job) if job else None
         elapsed = max(time.time() - started, 1.0) if started else None
 
         def amount(each: Asked) -> Amount:

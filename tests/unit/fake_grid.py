@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -91,6 +91,44 @@ def listing(*jobs: Job) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def details(
+    number: int = 1,
+    owner: str = "alice",
+    *,
+    reasons: Iterable[str] = (),
+    errors: Iterable[str] = (),
+    usage: Mapping[str, float] | None = None,
+) -> str:
+    """Make the details of one job out of some that were recorded."""
+    root = ElementTree.fromstring((DATA / "details.xml").read_bytes())
+    jobs, messages = root.find("djob_info"), root.find("messages/element")
+    assert jobs is not None
+    assert messages is not None
+    for other in jobs[1:]:
+        jobs.remove(other)
+    entry = jobs[0]
+    entry.find("JB_job_number").text = str(number)  # type: ignore[union-attr]
+    entry.find("JB_owner").text = owner  # type: ignore[union-attr]
+    (tasks,) = entry.iterfind("JB_ja_tasks")
+    (task,) = tasks
+    (used,) = task.iterfind("JAT_scaled_usage_list")
+    if usage is None:
+        task.remove(used)
+    for value in used:
+        name = value.findtext("UA_name", "")
+        value.find("UA_value").text = f"{(usage or {}).get(name, 0):f}"  # type: ignore[union-attr]
+    listed = ElementTree.SubElement(task, "JAT_message_list")
+    for error in errors:
+        item = ElementTree.SubElement(listed, "ulong_sublist")
+        ElementTree.SubElement(item, "QIM_message").text = error
+    messages.clear()
+    listed = ElementTree.SubElement(messages, "SME_global_message_list")
+    for reason in reasons:
+        item = ElementTree.SubElement(listed, "element")
+        ElementTree.SubElement(item, "MES_message").text = reason
+    return ElementTree.tostring(root, encoding="unicode")
+
+
 class Qstat:
     """A qstat that counts its calls, notes its arguments and prints what the test says."""
 
@@ -103,7 +141,7 @@ class Qstat:
             f"cd {folder}\n"
             'echo "$@" >> calls\n'
             "n=$(($(wc -l < calls)))\n"
-            'if [ "$1" = -j ]; then cat reason; exit; fi\n'
+            'if [ "$2" = -j ]; then cat reason; exit; fi\n'
             # As the real one does.
             f'[ -n "$5" ] || {{ cat {DATA}/no_owner.err.txt >&2; exit 1; }}\n'
             'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
@@ -120,10 +158,10 @@ class Qstat:
     @property
     def questions(self) -> list[str]:
         """About whose jobs it was asked, one entry for each question."""
-        return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-j")]
+        return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
 
     def explains(self, reason: str) -> None:
-        """Answer `qstat -j` so."""
+        """Answer `qstat -xml -j` so."""
         self._put("reason", reason)
 
     def _put(self, name: str, text: str) -> None:

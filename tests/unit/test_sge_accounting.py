@@ -117,14 +117,30 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
     assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
 
 
-def test_the_newest_record_of_a_job_counts(tmp_path: Path) -> None:
-    old = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+@pytest.mark.parametrize("before", [True, False])
+def test_what_has_two_records_that_differ_is_not_known(before: bool, tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    # As Grid Engine 8.1.9 prints `-l hostname=...` of another person's job with line breaks.
+    forged = line.replace(":exec", ":words-of-bob").replace(":0:0:0:", ":0:9:0:", 1)
+    head, _, tail = line.replace(":alice:t-exit0:", ":bob:t-bob:").partition(":-l ")
+    written = f"{head}:-l hostname=exec1|x\n{forged}\nq{tail}"
     path = tmp_path / "accounting"
-    middle, new = (old.replace(":0:0:0:", f":0:{status}:0:", 1) for status in (6, 7))
-    path.write_text("\n".join([old, middle, new, ""]), encoding="utf-8")
-    record = find_record(path, "t-exit0", "alice")
-    assert record is not None
-    assert record.status == 7
+    path.write_text("\n".join([written, line] if before else [line, written]) + "\n", "utf-8")
+    assert ":words-of-bob" in path.read_text("utf-8")
+    assert find_record(path, "t-exit0", "alice") is None
+    # The same twice says the same.
+    path.write_text(f"{line}\n{line}\n", encoding="utf-8")
+    assert find_record(path, "t-exit0", "alice") == parse_record(line)
+
+
+def test_a_task_of_a_parallel_job_is_not_the_job(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    fields = line.split(":")
+    assert fields[-4] == "NONE"
+    fields[-4], fields[12] = "1.exec2", "9"
+    path = tmp_path / "accounting"
+    path.write_text(":".join(fields) + f"\n{line}\n", encoding="utf-8")
+    assert find_record(path, "t-exit0", "alice") == parse_record(line)
 
 
 def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from sge_client import (
     GridEngineError,
     Job,
     State,
-    parse_error_reasons,
     parse_job_id,
     parse_qstat,
     read_state,
@@ -162,6 +161,19 @@ class TestJobLists:
     def test_a_job_name_cannot_break_the_list(self, recorded: Recorded) -> None:
         found = self.jobs(recorded, "hostile_names.xml")[18]
         assert (found.owner, found.name) == ("alice", 'a&b%lt;c>"d')
+
+    @given(st.text(st.characters(categories=["Cc", "Cn"])) | st.binary(), st.integers(-40, 0))
+    def test_characters_that_are_not_xml_hide_no_job(self, words: str | bytes, shift: int) -> None:
+        junk = words.encode() if isinstance(words, str) else words
+        junk = junk.translate(None, b"<&")
+        xml = listing(job(name="mine"), job(name="JUNK", number=2)).encode()
+        # Wherever the pieces are cut.
+        before = sge_client._PIECE - xml.index(b"JUNK") + shift
+        junk = b"x" * before + junk + b"\xc3"
+        found = {each.id: each for each in parse_qstat(xml.replace(b"JUNK", junk))}
+        assert found[1].name == "mine"
+        assert found[2].name.startswith("x" * before)
+        assert found[2].owner == "alice"
 
     @given(
         st.lists(
@@ -294,45 +306,6 @@ class TestJobLists:
             parse_qstat(xml.encode())
 
 
-class TestErrorReasons:
-    @pytest.mark.parametrize("name", ["job_error.txt", "job_error_tasks.txt"])
-    def test_the_reason_is_in_grid_engines_words_without_when_and_where(
-        self, recorded: Recorded, name: str
-    ) -> None:
-        assert parse_error_reasons(recorded(name)) == (
-            "can't chdir to /no/such/folder: No such file or directory"
-        )
-
-    def test_a_job_without_an_error_gives_none(self, recorded: Recorded) -> None:
-        assert parse_error_reasons(recorded("job_running.txt")) == ""
-        assert parse_error_reasons("") == ""
-
-    def test_each_reason_is_told_once(self) -> None:
-        line = "error reason {:>4}:      11/23/2026 16:46:40 [2000:{}]: error: {}\n"
-        text = line.format(1, 7, "no home") + line.format(2, 8, "no home")
-        text += line.format(3, 9, "no shell") + "error reason   4:   in plain words\n"
-        assert parse_error_reasons(text) == "no home\nno shell\nin plain words"
-
-    def test_an_empty_reason_does_not_take_the_next_line_for_one(self) -> None:
-        assert parse_error_reasons("error reason    1:   \nscheduling info:  none\n") == ""
-
-    @given(
-        st.sampled_from(["job_error.txt", "job_error_tasks.txt", "job_running.txt"]),
-        st.integers(0),
-        st.integers(0, 60),
-        st.text(max_size=40) | st.sampled_from(["error reason  1:", "]: ", "\n" * 9, " " * 5000]),
-    )
-    def test_no_damage_raises_anything(self, name: str, at: int, length: int, new: str) -> None:
-        text = (DATA / name).read_text(encoding="utf-8")
-        at %= len(text)
-        found = parse_error_reasons(text[:at] + new + text[at + length :])
-        assert all(line.strip() for line in found.split("\n") if found)
-
-    @given(st.text() | st.binary().map(lambda data: data.decode(errors="replace")))
-    def test_no_text_raises_anything(self, text: str) -> None:
-        parse_error_reasons(text)
-
-
 class TestJobNumbers:
     @pytest.mark.parametrize(
         ("name", "number"), [("qsub_terse.txt", 1), ("qsub_jsv.txt", 23), ("qsub_now.txt", 22)]
@@ -436,6 +409,21 @@ class TestRun:
     ) -> None:
         fake("qstat", "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2")
         assert len(await run(grid, "qstat")) == 3_000_000
+
+    @pytest.mark.parametrize("stream", ["", ">&2"])
+    async def test_no_more_than_the_limit_is_read(
+        self, grid: GridEngine, fake: Fake, tmp_path: Path, stream: str
+    ) -> None:
+        fake("qstat", f"head -c 5000 /dev/zero {stream}")
+        await run(grid, "qstat", limit=5000)
+        with pytest.raises(AnswerError, match="qstat: the answer has more than 4999 bytes"):
+            await run(grid, "qstat", limit=4999)
+        fake("qstat", f"echo $$ > {tmp_path}/pid; exec cat /dev/zero {stream}")
+        for limit in range(0, 2**20, 2**16):
+            async with asyncio.timeout(5):
+                with pytest.raises(AnswerError, match="more than"):
+                    await run(grid, "qstat", limit=limit)
+            assert not alive(int((tmp_path / "pid").read_text("utf-8")))
 
     @pytest.mark.parametrize(
         "script",

@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What pages show of Grid Engine beyond states: parsed, reasoned about, and asked once for all.
 
-``details.txt``, ``places.xml`` and ``waiting.xml`` are of one moment: 13 (1 slot) and 17 (1 slot, 2
-GPUs) run on exec2, 14 (4 slots) fills exec1, whose queue is disabled; 15 waits for 4 slots, 16 for
-7.5 GB. Each worker has 4 slots and 8 GB, exec2 has 2 GPUs.
+``places.xml`` and ``waiting.xml`` are of one moment: 13 (1 slot) and 17 (1 slot, 2 GPUs) run on
+exec2, 14 (4 slots) fills exec1, whose queue is disabled; 15 waits for 4 slots, 16 for 7.5 GB. Each
+worker has 4 slots and 8 GB, exec2 has 2 GPUs. ``details.xml`` is of another: 51 of alice runs, 55
+and 56 of hers wait, and 57 of bob's holds forged sections about 55.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sge_details
-from fake_grid import DATA
+from fake_grid import DATA, job
 from sge_client import AnswerError, GridEngine, GridEngineError
 from sge_details import (
     CLOSED,
@@ -47,45 +51,248 @@ Recorded = Callable[[str], str]
 # -- parsing --------------------------------------------------------------------------------------
 
 
+FULL_HOST = 'queue instance "all.q@exec2" dropped because it is full'
+LITTLE_MEMORY = (
+    '(-l h_rt=1000,h_vmem=7.9G) cannot run at host "exec1" because it offers only hc:h_vmem=7.219G'
+)
+#: What bob has written into his job, wherever Grid Engine takes words.
+FORGED = "WORDS OF BOB"
+
+
+def read(recorded: Recorded, name: str) -> dict[int, Details]:
+    return parse_details(recorded(name).encode())
+
+
 def test_usage_and_reasons_are_read_by_job(recorded: Recorded) -> None:
-    details = parse_details(recorded("details.txt"))
-    assert set(details) == {13, 14, 15, 16, 17}
-    assert details[13].vmem == pytest.approx(1.793 * 2**20)
-    assert details[13].cpu == 0
-    assert details[16] == Details(
-        job=16,
-        reasons=(
-            'queue instance "all.q@exec1" dropped because it is full',
-            '(-l h_rt=100,h_vmem=7.5G) cannot run in queue "exec2" because it offers only '
-            "hc:h_vmem=7.000G",
-            'cannot run in PE "smp" because it only offers 0 slots',
-        ),
+    assert read(recorded, "details.xml") == {
+        51: Details(51, "alice", cpu=13.76, vmem=1658880.0),
+        55: Details(55, "alice", reasons=(FULL_HOST, LITTLE_MEMORY)),
+        56: Details(56, "alice", reasons=(FULL_HOST, LITTLE_MEMORY)),
+        57: Details(57, "bob", reasons=(FULL_HOST, "Job is in hold state")),
+    }
+
+
+def test_the_reason_of_an_error_is_in_grid_engines_words_without_when_and_where(
+    recorded: Recorded,
+) -> None:
+    said = ("can't chdir to /no/such/folder: No such file or directory",)
+    # Of both tasks of an array, once.
+    assert recorded("job_error.xml").count("No such file") == 2
+    assert read(recorded, "job_error.xml")[20].errors == said
+    assert read(recorded, "ocs_job_error.xml")[2].errors == said
+    assert all(not each.errors for each in read(recorded, "details.xml").values())
+
+
+def test_open_cluster_scheduler_is_read_as_well(recorded: Recorded) -> None:
+    # It has run for a minute, but systemd has not reported its memory.
+    assert read(recorded, "ocs_job_running.xml") == {1: Details(1, "alice", cpu=0.0)}
+    full = ('queue instance "all.q@ocs1" dropped because it is full',)
+    reasons = read(recorded, "ocs_job_error.xml")[2].reasons
+    assert reasons == (*full, "All queues dropped because of overload or full", *IN_ERROR)
+    xml = recorded("ocs_job_running.xml")
+    for tag, value in (("cpu", "75.250000"), ("rss", "150.000000"), ("maxrss", "160.000000")):
+        xml = xml.replace(
+            f"{tag}</UA_name>\n              <UA_value>0.000000",
+            f"{tag}</UA_name><UA_value>{value}",
+        )
+    assert parse_details(xml.encode())[1] == Details(1, "alice", cpu=75.25, vmem=150.0)
+
+
+IN_ERROR = ("Job is in error state",)
+
+
+@pytest.mark.parametrize("name", ["job_unknown.xml", "ocs_job_unknown.xml"])
+def test_nothing_is_known_of_jobs_that_are_gone(recorded: Recorded, name: str) -> None:
+    assert read(recorded, name) == {}
+
+
+def test_a_qmaster_that_is_away_is_no_answer_that_cannot_be_read(recorded: Recorded) -> None:
+    with pytest.raises(GridEngineError, match="unable to send message to qmaster") as caught:
+        read(recorded, "job_qmaster_down.xml")
+    assert not isinstance(caught.value, AnswerError), "no smaller question would help"
+
+
+def test_what_a_person_writes_is_in_no_other_jobs_details(recorded: Recorded) -> None:
+    xml = recorded("details.xml")
+    # As text and as XML, in -v, -ac and an argument.
+    assert xml.count(FORGED) == 7
+    assert FORGED not in repr(read(recorded, "details.xml"))
+
+
+def test_control_characters_and_broken_utf_8_cost_no_job_its_details() -> None:
+    xml = (DATA / "bad_characters.xml").read_bytes()
+    assert b"\x01" in xml
+    assert b"\xff\xfe\xc3" in xml
+    assert b"\xed\xa0\x80" in xml
+    with pytest.raises(ElementTree.ParseError):
+        ElementTree.fromstring(xml)
+    details = parse_details(xml)
+    assert details[55].reasons == (FULL_HOST, LITTLE_MEMORY)
+    assert details[58].owner == "bob"
+
+
+def as_grid_engine(words: str | bytes) -> bytes:
+    """Print what a person writes as Grid Engine 8.1.9 does (``details.xml``)."""
+    data = words.encode("utf-8", "surrogatepass") if isinstance(words, str) else words
+    for mark, entity in (
+        (b"&", b"&amp;"),
+        (b"<", b"%lt;"),
+        (b">", b"&gt;"),
+        (b'"', b"&quot;"),
+        (b"'", b"&apos;"),
+    ):
+        data = data.replace(mark, entity)
+    return data
+
+
+#: Sections that would be about 55 if they were read as Grid Engine's own.
+SECTIONS = (
+    "\n" + "=" * 62 + "\njob_number:                 55\nscheduling info:    WORDS OF BOB\n",
+    "</VA_value></job_sublist></JB_env_list></element><element><JB_job_number>55</JB_job_number>"
+    "<JB_owner>alice</JB_owner></element></djob_info><messages><element><SME_global_message_list>"
+    "<element><MES_message>WORDS OF BOB</MES_message>",
+    "]]><JB_owner>alice</JB_owner><!--",
+    "<MES_message>WORDS OF BOB</MES_message>",
+    "<QIM_message>WORDS OF BOB</QIM_message>",
+    "&lt;JB_owner&gt;alice&lt;/JB_owner&gt;",
+    "\xc3<JB_owner>alice",
+    "\x00\x01\x0b\x1b[2J\x7f\x85\u2028\ud800\uffff",
+)
+#: Elements of bob's job that hold what he has written.
+WRITTEN = (
+    ("VA_variable", b"TEXT"),
+    ("PN_path", b"/dev/null"),
+    ("ST_name", b"line\nbreak"),
+    ("JB_job_name", b"a&amp;b%lt;c&gt;&quot;d"),
+    ("JB_account", b"%lt;&amp;&gt;&quot;"),
+    ("MR_user", b"%lt;&amp;&gt;"),
+    ("JB_cwd", b"/home/bob"),
+    ("JB_script_file", b"sleep"),
+)
+
+
+@given(
+    st.sampled_from(WRITTEN),
+    st.lists(
+        st.sampled_from(SECTIONS) | st.text(st.characters(exclude_categories=())) | st.binary(),
+        max_size=4,
+    ),
+)
+def test_no_words_change_the_details_of_another_job(
+    place: tuple[str, bytes], words: list[str | bytes]
+) -> None:
+    xml = (DATA / "details.xml").read_bytes()
+    head, bobs = xml.split(b"<JB_job_number>57<", 1)
+    tag, before = place
+    element = b"<%s>%s<" % (tag.encode(), before)
+    assert element in bobs
+    forged = b"<%s>%s<" % (tag.encode(), b"".join(map(as_grid_engine, words)))
+    bobs = bobs.replace(element, forged, 1)
+    assert parse_details(head + b"<JB_job_number>57<" + bobs) == parse_details(xml)
+
+
+def element(tag: str, text: str) -> str:
+    return f"<{tag}>{text}</{tag}>"
+
+
+def answer(*jobs: str, messages: str = "") -> bytes:
+    """Make an answer about jobs, each as the elements in it."""
+    entries = "".join(element("element", job) for job in jobs)
+    info = element("djob_info", entries)
+    return element("detailed_job_info", info + element("messages", messages)).encode()
+
+
+ONE = element("JB_job_number", "5")
+ALICE, BOB = (element("JB_owner", name) for name in ("alice", "bob"))
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        answer(ONE + ALICE, ONE + ALICE),
+        answer(ONE + ALICE, ONE + BOB),
+        answer(ONE + ALICE, ONE),
+        answer(ONE + ONE + ALICE),
+        answer(ONE + ALICE, ONE + element("JB_job_number", "6") + BOB),
+        answer(ONE + ALICE + ALICE),
+        answer(ONE + ALICE + BOB),
+        answer(ONE),
+        answer(ALICE),
+        answer(element("JB_job_number", "05") + ALICE),
+        answer(element("JB_job_number", "٥") + ALICE),
+        answer(element("JB_job_number", "-5") + ALICE),
+        answer(element("JB_job_number", "") + ALICE),
+        # At another place than Grid Engine's own.
+        answer(element("JB_env_list", ONE + ALICE)),
+        answer(element("JB_job_number", element("JB_owner", "alice") + ONE)),
+        element("detailed_job_info", element("messages", element("element", ONE + ALICE))).encode(),
+        element("detailed_job_info", element("djob_info", ONE + ALICE)).encode(),
+    ],
+)
+def test_a_job_that_is_printed_twice_or_not_whole_is_not_known(xml: bytes) -> None:
+    assert parse_details(xml) == {}
+
+
+def test_words_count_at_their_place_only() -> None:
+    stray = element("QIM_message", "x") + element("MES_message", "x") + element("UA_value", "7")
+    used = element("UA_name", "cpu") + element("UA_value", "7")
+    others = (
+        stray + used,
+        element("JB_context", element("element", stray + used)),
+        element("JB_ja_tasks", element("element", stray + used)),
+        element("JB_ja_tasks", element("JAT_message_list", element("element", stray))),
+        element("JB_env_list", element("e", element("JAT_message_list", element("e", stray)))),
     )
+    for other in others:
+        assert parse_details(answer(ONE + ALICE + other)) == {5: Details(5, "alice")}
+    assert parse_details(answer(ONE + ALICE, messages=stray)) == {5: Details(5, "alice")}
 
 
-def test_what_is_not_known_yet_is_none() -> None:
-    text = "job_number:                 5\nusage         1:            cpu=1:02:03:04, vmem=N/A\n"
-    assert parse_details(text)[5] == Details(job=5, cpu=86400 + 2 * 3600 + 3 * 60 + 4)
+def test_the_tasks_of_a_parallel_job_use_together() -> None:
+    def usage(tag: str, cpu: str) -> str:
+        pair = element("UA_name", "cpu") + element("UA_value", cpu)
+        return element(tag, element("scaled", pair))
 
-
-def test_that_there_is_no_reason_is_no_reason() -> None:
-    text = "job_number:   5\nscheduling info:            There are no messages available\n"
-    assert parse_details(text)[5].reasons == ()
+    parts = "".join(element("element", usage("PET_scaled_usage", cpu)) for cpu in ("2.5", "N/A"))
+    task = usage("JAT_scaled_usage_list", "1.000000") + element("JAT_task_list", parts)
+    job = ONE + ALICE + element("JB_ja_tasks", element("element", task))
+    assert parse_details(answer(job))[5].cpu == 3.5
 
 
 def test_a_job_that_runs_waits_for_nothing_whatever_is_said_of_full_hosts(
     recorded: Recorded,
 ) -> None:
-    text = recorded("details.txt")
-    assert text.count("dropped because it is full") == 5  # said of each job
-    reasons = {job: details.reasons for job, details in parse_details(text).items()}
-    assert [job for job in sorted(reasons) if reasons[job]] == [15, 16]
+    reasons = {job: each.reasons for job, each in read(recorded, "details.xml").items()}
+    assert [job for job in sorted(reasons) if reasons[job]] == [55, 56, 57]
 
 
-@given(st.text(max_size=300))
-def test_no_text_breaks_the_parser_of_details(text: str) -> None:
-    parse_details(text)
-    parse_details(f"job_number:  5\nusage         1: {text}\nscheduling info: {text}")
+def test_what_is_said_to_all_jobs_is_kept_once(recorded: Recorded) -> None:
+    messages = element("MES_message", "full") * 3
+    messages = element("SME_global_message_list", element("element", messages))
+    jobs = (element("JB_job_number", str(number)) + ALICE for number in (5, 6))
+    five, six = parse_details(answer(*jobs, messages=element("element", messages))).values()
+    assert five.reasons == ("full",) * 3
+    assert five.reasons is six.reasons
+
+
+@pytest.mark.parametrize("name", ["details.xml", "job_error.xml", "ocs_job_running.xml"])
+@given(st.data())
+def test_no_damage_raises_anything_but_an_answer_error(name: str, data: st.DataObject) -> None:
+    xml = (DATA / name).read_bytes()
+    at = data.draw(st.integers(0, len(xml)))
+    length = data.draw(st.integers(0, 60))
+    new = data.draw(
+        st.binary(max_size=40) | st.sampled_from([b"<x>", b"</element>", b"<!DOCTYPE x>"])
+    )
+    with contextlib.suppress(AnswerError):
+        parse_details(xml[:at] + new + xml[at + length :])
+
+
+@given(st.data())
+def test_an_answer_that_breaks_off_is_none(data: st.DataObject) -> None:
+    whole = (DATA / "details.xml").read_bytes().rstrip()
+    with pytest.raises(AnswerError):
+        parse_details(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 @pytest.mark.parametrize(
@@ -108,15 +315,6 @@ def test_no_text_breaks_the_parser_of_details(text: str) -> None:
 )
 def test_numbers_are_read_with_grid_engines_multipliers(text: str, number: float | None) -> None:
     assert read_number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("01:30", 90), ("1:00:00", 3600), ("1:00:00:01", 86401), ("7", None), ("1:2:3:4:5", None)],
-)
-def test_times_are_read_as_qstat_prints_them(text: str, seconds: float | None) -> None:
-    usage = f"job_number: 1\nusage         1: cpu={text}, vmem=N/A\n"
-    assert parse_details(usage)[1].cpu == seconds
 
 
 @pytest.mark.parametrize(
@@ -158,7 +356,7 @@ def test_waiting_jobs_are_read_in_their_order(recorded: Recorded) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: bytes) -> None:
-    for parse in (parse_places, parse_waiting):
+    for parse in (parse_details, parse_places, parse_waiting):
         with pytest.raises(AnswerError):
             parse(data)
 
@@ -259,11 +457,10 @@ def test_what_the_scheduler_says_is_understood(line: str, name: str, what: str) 
 
 
 def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> None:
-    reasons = understand(parse_details(recorded("details.txt"))[16].reasons)
+    reasons = understand(read(recorded, "details.xml")[55].reasons)
     assert [(reason.name, reason.what, reason.offer) for reason in reasons] == [
-        ("amount", "h_vmem", 7 * GB),
+        ("amount", "h_vmem", 7.219 * GB),
         ("full", "", None),
-        ("slots", "", 0),
     ]
 
 
@@ -298,8 +495,8 @@ def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -
 def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
     hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
     sge_details._meaning.cache_clear()
-    for job in range(10):
-        own = f'(-l gpu={job}) cannot run at host "node" because it offers only hc:gpu=0.000000'
+    for number in range(10):
+        own = f'(-l gpu={number}) cannot run at host "node" because it offers only hc:gpu=0.000000'
         for _ in range(3):
             assert [reason.name for reason in understand([*hosts, own])] == ["amount", "full"]
     assert sge_details._meaning.cache_info().misses == 510
@@ -519,9 +716,11 @@ async def test_grid_engine_is_asked_about_so_many_jobs_the_newest_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sge_details, "MANY_JOBS", 2)
-    fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.txt')
-    await Outlook(grid, lambda: [15, 13, 14], set).details.look(10)
-    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-j", "14,15"]
+    fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.xml')
+    details = await Outlook(grid, lambda: [55, 51, 56], set).details.look(10)
+    assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-xml", "-j", "55,56"]
+    assert details is not None
+    assert set(details) == {55, 56}, "what was not asked for does not count"
 
 
 @pytest.mark.asyncio
@@ -579,22 +778,116 @@ async def test_grid_engine_is_asked_for_all_jobs_and_all_complexes_at_once(
     fake(
         "qstat",
         f'echo "$@" >> {bin_dir}/calls\n'
-        f'case "$1" in -j) cat {DATA}/details.txt ;;'
-        f" -f) cat {DATA}/places.xml ;; *) cat {DATA}/waiting.xml ;; esac",
+        f'case "$1 $2" in "-xml -j") cat {DATA}/details.xml ;;'
+        f' "-f -F") cat {DATA}/places.xml ;; *) cat {DATA}/waiting.xml ;; esac',
     )
-    outlook = Outlook(grid, lambda: [15, 13], lambda: {"gpu", "h_vmem"})
+    outlook = Outlook(grid, lambda: [55, 51], lambda: {"gpu", "h_vmem"})
     details = await outlook.details.look(10)
     assert details is not None
-    assert set(details) == {13, 14, 15, 16, 17}
+    assert set(details) == {51, 55}
     places = await outlook.places.look(10)
     assert places is not None
     assert [place.host for place in places] == ["exec1", "exec2"]
     assert await outlook.line.look(10) == [15, 16]
     assert (bin_dir / "calls").read_text("utf-8").splitlines() == [
-        "-j 13,15",
+        "-xml -j 51,55",
         "-f -F slots,gpu,h_vmem -xml -u @",
         "-xml -s p -u *",
     ]
+
+
+class Cluster:
+    """A Grid Engine with jobs, some of which spoil every answer that they are part of."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, spoilt: Collection[int]) -> None:
+        self.spoilt = spoilt
+        self.questions: list[list[int]] = []
+        monkeypatch.setattr(sge_details, "ask_details", self.ask)
+
+    async def ask(self, grid: object, jobs: list[int]) -> dict[int, Details]:
+        self.questions.append(jobs)
+        if set(jobs) & set(self.spoilt):
+            raise AnswerError("too long")
+        return {number: Details(number, "alice") for number in jobs}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spoilt", [[1], [1000], [517], [3, 4]])
+async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
+    grid: GridEngine, monkeypatch: pytest.MonkeyPatch, spoilt: list[int]
+) -> None:
+    cluster = Cluster(monkeypatch, spoilt)
+    jobs = list(range(1, 1001))
+    outlook = Outlook(grid, lambda: jobs, set)
+    assert await outlook._ask_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
+    assert len(cluster.questions) <= sge_details.MANY_QUESTIONS
+    cluster.questions.clear()
+    await outlook._ask_details()
+    assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
+        "it is not asked about again"
+    )
+    now = time.monotonic() + sge_details.SPOILT_PAUSE
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    cluster.spoilt = []
+    assert set(await outlook._ask_details()) == set(jobs)
+
+
+@pytest.mark.asyncio
+async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
+    grid: GridEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = range(1, 1001, 100)
+    cluster = Cluster(monkeypatch, spoilt)
+    outlook = Outlook(grid, lambda: range(1, 1001), set)
+    found: dict[int, Details] = {}
+    for _ in range(10):
+        cluster.questions.clear()
+        found = await outlook._ask_details()
+        assert len(cluster.questions) <= sge_details.MANY_QUESTIONS
+    assert set(found) == set(range(1, 1001)) - set(spoilt)
+
+
+@pytest.mark.asyncio
+async def test_a_job_with_megabytes_of_words_costs_itself_its_details_only(
+    grid: GridEngine,
+    fake: Callable[[str, str], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sge_details, "MESSAGES_SIZE", 2**16)
+    monkeypatch.setattr(sge_details, "JOB_SIZE", 2**10)
+    # 57 is the one with the words, in any answer it is part of.
+    fake(
+        "qstat",
+        f"cat {DATA}/details.xml\n"
+        'case "$3" in *57*) head -c 1000000 /dev/zero | tr "\\0" A ;; esac',
+    )
+    details = await Outlook(grid, lambda: [51, 55, 56, 57], set).details.look(10)
+    assert details is not None
+    assert set(details) == {51, 55, 56}
+
+
+@pytest.mark.asyncio
+async def test_a_grid_engine_that_does_not_answer_is_asked_once(
+    grid: GridEngine, fake: Callable[[str, str], object], bin_dir: Path
+) -> None:
+    fake("qstat", f"echo x >> {bin_dir}/calls; cat {DATA}/job_qmaster_down.xml")
+    assert await Outlook(grid, lambda: [51, 55], set).details.look(10) is None
+    assert (bin_dir / "calls").read_text(encoding="utf-8") == "x\n"
+
+
+@pytest.mark.asyncio
+async def test_details_are_those_of_the_job_and_its_owner(grid: GridEngine) -> None:
+    async def ask() -> dict[int, Details]:
+        return {5: mine}
+
+    mine = Details(5, "alice")
+    outlook = Outlook(grid, list, list)
+    outlook.details = Glance(ask, 5.0)
+    assert outlook.of(job(number=5)) is None
+    await outlook.details.look(10)
+    assert outlook.of(job(number=5)) is mine
+    assert outlook.of(job(number=5, owner="bob")) is None
+    assert outlook.of(job(number=6)) is None
 
 
 @pytest.mark.asyncio

@@ -56,7 +56,7 @@ import sge_idle
 import sge_notice
 import sge_pages
 import sge_spawner
-from fake_grid import HERE, SINCE, Qstat, job, listing, until
+from fake_grid import HERE, SINCE, Qstat, details, job, listing, until
 from sge_accounting import Record
 from sge_broker import (
     SESSION_FOLDER,
@@ -1172,7 +1172,7 @@ class TestChoice:
         monkeypatch.setattr(spawner, "session", "5e55" * 8)
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
         known(spawner.outlook.places, [Place("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
-        known(spawner.outlook.details, {7: Details(7, reasons=tuple(said.splitlines()))})
+        known(spawner.outlook.details, {7: Details(7, "alice", reasons=tuple(said.splitlines()))})
         assert spawner.lacking == tuple(items.split())
 
     async def test_less_is_what_the_chosen_queue_has(
@@ -1508,23 +1508,32 @@ class TestStart:
         self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
     ) -> None:
         broker.letters = "Eqw"
-        qstat.explains(recorded("job_error.txt"))
+        qstat.explains(recorded("job_error.xml").replace(">20<", ">1<"))
         start = await starting(alice, broker)
         with pytest.raises(
             SpawnException,
             match=r"could not start job 1 \(state Eqw\): can't chdir to /no/such/folder: No such",
         ):
             await asyncio.wait_for(start, 10)
-        assert "-j 1" in qstat.calls
+        assert "-xml -j 1" in qstat.calls
         assert broker.stops == [Stop(user="alice", session=broker.session)]
+
+    async def test_an_error_of_another_persons_job_explains_nothing(
+        self, alice: Any, broker: Broker, qstat: Qstat
+    ) -> None:
+        broker.letters = "Eqw"
+        qstat.explains(details(owner="bob", errors=["words of bob"]))
+        start = await starting(alice, broker)
+        with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
+            await asyncio.wait_for(start, 10)
 
     async def test_an_error_state_nobody_can_explain_is_told_too(
         self, alice: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def fail(*arguments: str) -> bytes:
+        async def fail(*arguments: object) -> dict[int, Details]:
             raise GridEngineError("qmaster is down")
 
-        monkeypatch.setattr(sge_spawner, "run", fail)
+        monkeypatch.setattr(sge_spawner, "ask_details", fail)
         broker.letters = "Eqw"
         start = await starting(alice, broker)
         with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
@@ -2202,7 +2211,7 @@ class TestWhyJobsWait:
         spawner.asked = HAD
         known(spawner.outlook.places, [replace(self.FULL, free=4)])
         known(spawner.outlook.line, [])
-        known(spawner.outlook.details, {7: Details(7, reasons=(line,))})
+        known(spawner.outlook.details, {7: Details(7, "alice", reasons=(line,))})
         said = spawner._why_queued(job(letters="qw", number=7))
         assert said.startswith("Job 7 waits: ")
         assert words in said
@@ -2210,9 +2219,7 @@ class TestWhyJobsWait:
     async def test_grid_engines_own_words_come_with_it_unedited(
         self, hub: Hub, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
-        qstat.explains(
-            "job_number:                 1\nscheduling info:            <b>it is full</b>\n"
-        )
+        qstat.explains(details(reasons=["<b>it is full</b>"]))
         start = await starting(alice, broker)
         broker.cluster.put(broker.session, "qw")
         spawner = alice.spawners[""]
@@ -2228,6 +2235,23 @@ class TestWhyJobsWait:
         start.cancel()
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
+
+    async def test_only_what_is_known_of_that_job_of_that_person_is_shown(
+        self, spawner: SGESpawner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spawner.asked = HAD
+        monkeypatch.setattr(spawner, "session", "5e55" * 8)
+        monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
+        known(spawner.outlook.places, None)
+        known(spawner.outlook.line, [])
+        full = 'queue instance "all.q@exec1" dropped because it is full'
+        for number, owner, raw in ((7, "alice", full), (7, "bob", ""), (8, "alice", "")):
+            known(spawner.outlook.details, {number: Details(number, owner, 9, 9e8, (full,))})
+            assert spawner._raw_reason() == raw
+            words = spawner._why_queued(job(letters="qw", number=7))
+            assert ("full" in words) is bool(raw)
+            shares = [amount.share for amount in spawner._amounts(job(number=7), 1.0)]
+            assert any(shares) is bool(raw)
 
 
 class TestForecast:
@@ -2546,7 +2570,7 @@ class TestView:
     async def test_a_session_that_runs_shows_what_it_has_and_uses(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        qstat.explains("job_number: 1\nusage         1: cpu=00:00:10, vmem=150.000M\n")
+        qstat.explains(details(usage={"cpu": 10, "vmem": 150 * 2**20}))
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         assert (await spawner.view()).state == "running"
@@ -2569,7 +2593,7 @@ class TestView:
     async def test_use_is_not_told_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        qstat.explains("job_number: 1\nusage         1: cpu=00:00:00, vmem=N/A, maxvmem=N/A\n")
+        qstat.explains(details(usage={}))
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         await spawner.outlook.details.look(10)

@@ -1,0 +1,106 @@
+"""A person writes words for another person's page into what Grid Engine prints of their own job."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster import LogIn
+from hub_client import HubClient, page_text, wait_for
+
+FORGED = "WORDS OF BOB"
+#: Why nothing starts, in Grid Engine's words.
+REASON = "dropped because it is disabled"
+
+#: Sections about another job, in the form of `qstat -j` and of `qstat -xml -j`.
+WRITTEN = f"""x
+==============================================================
+job_number:                 NUMBER
+owner:                      alice
+scheduling info:            {FORGED}
+error reason          1:      {FORGED}
+, MARKUP=</VA_value></job_sublist></JB_env_list></element><element><JB_job_number>NUMBER\
+</JB_job_number><JB_owner>alice</JB_owner></element></djob_info><messages><element>\
+<SME_global_message_list><element><MES_message>{FORGED}</MES_message>"""
+
+#: Runs as bob: gives his job the words and characters that no XML may have, and holds it, which
+#: Grid Engine then gives as a reason.
+WRITE = r"""
+import subprocess, sys
+job, words = sys.argv[1:]
+characters = "CHARACTERS=\x01\x1b[2J\udcff"
+subprocess.run(["qalter", "-v", "TEXT=" + words + "," + characters, job], check=True)
+subprocess.run(["qhold", job], check=True)
+"""
+
+
+@pytest.fixture
+def full_cluster(qmaster_host: Any) -> Iterator[None]:
+    """No session starts: all wait."""
+    qmaster_host.check_output("qmod -d all.q")
+    yield
+    qmaster_host.check_output("qmod -e all.q")
+
+
+def waiting(person: HubClient, hub_host: Any) -> str:
+    """Have a person's session wait; return its job's number."""
+
+    def number() -> str | None:
+        lines = hub_host.check_output("qstat -s p -u %s", person.name).splitlines()[2:]
+        return str(lines[0].split()[0]) if lines else None
+
+    person.choose(cores=1, memory=1, run_time=1)
+    return str(wait_for(f"the session of {person.name} waits", number))
+
+
+def home(person: HubClient) -> str:
+    """Return what the page of a person's sessions says."""
+    return page_text(person.get("/hub/home"))
+
+
+def progress(person: HubClient) -> str:
+    """Return what the page of a person who waits is sent at first."""
+    path = f"/hub/api/users/{person.name}/server/progress"
+    headers = {"Referer": person.url(f"/hub/spawn-pending/{person.name}")}
+    deadline = time.monotonic() + 20
+    with person.http.get(person.url(path), headers=headers, stream=True, timeout=20) as stream:
+        assert stream.status_code == 200
+        for line in stream.iter_lines(decode_unicode=True):
+            assert time.monotonic() < deadline, "no word of what the job does"
+            if line and line.startswith("data:") and "raw" in (event := json.loads(line[5:])):
+                return f"{event['message']}\n{event['raw']}"
+    raise AssertionError("the stream has ended")
+
+
+@pytest.mark.attack(
+    "words in one's own job (-v) that look like Grid Engine's on somebody else's, or break its XML",
+    outcome="Never on the other's page: what is said of a job is read from its own part, by number"
+    " and owner. The other's real reasons are there.",
+)
+@pytest.mark.usefixtures("full_cluster")
+def test_the_words_of_one_person_are_not_on_anothers_page(login: LogIn, hub_host: Any) -> None:
+    alice, bob = login("alice"), login("bob")
+    hers = waiting(alice, hub_host)
+    his = waiting(bob, hub_host)
+    assert int(his) > int(hers), "what is printed later would have won"
+    words = WRITTEN.replace("NUMBER", hers)
+    hub_host.check_output("runuser -u bob -- python3 -c %s %s %s", WRITE, his, words)
+    printed = hub_host.check_output(
+        "qstat -xml -j %s | grep --text --only-matching %s", f"{hers},{his}", FORGED
+    )
+    assert printed.splitlines() == [FORGED] * 3, "Grid Engine prints them"
+
+    def read() -> bool:
+        """Tell whether the hub has read an answer with the words in it."""
+        page = home(alice)
+        assert FORGED not in page
+        return "hold state" in home(bob) and REASON in page
+
+    wait_for("both are told why they wait", read)
+    words = progress(alice)
+    assert REASON in words
+    assert FORGED not in words
