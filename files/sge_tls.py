@@ -139,6 +139,17 @@ def is_proxy(connection: socket.socket) -> bool:
     return issuer(connection.getpeercert()) == PROXY
 
 
+def session_of(connection: socket.socket) -> str:
+    """Return the name of the session that has shown its certificate; empty where none has."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return ""
+    certificate: Any = connection.getpeercert()
+    if issuer(certificate) != SESSIONS:
+        return ""
+    names = [pair for part in certificate.get("subject", ()) for pair in part]
+    return str(dict(names).get("commonName", ""))
+
+
 # -- made and renewed by Ansible ------------------------------------------------------------------
 
 
