@@ -865,6 +865,8 @@ class SGESpawner(BatchSpawnerBase):
             except SessionError as error:
                 if not full:
                     raise
+                if error.reason == "grid":  # no other worker can take it
+                    raise full[-1] from error
                 # Whatever keeps it from another worker, this is how it began.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error

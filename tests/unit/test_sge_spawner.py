@@ -1655,19 +1655,22 @@ class TestStart:
         told = {"first": 40000, "last": 40999, "host": "exec1"}
         assert json.loads(answer.body)["message"] == say("start.no_port_own", **told)
 
-    async def test_where_no_other_worker_takes_it_both_are_said(
-        self, hub: Hub, broker: Broker, token: str
+    @pytest.mark.parametrize(
+        ("kind", "also"), [("grid", ""), ("home", " Your home folder is full")]
+    )
+    async def test_where_no_other_worker_takes_it_this_is_said_and_what_else_there_is(
+        self, hub: Hub, broker: Broker, token: str, kind: str, also: str
     ) -> None:
-        refused = "Grid Engine refused the session: no suitable queues"
+        refused = also.strip() or "Grid Engine refused the session: no suitable queues"
         broker.answers = [
             Answer(ok=True, job_id=1),
-            Answer(ok=False, kind="grid", error=refused),
+            Answer(ok=False, kind=kind, error=refused),
             Answer(ok=True, verdict="now"),
         ]
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await self.full(hub, broker, 1, "exec1 bob=1000")
         told = {"first": 40000, "last": 40999, "host": "exec1"}
-        words = f"{say('start.no_port_other', **told)} {refused}"
+        words = say("start.no_port_other", **told) + also
         assert json.loads((await asking).body)["message"] == words
 
     @pytest.mark.parametrize(
