@@ -93,7 +93,8 @@ class TooMany(Refusal):
 
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)
-        words = say(f"limit.{name}", wait=f"{wait} {say_number(f'unit.{unit}', wait)}")
+        told = "requests" if name == "reports" else name
+        words = say(f"limit.{told}", wait=f"{wait} {say_number(f'unit.{unit}', wait)}")
         super().__init__(429, words)
         # Tornado would log it each time.
         self._log_message = None
@@ -161,7 +162,7 @@ async def prepare(self: BaseHandler) -> None:
     if not _has_for_all(self, how.right):
         hold(self, how.kind)
     if len(self.request.body) > MAX_BODY and _name(self) and not _has_for_all(self, "admin:users"):
-        raise Refusal(413, say("limit.body", most=MAX_BODY // 1024))
+        raise Refusal(413, say("most.body", most=MAX_BODY // 1024))
 
 
 BaseHandler.prepare = prepare
@@ -188,7 +189,8 @@ class TokensHandler(UserTokenListAPIHandler):
         super()._resolve_roles_and_scopes()
         if self.request.method == "POST" and self.current_user is not None and not self._held:
             self._held = True
-            hold(self, "tokens")
+            if not _has_for_all(self, "tokens"):
+                hold(self, "tokens")
 
     async def post(self, user_name: str) -> None:
         """Make a token, unless the note is too long or the person has too many.
@@ -198,7 +200,7 @@ class TokensHandler(UserTokenListAPIHandler):
         body = self.get_json_body()
         note = body.get("note") if isinstance(body, dict) else None
         if note is not None and (not isinstance(note, str) or len(note) > MAX_NOTE):
-            raise Refusal(400, say("limit.note", most=MAX_NOTE))
+            raise Refusal(400, say("most.note", most=MAX_NOTE))
         await super().post(user_name)
 
     def get_scope_filter(self, req_scope: str) -> Any:
@@ -215,7 +217,7 @@ class TokensHandler(UserTokenListAPIHandler):
                 return False
             most = _limits(self).tokens
             if own_tokens(self.db, user) >= most:
-                raise Refusal(409, say("limit.tokens_number", number=most))
+                raise Refusal(409, say("most.tokens", number=most))
             return True
 
         return may_have_one_more

@@ -54,9 +54,9 @@ def rates(starts: int = 30) -> dict[str, Rate]:
         # ... as is a login to a session, which is a token as well.
         "logins": Rate(60, 30),
         # What ends a session or reports about it, and what sessions ask about their visitors.
-        "reports": Rate(600, 1200),
+        "reports": Rate(600, 600),
         # All other requests: pages, the API.
-        "requests": Rate(600, 1200),
+        "requests": Rate(600, 600),
         # Lines of the log about one person who has met one of these limits.
         "lines": Rate(1, 1),
     }

@@ -852,6 +852,7 @@ class SGESpawner(BatchSpawnerBase):
         :raises SessionError: with a message for the person when that cannot happen any more.
         """
         full: list[NoPort] = []
+        note = self.note
         while True:
             self._avoid = tuple(each.host for each in full)
             try:
@@ -871,7 +872,8 @@ class SGESpawner(BatchSpawnerBase):
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
-            self.note = say("start.no_port_elsewhere", host=full[-1].host)
+            words = say("start.no_port_elsewhere", host=full[-1].host)
+            self.note = f"{note} {words}".lstrip()
 
     def _leave_job(self) -> None:
         """Let go of a job that could not start the session, for another one to do so."""

@@ -71,7 +71,7 @@ def flood(bob: Session, token: str) -> Callable[..., Flood]:
     """Ask the hub from bob's session, with his token or with his browser's cookies."""
 
     def ask(
-        method: str, *paths: str, count: int = 1000, cookies: bool = False, body: object = None
+        method: str, *paths: str, count: int = 400, cookies: bool = False, body: object = None
     ) -> Flood:
         headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
         if cookies:
@@ -98,7 +98,9 @@ def meanwhile(login: LogIn, attack: Callable[[], Flood]) -> tuple[Flood, float]:
         alice.wait_until_ready()
         assert alice.open_lab().ok
         took = time.monotonic() - began
-        return attacking.result(), took
+        found = attacking.result()
+        print(f"{found.answers} in {found.seconds:.1f} s; alice meanwhile: {took:.1f} s")
+        return found, took
 
 
 def hub_said(hub_host: Any, since: str, words: str) -> bool:
@@ -130,9 +132,15 @@ def test_nobody_starts_by_the_thousand(
     )
     assert int(started) <= 30 + 6 * minutes
     # The form is no way round it, and says the same on a page.
-    page = bob.client.choose(cores=1, memory=1, run_time=1)
-    assert page.status_code == 429, page_text(page)
-    assert "You have asked for too many sessions in a short time" in page_text(page)
+    pages = []
+
+    def is_refused() -> bool:
+        pages.append(bob.client.choose(cores=1, memory=1, run_time=1))
+        return pages[-1].status_code == 429
+
+    wait_for("the form refuses as well", is_refused)
+    assert "You have asked for too many sessions in a short time" in page_text(pages[-1])
+    assert int(pages[-1].headers["Retry-After"]) <= 10
     assert hub_said(hub_host, since, "bob has met the limit for starts")
 
 
@@ -186,16 +194,17 @@ def test_nobody_makes_tokens_by_the_thousand(
 
 @pytest.mark.attack(
     "any other request by the thousand, from a session",
-    outcome="600 at once, then 20 a second, for each person: 429, one line of the log a minute."
+    outcome="600 at once, then 10 a second, for each person: 429, one line of the log a minute."
     " Pages of others, and what ends or reports a session, go on.",
 )
 def test_nobody_asks_by_the_thousand(
     flood: Callable[..., Flood], login: LogIn, bob: Session, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
-    found, _ = meanwhile(login, lambda: flood("GET", "/hub/api/users/bob", count=3000))
-    assert found.let_in() <= 600 + 20 * (found.seconds + 5), found
-    assert "Your account has sent too many requests in a short time" in found.text
+    found, _ = meanwhile(login, lambda: flood("GET", "/hub/api/users/bob", count=2000))
+    assert found.let_in() <= 600 + 10 * (found.seconds + 5), found
+    if found.let_in() < 2000:  # a slow hub's answers are few enough
+        assert "Your account has sent too many requests in a short time" in found.text
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     assert log.count("429 GET /hub/api/users/bob") <= 3
     # The session still tells the hub about itself, and is stopped.

@@ -201,11 +201,20 @@ class TestLimits:
             await hub.ask("users/alice", f"invented{each}", method="GET")
         assert len(tight) == 0
 
+    async def test_a_session_that_says_for_nobody_is_counted_by_its_certificate(
+        self, hub: Hub, tight: Limits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sge_guard, "session_of", lambda socket: "a" * 32)
+        for each in range(10):
+            last = await hub.ask("users/alice", f"invented{each}", method="GET")
+        assert last.code == 429
+        assert len(tight) == 2, "the requests of one session, and a line of the log"
+
     async def test_a_long_body_is_not_stored(self, hub: Hub, token: str, alice: Any) -> None:
         long = {"user_options": {"x": "y" * sge_guard.MAX_BODY}}
         answer = await hub.ask("users/alice/server", token, long, method="PATCH")
         assert answer.code == 413
-        assert message(answer) == say("limit.body", most=64)
+        assert message(answer) == say("most.body", most=64)
 
 
 class TestTokens:
@@ -214,7 +223,7 @@ class TestTokens:
         made = [await hub.ask("users/alice/tokens", token, {}) for _ in range(3)]
         # The fixture's own is one of them.
         assert [each.code for each in made] == [201, 201, 409]
-        assert message(made[-1]) == say("limit.tokens_number", number=3)
+        assert message(made[-1]) == say("most.tokens", number=3)
         first = json.loads(made[0].body)["id"]
         gone = await hub.ask(f"users/alice/tokens/{first}", token, method="DELETE")
         assert gone.code == 204
@@ -273,7 +282,7 @@ class TestTokens:
     async def test_a_note_is_short_text(self, hub: Hub, token: str, note: object) -> None:
         answer = await hub.ask("users/alice/tokens", token, {"note": note})
         assert answer.code == 400
-        assert message(answer) == say("limit.note", most=255)
+        assert message(answer) == say("most.note", most=255)
 
     async def test_of_logins_the_newest_are_kept(
         self, hub: Hub, alice: Any, monkeypatch: pytest.MonkeyPatch, token: str
