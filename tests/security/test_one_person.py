@@ -238,11 +238,12 @@ class Taker:
 
     def take(self, worker: str) -> None:
         """Take them."""
-        run = "setsid runuser -u bob -- python3 -c %s > /tmp/taken 2>&1 < /dev/null & echo $!"
+        said = host(worker).check_output("mktemp")
+        run = f"setsid runuser -u bob -- python3 -c %s > {said} 2>&1 < /dev/null & echo $!"
         self._programs.append((worker, host(worker).check_output(run, TAKE)))
         wait_for(
             "all ports are taken",
-            lambda: int(host(worker).check_output("cat /tmp/taken") or 0) > 990,
+            lambda: int(host(worker).check_output(f"cat {said}") or 0) > 990,
         )
 
     def let_go(self) -> None:
