@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -107,6 +108,10 @@ Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
 
+#: A host as Grid Engine names it, without what means more in a request (complex(5)): ``*``, ``|``.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,6 +138,8 @@ class Start(_Model):
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
     #: None where the hub speaks plain HTTP with its sessions.
     tls: Tls | None = None
+    #: Workers that have no port for it.
+    avoid: tuple[HostName, ...] = Field((), max_length=4)
 
     @field_validator("environment")
     @classmethod
@@ -472,6 +479,26 @@ def check_choice(
         raise Refused("broker", str(error)) from error
 
 
+def _elsewhere(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of qsub that keep a session off some workers.
+
+    The last request for a host counts (seen with 8.1.9), so that it takes in that of the others.
+
+    :param arguments: what else the session asks for.
+    """
+    if not avoid:
+        return []
+    pairs = (
+        pair.partition("=")
+        for option, value in pairwise(arguments)
+        if option == "-l"
+        for pair in value.split(",")
+    )
+    hosts = [value for name, _, value in pairs if name in ("h", "hostname")]
+    others = f"!({'|'.join(avoid)})"
+    return ["-l", f"h=({hosts[-1]})&{others}" if hosts else f"h={others}"]
+
+
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
@@ -496,6 +523,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         "user": user.pw_name,
         "server": request.server,
     }
+    arguments = (*config.qsub_arguments, *checked.resources)
     try:
         process = run_as_person(
             config,
@@ -511,8 +539,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             "-w", "e",
             # For administrators who read `qstat -j`; nothing depends on it.
             "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
-            *config.qsub_arguments,
-            *checked.resources,
+            *arguments,
+            *_elsewhere(request.avoid, arguments),
             str(config.job_script),
             request.session,
             *checked.script,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pamela
 from jupyterhub.auth import PAMAuthenticator
 
-from sge_spawner import SessionError, directory
+from sge_spawner import SessionError, ask_directory
 from sge_tls import is_proxy
 from sge_view import Refusal
 from sge_words import say
@@ -62,8 +62,8 @@ class ClusterAuthenticator(PAMAuthenticator):
             return False
         return True
 
-    async def _ask(self, question: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(directory, question, *arguments)
+    async def _ask(self, question: Callable[[str], T], username: str) -> T:
+        return await ask_directory(question.__name__, username, lambda: question(username))
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
         """Check name and password, which the proxy alone may bring: it limits how often.

@@ -23,10 +23,11 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
+import sge_guard
 from sge_announcement import FILE, Board, parse_announcement
 from sge_menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from sge_notice import announcements
-from sge_spawner import LESS, MORE, Link, SGESpawner, followed
+from sge_spawner import LESS, MORE, Link, SessionHandler, SGESpawner, followed
 from sge_view import Refusal, View, error_words
 from sge_words import say, say_number
 
@@ -237,6 +238,12 @@ class NewSessionHandler(BaseHandler):
         user = url_escape_path(self.current_user.name)
         self.redirect(url_path_join(self.hub.base_url, "spawn", user, name))
 
+
+sge_guard.COUNTED |= {
+    (ForecastHandler, "GET"): sge_guard.Counted("looks"),
+    (StopHandler, "POST"): sge_guard.Counted("reports", "delete:servers"),
+    (SessionHandler, "POST"): sge_guard.Counted("reports"),
+}
 
 default_handlers[:] = [
     (entry[0], FormHandler, *entry[2:]) if entry[1] is SpawnHandler else entry

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import random
 import re
 import resource
@@ -25,7 +26,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +57,13 @@ MAX_REASON = 500
 
 #: The reason that the hub has words of its own for; all others are told as they are.
 NO_PORT = "no_port"
+
+#: The kernel's lists of sockets (proc(5)), and the state of those that are nobody's any more.
+SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+TIME_WAIT = "06"
+
+#: How many of those who hold the ports the hub is told.
+MOST_HOLDERS = 3
 
 #: What a refusal of the hub makes of the job, as an exit status of its own (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
@@ -219,6 +228,43 @@ def bind_port(first: int, last: int) -> socket.socket:
         server.setblocking(False)
         return server
     raise NoPortError(f"every port from {first} to {last} is taken on this host")
+
+
+def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> list[tuple[str, int]]:
+    """Return which accounts hold how many ports of a range, those with the most first.
+
+    The kernel lists no socket that is bound and neither listens nor is connected.
+    """
+    held: set[tuple[int, int]] = set()
+    for table in tables:
+        try:
+            lines = table.read_text(encoding="ascii").splitlines()[1:]
+        except OSError:  # no IPv6
+            continue
+        for line in lines:
+            _, local, _, state, _, _, _, uid, *_ = line.split()
+            port = int(local.rpartition(":")[2], 16)
+            if first <= port <= last and state != TIME_WAIT:
+                held.add((int(uid), port))
+    return [
+        (_account(uid), count)
+        for uid, count in Counter(uid for uid, _ in held).most_common(MOST_HOLDERS)
+    ]
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def no_port_reason(first: int, last: int) -> str:
+    """Return what the hub is told where no port is free: the host, and who holds how many."""
+    # As Grid Engine names the host, which is how the hub asks for another one.
+    host = os.environ.get("HOSTNAME") or socket.gethostname()
+    holders = ",".join(f"{name}={count}" for name, count in port_holders(first, last))
+    return " ".join(filter(None, (NO_PORT, host, holders)))
 
 
 def tell_hub(
@@ -466,7 +512,7 @@ def main() -> int:
         if isinstance(error, SystemExit) and not error.code:
             return 0
         reason = f"{error}" if isinstance(error, OSError) else f"{error!r}"
-        reason = NO_PORT if isinstance(error, NoPortError) else reason
+        reason = no_port_reason(*ports) if isinstance(error, NoPortError) else reason
         report(environment, reason, tls.client() if tls else None)
         raise
     finally:

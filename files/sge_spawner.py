@@ -26,7 +26,7 @@ from html import escape
 from math import ceil, floor, isfinite
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import ClientError, ClientResponse
@@ -99,6 +99,8 @@ from sge_tls import hub_context, issue, session_name
 from sge_view import Amount, Forecast, Free, View
 from sge_words import say, say_number
 
+_T = TypeVar("_T")
+
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
 
@@ -108,6 +110,28 @@ _ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED})
 #: Where questions to the directory service, and to PAM about accounts, wait, so that nothing else
 #: waits with them.
 directory = ThreadPoolExecutor(8, "directory")
+
+#: The questions that wait there, by question and person: whoever asks meanwhile shares the answer,
+#: so that one person's many requests take one thread.
+_questions: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
+
+
+async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _T:
+    """Ask the directory service about a person, in a thread and not twice at a time.
+
+    :param what: the question's name.
+    :raises Exception: whatever the question raises.
+    """
+    loop = asyncio.get_running_loop()
+    key = loop, what, person
+    future = _questions.get(key)
+    if future is None:
+        future = loop.run_in_executor(directory, question)
+        _questions[key] = future
+        future.add_done_callback(lambda _: _questions.pop(key, None))
+    # Whoever gives up takes the answer from no one else.
+    return await asyncio.shield(future)
+
 
 #: From this age on, in seconds, Grid Engine's last answer is no news any more: the person is told,
 #: and no session's time is over on account of it.
@@ -129,8 +153,15 @@ _broker_line = asyncio.Semaphore(16)
 #: How long a session may be on its way to a worker, where it does not have to wait, in seconds.
 _ON_THE_WAY = 60.0
 
-#: What a starter gives as its reason where every port of a session is taken.
+#: What a starter gives as its reason where every port of a session is taken; also on which host,
+#: and which accounts hold how many of them.
 NO_PORT = "no_port"
+_NO_PORT_REPORT = re.compile(
+    NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
+)
+
+#: On how many further workers a session is started that has found no port.
+_MOST_ELSEWHERE = 2
 
 #: Longest reason a starter may give, in characters.
 MAX_REASON = 500
@@ -163,6 +194,8 @@ _GLIMPSE = 0.5
 #: stands beside them. The newest of them, for a moment.
 _verdicts: dict[tuple[str, str, frozenset[str] | None], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
+#: How many of one person's: who tries many choices pushes out nobody else's.
+_MANY_VERDICTS_EACH = 20
 _VERDICT_INTERVAL = 10.0
 _LONGEST_VERDICT_INTERVAL = 40.0
 
@@ -265,6 +298,32 @@ class SessionError(SpawnException):
         return str(self.message)
 
 
+class NoPort(SessionError):
+    """A session has found every port of its worker taken; empty where it has not said of which."""
+
+    host = ""
+
+
+class Holders(NamedTuple):
+    """Who holds the ports of a worker, as a starter tells it, which is a program of a person's."""
+
+    host: str
+    #: How many each account holds; the kernel does not tell about all.
+    accounts: dict[str, int]
+
+
+def read_no_port(reason: str) -> Holders | None:
+    """Return what a starter tells of ports that are taken; ``None`` if its reason is another."""
+    found = _NO_PORT_REPORT.fullmatch(reason)
+    if not found:
+        return None
+    pairs = (each.rpartition("=") for each in (found["holders"] or "").split(","))
+    return Holders(
+        found["host"] or "",
+        {name: int(count) for name, _, count in pairs if name and count.isdecimal()},
+    )
+
+
 async def _ask(path: Path, request: Request, timeout: float) -> Answer:
     async with _broker_line:
         return await ask(path, request, timeout)
@@ -344,6 +403,8 @@ class SGESpawner(BatchSpawnerBase):
     #: What the session has asked for; kept, because the menu may change while it runs.
     asked: tuple[Asked, ...] = ()
     last: Last | None = None
+    #: The workers on which the session has found no port.
+    _avoid: tuple[str, ...] = ()
     _explain_due: float = 0.0
     _explaining: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
@@ -394,9 +455,8 @@ class SGESpawner(BatchSpawnerBase):
     async def _groups(self) -> frozenset[str]:
         """Return the person's Unix groups; a directory service may be slow, so in a thread."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                directory, lambda: group_names(pwd.getpwnam(self.user.name))
-            )
+            name = self.user.name
+            return await ask_directory("groups", name, lambda: group_names(pwd.getpwnam(name)))
         except KeyError as error:
             raise SessionError(
                 say("account.not_on_hub", name=self.user.name),
@@ -723,6 +783,7 @@ class SGESpawner(BatchSpawnerBase):
                 choice=self.choice.values,
                 environment=environment,
                 tls=tls,
+                avoid=self._avoid,
             )
         except ValidationError as error:
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
@@ -773,8 +834,7 @@ class SGESpawner(BatchSpawnerBase):
         self.failure = None
         self.last = None
         try:
-            await self._submit()
-            await self._until_up(self.wait_limit)
+            await self._until_up_somewhere()
             await self._until_answering(self.http_timeout)
         except SessionError as error:
             self._keep_reason(error)
@@ -782,6 +842,43 @@ class SGESpawner(BatchSpawnerBase):
         self._watch()
         self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
         return f"{self._scheme}://{self.host}:{self.port}"
+
+    async def _until_up_somewhere(self) -> None:
+        """Submit the job and wait until its server is up, if need be on another worker.
+
+        One person's programs can take every port of a worker: the others start elsewhere.
+
+        :raises SessionError: with a message for the person when that cannot happen any more.
+        """
+        full: list[NoPort] = []
+        note = self.note
+        while True:
+            self._avoid = tuple(each.host for each in full)
+            try:
+                await self._submit()
+                await self._until_up(self.wait_limit)
+                return
+            except NoPort as error:
+                if not error.host or error.host in self._avoid or len(full) == _MOST_ELSEWHERE:
+                    raise
+                full.append(error)
+            except SessionError as error:
+                if not full:
+                    raise
+                if error.reason == "grid":  # no other worker can take it
+                    raise full[-1] from error
+                # Whatever keeps it from another worker, this is how it began.
+                words = f"{full[-1].message} {error.message}"
+                raise SessionError(words, reason=error.reason) from error
+            self._leave_job()
+            words = say("start.no_port_elsewhere", host=full[-1].host)
+            self.note = f"{note} {words}".lstrip()
+
+    def _leave_job(self) -> None:
+        """Let go of a job that could not start the session, for another one to do so."""
+        self.collector.release(job_name(self.session))
+        self.session = self.job_id = ""
+        self.failure = None
 
     async def _submit(self) -> None:
         try:
@@ -849,10 +946,34 @@ class SGESpawner(BatchSpawnerBase):
 
     def _starters_reason(self, reason: str) -> SessionError:
         """Return what the starter has given as the reason; it names one that we can say better."""
-        if reason == NO_PORT:
-            first, last = self.session_ports
-            reason = say("start.no_port", first=first, last=last)
+        if holders := read_no_port(reason):
+            return self._no_port(holders)
         return SessionError(say("start.starter", job=self.job_id, reason=reason), reason="starter")
+
+    def _no_port(self, holders: Holders) -> NoPort:
+        """Say that every port is taken: to the person without names, to the log with them."""
+        first, last = self.session_ports
+        job = self._job()
+        host = (job.host if isinstance(job, Job) else "") or holders.host
+        who = ", ".join(f"{name} {count}" for name, count in holders.accounts.items())
+        self.log.warning(
+            "Session of %s: every port from %s to %s of %s is taken. It says by whom: %s",
+            self._log_name,
+            first,
+            last,
+            host or "its worker",
+            who or "nothing",
+        )
+        most = max(holders.accounts, key=lambda name: holders.accounts[name], default="")
+        if host and most:
+            whose = "own" if most == self.user.name else "other"
+            words = say(f"start.no_port_{whose}", first=first, last=last, host=host)
+        else:
+            reason = say("start.no_port", first=first, last=last)
+            words = say("start.starter", job=self.job_id, reason=reason)
+        error = NoPort(words, reason="starter")
+        error.host = host
+        return error
 
     def _deleted(self) -> SessionError:
         return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
@@ -1418,7 +1539,10 @@ class SGESpawner(BatchSpawnerBase):
             check, _VERDICT_INTERVAL, longest=_LONGEST_VERDICT_INTERVAL
         )
         _verdicts[key] = glance
-        if len(_verdicts) > _MANY_VERDICTS:
+        own = [each for each in _verdicts if each[0] == self.user.name]
+        if len(own) > _MANY_VERDICTS_EACH:
+            del _verdicts[own[0]]
+        elif len(_verdicts) > _MANY_VERDICTS:
             del _verdicts[next(iter(_verdicts))]
         return await glance.look(_PATIENCE)
 

@@ -26,7 +26,7 @@ async function fetchPage() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     // While the hub is away, the proxy answers with a page of its own.
     if (!moved && !page.getElementById("main")) return null;
-    return { page, moved, failed: answer.status >= 500 };
+    return { page, moved, failed: answer.status >= 500 || answer.status === 429 };
   } catch {
     return null;
   }

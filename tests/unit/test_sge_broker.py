@@ -929,6 +929,42 @@ class TestStart:
         assert (folder / "secrets").exists()
         assert not secrets_in(home)
 
+    @pytest.mark.parametrize(
+        ("sites", "expected"),
+        [
+            ((), "h=!(exec1|exec-2.example.org)"),
+            (("-l", "gpu=1,h=exec*"), "h=(exec*)&!(exec1|exec-2.example.org)"),
+            (("-l", "hostname=a|b", "-l", "h_rt=60"), "h=(a|b)&!(exec1|exec-2.example.org)"),
+        ],
+    )
+    def test_workers_without_a_port_are_left_out_besides_what_the_site_asks_for(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        noting: Callable[[str], Path],
+        sites: tuple[str, ...],
+        expected: str,
+    ) -> None:
+        folder = noting("echo 4711")
+        config = config.model_copy(update={"qsub_arguments": sites})
+        start(config, alice, request(avoid=("exec1", "exec-2.example.org")))
+        arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
+        # Of several requests for a host the last one counts.
+        assert arguments[-4:-2] == ["-l", expected]
+
+    @pytest.mark.parametrize(
+        "host",
+        ["", "*", "exec1|exec2", "exec1)", "!exec1", "-q", "exec1,gpu=4", "a b", "exec1\n", "é"]
+        + ["x" * 300, 7, None],
+    )
+    def test_a_worker_to_leave_out_is_a_plain_name(self, host: object) -> None:
+        with pytest.raises(ValidationError):
+            request(avoid=(host,))
+
+    def test_not_every_worker_can_be_left_out(self) -> None:
+        with pytest.raises(ValidationError):
+            request(avoid=tuple(f"exec{each}" for each in range(5)))
+
     def test_words_become_arguments_of_qsub_and_of_the_job_script(
         self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
     ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import resource
 import socket
 import subprocess
@@ -27,7 +28,7 @@ import pytest
 import sge_session
 from sge_accounting import CUT as CUT_STATUS
 from sge_broker import SESSION_FOLDER, Tls, write_session_file
-from sge_spawner import MAX_REASON, NO_PORT
+from sge_spawner import MAX_REASON, NO_PORT, Holders, read_no_port
 from sge_watch import Cut, read_rules
 
 TOKEN = "5ec4e7" * 8
@@ -300,6 +301,50 @@ class TestPort:
             assert not server.getblocking()
             with socket.create_connection(("127.0.0.1", port), timeout=5):
                 pass
+
+
+#: A port of each of two accounts that listen, one that is connected, one of the range's end, one
+#: outside, one that is nobody's any more; and, over IPv6, one that is there twice.
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4711        0 1 1 0
+   1: 0100007F:9C41 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4712        0 2 1 0
+   2: 0100007F:9C42 0100007F:0016 01 00000000:00000000 00:00000000 00000000  4712        0 3 1 0
+   3: 0100007F:A027 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4712        0 4 1 0
+   4: 0100007F:A028 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4711        0 5 1 0
+   5: 0100007F:9C43 0100007F:0016 06 00000000:00000000 03:00000000 00000000     0        0 0 3 0
+"""
+TCP6 = f"""\
+  sl  local_address                         remote_address                        st tx_queue
+   0: {"0" * 32}:9C40 {"0" * 32}:0000 0A 0:0 00:0 00000000  4711        0 1 1 0
+   1: {"0" * 32}:9C44 {"0" * 32}:0000 0A 0:0 00:0 00000000  4713        0 1 1 0
+"""
+
+
+class TestHolders:
+    def test_ports_are_counted_by_account(self, session: ModuleType, tmp_path: Path) -> None:
+        (tmp_path / "tcp").write_text(TCP, encoding="ascii")
+        (tmp_path / "tcp6").write_text(TCP6, encoding="ascii")
+        tables = [tmp_path / each for each in ("tcp", "tcp6", "no such table")]
+        found = session.port_holders(40000, 40999, tables)
+        assert found[0] == ("4712", 3)
+        assert sorted(found[1:]) == [("4711", 1), ("4713", 1)]
+
+    def test_the_kernels_own_tables_are_read(self, session: ModuleType) -> None:
+        with take() as taken:
+            taken.listen()
+            port = taken.getsockname()[1]
+            assert session.port_holders(port, port) == [(pwd.getpwuid(os.getuid()).pw_name, 1)]
+        assert session.port_holders(port, port) == []
+
+    def test_the_reason_is_short_whoever_holds_them(
+        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(session, "_account", lambda uid: "x" * 64)
+        with take() as taken:
+            taken.listen()
+            reason = session.no_port_reason(1, 65535)
+        assert reason.startswith(NO_PORT) and len(reason) < MAX_REASON
 
 
 class Hub:
@@ -877,9 +922,13 @@ class TestCommand:
     def test_that_every_port_is_taken_reaches_the_hub(
         self, session: ModuleType, command: Callable[..., int], written: dict[str, str], hub: Hub
     ) -> None:
-        with take(int(written["port"])), pytest.raises(session.SessionError):
+        os.environ["HOSTNAME"] = "exec1"
+        with take(int(written["port"])) as taken, pytest.raises(session.SessionError):
+            taken.listen()
             command(NAME)
-        assert hub.requests[0][3] == {"reason": NO_PORT}, "the hub says it in words"
+        reason = hub.requests[0][3]["reason"]
+        me = pwd.getpwuid(os.getuid()).pw_name
+        assert read_no_port(reason) == Holders("exec1", {me: 1}), "the hub says it in words"
 
     @pytest.mark.parametrize("status", [None, 0])
     def test_a_server_that_ends_as_it_should_is_no_failure(

@@ -52,6 +52,7 @@ from traitlets.config import Config
 import sge_accounting
 import sge_broker
 import sge_client
+import sge_guard
 import sge_idle
 import sge_notice
 import sge_pages
@@ -71,8 +72,18 @@ from sge_broker import (
 from sge_client import GridEngine, GridEngineError, Job
 from sge_details import Details, Glance, Place
 from sge_hub import GridHub
+from sge_limits import Limits, Rate, rates
 from sge_menu import Asked, Choice, load_menu
-from sge_spawner import Last, Link, SessionHandler, SGESpawner, hub_mark
+from sge_spawner import (
+    NO_PORT,
+    Holders,
+    Last,
+    Link,
+    SessionHandler,
+    SGESpawner,
+    hub_mark,
+    read_no_port,
+)
 from sge_view import Amount, Free, View
 from sge_words import say
 
@@ -167,6 +178,7 @@ CULLER_TOKEN = "c0de" * 8
 CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
 PORTS = (40000, 40999)
 SECRET = b"x" * 32
+AMPLE = dict.fromkeys(rates(), Rate(1_000_000, 1_000_000))
 
 
 class Routes(Proxy):
@@ -526,6 +538,8 @@ async def hub(
     """The hub with nobody in it, and with the menu, the broker and the Grid Engine of this test."""
     hub = whole_hub
     hub.config.SGESpawner = settings
+    # Alice does in seconds here what a person does in days.
+    hub.tornado_application.settings[sge_guard.SETTING] = Limits(AMPLE, tokens=1000)
     yield hub
     await end_collectors()
     hub.db.rollback()
@@ -1573,7 +1587,118 @@ class TestStart:
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": sge_spawner.NO_PORT})
         message = json.loads((await asking).body)["message"]
-        assert re.search(r"in job 1: every port from \d+ to \d+ is taken on this host$", message)
+        # The one who says it may be an older release's, and says no more.
+        assert "every port from 40000 to 40999 " in message
+
+    @staticmethod
+    async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
+        """Have the session of a start, the first or a later one, find no port."""
+        await until(lambda: len(broker.starts) == place)
+        told = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
+        assert told.code == 204
+
+    async def test_where_every_port_is_taken_the_session_starts_elsewhere(
+        self,
+        hub: Hub,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        token: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Another account's programs hold all ports of a worker; this person meets it first."""
+        broker.letters = ""
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
+        await self.full(hub, broker, 1, "exec1 bob=998,alice=1")
+        await until(lambda: len(broker.starts) == 2)
+        first, second = broker.starts
+        assert (first.avoid, second.avoid) == ((), ("exec1",))
+        assert first.session != second.session and first.choice == second.choice
+        spawner = hub.spawner()
+        words = spawner._progress()[1]
+        assert words.endswith(say("start.no_port_elsewhere", host="exec1"))
+        assert "bob" not in words
+        assert "40000 to 40999 of exec1 is taken. It says by whom: bob 998, alice 1" in caplog.text
+        # The job that could not is let go of, and the other one is the session.
+        await until(lambda: not spawner.collector.watches(job_name(first.session)))
+        broker.cluster.put(second.session)
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
+        assert (await asking).code == 201
+        assert spawner.ready and spawner.session == second.session
+        assert stored(hub)[0]["session"] == second.session
+
+    async def test_the_worker_is_the_one_grid_engine_names(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        broker.letters = "r"
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts and isinstance(hub.spawner()._job(), Job))
+        await self.full(hub, broker, 1, "another-name")
+        await until(lambda: len(broker.starts) == 2)
+        assert broker.starts[1].avoid == ("127.0.0.1",)
+        await hub.ask("users/alice/server", token, method="DELETE")
+        await asking
+
+    async def test_after_three_workers_the_person_is_told(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        broker.letters = ""
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        for place in (1, 2, 3):
+            await self.full(hub, broker, place, f"exec{place} bob=1000")
+        answer = await asking
+        told = {"first": 40000, "last": 40999, "host": "exec3"}
+        assert json.loads(answer.body)["message"] == say("start.no_port_other", **told)
+        assert [each.avoid for each in broker.starts] == [(), ("exec1",), ("exec1", "exec2")]
+        assert "bob" not in answer.body.decode()
+
+    async def test_a_worker_that_was_left_out_is_not_tried_for_ever(
+        self, hub: Hub, broker: Broker, token: str
+    ) -> None:
+        """A site's own request for a host may win."""
+        broker.letters = ""
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        for place in (1, 2):
+            await self.full(hub, broker, place, "exec1 alice=1000")
+        answer = await asking
+        told = {"first": 40000, "last": 40999, "host": "exec1"}
+        assert json.loads(answer.body)["message"] == say("start.no_port_own", **told)
+
+    @pytest.mark.parametrize(
+        ("kind", "also"), [("grid", ""), ("home", " Your home folder is full")]
+    )
+    async def test_where_no_other_worker_takes_it_this_is_said_and_what_else_there_is(
+        self, hub: Hub, broker: Broker, token: str, kind: str, also: str
+    ) -> None:
+        refused = also.strip() or "Grid Engine refused the session: no suitable queues"
+        broker.answers = [
+            Answer(ok=True, job_id=1),
+            Answer(ok=False, kind=kind, error=refused),
+            Answer(ok=True, verdict="now"),
+        ]
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await self.full(hub, broker, 1, "exec1 bob=1000")
+        told = {"first": 40000, "last": 40999, "host": "exec1"}
+        words = say("start.no_port_other", **told) + also
+        assert json.loads((await asking).body)["message"] == words
+
+    @pytest.mark.parametrize(
+        ("reason", "found"),
+        [
+            ("no_port", Holders("", {})),
+            ("no_port exec1", Holders("exec1", {})),
+            ("no_port exec1.x a=1,DOM\\b=22", Holders("exec1.x", {"a": 1, "DOM\\b": 22})),
+            ("no_port exec1 a=x,=3,b", Holders("exec1", {})),
+            ("no_port exec1|exec2", None),
+            ("no_port exec1 a=1 b=2", None),
+            ("no_port exec1\n", None),
+            ("no_ports", None),
+        ],
+    )
+    async def test_of_what_a_starter_says_only_that_is_read(
+        self, reason: str, found: Holders | None
+    ) -> None:
+        assert read_no_port(reason) == found
 
     @pytest.mark.parametrize(
         ("letters", "words"),

@@ -26,7 +26,7 @@ from sge_broker import Tls
 from sge_hub import HubServer
 from sge_login import ClusterAuthenticator
 from sge_spawner import SGESpawner
-from sge_tls import hub_context, issue, renew, session_name
+from sge_tls import hub_context, issue, renew, session_name, session_of
 
 ALICE, BOB = "a" * 32, "b" * 32
 
@@ -245,6 +245,24 @@ class TestHubServer:
             assert answer == "https from 127.0.0.1"
         answer = await self.get(made, "http", plain_sessions=True, **{"X-Real-IP": "192.0.2.66"})
         assert answer == "http from 127.0.0.1"
+
+    async def test_a_session_is_known_by_its_certificate(
+        self, made: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Who(web.RequestHandler):
+            def get(self) -> None:
+                connection: Any = self.request.connection
+                self.write(session_of(connection.stream.socket) or "none")
+
+        monkeypatch.setattr(self, "Handler", Who)
+        answer = await self.get(made, "https", plain_sessions=False)
+        assert answer == ALICE
+        for shows in (
+            pair(made, "proxy-client", "proxy-client-ca"),
+            pair(made, "hub-internal", "hub-ca"),
+        ):
+            assert await self.get(made, "https", plain_sessions=False, shows=shows) == "none"
+        assert await self.get(made, "http", plain_sessions=True) == "none"
 
     async def test_only_the_proxy_brings_passwords(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
