@@ -396,8 +396,11 @@ def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
     alice.run("for each in held: each.close()")
 
 
+@pytest.mark.attack(
+    "nothing: somebody who works with large files, and pauses while one comes",
+    outcome="As before: the limits are for those who do not read, and who do not log in.",
+)
 def test_large_files_go_to_and_fro_as_before(alice: Session) -> None:
-    """The limits are for those who do not read, and who do not log in."""
     size = 300 * 2**20
     made = alice.run(
         "import hashlib, random\n"
