@@ -1582,7 +1582,7 @@ class TestStart:
     async def test_that_every_port_is_taken_is_said_by_the_hub(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        broker.letters = ""  # Grid Engine has not said yet on which host it runs
+        # Grid Engine has not said yet that it runs, nor where.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": sge_spawner.NO_PORT})
@@ -1607,7 +1607,6 @@ class TestStart:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """Another account's programs hold all ports of a worker; this person meets it first."""
-        broker.letters = ""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
         await self.full(hub, broker, 1, "exec1 bob=998,alice=1")
         await until(lambda: len(broker.starts) == 2)
@@ -1642,7 +1641,6 @@ class TestStart:
     async def test_after_three_workers_the_person_is_told(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        broker.letters = ""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         for place in (1, 2, 3):
             await self.full(hub, broker, place, f"exec{place} bob=1000")
@@ -1656,7 +1654,6 @@ class TestStart:
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
         """A site's own request for a host may win."""
-        broker.letters = ""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         for place in (1, 2):
             await self.full(hub, broker, place, "exec1 alice=1000")
