@@ -42,6 +42,9 @@ KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPC
 #: log of a session is in its person's home.
 FAILURES_LOGGED = 10
 
+#: The source of whatever comes from the host itself.
+LOOPBACK = "loopback"
+
 #: Share of the files that the process may open which connections may take.
 SHARE = 0.75
 
@@ -200,12 +203,16 @@ class BoundedServer(HTTPServer):
 
 
 def source_of(address: Any) -> str:
-    """Return what is counted as one: an address, or a network (/64) of IPv6, which one host has."""
+    """Return what is counted as one: an address, or a network (/64) of IPv6, which one host has.
+
+    All of loopback is one as well: any account of the host may use each of its addresses.
+    """
     host = ip_address(str(address[0]).partition("%")[0])
-    if isinstance(host, IPv6Address):
-        # What a socket for both kinds says of IPv4.
-        return str(host.ipv4_mapped or IPv6Address(int(host) >> 64 << 64))
-    return str(host)
+    if isinstance(host, IPv6Address) and host.ipv4_mapped:
+        host = host.ipv4_mapped  # what a socket for both kinds says of IPv4
+    if host.is_loopback:
+        return LOOPBACK
+    return str(IPv6Address(int(host) >> 64 << 64) if isinstance(host, IPv6Address) else host)
 
 
 class _FirstRequest(Delegate):
@@ -222,5 +229,6 @@ class _FirstRequest(Delegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         if not self._server.admit(self._stream):
+            self._request = HTTPMessageDelegate()  # nobody hears of the rest
             return None
         return super().headers_received(start_line, headers)

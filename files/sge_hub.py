@@ -30,7 +30,8 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from sge_broker import one_line
-from sge_doors import BoundedServer, Delegate, source_of
+from sge_doors import BoundedServer, Delegate, Refused, source_of
+from sge_limits import Limits, Rate
 from sge_spawner import is_watched, watch_sessions
 from sge_tls import is_proxy, session_of
 from sge_words import say
@@ -42,6 +43,9 @@ jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl
 #: The longest body of a request, in bytes, as at the edge for the hub's pages. Whatever belongs to
 #: no session comes here as well, and a body is held in memory.
 MAX_BODY = 2**20
+
+#: The longest of a request that belongs to no session that runs. It is answered all the same.
+MAX_STRAY_BODY = 65_536
 
 #: How long a whole body may take, in seconds. The proxy sends it at once; a session's is short.
 BODY_WITHIN = 20.0
@@ -81,11 +85,18 @@ def _is_forwarded(header: str) -> bool:
 
 
 class _Request(Delegate):
-    """A request whose sender is believed to speak for others only if it is the proxy."""
+    """A request whose sender is believed to speak for others only if it is the proxy.
 
-    def __init__(self, request: HTTPMessageDelegate, stream: IOStream) -> None:
+    What belongs to no session that runs comes to the hub as well: of that it takes little.
+    """
+
+    def __init__(
+        self, request: HTTPMessageDelegate, server: HubServer, stream: IOStream, connection: Any
+    ) -> None:
         super().__init__(request)
+        self._server = server
         self._stream = stream
+        self._connection = connection
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -94,6 +105,16 @@ class _Request(Delegate):
         if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
+        assert isinstance(start_line, RequestStartLine)
+        if not start_line.path.startswith(self._server.prefix):
+            if self._server.strays.take(headers.get("X-Real-IP", ""), "strays"):
+                self._request = Refused(self._connection, 429, "Too Many Requests")
+                return None
+            length = headers.get("Content-Length", "0")
+            is_long = len(length) > 5 or (length.isdecimal() and int(length) > MAX_STRAY_BODY)
+            if is_long or "Transfer-Encoding" in headers:
+                self._request = Refused(self._connection, 503, "Service Unavailable")
+                return None
         return super().headers_received(start_line, headers)
 
 
@@ -104,6 +125,10 @@ class HubServer(BoundedServer):
     """
 
     certified_each = 32
+    #: What the addresses of the hub's own pages begin with.
+    prefix = "/hub/"
+    #: How many other requests there may be, of one address that the proxy has seen.
+    strays = Limits({"strays": Rate(burst=300, per_minute=1200)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up as JupyterHub asks for it."""
@@ -120,7 +145,8 @@ class HubServer(BoundedServer):
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         """Begin with a request of a connection."""
-        return _Request(super().start_request(server_conn, request_conn), server_conn.stream)
+        request = super().start_request(server_conn, request_conn)
+        return _Request(request, self, server_conn.stream, request_conn)
 
 
 async def addresses(hosts: list[str]) -> frozenset[str]:
@@ -174,6 +200,7 @@ class GridHub(JupyterHub):
         """
         ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
         HubServer.reserved = await addresses([each for each in ours if each])
+        HubServer.prefix = self.hub_prefix
         HTTPServer.configure(HubServer)
         await super().start()
         gc.collect()

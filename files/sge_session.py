@@ -322,7 +322,7 @@ def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | N
     """Tell the hub why the session cannot start, so that the person reads it on the page."""
     for pause in (*PAUSES[:4], 0.0):
         status, _ = tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
-        if status:
+        if status not in (0, 429, 503):
             return
         time.sleep(pause)
 

@@ -24,15 +24,15 @@ class SessionServer(BoundedServer):
     Jupyter reads a body to its end before it asks who has sent it.
     """
 
-    #: Bytes of bodies that may be here at a time from clients that have not logged in here, …
+    #: Bytes of bodies that may be here at a time from clients that have not logged in here, and how
+    #: many seconds one of them may take.
     strangers_may_send = 2**27
-    #: … and how long one may be that does not say how long it is.
-    longest_untold = 2**24
+    strangers_may_take = 600.0
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up as Jupyter Server asks for it."""
         super().initialize(*args, **kwargs)
-        #: Bytes that strangers have sent, or are about to, by connection.
+        #: Bytes that strangers have sent, by connection.
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
@@ -54,15 +54,15 @@ class SessionServer(BoundedServer):
         return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
 
     def has_room(self, server_conn: Any, length: int) -> bool:
-        """Tell whether so many bytes of a stranger's may come, beside those of others."""
+        """Take more bytes of a stranger's, unless they are too many with those of others."""
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False
-        self._sent[server_conn] = length
+        self._sent[server_conn] = self._sent.get(server_conn, 0) + length
         return True
 
 
 class _Request(Delegate):
-    """A request whose body is refused where strangers have sent too much already."""
+    """A request whose body is refused where strangers have sent too much."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: SessionServer, server_conn: Any, connection: Any
@@ -71,17 +71,21 @@ class _Request(Delegate):
         self._server = server
         self._server_conn = server_conn
         self._connection = connection
+        self._is_strangers = False
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        has_length = headers.get("Content-Length", "").isdecimal()
-        is_untold = "Transfer-Encoding" in headers
-        if (has_length or is_untold) and not self._server.is_known(headers):
-            length = self._server.longest_untold if is_untold else int(headers["Content-Length"])
-            if is_untold:
-                self._connection.set_max_body_size(length)
-            if not self._server.has_room(self._server_conn, length):
-                self._request = Refused(self._connection, 429, "Too Many Requests")
-                return None
+        has_body = "Content-Length" in headers or "Transfer-Encoding" in headers
+        self._is_strangers = has_body and not self._server.is_known(headers)
+        if self._is_strangers:
+            self._connection.set_max_body_size(self._server.strangers_may_send)
+            self._connection.set_body_timeout(self._server.strangers_may_take)
         return super().headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
+            self._is_strangers = False
+            super().on_connection_close()  # for the application that is how it ends
+            self._request = Refused(self._connection, 429, "Too Many Requests")
+        return super().data_received(chunk)

@@ -26,7 +26,8 @@ async function fetchPage() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     // While the hub is away, the proxy answers with a page of its own.
     if (!moved && !page.getElementById("main")) return null;
-    return { page, moved, failed: answer.status >= 500 || answer.status === 429 };
+    const busy = answer.status === 429;
+    return { page, moved, busy, failed: answer.status >= 500 || busy };
   } catch {
     return null;
   }
@@ -204,12 +205,13 @@ if (wait) {
   const look = async () => {
     const fetched = await fetchPage();
     if (leaving) return;
-    if (fetched && (fetched.moved || !fetched.page.getElementById("wait"))) {
+    const answered = fetched && !fetched.busy;
+    if (answered && (fetched.moved || !fetched.page.getElementById("wait"))) {
       location.reload();
       return;
     }
-    if (!fetched) show(wait.dataset.lost);
-    setTimeout(fetched ? listen : look, 3000);
+    if (!answered) show(wait.dataset.lost);
+    setTimeout(answered ? listen : look, 3000);
   };
 
   const listen = () => {

@@ -129,3 +129,12 @@ def costs() -> dict[str, Cost]:
 def session_cost(worker: str, person: str) -> Cost:
     """Return what a person's only session on a worker has, without its kernels."""
     return _cost(worker, OF_SESSION % person)
+
+
+def links_from(name: str) -> int:
+    """Return how many connections the proxy's 443 has from a host."""
+    proxy = host("proxy")
+    address = proxy.check_output(f"getent ahostsv4 {name}").split()[0]
+    return len(
+        proxy.check_output(f"ss -Htn state established sport = 443 dst {address}").splitlines()
+    )

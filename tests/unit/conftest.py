@@ -8,11 +8,12 @@ says how. A fake command is a real executable: what is tested starts it as it wo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tornado.httpserver import HTTPServer
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "files"))
@@ -31,6 +32,13 @@ settings.load_profile("gridhub")
 def recorded() -> Callable[[str], str]:
     """Return a recorded output by its file's name."""
     return lambda name: (HERE / "data" / "qstat" / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def tornados_own_server() -> Iterator[None]:
+    """What a test lets the server of a session or of the hub be is so for no other test."""
+    yield
+    HTTPServer.configure(None)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-from sge_doors import FAILURES_LOGGED, BoundedServer, FewFailures, source_of
+from sge_doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
 from sge_session_server import SessionServer
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -109,7 +109,9 @@ async def test_a_connection_without_a_request_is_closed() -> None:
         assert await answer(talking, REQUEST) == b"HTTP/1.1 200 OK\r\n", "closed with the others"
 
 
-async def test_connections_are_counted_by_the_name_in_their_certificate() -> None:
+async def test_connections_are_counted_by_the_name_in_their_certificate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Server(BoundedServer):
         certified_each = 2
 
@@ -127,13 +129,14 @@ async def test_connections_are_counted_by_the_name_in_their_certificate() -> Non
             return await answer(await connect(), REQUEST) == b"HTTP/1.1 200 OK\r\n"
 
         await until(is_let_in)
+    assert "Traceback" not in caplog.text and "Uncaught" not in caplog.text
 
 
 SECRET = "of the server"
 COOKIE = "jupyterhub-user-alice"
 
 
-def session_server(**bounds: int) -> SessionServer:
+def session_server(**bounds: float) -> SessionServer:
     provider = SimpleNamespace(hub_auth=SimpleNamespace(cookie_name=COOKIE))
     application = web.Application(
         [("/x", Upload)], identity_provider=provider, cookie_secret=SECRET
@@ -154,20 +157,22 @@ def logged_in(name: str = COOKIE, secret: str = SECRET) -> str:
 async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
     async with serving(session_server(strangers_may_send=1000)) as connect:
         half = await connect()
-        half[1].write(post(600) + bytes(10))
+        half[1].write(post(600) + bytes(599))
         refused = b"HTTP/1.1 429 Too Many Requests\r\n"
 
         async def is_refused(*headers: str) -> bool:
-            return await answer(await connect(), post(600, *headers)) == refused
+            sent = post(600, *headers) + bytes(600)
+            return await answer(await connect(), sent) == refused
 
         await until(is_refused)
         # A cookie that is made up, or good for something else, is that of a stranger.
         assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
         assert await is_refused(logged_in(secret="another"))
         assert await is_refused(logged_in(name="another"))
-        # The person goes on.
+        # The person goes on, and so does who has little to send.
         own = post(600, logged_in()) + bytes(600)
         assert await answer(await connect(), own) == b"HTTP/1.1 200 OK\r\n"
+        assert await answer(await connect(), post(10) + bytes(10)) == b"HTTP/1.1 200 OK\r\n"
         # And there is room again when they have gone, or have their answer.
         half[1].close()
 
@@ -181,20 +186,28 @@ async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
             await link[0].readuntil(b"\r\n\r\n600")
 
 
-@pytest.mark.parametrize(("pieces", "status"), [(2, b"200"), (3, b"400")])
-async def test_a_stranger_who_does_not_say_how_much_can_send_little(
+@pytest.mark.parametrize(("pieces", "status"), [(100, b"200"), (101, b"429")])
+async def test_a_stranger_who_does_not_say_how_much_counts_as_well(
     pieces: int, status: bytes
 ) -> None:
-    async with serving(session_server(longest_untold=25)) as connect:
+    async with serving(session_server(strangers_may_send=1000)) as connect:
         head = post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         body = b"a\r\n0123456789\r\n" * pieces + b"0\r\n\r\n"
-        assert (await answer(await connect(), head + body)).split()[1] == status
+        got = (await answer(await connect(), head + body)).split()[1]
+        assert got in (status, b"400") if status == b"429" else got == status
+
+
+async def test_a_strangers_body_has_a_time_limit() -> None:
+    async with serving(session_server(strangers_may_take=0.2)) as connect:
+        reader, writer = await connect()
+        writer.write(post(600) + bytes(10))
+        assert await reader.read() == b""
 
 
 async def test_some_addresses_have_a_share_of_their_own() -> None:
     class Server(BoundedServer):
         waiting_all = 0
-        reserved = frozenset({"127.0.0.1"})
+        reserved = frozenset({LOOPBACK})
         waiting_reserved = 1
 
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
@@ -208,7 +221,10 @@ async def test_some_addresses_have_a_share_of_their_own() -> None:
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::1", "::"),
+        ("::1", LOOPBACK),
+        ("127.0.0.1", LOOPBACK),
+        ("127.9.9.9", LOOPBACK),
+        ("::ffff:127.0.0.2", LOOPBACK),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         ("fe80::1%eth0", "fe80::"),
     ],

@@ -15,7 +15,8 @@ from tornado import web
 from tornado.testing import bind_unused_port
 
 import sge_tls
-from sge_hub import MAX_BODY, GridHub, HubServer, OneLineFormatter
+from sge_hub import MAX_BODY, MAX_STRAY_BODY, GridHub, HubServer, OneLineFormatter
+from sge_limits import Limits, Rate
 
 
 def formatted(message: str, *arguments: object) -> str:
@@ -78,21 +79,46 @@ class Upload(web.RequestHandler):
         self.write(str(len(self.request.body)))
 
 
-@pytest.mark.parametrize(
-    ("length", "answer"), [(MAX_BODY, b"HTTP/1.1 200 OK"), (MAX_BODY + 1, b"HTTP/1.1 400 ")]
-)
-async def test_a_long_body_is_refused_before_it_is_read(length: int, answer: bytes) -> None:
-    server = HubServer(web.Application([("/x", Upload)]), xheaders=True)
+async def first_line(server: HubServer, sent: bytes) -> bytes:
     listening, port = bind_unused_port()
     server.add_socket(listening)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
-        if length <= MAX_BODY:
-            writer.write(bytes(length))
+        writer.write(sent)
         async with asyncio.timeout(10):
-            assert (await reader.readline()).startswith(answer)
+            return await reader.readline()
     finally:
         writer.close()
         server.stop()
         await server.close_all_connections()
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "answer"),
+    [
+        ("/hub/x", MAX_BODY, b"HTTP/1.1 200 OK"),
+        ("/hub/x", MAX_BODY + 1, b"HTTP/1.1 400 "),
+        ("/x", MAX_STRAY_BODY, b"HTTP/1.1 200 OK"),
+        ("/x", MAX_STRAY_BODY + 1, b"HTTP/1.1 503 "),
+        # More digits than Python makes a number of.
+        ("/x", "9" * 5000, b"HTTP/1.1 503 "),
+    ],
+)
+async def test_a_long_body_is_refused_before_it_is_read(
+    path: str, length: int | str, answer: bytes
+) -> None:
+    server = HubServer(web.Application([("/x|/hub/x", Upload)]), xheaders=True)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+    body = bytes(int(length)) if answer.endswith(b"OK") else b""
+    assert (await first_line(server, head + body)).startswith(answer)
+
+
+async def test_requests_that_belong_to_no_session_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(HubServer, "strays", Limits({"strays": Rate(1, 0.001)}))
+    application = web.Application([("/x|/hub/x", Upload)])
+    sent = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    for path, status in ((b"/x", b"200"), (b"/x", b"429"), (b"/hub/x", b"200")):
+        line = await first_line(HubServer(application), sent % path)
+        assert line.split()[1] == status, path

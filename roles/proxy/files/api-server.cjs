@@ -1,10 +1,11 @@
 // Loaded into configurable-http-proxy before its own program.
 //
 // Its API is reached from the cluster's network. Node waits two minutes for a TLS handshake and five for a
-// request, and takes as many connections as come. Only the hub has a certificate that is good here: what has
-// shown it is not counted.
+// request, and takes as many connections as come. Here they are counted until they have shown the hub's
+// certificate. Those from the hub's host count apart: nobody else can keep the hub out.
 "use strict";
 
+const dns = require("node:dns");
 const https = require("node:https");
 
 // In milliseconds.
@@ -13,6 +14,19 @@ const REQUEST_WITHIN = 15_000;
 // Connections without a certificate yet: of one address, and of all.
 const WAITING_EACH = 64;
 const WAITING_ALL = 1024;
+const WAITING_HUB = 512;
+
+const hub = new Set();
+dns.lookup(process.env.GRIDHUB_HUB_HOST ?? "localhost", { all: true }, (error, found) => {
+  for (const { address } of found ?? []) hub.add(source(address));
+});
+
+// All of loopback, and all of an IPv6 network (/64), is one host's.
+function source(address) {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/, "");
+  if (/^(127\.|::1$)/.test(plain)) return "loopback";
+  return plain.includes(":") ? plain.split("::")[0].split(":").slice(0, 4).join(":") : plain;
+}
 
 const { createServer } = https;
 
@@ -24,9 +38,13 @@ https.createServer = (options, listener) => {
   const name = (socket) => `${socket.remoteAddress} ${socket.remotePort}`;
   // Before Node's own listener, which begins the handshake.
   server.prependListener("connection", (socket) => {
-    const from = socket.remoteAddress;
+    const from = source(socket.remoteAddress ?? "");
     const each = waiting.get(from) ?? 0;
-    if (each >= WAITING_EACH || handshakes.size >= WAITING_ALL) return socket.destroy();
+    const others = handshakes.size - [...hub].reduce((sum, of) => sum + (waiting.get(of) ?? 0), 0);
+    const isFull = hub.has(from)
+      ? each >= WAITING_HUB
+      : each >= WAITING_EACH || others >= WAITING_ALL;
+    if (isFull) return socket.destroy();
     waiting.set(from, each + 1);
     const id = name(socket);
     const done = () => {
