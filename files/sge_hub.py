@@ -107,7 +107,9 @@ class _Request(Delegate):
                 del headers[header]
         assert isinstance(start_line, RequestStartLine)
         if not start_line.path.startswith(self._server.prefix):
-            if self._server.strays.take(headers.get("X-Real-IP", ""), "strays"):
+            address = headers.get("X-Real-IP")
+            source = source_of([address]) if address else ""
+            if self._server.strays.take(source, "strays"):
                 self._request = Refused(self._connection, 429, "Too Many Requests")
                 return None
             length = headers.get("Content-Length", "0")
