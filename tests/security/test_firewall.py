@@ -97,7 +97,10 @@ def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any)
         alice.open_lab()
         assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
     finally:
-        deploy(enabled=False)
         for target, _ in DOORS:
             host(target).check_output("systemctl stop nftables")
+        deploy(enabled=False)
     assert reaches("qmaster", "hub", 8081)
+    # Nothing is left but the count of the proxy's connections.
+    assert [is_closed(target) for target, _ in DOORS] == [False, True, False]
+    assert "dport { 80, 443 }" in rules("proxy") and "8001" not in rules("proxy")
