@@ -16,6 +16,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
@@ -97,10 +98,11 @@ class Delegate(HTTPMessageDelegate):
 class Refused(HTTPMessageDelegate):
     """A request that is answered without the application."""
 
-    def __init__(self, connection: Any, status: int, reason: str) -> None:
+    def __init__(self, connection: Any, status: int) -> None:
         # A connection with a body that nobody has read is closed after the answer.
         headers = HTTPHeaders({"Content-Length": "0", "Retry-After": "10"})
-        connection.write_headers(ResponseStartLine("HTTP/1.1", status, reason), headers)
+        start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
+        connection.write_headers(start_line, headers)
         connection.finish()
 
 

@@ -110,12 +110,12 @@ class _Request(Delegate):
             address = headers.get("X-Real-IP")
             source = source_of([address]) if address else ""
             if self._server.strays.take(source, "strays"):
-                self._request = Refused(self._connection, 429, "Too Many Requests")
+                self._request = Refused(self._connection, 429)
                 return None
             length = headers.get("Content-Length", "0")
             is_long = len(length) > 5 or (length.isdecimal() and int(length) > MAX_STRAY_BODY)
             if is_long or "Transfer-Encoding" in headers:
-                self._request = Refused(self._connection, 503, "Service Unavailable")
+                self._request = Refused(self._connection, 503)
                 return None
         return super().headers_received(start_line, headers)
 

@@ -87,5 +87,5 @@ class _Request(Delegate):
         if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
             self._is_strangers = False
             super().on_connection_close()  # for the application that is how it ends
-            self._request = Refused(self._connection, 429, "Too Many Requests")
+            self._request = Refused(self._connection, 429)
         return super().data_received(chunk)

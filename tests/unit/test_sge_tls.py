@@ -8,7 +8,6 @@ import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pamela
@@ -25,7 +24,6 @@ import sge_tls
 from sge_broker import Tls
 from sge_hub import HubServer
 from sge_login import ClusterAuthenticator
-from sge_spawner import SGESpawner
 from sge_tls import hub_context, issue, renew, session_name, session_of
 
 ALICE, BOB = "a" * 32, "b" * 32
@@ -176,7 +174,7 @@ class TestRenewal:
 
 
 class TestHubServer:
-    """Plain HTTP, only while a session of an older release runs; and who asks for whom."""
+    """Who gets through to the hub, and who asks for whom."""
 
     class Handler(web.RequestHandler):
         def get(self) -> None:
@@ -187,7 +185,7 @@ class TestHubServer:
         made: Path,
         scheme: str,
         *,
-        plain_sessions: bool,
+        has_tls: bool = True,
         shows: ssl.SSLContext | None = None,
         **headers: str,
     ) -> str:
@@ -199,8 +197,7 @@ class TestHubServer:
             purpose=ssl.Purpose.CLIENT_AUTH,
         )
         app = web.Application([("/", self.Handler)])
-        server = HubServer(app, ssl_options=context, xheaders=True)
-        server._has_plain_sessions = lambda: plain_sessions  # type: ignore[method-assign]
+        server = HubServer(app, ssl_options=context if has_tls else None, xheaders=True)
         listening, port = bind_unused_port()
         server.add_socket(listening)
         options: dict[str, Any] = {}
@@ -215,17 +212,12 @@ class TestHubServer:
             server.stop()
             await server.close_all_connections()
 
-    @pytest.mark.parametrize("plain_sessions", [False, True])
-    async def test_tls_always_works(self, made: Path, plain_sessions: bool) -> None:
-        answer = await self.get(made, "https", plain_sessions=plain_sessions)
-        assert answer == "https from 127.0.0.1"
+    async def test_tls_works(self, made: Path) -> None:
+        assert await self.get(made, "https") == "https from 127.0.0.1"
 
-    async def test_plain_http_works_while_an_older_session_runs(self, made: Path) -> None:
-        assert await self.get(made, "http", plain_sessions=True) == "http from 127.0.0.1"
-
-    async def test_plain_http_is_refused_otherwise(self, made: Path) -> None:
+    async def test_plain_http_is_refused(self, made: Path) -> None:
         with pytest.raises(OSError):  # whatever the connection ends with
-            await self.get(made, "http", plain_sessions=False)
+            await self.get(made, "http")
 
     @pytest.mark.parametrize(
         "forged",
@@ -238,12 +230,12 @@ class TestHubServer:
         self, made: Path, forged: dict[str, str]
     ) -> None:
         proxy = pair(made, "proxy-client", "proxy-client-ca")
-        answer = await self.get(made, "https", plain_sessions=False, shows=proxy, **forged)
+        answer = await self.get(made, "https", shows=proxy, **forged)
         assert answer == "http from 192.0.2.66"
         for shows in (files(made, ALICE).client(), pair(made, "hub-internal", "hub-ca")):
-            answer = await self.get(made, "https", plain_sessions=False, shows=shows, **forged)
+            answer = await self.get(made, "https", shows=shows, **forged)
             assert answer == "https from 127.0.0.1"
-        answer = await self.get(made, "http", plain_sessions=True, **{"X-Real-IP": "192.0.2.66"})
+        answer = await self.get(made, "http", has_tls=False, **{"X-Real-IP": "192.0.2.66"})
         assert answer == "http from 127.0.0.1"
 
     async def test_a_session_is_known_by_its_certificate(
@@ -255,14 +247,14 @@ class TestHubServer:
                 self.write(session_of(connection.stream.socket) or "none")
 
         monkeypatch.setattr(self, "Handler", Who)
-        answer = await self.get(made, "https", plain_sessions=False)
+        answer = await self.get(made, "https")
         assert answer == ALICE
         for shows in (
             pair(made, "proxy-client", "proxy-client-ca"),
             pair(made, "hub-internal", "hub-ca"),
         ):
-            assert await self.get(made, "https", plain_sessions=False, shows=shows) == "none"
-        assert await self.get(made, "http", plain_sessions=True) == "none"
+            assert await self.get(made, "https", shows=shows) == "none"
+        assert await self.get(made, "http", has_tls=False) == "none"
 
     async def test_only_the_proxy_brings_passwords(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
@@ -279,24 +271,13 @@ class TestHubServer:
 
         monkeypatch.setattr(self, "Handler", Login)
         for shows in (files(made, ALICE).client(), pair(made, "hub-internal", "hub-ca")):
-            answer = await self.get(made, "https", plain_sessions=False, shows=shows)
+            answer = await self.get(made, "https", shows=shows)
             assert answer == "nobody"
-        assert await self.get(made, "http", plain_sessions=True) == "nobody"
+        assert await self.get(made, "http", has_tls=False) == "nobody"
         assert asked == []
         proxy = pair(made, "proxy-client", "proxy-client-ca")
-        answer = await self.get(made, "https", plain_sessions=False, shows=proxy)
+        answer = await self.get(made, "https", shows=proxy)
         assert (answer, asked) == ("alice", ["alice"])
-
-    def test_only_a_session_that_speaks_no_tls_counts(self) -> None:
-        spawner = SGESpawner()
-        users = {1: SimpleNamespace(spawners={"": spawner})}
-        app = web.Application([], users=users)
-        server = HubServer(app)
-        assert not server._has_plain_sessions()
-        spawner.session = ALICE
-        assert server._has_plain_sessions()
-        spawner.secure = True
-        assert not server._has_plain_sessions()
 
 
 def test_the_maintenance_reaches_sessions_and_believes_them_alone(made: Path) -> None:
