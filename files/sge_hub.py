@@ -129,8 +129,9 @@ class HubServer(BoundedServer):
     certified_each = 32
     #: What the addresses of the hub's own pages begin with.
     prefix = "/hub/"
-    #: How many other requests there may be, of one address that the proxy has seen.
-    strays = Limits({"strays": Rate(burst=300, per_minute=1200)})
+    #: How many other requests there may be, of one address that the proxy has seen. Pages of a class
+    #: whose sessions have ended go on asking for them.
+    strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up as JupyterHub asks for it."""
