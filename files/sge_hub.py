@@ -129,8 +129,8 @@ class HubServer(BoundedServer):
     certified_each = 32
     #: What the addresses of the hub's own pages begin with.
     prefix = "/hub/"
-    #: How many other requests there may be, of one address that the proxy has seen. Pages of a class
-    #: whose sessions have ended go on asking for them.
+    #: How many other requests there may be, of one address that the proxy has seen. A class whose
+    #: sessions have ended has pages that go on asking.
     strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
