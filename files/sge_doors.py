@@ -3,9 +3,10 @@
 
 Whoever reaches a port can open connections, and the process may have only so many files open. Until
 its first request a connection has shown no certificate. Such connections are counted for each
-address and in all, and closed when no request comes; a few addresses have a share of their own. The
-rest of what the process may open is for those who have shown a certificate, and these are counted
-by its name.
+address and in all, and closed when no request comes; a few addresses have a share of their own.
+Where there are too many the oldest one makes room: whoever means to ask something does so at once,
+and is kept out by nobody who only waits. The rest of what the process may open is for those who
+have shown a certificate. These are counted by its name.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ FAILURES_LOGGED = 10
 
 #: The source of whatever comes from the host itself.
 LOOPBACK = "loopback"
+
+#: How many connections a second make room for others. Each that is let in costs a TLS context; more
+#: are closed at once, which costs little.
+MAKE_ROOM = 500
 
 #: Share of the files that the process may open which connections may take.
 SHARE = 0.75
@@ -126,7 +131,9 @@ class BoundedServer(HTTPServer):
         super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
         #: The addresses of connections that wait for their first request.
         self._waiting: dict[IOStream, str] = {}
-        self._waiting_of: Counter[str] = Counter()
+        self._waiting_of: dict[str, dict[IOStream, None]] = {}
+        self._second = 0.0
+        self._made_room = 0
         #: The names of those that have shown a certificate and are counted.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
@@ -150,21 +157,47 @@ class BoundedServer(HTTPServer):
         super()._handle_connection(connection, address)
 
     def _has_room_for(self, source: str) -> bool:
-        waiting = self._waiting_of[source]
-        if source in self.reserved:
-            return waiting < self.waiting_reserved
-        others = len(self._waiting) - sum(self._waiting_of[each] for each in self.reserved)
-        return (
-            waiting < self.waiting_each
-            and others < self.waiting_all
-            and len(self._connections) < self._most
-        )
+        """Make room for one more connection that waits; tell whether there is some."""
+        is_reserved = source in self.reserved
+        if not is_reserved and len(self._connections) >= self._most:
+            return False
+        others = {
+            each: streams for each, streams in self._waiting_of.items() if each not in self.reserved
+        }
+        if len(self._waiting_of.get(source, ())) >= (
+            self.waiting_reserved if is_reserved else self.waiting_each
+        ):
+            fullest = source
+        elif not is_reserved and sum(map(len, others.values())) >= self.waiting_all:
+            fullest = max(others, key=lambda each: len(others[each]), default="")
+        else:
+            return True
+        if not fullest or not self._may_make_room():
+            return False
+        oldest = next(iter(self._waiting_of[fullest]))
+        self._stop_waiting(oldest)
+        oldest.close()
+        return True
+
+    def _may_make_room(self) -> bool:
+        now = IOLoop.current().time()
+        if now - self._second >= 1:
+            self._second, self._made_room = now, 0
+        self._made_room += 1
+        return self._made_room <= MAKE_ROOM
+
+    def _stop_waiting(self, stream: IOStream) -> None:
+        source = self._waiting.pop(stream, None)
+        if source is not None:
+            del self._waiting_of[source][stream]
+            if not self._waiting_of[source]:
+                del self._waiting_of[source]
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a connection that has been accepted."""
         source = source_of(address)
         self._waiting[stream] = source
-        self._waiting_of[source] += 1
+        self._waiting_of.setdefault(source, {})[stream] = None
         IOLoop.current().call_later(self.first_request_within, self._give_up, stream)
         super().handle_stream(stream, address)
 
@@ -180,7 +213,7 @@ class BoundedServer(HTTPServer):
 
     def admit(self, stream: IOStream) -> bool:
         """Take a connection whose first request has come, unless there are too many like it."""
-        self._forget(self._waiting, self._waiting_of, stream)
+        self._stop_waiting(stream)
         if name := self.name_of(stream):
             if self._certified_of[name] >= self.certified_each:
                 stream.close()
@@ -191,17 +224,13 @@ class BoundedServer(HTTPServer):
 
     def on_close(self, server_conn: Any) -> None:
         """Let go of a connection."""
-        self._forget(self._waiting, self._waiting_of, server_conn.stream)
-        self._forget(self._certified, self._certified_of, server_conn.stream)
+        self._stop_waiting(server_conn.stream)
+        name = self._certified.pop(server_conn.stream, None)
+        if name is not None:
+            self._certified_of[name] -= 1
+            if not self._certified_of[name]:
+                del self._certified_of[name]
         super().on_close(server_conn)
-
-    @staticmethod
-    def _forget(streams: dict[IOStream, str], count: Counter[str], stream: IOStream) -> None:
-        key = streams.pop(stream, None)
-        if key is not None:
-            count[key] -= 1
-            if not count[key]:
-                del count[key]
 
 
 def source_of(address: Any) -> str:

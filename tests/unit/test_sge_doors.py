@@ -13,6 +13,7 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
+import sge_doors
 from sge_doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
 from sge_session_server import SessionServer
 
@@ -66,30 +67,28 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_of_one_address_only_so_many_connections_wait_for_their_first_request() -> None:
-    class Server(BoundedServer):
-        waiting_each = 3
+OK = b"HTTP/1.1 200 OK\r\n"
 
-    async with serving(Server(web.Application([("/x", Upload)]))) as connect:
+
+@pytest.mark.parametrize("bound", ["waiting_each", "waiting_all"])
+async def test_who_asks_at_once_gets_in_where_others_only_wait(bound: str) -> None:
+    server = type("Server", (BoundedServer,), {bound: 3})
+    async with serving(server(web.Application([("/x", Upload)]))) as connect:
         waiting = [await connect() for _ in range(3)]
-        assert await answer(await connect(), REQUEST) == b""
-        # One that has come with a request waits no more, and one that goes makes room.
-        assert await answer(waiting[0], REQUEST) == b"HTTP/1.1 200 OK\r\n"
-        again = await connect()
-        assert await answer(await connect(), REQUEST) == b""
-        waiting[1][1].close()
-        again[1].close()
-
-        async def is_let_in() -> bool:
-            return await answer(await connect(), REQUEST) == b"HTTP/1.1 200 OK\r\n"
-
-        await until(is_let_in)
+        assert await answer(await connect(), REQUEST) == OK
+        # The oldest has made room, and one that has asked waits no more.
+        assert await waiting[0][0].read() == b""
+        assert await answer(waiting[1], REQUEST) == OK
+        again = [await connect() for _ in range(2)]
+        for link in (waiting[2], *again):
+            assert await answer(link, REQUEST) == OK
 
 
-async def test_all_addresses_together_have_a_bound() -> None:
+async def test_few_make_room_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     class Server(BoundedServer):
-        waiting_all = 2
+        waiting_each = 1
 
+    monkeypatch.setattr(sge_doors, "MAKE_ROOM", 1)
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         _held = [await connect() for _ in range(2)]
         assert await answer(await connect(), REQUEST) == b""
@@ -102,11 +101,11 @@ async def test_a_connection_without_a_request_is_closed() -> None:
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         silent, dripping, talking = [await connect() for _ in range(3)]
         dripping[1].write(REQUEST[:10])
-        assert await answer(talking, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+        assert await answer(talking, REQUEST) == OK
         assert await silent[0].read() == b""
         assert await dripping[0].read() == b""
         await talking[0].readuntil(b"here")
-        assert await answer(talking, REQUEST) == b"HTTP/1.1 200 OK\r\n", "closed with the others"
+        assert await answer(talking, REQUEST) == OK, "closed with the others"
 
 
 async def test_connections_are_counted_by_the_name_in_their_certificate(
@@ -121,12 +120,12 @@ async def test_connections_are_counted_by_the_name_in_their_certificate(
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         open_ones = [await connect() for _ in range(2)]
         for link in open_ones:
-            assert await answer(link, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+            assert await answer(link, REQUEST) == OK
         assert await answer(await connect(), REQUEST) == b""
         open_ones[0][1].close()
 
         async def is_let_in() -> bool:
-            return await answer(await connect(), REQUEST) == b"HTTP/1.1 200 OK\r\n"
+            return await answer(await connect(), REQUEST) == OK
 
         await until(is_let_in)
     assert "Traceback" not in caplog.text and "Uncaught" not in caplog.text
@@ -171,8 +170,8 @@ async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
         assert await is_refused(logged_in(name="another"))
         # The person goes on, and so does who has little to send.
         own = post(600, logged_in()) + bytes(600)
-        assert await answer(await connect(), own) == b"HTTP/1.1 200 OK\r\n"
-        assert await answer(await connect(), post(10) + bytes(10)) == b"HTTP/1.1 200 OK\r\n"
+        assert await answer(await connect(), own) == OK
+        assert await answer(await connect(), post(10) + bytes(10)) == OK
         # And there is room again when they have gone, or have their answer.
         half[1].close()
 
@@ -182,7 +181,7 @@ async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
         await until(has_room)
         link = await connect()
         for _ in range(3):
-            assert await answer(link, post(600) + bytes(600)) == b"HTTP/1.1 200 OK\r\n"
+            assert await answer(link, post(600) + bytes(600)) == OK
             await link[0].readuntil(b"\r\n\r\n600")
 
 
@@ -212,8 +211,8 @@ async def test_some_addresses_have_a_share_of_their_own() -> None:
 
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         first = await connect()
-        assert await answer(await connect(), REQUEST) == b""
-        assert await answer(first, REQUEST) == b"HTTP/1.1 200 OK\r\n"
+        assert await answer(await connect(), REQUEST) == OK
+        assert await first[0].read() == b""
 
 
 @pytest.mark.parametrize(
