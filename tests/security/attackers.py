@@ -92,9 +92,13 @@ class Cost(NamedTuple):
 #: see of its own.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
-  user=$(ps -o user:32= -p $pid) || continue
+  # A child, such as a qstat, may be gone at any moment.
+  read -r user rss <<END
+$(ps -o user:32=,rss= -p $pid)
+END
+  [ -n "$rss" ] || continue
   files=$((files + $(runuser -u $user -- ls /proc/$pid/fd 2>/dev/null | wc -l)))
-  memory=$((memory + $(ps -o rss= -p $pid)))
+  memory=$((memory + rss))
 done
 echo $files $memory
 """

@@ -158,10 +158,10 @@ def test_what_abandoned_requests_held_is_given_back(where: str) -> None:
         port=443,
         sends=sends,
         ends=["close", "half", "reset"],
-        times=8,
+        times=4,
         hold=0.2,
     )
-    assert came["sent"] > 400, came
+    assert came["sent"] > 200, came
     until_given_back(before)
 
 
@@ -234,7 +234,6 @@ def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_hos
 
 IDLE = {
     "proxy": ("qmaster", "proxy", 443, 1100),
-    "plain": ("qmaster", "proxy", 80, 1100),
     "api": ("exec1", "proxy", 8001, 100),
     "hub": ("exec1", "hub", 8081, 300),
 }
