@@ -291,6 +291,11 @@ class ProgressHandler(SpawnProgressAPIHandler):
         with suppress(asyncio.CancelledError):
             await self._work
 
+    async def keepalive(self) -> None:
+        """Write something now and then; not before a refusal, which has an answer of its own."""
+        await asyncio.wait([self._finish_future], timeout=0.5)
+        await super().keepalive()
+
     def on_connection_close(self) -> None:
         """Stop at once: JupyterHub would notice with the next thing there is to say, if ever."""
         super().on_connection_close()

@@ -192,7 +192,7 @@ def test_limits_are_for_a_network_of_ipv6(proxy_host: Any) -> None:
         r"map \$remote_addr \$limited_from \{.*?\n    \}\n", configuration, re.DOTALL
     )
     assert limited
-    assert configuration.count(" $limited_from;") == 4
+    assert configuration.count(" $limited_from;") == 5
     assert "$binary_remote_addr" not in configuration
 
     dice = random.Random(1)
