@@ -318,9 +318,11 @@ def test_who_takes_all_ports_of_all_workers_is_named(
     taker.take("exec2")
     alice.choose(cores=1, memory=1, run_time=1)
     words = "is taken, most of them by programs of another account"
+    # Three jobs, one after another.
     wait_for(
         "the page says it",
         lambda: words in page_text(alice.get("/hub/spawn-pending/alice")),
+        150,
     )
     assert "bob" not in page_text(alice.get("/hub/spawn-pending/alice"))
     for worker in ("exec1", "exec2"):
