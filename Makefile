@@ -22,7 +22,7 @@ least_default := 103
 least_browser := 37
 least_maintenance := 23
 least_faults := 54
-least_security := 192
+least_security := 193
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
 .PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots

@@ -56,7 +56,7 @@ SHARE = 0.75
 
 
 class FewFailures(logging.Filter):
-    """Lets a few of tornado's lines about failed handshakes through, each minute anew."""
+    """Lets a few of tornado's lines about failed handshakes through each minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

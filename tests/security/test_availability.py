@@ -234,6 +234,7 @@ def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_hos
 
 IDLE = {
     "proxy": ("qmaster", "proxy", 443, 1100),
+    "plain": ("qmaster", "proxy", 80, 1100),
     "api": ("exec1", "proxy", 8001, 100),
     "hub": ("exec1", "hub", 8081, 300),
 }
