@@ -18,35 +18,31 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
-from math import ceil, floor, isfinite
+from math import isfinite
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from aiohttp import ClientError, ClientResponse
 from batchspawner.api import BatchSpawnerAPIHandler
 from batchspawner.batchspawner import BatchSpawnerBase, JobStatus
 from jupyterhub import orm
-from jupyterhub.apihandlers import APIHandler, default_handlers
+from jupyterhub.apihandlers import default_handlers
 from jupyterhub.httpclient import fetch
-from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import AnyTimeoutError, utcnow
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, object_session
-from tornado import web
 from traitlets import Float, Integer, Tuple, Unicode, default
 
-import sge_notice
-from sge_accounting import FARTHEST_BACK, LOOK_BACK, Why, find_record, why
-from sge_broker import (
-    SESSION_FOLDER,
+from gridhub.accounts import group_names
+from gridhub.broker.client import ask
+from gridhub.broker.protocol import (
     SESSION_VARIABLES,
     Answer,
     Check,
@@ -54,52 +50,31 @@ from sge_broker import (
     Start,
     Stop,
     Tls,
-    ask,
-    group_names,
     job_name,
 )
-from sge_client import (
-    GONE,
-    Collector,
-    Gone,
-    GridEngine,
-    GridEngineError,
-    Job,
-    State,
-)
-from sge_details import (
-    SLOTS,
-    Glance,
-    Outlook,
-    Place,
-    Reason,
-    Want,
-    ask_details,
-    free,
-    hindrance,
-    missing,
-    said_missing,
-    understand,
-)
-from sge_idle import ended_by
-from sge_menu import (
-    PRESET_FIELD,
-    Asked,
-    Choice,
-    ChoiceError,
-    Menu,
-    MenuError,
-    asked,
-    default_url,
-    ending_within,
-    load_menu,
-    render_form,
-)
-from sge_tls import hub_context, issue, session_name
-from sge_view import Amount, Forecast, Free, View
-from sge_words import say, say_number
-
-_T = TypeVar("_T")
+from gridhub.contract import SESSION_FOLDER
+from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Why, find_record, why
+from gridhub.grid.collector import GONE, Collector, Gone
+from gridhub.grid.details import ask_details
+from gridhub.grid.engine import GridEngine, GridEngineError
+from gridhub.grid.jobs import Job, State
+from gridhub.grid.outlook import Glance, Outlook
+from gridhub.grid.places import free
+from gridhub.grid.reasons import hindrance, said_missing, understand
+from gridhub.hub.idle import ended_by
+from gridhub.hub.starter import SessionHandler
+from gridhub.menu.file import load_menu
+from gridhub.menu.form import render_form
+from gridhub.menu.job import Asked, asked, default_url, ending_within
+from gridhub.menu.kinds import ChoiceError, MenuError
+from gridhub.menu.menu import PRESET_FIELD, Choice, Menu
+from gridhub.spawner.directory import ask_directory
+from gridhub.spawner.ended import Holders, Last, NoPort, SessionError, read_no_port
+from gridhub.spawner.form import MANY_NOTICES, MORE, Link, followed
+from gridhub.spawner.view import Amount, Forecast, Free, View
+from gridhub.spawner.waiting import beside, free_now, in_words, lacking, lacks, later, never, short
+from gridhub.tls import hub_context, issue, session_name
+from gridhub.words import say, say_number
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
@@ -107,38 +82,13 @@ _collectors: dict[GridEngine, Collector] = {}
 #: The states in which a job has a host and its session may answer.
 _ON_A_HOST = frozenset({State.STARTING, State.RUNNING, State.SUSPENDED})
 
-#: Where questions to the directory service, and to PAM about accounts, wait, so that nothing else
-#: waits with them.
-directory = ThreadPoolExecutor(8, "directory")
-
-#: The questions that wait there, by question and person: whoever asks meanwhile shares the answer,
-#: so that one person's many requests take one thread.
-_questions: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
-
-
-async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _T:
-    """Ask the directory service about a person, in a thread and not twice at a time.
-
-    :param what: the question's name.
-    :raises Exception: whatever the question raises.
-    """
-    loop = asyncio.get_running_loop()
-    key = loop, what, person
-    future = _questions.get(key)
-    if future is None:
-        future = loop.run_in_executor(directory, question)
-        _questions[key] = future
-        future.add_done_callback(lambda _: _questions.pop(key, None))
-    # Whoever gives up takes the answer from no one else.
-    return await asyncio.shield(future)
-
-
 #: From this age on, in seconds, Grid Engine's last answer is no news any more: the person is told,
 #: and no session's time is over on account of it.
 _OLD_NEWS = 30.0
 
 #: How long a broker may be at a request after the hub has given up on it, in seconds.
 _BROKER_MARGIN = 10.0
+
 #: What ``qsub -w e`` says of a choice that no queue could take even on an empty cluster.
 _NO_QUEUE = "no suitable queues"
 
@@ -153,18 +103,8 @@ _broker_line = asyncio.Semaphore(16)
 #: How long a session may be on its way to a worker, where it does not have to wait, in seconds.
 _ON_THE_WAY = 60.0
 
-#: What a starter gives as its reason where every port of a session is taken; also on which host,
-#: and which accounts hold how many of them.
-NO_PORT = "no_port"
-_NO_PORT_REPORT = re.compile(
-    NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
-)
-
 #: On how many further workers a session is started that has found no port.
 _MOST_ELSEWHERE = 2
-
-#: Longest reason a starter may give, in characters.
-MAX_REASON = 500
 
 #: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
 _LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -184,9 +124,6 @@ _EXPLAIN_START_FOR = 16.0
 #: How a session may end before it is up for reasons that only its log can tell.
 _OWN_DOING = frozenset({Why.ITSELF.value, Why.FAILED.value})
 
-#: How many sentences a form has about a link.
-_MANY_NOTICES = 5
-
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
 
@@ -194,6 +131,7 @@ _GLIMPSE = 0.5
 #: stands beside them. The newest of them, for a moment.
 _verdicts: dict[tuple[str, str, frozenset[str] | None], Glance[Answer]] = {}
 _MANY_VERDICTS = 500
+
 #: How many of one person's: who tries many choices pushes out nobody else's.
 _MANY_VERDICTS_EACH = 20
 _VERDICT_INTERVAL = 10.0
@@ -211,117 +149,6 @@ _MANY_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
 _outlooks: dict[GridEngine, Outlook] = {}
-
-
-#: In a link to the form: the items, with commas between them, of which there is to be less or more
-#: than the last time. No item has such a name.
-LESS, MORE = "_less", "_more"
-
-
-@dataclass(frozen=True)
-class Link:
-    """What the link to a form says; nothing of it is checked."""
-
-    #: A choice, as the form would send it.
-    values: dict[str, object]
-    #: The items that a session had too little of, or that were not free, ...
-    shifts: tuple[str, ...] = ()
-    #: ... and whether there is to be more of them, or less.
-    more: bool = False
-
-
-#: The link that has led to the form. Several requests may be drawing the same spawner's; JupyterHub
-#: does so in a task of each, which inherits what the request has set.
-followed: ContextVar[Link | None] = ContextVar("followed", default=None)
-
-
-@dataclass(frozen=True)
-class Last:
-    """What a person should know about the last session here, which ended without their doing."""
-
-    job: str
-    #: A :class:`~sge_accounting.Why`; ``unknown``; ``start``: it never came up; ``idle`` or
-    #: ``administrator``: who has ended it; or ``lingers``: told to end, and it has not.
-    why: str
-    #: The job's name, by which its accounting record is found.
-    name: str = ""
-    host: str = ""
-    #: When the hub noticed, in seconds since the epoch.
-    ended: float = 0.0
-    #: The largest memory in use, in bytes.
-    used: float = 0.0
-    status: int = 0
-    had: tuple[Asked, ...] = ()
-    #: What was said when it could not start.
-    text: str = ""
-
-    @property
-    def words(self) -> str:
-        """The sentence for the person."""
-        if self.text:
-            return say("start.last", reason=self.text)
-        had = {each.kind: each.words for each in self.had}
-        limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
-        used, memory = _above(self.used, limit)
-        return say(
-            f"ended.{self.why}",
-            job=self.job,
-            host=self.host,
-            used=used,
-            status=self.status,
-            memory=memory,
-            run_time=had.get("run_time", ""),
-            log=f"~/{SESSION_FOLDER}/{self.job}.log",
-        )
-
-    @property
-    def short_of(self) -> tuple[str, ...]:
-        """The items of the menu of which it had too little."""
-        return tuple(each.item for each in self.had if each.kind == self.why)
-
-    def dump(self) -> dict[str, Any]:
-        """Return it for the database; :meth:`load` reads it again."""
-        return asdict(self) | {"had": [each.model_dump() for each in self.had]}
-
-    @staticmethod
-    def load(data: dict[str, Any]) -> Last:
-        """Read what :meth:`dump` has written."""
-        return Last(**data | {"had": tuple(Asked.model_validate(each) for each in data["had"])})
-
-
-class SessionError(SpawnException):
-    """A session cannot start; the message is for the person, and is shown as it is."""
-
-    @property
-    def jupyterhub_message(self) -> str:
-        """What JupyterHub's pages show."""
-        return str(self.message)
-
-
-class NoPort(SessionError):
-    """A session has found every port of its worker taken; empty where it has not said of which."""
-
-    host = ""
-
-
-class Holders(NamedTuple):
-    """Who holds the ports of a worker, as a starter tells it, which is a program of a person's."""
-
-    host: str
-    #: How many each account holds; the kernel does not tell about all.
-    accounts: dict[str, int]
-
-
-def read_no_port(reason: str) -> Holders | None:
-    """Return what a starter tells of ports that are taken; ``None`` if its reason is another."""
-    found = _NO_PORT_REPORT.fullmatch(reason)
-    if not found:
-        return None
-    pairs = (each.rpartition("=") for each in (found["holders"] or "").split(","))
-    return Holders(
-        found["host"] or "",
-        {name: int(count) for name, _, count in pairs if name and count.isdecimal()},
-    )
 
 
 async def _ask(path: Path, request: Request, timeout: float) -> Answer:
@@ -478,7 +305,7 @@ class SGESpawner(BatchSpawnerBase):
             else:
                 shown, left_out = menu.take(link.values, groups)
                 notices = [say("form.link")] if shown else []
-                notices += [say("form.left_out", what=each) for each in left_out[:_MANY_NOTICES]]
+                notices += [say("form.left_out", what=each) for each in left_out[:MANY_NOTICES]]
                 try:
                     menu.choose(shown, groups)
                 except ChoiceError as error:  # a rule between items; the link is filled in
@@ -556,7 +383,7 @@ class SGESpawner(BatchSpawnerBase):
             with self._database():
                 self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
-        if words := sge_notice.refusal():
+        if words := maintenance.refusal():
             self.choice = None
             raise SessionError(words, reason="maintenance")
         self.accepted = options
@@ -900,10 +727,10 @@ class SGESpawner(BatchSpawnerBase):
             return ""
         menu, places = self._menu(), self.outlook.places.answer
         had = tuple(asked(menu, self.choice))
-        answer = await self._verdict(self.choice, _lacks(had, places))
+        answer = await self._verdict(self.choice, lacks(had, places))
         if answer is None or answer.verdict != "never":
             return ""
-        return _never(answer.words, menu, had, places)
+        return never(answer.words, menu, had, places)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep why a start has failed for the next visit: nobody may be looking now.
@@ -1211,7 +1038,7 @@ class SGESpawner(BatchSpawnerBase):
 
         :raises SessionError: when it would run into the window, and the site does not want it cut.
         """
-        window = sge_notice.windows.current()
+        window = maintenance.windows.current()
         if window is None:
             return 0.0
         job, begin, now = self._job(), window.begin.timestamp(), time.time()
@@ -1443,14 +1270,14 @@ class SGESpawner(BatchSpawnerBase):
     def _why_queued(self, job: Job) -> str:
         """Say what a job in the queue waits for, as far as that is known."""
         line = self.outlook.line.answer
-        lacks = _lacks(self.asked, self.outlook.places.answer)
+        lacks = lacks(self.asked, self.outlook.places.answer)
         details = self.outlook.of(job)
         reason = hindrance(understand(details.reasons if details else ()), lacks)
         if reason.scope:
-            words = say("waiting.reason", job=job.id, reason=_in_words(reason, self.asked))
+            words = say("waiting.reason", job=job.id, reason=in_words(reason, self.asked))
         elif reason.name == "lacks":
-            words = say("waiting.lacks", job=job.id, what=_lacking(self.asked, lacks or ()))
-            words += _free_now(self.asked, lacks or (), self.outlook.places.answer or ())
+            words = say("waiting.lacks", job=job.id, what=lacking(self.asked, lacks or ()))
+            words += free_now(self.asked, lacks or (), self.outlook.places.answer or ())
         elif reason.name == "closed":
             words = say("waiting.closed", job=job.id)
         else:
@@ -1469,10 +1296,10 @@ class SGESpawner(BatchSpawnerBase):
     @property
     def lacking(self) -> tuple[str, ...]:
         """The items of the menu that a waiting session lacks now, as far as that is known."""
-        lacks = _lacks(self.asked, self.outlook.places.answer)
+        lacks = lacks(self.asked, self.outlook.places.answer)
         if lacks is None:
             lacks = said_missing(hindrance(understand(self._raw_reason().splitlines()), None))
-        return tuple(each.item for each in _short(self.asked, lacks))
+        return tuple(each.item for each in short(self.asked, lacks))
 
     async def forecast(self, options: dict[str, object]) -> Forecast:
         """Tell what is free now, and whether a session with these options could start.
@@ -1489,22 +1316,22 @@ class SGESpawner(BatchSpawnerBase):
             # Of what a queue does not limit there is nothing to tell.
             if isfinite((amounts := free(places, name))[0])
         )
-        if words := sge_notice.refusal():
+        if words := maintenance.refusal():
             return Forecast(free=room, age=age, message=words)
         try:
             choice, note = _over_in_time(menu, menu.choose(options, groups), groups)
         except ChoiceError as error:
             return Forecast(free=room, age=age, message=str(error), item=error.item or "")
         had = tuple(asked(menu, choice))
-        answer = await self._verdict(choice, _lacks(had, places))
+        answer = await self._verdict(choice, lacks(had, places))
         if answer is None:
             words = say("forecast.unknown")
         elif not answer.ok:
             words = answer.error
         elif answer.verdict == "later":
-            words = _later(answer.words, had, places)
+            words = later(answer.words, had, places)
         elif answer.verdict == "never":
-            words = _never(answer.words, menu, had, places)
+            words = never(answer.words, menu, had, places)
         else:
             words = say("forecast.now")
         return Forecast(
@@ -1518,7 +1345,7 @@ class SGESpawner(BatchSpawnerBase):
     async def _verdict(self, choice: Choice, lacks: frozenset[str] | None) -> Answer | None:
         """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one.
 
-        :param lacks: what :func:`_lacks` returns; it is asked for anew where that has changed.
+        :param lacks: what :func:`lacks` returns; it is asked for anew where that has changed.
         """
         key = self.user.name, repr(sorted(choice.values.items())), lacks
         request = Check(user=self.user.name, choice=choice.values)
@@ -1588,7 +1415,7 @@ class SGESpawner(BatchSpawnerBase):
                 return Amount(each.label, each.words)  # the worker has not reported yet
             if each.is_address_space:
                 used = details.vmem
-                words = say("sessions.used", used=_beside(each, used, round), asked=each.words)
+                words = say("sessions.used", used=beside(each, used, round), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:
                 used = details.cpu / elapsed
                 words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
@@ -1609,7 +1436,7 @@ def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[
 
     :raises ChoiceError: when it would run into that, and the site does not want it cut short.
     """
-    window = sge_notice.windows.current()
+    window = maintenance.windows.current()
     if window is None:
         return choice, ""
     left = window.begin.timestamp() - time.time() - _ON_THE_WAY
@@ -1623,109 +1450,6 @@ def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[
     if window.rule == "cap":
         return fitting, say("maintenance.cut", longest=longest, **window.told())
     raise ChoiceError(say("maintenance.too_long", longest=longest, **window.told()), item.name)
-
-
-def _want(had: Collection[Asked]) -> Want:
-    """Return what has been asked for, as it is compared with what is free."""
-    values = {each.kind: each.value for each in had}
-    consumables = {each.complex: each.total for each in had if each.kind in ("memory", "count")}
-    return Want(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
-
-
-def _may_spread(had: Collection[Asked]) -> bool:
-    """Tell whether a parallel environment of the menu may spread a session over hosts."""
-    values = {each.kind: each.value for each in had}
-    return "parallel_environment" in values and values.get("slots") != 1
-
-
-def _lacks(had: Collection[Asked], places: list[Place] | None) -> frozenset[str] | None:
-    """Return what is missing for a session; ``None`` where that cannot be told."""
-    if not places or _may_spread(had):
-        return None
-    return missing(_want(had), places)
-
-
-def _lacking(had: Collection[Asked], lacks: Collection[str]) -> str:
-    """Name what is missing as the form does."""
-    return ", ".join(f"{each.label} ({each.words})" for each in _short(had, lacks))
-
-
-def _free_now(had: Collection[Asked], lacks: Collection[str], places: Collection[Place]) -> str:
-    """Say how much of what is missing one worker has free at most, in a sentence of its own."""
-    told = []
-    queue = _want(had).queue
-    for each in _short(had, lacks):
-        most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
-        if most < each.total:
-            number = _beside(each, most, floor) if each.kind == "memory" else f"{most:g}"
-            told.append(f"{each.label} {say('sessions.used', used=number, asked=each.words)}")
-    return f" {say('forecast.at_most', what=', '.join(told))}" if told else ""
-
-
-def _in_words(reason: Reason, had: Collection[Asked]) -> str:
-    """Return a reason of the scheduler's, with what it is about as the form names it."""
-    items = _lacking(had, {reason.what}) if reason.what else ""
-    return say(f"reason.{reason.name}", what=items or reason.what)
-
-
-def _later(words: str, had: Collection[Asked], places: list[Place] | None) -> str:
-    """Say why a choice would have to wait; ``words`` are those of ``qsub -w p``."""
-    lacks = _lacks(had, places)
-    reason = hindrance(understand(words.splitlines()), lacks)
-    if reason.scope not in ("", "other"):
-        return say("forecast.waits", reason=_in_words(reason, had))
-    if reason.name == "lacks":
-        lacking = say("forecast.lacks", what=_lacking(had, lacks or ()))
-        return lacking + _free_now(had, lacks or (), places or ())
-    return say("forecast.closed" if reason.name == "closed" else "forecast.later")
-
-
-def _never(words: str, menu: Menu, had: Collection[Asked], places: list[Place] | None) -> str:
-    """Say why a choice can never start; ``words`` are those of ``qsub -w v``.
-
-    It reckons with an empty cluster: what it offers is all there is.
-    """
-    reasons = understand(words.splitlines())
-    offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
-    if places and not _may_spread(had):
-        offers[SLOTS] = max(float(place.slots) for place in places)
-    items = {item.name: item for item in menu.items}
-    most = [
-        (f"{each.label} ({each.words})", items[each.item].in_units(offer))
-        for each in had
-        if (offer := offers.get(SLOTS if each.kind == "slots" else each.complex)) is not None
-        and offer < each.total
-    ]
-    if most:
-        told = (say("forecast.most", what=what, most=offer) for what, offer in most)
-        return say("forecast.too_much", what=" ".join(told))
-    first = next(iter(reasons), Reason("other", "other"))
-    if first.name == "quota":
-        return say("forecast.quota", what=first.what)
-    # Where the slots do not do, there is a queue that is for this job.
-    if first.scope in ("barred", "job"):
-        return say("forecast.barred", reason=_in_words(first, had))
-    return say("forecast.never")
-
-
-def _short(had: Collection[Asked], lacks: Collection[str]) -> list[Asked]:
-    return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in lacks]
-
-
-def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
-    """Say a number of bytes in the unit that another one has, in tenths that ``whole`` makes."""
-    unit, size = ("GB", 2**30) if other >= 2**30 else ("MB", 2**20)
-    return f"{whole(number / size * 10) / 10:.1f} {say_number(f'unit.{unit}', 0)}"
-
-
-def _beside(memory: Asked, number: float, whole: Callable[[float], int]) -> str:
-    """Say a number of bytes in the unit in which memory has been asked for."""
-    return _bytes(number, memory.total / int(memory.value), whole)
-
-
-def _above(used: float, limit: float) -> tuple[str, str]:
-    """Return what was used of a limit, and the limit, in bytes, so that one reads as above it."""
-    return _bytes(used, limit, ceil), _bytes(limit, limit, floor)
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -1750,92 +1474,6 @@ def watch_sessions(hub: Any) -> None:
 def is_watched(session: str) -> bool:
     """Tell whether a session of that name waits, runs or is being ended."""
     return any(collector.watches(job_name(session)) for collector in _collectors.values())
-
-
-class SessionHandler(APIHandler):
-    """What a starting session tells the hub: its port, or why it has none, and nothing else."""
-
-    _trouble = False
-
-    async def get_current_user(self) -> Any:
-        """Find whose token the request carries, which JupyterHub also writes down."""
-        try:
-            return await super().get_current_user()
-        except SQLAlchemyError:
-            self._trouble = True
-            raise
-
-    async def prepare(self) -> None:
-        """Tell a database that cannot be used from a token that nobody knows.
-
-        JupyterHub takes one for the other, and a refusal ends the job.
-        """
-        try:
-            await super().prepare()
-        finally:
-            if self._trouble:
-                raise web.HTTPError(503, say("start.database"))
-
-    @web.authenticated
-    def post(self, what: str) -> None:
-        """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
-
-        From the session whose own token the request carries, as long as it is starting.
-        """
-        token = self.get_token()
-        # A token of a service has no person behind it, and so no sessions.
-        sessions = getattr(self.current_user, "spawners", {})
-        spawner = next(
-            (
-                spawner
-                for spawner in sessions.values()
-                if isinstance(spawner, SGESpawner)
-                and spawner.token_hash
-                and token is not None
-                and hmac.compare_digest(spawner.token_hash, token.hashed)
-            ),
-            None,
-        )
-        body = self.get_json_body()
-        if what == "port" and spawner and not spawner.stopping:
-            port = self._read_port(body, *spawner.session_ports)
-            if spawner.port == port:
-                # Told before, but our answer was lost.
-                self._answer(spawner)
-                return
-        if spawner is None or not spawner.is_starting:
-            raise web.HTTPError(403, "this token belongs to no session that is starting")
-        if what == "port":
-            spawner.announce(port)
-        else:
-            spawner.give_up(self._read_reason(body))
-        self._answer(spawner)
-
-    def _answer(self, spawner: SGESpawner) -> None:
-        """Tell the session when it must be over, if that is before its run time is."""
-        if spawner.ends:
-            words = say("session.maintenance", end="{end}", minutes="{minutes}")
-            self.finish({"end": spawner.ends, "words": words})
-        else:
-            self.set_status(204)
-
-    @staticmethod
-    def _read_port(body: object, first: int, last: int) -> int:
-        if not isinstance(body, dict) or set(body) != {"port"}:
-            raise web.HTTPError(400, 'the body must be {"port": N}')
-        port = body["port"]
-        if isinstance(port, bool) or not isinstance(port, int) or not first <= port <= last:
-            raise web.HTTPError(400, f"the port must be a number from {first} to {last}")
-        return port
-
-    @staticmethod
-    def _read_reason(body: object) -> str:
-        if not isinstance(body, dict) or set(body) != {"reason"}:
-            raise web.HTTPError(400, 'the body must be {"reason": TEXT}')
-        reason = body["reason"]
-        if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON:
-            raise web.HTTPError(400, f"the reason must have 1 to {MAX_REASON} characters")
-        return reason
 
 
 # Importing batchspawner registers a handler that sets any attribute of a spawner from the request.

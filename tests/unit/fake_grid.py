@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sge_client import Job
+from gridhub.grid.jobs import Job
 
 #: When the job of ``mixed.xml`` started that :func:`listing` copies, in seconds since the epoch.
 SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()

@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from traitlets.config import Config
 
-import sge_idle
+from gridhub.hub import idle
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/jupyterhub"
 
@@ -95,8 +95,8 @@ def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
     config = rendered(jupyterhub_idle_timeout=90)
     (service,), (*_, role) = config.JupyterHub.services, config.JupyterHub.load_roles
     assert service.keys() == {"name", "command"}
-    assert service["name"] == sge_idle.SERVICE
-    assert role["services"] == [sge_idle.SERVICE]
+    assert service["name"] == idle.SERVICE
+    assert role["services"] == [idle.SERVICE]
     assert role["scopes"] == [
         "list:users",
         "read:users:activity",
@@ -113,7 +113,7 @@ def test_hub_and_culler_go_by_the_same_timeout(minutes: int, every: int, report:
     command = config.JupyterHub.services[0]["command"]
     assert f"--timeout={minutes * 60}" in command
     assert f"--cull-every={every}" in command
-    rule = config.JupyterHub.tornado_settings[sge_idle.SETTING]
+    rule = config.JupyterHub.tornado_settings[idle.SETTING]
     assert rule == {"timeout": minutes * 60, "report": report}
     # Several reports within the timeout, late ones included.
     assert 3 * report <= rule["timeout"]

@@ -15,16 +15,11 @@ import pytest
 import yaml
 from jinja2 import Environment
 
-from sge_menu import (
-    VARIABLES,
-    ChoiceError,
-    Menu,
-    default_url,
-    parse_menu,
-    qsub_arguments,
-    render_form,
-    script_arguments,
-)
+from gridhub.menu.file import VARIABLES, parse_menu
+from gridhub.menu.form import render_form
+from gridhub.menu.job import default_url, qsub_arguments, script_arguments
+from gridhub.menu.kinds import ChoiceError
+from gridhub.menu.menu import Menu
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = {"gpu"}

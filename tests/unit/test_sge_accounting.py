@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sge_accounting
-from sge_accounting import Record, Why, find_record, parse_record, why
+from gridhub.grid import accounting
+from gridhub.grid.accounting import Record, Why, find_record, parse_record, why
 
 ACCOUNTING = Path(__file__).parent / "data" / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
@@ -113,7 +113,7 @@ def test_no_file_is_an_error() -> None:
 def test_a_record_is_found_wherever_the_blocks_are_cut(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sge_accounting, "_BLOCK", block)
+    monkeypatch.setattr(accounting, "_BLOCK", block)
     assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import sge_announcement
-from sge_announcement import Announcement, AnnouncementError, Board, parse_announcement
+from gridhub.notices import announcement
+from gridhub.notices.announcement import Announcement, AnnouncementError, Board, parse_announcement
 
 
 def test_an_announcement_has_a_text_a_level_and_an_end() -> None:
@@ -69,7 +69,7 @@ def test_the_file_is_read_anew_only_when_what_was_read_is_old(
     assert board.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
     assert board.current() is None
-    monkeypatch.setattr(sge_announcement, "_FRESH", -1.0)
+    monkeypatch.setattr(announcement, "_FRESH", -1.0)
     assert board.current() == Announcement("x")
     file.unlink()
     assert board.current() is None
@@ -78,7 +78,7 @@ def test_the_file_is_read_anew_only_when_what_was_read_is_old(
 def test_a_broken_file_shows_nothing_and_is_complained_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sge_announcement, "_FRESH", -1.0)
+    monkeypatch.setattr(announcement, "_FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
     board = Board(file, parse_announcement)

@@ -29,36 +29,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import sge_broker
-from sge_broker import (
-    MAX_REQUEST,
-    SESSION_FOLDER,
-    SESSION_VARIABLES,
-    Answer,
-    Check,
-    Config,
-    Refused,
-    Request,
-    Start,
-    Stop,
-    ask,
-    become,
-    check,
-    check_account,
-    check_caller,
-    check_person,
-    decide,
-    group_names,
-    one_line,
-    receive,
-    session_rules,
-    start,
-    stop,
-    within,
-    write_session_file,
-)
-from sge_client import AnswerError
-from sge_watch import read_rules
+from gridhub.accounts import group_names
+from gridhub.broker import config, connection, home, person
+from gridhub.broker.client import ask
+from gridhub.broker.config import Config
+from gridhub.broker.connection import check_caller, receive
+from gridhub.broker.home import session_rules, within, write_session_file
+from gridhub.broker.person import Refused, become, check_account, check_person
+from gridhub.broker.protocol import SESSION_VARIABLES, Answer, Check, Request, Start, Stop
+from gridhub.broker.requests import check, decide, start, stop
+from gridhub.contract import MAX_REQUEST, SESSION_FOLDER
+from gridhub.grid.engine import AnswerError
+from gridhub.log import one_line
+from gridhub.session.rules import read_rules
 
 Recorded = Callable[[str], str]
 Fake = Callable[[str, str], Path]
@@ -169,7 +152,7 @@ def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
     user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
-    monkeypatch.setattr(sge_broker, "become", lambda user: None)
+    monkeypatch.setattr(person, "become", lambda user: None)
     return user
 
 
@@ -340,7 +323,7 @@ class TestRequests:
     def test_a_caller_that_never_ends_is_not_waited_for(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sge_broker, "RECEIVE_TIMEOUT", 0.05)
+        monkeypatch.setattr(connection, "RECEIVE_TIMEOUT", 0.05)
         pair[1].sendall(json.dumps(START).encode())
         with pytest.raises(Refused, match="no whole request within 0.05 s"):
             receive(pair[0])
@@ -348,7 +331,7 @@ class TestRequests:
     def test_a_caller_that_drips_is_not_waited_for_either(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sge_broker, "RECEIVE_TIMEOUT", 0.3)
+        monkeypatch.setattr(connection, "RECEIVE_TIMEOUT", 0.3)
         ours, theirs = pair
         ended = threading.Event()
 
@@ -506,7 +489,7 @@ class TestBecome:
             "sys.path.insert(0, sys.argv[1])\n"
             "import sge_broker\n"
             "user = pwd.getpwnam('nobody')\n"
-            "sge_broker.become(user)\n"
+            "person.become(user)\n"
             "assert os.getresuid() == (user.pw_uid,) * 3\n"
             "assert os.getresgid() == (user.pw_gid,) * 3\n"
             "assert set(os.getgroups()) <= set(os.getgrouplist(user.pw_name, user.pw_gid))\n"
@@ -859,7 +842,7 @@ class TestStart:
     ) -> None:
         folder = noting("echo 4711")
         go_on, gone_on = home / "go on", home / "gone on"
-        write = sge_broker.write_session_file
+        write = home.write_session_file
 
         def hang(*arguments: Any) -> None:
             while not go_on.exists():
@@ -868,8 +851,8 @@ class TestStart:
             # Only now: what follows is the broker's own.
             gone_on.touch()
 
-        monkeypatch.setattr(sge_broker, "write_session_file", hang)
-        monkeypatch.setattr(sge_broker, "HOME_TIMEOUT", 0.2)
+        monkeypatch.setattr(home, "write_session_file", hang)
+        monkeypatch.setattr(home, "HOME_TIMEOUT", 0.2)
         with pytest.raises(Refused, match="does not answer") as caught:
             start(config, alice, request())
         assert caught.value.kind == "home"
@@ -1052,7 +1035,7 @@ class TestStart:
             assert user == alice
             raise RuntimeError("could not give up root")
 
-        monkeypatch.setattr(sge_broker, "become", refuse)
+        monkeypatch.setattr(person, "become", refuse)
         with pytest.raises(RuntimeError):
             start(config, alice, request())
         with pytest.raises(RuntimeError):
@@ -1091,13 +1074,13 @@ class TestStart:
                 "from pathlib import Path\n"
                 "sys.path.insert(0, sys.argv[1])\n"
                 "import sge_broker\n"
-                "config = sge_broker.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
+                "config = config.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
                 "nobody = list(pwd.getpwnam('nobody'))\n"
                 "nobody[5] = sys.argv[3]\n"
                 "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
-                "request = sge_broker.Start(\n"
+                "request = protocol.Start(\n"
                 "    user='nobody', session='a' * 32, choice={}, environment={})\n"
-                "print(sge_broker.decide(config, request).error)\n"
+                "print(requests.decide(config, request).error)\n"
             )
             files = Path(sge_broker.__file__).parent
             found = subprocess.run(
@@ -1274,7 +1257,7 @@ class TestStop:
         def hang(seconds: float, task: Callable[[], object]) -> None:
             raise Refused("home", "Your home folder does not answer.")
 
-        monkeypatch.setattr(sge_broker, "within", hang)
+        monkeypatch.setattr(home, "within", hang)
         deleted = commands(f"cat {DATA / 'qdel.txt'}")
         assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
         assert deleted.exists()
@@ -1368,7 +1351,7 @@ class TestDecide:
         system = pwd.struct_passwd(("alice", "x", 999, 999, "", alice.pw_dir, "/bin/sh"))
         monkeypatch.setattr(pwd, "getpwnam", lambda name: system)
         become: list[object] = []
-        monkeypatch.setattr(sge_broker, "become", become.append)
+        monkeypatch.setattr(person, "become", become.append)
         answer = decide(config, wanted)
         assert (answer.kind, become) == ("refused", [])
         assert "alice is a system account" in answer.error
@@ -1593,7 +1576,7 @@ class TestCheckedConfig:
     def test_a_right_one_is_accepted(self, config: Config, tmp_path: Path) -> None:
         file = tmp_path / "broker.json"
         file.write_text(config.model_dump_json(), encoding="utf-8")
-        assert sge_broker.check_config(file) == 0
+        assert config.check_config(file) == 0
 
     @pytest.mark.parametrize(
         ("wrong", "words"),
@@ -1623,5 +1606,5 @@ class TestCheckedConfig:
     ) -> None:
         file = tmp_path / "broker.json"
         file.write_text(json.dumps(config.model_dump(mode="json") | wrong), encoding="utf-8")
-        assert sge_broker.check_config(file) == 1
+        assert config.check_config(file) == 1
         assert words in capsys.readouterr().err

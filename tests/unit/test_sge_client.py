@@ -21,21 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-import sge_client
 from fake_grid import DATA, SINCE, Qstat, alive, job, listing, until
-from sge_client import (
-    GONE,
-    AnswerError,
-    Collector,
-    GridEngine,
-    GridEngineError,
-    Job,
-    State,
-    parse_job_id,
-    parse_qstat,
-    read_state,
-    run,
-)
+from gridhub.grid import collector, command, jobs
+from gridhub.grid.collector import GONE, Collector
+from gridhub.grid.command import run
+from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError, parse_job_id
+from gridhub.grid.jobs import Job, State, parse_qstat, read_state
 
 Recorded = Callable[[str], str]
 Fake = Callable[[str, str], Path]
@@ -168,7 +159,7 @@ class TestJobLists:
         junk = junk.translate(None, b"<&")
         xml = listing(job(name="mine"), job(name="JUNK", number=2)).encode()
         # Wherever the pieces are cut.
-        before = sge_client._PIECE - xml.index(b"JUNK") + shift
+        before = command._PIECE - xml.index(b"JUNK") + shift
         junk = b"x" * before + junk + b"\xc3"
         found = {each.id: each for each in parse_qstat(xml.replace(b"JUNK", junk))}
         assert found[1].name == "mine"
@@ -281,8 +272,8 @@ class TestJobLists:
             "import sge_client\n"
             "resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
             "try:\n"
-            "    sge_client.parse_qstat(Path(sys.argv[2]).read_bytes())\n"
-            "except sge_client.AnswerError as error:\n"
+            "    jobs.parse_qstat(Path(sys.argv[2]).read_bytes())\n"
+            "except engine.AnswerError as error:\n"
             "    print(error)\n"
         )
         files = Path(sge_client.__file__).parent
@@ -665,7 +656,7 @@ class TestVerdicts:
     @given(st.lists(st.booleans(), max_size=12))
     def test_gone_means_two_answers_in_a_row(self, present: list[bool]) -> None:
         collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
-        collector._watched["a"] = sge_client._Watched("alice", 0.0, waiting=False)
+        collector._watched["a"] = collector._Watched("alice", 0.0, waiting=False)
         for asked_at, here in enumerate(present, 1):
             collector.take(HERE if here else NOT_HERE, asked_at)
         assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
@@ -727,7 +718,7 @@ class TestCollector:
                 raise fault
             return parse_qstat(xml)
 
-        monkeypatch.setattr(sge_client, "parse_qstat", parse)
+        monkeypatch.setattr(jobs, "parse_qstat", parse)
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
 
@@ -747,7 +738,7 @@ class TestCollector:
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         qstat.says(listing(job("s0", owner="user0")))
-        monkeypatch.setattr(sge_client, "LONGEST_LIST", len("user0,user1"))
+        monkeypatch.setattr(collector, "LONGEST_LIST", len("user0,user1"))
         for number in range(3):
             collector.watch(f"s{number}", f"user{number}", waiting=False)
         await news_until(collector, lambda: collector.look_up("s0"))
@@ -894,7 +885,7 @@ class TestCollector:
             await asyncio.sleep(0.1)
             return listing(job("a")).encode()
 
-        monkeypatch.setattr(sge_client, "run", slow)
+        monkeypatch.setattr(command, "run", slow)
         collector = Collector(grid, short_interval=0.01)
         collector.watch("a", "alice", waiting=True)
         await until(lambda: len(asked) == 3)
@@ -969,7 +960,7 @@ class TestCollector:
             threads.append(threading.get_ident())
             return parse_qstat(xml)
 
-        monkeypatch.setattr(sge_client, "parse_qstat", parse)
+        monkeypatch.setattr(jobs, "parse_qstat", parse)
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
@@ -1010,7 +1001,7 @@ class TestDeletions:
     @pytest.fixture
     def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         """What was deleted; nothing else happens to it."""
-        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
+        monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
         jobs: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1062,7 +1053,7 @@ class TestDeletions:
         caplog: pytest.LogCaptureFixture,
         fault: Exception,
     ) -> None:
-        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
+        monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
         tried: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1099,7 +1090,7 @@ class TestDeletions:
     async def test_a_deletion_is_not_repeated_before_its_pause_is_over(
         self, collector: Collector, qstat: Qstat, deleted: list[Job], monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 1000.0)
+        monkeypatch.setattr(collector, "DELETION_PAUSE", 1000.0)
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=False)
         collector.release("a")
@@ -1148,7 +1139,7 @@ class TestDeletions:
     async def test_strays_that_are_not_to_be_deleted_do_not_keep_the_broker_busy(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sge_client, "DELETION_PAUSE", 1000.0)
+        monkeypatch.setattr(collector, "DELETION_PAUSE", 1000.0)
         tried: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1247,9 +1238,9 @@ class Anything(RuleBasedStateMachine):
         self.question: tuple[str, float, dict[str, str]] | None = None
         self.reply: asyncio.Future[bytes] | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(sge_client, "run", self.run_qstat)
-        self.patch.setattr(sge_client, "DELETION_PAUSE", 0.0)
-        self.patch.setattr(sge_client.log, "disabled", True)
+        self.patch.setattr(command, "run", self.run_qstat)
+        self.patch.setattr(collector, "DELETION_PAUSE", 0.0)
+        self.patch.setattr(collector.log, "disabled", True)
         self.collector = Collector(
             GridEngine(Path("/")),
             short_interval=0.0,

@@ -22,27 +22,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sge_details
 from fake_grid import DATA, job
-from sge_client import AnswerError, GridEngine, GridEngineError
-from sge_details import (
+from gridhub.grid import details, outlook, reasons
+from gridhub.grid.details import Details, parse_details
+from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
+from gridhub.grid.numbers import read_number
+from gridhub.grid.outlook import Glance, Outlook
+from gridhub.grid.places import (
     CLOSED,
     SLOTS,
-    Details,
-    Glance,
-    Outlook,
     Place,
-    Reason,
     Want,
     free,
-    hindrance,
     missing,
-    parse_details,
     parse_places,
     parse_waiting,
-    read_number,
-    understand,
 )
+from gridhub.grid.reasons import Reason, hindrance, understand
 
 GB = 2.0**30
 Recorded = Callable[[str], str]
@@ -494,12 +490,12 @@ def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -
 
 def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
     hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
-    sge_details._meaning.cache_clear()
+    reasons._meaning.cache_clear()
     for number in range(10):
         own = f'(-l gpu={number}) cannot run at host "node" because it offers only hc:gpu=0.000000'
         for _ in range(3):
             assert [reason.name for reason in understand([*hosts, own])] == ["amount", "full"]
-    assert sge_details._meaning.cache_info().misses == 510
+    assert reasons._meaning.cache_info().misses == 510
 
 
 FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)
@@ -715,7 +711,7 @@ async def test_grid_engine_is_asked_about_so_many_jobs_the_newest_and_no_more(
     bin_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sge_details, "MANY_JOBS", 2)
+    monkeypatch.setattr(outlook, "MANY_JOBS", 2)
     fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.xml')
     details = await Outlook(grid, lambda: [55, 51, 56], set).details.look(10)
     assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-xml", "-j", "55,56"]
@@ -802,7 +798,7 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spoilt: Collection[int]) -> None:
         self.spoilt = spoilt
         self.questions: list[list[int]] = []
-        monkeypatch.setattr(sge_details, "ask_details", self.ask)
+        monkeypatch.setattr(details, "ask_details", self.ask)
 
     async def ask(self, grid: object, jobs: list[int]) -> dict[int, Details]:
         self.questions.append(jobs)
@@ -820,13 +816,13 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     jobs = list(range(1, 1001))
     outlook = Outlook(grid, lambda: jobs, set)
     assert await outlook._ask_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
-    assert len(cluster.questions) <= sge_details.MANY_QUESTIONS
+    assert len(cluster.questions) <= outlook.MANY_QUESTIONS
     cluster.questions.clear()
     await outlook._ask_details()
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
         "it is not asked about again"
     )
-    now = time.monotonic() + sge_details.SPOILT_PAUSE
+    now = time.monotonic() + outlook.SPOILT_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
     assert set(await outlook._ask_details()) == set(jobs)
@@ -843,7 +839,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
     for _ in range(10):
         cluster.questions.clear()
         found = await outlook._ask_details()
-        assert len(cluster.questions) <= sge_details.MANY_QUESTIONS
+        assert len(cluster.questions) <= outlook.MANY_QUESTIONS
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 
@@ -853,8 +849,8 @@ async def test_a_job_with_megabytes_of_words_costs_itself_its_details_only(
     fake: Callable[[str, str], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sge_details, "MESSAGES_SIZE", 2**16)
-    monkeypatch.setattr(sge_details, "JOB_SIZE", 2**10)
+    monkeypatch.setattr(details, "MESSAGES_SIZE", 2**16)
+    monkeypatch.setattr(details, "JOB_SIZE", 2**10)
     # 57 is the one with the words, in any answer it is part of.
     fake(
         "qstat",

@@ -13,9 +13,9 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-import sge_doors
-from sge_doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
-from sge_session_server import SessionServer
+from gridhub import doors
+from gridhub.doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
+from gridhub.session.doors import SessionServer
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -88,7 +88,7 @@ async def test_few_make_room_in_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
     class Server(BoundedServer):
         waiting_each = 1
 
-    monkeypatch.setattr(sge_doors, "MAKE_ROOM", 1)
+    monkeypatch.setattr(doors, "MAKE_ROOM", 1)
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         _held = [await connect() for _ in range(2)]
         assert await answer(await connect(), REQUEST) == b""

@@ -17,14 +17,13 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.utils import utcnow
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
-import sge_guard
-import sge_pages
 from fake_grid import until
-from sge_broker import Answer
-from sge_guard import COUNTED, SETTING, counted
-from sge_limits import Limits, Rate, rates
-from sge_spawner import SessionHandler
-from sge_words import say
+from gridhub.broker.protocol import Answer
+from gridhub.hub import guard, pages
+from gridhub.hub.guard import COUNTED, SETTING, counted
+from gridhub.hub.limits import Limits, Rate, rates
+from gridhub.hub.starter import SessionHandler
+from gridhub.words import say
 from test_sge_spawner import (
     SERVICE_TOKEN,
     Broker,
@@ -83,17 +82,17 @@ class TestWhatIsCounted:
         served = (*handlers.default_handlers, *apihandlers.default_handlers)
         classes = {base for _, each, *_ in served for base in each.__mro__[:-1]}
         ways = {each for each in classes if "spawn_single_user(" in inspect.getsource(each)}
-        assert ways == {BaseHandler, SpawnHandler, sge_pages.FormHandler, UserServerAPIHandler}
-        for way in (SpawnHandler, sge_pages.FormHandler, UserServerAPIHandler):
+        assert ways == {BaseHandler, SpawnHandler, pages.FormHandler, UserServerAPIHandler}
+        for way in (SpawnHandler, pages.FormHandler, UserServerAPIHandler):
             assert counted(way, "POST").kind == "starts"
         # By a link nothing starts; JupyterHub would start what has no form.
-        assert counted(sge_pages.FormHandler, "GET").kind == "looks"
+        assert counted(pages.FormHandler, "GET").kind == "looks"
 
     @pytest.mark.parametrize(
         ("handler", "method"),
         [
             (SessionHandler, "POST"),
-            (sge_pages.StopHandler, "POST"),
+            (pages.StopHandler, "POST"),
             *[each for each in COUNTED if each[1] == "DELETE"],
         ],
     )
@@ -187,7 +186,7 @@ class TestLimits:
     async def test_what_a_limit_refuses_fills_no_log(
         self, hub: Hub, tight: Limits, token: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        hub.tornado_application.settings["log_function"] = sge_guard.log_request
+        hub.tornado_application.settings["log_function"] = guard.log_request
         with caplog.at_level(logging.DEBUG):
             for _ in range(50):
                 await hub.ask("users/alice", token, method="GET")
@@ -211,7 +210,7 @@ class TestLimits:
         assert len(tight) == 2, "the requests of one session, and a line of the log"
 
     async def test_a_long_body_is_not_stored(self, hub: Hub, token: str, alice: Any) -> None:
-        long = {"user_options": {"x": "y" * sge_guard.MAX_BODY}}
+        long = {"user_options": {"x": "y" * guard.MAX_BODY}}
         answer = await hub.ask("users/alice/server", token, long, method="PATCH")
         assert answer.code == 413
         assert message(answer) == say("most.body", most=64)
@@ -287,12 +286,12 @@ class TestTokens:
     async def test_of_logins_the_newest_are_kept(
         self, hub: Hub, alice: Any, monkeypatch: pytest.MonkeyPatch, token: str
     ) -> None:
-        monkeypatch.setattr(sge_guard, "MAX_LOGINS", 3)
+        monkeypatch.setattr(guard, "MAX_LOGINS", 3)
         client = orm.OAuthClient(identifier="jupyterhub-user-alice", redirect_uri="/x")
         hub.db.add(client)
         try:
             made = [alice.new_api_token(oauth_client=client) for _ in range(5)]
-            assert sge_guard.forget_old_logins(hub.db, alice) == 2
+            assert guard.forget_old_logins(hub.db, alice) == 2
             kept = [orm.APIToken.find(hub.db, each) is not None for each in made]
             assert kept == [False, False, True, True, True]
             assert orm.APIToken.find(hub.db, token), "it is no login"
@@ -305,7 +304,7 @@ class TestStreams:
     async def test_a_person_has_so_many_streams_at_a_time(
         self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sge_guard, "MAX_STREAMS", 2)
+        monkeypatch.setattr(guard, "MAX_STREAMS", 2)
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         parts: list[bytes] = []
@@ -322,7 +321,7 @@ class TestStreams:
             )
 
         streams = [stream(), stream()]
-        await until(lambda: sge_guard._streams["alice"] == 2)
+        await until(lambda: guard._streams["alice"] == 2)
         answer = await hub.ask("users/alice/server/progress", token, method="GET")
         assert answer.code == 429
         assert message(answer) == say("limit.streams", wait="10 seconds")
@@ -330,7 +329,7 @@ class TestStreams:
         for each in streams:
             assert (await asyncio.wait_for(each, 10)).code == 200
         await asyncio.wait_for(asking, 10)
-        assert not sge_guard._streams
+        assert not guard._streams
 
     async def test_a_page_that_is_closed_ends_its_stream_at_once(
         self, hub: Hub, broker: Broker, token: str
@@ -346,7 +345,7 @@ class TestStreams:
             )
             await asyncio.wait_for(reader.readuntil(b"data:"), 10)
             writer.close()
-        await until(lambda: not sge_guard._streams)
+        await until(lambda: not guard._streams)
         await until(lambda: not streaming())
         assert hub.spawner()._start_pending, "the start goes on"
         await hub.ask("users/alice/server", token, method="DELETE")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tornado import web
 from tornado.testing import bind_unused_port
 
-import sge_tls
-from sge_hub import MAX_BODY, MAX_STRAY_BODY, GridHub, HubServer, OneLineFormatter
-from sge_limits import Limits, Rate
+from gridhub.hub import certificates
+from gridhub.hub.app import GridHub, OneLineFormatter
+from gridhub.hub.limits import Limits, Rate
+from gridhub.hub.server import MAX_BODY, MAX_STRAY_BODY, HubServer
 
 
 def formatted(message: str, *arguments: object) -> str:
@@ -29,7 +30,7 @@ def test_the_hub_logs_with_it() -> None:
 
 
 def test_a_hub_with_many_sessions_makes_one_tls_context(tmp_path: Path) -> None:
-    sge_tls.renew(tmp_path / "tls", ["hub"])
+    certificates.renew(tmp_path / "tls", ["hub"])
     pair = tmp_path / "tls/hub-internal/hub-internal"
     files = str(pair.with_suffix(".key")), str(pair.with_suffix(".crt"))
     make = jupyterhub.user.make_ssl_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-import sge_idle
+from gridhub.hub import idle
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ import sge_idle
 def test_a_session_is_ended_as_idle_only_where_the_hub_knows_that_it_is(
     silent: float | None, unused: float, reason: str
 ) -> None:
-    said = sge_idle.why_not({"timeout": 3600, "report": 300}, silent, unused)
+    said = idle.why_not({"timeout": 3600, "report": 300}, silent, unused)
     assert reason in said
     assert bool(said) is bool(reason)

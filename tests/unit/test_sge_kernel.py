@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-import sge_kernel
-from sge_session import MAX_FOLDER
+from gridhub.session import kernel
+from gridhub.session.server import MAX_FOLDER
 
 KERNEL = "kernel-01234567-89ab-cdef-0123-456789abcdef-ipc"
 
@@ -27,18 +27,18 @@ class TestAddress:
     @pytest.mark.parametrize("end", [b"", b"\0"])
     def test_the_pipe_is_beside_the_kernels_other_sockets(self, end: bytes) -> None:
         kernel = f"ipc:///tmp/jhub-12345678/{KERNEL}-2".encode() + end
-        assert sge_kernel.pipe_address(kernel) == f"ipc:///tmp/jhub-12345678/{KERNEL}-p"
+        assert kernel.pipe_address(kernel) == f"ipc:///tmp/jhub-12345678/{KERNEL}-p"
 
     def test_folders_may_have_any_name(self) -> None:
-        assert sge_kernel.pipe_address("ipc:///tmp/é-1/k-2".encode()) == "ipc:///tmp/é-1/k-p"
+        assert kernel.pipe_address("ipc:///tmp/é-1/k-2".encode()) == "ipc:///tmp/é-1/k-p"
 
     @pytest.mark.parametrize("kernel", [b"tcp://127.0.0.1:40123", b"", b"inproc://x"])
     def test_a_kernel_on_tcp_keeps_its_pipe(self, kernel: bytes) -> None:
-        assert sge_kernel.pipe_address(kernel) is None
+        assert kernel.pipe_address(kernel) is None
 
     def test_the_longest_folder_is_short_enough(self) -> None:
         folder = "/".ljust(MAX_FOLDER, "x")
-        address = sge_kernel.pipe_address(f"ipc://{folder}/{KERNEL}-2".encode())
+        address = kernel.pipe_address(f"ipc://{folder}/{KERNEL}-2".encode())
         assert address is not None
         assert len(address.removeprefix("ipc://")) <= 107
 
@@ -128,7 +128,7 @@ IPC, TCP = b"ipc:///run/kernel-ipc-2\0", b"tcp://127.0.0.1:40123"
 
 class TestPipe:
     def test_a_kernel_on_sockets_has_its_pipe_there(self, thread: Any) -> None:
-        sge_kernel.use_private_pipes()
+        kernel.use_private_pipes()
         kernel = thread(IPC)
         pipe = kernel._pipe_in
         assert (pipe.socket.address, pipe.receive) == (b"PULL", kernel._handle_pipe_msg)
@@ -139,13 +139,13 @@ class TestPipe:
         assert kernel.own == []
 
     def test_a_kernel_on_tcp_has_its_own(self, thread: Any) -> None:
-        sge_kernel.use_private_pipes()
+        kernel.use_private_pipes()
         kernel = thread(TCP)
         assert kernel._setup_pipe_out() == ("context", "pipe")
         assert kernel.own == ["in", "out"]
 
     def test_where_there_can_be_no_socket_there_is_no_port_either(self, thread: Any) -> None:
-        sge_kernel.use_private_pipes()
+        kernel.use_private_pipes()
         with pytest.warns(UserWarning, match="not shown: Permission denied"):
             kernel = thread(IPC, refuses=True)
         assert kernel.own == []
@@ -154,7 +154,7 @@ class TestPipe:
     def test_a_version_without_a_pipe_is_left_alone(self, thread: Any) -> None:
         del thread._setup_pipe_out
         before = dict(vars(thread))
-        sge_kernel.use_private_pipes()
+        kernel.use_private_pipes()
         assert dict(vars(thread)) == before
 
 

@@ -15,10 +15,10 @@ import pytest
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 
-import sge_login
-import sge_spawner
-from sge_login import ClusterAuthenticator
-from sge_spawner import SessionError
+from gridhub.hub import login
+from gridhub.hub.login import ClusterAuthenticator
+from gridhub.spawner import directory
+from gridhub.spawner.ended import SessionError
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
 async def test_a_flood_of_passwords_holds_up_no_other_question(
     authenticator: ClusterAuthenticator, holding_up: Callable[[ThreadPoolExecutor], None]
 ) -> None:
-    holding_up(sge_login._passwords)
+    holding_up(login._passwords)
     async with asyncio.timeout(10):
         assert await authenticator._ask(authenticator._objection, "alice") == ""
 
@@ -105,7 +105,7 @@ async def test_a_directory_that_is_slow_holds_up_no_password(
     by_proxy: SimpleNamespace,
     holding_up: Callable[[ThreadPoolExecutor], None],
 ) -> None:
-    holding_up(sge_spawner.directory)
+    holding_up(directory.directory)
     async with asyncio.timeout(10):
         wrong = DATA | {"password": "wrong"}
         assert await authenticator.authenticate(by_proxy, wrong) is None
@@ -264,7 +264,7 @@ class TestRefresh:
         site: Directory,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(sge_login, "DIRECTORY_LIMIT", 0.05)
+        monkeypatch.setattr(login, "DIRECTORY_LIMIT", 0.05)
         site.answers.clear()
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 

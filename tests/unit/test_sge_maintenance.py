@@ -30,8 +30,7 @@ from jupyterhub import orm
 from jupyterhub.utils import subdomain_hook_idna
 
 import sge_maintenance as maintenance
-import sge_notice
-import sge_sessions
+from gridhub.notices import next_maintenance
 from sge_maintenance import MaintenanceError, Report, Settings
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/maintenance"
@@ -929,7 +928,7 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     def refuses() -> bool:
         with contextlib.suppress(FileNotFoundError):
             told = Path(hub.notice_file).read_text("utf-8")
-            return bool(sge_notice.parse_maintenance(told).refusal(maintenance.now()))
+            return bool(maintenance.parse_maintenance(told).refusal(maintenance.now()))
         return False
 
     maintenance.tell(hub, datetime.fromisoformat(report.data["started"]))
@@ -983,7 +982,7 @@ def test_one_that_was_cut_off_keeps_nobody_out_and_the_next_one_is_announced(
 
     moment += timedelta(minutes=minutes)
     maintenance.announce(hub)
-    told = sge_notice.parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
+    told = maintenance.parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
     assert (told.begins["date"] == "2027-01-12") is is_over
     assert bool(told.refusal(moment)) is not is_over
 

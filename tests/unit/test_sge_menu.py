@@ -13,31 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sge_menu
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import sge_menu
-import sge_words
-from sge_menu import (
+from gridhub.menu.file import (
     LIMITS_VARIABLE,
     MENU_VARIABLE,
     PRESETS_VARIABLE,
-    Choice,
-    ChoiceError,
-    Item,
-    Menu,
-    MenuError,
-    Text,
-    asked,
-    default_url,
-    ending_within,
     load_menu,
     parse_menu,
-    qsub_arguments,
-    render_form,
-    script_arguments,
 )
-from sge_words import read_own, with_site
+from gridhub.menu.form import render_form
+from gridhub.menu.items import Item, Text
+from gridhub.menu.job import asked, default_url, ending_within, qsub_arguments, script_arguments
+from gridhub.menu.kinds import ChoiceError, MenuError
+from gridhub.menu.menu import Choice, Menu
+from gridhub.words import read_own, with_site
 
 CORES = {
     "name": "cores",
@@ -801,7 +793,7 @@ class TestForm:
 
     def test_words_of_the_site_are_text_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         words = with_site(read_own(), {"unit.hours": "<b>"})
-        monkeypatch.setattr(sge_words, "_sentences", lambda: words)
+        monkeypatch.setattr(words, "_sentences", lambda: words)
         html = render_form(menu_of(HOURS), (), {})
         assert "<b>" not in html
         assert "&lt;b&gt;" in html

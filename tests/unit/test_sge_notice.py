@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import sge_notice
-from sge_announcement import Announcement, AnnouncementError, Board, parse_announcement
+from gridhub.notices import next_maintenance
+from gridhub.notices.announcement import Announcement, AnnouncementError, Board, parse_announcement
+from gridhub.notices.next_maintenance import parse_maintenance, parse_window
 from sge_maintenance import Settings, notice
-from sge_notice import parse_maintenance, parse_window
 
 START = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
 
@@ -56,17 +56,17 @@ def test_the_administrators_words_stand_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, ours = tmp_path / "announcement.json", tmp_path / "maintenance.json"
-    monkeypatch.setattr(sge_notice, "board", Board(ours, parse_maintenance))
+    monkeypatch.setattr(maintenance, "board", Board(ours, parse_maintenance))
     site = Board(theirs, parse_announcement)
-    assert sge_notice.announcements(site) == []
-    assert sge_notice.refusal() == ""
+    assert maintenance.announcements(site) == []
+    assert maintenance.refusal() == ""
     theirs.write_text('{"text": "Hello"}')
     ours.write_text(written(datetime.now(UTC)))
-    monkeypatch.setattr(sge_notice, "board", Board(ours, parse_maintenance))
-    first, second = sge_notice.announcements(Board(theirs, parse_announcement))
+    monkeypatch.setattr(maintenance, "board", Board(ours, parse_maintenance))
+    first, second = maintenance.announcements(Board(theirs, parse_announcement))
     assert first == Announcement("Hello")
     assert second.level == "warning"
-    assert "Come back at" in sge_notice.refusal()
+    assert "Come back at" in maintenance.refusal()
 
 
 def window(**changed: object) -> str:
@@ -80,12 +80,12 @@ def test_the_window_of_the_workers_stands_on_the_pages(
 ) -> None:
     file = tmp_path / "window.json"
     file.write_text(window())
-    monkeypatch.setattr(sge_notice, "windows", Board(file, parse_window))
-    (told,) = sge_notice.announcements(Board(tmp_path / "none", parse_announcement))
+    monkeypatch.setattr(maintenance, "windows", Board(file, parse_window))
+    (told,) = maintenance.announcements(Board(tmp_path / "none", parse_announcement))
     assert told.text.startswith("The workers are maintained from 20")
     file.write_text(window(begin="2020-01-31 18:00", end="2020-01-31 20:00"))
-    monkeypatch.setattr(sge_notice, "windows", Board(file, parse_window))
-    assert sge_notice.windows.current() is None
+    monkeypatch.setattr(maintenance, "windows", Board(file, parse_window))
+    assert maintenance.windows.current() is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from fake_grid import until
-from sge_proxy import WatchedProxy
+from gridhub.hub.routes import WatchedProxy
 
 
 class Proxy(WatchedProxy):

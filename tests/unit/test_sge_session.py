@@ -25,11 +25,13 @@ from typing import Any
 
 import pytest
 
-import sge_session
-from sge_accounting import CUT as CUT_STATUS
-from sge_broker import SESSION_FOLDER, Tls, write_session_file
-from sge_spawner import MAX_REASON, NO_PORT, Holders, read_no_port
-from sge_watch import Cut, read_rules
+from gridhub.broker.home import write_session_file
+from gridhub.broker.protocol import Tls
+from gridhub.contract import MAX_REASON, NO_PORT, SESSION_FOLDER
+from gridhub.grid.accounting import CUT as CUT_STATUS
+from gridhub.session import secrets
+from gridhub.session.rules import Cut, read_rules
+from gridhub.spawner.ended import Holders, read_no_port
 
 TOKEN = "5ec4e7" * 8
 RULES = {
@@ -837,7 +839,7 @@ class TestCommand:
 
         def read(path: Path) -> None:
             seen.append(resource.getrlimit(resource.RLIMIT_CORE))
-            raise sge_session.SessionError("enough")
+            raise secrets.SessionError("enough")
 
         monkeypatch.setattr(session, "read_session_file", read)
         resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))

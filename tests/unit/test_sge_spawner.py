@@ -49,43 +49,33 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, create_signed_value
 from traitlets.config import Config
 
-import sge_accounting
-import sge_broker
-import sge_client
-import sge_guard
-import sge_idle
-import sge_notice
-import sge_pages
 import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, details, job, listing, until
-from sge_accounting import Record
-from sge_broker import (
-    SESSION_FOLDER,
-    SESSION_VARIABLES,
-    Answer,
-    Check,
-    Request,
-    Start,
-    Stop,
-    job_name,
-)
-from sge_client import GridEngine, GridEngineError, Job
-from sge_details import Details, Glance, Place
-from sge_hub import GridHub
-from sge_limits import Limits, Rate, rates
-from sge_menu import Asked, Choice, load_menu
-from sge_spawner import (
-    NO_PORT,
-    Holders,
-    Last,
-    Link,
-    SessionHandler,
-    SGESpawner,
-    hub_mark,
-    read_no_port,
-)
-from sge_view import Amount, Free, View
-from sge_words import say
+from gridhub import contract
+from gridhub.broker import protocol
+from gridhub.broker.protocol import SESSION_VARIABLES, Answer, Check, Request, Start, Stop, job_name
+from gridhub.contract import NO_PORT, SESSION_FOLDER
+from gridhub.grid import accounting, collector
+from gridhub.grid.accounting import Record
+from gridhub.grid.details import Details
+from gridhub.grid.engine import GridEngine, GridEngineError
+from gridhub.grid.jobs import Job
+from gridhub.grid.outlook import Glance
+from gridhub.grid.places import Place
+from gridhub.hub import guard, idle, pages
+from gridhub.hub.app import GridHub
+from gridhub.hub.limits import Limits, Rate, rates
+from gridhub.hub.starter import SessionHandler
+from gridhub.menu.file import load_menu
+from gridhub.menu.job import Asked
+from gridhub.menu.menu import Choice
+from gridhub.notices import next_maintenance
+from gridhub.spawner import form, waiting
+from gridhub.spawner.ended import Holders, Last, read_no_port
+from gridhub.spawner.form import Link
+from gridhub.spawner.view import Amount, Free, View
+from gridhub.words import say
+from sge_spawner import SGESpawner, hub_mark
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -348,7 +338,7 @@ class Broker:
         task = asyncio.current_task()
         assert task
         self.tasks.add(task)
-        request = sge_broker._REQUEST.validate_json(await reader.read())
+        request = protocol.REQUEST.validate_json(await reader.read())
         self.requests.append(request)
         await self.open.wait()
         answer = Answer(ok=True)
@@ -468,17 +458,17 @@ def configuration(folder: Path, database: str) -> Config:
     config.JupyterHub.spawner_class = SGESpawner
     config.JupyterHub.log_level = logging.WARNING
     config.JupyterHub.init_spawners_timeout = 1
-    config.JupyterHub.template_paths = [str(sge_pages.PAGES)]
-    config.JupyterHub.template_vars = sge_pages.template_vars("GridHub", "", 2, 60)
+    config.JupyterHub.template_paths = [str(pages.PAGES)]
+    config.JupyterHub.template_vars = pages.template_vars("GridHub", "", 2, 60)
     config.JupyterHub.services = [
         {"name": "helper", "api_token": SERVICE_TOKEN},
-        {"name": sge_idle.SERVICE, "api_token": CULLER_TOKEN},
+        {"name": idle.SERVICE, "api_token": CULLER_TOKEN},
     ]
     config.JupyterHub.load_roles = [
         {"name": "helper", "services": ["helper"], "scopes": ["admin:users", "admin:servers"]},
-        {"name": "culler", "services": [sge_idle.SERVICE], "scopes": CULLER_SCOPES},
+        {"name": "culler", "services": [idle.SERVICE], "scopes": CULLER_SCOPES},
     ]
-    config.JupyterHub.tornado_settings = {sge_idle.SETTING: {"timeout": 60, "report": 15}}
+    config.JupyterHub.tornado_settings = {idle.SETTING: {"timeout": 60, "report": 15}}
     config.JupyterHub.pid_file = str(folder / "hub.pid")
     config.Authenticator.allow_all = True
     config.SGESpawner.sge_bin_dir = str(folder)
@@ -517,7 +507,7 @@ async def end_collectors() -> None:
 @pytest.fixture
 def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any) -> Config:
     """How spawners are configured, in a hurry."""
-    monkeypatch.setattr(sge_client, "DELETION_PAUSE", 0.02)
+    monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
     monkeypatch.setattr(sge_spawner, "_LOOKS", (0.01,))
     monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 0.0)
     return Config(
@@ -539,7 +529,7 @@ async def hub(
     hub = whole_hub
     hub.config.SGESpawner = settings
     # Alice does in seconds here what a person does in days.
-    hub.tornado_application.settings[sge_guard.SETTING] = Limits(AMPLE, tokens=1000)
+    hub.tornado_application.settings[guard.SETTING] = Limits(AMPLE, tokens=1000)
     yield hub
     await end_collectors()
     hub.db.rollback()
@@ -579,8 +569,8 @@ async def press(
     hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> HTTPResponse:
     """Send a form of a page, as a person who has a cookie instead of a token."""
-    monkeypatch.setattr(sge_pages.StopHandler, "_accept_token_auth", True)
-    monkeypatch.setattr(sge_pages.StopHandler, "check_xsrf_cookie", lambda self: None)
+    monkeypatch.setattr(pages.StopHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(pages.StopHandler, "check_xsrf_cookie", lambda self: None)
     return await AsyncHTTPClient().fetch(
         f"{hub.base}/hub/{path}",
         method="POST",
@@ -616,7 +606,7 @@ def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
 async def led(spawner: SGESpawner, link: Link) -> str:
     """Return the form as the request that has come by a link draws it."""
     context = copy_context()
-    context.run(sge_spawner.followed.set, link)
+    context.run(form.followed.set, link)
     return str(await asyncio.create_task(spawner.get_options_form(), context=context))
 
 
@@ -762,7 +752,7 @@ class TestChoice:
     async def test_no_session_starts_in_the_last_minutes_before_a_maintenance(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(sge_notice, "refusal", lambda: "Come back at 03:46.")
+        monkeypatch.setattr(maintenance, "refusal", lambda: "Come back at 03:46.")
         answer = await hub.ask("users/alice/server", token, {"cores": 4})
         assert answer.code == 400
         assert json.loads(answer.body)["message"] == "Come back at 03:46."
@@ -791,8 +781,8 @@ class TestChoice:
     ) -> None:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=minutes)
-        window = sge_notice.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        window = maintenance.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
         if isinstance(outcome, int):
             await spawner._run_apply_user_options({})
             assert spawner.user_options["hours"] == outcome
@@ -813,8 +803,8 @@ class TestChoice:
     ) -> None:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=115)
-        window = sge_notice.Window(begin, begin + timedelta(hours=2), "cap")
-        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        window = maintenance.Window(begin, begin + timedelta(hours=2), "cap")
+        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
         known(spawner.outlook.places, [])
         sge_spawner._verdicts.clear()
         broker.answers = [Answer(ok=True, verdict="now")]  # both are the same to the broker
@@ -866,8 +856,8 @@ class TestChoice:
             spawner.asked = (*HAD[:-1], HAD[-1].model_copy(update={"total": run_time}))
         # The window was set while the session waited.
         begin = datetime.now(UTC) + timedelta(seconds=left)
-        window = sge_notice.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        window = maintenance.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
         answer = await hub.ask("sge/port", broker.token, {"port": lab.port})
         assert answer.code == code
         if code == 409:
@@ -897,8 +887,8 @@ class TestChoice:
         job = Job(1, "n", "alice", "r", "127.0.0.1", 1, since=time.time() - 600)
         monkeypatch.setattr(spawner, "_job", lambda: job)
         begin = datetime.now(UTC) + timedelta(seconds=3100)
-        window = sge_notice.Window(begin, begin + timedelta(hours=2), "refuse")
-        monkeypatch.setattr(sge_notice.windows, "current", lambda: window)
+        window = maintenance.Window(begin, begin + timedelta(hours=2), "refuse")
+        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         monkeypatch.undo()
         broker.cluster.put(broker.session)
@@ -1585,7 +1575,7 @@ class TestStart:
         # Grid Engine has not said yet that it runs, nor where.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
-        await hub.ask("sge/failure", broker.token, {"reason": sge_spawner.NO_PORT})
+        await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})
         message = json.loads((await asking).body)["message"]
         # The one who says it may be an older release's, and says no more.
         assert "every port from 40000 to 40999 " in message
@@ -2217,7 +2207,7 @@ class TestWhySessionsEnd:
         last = hub.spawner().last
         assert last is not None
         hub.spawner().last = replace(last, ended=time.time() - 10 * 3600)
-        others = b"#\n" * (sge_accounting.LOOK_BACK // 2)  # more than the first look goes through
+        others = b"#\n" * (accounting.LOOK_BACK // 2)  # more than the first look goes through
         grid.accounting_file.parent.mkdir(parents=True)
         line = record("t-qdel", broker.session).encode()
         grid.accounting_file.write_bytes(line + b"\n" + others)
@@ -2240,7 +2230,7 @@ class TestWhySessionsEnd:
         spawner.last = Last(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
         for _ in range(5):
             await spawner.view()
-        assert looks == [farther * sge_accounting.LOOK_BACK]
+        assert looks == [farther * accounting.LOOK_BACK]
         assert spawner._explain_due == pytest.approx(time.time() + pause, abs=5)
         spawner._explain_due = time.time()
         await spawner.view()
@@ -2295,12 +2285,12 @@ class TestWhyJobsWait:
 
     async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
-        words = sge_spawner._free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
+        words = waiting.free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
     async def test_what_other_queues_have_free_is_not_told(self) -> None:
         other = replace(self.FULL, queue="other.q", host="exec2", free=4)
-        words = sge_spawner._free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
+        words = waiting.free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
     @pytest.mark.parametrize(
@@ -2316,7 +2306,7 @@ class TestWhyJobsWait:
     ) -> None:
         memory = HAD[1].model_copy(update={"value": value, "total": value * unit})
         place = replace(self.FULL, resources={"h_vmem": free})
-        assert f"Memory {words}" in sge_spawner._free_now([memory], {"h_vmem"}, [place])
+        assert f"Memory {words}" in waiting.free_now([memory], {"h_vmem"}, [place])
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2655,7 +2645,7 @@ class TestIdleEnd:
     async def test_one_the_hub_has_not_heard_from_lives(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
-        sge_idle._heard.clear()
+        idle._heard.clear()
         assert (await self.cull(hub)).code == 409
         assert used_long_ago.active
         assert broker.stops == []
@@ -2727,12 +2717,12 @@ class TestView:
         assert not alice.allow_named_servers
         start = asyncio.create_task(alice.spawn("second", options={}))
         await until(lambda: broker.starts)
-        assert [view.name for view in await sge_pages.views(alice)] == ["", "second"]
+        assert [view.name for view in await pages.views(alice)] == ["", "second"]
         answer = await press(hub, "stop/alice/second", "", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
         await asyncio.wait([start], timeout=10)
         await until(lambda: not alice.spawners["second"].active)
-        assert [view.name for view in await sge_pages.views(alice)] == [""]
+        assert [view.name for view in await pages.views(alice)] == [""]
 
     @pytest.mark.parametrize(("free", "link"), [(1, "?_less=cores"), (4, "")])
     async def test_whoever_asks_for_less_is_led_to_what_was_lacking(
@@ -2955,7 +2945,7 @@ class TestAnnouncements:
     async def test_a_reason_is_a_text_of_some_length(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
-        most = sge_spawner.MAX_REASON
+        most = contract.MAX_REASON
         wrong: list[object] = [
             {},
             [],

@@ -19,12 +19,14 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
 import sge_maintenance
-import sge_session
-import sge_tls
-from sge_broker import Tls
-from sge_hub import HubServer
-from sge_login import ClusterAuthenticator
-from sge_tls import hub_context, issue, renew, session_name, session_of
+from gridhub import tls
+from gridhub.broker.protocol import Tls
+from gridhub.hub import certificates
+from gridhub.hub.certificates import renew
+from gridhub.hub.login import ClusterAuthenticator
+from gridhub.hub.server import HubServer
+from gridhub.session import secrets
+from gridhub.tls import hub_context, issue, session_name, session_of
 
 ALICE, BOB = "a" * 32, "b" * 32
 
@@ -43,14 +45,14 @@ def folder(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, copy)
     index = copy / "certipy.json"
     index.write_text(index.read_text().replace(str(made), str(copy)))
-    sge_tls._authority.cache_clear()
+    tls.authority.cache_clear()
     return copy
 
 
-def files(folder: Path, session: str) -> sge_session.Tls:
+def files(folder: Path, session: str) -> secrets.Tls:
     """The files of a session, as its starter keeps them."""
     tls = Tls(**issue(folder, session)._asdict())  # the broker takes what is issued
-    found = sge_session.read_tls(tls.model_dump())
+    found = secrets.read_tls(tls.model_dump())
     assert found
     return found
 
@@ -140,7 +142,7 @@ class TestRenewal:
     def test_another_name_makes_those_of_hub_and_proxy_anew(self, folder: Path) -> None:
         assert renew(folder, ["hub2"]) == ["hub-internal", "proxy-api", "proxy-client"]
         assert renew(folder, ["hub2"]) == []
-        assert "DNS:hub2" in sge_tls._names(sge_tls._certificate(folder, "hub-internal"))
+        assert "DNS:hub2" in certificates._names(tls.certificate(folder, "hub-internal"))
 
     def test_what_is_missing_is_made(self, folder: Path) -> None:
         shutil.rmtree(folder)
@@ -150,15 +152,15 @@ class TestRenewal:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         running = files(folder, ALICE)
-        before = sge_tls._certificate(folder, "notebooks-ca")
-        monkeypatch.setattr(sge_tls, "RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365))
-        monkeypatch.setattr(sge_tls, "RENEW_BEFORE", timedelta(days=10 * 365))
+        before = tls.certificate(folder, "notebooks-ca")
+        monkeypatch.setattr(certificates, "RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365))
+        monkeypatch.setattr(certificates, "RENEW_BEFORE", timedelta(days=10 * 365))
         changed = renew(folder, ["hub"])
         assert {"hub-ca", "notebooks-ca", "proxy-client-ca", "hub-internal"} <= set(changed)
-        after = sge_tls._certificate(folder, "notebooks-ca")
+        after = tls.certificate(folder, "notebooks-ca")
         assert after.serial_number != before.serial_number
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
-        sge_tls._authority.cache_clear()
+        tls.authority.cache_clear()
         hub_context.cache_clear()
         # Both ways: the session knows the old certificates only, the hub the new ones.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
@@ -167,8 +169,7 @@ class TestRenewal:
     def test_a_session_ends_before_its_authority_and_clocks_may_differ(self, made: Path) -> None:
         found = x509.load_pem_x509_certificate(issue(made, ALICE).certificate.encode())
         assert (
-            found.not_valid_after_utc
-            == sge_tls._certificate(made, "notebooks-ca").not_valid_after_utc
+            found.not_valid_after_utc == tls.certificate(made, "notebooks-ca").not_valid_after_utc
         )
         assert found.not_valid_before_utc < datetime.now(UTC) - timedelta(hours=23)
 

@@ -17,21 +17,11 @@ from typing import Any
 
 import pytest
 
-import sge_watch
 from fake_grid import until
-from sge_watch import (
-    Activity,
-    Cut,
-    IdleWatch,
-    Rules,
-    RulesError,
-    Teller,
-    read_cut,
-    read_rules,
-    warn,
-    warn_of_cut,
-    watch_use,
-)
+from gridhub.session import activity, hub_api, notices
+from gridhub.session.activity import Activity, IdleWatch, watch_use
+from gridhub.session.notices import Teller, warn, warn_of_cut
+from gridhub.session.rules import Cut, Rules, RulesError, read_cut, read_rules
 
 CONTENT: dict[str, Any] = {
     "run_time": 3600,
@@ -165,7 +155,7 @@ class TestRunTime:
         told.failures = 10**9
         end = clock.now + 100
         await warn_of_cut(Cut(end, "cut"), RULES, told)
-        assert told.person == [] and end <= clock.now < end + 2 * sge_watch.LOOK
+        assert told.person == [] and end <= clock.now < end + 2 * notices.LOOK
 
     def test_the_hubs_answer_is_an_end_or_nothing(self) -> None:
         assert read_cut(b"") is None
@@ -188,7 +178,7 @@ class TestRunTime:
     async def test_a_warning_that_does_not_get_through_is_given_later_and_is_right_then(
         self, clock: Clock, told: Told
     ) -> None:
-        told.failures = int(240 / sge_watch.LOOK)
+        told.failures = int(240 / notices.LOOK)
         await warn(RULES, 10_000.0, told)
         assert [message[-2:] for _, message in told.person] == ["26", "10"]
         assert [round(13_600 - moment) for moment, _ in told.person] == [1560, 600]
@@ -199,7 +189,7 @@ class TestRunTime:
         told.failures = 10**9
         await warn(RULES, 10_000.0, told)
         assert told.person == []
-        assert clock.now < 13_600 + 2 * sge_watch.LOOK
+        assert clock.now < 13_600 + 2 * notices.LOOK
 
     async def test_a_start_that_took_long_is_warned_at_once_of_what_is_past(
         self, clock: Clock, told: Told
@@ -209,7 +199,7 @@ class TestRunTime:
 
     def test_the_job_began_when_its_process_did(self) -> None:
         elapsed = int(subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())]))
-        assert abs(time.time() - sge_watch.started() - elapsed) < 2
+        assert abs(time.time() - notices.started() - elapsed) < 2
 
 
 class TestIdleWatch:
@@ -278,7 +268,7 @@ class TestWatchingUse:
     async def test_the_person_is_told_once_before_the_end(self, use: Use, told: Told) -> None:
         await watched(RULES, use, told, 1190)
         ((moment, message),) = told.person
-        assert 0 <= moment - 10_900 <= sge_watch.LOOK
+        assert 0 <= moment - 10_900 <= notices.LOOK
         assert message == f"idle, {at(11_200)} in 5"
         assert told.hub == []
 
@@ -295,7 +285,7 @@ class TestWatchingUse:
         use.again = 10_950.0
         await watched(RULES, use, told, 1500)
         ((moment, last),) = told.hub
-        assert 0 <= moment - 10_950 <= sge_watch.LOOK
+        assert 0 <= moment - 10_950 <= notices.LOOK
         assert last == datetime.fromtimestamp(10_950, UTC)
         assert len(told.person) == 1
 
@@ -385,7 +375,7 @@ class TestActivity:
             (request("PUT", "/user/a/api/contents/x.ipynb", 403), False),
             (request("GET", "/user/a/lab", 403, "text/html"), False),
             (request("PUT", "/user/a/lab/api/workspaces/default", 204), False),
-            (request("POST", f"/user/a/{sge_watch.NOTICES}/ingest"), False),
+            (request("POST", f"/user/a/{notices.NOTICES}/ingest"), False),
         ],
     )
     def test_what_changes_something_or_opens_a_page_is_use_and_asking_for_news_is_not(
@@ -442,7 +432,7 @@ def shell() -> Iterator[Shell]:
 class TestTerminal:
     async def test_a_shell_at_its_prompt_is_no_use(self, shell: Shell) -> None:
         await until(lambda: os.tcgetpgrp(shell.fd) == shell.pid)
-        assert not sge_watch.runs_a_program(shell)
+        assert not activity.runs_a_program(shell)
 
     async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
         app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
@@ -459,13 +449,13 @@ class TestTerminal:
     async def test_a_program_in_the_background_is_none(self, shell: Shell) -> None:
         shell.types("sleep 1000 & echo star''ted\n")
         shell.reads(b"started")
-        await until(lambda: not sge_watch.runs_a_program(shell))
+        await until(lambda: not activity.runs_a_program(shell))
         shell.types("kill %1\n")
 
     def test_a_terminal_that_is_closed_is_none(self, shell: Shell) -> None:
         shell.close()
         shell.fd = -1
-        assert not sge_watch.runs_a_program(shell)
+        assert not activity.runs_a_program(shell)
 
 
 class TestTeller:
@@ -477,7 +467,7 @@ class TestTeller:
             seen.append((url, token, body))
             return 503 if len(seen) == 1 else 200, b""
 
-        monkeypatch.setattr(sge_watch, "ask", note)
+        monkeypatch.setattr(hub_api, "ask", note)
         return seen
 
     ENVIRONMENT = {
@@ -493,7 +483,7 @@ class TestTeller:
         teller = Teller(self.ENVIRONMENT, 40123)
         assert [await teller.tell_person("x") for _ in range(2)] == [False, True]
         url, token, body = posts[1]
-        assert url == f"http://127.0.0.1:40123/user/alice/gpu/{sge_watch.NOTICES}/ingest"
+        assert url == f"http://127.0.0.1:40123/user/alice/gpu/{notices.NOTICES}/ingest"
         assert token == TOKEN
         assert (body["message"], body["autoClose"], body["immediate"]) == ("x", False, True)
 

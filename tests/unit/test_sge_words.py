@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-import sge_view
-import sge_words
-from sge_broker import home_trouble
-from sge_client import State
-from sge_menu import ChoiceError, parse_menu
-from sge_words import WordsError, placeholders, read_own, say_number, with_site
+from gridhub import words
+from gridhub.broker.home import home_trouble
+from gridhub.grid.jobs import State
+from gridhub.hub import errors
+from gridhub.menu.file import parse_menu
+from gridhub.menu.kinds import ChoiceError
+from gridhub.words import WordsError, placeholders, read_own, say_number, with_site
 
 FILES = Path(sge_words.__file__).parent
 CALLS = [
@@ -32,7 +33,7 @@ WORKED_OUT = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
-    "error.": "|".join(sge_view._MEANT.values()),
+    "error.": "|".join(errors._MEANT.values()),
 }
 ANYTHING = r"\w+"
 #: What is told with **.
@@ -181,7 +182,7 @@ def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
         "home.is_full": "Ihr Verzeichnis {path} ist voll.",
     }
     words = with_site(read_own(), site)
-    monkeypatch.setattr(sge_words, "_sentences", lambda: words)
+    monkeypatch.setattr(words, "_sentences", lambda: words)
     item = {
         "name": "memory",
         "label": "Speicher",
@@ -235,12 +236,12 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
 ) -> None:
     path = tmp_path / "words.json"
     path.write_text("{", encoding="utf-8")
-    monkeypatch.setattr(sge_words, "SITE_FILE", path)
-    sge_words._sentences.cache_clear()
+    monkeypatch.setattr(words, "SITE_FILE", path)
+    words._sentences.cache_clear()
     try:
-        assert "Job 4 waits" in sge_words.say("waiting.queued", job=4)
+        assert "Job 4 waits" in words.say("waiting.queued", job=4)
     finally:
-        sge_words._sentences.cache_clear()
+        words._sentences.cache_clear()
 
 
 def test_the_checker_says_what_is_wrong(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The broker's configuration, ``/etc/jupyterhub/broker.json``, which Ansible writes for root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from gridhub.broker.protocol import Model
+from gridhub.grid.engine import GridEngine
+
+Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
+Minutes = Annotated[int, Field(strict=True, ge=0, le=10**6)]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names the values."""
+
+
+class Config(Model):
+    """The broker's configuration (``/etc/jupyterhub/broker.json``), written by Ansible for root."""
+
+    hub_user: str
+    menu: Path
+    job_script: Path
+    minimum_uid: Annotated[int, Field(ge=1)]
+    allowed_users: frozenset[str] = frozenset()
+    allowed_groups: frozenset[str] = frozenset()
+    qsub_arguments: tuple[str, ...] = ()
+    sge_root: Path
+    sge_cell: str
+    sge_bin_dir: Path
+    timeout: Annotated[float, Field(gt=0)]
+    #: First and last port a session may use.
+    ports: tuple[Port, Port]
+    #: How many minutes before its run time ends a session warns its person.
+    run_time_warnings: tuple[Minutes, ...] = ()
+    #: After how many minutes without use a session is ended (0: never), and how many minutes before
+    #: that it says so (0: not at all).
+    idle_timeout: Minutes = 0
+    idle_notice: Minutes = 0
+    #: How often it tells the hub when it was last in use, in seconds.
+    idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _is_said_in_time(self) -> Config:
+        if self.idle_timeout and self.idle_notice >= self.idle_timeout:
+            raise ValueError(
+                f"jupyterhub_idle_notice is {self.idle_notice} minutes; it must be less than "
+                f"jupyterhub_idle_timeout, which is {self.idle_timeout}"
+            )
+        return self
+
+    @field_validator("ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int]) -> tuple[int, int]:
+        if ports[0] > ports[1]:
+            raise ValueError(f"the first port, {ports[0]}, is above the last, {ports[1]}")
+        return ports
+
+    @property
+    def grid(self) -> GridEngine:
+        """Where Grid Engine is."""
+        return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
+
+
+def parse_config(content: bytes) -> Config:
+    """Read a configuration.
+
+    :raises ConfigError: naming every value that is wrong, in the inventory's terms.
+    """
+    try:
+        return Config.model_validate_json(content)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            f" (it is {problem['input']!r})"
+            for problem in error.errors(include_url=False)
+        ]
+        lines.append("The values come from the variables of the role jupyterhub.")
+        raise ConfigError("\n".join(lines)) from error

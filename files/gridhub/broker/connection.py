@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The connection: who calls, and the one request it brings."""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import struct
+import time
+
+from pydantic import ValidationError
+
+from gridhub.broker.person import Refused
+from gridhub.broker.protocol import REQUEST, Request
+from gridhub.contract import MAX_MESSAGE
+
+#: How long a caller may take to send its request, in seconds.
+RECEIVE_TIMEOUT = 5.0
+
+
+def check_caller(connection: socket.socket, hub_user: str) -> None:
+    """Check the peer's credentials, which the kernel vouches for (SO_PEERCRED, unix(7)).
+
+    :raises Refused: for every caller but the hub.
+    """
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    if uid != pwd.getpwnam(hub_user).pw_uid:
+        raise Refused("refused", f"only {hub_user} may use the broker, not uid {uid}")
+
+
+def receive(connection: socket.socket) -> Request:
+    """Read the whole request.
+
+    :raises Refused: when it is too long, too slow or not a request.
+    """
+    deadline = time.monotonic() + RECEIVE_TIMEOUT
+    data = bytearray()
+    try:
+        while True:
+            # The limit is for the whole request: a caller that drips gains nothing.
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            chunk = connection.recv(8192)
+            if not chunk:
+                break
+            data += chunk
+            if len(data) > MAX_MESSAGE:
+                raise Refused("request", f"the request is longer than {MAX_MESSAGE} bytes")
+    except TimeoutError as error:
+        raise Refused("request", f"no whole request within {RECEIVE_TIMEOUT:g} s") from error
+    try:
+        return REQUEST.validate_json(bytes(data))
+    except ValidationError as error:
+        # Only where and why: the values may be secrets.
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:40] for part in problem["loc"])
+        raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error

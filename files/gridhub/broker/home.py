@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The session's file in the person's home, written as the person, with a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gridhub.broker.config import Config
+from gridhub.broker.person import Refused
+from gridhub.broker.protocol import Answer, Tls
+from gridhub.contract import MAX_MESSAGE
+from gridhub.words import say
+
+#: After how long a session's file that nobody has read is removed, in seconds.
+KEEP_FILES = 7 * 24 * 3600
+
+#: How long the person's home may take to hold the session's file, in seconds.
+HOME_TIMEOUT = 10.0
+
+
+def home_trouble(error: OSError, folder: Path) -> str:
+    """Say in plain words what is wrong with a home that does not take the session's file."""
+    what = "unusable"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "full"
+    elif error.errno == errno.ENOENT:
+        what = "missing"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        what = "read_only"
+    return say(f"home.is_{what}", reason=error.strerror, path=error.filename or folder)
+
+
+def remove_old_files(folder: Path) -> None:
+    """Remove files of sessions that came to nothing, and that the home held on to at that time.
+
+    A session deletes its own file when it starts; what is a week old waits for no job any more.
+    """
+    oldest = time.time() - KEEP_FILES
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < oldest:
+                path.unlink()
+
+
+def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
+    """Return what a session must know of its limits; :func:`gridhub.session.rules.read_rules` reads it again.
+
+    The words have ``{end}``, ``{minutes}`` and ``{left}`` still to be filled in.
+    """
+    return {
+        "run_time": run_time,
+        "warnings": [60 * each for each in config.run_time_warnings],
+        "idle_timeout": 60 * config.idle_timeout,
+        "idle_notice": 60 * config.idle_notice,
+        "idle_report": config.idle_report,
+        "words": {
+            name: say(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
+            for name in ("run_time", "idle", "left")
+        },
+    }
+
+
+def write_session_file(
+    path: Path,
+    environment: dict[str, str],
+    ports: tuple[int, int],
+    rules: Mapping[str, Any],
+    tls: Tls | None = None,
+) -> None:
+    """Write the session's secrets and rules where only the person and their job can read them.
+
+    Runs as the person, in their home. The file is made anew, never opened through a link.
+
+    :raises Refused: when the home cannot hold it, in words for the person.
+    """
+    folder = path.parent
+    content = {"environment": environment, "ports": ports, "rules": rules}
+    if tls:
+        content["tls"] = tls.model_dump()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            raise Refused("home", say("home.foreign", path=folder))
+        folder.chmod(0o700)
+        remove_old_files(folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(descriptor)  # a full or over-quota home may only say so here
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Refused("home", home_trouble(error, folder)) from error
+
+
+def within(seconds: float, task: Callable[[], object]) -> None:
+    """Run a task that touches the person's home in a process of its own, which may hang.
+
+    A home on a file server that does not answer holds whoever touches it, beyond any signal.
+
+    :raises Refused: what the task raised, or when it takes longer than ``seconds``.
+    """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        try:
+            task()
+            answer = Answer(ok=True)
+        except Refused as refusal:
+            answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+        except BaseException as error:  # the parent says it
+            answer = Answer(ok=False, kind="broker", error=repr(error))
+        with contextlib.suppress(OSError):
+            os.write(writer, answer.model_dump_json().encode())
+        os._exit(0)
+    os.close(writer)
+    ready, _, _ = select.select([reader], [], [], seconds)
+    data = os.read(reader, MAX_MESSAGE) if ready else b""
+    os.close(reader)
+    if not ready:
+        raise Refused("home", say("home.no_answer", seconds=f"{seconds:g}"))
+    answer = Answer.model_validate_json(data or '{"ok": false, "kind": "broker", "error": "died"}')
+    if not answer.ok:
+        raise Refused(answer.kind, answer.error)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The person a request is for: who may have sessions, and becoming them for good."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+
+from gridhub.broker.config import Config
+from gridhub.words import say
+
+
+class Refused(Exception):
+    """The request is not carried out; the message is for the person.
+
+    ``kind`` is as in :class:`Answer`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def check_person(config: Config, user: pwd.struct_passwd) -> None:
+    """Check that an account is a person's: the broker becomes no other, whatever is asked of it.
+
+    :raises Refused: for root, accounts in its group and system accounts.
+    """
+    if user.pw_uid == 0 or user.pw_gid == 0:
+        raise Refused("refused", say("account.root"))
+    if user.pw_uid < config.minimum_uid:
+        raise Refused("refused", say("account.system", name=user.pw_name))
+
+
+def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
+    """Check that a person may have sessions; whoever is taken off may still stop theirs.
+
+    :raises Refused: for whoever the inventory does not name.
+    """
+    if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
+        raise Refused("refused", say("account.not_here", name=user.pw_name))
+
+
+def become(user: pwd.struct_passwd) -> None:
+    """Become a person for good: there is no way back to root."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
+        raise RuntimeError("could not give up root")
+    os.umask(0o077)
+    os.chdir("/")  # qsub reads .sge_request of the working directory
+
+
+def run_as_person(
+    config: Config, user: pwd.struct_passwd, name: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a Grid Engine command as the person, with a clean environment and a time limit.
+
+    :raises Refused: when it cannot be started or exceeds the limit.
+    """
+    environment = config.grid.environment() | {
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+    }
+    try:
+        return subprocess.run(
+            [config.grid.command(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=config.timeout,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused("grid", say("grid.slow", seconds=f"{config.timeout:g}")) from error
+    except OSError as error:
+        raise Refused("broker", say("grid.no_command", command=name, reason=error)) from error

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What hub and broker say to each other: one JSON object each way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+from gridhub.menu.kinds import INTERFACES, Value
+
+#: What the hub may set in a session. Anything else (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``, …)
+#: would be a way to run code as the person.
+SESSION_VARIABLES = frozenset(
+    {
+        "JUPYTERHUB_ACTIVITY_URL",
+        "JUPYTERHUB_API_TOKEN",
+        "JUPYTERHUB_API_URL",
+        "JUPYTERHUB_BASE_URL",
+        "JUPYTERHUB_CLIENT_ID",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
+        "JUPYTERHUB_COOKIE_OPTIONS",
+        "JUPYTERHUB_DEFAULT_URL",
+        "JUPYTERHUB_DISABLE_USER_CONFIG",
+        "JUPYTERHUB_HOST",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
+        "JUPYTERHUB_OAUTH_CALLBACK_URL",
+        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES",
+        "JUPYTERHUB_OAUTH_SCOPES",
+        "JUPYTERHUB_PUBLIC_HUB_URL",
+        "JUPYTERHUB_PUBLIC_URL",
+        "JUPYTERHUB_SERVER_NAME",
+        "JUPYTERHUB_SERVICE_PREFIX",
+        "JUPYTERHUB_USER",
+    }
+)
+
+#: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
+UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
+
+#: A session, as the hub names it.
+Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+#: A named server of JupyterHub; empty for the default one. No comma: it goes into a job's context.
+ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
+
+#: A host as Grid Engine names it, without what means more in a request (complex(5)): ``*``, ``|``.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Pem = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=\n -]*$", max_length=16_384)]
+
+
+class Tls(Model):
+    """The session's key and certificate, and whom it trusts, each as PEM."""
+
+    key: Pem
+    certificate: Pem
+    authorities: Pem
+
+
+class Start(Model):
+    """Submit a session. ``choice`` has the values of the menu's items, by their names."""
+
+    action: Literal["start"] = "start"
+    user: UserName
+    session: Session
+    server: ServerName = ""
+    choice: dict[str, Value] = Field(max_length=50)
+    environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
+    #: None where the hub speaks plain HTTP with its sessions.
+    tls: Tls | None = None
+    #: Workers that have no port for it.
+    avoid: tuple[HostName, ...] = Field((), max_length=4)
+
+    @field_validator("environment")
+    @classmethod
+    def _is_known(cls, environment: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(environment) - SESSION_VARIABLES)
+        if unknown:
+            raise ValueError(f"not a variable of a session: {unknown[0][:40]!r}")
+        if any("\0" in value for value in environment.values()):
+            raise ValueError("a value holds a NUL character")
+        if environment.get("JUPYTERHUB_DEFAULT_URL", "/lab") not in INTERFACES.values():
+            raise ValueError("JUPYTERHUB_DEFAULT_URL is not the address of an interface")
+        return environment
+
+
+class Stop(Model):
+    """Delete the job of a session, whether or not it came to be."""
+
+    action: Literal["stop"] = "stop"
+    user: UserName
+    session: Session
+
+
+class Check(Model):
+    """Ask Grid Engine whether a choice could start, and submit nothing."""
+
+    action: Literal["check"] = "check"
+    user: UserName
+    choice: dict[str, Value] = Field(max_length=50)
+
+
+Request = Start | Stop | Check
+REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="action")])
+
+
+class Answer(Model):
+    """What the broker did. ``job_id`` after a start; ``error`` is meant for the person."""
+
+    ok: bool
+    job_id: int | None = None
+    #: After a check: whether the choice can start now, later, or never.
+    verdict: Literal["now", "later", "never", ""] = ""
+    #: Grid Engine's own words on a verdict.
+    words: str = ""
+    error: str = ""
+    #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
+    #: ``grid``: Grid Engine's own words; ``request``, ``broker``: a fault of ours.
+    kind: str = ""
+
+
+def job_name(session: str) -> str:
+    """Return the name of a session's job. Plain qstat shows the first ten letters of it."""
+    return f"jupyterhub-{session}"

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The three requests, each carried out as the person: start, check, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import pwd
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from gridhub.accounts import group_names
+from gridhub.broker.config import Config, parse_config
+from gridhub.broker.connection import check_caller, receive
+from gridhub.broker.home import (
+    HOME_TIMEOUT,
+    home_trouble,
+    session_rules,
+    within,
+    write_session_file,
+)
+from gridhub.broker.person import Refused, become, check_account, check_person, run_as_person
+from gridhub.broker.protocol import Answer, Check, Request, Start, Stop, job_name
+from gridhub.contract import SESSION_FOLDER
+from gridhub.grid.engine import AnswerError, parse_job_id
+from gridhub.log import one_line
+from gridhub.menu.file import load_menu
+from gridhub.menu.job import asked, qsub_arguments, script_arguments
+from gridhub.menu.kinds import ChoiceError, MenuError
+from gridhub.words import say
+
+#: What Grid Engine starts the job script with; it runs the program of the script's first line.
+#: A shell here would be a login shell (``login_shells`` of sge_conf(5)), which runs
+#: ``~/.bash_profile`` before the session.
+JOB_SHELL = "/usr/bin/env"
+
+
+def _words(process: subprocess.CompletedProcess[str]) -> str:
+    return (process.stderr.strip() or process.stdout.strip() or say("grid.no_reason"))[:2000]
+
+
+def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
+    """Tell a qmaster that is away from one that refuses; both only differ in qsub's words.
+
+    :raises Refused: where it is away.
+    """
+    words = _words(process)
+    if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
+        raise Refused("grid", say("grid.no_answer", reason=words))
+
+
+class Checked(NamedTuple):
+    """What follows from a choice that has been checked."""
+
+    #: Arguments of qsub, and further ones of the job script.
+    resources: list[str]
+    script: list[str]
+    #: In seconds; None where the menu has none.
+    run_time: int | None
+
+
+def check_choice(
+    config: Config, user: pwd.struct_passwd, values: Mapping[str, int | str]
+) -> Checked:
+    """Check that a person may have a session, and this one.
+
+    :raises Refused: where either is not so.
+    """
+    groups = group_names(user)
+    check_account(config, user, groups)
+    try:
+        menu = load_menu(config.menu)
+        choice = menu.choose(values, groups)
+        times = [int(each.total) for each in asked(menu, choice) if each.kind == "run_time"]
+        return Checked(
+            qsub_arguments(menu, choice),
+            script_arguments(menu, choice),
+            times[0] if times else None,
+        )
+    except ChoiceError as error:
+        raise Refused("choice", str(error)) from error
+    except MenuError as error:
+        raise Refused("broker", str(error)) from error
+
+
+def _elsewhere(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of qsub that keep a session off some workers.
+
+    The last request for a host counts (seen with 8.1.9), so that it takes in that of the others.
+
+    :param arguments: what else the session asks for.
+    """
+    if not avoid:
+        return []
+    pairs = (
+        pair.partition("=")
+        for option, value in pairwise(arguments)
+        if option == "-l"
+        for pair in value.split(",")
+    )
+    hosts = [value for name, _, value in pairs if name in ("h", "hostname")]
+    others = f"!({'|'.join(avoid)})"
+    return ["-l", f"h=({hosts[-1]})&{others}" if hosts else f"h={others}"]
+
+
+def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
+    """Submit a session as the person.
+
+    :raises Refused: and no job comes to life then; one that Grid Engine has taken all the same
+        finds no file.
+    """
+    checked = check_choice(config, user, request.choice)
+    rules = session_rules(config, checked.run_time)
+    become(user)
+    home = Path(user.pw_dir)
+    path = home / SESSION_FOLDER / f"{request.session}.json"
+    deadline = time.monotonic() + HOME_TIMEOUT
+
+    def write() -> None:
+        write_session_file(path, request.environment, config.ports, rules, request.tls)
+        if time.monotonic() > deadline:  # a home that came back too late
+            path.unlink()
+
+    within(HOME_TIMEOUT, write)
+    context = {
+        "hub": socket.gethostname(),
+        "user": user.pw_name,
+        "server": request.server,
+    }
+    arguments = (*config.qsub_arguments, *checked.resources)
+    try:
+        process = run_as_person(
+            config,
+            user,
+            "qsub",
+            "-terse",
+            "-N", job_name(request.session),
+            "-S", JOB_SHELL,
+            "-wd", user.pw_dir,
+            "-j", "y",
+            "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
+            "-r", "n",
+            "-w", "e",
+            # For administrators who read `qstat -j`; nothing depends on it.
+            "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
+            *arguments,
+            *_elsewhere(request.avoid, arguments),
+            str(config.job_script),
+            request.session,
+            *checked.script,
+        )  # fmt: skip
+        if process.returncode != 0:
+            _check_answer(process)
+            raise Refused("grid", say("grid.refused", reason=_words(process)))
+        job_id = parse_job_id(process.stdout)
+    except (Refused, AnswerError) as error:
+        # A job that was submitted after all finds no file and ends itself.
+        with contextlib.suppress(Refused):
+            within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
+        raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
+    return Answer(ok=True, job_id=job_id)
+
+
+def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
+    """Ask Grid Engine as the person whether a session could start; nothing is submitted.
+
+    ``qsub -w v`` asks for an empty cluster, ``-w p`` for it as it is now (qsub(1)).
+
+    :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
+    """
+    resources = check_choice(config, user, request.choice).resources
+    become(user)
+    home = Path(user.pw_dir)
+
+    def reach() -> None:
+        try:
+            home.stat()
+        except OSError as error:
+            raise Refused("home", home_trouble(error, home)) from error
+
+    # qsub reads the person's .sge_request, and nothing ends one that waits for a dead file server.
+    within(HOME_TIMEOUT, reach)
+    # Two commands in the time of one: the hub waits no longer for it.
+    config = config.model_copy(update={"timeout": config.timeout / 2})
+
+    def verify(mode: str, resources: Sequence[str]) -> str:
+        """Return why not; nothing where it could."""
+        arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
+        process = run_as_person(
+            config, user, "qsub", *arguments, *resources, str(config.job_script)
+        )
+        if process.returncode == 0:
+            return ""
+        _check_answer(process)
+        return _words(process)
+
+    if never := verify("v", resources):
+        # Of what counts per job, a parallel environment says nothing but "offers 0 slots".
+        if "-pe" in resources:
+            place = resources.index("-pe")
+            never = verify("v", resources[:place] + resources[place + 3 :]) or never
+        return Answer(ok=True, verdict="never", words=never)
+    if later := verify("p", resources):
+        return Answer(ok=True, verdict="later", words=later)
+    return Answer(ok=True, verdict="now")
+
+
+def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
+    """Delete a session's job as the person; a job that is gone already is a success.
+
+    By its name, which only a session of this hub has; as the person, who can delete no one else's.
+
+    :raises Refused: when Grid Engine does not do it.
+    """
+    become(user)
+    path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
+    # First: a job that has not started yet, or is still on its way, then ends itself.
+    with contextlib.suppress(Refused):
+        within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
+    process = run_as_person(config, user, "qdel", job_name(request.session))
+    if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
+        raise Refused("grid", say("grid.not_deleted", reason=_words(process)))
+    return Answer(ok=True)
+
+
+def decide(config: Config, request: Request) -> Answer:
+    """Carry out one request and log the decision in one line, never with secrets."""
+    try:
+        try:
+            user = pwd.getpwnam(request.user)
+        except KeyError:
+            raise Refused("refused", say("account.missing", name=request.user)) from None
+        if user.pw_name != request.user:
+            # A directory service may match names regardless of case.
+            raise Refused("refused", say("account.missing", name=request.user))
+        check_person(config, user)
+        match request:
+            case Start():
+                answer = start(config, user, request)
+            case Stop():
+                answer = stop(config, user, request)
+            case Check():
+                answer = check(config, user, request)
+        outcome = f"job {answer.job_id}" if answer.job_id else answer.verdict or "done"
+    except Refused as refusal:
+        answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+        outcome = f"refused ({refusal.kind}): {refusal}"
+    session = "" if isinstance(request, Check) else f", session {request.session}"
+    line = f"{request.action} for {request.user}{session}: {outcome}"
+    print(one_line(line), file=sys.stderr)
+    return answer
+
+
+def main() -> int:
+    """Serve the one request on standard input, which is the connection (``Accept=yes``)."""
+    config = parse_config(Path(sys.argv[1]).read_bytes())
+    connection = socket.socket(fileno=0)
+    try:
+        check_caller(connection, config.hub_user)
+        answer = decide(config, receive(connection))
+    except Refused as refusal:
+        print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
+        answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+    # A hub that has gone away meanwhile is no fault of the broker.
+    with contextlib.suppress(OSError):
+        connection.sendall(answer.model_dump_json().encode())
+        # A child that hangs in the person's home has the connection open as well.
+        connection.shutdown(socket.SHUT_WR)
+    return 0

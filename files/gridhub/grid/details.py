@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What ``qstat -j`` reports of single jobs: their usage, why they wait, their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from gridhub.grid.command import run, xml_pieces
+from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
+from gridhub.grid.numbers import read_number
+
+_JOB_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Details:
+    """What ``qstat -j`` reports of one job.
+
+    ``None`` where the execution daemon has not reported yet, which it does every
+    ``load_report_time`` (sge_conf(5)).
+    """
+
+    job: int
+    owner: str
+    #: Processor time used, in seconds.
+    cpu: float | None = None
+    #: The sum of the address spaces of its processes, in bytes: what ``h_vmem`` limits. Where Grid
+    #: Engine does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
+    vmem: float | None = None
+    #: Why it waits, a line for each message of the scheduler (``schedd_job_info``, sched_conf(5));
+    #: empty where it has used something already: then it runs.
+    reasons: tuple[str, ...] = ()
+    #: Why it is in an error state, in Grid Engine's words.
+    errors: tuple[str, ...] = ()
+
+
+@dataclass
+class _Entry:
+    """What an answer has of one job, as it is printed."""
+
+    numbers: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+    usage: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+#: The elements whose text is read. What people write (-v, -ac, -N, arguments, …) is in others.
+_LEAVES = frozenset(
+    {
+        "AN_text",
+        "JB_job_number",
+        "JB_owner",
+        "MES_message",
+        "QIM_message",
+        "UA_name",
+        "UA_value",
+        "ULNG_value",
+    }
+)
+
+#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
+_WHEN = re.compile(r"^.*?\]: (error: )?")
+
+
+class _Reader:
+    """Keeps the few elements of an answer that matter, by their place in it, and no others."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.trouble = ""
+        self.entries: list[_Entry] = []
+        #: Messages about all jobs that wait, and those about some, by job number.
+        self.general: list[str] = []
+        self.own: dict[str, list[str]] = {}
+        self._path: list[str] = []
+        self._text: list[str] | None = None
+        self._entry = _Entry()
+        self._used = ""
+        self._about: list[str] = []
+        self._message = ""
+        self._parser = parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+
+    def feed(self, piece: str, *, final: bool = False) -> None:
+        """Read a piece.
+
+        :raises expat.ExpatError: when it is not XML.
+        """
+        self._parser.Parse(piece, final)
+
+    def _start(self, tag: str, _attributes: object) -> None:
+        if not self._path:
+            self.root = tag
+        self._path.append(tag)
+        self._text = [] if tag in _LEAVES else None
+        # No handler, no work: however long the words are that are passed over.
+        self._parser.CharacterDataHandler = None if self._text is None else self._text.append
+
+    def _end(self, _tag: str) -> None:
+        if self._text is not None:
+            self._take(" ".join("".join(self._text).split()))
+            self._text = self._parser.CharacterDataHandler = None
+        self._path.pop()
+        if len(self._path) == 2 and self._path[1] == "djob_info":
+            self.entries.append(self._entry)
+            self._entry = _Entry()
+        elif len(self._path) == 4 and self._path[1::2] == ["messages", "SME_message_list"]:
+            for number in self._about:
+                self.own.setdefault(number, []).append(self._message)
+            self._about, self._message = [], ""
+
+    def _take(self, text: str) -> None:
+        if len(self._path) % 2 or not text:
+            return
+        # Every second element is an item of a list. What it is called depends on the release.
+        match self._path[1::2]:
+            case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
+                self._about.append(text)
+            case ["messages", "SME_message_list", "MES_message"]:
+                self._message = text
+            case ["messages", "SME_global_message_list", "MES_message"]:
+                self.general.append(text)
+            case ["djob_info", "JB_job_number"]:
+                self._entry.numbers.append(text)
+            case ["djob_info", "JB_owner"]:
+                self._entry.owners.append(text)
+            case ["djob_info", "JB_ja_tasks", "JAT_message_list", "QIM_message"]:
+                self._entry.errors.append(_WHEN.sub("", text))
+            case (
+                ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
+                # The tasks of a parallel job, where Grid Engine starts them.
+                | [
+                    "djob_info",
+                    "JB_ja_tasks",
+                    "JAT_task_list",
+                    "PET_scaled_usage",
+                    "UA_name" | "UA_value" as tag,
+                ]
+            ):
+                if tag == "UA_name":
+                    self._used = text
+                elif (number := read_number(text)) is not None:
+                    self._entry.usage[self._used] = self._entry.usage.get(self._used, 0) + number
+            case ["AN_text"]:
+                self.trouble = text
+
+
+def parse_details(xml: bytes) -> dict[int, Details]:
+    """Read the output of ``qstat -xml -j ID,ID,…``, by job number.
+
+    Only elements at their place in Grid Engine's own structure count. People cannot add any, for
+    Grid Engine escapes what they write. A job is left out that is printed twice, or without exactly
+    one number and one owner.
+
+    :raises AnswerError: when it is anything but that.
+    :raises GridEngineError: when it is the report that there is no qmaster.
+    """
+    reader = _Reader()
+    try:
+        # Of many jobs on many hosts this is megabytes: no step may take the interpreter for long.
+        for piece in xml_pieces(xml):
+            reader.feed(piece)
+        reader.feed("", final=True)
+    except expat.ExpatError as error:
+        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name.
+        if reader.root != "unknown_jobs":
+            raise AnswerError(f"qstat did not print XML: {error}") from error
+    if reader.root == "unknown_jobs":
+        return {}
+    if reader.root == "comunication_error":  # so it is spelt
+        raise GridEngineError(f"qstat: {reader.trouble}")
+    if reader.root != "detailed_job_info":
+        raise AnswerError("qstat did not print details of jobs")
+    times = Counter(number for entry in reader.entries for number in entry.numbers)
+    general = tuple(reader.general)
+    found: dict[int, Details] = {}
+    for entry in reader.entries:
+        if len(entry.numbers) != 1 or len(entry.owners) != 1:
+            continue
+        (number,), (owner,) = entry.numbers, entry.owners
+        if times[number] != 1 or not _JOB_NUMBER.fullmatch(number):
+            continue
+        own = reader.own.get(number, ())
+        found[int(number)] = Details(
+            job=int(number),
+            owner=owner,
+            cpu=entry.usage.get("cpu"),
+            # 0 means that Grid Engine does not know.
+            vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
+            reasons=() if entry.usage else (*general, *own) if own else general,
+            errors=tuple(dict.fromkeys(entry.errors)),
+        )
+    return found
+
+
+#: How many bytes are read of an answer: for the scheduler's messages, and for each job. A session
+#: has about 6 kB; people can write megabytes into theirs.
+MESSAGES_SIZE = 16 * 2**20
+JOB_SIZE = 64 * 2**10
+
+
+async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
+    """Ask Grid Engine for the details of some jobs, by job number; unknown ones are left out.
+
+    :raises AnswerError: when the answer cannot be read, or is too long.
+    :raises GridEngineError: when there is none.
+    """
+    numbers = ",".join(map(str, jobs))
+    limit = MESSAGES_SIZE + len(jobs) * JOB_SIZE
+    output = await run(grid, "qstat", "-xml", "-j", numbers, limit=limit)
+    found = await asyncio.to_thread(parse_details, output)
+    return {number: found[number] for number in jobs if number in found}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Jobs as ``qstat -f -xml`` lists them. The parsers are pure and raise :class:`AnswerError` only."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from xml.etree import ElementTree
+
+from gridhub.grid.command import parse_tree
+from gridhub.grid.engine import AnswerError
+
+
+class State(enum.Enum):
+    """What a job is doing, as far as a session cares."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    ERROR = "error"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    DELETING = "deleting"
+    UNKNOWN = "unknown"
+
+
+def read_state(letters: str) -> State:
+    """Translate the state letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``r``, ``dr``, …).
+
+    A hold on a job that runs already (``hr``) does not stop it.
+    """
+    if "d" in letters:
+        return State.DELETING
+    if "E" in letters:
+        return State.ERROR
+    if "q" in letters or "w" in letters:
+        return State.HELD if "h" in letters else State.QUEUED
+    if "s" in letters or "S" in letters or "T" in letters:
+        return State.SUSPENDED
+    if "t" in letters:
+        return State.STARTING
+    if "r" in letters or "R" in letters:
+        return State.RUNNING
+    return State.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as qstat lists it.
+
+    ``host`` is empty until the job has one; ``reports`` is false while Grid Engine has not heard
+    from that host for ``max_unheard`` (queue state ``u``, qstat(1)): the job may run on there.
+    ``since`` is when it started, in seconds since the epoch; ``None`` until it has.
+    """
+
+    id: int
+    name: str
+    owner: str
+    letters: str
+    host: str
+    slots: int
+    reports: bool = True
+    since: float | None = None
+
+    @property
+    def state(self) -> State:
+        """The meaning of ``letters``."""
+        return read_state(self.letters)
+
+
+def _read_moment(text: str) -> float | None:
+    """Return what qstat prints as the local time of this host, in seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
+    """Read the jobs of one queue instance, or those that wait (``queue`` is empty then)."""
+    try:
+        return [
+            Job(
+                id=int(entry.findtext("JB_job_number", "")),
+                name=entry.findtext("JB_name", "").strip(),
+                owner=entry.findtext("JB_owner", "").strip(),
+                letters=(entry.findtext("state") or "").strip(),
+                host=queue.partition("@")[2],
+                slots=int(entry.findtext("slots", "1")),
+                reports="u" not in states,
+                since=_read_moment(entry.findtext("JAT_start_time", "")),
+            )
+            for entry in entries
+        ]
+    except ValueError as error:
+        raise AnswerError(f"qstat printed a job that cannot be read: {error}") from error
+
+
+def parse_qstat(xml: bytes) -> list[Job]:
+    """Read the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
+
+    Array tasks and the tasks of parallel jobs repeat a job number; the first is kept.
+
+    :raises AnswerError: when it is anything but a complete job list.
+    """
+    root = parse_tree(xml)
+    queues, waiting = root.find("queue_info"), root.find("job_info")
+    if root.tag != "job_info" or queues is None or waiting is None:
+        raise AnswerError("qstat did not print a job list")
+    jobs: dict[int, Job] = {}
+    for queue in queues.iterfind("Queue-List"):
+        name, states = queue.findtext("name", "").strip(), queue.findtext("state") or ""
+        for job in _read_jobs(queue.iterfind("job_list"), name, states):
+            jobs.setdefault(job.id, job)
+    for job in _read_jobs(waiting.iterfind("job_list"), "", ""):
+        jobs.setdefault(job.id, job)
+    return list(jobs.values())

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Numbers as Grid Engine writes them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+#: The multipliers of Grid Engine's memory values (sge_types(1)): a capital is binary.
+_MULTIPLIERS = {
+    "": 1.0,
+    "k": 1e3,
+    "m": 1e6,
+    "g": 1e9,
+    "t": 1e12,
+    "K": 2.0**10,
+    "M": 2.0**20,
+    "G": 2.0**30,
+    "T": 2.0**40,
+}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
+
+
+def read_number(text: str) -> float | None:
+    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like.
+
+    What a queue does not limit is infinite: memory, say, that no host has so and so much of.
+    """
+    if text.strip().lower() == "infinity":
+        return math.inf
+    found = _NUMBER.fullmatch(text.strip())
+    return float(found[1]) * _MULTIPLIERS[found[2]] if found else None

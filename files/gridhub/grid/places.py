@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Queue instances, what is free there, and what a request lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gridhub.grid.command import parse_tree
+from gridhub.grid.engine import AnswerError
+from gridhub.grid.numbers import read_number
+
+
+@dataclass(frozen=True)
+class Place:
+    """A queue instance and what is free there. ``resources`` are in Grid Engine's base units."""
+
+    queue: str
+    host: str
+    slots: int
+    free: int
+    #: Whether jobs can start there: it is not disabled, suspended, unreachable or in an error.
+    is_open: bool
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+def parse_places(xml: bytes) -> list[Place]:
+    """Read the output of ``qstat -f -F COMPLEX,… -xml``.
+
+    :raises AnswerError: when it is anything but that.
+    """
+    queues = parse_tree(xml).find("queue_info")
+    if queues is None:
+        raise AnswerError("qstat did not print queues")
+    places = []
+    for entry in queues.iterfind("Queue-List"):
+        queue, _, host = entry.findtext("name", "").strip().partition("@")
+        resources = {
+            name: number
+            for resource in entry.iterfind("resource")
+            if (name := resource.get("name"))
+            and (number := read_number(resource.text or "")) is not None
+        }
+        try:
+            slots = int(entry.findtext("slots_total", ""))
+            taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
+        except ValueError as error:
+            raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
+        # Letters of qstat(1): alarm only keeps further jobs away, as does everything else here.
+        is_open = not (entry.findtext("state") or "").strip()
+        free = int(min(resources.get("slots", math.inf), slots - taken))
+        places.append(Place(queue, host, slots, max(free, 0), is_open, resources))
+    return places
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a session has asked for: slots, and consumables in total, in base units, by complex."""
+
+    slots: int = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+    #: ``NAME`` or ``NAME@HOST``, as qsub takes it; of ``NAME@@GROUP`` only the name counts here.
+    queue: str = ""
+
+    def may_use(self, place: Place) -> bool:
+        """Tell whether the request allows a queue instance."""
+        queue, _, host = self.queue.partition("@")
+        return place.is_open and (
+            not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
+        )
+
+
+#: In :func:`missing`: every place is closed.
+CLOSED = "closed"
+
+#: In :func:`missing`: there are too few free slots.
+SLOTS = "slots"
+
+
+def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
+    """Return what keeps a session from starting, at the place that lacks the least.
+
+    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` where no place takes jobs at
+        all; nothing where there is a place for it.
+    """
+    least: frozenset[str] | None = None
+    for place in places:
+        if not want.may_use(place):
+            continue
+        lacks = {
+            name
+            for name, amount in want.resources.items()
+            # A host that does not name a consumable has none of it.
+            if place.resources.get(name, 0.0) < amount
+        }
+        if place.free < want.slots:
+            lacks.add(SLOTS)
+        # Where two places lack as much, a full one is the better guess than one without a GPU.
+        if least is None or (len(lacks), SLOTS not in lacks) < (len(least), SLOTS not in least):
+            least = frozenset(lacks)
+    return frozenset({CLOSED}) if least is None else least
+
+
+def free(places: Iterable[Place], name: str, queue: str = "") -> tuple[float, float]:
+    """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
+
+    Queues share what their host has: each host counts once, with the most that any queue offers.
+
+    :param queue: the only one that counts, as :attr:`Want.queue`.
+    """
+    want = Want(queue=queue)
+    hosts: dict[str, float] = {}
+    for place in places:
+        if want.may_use(place):
+            amount = float(place.free) if name == SLOTS else place.resources.get(name, 0.0)
+            hosts[place.host] = max(hosts.get(place.host, 0.0), amount)
+    return sum(hosts.values()), max(hosts.values(), default=0.0)
+
+
+def parse_waiting(xml: bytes) -> list[int]:
+    """Return the numbers of all jobs that wait, in the scheduler's order (``qstat -s p -xml``).
+
+    :raises AnswerError: when it is anything but that.
+    """
+    waiting = parse_tree(xml).find("job_info")
+    if waiting is None:
+        raise AnswerError("qstat did not print a job list")
+    numbers = [entry.findtext("JB_job_number", "") for entry in waiting.iterfind("job_list")]
+    return list(dict.fromkeys(int(number) for number in numbers if number.isdecimal()))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The hub: JupyterHub with the few things that sessions need and no setting gives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import logging
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import jupyterhub.user
+from jupyterhub.app import JupyterHub
+from jupyterhub.log import CoroutineLogFormatter
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from tornado import web
+from tornado.httpserver import HTTPServer
+
+from gridhub.doors import source_of
+from gridhub.hub.server import HubServer
+from gridhub.log import one_line
+from gridhub.words import say
+from sge_spawner import watch_sessions
+
+# JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
+# system each time: a hub that starts with a thousand sessions would be busy with it for minutes.
+jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
+
+
+class OneLineFormatter(CoroutineLogFormatter):
+    """Keeps each message to one line: what people send is in some of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as the log has it."""
+        record = copy.copy(record)
+        if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
+            # Each login has an id, a cookie, which JupyterHub writes down there.
+            record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
+        record.msg, record.args = one_line(record.getMessage()), None
+        return str(super().format(record))
+
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback, a mark before each line: the exception's text may have some."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"| {one_line(line)}" for line in lines)
+
+
+class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
+    """The database cannot be used: what JupyterHub would show as a bare 500, in words."""
+
+    def __init__(self) -> None:
+        #: What JupyterHub's pages show.
+        self.jupyterhub_message = say("start.database")
+        web.HTTPError.__init__(self, 503, self.jupyterhub_message)
+
+
+async def addresses(hosts: list[str]) -> frozenset[str]:
+    """Return the addresses of hosts, and loopback's; of one that has none now there are none."""
+    found = {source_of(("127.0.0.1",)), source_of(("::1",))}
+    for host in hosts:
+        with contextlib.suppress(OSError):
+            told = await asyncio.get_running_loop().getaddrinfo(host, None)
+            found |= {source_of(each[4]) for each in told}
+    return frozenset(found)
+
+
+class GridHub(JupyterHub):
+    """JupyterHub with the few things that sessions need and no setting gives."""
+
+    _log_formatter_cls = OneLineFormatter
+
+    def init_logging(self) -> None:
+        """Set up the log; at the level debug, oauthlib would put the codes of logins into it."""
+        super().init_logging()
+        logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
+
+    def init_db(self) -> None:
+        """Open the database; what goes wrong with it is said in words from then on."""
+        super().init_db()
+        event.listen(self.db.get_bind(), "handle_error", self._say_so)
+
+    def _say_so(self, context: ExceptionContext) -> None:
+        if not isinstance(context.sqlalchemy_exception, OperationalError):
+            return
+        # All of JupyterHub shares one database session, which is of no use to anybody after a
+        # failure until it is rolled back: before anybody else has their turn, then.
+        with contextlib.suppress(RuntimeError):  # no loop yet: the hub is only starting
+            asyncio.get_running_loop().call_soon(self._roll_back)
+        raise DatabaseTrouble from context.original_exception
+
+    def _roll_back(self) -> None:
+        if not self.db.is_active:
+            self.db.rollback()
+
+    async def init_spawners(self) -> int:
+        """Have Grid Engine asked about all sessions at once; then each is taken up."""
+        watch_sessions(self)
+        return int(await super().init_spawners())
+
+    async def start(self) -> None:
+        """Start the hub, and then spare the garbage collector what was made until now.
+
+        To look through the objects of all modules takes it more than 100 ms, in which no page is
+        served; they live as long as the hub anyway.
+        """
+        ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
+        HubServer.reserved = await addresses([each for each in ours if each])
+        HubServer.prefix = self.hub_prefix
+        HTTPServer.configure(HubServer)
+        await super().start()
+        gc.collect()
+        gc.freeze()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Certificates of hub and proxy, made and renewed by Ansible and by the maintenance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, authority, certificate
+
+#: Certificates of hub and proxy are made anew when they end within this time, …
+RENEW_BEFORE = timedelta(days=365)
+
+#: … and those of authorities are renewed, with the same key. Sessions that run trust the old one:
+#: this is how long they can go on.
+RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
+AUTHORITY_LIFETIME = timedelta(days=5 * 365)
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)} | {
+        f"IP:{address}" for address in found.get_values_for_type(x509.IPAddress)
+    }
+
+
+def alt_name(name: str) -> str:
+    """Return a host's name or address as certificates are asked for it."""
+    try:
+        return f"IP:{ip_address(name)}"
+    except ValueError:
+        return f"DNS:{name}"
+
+
+def _ends_within(certificate: x509.Certificate, span: timedelta) -> bool:
+    return certificate.not_valid_after_utc - datetime.now(UTC) < span
+
+
+def _renew_authority(folder: Path, name: str) -> None:
+    """Give an authority's key a new certificate: all that it has signed stays good."""
+    old, key = authority(folder, name)
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.subject)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(now + AUTHORITY_LIFETIME)
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    new = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    path = folder / name / f"{name}.crt"
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(new)
+    fresh.replace(path)
+
+
+def renew(folder: Path, hosts: list[str]) -> list[str]:
+    """Make what is missing, renew what ends, and make anew what lacks one of the hosts' names.
+
+    JupyterHub makes them, as it would at its own start.
+
+    :returns: the names of what has changed; empty when all was well.
+    :raises OSError: when the folder cannot be written.
+    """
+    from certipy import Certipy
+
+    wanted = [alt_name(host) for host in hosts]
+    changed = []
+    folder.mkdir(exist_ok=True)
+    store = Certipy(store_dir=str(folder)).store
+    for name in list(store.store):
+        if store.store[name]["is_ca"]:
+            if _ends_within(certificate(folder, name), RENEW_AUTHORITY_BEFORE):
+                _renew_authority(folder, name)
+                changed.append(name)
+        elif name in COMPONENTS:
+            certificate = certificate(folder, name)
+            if _ends_within(certificate, RENEW_BEFORE) or not set(wanted) <= _names(certificate):
+                store.remove_record(name)
+    before = set(store.store)
+    if not changed and before.issuperset((SESSIONS, *COMPONENTS)):
+        return []
+    from jupyterhub.app import JupyterHub  # takes its time
+
+    async def make() -> None:
+        hub = JupyterHub(
+            internal_ssl=True, internal_certs_location=str(folder), trusted_alt_names=wanted
+        )
+        hub.log.disabled = True
+        hub.init_internal_ssl()
+
+    asyncio.run(make())
+    made = json.loads((folder / "certipy.json").read_text(encoding="utf-8"))
+    return sorted(changed + [name for name in made if name not in before])
+
+
+def main() -> int:
+    """``sge_certificates.py FOLDER NAME…``: print what has changed."""
+    os.umask(0o077)
+    print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
+    return 0

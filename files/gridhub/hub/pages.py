@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The hub's pages: what their templates (``pages/``) can use, and the addresses they need.
+
+JupyterHub stops a session through its REST API only, which takes JavaScript; a form does here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.apihandlers.users import UserServerAPIHandler
+from jupyterhub.handlers import default_handlers
+from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.handlers.static import CacheControlStaticFilesHandler
+from jupyterhub.slugs import is_valid_safe_slug
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado import web
+from tornado.httputil import url_concat
+
+from gridhub.hub import guard
+from gridhub.hub.errors import Refusal, error_words
+from gridhub.hub.starter import SessionHandler
+from gridhub.menu.kinds import MAX_TEXT
+from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX
+from gridhub.notices.announcement import FILE, Board, parse_announcement
+from gridhub.notices.next_maintenance import announcements
+from gridhub.spawner.form import LESS, MORE, Link, followed
+from gridhub.spawner.view import View
+from gridhub.words import say, say_number
+from sge_spawner import SGESpawner
+
+#: Templates, style and script. Those of the release the hub was started with: a deployment switches
+#: the link before it restarts the hub.
+PAGES = Path(__file__).resolve().parents[2] / "pages"
+
+
+async def views(user: Any) -> list[View]:
+    """Return what the pages show of a person's sessions, the default one first."""
+    named = [name for name in sorted(user.orm_user.orm_spawners) if name]
+    if not user.allow_named_servers:
+        # The site allows no more of them; what runs goes on all the same.
+        named = [name for name in named if user.spawners[name].active]
+    return [await user.spawners[name].view() for name in ["", *named]]
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    minutes = max(int(seconds // 60), 0)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return say("time.days", days=days, hours=hours)
+    if hours:
+        return say("time.hours", hours=hours, minutes=minutes)
+    return say("time.minutes", minutes=minutes) if minutes else say("time.moment")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)  # as JupyterHub and View have their times
+
+
+def ago(moment: datetime) -> str:
+    """Return how long something has been so."""
+    return span((_now() - moment).total_seconds())
+
+
+def left(moment: datetime) -> str:
+    """Return how long something goes on."""
+    return span((moment - _now()).total_seconds())
+
+
+def asset_url(base_url: str, name: str) -> str:
+    """Return the address of a file of ours, with a mark of its content: browsers keep it."""
+    mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
+    return f"{base_url}pages/{name}?v={mark}"
+
+
+def template_vars(
+    site_name: str, help_at: str, named_servers: int, idle_minutes: int
+) -> dict[str, Any]:
+    """Return what the templates can use besides JupyterHub's own names.
+
+    :param site_name: what the site calls this service.
+    :param help_at: where people get help: an address of a page or of e-mail, or a text.
+    :param named_servers: how many sessions a person may have besides the default one.
+    :param idle_minutes: after how long an idle session is ended; 0: never.
+    """
+    functions: dict[str, Callable[..., object]] = {
+        "say": say,
+        "say_number": say_number,
+        "error_words": error_words,
+        "announcements_now": partial(announcements, Board(FILE, parse_announcement)),
+        "asset_url": asset_url,
+        "sessions": views,
+        "ago": ago,
+        "left": left,
+    }
+    # JupyterHub calls what it finds here, with the person, and gives the templates the result.
+    return {
+        "site_name": site_name,
+        "help_at": help_at,
+        "named_servers": named_servers,
+        "idle_minutes": idle_minutes,
+        **{name: partial(lambda function, _user: function, it) for name, it in functions.items()},
+    }
+
+
+class FormHandler(SpawnHandler):
+    """The form, filled in as the link says. A link starts nothing; JupyterHub's own would."""
+
+    async def prepare(self) -> None:
+        """Refuse what is no text: JupyterHub would fail at it.
+
+        :raises Refusal: 400 with a message for the person.
+        """
+        await super().prepare()
+        for arguments in (self.request.query_arguments, self.request.body_arguments):
+            for name, values in arguments.items():
+                try:
+                    [value.decode() for value in values]
+                except UnicodeDecodeError as error:
+                    raise Refusal(400, say("error.not_text", name=name[:MAX_TEXT])) from error
+
+    async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
+        fields: dict[str, list[str]] = {}
+        for name, values in self.request.query_arguments.items():
+            if name not in JUPYTERHUBS_FIELDS:
+                # JupyterHub's way to write it is understood as well.
+                fields[name.removeprefix(LINK_PREFIX)] = [value.decode() for value in values]
+        shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
+        named = ",".join(shifts.values()).strip(",")
+        if fields:
+            link = Link(
+                SGESpawner.read_form(fields),
+                tuple(named.split(",")) if named else (),
+                more=bool(shifts[MORE]),
+            )
+            followed.set(link)
+        self._forget_the_link()
+        await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
+
+    def _forget_the_link(self) -> None:
+        """Leave JupyterHub its own arguments only, so that the form does not send the others on."""
+        kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
+        told = {name: value for name, value in kept.items() if value is not None}
+        self.request.uri = url_concat(self.request.path, told)
+        self.request.query_arguments = {name: [value.encode()] for name, value in told.items()}
+
+    async def _wrap_spawn_single_user(self, *told: Any, **also: Any) -> Any:
+        try:
+            return await super()._wrap_spawn_single_user(*told, **also)
+        except web.HTTPError as error:
+            if not hasattr(error, "jupyterhub_message"):
+                # The form shows it, and would show JupyterHub's own.
+                vars(error)["jupyterhub_message"] = error_words(error, error.status_code)
+            raise
+
+    async def _render_form(self, for_user: Any, spawner_options_form: str, **told: str) -> str:
+        name = self.path_args[1] if len(self.path_args) > 1 else ""
+        if name and self.request.method == "POST":
+            # JupyterHub draws the default session's form here, which knows of no refusal.
+            spawner_options_form = await for_user.spawners[name].get_options_form()
+        form: str = await super()._render_form(for_user, spawner_options_form, **told)
+        return form
+
+
+class StopHandler(BaseHandler):
+    """Stops a session, or gives up its start, at the press of a form's button."""
+
+    #: A session with a name can be stopped also where the site allows no more of them.
+    allow_named_servers = True
+
+    def get_json_body(self) -> dict[str, bool]:
+        """Return what JupyterHub's own handler takes as the request's body."""
+        return {"remove": self.get_body_argument("then", "") == "remove"}
+
+    @web.authenticated
+    async def post(self, user_name: str, server_name: str = "") -> None:
+        """Do what ``DELETE /hub/api/users/NAME/server`` does, and show what comes next.
+
+        ``then`` says what the person wants: ``choose`` again, ``remove`` the named server as well,
+        or neither.
+        """
+        user = self.find_user(user_name)
+        spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
+        lacking = spawner.lacking if spawner and spawner._start_pending else ()
+        await UserServerAPIHandler.delete(self, user_name, server_name)
+        goal, told = ["home"], {}
+        if self.get_body_argument("then", "") == "choose":
+            goal = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
+            told = {LESS: ",".join(lacking)} if lacking else {}
+        self.set_header("Content-Type", "text/html")
+        url = url_path_join(self.hub.base_url, *filter(None, goal))
+        self.redirect(url_concat(url, told), status=303)
+
+
+class ForecastHandler(BaseHandler):
+    """Says what is free, and what would become of the choice a person is about to make."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Answer in whole sentences; the form's fields are the query's arguments."""
+        spawner = self.current_user.spawner
+        fields = {
+            name: [value.decode(errors="replace") for value in values]
+            for name, values in self.request.query_arguments.items()
+        }
+        forecast = await spawner.forecast(spawner.read_form(fields))
+        free = [
+            say("forecast.free", what=each.label, total=each.total, largest=each.largest)
+            for each in forecast.free
+        ]
+        self.finish(
+            {
+                "message": forecast.message,
+                "verdict": forecast.verdict,
+                "item": forecast.item,
+                "raw": forecast.raw,
+                "free": free,
+                "age": ""
+                if forecast.age is None
+                else say("forecast.age", seconds=round(forecast.age)),
+            }
+        )
+
+
+class NewSessionHandler(BaseHandler):
+    """Leads from a name that somebody has typed to the form of the session of that name."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Check the name, because JupyterHub's own refusal says nothing to people."""
+        name = self.get_argument("name", "")
+        if not is_valid_safe_slug(name):
+            raise Refusal(400, say("error.bad_name"))
+        user = url_escape_path(self.current_user.name)
+        self.redirect(url_path_join(self.hub.base_url, "spawn", user, name))
+
+
+guard.COUNTED |= {
+    (ForecastHandler, "GET"): guard.Counted("looks"),
+    (StopHandler, "POST"): guard.Counted("reports", "delete:servers"),
+    (SessionHandler, "POST"): guard.Counted("reports"),
+}
+
+
+default_handlers[:] = [
+    (entry[0], FormHandler, *entry[2:]) if entry[1] is SpawnHandler else entry
+    for entry in default_handlers
+] + [
+    (r"/stop/([^/]+)", StopHandler),
+    (r"/stop/([^/]+)/([^/]+)", StopHandler),
+    (r"/forecast", ForecastHandler),
+    (r"/new-session", NewSessionHandler),
+    (r"/pages/(pages\.(?:css|js))", CacheControlStaticFilesHandler, {"path": str(PAGES)}),
+]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The starter's API: a session that starts reports its port, or why it has none."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from batchspawner.api import BatchSpawnerAPIHandler
+from jupyterhub.apihandlers import APIHandler, default_handlers
+from sqlalchemy.exc import SQLAlchemyError
+from tornado import web
+
+from gridhub.contract import MAX_REASON
+from gridhub.words import say
+from sge_spawner import SGESpawner
+
+
+class SessionHandler(APIHandler):
+    """What a starting session tells the hub: its port, or why it has none, and nothing else."""
+
+    _trouble = False
+
+    async def get_current_user(self) -> Any:
+        """Find whose token the request carries, which JupyterHub also writes down."""
+        try:
+            return await super().get_current_user()
+        except SQLAlchemyError:
+            self._trouble = True
+            raise
+
+    async def prepare(self) -> None:
+        """Tell a database that cannot be used from a token that nobody knows.
+
+        JupyterHub takes one for the other, and a refusal ends the job.
+        """
+        try:
+            await super().prepare()
+        finally:
+            if self._trouble:
+                raise web.HTTPError(503, say("start.database"))
+
+    @web.authenticated
+    def post(self, what: str) -> None:
+        """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
+
+        From the session whose own token the request carries, as long as it is starting.
+        """
+        token = self.get_token()
+        # A token of a service has no person behind it, and so no sessions.
+        sessions = getattr(self.current_user, "spawners", {})
+        spawner = next(
+            (
+                spawner
+                for spawner in sessions.values()
+                if isinstance(spawner, SGESpawner)
+                and spawner.token_hash
+                and token is not None
+                and hmac.compare_digest(spawner.token_hash, token.hashed)
+            ),
+            None,
+        )
+        body = self.get_json_body()
+        if what == "port" and spawner and not spawner.stopping:
+            port = self._read_port(body, *spawner.session_ports)
+            if spawner.port == port:
+                # Told before, but our answer was lost.
+                self._answer(spawner)
+                return
+        if spawner is None or not spawner.is_starting:
+            raise web.HTTPError(403, "this token belongs to no session that is starting")
+        if what == "port":
+            spawner.announce(port)
+        else:
+            spawner.give_up(self._read_reason(body))
+        self._answer(spawner)
+
+    def _answer(self, spawner: SGESpawner) -> None:
+        """Tell the session when it must be over, if that is before its run time is."""
+        if spawner.ends:
+            words = say("session.maintenance", end="{end}", minutes="{minutes}")
+            self.finish({"end": spawner.ends, "words": words})
+        else:
+            self.set_status(204)
+
+    @staticmethod
+    def _read_port(body: object, first: int, last: int) -> int:
+        if not isinstance(body, dict) or set(body) != {"port"}:
+            raise web.HTTPError(400, 'the body must be {"port": N}')
+        port = body["port"]
+        if isinstance(port, bool) or not isinstance(port, int) or not first <= port <= last:
+            raise web.HTTPError(400, f"the port must be a number from {first} to {last}")
+        return port
+
+    @staticmethod
+    def _read_reason(body: object) -> str:
+        if not isinstance(body, dict) or set(body) != {"reason"}:
+            raise web.HTTPError(400, 'the body must be {"reason": TEXT}')
+        reason = body["reason"]
+        if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON:
+            raise web.HTTPError(400, f"the reason must have 1 to {MAX_REASON} characters")
+        return reason
+
+
+# Importing batchspawner registers a handler that sets any attribute of a spawner from the request.
+default_handlers[:] = [
+    entry for entry in default_handlers if entry[1] is not BatchSpawnerAPIHandler
+] + [(r"/api/sge/(port|failure)", SessionHandler)]

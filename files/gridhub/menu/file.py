@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The menu's file: read it, check it, and name each mistake by the inventory's variable.
+
+The administrator declares the menu in the inventory: the items (``jupyterhub_resource_menu``),
+ready-made choices (``jupyterhub_resource_presets``) and rules between items
+(``jupyterhub_resource_limits``); Ansible writes them as one JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gridhub.menu.kinds import ChoiceError, MenuError
+from gridhub.menu.menu import PRESET_FIELD, Menu
+
+MENU_VARIABLE = "jupyterhub_resource_menu"
+PRESETS_VARIABLE = "jupyterhub_resource_presets"
+LIMITS_VARIABLE = "jupyterhub_resource_limits"
+
+#: Where the parts of the menu's file come from.
+VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMITS_VARIABLE}
+
+
+def _limit_problems(menu: Menu) -> Iterator[str]:
+    names = {item.name for item in menu.items}
+    for number, limit in enumerate(menu.limits, 1):
+        where = f"{LIMITS_VARIABLE}, limit number {number} ({limit.rule})"
+        used = limit.names
+        unknown = sorted(used - names) + sorted({limit.item} - names)
+        if unknown:
+            yield (
+                f"{where}: {', '.join(map(repr, unknown))} is no item; the menu has "
+                f"{', '.join(sorted(names))}. A name with '.' or '-' cannot be used in a rule"
+            )
+            continue
+        for groups in menu.people():
+            values = menu.everything({}, groups)
+            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
+            try:
+                if not limit.holds(values):
+                    yield f"{where}: the menu's own defaults break it: {told}"
+                    break
+            except Exception as error:  # whatever an expression can do
+                yield f"{where}: it cannot be evaluated for the menu's defaults, {told}: {error}"
+                break
+
+
+def _preset_problems(menu: Menu) -> Iterator[str]:
+    names = [preset.name for preset in menu.presets]
+    everybody = menu.people()[-1]
+    for preset in menu.presets:
+        where = f"{PRESETS_VARIABLE}, preset {preset.name!r}"
+        if names.count(preset.name) > 1:
+            yield f"{where}: two presets have this name"
+        wrong = False
+        for name, value in preset.choice.items():
+            try:
+                menu._value(name, value, everybody)
+            except ChoiceError as error:
+                wrong = True
+                yield f"{where}, choice: {error}"
+        if wrong:
+            continue
+        for groups in menu.people():
+            if preset in menu.presets_for(groups):
+                try:
+                    menu.choose({PRESET_FIELD: preset.name}, groups)
+                except ChoiceError as error:
+                    yield f"{where}: a limit does not let it pass: {error}"
+                    break
+
+
+def _problems(menu: Menu) -> list[str]:
+    """Return what is wrong between the parts of a menu, one line for each problem."""
+    if lines := list(_limit_problems(menu)):
+        return lines  # presets are checked against limits that can be evaluated
+    for groups in menu.people():
+        try:
+            menu.choose({}, groups)
+        except ChoiceError as error:
+            return [f"{MENU_VARIABLE}, the defaults: {error}"]
+    return list(_preset_problems(menu))
+
+
+_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
+
+
+# The same text is the same menu: hub and broker read the file anew for every form and every start.
+@lru_cache(maxsize=8)
+def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> Menu:
+    """Read a menu from JSON: an object of items, presets and limits.
+
+    :raises MenuError: naming every item and value that is wrong.
+    """
+    try:
+        content: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MenuError(f"{source} is not JSON: {error}") from error
+    try:
+        menu = _MENU.validate_python(content)
+        lines = _problems(menu)
+    except ValidationError as error:
+        lines = list(_faults(error, content))
+    if lines:
+        named = [name for name in VARIABLES.values() if any(name in line for line in lines)]
+        raise MenuError(
+            "\n  ".join([f"{source} is wrong:", *lines])
+            + f"\nChange {' and '.join(named or [MENU_VARIABLE])} in the inventory; "
+            "docs/menu.md describes what they hold."
+        )
+    return menu
+
+
+def _faults(error: ValidationError, content: object) -> Iterator[str]:
+    """Say what is wrong with the parts of a menu by themselves, one line for each problem."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
+            continue  # said of the whole list because every item in it was refused
+        value = problem["input"]
+        shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
+        words = problem["msg"].removeprefix("Value error, ")
+        yield f"{_place(problem['loc'], content)}: {words}{shown}"
+
+
+def _place(location: tuple[int | str, ...], content: object) -> str:
+    """Name the place of a problem as the administrator knows it: by variable and name."""
+    if not location:
+        return f"{MENU_VARIABLE}, the menu"
+    part, *path = location
+    variable = VARIABLES.get(str(part))
+    if variable is None or not isinstance(content, dict):
+        return str(part)
+    if not path:
+        return f"{variable}, the whole list"
+    noun = str(part).removesuffix("s")
+    entries = content[part]
+    if isinstance(path[0], int) and isinstance(entries, list) and path[0] < len(entries):
+        entry = entries[path[0]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        path[0] = f"{noun} {name!r}" if name else f"{noun} number {path[0] + 1}"
+    return ", ".join(str(part) for part in (variable, *path))
+
+
+def load_menu(path: Path) -> Menu:
+    """Load the menu file.
+
+    :raises MenuError: where the file cannot be read or is not a menu.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise MenuError(f"The menu file {path} cannot be read: {error.strerror}") from error
+    return parse_menu(text, str(path))

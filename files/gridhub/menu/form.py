@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The form's fields, as HTML, for one person."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from jinja2 import Environment
+
+from gridhub.menu.items import Item, sentence
+from gridhub.menu.kinds import MAX_TEXT, ChoiceError, Mail
+from gridhub.menu.menu import PRESET_FIELD, Menu, Preset
+from gridhub.words import say
+
+
+class _Offer(NamedTuple):
+    """One line of a list to choose from."""
+
+    value: str
+    label: str
+    #: What it fills in with JavaScript, by field: the values of a preset.
+    fills: Mapping[str, int | str] = MappingProxyType({})
+
+
+class _Field(NamedTuple):
+    """What the form shows of an item, or of the presets."""
+
+    name: str
+    label: str
+    help: Sequence[str]
+    #: What a list offers; nothing for a field to write in.
+    options: Sequence[_Offer]
+    value: str
+    #: What a field to write in has besides.
+    attributes: Mapping[str, object]
+
+
+_FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    """\
+{% for field in fields %}
+{% set id = "menu-" ~ field.name %}
+{% set wrong = error is not none and error.item == field.name %}
+{% set note = notes[field.name] %}
+{% set attributes = {
+  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else "")
+    ~ (" is-changed" if note else ""),
+  "autofocus": "" if note and note == (notes.values() | first) else none,
+  "id": id,
+  "name": field.name,
+  "aria-invalid": "true" if wrong else none,
+  "aria-describedby":
+    (["error-" ~ id] + (["note-" ~ id] if note else [])
+     + (["help-" ~ id] if field.help else [])) | join(" "),
+} %}
+<div class="mb-3">
+  <label class="form-label" for="{{ id }}">{{ field.label }}</label>
+  {% if field.options %}
+  <select{{ attributes | xmlattr }}>
+    {% for offer in field.options %}
+    <option value="{{ offer.value }}"{% if offer.value == field.value %} selected{% endif %}{% if offer.fills %} data-fills='{{ offer.fills | tojson }}'{% endif %}>{{ offer.label }}</option>
+    {% endfor %}
+  </select>
+  {% else %}
+  <input{{ attributes | xmlattr }} value="{{ field.value }}"{{ field.attributes | xmlattr }}>
+  {% endif %}
+  <div class="invalid-feedback" id="error-{{ id }}">{{ error if wrong }}</div>
+  {% if note %}
+  <div class="changed" id="note-{{ id }}">{{ note }}</div>
+  {% endif %}
+  {% if field.help %}
+  <div class="form-text" id="help-{{ id }}">{% for line in field.help %}{{ line }}{% if not loop.last %}<br>{% endif %}{% endfor %}</div>
+  {% endif %}
+</div>
+{% endfor %}
+"""  # noqa: E501  # HTML is easier to read with an element to a line
+)
+
+
+def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, object]) -> _Field:
+    items = {item.name: item for item in menu.items}
+
+    def described(preset: Preset) -> str:
+        values = [
+            f"{items[name].label}: {items[name].in_words(value) or say('preset.none')}"
+            for name, value in preset.choice.items()
+        ]
+        return " ".join([f"{preset.label} – {', '.join(values)}.", preset.help]).strip()
+
+    names = [preset.name for preset in presets]
+    return _Field(
+        name=PRESET_FIELD,
+        label=say("preset.label"),
+        help=[
+            say("preset.help"),
+            *map(described, presets),
+        ],
+        options=[
+            _Offer("", say("preset.own")),
+            *(_Offer(preset.name, preset.label, preset.choice) for preset in presets),
+        ],
+        value=next((name for name in names if name == last.get(PRESET_FIELD)), ""),
+        attributes={},
+    )
+
+
+def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
+    options = [_Offer(option.value, option.label) for option in item.options_for(groups)]
+    options += [_Offer(str(choice), str(choice)) for choice in item.choices or ()]
+    attributes: dict[str, object] = {}
+    if item.range is not None:
+        attributes = {
+            "type": "number",
+            "inputmode": "numeric",
+            "required": "",
+            "min": item.range.minimum,
+            "max": item.range.maximum,
+            "step": item.range.step,
+        }
+    elif item.text is not None:
+        attributes = {
+            "type": "email" if isinstance(item.request, Mail) else "text",
+            "maxlength": item.text.maximum_length,
+            "placeholder": item.text.example,
+        }
+    words = [item.help] if item.help else []
+    if not options:
+        words.append(sentence(item.allowed_words()))
+    return _Field(
+        name=item.name,
+        label=f"{item.label} ({item.unit_words(0)})" if item.unit else item.label,
+        help=[" ".join(words)] if words else [],
+        options=options,
+        value=value,
+        attributes=attributes,
+    )
+
+
+def _again(
+    item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
+) -> str:
+    """Return what the field shows of the last choice."""
+    raw = last.get(item.name, item.default)
+    try:
+        return str(item.value(raw, groups))
+    except ChoiceError:
+        text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
+        # Beside the reason people see what they wrote; a list cannot show what is not in it.
+        if error is not None and text and (item.range or item.text):
+            return text
+        return str(item.default)
+
+
+def _fits(raw: str | int) -> bool:
+    return len(raw) <= MAX_TEXT and raw.isprintable() if isinstance(raw, str) else abs(raw) < 10**10
+
+
+def render_form(
+    menu: Menu,
+    groups: Collection[str],
+    last: Mapping[str, object],
+    error: ChoiceError | None = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return the form's fields as HTML, for one person.
+
+    :param groups: names of the Unix groups of the person.
+    :param last: the last choice, shown again where it is still allowed.
+    :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
+    :param notes: what there is to say about fields, by name; the first of them gets the focus.
+    """
+    presets = menu.presets_for(groups)
+    for preset in presets:
+        if preset.name == last.get(PRESET_FIELD):
+            last = {**last, **preset.choice}  # as it counts
+    fields = [
+        _item_field(item, groups, _again(item, groups, last, error))
+        for item in menu.items_for(groups)
+    ]
+    if presets:
+        fields.insert(0, _preset_field(menu, presets, last))
+    return _FORM.render(fields=fields, error=error, notes=notes)

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One item of the menu: a line of the form, the values it offers, and its own check of a value."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+from gridhub.menu.kinds import (
+    MAX_TEXT,
+    MOST,
+    Amount,
+    ChoiceError,
+    Groups,
+    Identifier,
+    Memory,
+    Model,
+    Request,
+    SoftwareEnvironment,
+    Value,
+    Words,
+)
+from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, PRESET_FIELD
+from gridhub.words import one_of, say, say_number
+
+_DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
+
+
+class Range(Model):
+    """Every whole step from ``minimum`` to ``maximum``, both included."""
+
+    minimum: Amount
+    maximum: Amount
+    step: Annotated[int, Field(strict=True, ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Range:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+
+class Option(Model):
+    """One of several words to choose from, under the words of the form."""
+
+    value: Annotated[str, Field(max_length=MAX_TEXT)]
+    label: Words
+    #: Whose members see it; everybody where empty.
+    groups: Groups = ()
+    #: Shell lines of a software environment. They go into the job script, never into a request.
+    prologue: Annotated[str, Field(max_length=10_000)] = ""
+
+
+@cache
+def _matcher(pattern: str) -> SchemaValidator:
+    # Not Python's `re`: that can take years for a pattern such as (a+)+b, and the hub has one
+    # thread for everybody. This one takes time in proportion to the text, whatever the pattern.
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+
+
+class Text(Model):
+    """Text of one's own, all of which must match the pattern. Letters and digits are ASCII."""
+
+    pattern: Annotated[str, Field(min_length=1, max_length=500)]
+    maximum_length: Annotated[int, Field(strict=True, ge=1, le=MAX_TEXT)] = MAX_TEXT
+    example: Words
+
+    @property
+    def _whole(self) -> str:
+        return f"^(?:{self.pattern})$"
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Text:
+        try:
+            # By itself as well: `a)|(?:b` would be two patterns with one end open each.
+            for pattern in (self.pattern, self._whole):
+                _matcher(pattern)
+        except SchemaError as error:
+            reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
+            raise ValueError(f"the pattern {self.pattern!r} cannot be used: {reason}") from error
+        return self
+
+    def matches(self, text: str) -> bool:
+        """Tell whether all of the text is allowed."""
+        return (
+            len(text) <= self.maximum_length
+            and text.isascii()
+            and _matcher(self._whole).isinstance_python(text)
+        )
+
+
+def are_for(members: Groups, groups: Collection[str]) -> bool:
+    """Tell whether somebody in ``groups`` is meant; without ``members`` everybody is."""
+    return not members or not set(members).isdisjoint(groups)
+
+
+class Item(Model):
+    """One line of the form.
+
+    It offers numbers in its unit (``choices`` or ``range``) or words (``options`` or ``text``).
+    """
+
+    name: Identifier
+    label: Words
+    help: str = Field("", max_length=1000)
+    unit: str = ""
+    choices: tuple[Amount, ...] | None = Field(None, min_length=1, max_length=200)
+    range: Range | None = None
+    options: tuple[Option, ...] | None = Field(None, min_length=1, max_length=200)
+    text: Text | None = None
+    default: Value
+    groups: Groups = ()
+    request: Request
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == PRESET_FIELD:
+            raise ValueError("this name is kept for presets; take another one")
+        if name in JUPYTERHUBS_FIELDS or name.startswith(LINK_PREFIX):
+            raise ValueError(
+                f"JupyterHub takes {name!r} from the form and from links for itself; give the item "
+                "another name"
+            )
+        return name
+
+    @field_validator("choices")
+    @classmethod
+    def _choices_differ(cls, choices: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if choices and len(set(choices)) != len(choices):
+            raise ValueError("a choice is listed twice")
+        return choices
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Item:
+        request = self.request
+        given = [way for way in ("choices", "range", "options", "text") if getattr(self, way)]
+        if len(given) != 1 or given[0] not in request.ways:
+            ways = [f"'{way}'" for way in request.ways]
+            either = "either " if len(ways) > 1 else ""
+            raise ValueError(f"for kind {request.kind} give {either}{' or '.join(ways)}")
+        if self.unit not in request.units:
+            allowed = " or ".join(unit or "empty" for unit in request.units)
+            raise ValueError(f"unit is {self.unit!r}; for kind {request.kind} it is {allowed}")
+        if self.options:
+            self._check_options(self.options)
+        if self.text and not (self.text.example and self.allows(self.text.example)):
+            raise ValueError(f"the example {self.text.example!r} is not allowed itself")
+        if not self.allows(self.default):
+            raise ValueError(f"default {self.default} is not allowed: {self.allowed_words()}")
+        if request.nothing is None and self.allows(0):
+            raise ValueError("0 is allowed only where kind is count")
+        if self.groups and request.nothing is None:
+            # Whoever is outside the groups asks for nothing. For memory, cores and run time
+            # "nothing" would mean "without a limit".
+            raise ValueError(
+                f"kind {request.kind} cannot be kept to groups: nobody can do without it. Only "
+                "count, project, queue, environment, mail and complex can"
+            )
+        return self
+
+    def _check_options(self, options: tuple[Option, ...]) -> None:
+        if len({option.value for option in options}) != len(options):
+            raise ValueError("an option is listed twice")
+        for option in options:
+            if not self._is_harmless(option.value):
+                raise ValueError(
+                    f"option {option.value!r} cannot be a value of kind {self.request.kind}; "
+                    "docs/menu.md says what can"
+                )
+            if option.prologue and not (
+                isinstance(self.request, SoftwareEnvironment) and option.value
+            ):
+                raise ValueError(
+                    f"option {option.value!r} cannot have a prologue: only a named option of kind "
+                    "environment can"
+                )
+            if option.groups and option.value == self.default:
+                raise ValueError(f"default {self.default!r} is kept to groups; everybody needs one")
+
+    def _is_harmless(self, word: str) -> bool:
+        return word == self.request.nothing or bool(self.request.harmless.fullmatch(word))
+
+    def is_for(self, groups: Collection[str]) -> bool:
+        """Tell whether a member of ``groups`` (names of Unix groups) may use the item."""
+        return are_for(self.groups, groups)
+
+    def options_for(self, groups: Collection[str]) -> list[Option]:
+        """Return the options a member of ``groups`` may choose."""
+        return [option for option in self.options or () if are_for(option.groups, groups)]
+
+    def allows(self, value: int | str) -> bool:
+        """Tell whether ``value`` is on the menu, for some people at least."""
+        if self.options is not None:
+            return value in [option.value for option in self.options]
+        if self.text is not None:
+            return isinstance(value, str) and (
+                value == self.request.nothing
+                or (self.text.matches(value) and self._is_harmless(value))
+            )
+        if isinstance(value, str):
+            return False
+        if self.choices is not None:
+            return value in self.choices
+        assert self.range is not None
+        return (
+            self.range.minimum <= value <= self.range.maximum
+            and (value - self.range.minimum) % self.range.step == 0
+        )
+
+    def allowed_words(self, groups: Collection[str] | None = None) -> str:
+        """Say in words what a member of ``groups`` may choose, or what all may together."""
+        if self.text is not None:
+            return say(
+                "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
+            )
+        if self.range is not None:
+            least, most = self.range.minimum, self._amount(self.range.maximum)
+            if self.range.step > 1:
+                return say("choice.range_in_steps", least=least, most=most, step=self.range.step)
+            return say("choice.range", least=least, most=most)
+        options = self.options or () if groups is None else self.options_for(groups)
+        words = [named(option.value, option.label) for option in options]
+        if self.choices:
+            words = [*map(str, self.choices[:-1]), self._amount(self.choices[-1])]
+        return say("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
+
+    def unit_words(self, number: int) -> str:
+        """Say the item's unit as it goes with a number; empty where it has none."""
+        return say_number(f"unit.{self.unit}", number) if self.unit else ""
+
+    def _amount(self, number: int) -> str:
+        return f"{number} {self.unit_words(number)}".strip()
+
+    def in_words(self, value: int | str) -> str:
+        """Say an allowed value as the form does."""
+        if self.options is not None:
+            return next(option.label for option in self.options if option.value == value)
+        return self._amount(value) if isinstance(value, int) else value
+
+    def units_in(self, total: float) -> int:
+        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …).
+
+        Where that is infinite, as many as a menu can offer.
+        """
+        base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
+        return math.floor(min(total / base, MOST))
+
+    def in_units(self, total: float) -> str:
+        """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
+        return self._amount(self.units_in(total))
+
+    def above(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are larger, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            first = low if value < low else value + step - (value - low) % step
+            yield from range(first, high + 1, step)
+        yield from sorted(each for each in self.choices or () if each > value)
+
+    def below(self, value: int) -> Iterator[int]:
+        """Yield the numbers on offer that are smaller, the next one first."""
+        if self.range is not None:
+            low, high, step = self.range.minimum, self.range.maximum, self.range.step
+            last = min(value - 1, high)
+            yield from range(last - (last - low) % step, low - 1, -step)
+        yield from sorted((each for each in self.choices or () if each < value), reverse=True)
+
+    def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
+        """Turn what arrived from a member of ``groups`` into an allowed value.
+
+        :param raw: a word; or a whole number, or its decimal digits as text.
+        :raises ChoiceError: with a message that says what is allowed.
+        """
+        value: int | str | None = None
+        if self.options is not None or self.text is not None:
+            value = raw if isinstance(raw, str) else None
+        elif isinstance(raw, int) and not isinstance(raw, bool):
+            value = raw
+        elif isinstance(raw, str) and _DECIMAL.fullmatch(raw):
+            value = int(raw)
+        if value is None or not self.allows(value):
+            raise ChoiceError(
+                say(
+                    "choice.not_possible",
+                    label=self.label,
+                    value=shown(raw),
+                    allowed=self.allowed_words(groups),
+                ),
+                self.name,
+            )
+        for option in self.options or ():
+            if option.value == value and not are_for(option.groups, groups):
+                advice = sentence(self.allowed_words(groups))
+                raise self._is_for_members(raw, option.groups, advice)
+        return value
+
+    def value_outside(self, raw: object) -> int | str:
+        """Turn what arrived from somebody outside the item's groups into nothing.
+
+        :raises ChoiceError: for anything but nothing.
+        """
+        nothing = self.request.nothing
+        assert nothing is not None
+        if type(raw) not in (int, str) or raw not in (nothing, str(nothing)):
+            advice = say("choice.zero" if nothing == 0 else "choice.empty")
+            raise self._is_for_members(raw, self.groups, advice)
+        return nothing
+
+    def _is_for_members(self, raw: object, members: Groups, advice: str) -> ChoiceError:
+        return ChoiceError(
+            say(
+                "choice.members",
+                label=self.label,
+                value=shown(raw),
+                groups=one_of(members),
+                advice=advice,
+            ),
+            self.name,
+        )
+
+
+def shown(raw: object) -> str:
+    """Show a refused value without letting it flood the page."""
+    try:
+        text = raw if isinstance(raw, str) else repr(raw)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
+        return say("choice.this_value")
+    text = text.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
+    return _quoted(f"{text[:40]}…" if len(text) > 40 else text)
+
+
+def _quoted(text: str) -> str:
+    return say("choice.quoted", text=text)
+
+
+def named(name: str, label: str) -> str:
+    return say("choice.named", name=_quoted(name), label=label)
+
+
+def sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."

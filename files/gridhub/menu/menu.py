@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The resource menu: the items, ready-made choices and rules between items, and the check of a choice.
+
+The form, the check of every choice (form, REST API, URL), the broker and the validate playbook all
+use this one type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import cache
+from itertools import islice
+from typing import Annotated
+
+from jinja2 import StrictUndefined, meta
+from jinja2.environment import TemplateExpression
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field, field_validator, model_validator
+
+from gridhub.menu.items import Item, Option, are_for, named, shown
+from gridhub.menu.job import qsub_arguments
+from gridhub.menu.kinds import (
+    ChoiceError,
+    Complex,
+    Count,
+    Groups,
+    Identifier,
+    Memory,
+    Model,
+    RunTime,
+    Slots,
+    Value,
+    Words,
+)
+from gridhub.words import one_of, say
+
+#: The field that names a preset, beside the items' own.
+PRESET_FIELD = "preset"
+
+#: What JupyterHub itself takes from the form and its address; and how a link may mark what is not.
+JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
+LINK_PREFIX = "opt-"
+
+#: How many amounts are tried for one that the rules let pass.
+_MANY_STEPS = 100
+
+
+class Preset(Model):
+    """A ready-made choice: values of some items, by the items' names."""
+
+    name: Identifier
+    label: Words
+    help: str = Field("", max_length=1000)
+    groups: Groups = ()
+    choice: dict[str, Value] = Field(min_length=1, max_length=50)
+
+
+# Rules are the administrator's own, but values in them are not: nothing is reachable but operators,
+# Jinja's filters and the items. A misspelt name is an error instead of an empty value.
+_RULES = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+_RULES.globals.clear()
+
+
+@cache
+def _rule(source: str) -> TemplateExpression:
+    return _RULES.compile_expression(source, undefined_to_none=False)
+
+
+class Limit(Model):
+    """A rule between items, such as ``memory <= 32 * cores``, that every choice must keep."""
+
+    rule: Annotated[str, Field(min_length=1, max_length=1000)]
+    #: The item whose field shows the message.
+    item: Identifier
+    message: Words
+
+    @field_validator("rule")
+    @classmethod
+    def _compiles(cls, rule: str) -> str:
+        try:
+            _rule(rule)
+        except Exception as error:  # whatever a compiler can say
+            raise ValueError(f"is not an expression: {error}") from error
+        return rule
+
+    @property
+    def names(self) -> set[str]:
+        """The names the rule uses."""
+        return meta.find_undeclared_variables(_RULES.parse(f"{{{{ {self.rule} }}}}"))
+
+    def holds(self, values: Mapping[str, int | str]) -> bool:
+        """Evaluate the rule, with all errors of the expression."""
+        return bool(_rule(self.rule)(values))
+
+
+class Choice(Model):
+    """A checked choice: an allowed value for each item the person may use.
+
+    Numbers are in the item's unit.
+    """
+
+    values: dict[str, int | str]
+
+
+class Menu(Model):
+    """All items, in the order of the form, with the presets and the limits."""
+
+    items: tuple[Item, ...] = Field(min_length=1, max_length=50)
+    presets: tuple[Preset, ...] = Field((), max_length=50)
+    limits: tuple[Limit, ...] = Field((), max_length=50)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Menu:
+        names = [item.name for item in self.items]
+        if len(set(names)) != len(names):
+            raise ValueError("two items have the same name")
+        kinds = [item.request.kind for item in self.items if not item.request.several]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise ValueError(f"two items are of kind {min(twice)}")
+        complexes = [
+            item.request.complex
+            for item in self.items
+            if isinstance(item.request, Memory | Count | RunTime | Complex)
+        ]
+        if len(set(complexes)) != len(complexes):
+            raise ValueError("two items ask for the same complex")
+        slots = [item for item in self.items if isinstance(item.request, Slots)]
+        if "parallel_environment" in kinds and not slots:
+            raise ValueError("an item of kind parallel_environment needs one of kind slots")
+        for item in slots:
+            assert isinstance(item.request, Slots)
+            if bool(item.request.parallel_environment) == ("parallel_environment" in kinds):
+                raise ValueError(
+                    f"item {item.name!r}: name the parallel_environment either in its request or in"
+                    " an item of kind parallel_environment"
+                )
+        return self
+
+    def complexes(self) -> frozenset[str]:
+        """Return the names of the consumables on the menu, of which a host has so and so much."""
+        counted = {item.request.counted for item in self.items} - {None, "slots"}
+        return frozenset(str(name) for name in counted)
+
+    def items_for(self, groups: Collection[str]) -> tuple[Item, ...]:
+        """Return the items a member of ``groups`` (names of Unix groups) may use."""
+        return tuple(item for item in self.items if item.is_for(groups))
+
+    def presets_for(self, groups: Collection[str]) -> list[Preset]:
+        """Return the presets a member of ``groups`` may choose all of."""
+
+        def is_possible(preset: Preset) -> bool:
+            try:
+                for name, value in preset.choice.items():
+                    self._value(name, value, groups)
+            except ChoiceError:
+                return False
+            return True
+
+        return [
+            preset
+            for preset in self.presets
+            if are_for(preset.groups, groups) and is_possible(preset)
+        ]
+
+    def _value(self, name: str, raw: object, groups: Collection[str]) -> int | str:
+        """Check what arrived for one item."""
+        item = next((item for item in self.items if item.name == name), None)
+        if item is None:
+            mine = ", ".join(item.name for item in self.items_for(groups))
+            raise ChoiceError(
+                say("choice.unknown", name=shown(name), items=mine)
+                if mine
+                else say("choice.nothing", name=shown(name))
+            )
+        return item.value(raw, groups) if item.is_for(groups) else item.value_outside(raw)
+
+    def _preset(self, raw: object, groups: Collection[str]) -> Preset:
+        mine = self.presets_for(groups)
+        for preset in mine:
+            if preset.name == raw:
+                return preset
+        words = [named(preset.name, preset.label) for preset in mine]
+        raise ChoiceError(
+            say("choice.preset", value=shown(raw), values=one_of(words))
+            if words
+            else say("choice.no_preset", value=shown(raw)),
+            PRESET_FIELD,
+        )
+
+    def everything(
+        self, values: Mapping[str, int | str], groups: Collection[str]
+    ) -> dict[str, int | str]:
+        """Complete checked values, for the rules of the limits.
+
+        With an item's default, or with nothing where the item is not for the person.
+        """
+        whole: dict[str, int | str] = {}
+        for item in self.items:
+            nothing = item.request.nothing
+            default = item.default if item.is_for(groups) or nothing is None else nothing
+            whole[item.name] = values.get(item.name, default)
+        return whole
+
+    def choose(self, raw: Mapping[str, object], groups: Collection[str]) -> Choice:
+        """Check a choice, whichever way it came.
+
+        :param raw: values by item name, numbers also as digits; a missing item takes its default.
+            A ``preset`` stands for the values of its items, whatever else is said of these.
+        :param groups: names of the Unix groups of the person.
+        :raises ChoiceError: for the first thing that is wrong, in words for the person.
+        """
+        asked = dict(raw)
+        preset = asked.pop(PRESET_FIELD, "")
+        if preset != "":
+            asked |= self._preset(preset, groups).choice
+        values = {name: self._value(name, value, groups) for name, value in asked.items()}
+        whole = self.everything(values, groups)
+        for limit in self.limits:
+            try:
+                held = limit.holds(whole)
+            except Exception:  # such as a division by a chosen 0: not known to be right is wrong
+                held = False
+            if not held:
+                raise ChoiceError(limit.message, limit.item)
+        choice = Choice(values={item.name: whole[item.name] for item in self.items_for(groups)})
+        qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
+        return choice
+
+    def take(
+        self, raw: Mapping[str, object], groups: Collection[str]
+    ) -> tuple[dict[str, object], list[str]]:
+        """Return what a link says that can be filled in, and why the rest of it cannot.
+
+        A preset is taken with its values, whatever else is said of these.
+        """
+        values: dict[str, object] = {}
+        preset: Preset | None = None
+        left_out: list[str] = []
+        for name, value in raw.items():
+            try:
+                if name == PRESET_FIELD:
+                    preset = self._preset(value, groups) if value != "" else None
+                else:
+                    values[name] = self._value(name, value, groups)
+            except ChoiceError as error:
+                left_out.append(str(error))
+        if preset:
+            values |= {PRESET_FIELD: preset.name, **preset.choice}
+        return values, left_out
+
+    def shift(
+        self,
+        values: Mapping[str, object],
+        name: str,
+        groups: Collection[str],
+        most: int | None = None,
+    ) -> int | None:
+        """Return the next amount of an item that a person can choose with the rest of a choice.
+
+        :param most: the next smaller one, and at most this; ``None``: the next larger one.
+        :returns: ``None`` where there is none.
+        """
+        item = next((item for item in self.items_for(groups) if item.name == name), None)
+        old = values.get(name, item.default if item else None)
+        if item is None or not isinstance(old, int):
+            return None
+        candidates = item.above(old) if most is None else item.below(min(old, most + 1))
+        # Rules may refuse them; a range may have a thousand million.
+        for new in islice(candidates, _MANY_STEPS):
+            with suppress(ChoiceError):
+                self.choose({**values, name: new}, groups)
+                return new
+        return None
+
+    def people(self) -> list[frozenset[str]]:
+        """Return the groups of people who may see different menus: none, each one, all."""
+        options = [option for item in self.items for option in item.options or ()]
+        kept: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
+        named = {group for thing in kept for group in thing.groups}
+        return [frozenset(), *(frozenset({group}) for group in sorted(named)), frozenset(named)]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The HTTP server of a session: strangers can fill neither its connections nor its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+    parse_cookie,
+)
+from tornado.web import decode_signed_value
+
+from gridhub.doors import BoundedServer, Delegate, Refused
+
+
+class SessionServer(BoundedServer):
+    """The session's server: it holds little of what strangers send.
+
+    Jupyter reads a body to its end before it asks who has sent it.
+    """
+
+    #: Bytes of bodies that may be here at a time from clients that have not logged in here, and how
+    #: many seconds one of them may take.
+    strangers_may_send = 2**27
+    strangers_may_take = 600.0
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Set the server up as Jupyter Server asks for it."""
+        super().initialize(*args, **kwargs)
+        #: Bytes that strangers have sent, by connection.
+        self._sent: dict[Any, int] = {}
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
+        """Begin with a request of a connection; the last one is over, and its body gone."""
+        self._sent.pop(server_conn, None)
+        request = super().start_request(server_conn, request_conn)
+        return _Request(request, self, server_conn, request_conn)
+
+    def on_close(self, server_conn: Any) -> None:
+        """Let go of a connection."""
+        self._sent.pop(server_conn, None)
+        super().on_close(server_conn)
+
+    def is_known(self, headers: HTTPHeaders) -> bool:
+        """Tell whether a request has the cookie that this server gives after a login."""
+        settings = self.request_callback.settings  # type: ignore[union-attr]
+        name = settings["identity_provider"].hub_auth.cookie_name
+        sent = parse_cookie(headers.get("Cookie", "")).get(name)
+        return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
+
+    def has_room(self, server_conn: Any, length: int) -> bool:
+        """Take more bytes of a stranger's, unless they are too many with those of others."""
+        if sum(self._sent.values()) + length > self.strangers_may_send:
+            return False
+        self._sent[server_conn] = self._sent.get(server_conn, 0) + length
+        return True
+
+
+class _Request(Delegate):
+    """A request whose body is refused where strangers have sent too much."""
+
+    def __init__(
+        self, request: HTTPMessageDelegate, server: SessionServer, server_conn: Any, connection: Any
+    ) -> None:
+        super().__init__(request)
+        self._server = server
+        self._server_conn = server_conn
+        self._connection = connection
+        self._is_strangers = False
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        has_body = "Content-Length" in headers or "Transfer-Encoding" in headers
+        self._is_strangers = has_body and not self._server.is_known(headers)
+        if self._is_strangers:
+            self._connection.set_max_body_size(self._server.strangers_may_send)
+            self._connection.set_body_timeout(self._server.strangers_may_take)
+        return super().headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
+            self._is_strangers = False
+            super().on_connection_close()  # for the application that is how it ends
+            self._request = Refused(self._connection, 429)
+        return super().data_received(chunk)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Requests to the hub and to the session's own server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gridhub.contract import EXIT_REFUSED, MAX_REASON
+from gridhub.session.rules import Cut, RulesError, read_cut
+
+#: Longest answer that is read, in bytes.
+MAX_ANSWER = 65_536
+
+
+def ask(
+    url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
+) -> tuple[int, bytes]:
+    """Post once; return the HTTP status, or 0 where nobody answered, and what was answered.
+
+    The token goes into a header, and neither into the address nor into any message.
+    """
+    request = urllib.request.Request(  # the address is the hub's, or our own
+        url,
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"token {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
+    # No proxy of the environment: the hub is on the cluster's own network.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(request, timeout=10) as response:
+            return int(response.status), response.read(MAX_ANSWER)
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+
+
+#: Pauses between attempts to reach a hub that is away, in seconds; the last one repeats.
+PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+def tell_hub(
+    environment: dict[str, str],
+    what: str,
+    body: dict[str, Any],
+    context: ssl.SSLContext | None = None,
+) -> tuple[int, bytes]:
+    """Post to ``/hub/api/sge/`` once; return the HTTP status and the answer.
+
+    The status is 0 when the hub did not answer.
+    """
+    url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
+    status, answer = ask(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
+    if not status:
+        print("The hub does not answer.", file=sys.stderr, flush=True)
+    return status, answer
+
+
+def is_refusal(status: int) -> bool:
+    """Tell whether a status means the hub does not want this session (and not: try again)."""
+    return 400 <= status < 500 and status not in (408, 429)
+
+
+async def announce(
+    environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
+) -> Cut | None:
+    """Tell the hub the port, patiently while it is away; end the job when it refuses.
+
+    :returns: what the hub says of an end before that of the run time.
+    """
+    pauses = iter(PAUSES)
+    pause = 0.0
+    while True:
+        body = {"port": port}
+        status, answer = await asyncio.to_thread(tell_hub, environment, "port", body, context)
+        if 200 <= status < 300:
+            try:
+                return read_cut(answer)
+            except RulesError as error:
+                print(f"The hub's answer: {error}", file=sys.stderr, flush=True)
+                return None
+        if is_refusal(status):
+            print(
+                f"The hub does not want this session any more (HTTP {status}); ending.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(EXIT_REFUSED)
+        pause = next(pauses, pause)
+        await asyncio.sleep(pause)
+
+
+def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
+    """Tell the hub why the session cannot start, so that the person reads it on the page."""
+    for pause in (*PAUSES[:4], 0.0):
+        status, _ = tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
+        if status not in (0, 429, 503):
+            return
+        time.sleep(pause)

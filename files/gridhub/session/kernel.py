@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What each IPython kernel on a worker reads at its start: its output pipe is no TCP port.
+
+ipykernel takes the output of forked child processes at a random port of 127.0.0.1. Any account on
+the worker can connect there, and the kernel keeps what it sends. Where the kernel itself is reached
+through Unix sockets, as in our sessions, the pipe becomes one more socket beside them: the folder
+that keeps other people from the kernel keeps them from the pipe. Other kernels stay as they are.
+
+/etc/ipython/ipython_kernel_config.py loads this file, in kernels of the site and of people's own
+environments. So it must run on whatever Python they have, 2.7 included.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+
+
+if TYPE_CHECKING:
+    import typing  # noqa: F401  # for the type comments
+
+
+def pipe_address(kernel):
+    # type: (bytes) -> str | None
+    """Return the address of the pipe of the kernel at this address; None for a kernel on TCP.
+
+    No longer than the kernel's own, which are as long as a socket's path may be (MAX_FOLDER in
+    sge_session.py).
+    """
+    # libzmq's answer ends with a NUL, which old versions of pyzmq leave there.
+    address = kernel.rstrip(b"\0").decode("utf-8")
+    if not address.startswith("ipc://"):
+        return None
+    # jupyter_client numbers a kernel's sockets: PATH-1, PATH-2 and so on.
+    return address.rpartition("-")[0] + "-p"
+
+
+def use_private_pipes():
+    # type: () -> None
+    """Make the kernel of this process open its pipe beside its other sockets.
+
+    The two functions are the same in ipykernel 4.3 to 7.4, but for the address.
+    """
+    import os
+    import warnings
+
+    import zmq
+    from ipykernel.iostream import IOPubThread
+    from zmq.eventloop.zmqstream import ZMQStream
+
+    try:
+        on_tcp, to_tcp = IOPubThread._setup_pipe_in, IOPubThread._setup_pipe_out
+    except AttributeError:
+        return  # a version that has no such pipe
+
+    def setup_pipe_in(thread):
+        # type: (typing.Any) -> None
+        thread._pipe_address = pipe_address(thread.socket.getsockopt(zmq.LAST_ENDPOINT))
+        if thread._pipe_address is None:
+            on_tcp(thread)
+            return
+        thread._pipe_uuid = os.urandom(16)
+        pipe = thread.socket.context.socket(zmq.PULL)
+        pipe.linger = 0
+        try:
+            pipe.bind(thread._pipe_address)
+        except zmq.ZMQError as error:
+            # As ipykernel does without its port; a port would let other people in.
+            warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
+            thread._pipe_flag = False
+            pipe.close()
+            return
+        thread._pipe_in = ZMQStream(pipe, thread.io_loop)
+        thread._pipe_in.on_recv(thread._handle_pipe_msg)
+
+    def setup_pipe_out(thread):
+        # type: (typing.Any) -> typing.Any
+        if thread._pipe_address is None:
+            return to_tcp(thread)
+        context = zmq.Context()  # a forked process cannot use its parent's
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000  # milliseconds, as ipykernel
+        pipe.connect(thread._pipe_address)
+        return context, pipe
+
+    IOPubThread._setup_pipe_in = setup_pipe_in
+    IOPubThread._setup_pipe_out = setup_pipe_out
+
+
+# IPython gives this function to the files that it loads as configuration.
+if "get_config" in globals():
+    use_private_pipes()

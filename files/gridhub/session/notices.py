@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Notices to the person: before the run time ends, and before an idle session is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from gridhub.session.hub_api import ask
+from gridhub.session.rules import Cut, Rules
+
+#: Seconds between looks at what is done in the session.
+LOOK = 2.0
+
+#: Where the notifications extension has its addresses, below the session's own.
+NOTICES = "jupyterlab-notifications-extension"
+
+
+class Teller:
+    """Tells the person in the session, and the hub about it, each once and with the outcome."""
+
+    def __init__(
+        self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._environment = environment
+        self._context = context
+        own = f"{'https' if context else 'http'}://127.0.0.1:{port}"
+        self._notices = f"{own}{environment['JUPYTERHUB_SERVICE_PREFIX']}{NOTICES}/ingest"
+
+    async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
+        token = self._environment["JUPYTERHUB_API_TOKEN"]
+        status, _ = await asyncio.to_thread(ask, url, token, body, self._context)
+        return 200 <= status < 300
+
+    async def tell_person(self, message: str) -> bool:
+        """Show a notice that stays until it is closed, on all pages that are open.
+
+        Where none is, the first that is opened later shows it, and only that one.
+        """
+        return await self._post(
+            self._notices,
+            {"message": message, "type": "warning", "autoClose": False, "immediate": True},
+        )
+
+    async def tell_hub(self, last: datetime) -> bool:
+        """Tell the hub when the session was last in use."""
+        moment = last.isoformat()
+        name = self._environment.get("JUPYTERHUB_SERVER_NAME", "")
+        body = {"servers": {name: {"last_activity": moment}}, "last_activity": moment}
+        return await self._post(self._environment["JUPYTERHUB_ACTIVITY_URL"], body)
+
+
+def message(words: str, end: float, now: float) -> str:
+    # Not str.format: the site's words may hold braces of their own by now.
+    minutes = max(round((end - now) / 60), 1)
+    clock = time.strftime("%H:%M", time.localtime(end))
+    return words.replace("{end}", clock).replace("{minutes}", str(minutes))
+
+
+def started() -> float:
+    """Return when this job began, in seconds since the epoch.
+
+    The job script becomes this process: what it loads before is part of the run time.
+    """
+    # proc(5): field 22; the second one, a name in parentheses, may hold anything.
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
+def warning_times(end: float, rules: Rules) -> list[float]:
+    """Return when to warn; a session is not warned of its end before it has begun."""
+    return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
+
+
+async def warn(rules: Rules, start: float, teller: Teller) -> None:
+    """Warn the person each time it is due, until the run time is over.
+
+    A notice that cannot be given (only the hub knows whose token it is, and it may be away) is
+    tried again until the next one is due.
+    """
+    if rules.run_time is None:
+        return
+    end = start + rules.run_time
+    await _tell_each(warning_times(end, rules), rules.words["run_time"], end, teller)
+
+
+async def _tell_each(moments: list[float], words: str, end: float, teller: Teller) -> None:
+    for moment, next_moment in pairwise([*moments, end]):
+        await asyncio.sleep(max(moment - time.time(), 0))
+        while (now := time.time()) < next_moment:
+            if await teller.tell_person(message(words, end, now)):
+                break
+            await asyncio.sleep(LOOK)
+
+
+async def warn_of_cut(cut: Cut, rules: Rules, teller: Teller) -> None:
+    """Warn the person at once, and then as before the end of a run time; return at the end."""
+    now = time.time()
+    later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
+    await _tell_each(sorted({now} | later), cut.words, cut.end, teller)
+    await asyncio.sleep(max(cut.end - time.time(), 0))

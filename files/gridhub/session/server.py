@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The session's server: JupyterLab on a socket that is bound already.
+
+Kernels are reached through sockets in a folder of the session's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
+from gridhub.session.activity import Activity, watch_use
+from gridhub.session.hub_api import announce, report
+from gridhub.session.notices import Teller, started, warn, warn_of_cut
+from gridhub.session.port import NoPortError, bind_port, no_port_reason
+from gridhub.session.rules import Cut, Rules
+from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
+
+#: How long the server may take to end its kernels then, in seconds.
+END_WITHIN = 30.0
+
+#: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
+#: have 107 (unix(7)). ``kernel.py`` adds one that is as long as the others.
+MAX_FOLDER = 56
+
+#: Our extensions for JupyterLab and Notebook, in the folder of the release.
+EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
+
+#: From when on a countdown stands out where the site warns of no end, in seconds before it.
+SOON = 300
+
+
+async def keep_time(
+    announced: Coroutine[Any, Any, Cut | None], rules: Rules, start: float, teller: Teller
+) -> bool:
+    """Warn of the end of the run time, or of an earlier one that the hub knows of.
+
+    The person chose the run time when the job had still to wait in the queue, and Grid Engine does
+    not change a limit of a job that runs.
+
+    :returns: whether the session is over now; if not, Grid Engine ends it.
+    """
+    warnings = asyncio.ensure_future(warn(rules, start, teller))
+    cut = await announced
+    if cut is None or (rules.run_time is not None and start + rules.run_time <= cut.end):
+        await warnings
+        return False
+    warnings.cancel()
+    left = rules._replace(run_time=max(int(cut.end - start), 0))
+    os.environ.update(extension_settings(left, start))
+    await warn_of_cut(cut, rules, teller)
+    return True
+
+
+def extension_settings(rules: Rules, start: float) -> dict[str, str]:
+    """Return the variables that extensions read: the countdown's, and how often the hub is told."""
+    variables = {}
+    if rules.run_time is not None:
+        variables["JOB_START_TIME"] = str(int(start))
+        variables["JOB_RUN_TIME"] = str(rules.run_time // 60)
+    if rules.idle_report:
+        variables["JUPYTERHUB_ACTIVITY_INTERVAL"] = str(rules.idle_report)
+    return variables
+
+
+def page_settings(rules: Rules) -> dict[str, Any]:
+    """Return what Notebook's countdown (``files/time_left``) is told, besides when the end is.
+
+    Nothing, where there is nothing to count down.
+    """
+    if rules.run_time is None or "left" not in rules.words:
+        return {}
+    soon = max((each for each in rules.warnings if each < rules.run_time), default=SOON)
+    return {"gridhubTimeLeft": {"words": rules.words["left"], "soon": soon}}
+
+
+def private_folder() -> Path:
+    """Make the folder for what the server and its kernels share, on the worker's own disk.
+
+    In the job's own folder, which Grid Engine removes with the job, where its name is not too long.
+    """
+    parent = os.environ.get("TMPDIR", "")
+    if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
+        parent = "/tmp"  # noqa: S108  # nosec B108  # only the person may look into what is made there
+    return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
+
+
+def hide_debuggers(spec: Any) -> None:
+    """Tell browsers that no kernel has a debugger; JupyterLab offers none then.
+
+    ipykernel's listens at a port of 127.0.0.1 until its kernel ends, and asks nobody who they are:
+    whoever is on the worker could run code as the person.
+
+    :param spec: the class of what the server knows of a kernel. The class itself, not a setting
+        of the manager: one that a site may have, such as conda's, makes them without asking it.
+    """
+    plain = spec.to_dict
+
+    def to_dict(self: Any) -> dict[str, Any]:
+        told = plain(self)
+        return {**told, "metadata": {**told["metadata"], "debugger": False}}
+
+    spec.to_dict = to_dict
+
+
+def serve(
+    environment: dict[str, str],
+    server: socket.socket,
+    rules: Rules,
+    start: float,
+    tls: Tls | None = None,
+    debugger: bool = False,
+) -> int:
+    """Run the server on a socket that is bound already, and tell the hub its port.
+
+    :param debugger: whether JupyterLab offers its debugger.
+    :returns: the job's exit status.
+
+    What is imported here is the site's environment for notebooks: that it cannot be loaded must
+    reach the person, so it is not imported any earlier.
+    """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_server.serverapp import ServerApp
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    from tornado.httpserver import HTTPServer
+
+    from gridhub.session.doors import SessionServer
+
+    port = server.getsockname()[1]
+    if not debugger:
+        hide_debuggers(KernelSpec)
+
+    class SessionServerApp(ServerApp):
+        def find_server_extensions(self) -> None:
+            super().find_server_extensions()
+            if rules.run_time is None:
+                # The countdown would make one up.
+                self.jpserver_extensions["jupyterlab_server_timer"] = False
+
+        def _find_http_port(self) -> None:
+            self.port = port
+
+        def _bind_http_server_tcp(self) -> bool:
+            if tls:
+                # Jupyter Server would read the files again for every connection.
+                self.http_server.ssl_options = tls.server()
+            self.http_server.add_socket(server)
+            return True
+
+    # Jupyter Server makes its server of this class.
+    HTTPServer.configure(SessionServer)
+    # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
+    JupyterHubSingleUser.serverapp_class = SessionServerApp
+    app = JupyterHubSingleUser.initialize_server(
+        argv=[
+            # Through sockets in the runtime folder; other users can connect to TCP ports.
+            "--KernelManager.transport=ipc",
+            f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
+        ]
+    )
+    app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
+    # Without the person's settings their kernels are gone as well, which are no code of the
+    # server's. Last, so that none takes the place of one of the site's.
+    kernels = app.kernel_spec_manager
+    if kernels.user_kernel_dir not in kernels.kernel_dirs:
+        kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
+    context = tls.client() if tls else None
+    teller = Teller(environment, port, context)
+    over = False
+
+    async def live() -> None:
+        nonlocal over
+        over = await keep_time(announce(environment, port, context), rules, start, teller)
+        if over:
+            # Whatever a kernel does meanwhile, the worker is free in time.
+            last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
+            last_resort.daemon = True
+            last_resort.start()
+            app.stop()
+
+    # Runs after the server listens: both are callbacks of the same loop, in this order.
+    app.io_loop.add_callback(live)
+    app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), teller)
+    app.start()
+    return EXIT_EARLY_END if over else 0
+
+
+def main() -> int:
+    """``sge_session.py SESSION [--debugger]``: run the session of that name."""
+    name, *options = sys.argv[1:] or [""]
+    if not re.fullmatch(r"[0-9a-f]{32}", name) or options not in ([], ["--debugger"]):
+        print("usage: sge_session.py SESSION [--debugger]", file=sys.stderr)
+        return 2
+    dump_no_core()
+    try:
+        environment, ports, rules, tls = read_session_file(
+            Path.home() / SESSION_FOLDER / f"{name}.json"
+        )
+    except (SessionError, OSError) as error:
+        print(f"The session cannot start: {error}", file=sys.stderr)
+        return 1
+    folder = None
+    try:
+        server = bind_port(*ports)
+        start = started()
+        folder = private_folder()
+        os.environ.update(environment | extension_settings(rules, start))
+        os.environ.update(tls.variables() if tls else {}, JUPYTER_RUNTIME_DIR=str(folder))
+        os.environ["JUPYTERHUB_SERVICE_URL"] = (
+            f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"
+            f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
+        )
+        return serve(environment, server, rules, start, tls, bool(options))
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            return 0
+        reason = f"{error}" if isinstance(error, OSError) else f"{error!r}"
+        reason = no_port_reason(*ports) if isinstance(error, NoPortError) else reason
+        report(environment, reason, tls.client() if tls else None)
+        raise
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)

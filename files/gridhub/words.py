@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every sentence that people can meet, and how a site puts its own in their place.
+
+``words.toml`` beside the package has them all, in English. A site that says something differently, or
+in another language, names the sentence and its own words in ``jupyterhub_words``, which Ansible
+writes to :data:`SITE_FILE`. A sentence names what it tells in braces, as :meth:`str.format` does;
+the site's words may leave a name out but not make one up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from string import Formatter
+
+log = logging.getLogger("jupyterhub.sge")
+
+#: The sentences of this release.
+OWN_FILE = Path(__file__).resolve().parents[1] / "words.toml"
+
+#: The site's own, as ``{"group.name": "words"}``.
+SITE_FILE = Path("/etc/jupyterhub/words.json")
+
+
+class WordsError(ValueError):
+    """A site's words cannot be used; the message names the sentence and what would be right."""
+
+
+def placeholders(text: str) -> set[str]:
+    """Return the names a sentence has in braces.
+
+    :raises WordsError: when the braces do not match, or hold more than a plain name.
+    """
+    names = set()
+    try:
+        for _, name, format_spec, conversion in Formatter().parse(text):
+            if name is None:
+                continue
+            if not name.isidentifier() or format_spec or conversion:
+                raise WordsError(f"{{{name}}} is not a plain name")
+            names.add(name)
+    except ValueError as error:
+        raise WordsError(str(error)) from error
+    return names
+
+
+def read_own() -> dict[str, str]:
+    """Return the sentences of this release, by ``group.name``."""
+    groups = tomllib.loads(OWN_FILE.read_text(encoding="utf-8"))
+    return {
+        f"{group}.{name}": text.strip()
+        for group, sentences in groups.items()
+        for name, text in sentences.items()
+    }
+
+
+def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
+    """Return all sentences, with the site's in place of ours.
+
+    :raises WordsError: naming every sentence of the site that cannot be used.
+    """
+    if not isinstance(site, dict):
+        raise WordsError("jupyterhub_words must be a dictionary of sentences by name")
+    problems = []
+    for name, text in site.items():
+        if name not in own:
+            problems.append(f"  {name}: there is no such sentence")
+        elif not isinstance(text, str) or not text.strip():
+            problems.append(f"  {name}: the words must be text, not {text!r}")
+        else:
+            try:
+                unknown = placeholders(text) - placeholders(own[name])
+            except WordsError as error:
+                problems.append(f"  {name}: {error} (it is {text!r})")
+                continue
+            if unknown:
+                known = ", ".join(f"{{{each}}}" for each in sorted(placeholders(own[name])))
+                problems.append(
+                    f"  {name}: {{{min(unknown)}}} is not told here; "
+                    f"{known or 'this sentence has no name in braces'}"
+                )
+    if problems:
+        where = "Change jupyterhub_words in the inventory; files/words.toml has all sentences."
+        raise WordsError("\n".join(["jupyterhub_words cannot be used:", *problems, where]))
+    return {**own, **site}
+
+
+@cache
+def _sentences() -> dict[str, str]:
+    own = read_own()
+    try:
+        return with_site(own, json.loads(SITE_FILE.read_bytes()))
+    except FileNotFoundError:
+        return own
+    except (OSError, ValueError) as error:
+        # Ansible checks the file before it writes it. Whatever became of it since: people must
+        # not lose their pages over it.
+        log.error("%s: %s", SITE_FILE, error)
+        return own
+
+
+def say(name: str, /, **told: object) -> str:
+    """Return a sentence, such as ``say("waiting.queued", job=42)``.
+
+    :raises KeyError: when there is no such sentence, or it tells something that is not given.
+    """
+    return _sentences()[name].format(**told)
+
+
+def say_number(name: str, number: float, /, **told: object) -> str:
+    """Return a sentence that tells a number of things: of one, it is that of ``name_one``.
+
+    :raises KeyError: as :func:`say` does.
+    """
+    return say(f"{name}_one" if number == 1 else name, number=number, **told)
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return words of which one is to be chosen, such as "1, 2 or 4"; there is one at least."""
+    *others, last = words
+    return say("choice.one_of", others=", ".join(others), last=last) if others else last

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Make and renew the certificates of hub and proxy: ``sge_certificates.py FOLDER NAME …``."""
+
+from __future__ import annotations
+
+import sys
+
+from gridhub.hub.certificates import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Check a file before it takes the place of another one: ``sge_check.py KIND FILE``.
+
+KIND is ``menu``, ``words``, ``announcement``, ``window`` or ``broker``; FILE may be ``-`` for
+standard input. The exit status is 0 for a good file, 1 for a bad one (standard error says what is
+wrong, in the inventory's terms) and 2 for a wrong call.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def check_menu(content: bytes, source: str) -> None:
+    """Check a resource menu.
+
+    :raises ValueError: naming every item and value that is wrong.
+    """
+    from gridhub.menu.file import parse_menu
+
+    parse_menu(content, source)
+
+
+def check_words(content: bytes, source: str) -> None:
+    """Check a site's own words, and print all sentences as JSON, the site's in place of ours.
+
+    :raises ValueError: naming the sentence that is wrong.
+    """
+    import json
+
+    from gridhub.words import read_own, with_site
+
+    print(json.dumps(with_site(read_own(), json.loads(content))))
+
+
+def check_announcement(content: bytes, source: str) -> None:
+    """Check an announcement of the administrators.
+
+    :raises ValueError: naming the value that is wrong.
+    """
+    from gridhub.notices.announcement import parse_announcement
+
+    parse_announcement(content)
+
+
+def check_window(content: bytes, source: str) -> None:
+    """Check when the workers are maintained.
+
+    :raises ValueError: naming the value that is wrong.
+    """
+    from gridhub.notices.next_maintenance import parse_window
+
+    parse_window(content)
+
+
+def check_broker(content: bytes, source: str) -> None:
+    """Check the broker's settings.
+
+    :raises ValueError: naming every value that is wrong.
+    """
+    from gridhub.broker.config import parse_config
+
+    parse_config(content)
+
+
+#: By kind. Each imports what it needs: whoever checks words has no package of the hub's.
+CHECKS = {
+    "menu": check_menu,
+    "words": check_words,
+    "announcement": check_announcement,
+    "window": check_window,
+    "broker": check_broker,
+}
+
+
+def main() -> int:
+    """Check one file, and return the exit status."""
+    if len(sys.argv) != 3 or sys.argv[1] not in CHECKS:
+        print(f"usage: sge_check.py {'|'.join(CHECKS)} FILE", file=sys.stderr)
+        return 2
+    kind, path = sys.argv[1:]
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        print(f"{path} cannot be read: {error.strerror}", file=sys.stderr)
+        return 1
+    try:
+        CHECKS[kind](content, "The menu in the inventory" if path == "-" else path)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
