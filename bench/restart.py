@@ -134,7 +134,7 @@ def pages(admin: HubClient, seconds: float) -> list[float]:
     return times
 
 
-def say(
+def text(
     what: str, times: list[float], before: dict[float, float], after: dict[float, float]
 ) -> None:
     """Print one line of figures."""
@@ -177,12 +177,12 @@ def main() -> None:
 
             before = stalls(admin)
             times = pages(admin, arguments.seconds)
-            say("qmaster well", times, before, stalls(admin))
+            text("qmaster well", times, before, stalls(admin))
             qmaster("pkill -STOP -x sge_qmaster")
             try:
                 before = stalls(admin)
                 times = pages(admin, arguments.seconds)
-                say("qmaster frozen", times, before, stalls(admin))
+                text("qmaster frozen", times, before, stalls(admin))
             finally:
                 qmaster("pkill -CONT -x sge_qmaster")
 

@@ -53,28 +53,28 @@ from gridhub.broker.protocol import (
     job_name,
 )
 from gridhub.contract import SESSION_FOLDER
-from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Why, find_record, why
+from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Ending, find_record, why
 from gridhub.grid.collector import GONE, Collector, Gone
 from gridhub.grid.details import ask_details
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job, State
-from gridhub.grid.outlook import Glance, Outlook
+from gridhub.grid.status import CachedQuery, ClusterStatus
 from gridhub.grid.places import free
-from gridhub.grid.reasons import hindrance, said_missing, understand
+from gridhub.grid.reasons import main_reason, missing_by_reason, parse_reasons
 from gridhub.hub.idle import ended_by
 from gridhub.hub.starter import SessionHandler
 from gridhub.menu.file import load_menu
 from gridhub.menu.form import render_form
-from gridhub.menu.job import Asked, asked, default_url, ending_within
+from gridhub.menu.job import Requested, asked, default_url, ending_within
 from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.menu.menu import PRESET_FIELD, Choice, Menu
 from gridhub.spawner.directory import ask_directory
-from gridhub.spawner.ended import Holders, Last, NoPort, SessionError, read_no_port
-from gridhub.spawner.form import MANY_NOTICES, MORE, Link, followed
+from gridhub.spawner.ended import Holders, SessionEnd, NoPort, SessionError, read_no_port
+from gridhub.spawner.form import MAX_NOTICES, MORE, Link, followed
 from gridhub.spawner.view import Amount, Forecast, Free, View
 from gridhub.spawner.waiting import beside, free_now, in_words, lacking, lacks, later, never, short
 from gridhub.tls import hub_context, issue, session_name
-from gridhub.words import say, say_number
+from gridhub.words import text, number_text
 
 #: One collector for each Grid Engine, shared by all spawners of this hub.
 _collectors: dict[GridEngine, Collector] = {}
@@ -122,18 +122,18 @@ _EXPLAIN_PAUSE_SHARE = 0.25
 _EXPLAIN_START_FOR = 16.0
 
 #: How a session may end before it is up for reasons that only its log can tell.
-_OWN_DOING = frozenset({Why.ITSELF.value, Why.FAILED.value})
+_OWN_DOING = frozenset({Ending.ITSELF.value, Ending.FAILED.value})
 
 #: How long a page waits for what may as well be shown the next time, in seconds.
 _GLIMPSE = 0.5
 
 #: Grid Engine's verdicts on choices, by person, choice and what was missing for it: what is free
 #: stands beside them. The newest of them, for a moment.
-_verdicts: dict[tuple[str, str, frozenset[str] | None], Glance[Answer]] = {}
-_MANY_VERDICTS = 500
+_verdicts: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
+_MAX_VERDICTS = 500
 
 #: How many of one person's: who tries many choices pushes out nobody else's.
-_MANY_VERDICTS_EACH = 20
+_MAX_VERDICTS_EACH = 20
 _VERDICT_INTERVAL = 10.0
 _LONGEST_VERDICT_INTERVAL = 40.0
 
@@ -144,11 +144,11 @@ _PATIENCE = 5.0
 #: have a line of their own, and nobody who plays with the form holds up the others.
 _check_line = asyncio.Semaphore(2)
 _checks: Counter[str] = Counter()
-_MANY_CHECKS = 50
-_MANY_CHECKS_EACH = 3
+_MAX_CHECKS = 50
+_MAX_CHECKS_EACH = 3
 
 #: One view of each Grid Engine beyond the states of jobs, shared by all spawners of this hub.
-_outlooks: dict[GridEngine, Outlook] = {}
+_outlooks: dict[GridEngine, ClusterStatus] = {}
 
 
 async def _ask(path: Path, request: Request, timeout: float) -> Answer:
@@ -228,8 +228,8 @@ class SGESpawner(BatchSpawnerBase):
     #: What of the choice was changed, in a sentence.
     note: str = ""
     #: What the session has asked for; kept, because the menu may change while it runs.
-    asked: tuple[Asked, ...] = ()
-    last: Last | None = None
+    asked: tuple[Requested, ...] = ()
+    last: SessionEnd | None = None
     #: The workers on which the session has found no port.
     _avoid: tuple[str, ...] = ()
     _explain_due: float = 0.0
@@ -273,7 +273,7 @@ class SGESpawner(BatchSpawnerBase):
             return load_menu(Path(self.menu_file))
         except MenuError as error:
             raise SessionError(
-                say("start.menu"),
+                text("start.menu"),
                 reason="menu",
                 log_message=str(error),
                 status_code=500,
@@ -286,7 +286,7 @@ class SGESpawner(BatchSpawnerBase):
             return await ask_directory("groups", name, lambda: group_names(pwd.getpwnam(name)))
         except KeyError as error:
             raise SessionError(
-                say("account.not_on_hub", name=self.user.name),
+                text("account.not_on_hub", name=self.user.name),
                 reason="account",
             ) from error
 
@@ -304,8 +304,8 @@ class SGESpawner(BatchSpawnerBase):
                 notes = await self._shift(menu, groups, shown, link)
             else:
                 shown, left_out = menu.take(link.values, groups)
-                notices = [say("form.link")] if shown else []
-                notices += [say("form.left_out", what=each) for each in left_out[:MANY_NOTICES]]
+                notices = [text("form.link")] if shown else []
+                notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
                 try:
                     menu.choose(shown, groups)
                 except ChoiceError as error:  # a rule between items; the link is filled in
@@ -318,7 +318,7 @@ class SGESpawner(BatchSpawnerBase):
             told.insert(0, escape(self.last.words))
             if self.last.short_of and not (link and link.more):
                 query = urlencode({MORE: ",".join(self.last.short_of)})
-                again = escape(say("sessions.again_with_more"))
+                again = escape(text("sessions.again_with_more"))
                 told[0] += f' <a class="alert-link" href="?{escape(query)}">{again}</a>'
         alerts = (f'<p class="alert alert-warning" role="status">{each}</p>' for each in told)
         return "".join(alerts) + fields
@@ -353,7 +353,7 @@ class SGESpawner(BatchSpawnerBase):
             else:
                 shown[item.name] = new
                 shifted.add(item.name)
-            notes[item.name] = say(
+            notes[item.name] = text(
                 f"form.{why}",
                 label=item.label,
                 old=item.in_words(old),
@@ -407,8 +407,8 @@ class SGESpawner(BatchSpawnerBase):
         # a session.
         self.asked, self.last = (), None
         with suppress(ValidationError, TypeError, KeyError):
-            self.asked = tuple(Asked.model_validate(each) for each in state.get("asked", ()))
-            self.last = Last.load(last) if (last := state.get("last")) else None
+            self.asked = tuple(Requested.model_validate(each) for each in state.get("asked", ()))
+            self.last = SessionEnd.load(last) if (last := state.get("last")) else None
 
     def get_state(self) -> dict[str, Any]:
         """Return what the database is to hold of the session."""
@@ -457,7 +457,7 @@ class SGESpawner(BatchSpawnerBase):
             if database:
                 database.rollback()
             raise SessionError(
-                say("start.database"),
+                text("start.database"),
                 reason="database",
                 log_message=f"database: {error}",
                 status_code=503,
@@ -526,7 +526,7 @@ class SGESpawner(BatchSpawnerBase):
         return _collectors[grid]
 
     @property
-    def outlook(self) -> Outlook:
+    def outlook(self) -> ClusterStatus:
         """What all sessions' pages show of Grid Engine beyond the states of jobs."""
         collector = self.collector
         grid = collector.grid
@@ -540,7 +540,7 @@ class SGESpawner(BatchSpawnerBase):
             return ()
 
         if grid not in _outlooks:
-            _outlooks[grid] = Outlook(grid, jobs, complexes)
+            _outlooks[grid] = ClusterStatus(grid, jobs, complexes)
         return _outlooks[grid]
 
     def _job(self) -> Job | Gone | None:
@@ -562,7 +562,7 @@ class SGESpawner(BatchSpawnerBase):
             answer = await _ask(Path(self.broker_socket), request, self.broker_timeout)
         except (OSError, TimeoutError, GridEngineError) as error:
             raise SessionError(
-                say("start.no_broker"),
+                text("start.no_broker"),
                 reason="no_answer",
                 log_message=f"broker: {error!r}",
                 status_code=503,
@@ -570,7 +570,7 @@ class SGESpawner(BatchSpawnerBase):
         if not answer.ok:
             ours = answer.kind in ("request", "broker")
             raise SessionError(
-                say("start.broker", reason=answer.error) if ours else answer.error,
+                text("start.broker", reason=answer.error) if ours else answer.error,
                 reason=answer.kind,
                 status_code=500 if ours else 400,
             )
@@ -616,7 +616,7 @@ class SGESpawner(BatchSpawnerBase):
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
             # Without the values, which may be secrets.
             raise SessionError(
-                say("start.request", name=self.user.name, what=where),
+                text("start.request", name=self.user.name, what=where),
                 reason="request",
             ) from None
         self.session, self.secure = session, tls is not None
@@ -698,7 +698,7 @@ class SGESpawner(BatchSpawnerBase):
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
-            words = say("start.no_port_elsewhere", host=full[-1].host)
+            words = text("start.no_port_elsewhere", host=full[-1].host)
             self.note = f"{note} {words}".lstrip()
 
     def _leave_job(self) -> None:
@@ -739,7 +739,7 @@ class SGESpawner(BatchSpawnerBase):
         """
         if self.last is None:
             text = error.jupyterhub_message
-            self.last = Last(job=self.job_id, why="start", ended=time.time(), text=text)
+            self.last = SessionEnd(job=self.job_id, why="start", ended=time.time(), text=text)
 
     async def _until_up(self, limit: float) -> None:
         """Wait until the job runs and its server has told the port.
@@ -775,7 +775,7 @@ class SGESpawner(BatchSpawnerBase):
         """Return what the starter has given as the reason; it names one that we can say better."""
         if holders := read_no_port(reason):
             return self._no_port(holders)
-        return SessionError(say("start.starter", job=self.job_id, reason=reason), reason="starter")
+        return SessionError(text("start.starter", job=self.job_id, reason=reason), reason="starter")
 
     def _no_port(self, holders: Holders) -> NoPort:
         """Say that every port is taken: to the person without names, to the log with them."""
@@ -794,16 +794,16 @@ class SGESpawner(BatchSpawnerBase):
         most = max(holders.accounts, key=lambda name: holders.accounts[name], default="")
         if host and most:
             whose = "own" if most == self.user.name else "other"
-            words = say(f"start.no_port_{whose}", first=first, last=last, host=host)
+            words = text(f"start.no_port_{whose}", first=first, last=last, host=host)
         else:
-            reason = say("start.no_port", first=first, last=last)
-            words = say("start.starter", job=self.job_id, reason=reason)
+            reason = text("start.no_port", first=first, last=last)
+            words = text("start.starter", job=self.job_id, reason=reason)
         error = NoPort(words, reason="starter")
         error.host = host
         return error
 
     def _deleted(self) -> SessionError:
-        return SessionError(say("start.deleted", job=self.job_id), reason="deleted")
+        return SessionError(text("start.deleted", job=self.job_id), reason="deleted")
 
     async def _early_end(self) -> SessionError:
         """Return what is known of a job that is gone before its server was up."""
@@ -811,9 +811,9 @@ class SGESpawner(BatchSpawnerBase):
         if seen and seen.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return self._deleted()
         if not self.job_id:
-            return SessionError(say("start.not_submitted"), reason="ended")
+            return SessionError(text("start.not_submitted"), reason="ended")
         log = f"~/{SESSION_FOLDER}/{self.job_id}.log"
-        words = say("start.ended", job=self.job_id, log=log)
+        words = text("start.ended", job=self.job_id, log=log)
         last = await self._explained(self._own_end(), _EXPLAIN_START_FOR)
         if last.why in _OWN_DOING:
             last = replace(last, why="start", text=words)
@@ -824,19 +824,19 @@ class SGESpawner(BatchSpawnerBase):
         self.last = last
         return SessionError(words, reason="ended")
 
-    def _own_end(self) -> Last:
+    def _own_end(self) -> SessionEnd:
         """Return what is known at once of a session that ran and that nobody stopped here."""
         seen = self.collector.last_seen(job_name(self.session))
-        return Last(
+        return SessionEnd(
             job=self.job_id,
-            why="unknown" if seen is None or seen.reports else Why.WORKER.value,
+            why="unknown" if seen is None or seen.reports else Ending.WORKER.value,
             name=job_name(self.session),
             host=self.host or (seen.host if seen else ""),
             ended=time.time(),
             had=self.asked,
         )
 
-    async def _explained(self, last: Last, patience: float = 0.0) -> Last:
+    async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
         """Look for the accounting record of a session that has ended, and return what it says.
 
         :param patience: seconds to wait for one that is not there yet.
@@ -890,12 +890,12 @@ class SGESpawner(BatchSpawnerBase):
             self._explaining = asyncio.ensure_future(self._find_out(last))
             await asyncio.wait([self._explaining], timeout=_GLIMPSE)
 
-    async def _find_out(self, last: Last) -> None:
+    async def _find_out(self, last: SessionEnd) -> None:
         explained = await self._explained(last)
         if explained != last:
             self._store_last(last, explained)
 
-    def _store_last(self, last: Last, known: Last | None) -> None:
+    def _store_last(self, last: SessionEnd, known: SessionEnd | None) -> None:
         """Put what is known now in the place of what was known of the last session."""
         # JupyterHub makes a new spawner after a stop, which may have a session by now: its state is
         # in the same row.
@@ -914,11 +914,11 @@ class SGESpawner(BatchSpawnerBase):
         except GridEngineError as error:
             self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
         return SessionError(
-            say(
+            text(
                 "start.error_state",
                 job=job.id,
                 letters=job.letters,
-                reason="\n".join(errors) or say("start.no_reason"),
+                reason="\n".join(errors) or text("start.no_reason"),
             ),
             reason="error_state",
         )
@@ -933,7 +933,7 @@ class SGESpawner(BatchSpawnerBase):
     def _out_of_time(self, job: Job | Gone | None) -> SessionError:
         """Return what the session was still waiting for when its time was over."""
         if not self.job_id:
-            return SessionError(say("start.not_submitted"), reason="timeout")
+            return SessionError(text("start.not_submitted"), reason="timeout")
         what, host, why = "unstarted", "", ""
         if isinstance(job, Job):
             if job.state in _ON_A_HOST:
@@ -944,9 +944,9 @@ class SGESpawner(BatchSpawnerBase):
                 what = "held"
         minutes, seconds = divmod(self.wait_limit, 60)
         number, unit = (self.wait_limit, "seconds") if seconds else (minutes, "minutes")
-        limit = f"{number:g} {say_number(f'unit.{unit}', number)}"
+        limit = f"{number:g} {number_text(f'unit.{unit}', number)}"
         return SessionError(
-            say(f"start.late_{what}", job=self.job_id, limit=limit, host=host, why=why),
+            text(f"start.late_{what}", job=self.job_id, limit=limit, host=host, why=why),
             reason="timeout",
         )
 
@@ -996,7 +996,7 @@ class SGESpawner(BatchSpawnerBase):
                 raise SessionError(self._own_end().words, reason="ended")
             if asyncio.get_running_loop().time() > deadline and self._is_well(job):
                 raise SessionError(
-                    say("start.unreachable", host=self.host, job=self.job_id, port=self.port),
+                    text("start.unreachable", host=self.host, job=self.job_id, port=self.port),
                     reason="unreachable",
                 )
             pause = next(looks, pause)
@@ -1049,7 +1049,7 @@ class SGESpawner(BatchSpawnerBase):
         # Without a run time there is nothing that the person could choose less of.
         if now < begin and (window.rule == "cap" or run_time is None):
             return begin
-        words = say("maintenance.waited", **window.told())
+        words = text("maintenance.waited", **window.told())
         raise SessionError(words, reason="maintenance", status_code=409)
 
     def give_up(self, reason: str) -> None:
@@ -1197,7 +1197,7 @@ class SGESpawner(BatchSpawnerBase):
         session, job_id = self.session, self.job_id
         name = job_name(session)
         if who := ended_by():
-            self.last = Last(job=job_id, why=who, name=name, host=self.host, had=self.asked)
+            self.last = SessionEnd(job=job_id, why=who, name=name, host=self.host, had=self.asked)
         # First: whatever comes from the job from now on is refused, also after a restart.
         self._try(self._store_end)
         try:
@@ -1214,7 +1214,7 @@ class SGESpawner(BatchSpawnerBase):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 if job_id and self.last is None:
-                    self.last = Last(job=job_id, why="lingers", name=name)
+                    self.last = SessionEnd(job=job_id, why="lingers", name=name)
                 self.log.warning(
                     "Job %s of %s is not gone after %g s; it will be deleted",
                     job_id or "(number not known)",
@@ -1250,40 +1250,40 @@ class SGESpawner(BatchSpawnerBase):
         if not isinstance(job, Job):
             stage = "submitted"
         if age is not None and age > _OLD_NEWS:
-            return stage, say("waiting.no_answer")
+            return stage, text("waiting.no_answer")
         if job is GONE and self.session and self.job_id:
-            return stage, say("waiting.gone", job=self.job_id)
+            return stage, text("waiting.gone", job=self.job_id)
         if not isinstance(job, Job):
             if self.job_id:
-                return stage, say("waiting.submitted", job=self.job_id)
-            return stage, say("waiting.submitting")
+                return stage, text("waiting.submitted", job=self.job_id)
+            return stage, text("waiting.submitting")
         if not job.reports:
-            return stage, say("waiting.no_report", job=job.id, host=job.host)
+            return stage, text("waiting.no_report", job=job.id, host=job.host)
         if self.host:
-            return stage, say("waiting.silent", job=job.id, host=job.host)
+            return stage, text("waiting.silent", job=job.id, host=job.host)
         if job.state is State.QUEUED:
             return stage, self._why_queued(job)
         if job.state is State.UNKNOWN:
-            return stage, say("waiting.unknown", job=job.id, letters=job.letters)
-        return stage, say(f"waiting.{job.state.value}", job=job.id, host=job.host)
+            return stage, text("waiting.unknown", job=job.id, letters=job.letters)
+        return stage, text(f"waiting.{job.state.value}", job=job.id, host=job.host)
 
     def _why_queued(self, job: Job) -> str:
         """Say what a job in the queue waits for, as far as that is known."""
         line = self.outlook.line.answer
         lacks = lacks(self.asked, self.outlook.places.answer)
         details = self.outlook.of(job)
-        reason = hindrance(understand(details.reasons if details else ()), lacks)
+        reason = main_reason(parse_reasons(details.reasons if details else ()), lacks)
         if reason.scope:
-            words = say("waiting.reason", job=job.id, reason=in_words(reason, self.asked))
+            words = text("waiting.reason", job=job.id, reason=in_words(reason, self.asked))
         elif reason.name == "lacks":
-            words = say("waiting.lacks", job=job.id, what=lacking(self.asked, lacks or ()))
+            words = text("waiting.lacks", job=job.id, what=lacking(self.asked, lacks or ()))
             words += free_now(self.asked, lacks or (), self.outlook.places.answer or ())
         elif reason.name == "closed":
-            words = say("waiting.closed", job=job.id)
+            words = text("waiting.closed", job=job.id)
         else:
-            words = say("waiting.turn" if reason.name == "turn" else "waiting.queued", job=job.id)
+            words = text("waiting.turn" if reason.name == "turn" else "waiting.queued", job=job.id)
         before = line.index(job.id) if line and job.id in line else 0
-        return f"{words} {say('waiting.line', count=before)}" if before else words
+        return f"{words} {text('waiting.line', count=before)}" if before else words
 
     def _raw_reason(self) -> str:
         """Return the scheduler's own words on why the job waits."""
@@ -1298,7 +1298,7 @@ class SGESpawner(BatchSpawnerBase):
         """The items of the menu that a waiting session lacks now, as far as that is known."""
         lacks = lacks(self.asked, self.outlook.places.answer)
         if lacks is None:
-            lacks = said_missing(hindrance(understand(self._raw_reason().splitlines()), None))
+            lacks = missing_by_reason(main_reason(parse_reasons(self._raw_reason().splitlines()), None))
         return tuple(each.item for each in short(self.asked, lacks))
 
     async def forecast(self, options: dict[str, object]) -> Forecast:
@@ -1325,7 +1325,7 @@ class SGESpawner(BatchSpawnerBase):
         had = tuple(asked(menu, choice))
         answer = await self._verdict(choice, lacks(had, places))
         if answer is None:
-            words = say("forecast.unknown")
+            words = text("forecast.unknown")
         elif not answer.ok:
             words = answer.error
         elif answer.verdict == "later":
@@ -1333,7 +1333,7 @@ class SGESpawner(BatchSpawnerBase):
         elif answer.verdict == "never":
             words = never(answer.words, menu, had, places)
         else:
-            words = say("forecast.now")
+            words = text("forecast.now")
         return Forecast(
             free=room,
             age=age,
@@ -1351,7 +1351,7 @@ class SGESpawner(BatchSpawnerBase):
         request = Check(user=self.user.name, choice=choice.values)
 
         async def check() -> Answer:
-            if _checks[self.user.name] >= _MANY_CHECKS_EACH or _checks.total() >= _MANY_CHECKS:
+            if _checks[self.user.name] >= _MAX_CHECKS_EACH or _checks.total() >= _MAX_CHECKS:
                 raise GridEngineError("too many choices are being checked")
             _checks[self.user.name] += 1
             try:
@@ -1362,14 +1362,14 @@ class SGESpawner(BatchSpawnerBase):
             finally:
                 _checks[self.user.name] -= 1
 
-        glance = _verdicts.pop(key, None) or Glance(
+        glance = _verdicts.pop(key, None) or CachedQuery(
             check, _VERDICT_INTERVAL, longest=_LONGEST_VERDICT_INTERVAL
         )
         _verdicts[key] = glance
         own = [each for each in _verdicts if each[0] == self.user.name]
-        if len(own) > _MANY_VERDICTS_EACH:
+        if len(own) > _MAX_VERDICTS_EACH:
             del _verdicts[own[0]]
-        elif len(_verdicts) > _MANY_VERDICTS:
+        elif len(_verdicts) > _MAX_VERDICTS:
             del _verdicts[next(iter(_verdicts))]
         return await glance.look(_PATIENCE)
 
@@ -1410,15 +1410,15 @@ class SGESpawner(BatchSpawnerBase):
         details = self.outlook.of(job) if job else None
         elapsed = max(time.time() - started, 1.0) if started else None
 
-        def amount(each: Asked) -> Amount:
+        def amount(each: Requested) -> Amount:
             if details is None or details.vmem is None:
                 return Amount(each.label, each.words)  # the worker has not reported yet
             if each.is_address_space:
                 used = details.vmem
-                words = say("sessions.used", used=beside(each, used, round), asked=each.words)
+                words = text("sessions.used", used=beside(each, used, round), asked=each.words)
             elif each.kind == "slots" and details.cpu is not None and elapsed:
                 used = details.cpu / elapsed
-                words = say("sessions.busy", used=f"{used:.1f}", asked=each.words)
+                words = text("sessions.busy", used=f"{used:.1f}", asked=each.words)
             else:
                 return Amount(each.label, each.words)
             return Amount(each.label, words, min(used / each.total, 1))
@@ -1445,11 +1445,11 @@ def _over_in_time(menu: Menu, choice: Choice, groups: Collection[str]) -> tuple[
         return choice, ""
     item, fitting = found
     if fitting is None:
-        raise ChoiceError(say("maintenance.too_late", **window.told()), item.name)
+        raise ChoiceError(text("maintenance.too_late", **window.told()), item.name)
     longest = item.in_words(fitting.values[item.name])
     if window.rule == "cap":
-        return fitting, say("maintenance.cut", longest=longest, **window.told())
-    raise ChoiceError(say("maintenance.too_long", longest=longest, **window.told()), item.name)
+        return fitting, text("maintenance.cut", longest=longest, **window.told())
+    raise ChoiceError(text("maintenance.too_long", longest=longest, **window.told()), item.name)
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -103,23 +103,23 @@ def _sentences() -> dict[str, str]:
         return own
 
 
-def say(name: str, /, **told: object) -> str:
-    """Return a sentence, such as ``say("waiting.queued", job=42)``.
+def text(name: str, /, **told: object) -> str:
+    """Return a sentence, such as ``text("waiting.queued", job=42)``.
 
     :raises KeyError: when there is no such sentence, or it tells something that is not given.
     """
     return _sentences()[name].format(**told)
 
 
-def say_number(name: str, number: float, /, **told: object) -> str:
+def number_text(name: str, number: float, /, **told: object) -> str:
     """Return a sentence that tells a number of things: of one, it is that of ``name_one``.
 
-    :raises KeyError: as :func:`say` does.
+    :raises KeyError: as :func:`text` does.
     """
-    return say(f"{name}_one" if number == 1 else name, number=number, **told)
+    return text(f"{name}_one" if number == 1 else name, number=number, **told)
 
 
 def one_of(words: Sequence[str]) -> str:
     """Return words of which one is to be chosen, such as "1, 2 or 4"; there is one at least."""
     *others, last = words
-    return say("choice.one_of", others=", ".join(others), last=last) if others else last
+    return text("choice.one_of", others=", ".join(others), last=last) if others else last

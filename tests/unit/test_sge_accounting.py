@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridhub.grid import accounting
-from gridhub.grid.accounting import Record, Why, find_record, parse_record, why
+from gridhub.grid.accounting import Record, Ending, find_record, parse_record, why
 
 ACCOUNTING = Path(__file__).parent / "data" / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
@@ -42,20 +42,20 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
 @pytest.mark.parametrize(
     ("name", "memory", "run_time", "reason"),
     [
-        ("t-hrt", 2.0**30, 20.0, Why.RUN_TIME),
-        ("t-mem", MEMORY, RUN_TIME, Why.MEMORY),
-        ("t-mem", MEMORY, None, Why.MEMORY),
-        ("t-qdel", MEMORY, RUN_TIME, Why.DELETED),
-        ("t-exit0", MEMORY, RUN_TIME, Why.ITSELF),
-        ("t-exit3", MEMORY, RUN_TIME, Why.FAILED),
+        ("t-hrt", 2.0**30, 20.0, Ending.RUN_TIME),
+        ("t-mem", MEMORY, RUN_TIME, Ending.MEMORY),
+        ("t-mem", MEMORY, None, Ending.MEMORY),
+        ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
+        ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
+        ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
         # What is not proved is not said: it may have been a limit of the queue.
-        ("t-hrt", None, None, Why.LIMIT),
-        ("t-hrt", MEMORY, RUN_TIME, Why.LIMIT),
-        ("t-mem", None, RUN_TIME, Why.LIMIT),
+        ("t-hrt", None, None, Ending.LIMIT),
+        ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
+        ("t-mem", None, RUN_TIME, Ending.LIMIT),
     ],
 )
 def test_the_reason_is_read_from_the_record(
-    name: str, memory: float | None, run_time: float | None, reason: Why
+    name: str, memory: float | None, run_time: float | None, reason: Ending
 ) -> None:
     assert why(found(name), memory, run_time) is reason
 
@@ -63,26 +63,26 @@ def test_the_reason_is_read_from_the_record(
 def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
     record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
     assert record.ran == 0
-    assert why(record, MEMORY, RUN_TIME) is Why.WORKER
+    assert why(record, MEMORY, RUN_TIME) is Ending.WORKER
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"failed": 37, "status": 1}, Why.LIMIT),
-        ({"failed": 37, "status": 1, "end": 101}, Why.RUN_TIME),
-        ({"failed": 37, "status": 1, "maxvmem": MEMORY + 1}, Why.MEMORY),
-        ({"failed": 100, "status": 137, "maxvmem": MEMORY + 1}, Why.MEMORY),
-        ({"failed": 100, "status": 143, "end": 101}, Why.RUN_TIME),
-        ({"failed": 100, "status": 137}, Why.DELETED),
-        ({"failed": 0, "status": 143}, Why.DELETED),
-        ({"failed": 0, "status": 75}, Why.MAINTENANCE),
+        ({"failed": 37, "status": 1}, Ending.LIMIT),
+        ({"failed": 37, "status": 1, "end": 101}, Ending.RUN_TIME),
+        ({"failed": 37, "status": 1, "maxvmem": MEMORY + 1}, Ending.MEMORY),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY + 1}, Ending.MEMORY),
+        ({"failed": 100, "status": 143, "end": 101}, Ending.RUN_TIME),
+        ({"failed": 100, "status": 137}, Ending.DELETED),
+        ({"failed": 0, "status": 143}, Ending.DELETED),
+        ({"failed": 0, "status": 75}, Ending.MAINTENANCE),
         # To be near a limit is not to be ended by it.
-        ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Why.ITSELF),
-        ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Why.DELETED),
+        ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Ending.ITSELF),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Ending.DELETED),
     ],
 )
-def test_only_a_job_that_was_killed_has_met_a_limit(changes: dict[str, float], reason: Why) -> None:
+def test_only_a_job_that_was_killed_has_met_a_limit(changes: dict[str, float], reason: Ending) -> None:
     record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
     assert why(replace(record, **changes), MEMORY, RUN_TIME) is reason
 
@@ -95,7 +95,7 @@ def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> N
 
 def test_a_crash_is_nobodys_deletion() -> None:
     crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
-    assert why(crashed, MEMORY, RUN_TIME) is Why.FAILED
+    assert why(crashed, MEMORY, RUN_TIME) is Ending.FAILED
 
 
 def test_a_job_that_nobody_knows_has_no_record() -> None:

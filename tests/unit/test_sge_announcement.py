@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gridhub.notices import announcement
-from gridhub.notices.announcement import Announcement, AnnouncementError, Board, parse_announcement
+from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile, parse_announcement
 
 
 def test_an_announcement_has_a_text_a_level_and_an_end() -> None:
@@ -55,17 +55,17 @@ def test_what_is_over_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "announcement.json"
     over = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     file.write_text(json.dumps({"text": "x", "until": over}), encoding="utf-8")
-    assert Board(file, parse_announcement).current() is None
+    assert WatchedFile(file, parse_announcement).current() is None
     ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     file.write_text(json.dumps({"text": "x", "until": ahead}), encoding="utf-8")
-    assert Board(file, parse_announcement).current() is not None
+    assert WatchedFile(file, parse_announcement).current() is not None
 
 
 def test_the_file_is_read_anew_only_when_what_was_read_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "announcement.json"
-    board = Board(file, parse_announcement)
+    board = WatchedFile(file, parse_announcement)
     assert board.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
     assert board.current() is None
@@ -81,7 +81,7 @@ def test_a_broken_file_shows_nothing_and_is_complained_of_once(
     monkeypatch.setattr(announcement, "_FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
-    board = Board(file, parse_announcement)
+    board = WatchedFile(file, parse_announcement)
     assert board.current() is None
     assert board.current() is None
     assert len(caplog.records) == 1

@@ -27,18 +27,18 @@ from gridhub.grid import details, outlook, reasons
 from gridhub.grid.details import Details, parse_details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.numbers import read_number
-from gridhub.grid.outlook import Glance, Outlook
+from gridhub.grid.status import CachedQuery, ClusterStatus
 from gridhub.grid.places import (
     CLOSED,
     SLOTS,
-    Place,
-    Want,
+    QueueInstance,
+    Requirements,
     free,
     missing,
     parse_places,
-    parse_waiting,
+    parse_queue,
 )
-from gridhub.grid.reasons import Reason, hindrance, understand
+from gridhub.grid.reasons import Reason, main_reason, parse_reasons
 
 GB = 2.0**30
 Recorded = Callable[[str], str]
@@ -336,23 +336,23 @@ def test_the_tasks_of_an_array_wait_as_one_job() -> None:
         f"<job_list><JB_job_number>{number}</JB_job_number></job_list>" for number in (7, 9, 9, 8)
     )
     xml = f"<job_info><queue_info/><job_info>{jobs}</job_info></job_info>"
-    assert parse_waiting(xml.encode()) == [7, 9, 8]
+    assert parse_queue(xml.encode()) == [7, 9, 8]
 
 
 def test_places_are_read_with_what_is_free(recorded: Recorded) -> None:
     assert parse_places(recorded("places.xml").encode()) == [
-        Place("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
-        Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 0.0, "slots": 2.0}),
+        QueueInstance("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
+        QueueInstance("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 0.0, "slots": 2.0}),
     ]
 
 
 def test_waiting_jobs_are_read_in_their_order(recorded: Recorded) -> None:
-    assert parse_waiting(recorded("waiting.xml").encode()) == [15, 16]
+    assert parse_queue(recorded("waiting.xml").encode()) == [15, 16]
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: bytes) -> None:
-    for parse in (parse_details, parse_places, parse_waiting):
+    for parse in (parse_details, parse_places, parse_queue):
         with pytest.raises(AnswerError):
             parse(data)
 
@@ -448,12 +448,12 @@ def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: by
     ],
 )
 def test_what_the_scheduler_says_is_understood(line: str, name: str, what: str) -> None:
-    (reason,) = understand([line])
+    (reason,) = parse_reasons([line])
     assert (reason.name, reason.what) == (name, what)
 
 
 def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> None:
-    reasons = understand(read(recorded, "details.xml")[55].reasons)
+    reasons = parse_reasons(read(recorded, "details.xml")[55].reasons)
     assert [(reason.name, reason.what, reason.offer) for reason in reasons] == [
         ("amount", "h_vmem", 7.219 * GB),
         ("full", "", None),
@@ -467,7 +467,7 @@ Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
 Job 27 cannot run in PE "smp" because it only offers 0 slots
 verification: no suitable queues
 Exiting."""
-    reasons = understand(said.splitlines())
+    reasons = parse_reasons(said.splitlines())
     assert [reason.name for reason in reasons] == ["quota", "slots", "permission"]
     assert reasons[0].what == "trial/1"
     said = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
@@ -476,16 +476,16 @@ Job 1 (-l gpu=9) cannot run at host "exec2" because it offers only hc:gpu=2.0000
 verification: no suitable queues
 Exiting."""
     amount = Reason("amount", "amount", "gpu", 2)
-    assert understand(said.splitlines())[0] == amount
-    (reason,) = understand(['Job 39 cannot run because no access to PE "shut"'])
+    assert parse_reasons(said.splitlines())[0] == amount
+    (reason,) = parse_reasons(['Job 39 cannot run because no access to PE "shut"'])
     assert (reason.name, reason.scope) == ("permission", "job")
 
 
 def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -> None:
     offers = (f"cannot run at host because it offers only hc:gpu={n}.000000" for n in (0, 2, 1))
     text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
-    assert understand(text) == [Reason("amount", "amount", "gpu", 2)]
-    assert understand(["(Collecting of scheduler job information is turned off)"]) == []
+    assert parse_reasons(text) == [Reason("amount", "amount", "gpu", 2)]
+    assert parse_reasons(["(Collecting of scheduler job information is turned off)"]) == []
 
 
 def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
@@ -494,7 +494,7 @@ def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
     for number in range(10):
         own = f'(-l gpu={number}) cannot run at host "node" because it offers only hc:gpu=0.000000'
         for _ in range(3):
-            assert [reason.name for reason in understand([*hosts, own])] == ["amount", "full"]
+            assert [reason.name for reason in parse_reasons([*hosts, own])] == ["amount", "full"]
     assert reasons._meaning.cache_info().misses == 510
 
 
@@ -528,68 +528,68 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
     ],
 )
 def test_what_says_most_is_told(reasons: list[Reason], lacks: set[str] | None, told: str) -> None:
-    assert hindrance(reasons, None if lacks is None else frozenset(lacks)).name == told
+    assert main_reason(reasons, None if lacks is None else frozenset(lacks)).name == told
 
 
 @given(st.lists(st.text(max_size=80), max_size=5))
 def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list[str]) -> None:
-    reasons = understand(lines)
+    reasons = parse_reasons(lines)
     if any(reason.scope != "place" for reason in reasons):
-        assert hindrance(reasons, frozenset()).name != "turn"
+        assert main_reason(reasons, frozenset()).name != "turn"
 
 
 # -- what is missing ------------------------------------------------------------------------------
 
-FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
-ROOMY = Place("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf})
+FULL = QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
+ROOMY = QueueInstance("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf})
 
 
 @pytest.mark.parametrize(
     ("want", "lacks"),
     [
-        (Want(1, {"h_vmem": GB, "gpu": 0}), set()),
-        (Want(2, {"h_vmem": 6 * GB, "gpu": 1}), set()),
-        (Want(4, {"h_vmem": GB}), {SLOTS}),
-        (Want(1, {"h_vmem": 7 * GB}), {"h_vmem"}),
-        (Want(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
-        (Want(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
-        (Want(1, {"fpga": 1}), {"fpga"}),
-        (Want(1, {"s_vmem": 99 * GB, "gpu": 1}), set()),
-        (Want(1, {"s_vmem": 99 * GB, "gpu": 2}), {"gpu"}),
-        (Want(1, {}, queue="other.q"), {CLOSED}),
-        (Want(1, {}, queue="all.q"), set()),
-        (Want(1, {}, queue="all.q@exec2"), set()),
-        (Want(1, {}, queue="all.q@exec1"), {SLOTS}),
-        (Want(1, {}, queue="all.q@exec3"), {CLOSED}),
-        (Want(1, {}, queue="all.q@@workers"), set()),
+        (Requirements(1, {"h_vmem": GB, "gpu": 0}), set()),
+        (Requirements(2, {"h_vmem": 6 * GB, "gpu": 1}), set()),
+        (Requirements(4, {"h_vmem": GB}), {SLOTS}),
+        (Requirements(1, {"h_vmem": 7 * GB}), {"h_vmem"}),
+        (Requirements(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
+        (Requirements(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
+        (Requirements(1, {"fpga": 1}), {"fpga"}),
+        (Requirements(1, {"s_vmem": 99 * GB, "gpu": 1}), set()),
+        (Requirements(1, {"s_vmem": 99 * GB, "gpu": 2}), {"gpu"}),
+        (Requirements(1, {}, queue="other.q"), {CLOSED}),
+        (Requirements(1, {}, queue="all.q"), set()),
+        (Requirements(1, {}, queue="all.q@exec2"), set()),
+        (Requirements(1, {}, queue="all.q@exec1"), {SLOTS}),
+        (Requirements(1, {}, queue="all.q@exec3"), {CLOSED}),
+        (Requirements(1, {}, queue="all.q@@workers"), set()),
     ],
 )
-def test_what_is_missing_is_named(want: Want, lacks: set[str]) -> None:
+def test_what_is_missing_is_named(want: Requirements, lacks: set[str]) -> None:
     assert missing(want, [FULL, ROOMY]) == lacks
 
 
 def test_a_full_place_is_a_better_guess_than_one_that_has_no_such_thing() -> None:
     full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
     for places in ([full, without], [without, full]):
-        assert missing(Want(1, {"gpu": 1.0}), places) == {SLOTS}
+        assert missing(Requirements(1, {"gpu": 1.0}), places) == {SLOTS}
 
 
 def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
     closed = replace(ROOMY, is_open=False)
-    assert missing(Want(1), [FULL, closed]) == {SLOTS}
-    assert missing(Want(1), [closed]) == {CLOSED}
-    assert missing(Want(1), []) == {CLOSED}
+    assert missing(Requirements(1), [FULL, closed]) == {SLOTS}
+    assert missing(Requirements(1), [closed]) == {CLOSED}
+    assert missing(Requirements(1), []) == {CLOSED}
 
 
 @given(
     st.builds(
-        Want,
+        Requirements,
         st.integers(1, 8),
         st.dictionaries(st.sampled_from(["h_vmem", "gpu"]), st.floats(0, 9), max_size=2),
     ),
     st.lists(
         st.builds(
-            Place,
+            QueueInstance,
             st.just("all.q"),
             st.just("h"),
             st.integers(0, 8),
@@ -601,7 +601,7 @@ def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
     ),
 )
 def test_nothing_is_missing_exactly_where_one_place_has_it_all(
-    want: Want, places: list[Place]
+    want: Requirements, places: list[QueueInstance]
 ) -> None:
     fits = any(
         place.is_open
@@ -632,11 +632,11 @@ class Question:
             raise GridEngineError("qmaster is down")
         return self.asked
 
-    def glance(self) -> Glance[int]:
-        return Glance(self.ask, 10.0, lambda: self.now)
+    def glance(self) -> CachedQuery[int]:
+        return CachedQuery(self.ask, 10.0, lambda: self.now)
 
 
-async def settle(glance: Glance[int]) -> None:
+async def settle(glance: CachedQuery[int]) -> None:
     if glance._question:
         await glance._question
 
@@ -698,7 +698,7 @@ async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
     async def ask() -> int:
         raise KeyError("no such field")
 
-    glance = Glance(ask, 10.0)
+    glance = CachedQuery(ask, 10.0)
     assert await glance.look(5) is None
     await settle(glance)
     assert "Cannot take in Grid Engine's details" in caplog.text
@@ -711,9 +711,9 @@ async def test_grid_engine_is_asked_about_so_many_jobs_the_newest_and_no_more(
     bin_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outlook, "MANY_JOBS", 2)
+    monkeypatch.setattr(status, "MAX_JOBS", 2)
     fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {DATA}/details.xml')
-    details = await Outlook(grid, lambda: [55, 51, 56], set).details.look(10)
+    details = await ClusterStatus(grid, lambda: [55, 51, 56], set).details.look(10)
     assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-xml", "-j", "55,56"]
     assert details is not None
     assert set(details) == {55, 56}, "what was not asked for does not count"
@@ -737,7 +737,7 @@ async def test_an_answer_that_stays_the_same_is_asked_for_more_seldom() -> None:
         asked.append(now)
         return answer
 
-    glance = Glance(ask, 10.0, lambda: now, longest=40.0)
+    glance = CachedQuery(ask, 10.0, lambda: now, longest=40.0)
     for second in range(150):
         now = float(second)
         answer = "never" if second < 110 else "now"
@@ -777,7 +777,7 @@ async def test_grid_engine_is_asked_for_all_jobs_and_all_complexes_at_once(
         f'case "$1 $2" in "-xml -j") cat {DATA}/details.xml ;;'
         f' "-f -F") cat {DATA}/places.xml ;; *) cat {DATA}/waiting.xml ;; esac',
     )
-    outlook = Outlook(grid, lambda: [55, 51], lambda: {"gpu", "h_vmem"})
+    outlook = ClusterStatus(grid, lambda: [55, 51], lambda: {"gpu", "h_vmem"})
     details = await outlook.details.look(10)
     assert details is not None
     assert set(details) == {51, 55}
@@ -814,9 +814,9 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
 ) -> None:
     cluster = Cluster(monkeypatch, spoilt)
     jobs = list(range(1, 1001))
-    outlook = Outlook(grid, lambda: jobs, set)
+    outlook = ClusterStatus(grid, lambda: jobs, set)
     assert await outlook._ask_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
-    assert len(cluster.questions) <= outlook.MANY_QUESTIONS
+    assert len(cluster.questions) <= outlook.MAX_QUESTIONS
     cluster.questions.clear()
     await outlook._ask_details()
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
@@ -834,12 +834,12 @@ async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
 ) -> None:
     spoilt = range(1, 1001, 100)
     cluster = Cluster(monkeypatch, spoilt)
-    outlook = Outlook(grid, lambda: range(1, 1001), set)
+    outlook = ClusterStatus(grid, lambda: range(1, 1001), set)
     found: dict[int, Details] = {}
     for _ in range(10):
         cluster.questions.clear()
         found = await outlook._ask_details()
-        assert len(cluster.questions) <= outlook.MANY_QUESTIONS
+        assert len(cluster.questions) <= outlook.MAX_QUESTIONS
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 
@@ -857,7 +857,7 @@ async def test_a_job_with_megabytes_of_words_costs_itself_its_details_only(
         f"cat {DATA}/details.xml\n"
         'case "$3" in *57*) head -c 1000000 /dev/zero | tr "\\0" A ;; esac',
     )
-    details = await Outlook(grid, lambda: [51, 55, 56, 57], set).details.look(10)
+    details = await ClusterStatus(grid, lambda: [51, 55, 56, 57], set).details.look(10)
     assert details is not None
     assert set(details) == {51, 55, 56}
 
@@ -867,7 +867,7 @@ async def test_a_grid_engine_that_does_not_answer_is_asked_once(
     grid: GridEngine, fake: Callable[[str, str], object], bin_dir: Path
 ) -> None:
     fake("qstat", f"echo x >> {bin_dir}/calls; cat {DATA}/job_qmaster_down.xml")
-    assert await Outlook(grid, lambda: [51, 55], set).details.look(10) is None
+    assert await ClusterStatus(grid, lambda: [51, 55], set).details.look(10) is None
     assert (bin_dir / "calls").read_text(encoding="utf-8") == "x\n"
 
 
@@ -877,8 +877,8 @@ async def test_details_are_those_of_the_job_and_its_owner(grid: GridEngine) -> N
         return {5: mine}
 
     mine = Details(5, "alice")
-    outlook = Outlook(grid, list, list)
-    outlook.details = Glance(ask, 5.0)
+    outlook = ClusterStatus(grid, list, list)
+    outlook.details = CachedQuery(ask, 5.0)
     assert outlook.of(job(number=5)) is None
     await outlook.details.look(10)
     assert outlook.of(job(number=5)) is mine
@@ -888,7 +888,7 @@ async def test_details_are_those_of_the_job_and_its_owner(grid: GridEngine) -> N
 
 @pytest.mark.asyncio
 async def test_without_jobs_there_is_no_question_about_them(grid: GridEngine) -> None:
-    assert await Outlook(grid, list, list).details.look(5) == {}
+    assert await ClusterStatus(grid, list, list).details.look(5) == {}
 
 
 def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> None:

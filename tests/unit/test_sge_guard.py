@@ -23,7 +23,7 @@ from gridhub.hub import guard, pages
 from gridhub.hub.guard import COUNTED, SETTING, counted
 from gridhub.hub.limits import Limits, Rate, rates
 from gridhub.hub.starter import SessionHandler
-from gridhub.words import say
+from gridhub.words import text
 from test_sge_spawner import (
     SERVICE_TOKEN,
     Broker,
@@ -116,7 +116,7 @@ class TestLimits:
         answer = await hub.ask("users/alice/server", token, {"cores": 1})
         assert answer.code == 429
         assert 110 < int(answer.headers["Retry-After"]) <= 120
-        assert message(answer) == say("limit.starts", wait="2 minutes")
+        assert message(answer) == text("limit.starts", wait="2 minutes")
         assert answer.headers["Content-Type"].startswith("application/json")
         assert broker.requests == []
 
@@ -160,7 +160,7 @@ class TestLimits:
     ) -> None:
         for _ in range(10):
             last = await hub.ask("users/alice", token, method="GET")
-        assert last.code == 429 and message(last) == say("limit.requests", wait="2 minutes")
+        assert last.code == 429 and message(last) == text("limit.requests", wait="2 minutes")
         assert (await hub.ask("user", token, method="GET")).code == 200
         assert (await hub.ask("users/alice/server", token, method="DELETE")).code == 204
 
@@ -213,7 +213,7 @@ class TestLimits:
         long = {"user_options": {"x": "y" * guard.MAX_BODY}}
         answer = await hub.ask("users/alice/server", token, long, method="PATCH")
         assert answer.code == 413
-        assert message(answer) == say("most.body", most=64)
+        assert message(answer) == text("most.body", most=64)
 
 
 class TestTokens:
@@ -222,7 +222,7 @@ class TestTokens:
         made = [await hub.ask("users/alice/tokens", token, {}) for _ in range(3)]
         # The fixture's own is one of them.
         assert [each.code for each in made] == [201, 201, 409]
-        assert message(made[-1]) == say("most.tokens", number=3)
+        assert message(made[-1]) == text("most.tokens", number=3)
         first = json.loads(made[0].body)["id"]
         gone = await hub.ask(f"users/alice/tokens/{first}", token, method="DELETE")
         assert gone.code == 204
@@ -234,7 +234,7 @@ class TestTokens:
         )
         made = [await hub.ask("users/alice/tokens", token, {}) for _ in range(3)]
         assert [each.code for each in made] == [201, 201, 429]
-        assert message(made[-1]) == say("limit.tokens", wait="60 seconds")
+        assert message(made[-1]) == text("limit.tokens", wait="60 seconds")
 
     async def test_not_by_password_either(self, hub: Hub, tight: Limits, alice: Any) -> None:
         hub.tornado_application.settings[SETTING] = Limits(
@@ -281,7 +281,7 @@ class TestTokens:
     async def test_a_note_is_short_text(self, hub: Hub, token: str, note: object) -> None:
         answer = await hub.ask("users/alice/tokens", token, {"note": note})
         assert answer.code == 400
-        assert message(answer) == say("most.note", most=255)
+        assert message(answer) == text("most.note", most=255)
 
     async def test_of_logins_the_newest_are_kept(
         self, hub: Hub, alice: Any, monkeypatch: pytest.MonkeyPatch, token: str
@@ -324,7 +324,7 @@ class TestStreams:
         await until(lambda: guard._streams["alice"] == 2)
         answer = await hub.ask("users/alice/server/progress", token, method="GET")
         assert answer.code == 429
-        assert message(answer) == say("limit.streams", wait="10 seconds")
+        assert message(answer) == text("limit.streams", wait="10 seconds")
         await hub.ask("users/alice/server", token, method="DELETE")
         for each in streams:
             assert (await asyncio.wait_for(each, 10)).code == 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gridhub.notices import next_maintenance
-from gridhub.notices.announcement import Announcement, AnnouncementError, Board, parse_announcement
+from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile, parse_announcement
 from gridhub.notices.next_maintenance import parse_maintenance, parse_window
 from sge_maintenance import Settings, notice
 
@@ -56,14 +56,14 @@ def test_the_administrators_words_stand_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, ours = tmp_path / "announcement.json", tmp_path / "maintenance.json"
-    monkeypatch.setattr(maintenance, "board", Board(ours, parse_maintenance))
-    site = Board(theirs, parse_announcement)
+    monkeypatch.setattr(maintenance, "board", WatchedFile(ours, parse_maintenance))
+    site = WatchedFile(theirs, parse_announcement)
     assert maintenance.announcements(site) == []
     assert maintenance.refusal() == ""
     theirs.write_text('{"text": "Hello"}')
     ours.write_text(written(datetime.now(UTC)))
-    monkeypatch.setattr(maintenance, "board", Board(ours, parse_maintenance))
-    first, second = maintenance.announcements(Board(theirs, parse_announcement))
+    monkeypatch.setattr(maintenance, "board", WatchedFile(ours, parse_maintenance))
+    first, second = maintenance.announcements(WatchedFile(theirs, parse_announcement))
     assert first == Announcement("Hello")
     assert second.level == "warning"
     assert "Come back at" in maintenance.refusal()
@@ -80,11 +80,11 @@ def test_the_window_of_the_workers_stands_on_the_pages(
 ) -> None:
     file = tmp_path / "window.json"
     file.write_text(window())
-    monkeypatch.setattr(maintenance, "windows", Board(file, parse_window))
-    (told,) = maintenance.announcements(Board(tmp_path / "none", parse_announcement))
+    monkeypatch.setattr(maintenance, "windows", WatchedFile(file, parse_window))
+    (told,) = maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
     assert told.text.startswith("The workers are maintained from 20")
     file.write_text(window(begin="2020-01-31 18:00", end="2020-01-31 20:00"))
-    monkeypatch.setattr(maintenance, "windows", Board(file, parse_window))
+    monkeypatch.setattr(maintenance, "windows", WatchedFile(file, parse_window))
     assert maintenance.windows.current() is None
 
 

@@ -30,7 +30,7 @@ from gridhub.broker.protocol import Tls
 from gridhub.contract import MAX_REASON, NO_PORT, SESSION_FOLDER
 from gridhub.grid.accounting import CUT as CUT_STATUS
 from gridhub.session import secrets
-from gridhub.session.rules import Cut, read_rules
+from gridhub.session.rules import EarlyEnd, read_rules
 from gridhub.spawner.ended import Holders, read_no_port
 
 TOKEN = "5ec4e7" * 8
@@ -439,7 +439,7 @@ class TestAnnouncement:
         self, session: ModuleType, hub: Hub, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for body, cut in (
-            (b'{"end": 5000, "words": "ends at {end}"}', Cut(5000, "ends at {end}")),
+            (b'{"end": 5000, "words": "ends at {end}"}', EarlyEnd(5000, "ends at {end}")),
             (b'{"end": "soon"}', None),
             (b"[]", None),
         ):
@@ -473,7 +473,7 @@ class TestAnnouncement:
     ) -> None:
         environment = hub.environment
         hub.close()
-        assert session.tell_hub(environment, "port", {"port": 40123}) == (0, b"")
+        assert session.post_to_hub(environment, "port", {"port": 40123}) == (0, b"")
         printed = capfd.readouterr().err
         assert "The hub does not answer" in printed
         assert TOKEN not in printed
@@ -530,7 +530,7 @@ class TestAnnouncement:
     ) -> None:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
-        assert session.tell_hub(hub.environment, "port", {"port": 40123})[0] == 204
+        assert session.post_to_hub(hub.environment, "port", {"port": 40123})[0] == 204
 
     @pytest.mark.parametrize(
         ("status", "refusal"),
@@ -690,11 +690,11 @@ class TestTime:
         async def warn(*_: object) -> None:
             told.append("of the run time")
 
-        async def warn_of_cut(cut: Cut, *_: object) -> None:
+        async def warn_of_early_end(cut: EarlyEnd, *_: object) -> None:
             told.append(cut.words)
 
         monkeypatch.setattr(session, "warn", warn)
-        monkeypatch.setattr(session, "warn_of_cut", warn_of_cut)
+        monkeypatch.setattr(session, "warn_of_cut", warn_of_early_end)
         monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
         return told
 
@@ -718,8 +718,8 @@ class TestTime:
         over: bool,
         minutes: str,
     ) -> None:
-        async def announced() -> Cut | None:
-            return None if end is None else Cut(end, "of the window")
+        async def announced() -> EarlyEnd | None:
+            return None if end is None else EarlyEnd(end, "of the window")
 
         rules = read_rules(RULES | {"run_time": run_time})
         assert await session.keep_time(announced(), rules, 1000.0, None) is over

@@ -60,21 +60,21 @@ from gridhub.grid.accounting import Record
 from gridhub.grid.details import Details
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
-from gridhub.grid.outlook import Glance
-from gridhub.grid.places import Place
+from gridhub.grid.status import CachedQuery
+from gridhub.grid.places import QueueInstance
 from gridhub.hub import guard, idle, pages
 from gridhub.hub.app import GridHub
 from gridhub.hub.limits import Limits, Rate, rates
 from gridhub.hub.starter import SessionHandler
 from gridhub.menu.file import load_menu
-from gridhub.menu.job import Asked
+from gridhub.menu.job import Requested
 from gridhub.menu.menu import Choice
 from gridhub.notices import next_maintenance
 from gridhub.spawner import form, waiting
-from gridhub.spawner.ended import Holders, Last, read_no_port
+from gridhub.spawner.ended import Holders, SessionEnd, read_no_port
 from gridhub.spawner.form import Link
 from gridhub.spawner.view import Amount, Free, View
-from gridhub.words import say
+from gridhub.words import text
 from sge_spawner import SGESpawner, hub_mark
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -612,7 +612,7 @@ async def led(spawner: SGESpawner, link: Link) -> str:
 
 def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
     """Tell whether a page has a sentence of words.toml."""
-    return str(escape(say(name, **told))) in answer.body.decode()
+    return str(escape(text(name, **told))) in answer.body.decode()
 
 
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
@@ -986,7 +986,7 @@ class TestChoice:
         hub.spawner().user.get_or_create_spawner("a", "a")
         answer = await hub.ask(f"users/alice/servers/{name}", token, {"cores": 1})
         assert answer.code == 400
-        assert json.loads(answer.body)["message"] == say(words)
+        assert json.loads(answer.body)["message"] == text(words)
 
     @pytest.mark.parametrize("body", [None, b"cores=1"])
     async def test_a_fault_of_our_own_is_told_without_its_details(
@@ -1096,7 +1096,7 @@ class TestChoice:
     async def test_more_and_less_are_filled_in_and_said_at_the_field(
         self, spawner: SGESpawner
     ) -> None:
-        async def form(*, more: bool, places: list[Place] | None = None) -> str:
+        async def form(*, more: bool, places: list[QueueInstance] | None = None) -> str:
             known(spawner.outlook.places, places)
             spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
             html = await led(spawner, Link({}, ("cores", "gpus", "?"), more=more))
@@ -1110,7 +1110,7 @@ class TestChoice:
         less = await form(more=False)
         assert '<option value="1" selected>' in less
         assert "CPU cores: 1 instead of 2, the next smaller amount" in less
-        room = Place("all.q", "exec1", 4, 1, True)
+        room = QueueInstance("all.q", "exec1", 4, 1, True)
         assert "because no worker that it may use has 2 free now" in await form(
             more=False, places=[room]
         )
@@ -1141,7 +1141,7 @@ class TestChoice:
         self, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
-        known(spawner.outlook.places, [Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
+        known(spawner.outlook.places, [QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
         assert spawner.lacking == ("cores", "gpus")
         known(spawner.outlook.places, None)
         assert spawner.lacking == ()
@@ -1175,7 +1175,7 @@ class TestChoice:
         spawner.asked = (chosen, *HAD[1:], PARALLEL)
         monkeypatch.setattr(spawner, "session", "5e55" * 8)
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
-        known(spawner.outlook.places, [Place("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
+        known(spawner.outlook.places, [QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
         known(spawner.outlook.details, {7: Details(7, "alice", reasons=tuple(said.splitlines()))})
         assert spawner.lacking == tuple(items.split())
 
@@ -1185,7 +1185,7 @@ class TestChoice:
         menu_file.write_text(json.dumps({"items": [MENU[0], QUEUE]}), encoding="utf-8")
         known(
             spawner.outlook.places,
-            [Place("all.q", "exec1", 4, 4, True), Place("big.q", "exec2", 4, 1, True)],
+            [QueueInstance("all.q", "exec1", 4, 4, True), QueueInstance("big.q", "exec2", 4, 1, True)],
         )
         for queue, cores in (("big.q", 1), ("", 2)):
             spawner.user_options = {"cores": 4, "queue": queue}
@@ -1199,7 +1199,7 @@ class TestChoice:
         menu_file.write_text(
             json.dumps({"items": [MENU[0], MEMORY], "limits": [limit]}), encoding="utf-8"
         )
-        room = Place("all.q", "exec1", 4, 1, True, {"h_vmem": 5 * 2.0**30})
+        room = QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 5 * 2.0**30})
         known(spawner.outlook.places, [room])
         spawner.user_options = {"cores": 2, "memory": 8}
         form = await led(spawner, Link({}, ("cores", "memory")))
@@ -1605,7 +1605,7 @@ class TestStart:
         assert first.session != second.session and first.choice == second.choice
         spawner = hub.spawner()
         words = spawner._progress()[1]
-        assert words.endswith(say("start.no_port_elsewhere", host="exec1"))
+        assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
         assert "40000 to 40999 of exec1 is taken. It says by whom: bob 998, alice 1" in caplog.text
         # The job that could not is let go of, and the other one is the session.
@@ -1636,7 +1636,7 @@ class TestStart:
             await self.full(hub, broker, place, f"exec{place} bob=1000")
         answer = await asking
         told = {"first": 40000, "last": 40999, "host": "exec3"}
-        assert json.loads(answer.body)["message"] == say("start.no_port_other", **told)
+        assert json.loads(answer.body)["message"] == text("start.no_port_other", **told)
         assert [each.avoid for each in broker.starts] == [(), ("exec1",), ("exec1", "exec2")]
         assert "bob" not in answer.body.decode()
 
@@ -1649,7 +1649,7 @@ class TestStart:
             await self.full(hub, broker, place, "exec1 alice=1000")
         answer = await asking
         told = {"first": 40000, "last": 40999, "host": "exec1"}
-        assert json.loads(answer.body)["message"] == say("start.no_port_own", **told)
+        assert json.loads(answer.body)["message"] == text("start.no_port_own", **told)
 
     @pytest.mark.parametrize(
         ("kind", "also"), [("grid", ""), ("home", " Your home folder is full")]
@@ -1666,7 +1666,7 @@ class TestStart:
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await self.full(hub, broker, 1, "exec1 bob=1000")
         told = {"first": 40000, "last": 40999, "host": "exec1"}
-        words = say("start.no_port_other", **told) + also
+        words = text("start.no_port_other", **told) + also
         assert json.loads((await asking).body)["message"] == words
 
     @pytest.mark.parametrize(
@@ -1963,7 +1963,7 @@ class TestPoll:
 
 
 HAD = tuple(
-    Asked(
+    Requested(
         item=item, label=label, value=value, words=words, kind=kind, complex=resource, total=total
     )
     for item, label, value, words, kind, resource, total in (
@@ -1977,12 +1977,12 @@ HAD = tuple(
 )
 
 
-PARALLEL = Asked(
+PARALLEL = Requested(
     item="where", label="Cores are", value="mpi", words="anywhere", kind="parallel_environment"
 )
 
 
-def known(glance: Glance[Any], answer: object) -> None:
+def known(glance: CachedQuery[Any], answer: object) -> None:
     """Let Grid Engine have answered so, and not be asked again."""
     glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
 
@@ -2072,7 +2072,7 @@ class TestWhySessionsEnd:
 
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
-        words = Last(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
+        words = SessionEnd(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
         assert "they used 4.1 GB of 4.0 GB" in words
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
@@ -2227,7 +2227,7 @@ class TestWhySessionsEnd:
     ) -> None:
         looks: list[int] = []
         monkeypatch.setattr(sge_spawner, "find_record", lambda *told: looks.append(told[3]))
-        spawner.last = Last(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
+        spawner.last = SessionEnd(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
         for _ in range(5):
             await spawner.view()
         assert looks == [farther * accounting.LOOK_BACK]
@@ -2251,7 +2251,7 @@ class TestWhySessionsEnd:
 
 
 class TestWhyJobsWait:
-    FULL = Place("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9, "gpu": 1.0})
+    FULL = QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9, "gpu": 1.0})
 
     @pytest.mark.parametrize(
         ("places", "words"),
@@ -2272,7 +2272,7 @@ class TestWhyJobsWait:
         ],
     )
     async def test_the_person_reads_what_is_missing(
-        self, places: list[Place] | None, words: str, spawner: SGESpawner
+        self, places: list[QueueInstance] | None, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
         known(spawner.outlook.places, places)
@@ -2367,14 +2367,14 @@ class TestWhyJobsWait:
 
 
 class TestForecast:
-    FULL = Place("all.q", "exec1", 4, 0, True, {"slots": 0.0})
-    ROOMY = Place("all.q", "exec2", 4, 3, True, {"slots": 3.0, "gpu": 2.0})
+    FULL = QueueInstance("all.q", "exec1", 4, 0, True, {"slots": 0.0})
+    ROOMY = QueueInstance("all.q", "exec2", 4, 3, True, {"slots": 3.0, "gpu": 2.0})
 
     @pytest.fixture
     def places(self, spawner: SGESpawner) -> Iterator[Callable[..., None]]:
         """Say what is free."""
 
-        def put(*places: Place) -> None:
+        def put(*places: QueueInstance) -> None:
             known(spawner.outlook.places, list(places))
 
         yield put
@@ -2461,7 +2461,7 @@ class TestForecast:
     async def test_what_no_worker_has_is_named_with_the_most_there_is(
         self,
         words: str,
-        places: list[Place],
+        places: list[QueueInstance],
         told: str,
         spawner: SGESpawner,
         broker: Broker,
@@ -2487,7 +2487,7 @@ class TestForecast:
         broker.answers = [Answer(ok=True, verdict="later")]
         forecast = await spawner.forecast({"memory": 4})
         assert forecast.free == (Free("CPU cores", "0", "0"),)
-        assert forecast.message.startswith(say("forecast.lacks", what="CPU cores (1)"))
+        assert forecast.message.startswith(text("forecast.lacks", what="CPU cores (1)"))
         assert "Memory" not in forecast.message
         link, shown = Link({}, ("memory",)), {"memory": 4}
         notes = await spawner._shift(load_menu(menu_file), (), shown, link)
@@ -2572,7 +2572,7 @@ class TestForecast:
         places: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(sge_spawner, "_MANY_VERDICTS", 2)
+        monkeypatch.setattr(sge_spawner, "_MAX_VERDICTS", 2)
         places(self.ROOMY)
         broker.answers = [Answer(ok=True, verdict="now")] * 9
         for cores in (1, 2, 4):
@@ -2737,7 +2737,7 @@ class TestView:
     ) -> None:
         start = await starting(alice, broker, cores=2)
         broker.cluster.put(broker.session, "qw")
-        known(alice.spawners[""].outlook.places, [Place("all.q", "exec1", 4, free, True)])
+        known(alice.spawners[""].outlook.places, [QueueInstance("all.q", "exec1", 4, free, True)])
         answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
         await asyncio.wait([start], timeout=10)
@@ -2821,10 +2821,10 @@ class TestStop:
     async def test_what_is_found_out_late_is_stored_only_where_it_is_still_news(
         self, alice: Any, spawner: SGESpawner, hub: Hub, old_news: str
     ) -> None:
-        asked_about, known_now = Last(job="1", why="unknown"), Last(job="1", why="deleted")
+        asked_about, known_now = SessionEnd(job="1", why="unknown"), SessionEnd(job="1", why="deleted")
         spawner.last = asked_about
         if old_news == "another end":
-            spawner.last = Last(job="2", why="idle")
+            spawner.last = SessionEnd(job="2", why="idle")
         elif old_news == "a session":
             spawner.session = "0" * 32
         elif old_news == "another spawner":
@@ -2852,7 +2852,7 @@ class TestStop:
     async def test_the_notice_is_for_nobody_else(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
-        hub.spawner().last = Last(job="<b>", why="itself")
+        hub.spawner().last = SessionEnd(job="<b>", why="itself")
         assert "last" not in await hub.spawner("bob").get_options_form()
         assert "Your last session, job &lt;b&gt;," in await hub.spawner().get_options_form()
 

@@ -20,8 +20,8 @@ import pytest
 from fake_grid import until
 from gridhub.session import activity, hub_api, notices
 from gridhub.session.activity import Activity, IdleWatch, watch_use
-from gridhub.session.notices import Teller, warn, warn_of_cut
-from gridhub.session.rules import Cut, Rules, RulesError, read_cut, read_rules
+from gridhub.session.notices import Notifier, warn, warn_of_early_end
+from gridhub.session.rules import EarlyEnd, Rules, RulesError, read_early_end, read_rules
 
 CONTENT: dict[str, Any] = {
     "run_time": 3600,
@@ -94,7 +94,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-class Told(Teller):
+class Told(Notifier):
     """Notes what it would say, and when; as often as the test says it does not get through."""
 
     def __init__(self, clock: Clock) -> None:
@@ -107,13 +107,13 @@ class Told(Teller):
         self.failures -= 1
         return self.failures < 0
 
-    async def tell_person(self, message: str) -> bool:
+    async def notify_person(self, message: str) -> bool:
         through = self._gets_through()
         if through:
             self.person.append((self.clock.now, message))
         return through
 
-    async def tell_hub(self, last: datetime) -> bool:
+    async def post_to_hub(self, last: datetime) -> bool:
         through = self._gets_through()
         if through:
             self.hub.append((self.clock.now, last))
@@ -142,7 +142,7 @@ class TestRunTime:
         self, clock: Clock, told: Told
     ) -> None:
         end = clock.now + 1000
-        await warn_of_cut(Cut(end, "cut at {end}, in {minutes}"), RULES, told)
+        await warn_of_early_end(EarlyEnd(end, "cut at {end}, in {minutes}"), RULES, told)
         assert told.person == [
             (end - 1000, f"cut at {at(end)}, in 17"),
             (end - 600, f"cut at {at(end)}, in 10"),
@@ -154,15 +154,15 @@ class TestRunTime:
     ) -> None:
         told.failures = 10**9
         end = clock.now + 100
-        await warn_of_cut(Cut(end, "cut"), RULES, told)
-        assert told.person == [] and end <= clock.now < end + 2 * notices.LOOK
+        await warn_of_early_end(EarlyEnd(end, "cut"), RULES, told)
+        assert told.person == [] and end <= clock.now < end + 2 * notices.LOOK_INTERVAL
 
     def test_the_hubs_answer_is_an_end_or_nothing(self) -> None:
-        assert read_cut(b"") is None
-        assert read_cut(b'{"end": 5, "words": "cut"}') == Cut(5.0, "cut")
+        assert read_early_end(b"") is None
+        assert read_early_end(b'{"end": 5, "words": "cut"}') == EarlyEnd(5.0, "cut")
         for wrong in (b"x", b"[]", b"4", b'{"end": 5}', b'{"end": null, "words": "cut"}'):
             with pytest.raises(RulesError, match="not the end of a session"):
-                read_cut(wrong)
+                read_early_end(wrong)
 
     async def test_warnings_not_below_the_run_time_are_left_out(
         self, clock: Clock, told: Told
@@ -178,7 +178,7 @@ class TestRunTime:
     async def test_a_warning_that_does_not_get_through_is_given_later_and_is_right_then(
         self, clock: Clock, told: Told
     ) -> None:
-        told.failures = int(240 / notices.LOOK)
+        told.failures = int(240 / notices.LOOK_INTERVAL)
         await warn(RULES, 10_000.0, told)
         assert [message[-2:] for _, message in told.person] == ["26", "10"]
         assert [round(13_600 - moment) for moment, _ in told.person] == [1560, 600]
@@ -189,7 +189,7 @@ class TestRunTime:
         told.failures = 10**9
         await warn(RULES, 10_000.0, told)
         assert told.person == []
-        assert clock.now < 13_600 + 2 * notices.LOOK
+        assert clock.now < 13_600 + 2 * notices.LOOK_INTERVAL
 
     async def test_a_start_that_took_long_is_warned_at_once_of_what_is_past(
         self, clock: Clock, told: Told
@@ -268,7 +268,7 @@ class TestWatchingUse:
     async def test_the_person_is_told_once_before_the_end(self, use: Use, told: Told) -> None:
         await watched(RULES, use, told, 1190)
         ((moment, message),) = told.person
-        assert 0 <= moment - 10_900 <= notices.LOOK
+        assert 0 <= moment - 10_900 <= notices.LOOK_INTERVAL
         assert message == f"idle, {at(11_200)} in 5"
         assert told.hub == []
 
@@ -285,7 +285,7 @@ class TestWatchingUse:
         use.again = 10_950.0
         await watched(RULES, use, told, 1500)
         ((moment, last),) = told.hub
-        assert 0 <= moment - 10_950 <= notices.LOOK
+        assert 0 <= moment - 10_950 <= notices.LOOK_INTERVAL
         assert last == datetime.fromtimestamp(10_950, UTC)
         assert len(told.person) == 1
 
@@ -480,17 +480,17 @@ class TestTeller:
     async def test_the_person_is_told_through_the_sessions_own_address(
         self, posts: list[tuple[str, str, Any]]
     ) -> None:
-        teller = Teller(self.ENVIRONMENT, 40123)
-        assert [await teller.tell_person("x") for _ in range(2)] == [False, True]
+        teller = Notifier(self.ENVIRONMENT, 40123)
+        assert [await teller.notify_person("x") for _ in range(2)] == [False, True]
         url, token, body = posts[1]
         assert url == f"http://127.0.0.1:40123/user/alice/gpu/{notices.NOTICES}/ingest"
         assert token == TOKEN
         assert (body["message"], body["autoClose"], body["immediate"]) == ("x", False, True)
 
     async def test_the_hub_is_told_of_this_server(self, posts: list[tuple[str, str, Any]]) -> None:
-        teller = Teller(self.ENVIRONMENT, 40123)
+        teller = Notifier(self.ENVIRONMENT, 40123)
         last = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        assert [await teller.tell_hub(last) for _ in range(2)] == [False, True]
+        assert [await teller.post_to_hub(last) for _ in range(2)] == [False, True]
         url, token, body = posts[1]
         assert (url, token) == (self.ENVIRONMENT["JUPYTERHUB_ACTIVITY_URL"], TOKEN)
         assert body["servers"] == {"gpu": {"last_activity": "2026-01-02T03:04:05+00:00"}}

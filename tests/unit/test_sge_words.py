@@ -19,7 +19,7 @@ from gridhub.grid.jobs import State
 from gridhub.hub import errors
 from gridhub.menu.file import parse_menu
 from gridhub.menu.kinds import ChoiceError
-from gridhub.words import WordsError, placeholders, read_own, say_number, with_site
+from gridhub.words import WordsError, placeholders, read_own, number_text, with_site
 
 FILES = Path(sge_words.__file__).parent
 CALLS = [
@@ -91,14 +91,14 @@ def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> 
 
 def test_every_sentence_is_said_somewhere() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
-    named = set(re.findall(r"say(?:_number)?\('([\w.]+)'", pages))
+    named = set(re.findall(r"text(?:_number)?\('([\w.]+)'", pages))
     proxy = "".join(
         path.read_text(encoding="utf-8")
         for path in (FILES.parent / "roles/proxy").rglob("*")
         if path.suffix in (".j2", ".yml")
     )
     named |= set(re.findall(r"words\['([\w.]+)'\]", proxy))
-    begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as say('sessions.' ~ view.state)
+    begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as text('sessions.' ~ view.state)
     patterns = [name for _, name, _ in said()]
     unsaid = [
         name
@@ -167,8 +167,8 @@ def test_the_pages_script_has_no_words_of_its_own() -> None:
 
 
 def test_one_thing_has_a_sentence_of_its_own() -> None:
-    assert say_number("unit.hours", 1) == "hour"
-    assert say_number("unit.hours", 0) == say_number("unit.hours", 2) == "hours"
+    assert number_text("unit.hours", 1) == "hour"
+    assert number_text("unit.hours", 0) == number_text("unit.hours", 2) == "hours"
     for name in read_own():
         assert not name.endswith("_one") or name.removesuffix("_one") in read_own(), name
 
@@ -239,7 +239,7 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
     monkeypatch.setattr(words, "SITE_FILE", path)
     words._sentences.cache_clear()
     try:
-        assert "Job 4 waits" in words.say("waiting.queued", job=4)
+        assert "Job 4 waits" in words.text("waiting.queued", job=4)
     finally:
         words._sentences.cache_clear()
 

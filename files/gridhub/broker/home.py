@@ -17,7 +17,7 @@ from gridhub.broker.config import Config
 from gridhub.broker.person import Refused
 from gridhub.broker.protocol import Answer, Tls
 from gridhub.contract import MAX_MESSAGE
-from gridhub.words import say
+from gridhub.words import text
 
 #: After how long a session's file that nobody has read is removed, in seconds.
 KEEP_FILES = 7 * 24 * 3600
@@ -35,7 +35,7 @@ def home_trouble(error: OSError, folder: Path) -> str:
         what = "missing"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         what = "read_only"
-    return say(f"home.is_{what}", reason=error.strerror, path=error.filename or folder)
+    return text(f"home.is_{what}", reason=error.strerror, path=error.filename or folder)
 
 
 def remove_old_files(folder: Path) -> None:
@@ -62,7 +62,7 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
         "words": {
-            name: say(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
+            name: text(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
             for name in ("run_time", "idle", "left")
         },
     }
@@ -88,7 +88,7 @@ def write_session_file(
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise Refused("home", say("home.foreign", path=folder))
+            raise Refused("home", text("home.foreign", path=folder))
         folder.chmod(0o700)
         remove_old_files(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -130,7 +130,7 @@ def within(seconds: float, task: Callable[[], object]) -> None:
     data = os.read(reader, MAX_MESSAGE) if ready else b""
     os.close(reader)
     if not ready:
-        raise Refused("home", say("home.no_answer", seconds=f"{seconds:g}"))
+        raise Refused("home", text("home.no_answer", seconds=f"{seconds:g}"))
     answer = Answer.model_validate_json(data or '{"ok": false, "kind": "broker", "error": "died"}')
     if not answer.ok:
         raise Refused(answer.kind, answer.error)

@@ -8,7 +8,7 @@ import pwd
 import subprocess
 
 from gridhub.broker.config import Config
-from gridhub.words import say
+from gridhub.words import text
 
 
 class Refused(Exception):
@@ -28,9 +28,9 @@ def check_person(config: Config, user: pwd.struct_passwd) -> None:
     :raises Refused: for root, accounts in its group and system accounts.
     """
     if user.pw_uid == 0 or user.pw_gid == 0:
-        raise Refused("refused", say("account.root"))
+        raise Refused("refused", text("account.root"))
     if user.pw_uid < config.minimum_uid:
-        raise Refused("refused", say("account.system", name=user.pw_name))
+        raise Refused("refused", text("account.system", name=user.pw_name))
 
 
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
@@ -39,7 +39,7 @@ def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str
     :raises Refused: for whoever the inventory does not name.
     """
     if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
-        raise Refused("refused", say("account.not_here", name=user.pw_name))
+        raise Refused("refused", text("account.not_here", name=user.pw_name))
 
 
 def become(user: pwd.struct_passwd) -> None:
@@ -77,6 +77,6 @@ def run_as_person(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Refused("grid", say("grid.slow", seconds=f"{config.timeout:g}")) from error
+        raise Refused("grid", text("grid.slow", seconds=f"{config.timeout:g}")) from error
     except OSError as error:
-        raise Refused("broker", say("grid.no_command", command=name, reason=error)) from error
+        raise Refused("broker", text("grid.no_command", command=name, reason=error)) from error

@@ -32,7 +32,7 @@ from gridhub.log import one_line
 from gridhub.menu.file import load_menu
 from gridhub.menu.job import asked, qsub_arguments, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
-from gridhub.words import say
+from gridhub.words import text
 
 #: What Grid Engine starts the job script with; it runs the program of the script's first line.
 #: A shell here would be a login shell (``login_shells`` of sge_conf(5)), which runs
@@ -41,7 +41,7 @@ JOB_SHELL = "/usr/bin/env"
 
 
 def _words(process: subprocess.CompletedProcess[str]) -> str:
-    return (process.stderr.strip() or process.stdout.strip() or say("grid.no_reason"))[:2000]
+    return (process.stderr.strip() or process.stdout.strip() or text("grid.no_reason"))[:2000]
 
 
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
@@ -51,7 +51,7 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
     """
     words = _words(process)
     if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
-        raise Refused("grid", say("grid.no_answer", reason=words))
+        raise Refused("grid", text("grid.no_answer", reason=words))
 
 
 class Checked(NamedTuple):
@@ -156,7 +156,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         )  # fmt: skip
         if process.returncode != 0:
             _check_answer(process)
-            raise Refused("grid", say("grid.refused", reason=_words(process)))
+            raise Refused("grid", text("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
         # A job that was submitted after all finds no file and ends itself.
@@ -224,7 +224,7 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
     if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
-        raise Refused("grid", say("grid.not_deleted", reason=_words(process)))
+        raise Refused("grid", text("grid.not_deleted", reason=_words(process)))
     return Answer(ok=True)
 
 
@@ -234,10 +234,10 @@ def decide(config: Config, request: Request) -> Answer:
         try:
             user = pwd.getpwnam(request.user)
         except KeyError:
-            raise Refused("refused", say("account.missing", name=request.user)) from None
+            raise Refused("refused", text("account.missing", name=request.user)) from None
         if user.pw_name != request.user:
             # A directory service may match names regardless of case.
-            raise Refused("refused", say("account.missing", name=request.user))
+            raise Refused("refused", text("account.missing", name=request.user))
         check_person(config, user)
         match request:
             case Start():

@@ -13,7 +13,7 @@ from gridhub.grid.numbers import read_number
 
 
 @dataclass(frozen=True)
-class Place:
+class QueueInstance:
     """A queue instance and what is free there. ``resources`` are in Grid Engine's base units."""
 
     queue: str
@@ -25,7 +25,7 @@ class Place:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-def parse_places(xml: bytes) -> list[Place]:
+def parse_places(xml: bytes) -> list[QueueInstance]:
     """Read the output of ``qstat -f -F COMPLEX,… -xml``.
 
     :raises AnswerError: when it is anything but that.
@@ -50,12 +50,12 @@ def parse_places(xml: bytes) -> list[Place]:
         # Letters of qstat(1): alarm only keeps further jobs away, as does everything else here.
         is_open = not (entry.findtext("state") or "").strip()
         free = int(min(resources.get("slots", math.inf), slots - taken))
-        places.append(Place(queue, host, slots, max(free, 0), is_open, resources))
+        places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
     return places
 
 
 @dataclass(frozen=True)
-class Want:
+class Requirements:
     """What a session has asked for: slots, and consumables in total, in base units, by complex."""
 
     slots: int = 1
@@ -63,7 +63,7 @@ class Want:
     #: ``NAME`` or ``NAME@HOST``, as qsub takes it; of ``NAME@@GROUP`` only the name counts here.
     queue: str = ""
 
-    def may_use(self, place: Place) -> bool:
+    def may_use(self, place: QueueInstance) -> bool:
         """Tell whether the request allows a queue instance."""
         queue, _, host = self.queue.partition("@")
         return place.is_open and (
@@ -78,7 +78,7 @@ CLOSED = "closed"
 SLOTS = "slots"
 
 
-def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
+def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
     """Return what keeps a session from starting, at the place that lacks the least.
 
     :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` where no place takes jobs at
@@ -102,14 +102,14 @@ def missing(want: Want, places: Iterable[Place]) -> frozenset[str]:
     return frozenset({CLOSED}) if least is None else least
 
 
-def free(places: Iterable[Place], name: str, queue: str = "") -> tuple[float, float]:
+def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
     """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
 
     Queues share what their host has: each host counts once, with the most that any queue offers.
 
     :param queue: the only one that counts, as :attr:`Want.queue`.
     """
-    want = Want(queue=queue)
+    want = Requirements(queue=queue)
     hosts: dict[str, float] = {}
     for place in places:
         if want.may_use(place):
@@ -118,7 +118,7 @@ def free(places: Iterable[Place], name: str, queue: str = "") -> tuple[float, fl
     return sum(hosts.values()), max(hosts.values(), default=0.0)
 
 
-def parse_waiting(xml: bytes) -> list[int]:
+def parse_queue(xml: bytes) -> list[int]:
     """Return the numbers of all jobs that wait, in the scheduler's order (``qstat -s p -xml``).
 
     :raises AnswerError: when it is anything but that.

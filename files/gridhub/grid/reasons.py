@@ -16,10 +16,10 @@ from gridhub.grid.places import CLOSED, SLOTS
 class Reason:
     """Something that keeps a job from running, as the scheduler or ``qsub -w`` says it."""
 
-    #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`hindrance`.
+    #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`main_reason`.
     name: str
     #: ``job``: it waits wherever it could run; ``amount``: something has to become free; ``place``:
-    #: a place takes no jobs now, which :class:`Place` tells as well; ``slots``; ``barred``: a place
+    #: a place takes no jobs now, which :class:`QueueInstance` tells as well; ``slots``; ``barred``: a place
     #: is not for this job; ``other``: none that we know.
     scope: str = ""
     #: The complex or rule it is about.
@@ -77,7 +77,7 @@ def _meaning(line: str) -> tuple[int, Reason] | None:
     return len(_MESSAGES), Reason("other", "other")
 
 
-def understand(lines: Iterable[str]) -> list[Reason]:
+def parse_reasons(lines: Iterable[str]) -> list[Reason]:
     """Return what the lines of the scheduler or of ``qsub -w`` mean, what says most first."""
     found: dict[tuple[int, str], Reason] = {}
     for meaning in filter(None, map(_meaning, lines)):
@@ -89,10 +89,10 @@ def understand(lines: Iterable[str]) -> list[Reason]:
     return [found[key] for key in sorted(found)]
 
 
-def hindrance(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reason:
+def main_reason(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reason:
     """Return what to tell of a job that does not start.
 
-    :param reasons: what :func:`understand` returns.
+    :param reasons: what :func:`parse_reasons` returns.
     :param lacks: what :func:`missing` returns; ``None`` where that cannot be told.
     :returns: one of ``reasons``, or one without a scope: ``closed`` and ``lacks``, after what is
         missing; ``turn``, where there is room; ``queued``, where nothing is known.
@@ -110,7 +110,7 @@ def hindrance(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reas
     return first
 
 
-def said_missing(reason: Reason) -> frozenset[str]:
+def missing_by_reason(reason: Reason) -> frozenset[str]:
     """Return what a reason says is missing, in the terms of :func:`missing`."""
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})

@@ -24,7 +24,7 @@ from tornado.httpserver import HTTPServer
 from gridhub.doors import source_of
 from gridhub.hub.server import HubServer
 from gridhub.log import one_line
-from gridhub.words import say
+from gridhub.words import text
 from sge_spawner import watch_sessions
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
@@ -55,7 +55,7 @@ class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
 
     def __init__(self) -> None:
         #: What JupyterHub's pages show.
-        self.jupyterhub_message = say("start.database")
+        self.jupyterhub_message = text("start.database")
         web.HTTPError.__init__(self, 503, self.jupyterhub_message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tornado import web
 
-from gridhub.words import say
+from gridhub.words import text
 
 
 class Refusal(web.HTTPError):
@@ -36,10 +36,10 @@ def error_words(error: BaseException | None, status_code: int) -> str:
         return str(words)
     if words := meant(error):
         return words
-    return say(f"error.text_{status_code if status_code in (403, 404, 429, 503) else 'other'}")
+    return text(f"error.text_{status_code if status_code in (403, 404, 429, 503) else 'other'}")
 
 
 def meant(error: BaseException | None) -> str:
     """Return what people read of a refusal of JupyterHub's own, or nothing if it is another."""
     told = getattr(error, "log_message", None) or ""
-    return next((say(f"error.{name}") for mark, name in _MEANT.items() if mark in told), "")
+    return next((text(f"error.{name}") for mark, name in _MEANT.items() if mark in told), "")

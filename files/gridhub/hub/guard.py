@@ -38,7 +38,7 @@ from tornado import web
 from gridhub.hub.errors import Refusal
 from gridhub.hub.limits import Limits, rates, whole_wait
 from gridhub.tls import session_of
-from gridhub.words import say, say_number
+from gridhub.words import text, number_text
 
 #: The setting of the hub's that holds its :class:`~gridhub.hub.limits.Limits`.
 SETTING = "person_limits"
@@ -95,7 +95,7 @@ class TooMany(Refusal):
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)
         told = "requests" if name == "reports" else name
-        words = say(f"limit.{told}", wait=f"{wait} {say_number(f'unit.{unit}', wait)}")
+        words = text(f"limit.{told}", wait=f"{wait} {number_text(f'unit.{unit}', wait)}")
         super().__init__(429, words)
         # Tornado would log it each time.
         self._log_message = None
@@ -163,7 +163,7 @@ async def prepare(self: BaseHandler) -> None:
     if not _has_for_all(self, how.right):
         hold(self, how.kind)
     if len(self.request.body) > MAX_BODY and _name(self) and not _has_for_all(self, "admin:users"):
-        raise Refusal(413, say("most.body", most=MAX_BODY // 1024))
+        raise Refusal(413, text("most.body", most=MAX_BODY // 1024))
 
 
 BaseHandler.prepare = prepare
@@ -201,7 +201,7 @@ class TokensHandler(UserTokenListAPIHandler):
         body = self.get_json_body()
         note = body.get("note") if isinstance(body, dict) else None
         if note is not None and (not isinstance(note, str) or len(note) > MAX_NOTE):
-            raise Refusal(400, say("most.note", most=MAX_NOTE))
+            raise Refusal(400, text("most.note", most=MAX_NOTE))
         await super().post(user_name)
 
     def get_scope_filter(self, req_scope: str) -> Any:
@@ -218,7 +218,7 @@ class TokensHandler(UserTokenListAPIHandler):
                 return False
             most = _limits(self).tokens
             if own_tokens(self.db, user) >= most:
-                raise Refusal(409, say("most.tokens", number=most))
+                raise Refusal(409, text("most.tokens", number=most))
             return True
 
         return may_have_one_more

@@ -15,7 +15,7 @@ from gridhub.hub.errors import Refusal
 from gridhub.spawner.directory import ask_directory
 from gridhub.spawner.ended import SessionError
 from gridhub.tls import is_proxy
-from gridhub.words import say
+from gridhub.words import text
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class ClusterAuthenticator(PAMAuthenticator):
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
             self.log.warning("The account %s cannot be used: %s", username, error)
-            return say("account.closed", name=username, reason=error.message)
+            return text("account.closed", name=username, reason=error.message)
         return ""
 
     def _check_password(self, username: str, password: object) -> bool:
@@ -86,7 +86,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         ):
             return None
         if objection := await self._ask(self._objection, username):
-            raise Refusal(403, say("login.but", objection=objection))
+            raise Refusal(403, text("login.but", objection=objection))
         return username
 
     def _is_listed(self, username: str) -> bool:
@@ -139,7 +139,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
         if token and token.hashed in hashes:
             return False
-        raise Refusal(403, say("account.not_here", name=user.name))
+        raise Refusal(403, text("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Refuse a session to whoever may not have one since they logged in.
@@ -149,7 +149,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         if objection := await self._ask(self._objection, user.name):
             raise SessionError(objection, reason="account")
         if not await self._stays(user.name):
-            raise SessionError(say("account.not_here", name=user.name), reason="account")
+            raise SessionError(text("account.not_here", name=user.name), reason="account")
         await super().pre_spawn_start(user, spawner)
 
     def check_allowed(self, username: str, authentication: Any = None) -> bool:
@@ -159,4 +159,4 @@ class ClusterAuthenticator(PAMAuthenticator):
         """
         if super().check_allowed(username, authentication):
             return True
-        raise Refusal(403, say("login.not_allowed", name=username))
+        raise Refusal(403, text("login.not_allowed", name=username))

@@ -28,11 +28,11 @@ from gridhub.hub.errors import Refusal, error_words
 from gridhub.hub.starter import SessionHandler
 from gridhub.menu.kinds import MAX_TEXT
 from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX
-from gridhub.notices.announcement import FILE, Board, parse_announcement
+from gridhub.notices.announcement import FILE, WatchedFile, parse_announcement
 from gridhub.notices.next_maintenance import announcements
 from gridhub.spawner.form import LESS, MORE, Link, followed
 from gridhub.spawner.view import View
-from gridhub.words import say, say_number
+from gridhub.words import text, number_text
 from sge_spawner import SGESpawner
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
@@ -55,10 +55,10 @@ def span(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:
-        return say("time.days", days=days, hours=hours)
+        return text("time.days", days=days, hours=hours)
     if hours:
-        return say("time.hours", hours=hours, minutes=minutes)
-    return say("time.minutes", minutes=minutes) if minutes else say("time.moment")
+        return text("time.hours", hours=hours, minutes=minutes)
+    return text("time.minutes", minutes=minutes) if minutes else text("time.moment")
 
 
 def _now() -> datetime:
@@ -92,10 +92,10 @@ def template_vars(
     :param idle_minutes: after how long an idle session is ended; 0: never.
     """
     functions: dict[str, Callable[..., object]] = {
-        "say": say,
-        "say_number": say_number,
+        "say": text,
+        "say_number": number_text,
         "error_words": error_words,
-        "announcements_now": partial(announcements, Board(FILE, parse_announcement)),
+        "announcements_now": partial(announcements, WatchedFile(FILE, parse_announcement)),
         "asset_url": asset_url,
         "sessions": views,
         "ago": ago,
@@ -125,7 +125,7 @@ class FormHandler(SpawnHandler):
                 try:
                     [value.decode() for value in values]
                 except UnicodeDecodeError as error:
-                    raise Refusal(400, say("error.not_text", name=name[:MAX_TEXT])) from error
+                    raise Refusal(400, text("error.not_text", name=name[:MAX_TEXT])) from error
 
     async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
         fields: dict[str, list[str]] = {}
@@ -213,7 +213,7 @@ class ForecastHandler(BaseHandler):
         }
         forecast = await spawner.forecast(spawner.read_form(fields))
         free = [
-            say("forecast.free", what=each.label, total=each.total, largest=each.largest)
+            text("forecast.free", what=each.label, total=each.total, largest=each.largest)
             for each in forecast.free
         ]
         self.finish(
@@ -225,7 +225,7 @@ class ForecastHandler(BaseHandler):
                 "free": free,
                 "age": ""
                 if forecast.age is None
-                else say("forecast.age", seconds=round(forecast.age)),
+                else text("forecast.age", seconds=round(forecast.age)),
             }
         )
 
@@ -238,7 +238,7 @@ class NewSessionHandler(BaseHandler):
         """Check the name, because JupyterHub's own refusal says nothing to people."""
         name = self.get_argument("name", "")
         if not is_valid_safe_slug(name):
-            raise Refusal(400, say("error.bad_name"))
+            raise Refusal(400, text("error.bad_name"))
         user = url_escape_path(self.current_user.name)
         self.redirect(url_path_join(self.hub.base_url, "spawn", user, name))
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 
 from gridhub.contract import MAX_REASON
-from gridhub.words import say
+from gridhub.words import text
 from sge_spawner import SGESpawner
 
 
@@ -38,7 +38,7 @@ class SessionHandler(APIHandler):
             await super().prepare()
         finally:
             if self._trouble:
-                raise web.HTTPError(503, say("start.database"))
+                raise web.HTTPError(503, text("start.database"))
 
     @web.authenticated
     def post(self, what: str) -> None:
@@ -78,7 +78,7 @@ class SessionHandler(APIHandler):
     def _answer(self, spawner: SGESpawner) -> None:
         """Tell the session when it must be over, if that is before its run time is."""
         if spawner.ends:
-            words = say("session.maintenance", end="{end}", minutes="{minutes}")
+            words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})
         else:
             self.set_status(204)

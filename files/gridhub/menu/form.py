@@ -12,7 +12,7 @@ from jinja2 import Environment
 from gridhub.menu.items import Item, sentence
 from gridhub.menu.kinds import MAX_TEXT, ChoiceError, Mail
 from gridhub.menu.menu import PRESET_FIELD, Menu, Preset
-from gridhub.words import say
+from gridhub.words import text
 
 
 class _Offer(NamedTuple):
@@ -83,7 +83,7 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
 
     def described(preset: Preset) -> str:
         values = [
-            f"{items[name].label}: {items[name].in_words(value) or say('preset.none')}"
+            f"{items[name].label}: {items[name].in_words(value) or text('preset.none')}"
             for name, value in preset.choice.items()
         ]
         return " ".join([f"{preset.label} – {', '.join(values)}.", preset.help]).strip()
@@ -91,13 +91,13 @@ def _preset_field(menu: Menu, presets: Sequence[Preset], last: Mapping[str, obje
     names = [preset.name for preset in presets]
     return _Field(
         name=PRESET_FIELD,
-        label=say("preset.label"),
+        label=text("preset.label"),
         help=[
-            say("preset.help"),
+            text("preset.help"),
             *map(described, presets),
         ],
         options=[
-            _Offer("", say("preset.own")),
+            _Offer("", text("preset.own")),
             *(_Offer(preset.name, preset.label, preset.choice) for preset in presets),
         ],
         value=next((name for name in names if name == last.get(PRESET_FIELD)), ""),

@@ -27,7 +27,7 @@ from gridhub.menu.kinds import (
     Words,
 )
 from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, PRESET_FIELD
-from gridhub.words import one_of, say, say_number
+from gridhub.words import one_of, text, number_text
 
 _DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
 
@@ -217,23 +217,23 @@ class Item(Model):
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
         """Say in words what a member of ``groups`` may choose, or what all may together."""
         if self.text is not None:
-            return say(
+            return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
             )
         if self.range is not None:
             least, most = self.range.minimum, self._amount(self.range.maximum)
             if self.range.step > 1:
-                return say("choice.range_in_steps", least=least, most=most, step=self.range.step)
-            return say("choice.range", least=least, most=most)
+                return text("choice.range_in_steps", least=least, most=most, step=self.range.step)
+            return text("choice.range", least=least, most=most)
         options = self.options or () if groups is None else self.options_for(groups)
         words = [named(option.value, option.label) for option in options]
         if self.choices:
             words = [*map(str, self.choices[:-1]), self._amount(self.choices[-1])]
-        return say("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
+        return text("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
 
     def unit_words(self, number: int) -> str:
         """Say the item's unit as it goes with a number; empty where it has none."""
-        return say_number(f"unit.{self.unit}", number) if self.unit else ""
+        return number_text(f"unit.{self.unit}", number) if self.unit else ""
 
     def _amount(self, number: int) -> str:
         return f"{number} {self.unit_words(number)}".strip()
@@ -287,7 +287,7 @@ class Item(Model):
             value = int(raw)
         if value is None or not self.allows(value):
             raise ChoiceError(
-                say(
+                text(
                     "choice.not_possible",
                     label=self.label,
                     value=shown(raw),
@@ -309,13 +309,13 @@ class Item(Model):
         nothing = self.request.nothing
         assert nothing is not None
         if type(raw) not in (int, str) or raw not in (nothing, str(nothing)):
-            advice = say("choice.zero" if nothing == 0 else "choice.empty")
+            advice = text("choice.zero" if nothing == 0 else "choice.empty")
             raise self._is_for_members(raw, self.groups, advice)
         return nothing
 
     def _is_for_members(self, raw: object, members: Groups, advice: str) -> ChoiceError:
         return ChoiceError(
-            say(
+            text(
                 "choice.members",
                 label=self.label,
                 value=shown(raw),
@@ -329,19 +329,19 @@ class Item(Model):
 def shown(raw: object) -> str:
     """Show a refused value without letting it flood the page."""
     try:
-        text = raw if isinstance(raw, str) else repr(raw)
+        value = raw if isinstance(raw, str) else repr(raw)
     except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
-        return say("choice.this_value")
-    text = text.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
-    return _quoted(f"{text[:40]}…" if len(text) > 40 else text)
+        return text("choice.this_value")
+    value = value.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
+    return _quoted(f"{value[:40]}…" if len(value) > 40 else value)
 
 
-def _quoted(text: str) -> str:
-    return say("choice.quoted", text=text)
+def _quoted(value: str) -> str:
+    return text("choice.quoted", text=value)
 
 
 def named(name: str, label: str) -> str:
-    return say("choice.named", name=_quoted(name), label=label)
+    return text("choice.named", name=_quoted(name), label=label)
 
 
 def sentence(words: str) -> str:

@@ -28,7 +28,7 @@ from gridhub.menu.kinds import (
     SoftwareEnvironment,
 )
 from gridhub.menu.menu import Choice, Menu
-from gridhub.words import say
+from gridhub.words import text
 
 
 def _chosen(menu: Menu, choice: Choice) -> list[tuple[Item, int | str]]:
@@ -48,7 +48,7 @@ def _resource(item: Item, amount: int, slots: int) -> str:
         return f"{request.complex}={-(-base // shares)}K"
     if base % shares:
         raise ChoiceError(
-            say("choice.not_shared", label=item.label, amount=amount, cores=slots),
+            text("choice.not_shared", label=item.label, amount=amount, cores=slots),
             item.name,
         )
     return f"{request.complex}={base // shares}"
@@ -96,7 +96,7 @@ def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
 _ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
 
 
-class Asked(Model):
+class Requested(Model):
     """What a session has of one item: for its person, and to compare with what it uses."""
 
     item: str
@@ -119,10 +119,10 @@ class Asked(Model):
         return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 
 
-def _asked(item: Item, value: int | str) -> Asked:
+def _asked(item: Item, value: int | str) -> Requested:
     request = item.request
     total = value * request.units[item.unit] if isinstance(value, int) else 0
-    return Asked(
+    return Requested(
         item=item.name,
         label=item.label,
         value=value,
@@ -133,7 +133,7 @@ def _asked(item: Item, value: int | str) -> Asked:
     )
 
 
-def asked(menu: Menu, choice: Choice) -> list[Asked]:
+def asked(menu: Menu, choice: Choice) -> list[Requested]:
     """Return what a checked choice asks for, in the order of the form."""
     return [
         _asked(item, value)

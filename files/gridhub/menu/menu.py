@@ -33,7 +33,7 @@ from gridhub.menu.kinds import (
     Value,
     Words,
 )
-from gridhub.words import one_of, say
+from gridhub.words import one_of, text
 
 #: The field that names a preset, beside the items' own.
 PRESET_FIELD = "preset"
@@ -43,7 +43,7 @@ JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
 LINK_PREFIX = "opt-"
 
 #: How many amounts are tried for one that the rules let pass.
-_MANY_STEPS = 100
+_MAX_STEPS = 100
 
 
 class Preset(Model):
@@ -169,9 +169,9 @@ class Menu(Model):
         if item is None:
             mine = ", ".join(item.name for item in self.items_for(groups))
             raise ChoiceError(
-                say("choice.unknown", name=shown(name), items=mine)
+                text("choice.unknown", name=shown(name), items=mine)
                 if mine
-                else say("choice.nothing", name=shown(name))
+                else text("choice.nothing", name=shown(name))
             )
         return item.value(raw, groups) if item.is_for(groups) else item.value_outside(raw)
 
@@ -182,9 +182,9 @@ class Menu(Model):
                 return preset
         words = [named(preset.name, preset.label) for preset in mine]
         raise ChoiceError(
-            say("choice.preset", value=shown(raw), values=one_of(words))
+            text("choice.preset", value=shown(raw), values=one_of(words))
             if words
-            else say("choice.no_preset", value=shown(raw)),
+            else text("choice.no_preset", value=shown(raw)),
             PRESET_FIELD,
         )
 
@@ -267,7 +267,7 @@ class Menu(Model):
             return None
         candidates = item.above(old) if most is None else item.below(min(old, most + 1))
         # Rules may refuse them; a range may have a thousand million.
-        for new in islice(candidates, _MANY_STEPS):
+        for new in islice(candidates, _MAX_STEPS):
             with suppress(ChoiceError):
                 self.choose({**values, name: new}, groups)
                 return new

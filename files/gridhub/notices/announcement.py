@@ -83,7 +83,7 @@ class Timely(Protocol):
 T = TypeVar("T", bound=Timely)
 
 
-class Board(Generic[T]):
+class WatchedFile(Generic[T]):
     """What a file says, as the pages show it; read again when what was read is old."""
 
     def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:

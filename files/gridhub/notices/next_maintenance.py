@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gridhub.notices.announcement import Announcement, AnnouncementError, Board
-from gridhub.words import say
+from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile
+from gridhub.words import text
 
 FILE = Path("/etc/jupyterhub/maintenance.json")
 WINDOW = Path("/etc/jupyterhub/worker_window.json")
@@ -44,14 +44,14 @@ class Maintenance:
     def announcement(self, now: datetime) -> Announcement:
         """Return what stands on every page."""
         if self.refuse <= now:
-            return Announcement(say("maintenance.now", **self.ends), "warning")
+            return Announcement(text("maintenance.now", **self.ends), "warning")
         which, level = ("today", "warning") if self.day <= now else ("ahead", "info")
         told = {**self.begins, "end_date": self.ends["date"], "end_time": self.ends["time"]}
-        return Announcement(say(f"maintenance.{which}", **told), level)  # type: ignore[arg-type]
+        return Announcement(text(f"maintenance.{which}", **told), level)  # type: ignore[arg-type]
 
     def refusal(self, now: datetime) -> str:
         """Return why no session starts now, or nothing."""
-        return say("maintenance.refused", **self.ends) if self.refuse <= now < self.end else ""
+        return text("maintenance.refused", **self.ends) if self.refuse <= now < self.end else ""
 
 
 def parse_maintenance(text: str | bytes) -> Maintenance:
@@ -94,7 +94,7 @@ class Window:
 
     def announcement(self) -> Announcement:
         """Return what stands on every page."""
-        return Announcement(say("maintenance.workers", **self.told()))
+        return Announcement(text("maintenance.workers", **self.told()))
 
 
 def parse_window(text: str | bytes) -> Window:
@@ -120,11 +120,11 @@ def parse_window(text: str | bytes) -> Window:
 
 
 #: The hub's view of both; the pages and all spawners share it.
-board = Board(FILE, parse_maintenance)
-windows = Board(WINDOW, parse_window)
+board = WatchedFile(FILE, parse_maintenance)
+windows = WatchedFile(WINDOW, parse_window)
 
 
-def announcements(site: Board[Announcement]) -> list[Announcement]:
+def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
     """Return what stands on every page: the administrators' own words, then the maintenance."""
     coming, window = board.current(), windows.current()
     told = [

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from gridhub.session.notices import LOOK, NOTICES, Teller, message
+from gridhub.session.notices import LOOK_INTERVAL, NOTICES, Notifier, message
 from gridhub.session.rules import Rules
 
 #: Requests that change nothing.
@@ -101,21 +101,21 @@ class IdleWatch:
         return "notice" if due else ""
 
 
-async def watch_use(rules: Rules, activity: Activity, teller: Teller) -> None:
+async def watch_use(rules: Rules, activity: Activity, teller: Notifier) -> None:
     """Tell the person before an idle session is ended, and the hub at once when it is not idle."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)
     owed = False
     while True:
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(LOOK_INTERVAL)
         last = activity.last()
         now = time.time()
         due = watch.look(now - last.timestamp())
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
-            watch.told = await teller.tell_person(message(rules.words["idle"], end, now))
+            watch.told = await teller.notify_person(message(rules.words["idle"], end, now))
         # A hub that is away is told when it is back.
         owed = owed or due == "back"
         if owed:
-            owed = not await teller.tell_hub(last)
+            owed = not await teller.post_to_hub(last)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gridhub.contract import EXIT_REFUSED, MAX_REASON
-from gridhub.session.rules import Cut, RulesError, read_cut
+from gridhub.session.rules import EarlyEnd, RulesError, read_early_end
 
 #: Longest answer that is read, in bytes.
 MAX_ANSWER = 65_536
@@ -49,7 +49,7 @@ def ask(
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-def tell_hub(
+def post_to_hub(
     environment: dict[str, str],
     what: str,
     body: dict[str, Any],
@@ -73,7 +73,7 @@ def is_refusal(status: int) -> bool:
 
 async def announce(
     environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
-) -> Cut | None:
+) -> EarlyEnd | None:
     """Tell the hub the port, patiently while it is away; end the job when it refuses.
 
     :returns: what the hub says of an end before that of the run time.
@@ -82,10 +82,10 @@ async def announce(
     pause = 0.0
     while True:
         body = {"port": port}
-        status, answer = await asyncio.to_thread(tell_hub, environment, "port", body, context)
+        status, answer = await asyncio.to_thread(post_to_hub, environment, "port", body, context)
         if 200 <= status < 300:
             try:
-                return read_cut(answer)
+                return read_early_end(answer)
             except RulesError as error:
                 print(f"The hub's answer: {error}", file=sys.stderr, flush=True)
                 return None
@@ -103,7 +103,7 @@ async def announce(
 def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
     """Tell the hub why the session cannot start, so that the person reads it on the page."""
     for pause in (*PAUSES[:4], 0.0):
-        status, _ = tell_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
+        status, _ = post_to_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
         if status not in (0, 429, 503):
             return
         time.sleep(pause)

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from gridhub.session.hub_api import ask
-from gridhub.session.rules import Cut, Rules
+from gridhub.session.rules import EarlyEnd, Rules
 
 #: Seconds between looks at what is done in the session.
-LOOK = 2.0
+LOOK_INTERVAL = 2.0
 
 #: Where the notifications extension has its addresses, below the session's own.
 NOTICES = "jupyterlab-notifications-extension"
 
 
-class Teller:
+class Notifier:
     """Tells the person in the session, and the hub about it, each once and with the outcome."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Teller:
         status, _ = await asyncio.to_thread(ask, url, token, body, self._context)
         return 200 <= status < 300
 
-    async def tell_person(self, message: str) -> bool:
+    async def notify_person(self, message: str) -> bool:
         """Show a notice that stays until it is closed, on all pages that are open.
 
         Where none is, the first that is opened later shows it, and only that one.
@@ -49,7 +49,7 @@ class Teller:
             {"message": message, "type": "warning", "autoClose": False, "immediate": True},
         )
 
-    async def tell_hub(self, last: datetime) -> bool:
+    async def post_to_hub(self, last: datetime) -> bool:
         """Tell the hub when the session was last in use."""
         moment = last.isoformat()
         name = self._environment.get("JUPYTERHUB_SERVER_NAME", "")
@@ -80,7 +80,7 @@ def warning_times(end: float, rules: Rules) -> list[float]:
     return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
 
 
-async def warn(rules: Rules, start: float, teller: Teller) -> None:
+async def warn(rules: Rules, start: float, teller: Notifier) -> None:
     """Warn the person each time it is due, until the run time is over.
 
     A notice that cannot be given (only the hub knows whose token it is, and it may be away) is
@@ -92,16 +92,16 @@ async def warn(rules: Rules, start: float, teller: Teller) -> None:
     await _tell_each(warning_times(end, rules), rules.words["run_time"], end, teller)
 
 
-async def _tell_each(moments: list[float], words: str, end: float, teller: Teller) -> None:
+async def _tell_each(moments: list[float], words: str, end: float, teller: Notifier) -> None:
     for moment, next_moment in pairwise([*moments, end]):
         await asyncio.sleep(max(moment - time.time(), 0))
         while (now := time.time()) < next_moment:
-            if await teller.tell_person(message(words, end, now)):
+            if await teller.notify_person(message(words, end, now)):
                 break
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOOK_INTERVAL)
 
 
-async def warn_of_cut(cut: Cut, rules: Rules, teller: Teller) -> None:
+async def warn_of_early_end(cut: EarlyEnd, rules: Rules, teller: Notifier) -> None:
     """Warn the person at once, and then as before the end of a run time; return at the end."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}

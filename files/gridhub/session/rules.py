@@ -28,7 +28,7 @@ class RulesError(ValueError):
     """The rules are not what the broker writes."""
 
 
-class Cut(NamedTuple):
+class EarlyEnd(NamedTuple):
     """What ends a session before its run time is over: its worker is to be free by then."""
 
     #: In seconds since the epoch.
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
     words: str
 
 
-def read_cut(answer: bytes) -> Cut | None:
+def read_early_end(answer: bytes) -> EarlyEnd | None:
     """Read what the hub has answered to the session's port; nothing is no cut.
 
     :raises RulesError: where it is anything else.
@@ -46,7 +46,7 @@ def read_cut(answer: bytes) -> Cut | None:
         return None
     try:
         content = json.loads(answer)
-        return Cut(float(content["end"]), str(content["words"]))
+        return EarlyEnd(float(content["end"]), str(content["words"]))
     except (ValueError, KeyError, TypeError) as error:
         raise RulesError(f"not the end of a session: {error!r}") from error
 

@@ -21,9 +21,9 @@ from typing import Any
 from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
 from gridhub.session.hub_api import announce, report
-from gridhub.session.notices import Teller, started, warn, warn_of_cut
+from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
-from gridhub.session.rules import Cut, Rules
+from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
 
 #: How long the server may take to end its kernels then, in seconds.
@@ -41,7 +41,7 @@ SOON = 300
 
 
 async def keep_time(
-    announced: Coroutine[Any, Any, Cut | None], rules: Rules, start: float, teller: Teller
+    announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, teller: Notifier
 ) -> bool:
     """Warn of the end of the run time, or of an earlier one that the hub knows of.
 
@@ -58,7 +58,7 @@ async def keep_time(
     warnings.cancel()
     left = rules._replace(run_time=max(int(cut.end - start), 0))
     os.environ.update(extension_settings(left, start))
-    await warn_of_cut(cut, rules, teller)
+    await warn_of_early_end(cut, rules, teller)
     return True
 
 
@@ -175,7 +175,7 @@ def serve(
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
     context = tls.client() if tls else None
-    teller = Teller(environment, port, context)
+    teller = Notifier(environment, port, context)
     over = False
 
     async def live() -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from jupyterhub.spawner import SpawnException
 
 from gridhub.contract import NO_PORT, SESSION_FOLDER
-from gridhub.menu.job import Asked
+from gridhub.menu.job import Requested
 from gridhub.spawner.waiting import above
-from gridhub.words import say
+from gridhub.words import text
 
 _NO_PORT_REPORT = re.compile(
     NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
@@ -20,11 +20,11 @@ _NO_PORT_REPORT = re.compile(
 
 
 @dataclass(frozen=True)
-class Last:
+class SessionEnd:
     """What a person should know about the last session here, which ended without their doing."""
 
     job: str
-    #: A :class:`~sge_accounting.Why`; ``unknown``; ``start``: it never came up; ``idle`` or
+    #: A :class:`~sge_accounting.Ending`; ``unknown``; ``start``: it never came up; ``idle`` or
     #: ``administrator``: who has ended it; or ``lingers``: told to end, and it has not.
     why: str
     #: The job's name, by which its accounting record is found.
@@ -35,7 +35,7 @@ class Last:
     #: The largest memory in use, in bytes.
     used: float = 0.0
     status: int = 0
-    had: tuple[Asked, ...] = ()
+    had: tuple[Requested, ...] = ()
     #: What was said when it could not start.
     text: str = ""
 
@@ -43,11 +43,11 @@ class Last:
     def words(self) -> str:
         """The sentence for the person."""
         if self.text:
-            return say("start.last", reason=self.text)
+            return text("start.last", reason=self.text)
         had = {each.kind: each.words for each in self.had}
         limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
         used, memory = above(self.used, limit)
-        return say(
+        return text(
             f"ended.{self.why}",
             job=self.job,
             host=self.host,
@@ -68,9 +68,9 @@ class Last:
         return asdict(self) | {"had": [each.model_dump() for each in self.had]}
 
     @staticmethod
-    def load(data: dict[str, Any]) -> Last:
+    def load(data: dict[str, Any]) -> SessionEnd:
         """Read what :meth:`dump` has written."""
-        return Last(**data | {"had": tuple(Asked.model_validate(each) for each in data["had"])})
+        return SessionEnd(**data | {"had": tuple(Requested.model_validate(each) for each in data["had"])})
 
 
 class SessionError(SpawnException):

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 #: How many sentences a form has about a link.
-MANY_NOTICES = 5
+MAX_NOTICES = 5
 
 #: In a link to the form: the items, with commas between them, of which there is to be less or more
 #: than the last time. No item has such a name.

@@ -17,13 +17,13 @@ from gridhub.grid.command import run
 from gridhub.grid.details import Details, ask_details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
-from gridhub.grid.places import Place, parse_places, parse_waiting
+from gridhub.grid.places import QueueInstance, parse_places, parse_queue
 
 log = logging.getLogger("jupyterhub.sge")
 T = TypeVar("T")
 
 
-class Glance(Generic[T]):
+class CachedQuery(Generic[T]):
     """An answer of Grid Engine that is shared, and asked for only while somebody looks.
 
     However many look, Grid Engine is asked at most once every ``interval`` seconds, more seldom
@@ -98,17 +98,17 @@ class Glance(Generic[T]):
 
 
 #: About how many jobs Grid Engine is asked in detail at most: a command line has its limits.
-MANY_JOBS = 1000
+MAX_JOBS = 1000
 
 #: How many questions at most follow from an answer that cannot be read: one such job among
-#: :data:`MANY_JOBS` is found with 21.
-MANY_QUESTIONS = 32
+#: :data:`MAX_JOBS` is found with 21.
+MAX_QUESTIONS = 32
 
 #: For so many seconds a job is not asked about whose own answer could not be read.
 SPOILT_PAUSE = 600.0
 
 
-class Outlook:
+class ClusterStatus:
     """All that pages show of one Grid Engine beyond the states of jobs, asked once for everybody.
 
     :param jobs: the numbers of the jobs of all sessions now.
@@ -126,10 +126,10 @@ class Outlook:
         #: Until when a job is left out, on the monotonic clock.
         self._spoilt: dict[int, float] = {}
         #: Usage, and why they wait, by job number.
-        self.details: Glance[dict[int, Details]] = Glance(self._ask_details, interval)
-        self.places: Glance[list[Place]] = Glance(self._ask_places, interval)
+        self.details: CachedQuery[dict[int, Details]] = CachedQuery(self._ask_details, interval)
+        self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
         #: The numbers of all jobs that wait, the next one first.
-        self.line: Glance[list[int]] = Glance(self._ask_line, interval)
+        self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
         """Return the last details of a job, if they are of its owner's; never waits."""
@@ -138,7 +138,7 @@ class Outlook:
 
     async def _ask_details(self) -> dict[int, Details]:
         # Those that wait for their reason are among the newest.
-        numbers = sorted(self._jobs())[-MANY_JOBS:]
+        numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._spoilt = {
             number: until
@@ -147,7 +147,7 @@ class Outlook:
         }
         found: dict[int, Details] = {}
         left = [[number for number in numbers if number not in self._spoilt]]
-        for _ in range(MANY_QUESTIONS):
+        for _ in range(MAX_QUESTIONS):
             if not left:
                 break
             # What one job does to an answer costs no other job its details.
@@ -163,7 +163,7 @@ class Outlook:
                 log.warning("The details of job %s cannot be read: %s", asked[0], error)
         return found
 
-    async def _ask_places(self) -> list[Place]:
+    async def _ask_places(self) -> list[QueueInstance]:
         names = ",".join(["slots", *sorted(self._complexes())])
         # No job is listed with them: nobody's name has an @ at its beginning.
         output = await run(self._grid, "qstat", "-f", "-F", names, "-xml", "-u", "@")
@@ -171,4 +171,4 @@ class Outlook:
 
     async def _ask_line(self) -> list[int]:
         output = await run(self._grid, "qstat", "-xml", "-s", "p", "-u", "*")
-        return await asyncio.to_thread(parse_waiting, output)
+        return await asyncio.to_thread(parse_queue, output)
