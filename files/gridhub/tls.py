@@ -49,15 +49,19 @@ def session_name(session: str) -> str:
     return f"{session}.session"
 
 
-def certificate(folder: Path, name: str) -> x509.Certificate:
+def read_certificate(folder: Path, name: str) -> x509.Certificate:
+    """Read a certificate of the hub's own.
+
+    :raises OSError: when it cannot be read.
+    """
     return x509.load_pem_x509_certificate((folder / name / f"{name}.crt").read_bytes())
 
 
 @lru_cache(maxsize=4)
-def authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
+def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
     """Return an authority's certificate and key; to load the key takes longer than to sign."""
     key = (folder / name / f"{name}.key").read_bytes()
-    return certificate(folder, name), serialization.load_pem_private_key(key, password=None)
+    return read_certificate(folder, name), serialization.load_pem_private_key(key, password=None)
 
 
 def issue(folder: Path, session: str) -> Certificates:
@@ -65,7 +69,7 @@ def issue(folder: Path, session: str) -> Certificates:
 
     :raises OSError: when the authority cannot be read.
     """
-    authority, signing_key = authority(folder, SESSIONS)
+    authority, signing_key = read_authority(folder, SESSIONS)
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     # The address is for the session itself.

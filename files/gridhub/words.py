@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every sentence that people can meet, and how a site puts its own in their place.
 
-``words.toml`` beside the package has them all, in English. A site that says something differently, or
-in another language, names the sentence and its own words in ``jupyterhub_words``, which Ansible
+``words.toml`` beside the package has them all, in English. A site that says something differently,
+or in another language, names the sentence and its own words in ``jupyterhub_words``, which Ansible
 writes to :data:`SITE_FILE`. A sentence names what it tells in braces, as :meth:`str.format` does;
 the site's words may leave a name out but not make one up.
 """

@@ -1687,7 +1687,7 @@ def test_what_a_choice_asks_for_is_told_with_its_totals() -> None:
             }
         )
     )
-    told = [(a.item, a.words, a.complex, a.total) for a in asked(menu, menu.choose({}, ()))]
+    told = [(a.item, a.words, a.complex, a.total) for a in requested(menu, menu.choose({}, ()))]
     assert told == [
         ("cores", "2", "", 2),
         ("memory", "3 GB", "h_vmem", 3 * 2**30),  # in total, whatever it is counted by

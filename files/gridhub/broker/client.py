@@ -8,12 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gridhub.broker.protocol import Answer, Request
-from gridhub.grid.engine import AnswerError
+from gridhub.broker.protocol import Answer, Request, Stop, job_name
+from gridhub.grid.engine import AnswerError, GridEngineError
+from gridhub.grid.jobs import Job
 
 
 async def ask(path: Path, request: Request, timeout: float) -> Answer:
-    """Ask the broker (the hub's end).
+    """Ask the broker.
 
     :param timeout: seconds for the whole conversation.
     :raises OSError: when the socket cannot be reached.
@@ -36,3 +37,36 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
         return Answer.model_validate_json(data)
     except ValidationError as error:
         raise AnswerError("the submission broker ended without an answer") from error
+
+
+class BrokerClient:
+    """Asks the broker, a limited number of requests at a time.
+
+    Each request is a process on the hub's host. When a class of a hundred presses Start together,
+    they wait in line here rather than at a closed socket.
+
+    :param timeout: seconds for one request, once it is its turn.
+    """
+
+    def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.line = asyncio.Semaphore(at_once)
+
+    async def ask(self, request: Request) -> Answer:
+        """Ask the broker, as :func:`ask` does, when it is the request's turn."""
+        async with self.line:
+            return await ask(self.path, request, self.timeout)
+
+    async def delete(self, job: Job) -> None:
+        """Delete a job that no session wants.
+
+        :raises GridEngineError: when that is not done.
+        """
+        request = Stop(user=job.owner, session=job.name.removeprefix(job_name("")))
+        try:
+            answer = await self.ask(request)
+        except (OSError, TimeoutError) as error:
+            raise GridEngineError(f"broker: {error!r}") from error
+        if not answer.ok:
+            raise GridEngineError(answer.error)

@@ -51,9 +51,10 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return what a session must know of its limits; :func:`gridhub.session.rules.read_rules` reads it again.
+    """Return what a session must know of its limits.
 
-    The words have ``{end}``, ``{minutes}`` and ``{left}`` still to be filled in.
+    :func:`gridhub.session.rules.read_rules` reads it again. The words have ``{end}``,
+    ``{minutes}`` and ``{left}`` still to be filled in.
     """
     return {
         "run_time": run_time,

@@ -49,6 +49,8 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
 class Model(BaseModel):
+    """A message, with the fields it names and no others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

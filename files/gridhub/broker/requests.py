@@ -30,7 +30,7 @@ from gridhub.contract import SESSION_FOLDER
 from gridhub.grid.engine import AnswerError, parse_job_id
 from gridhub.log import one_line
 from gridhub.menu.file import load_menu
-from gridhub.menu.job import asked, qsub_arguments, script_arguments
+from gridhub.menu.job import qsub_arguments, requested, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.words import text
 
@@ -76,7 +76,7 @@ def check_choice(
     try:
         menu = load_menu(config.menu)
         choice = menu.choose(values, groups)
-        times = [int(each.total) for each in asked(menu, choice) if each.kind == "run_time"]
+        times = [int(each.total) for each in requested(menu, choice) if each.kind == "run_time"]
         return Checked(
             qsub_arguments(menu, choice),
             script_arguments(menu, choice),

@@ -13,6 +13,10 @@ from pathlib import Path
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 
 
+#: Part of what ``qsub -w e`` prints about a request that no queue could take on an empty cluster.
+NO_QUEUE = "no suitable queues"
+
+
 class GridEngineError(Exception):
     """Grid Engine was asked and did not do it; the message carries its own words."""
 

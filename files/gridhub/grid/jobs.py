@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Jobs as ``qstat -f -xml`` lists them. The parsers are pure and raise :class:`AnswerError` only."""
+"""Jobs as ``qstat -f -xml`` lists them.
+
+The parsers are pure and raise nothing but :class:`AnswerError`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,11 @@ class State(enum.Enum):
     SUSPENDED = "suspended"
     DELETING = "deleting"
     UNKNOWN = "unknown"
+
+    @property
+    def is_on_a_host(self) -> bool:
+        """Whether a job in this state has a host, and its session may answer."""
+        return self in (State.STARTING, State.RUNNING, State.SUSPENDED)
 
 
 def read_state(letters: str) -> State:

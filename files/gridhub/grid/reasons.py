@@ -19,8 +19,8 @@ class Reason:
     #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`main_reason`.
     name: str
     #: ``job``: it waits wherever it could run; ``amount``: something has to become free; ``place``:
-    #: a place takes no jobs now, which :class:`QueueInstance` tells as well; ``slots``; ``barred``: a place
-    #: is not for this job; ``other``: none that we know.
+    #: a queue instance takes no jobs now, which :class:`QueueInstance` shows as well; ``slots``;
+    #: ``barred``: a queue instance is not for this job; ``other``: none that we know.
     scope: str = ""
     #: The complex or rule it is about.
     what: str = ""

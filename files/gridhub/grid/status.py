@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers of Grid Engine that pages show, shared by everybody and asked for only while somebody looks.
+"""Answers of Grid Engine that pages show, shared by everybody.
 
-Nothing of it decides about a session, and a page never waits for it for long.
+Grid Engine is asked only while somebody looks. Nothing here decides about a session, and a page
+never waits for it for long.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ from tornado.httpserver import HTTPServer
 from gridhub.doors import source_of
 from gridhub.hub.server import HubServer
 from gridhub.log import one_line
+from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
-from sge_spawner import watch_sessions
+from sge_spawner import SGESpawner
 
 # JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
 # system each time: a hub that starts with a thousand sessions would be busy with it for minutes.
@@ -99,7 +100,10 @@ class GridHub(JupyterHub):
 
     async def init_spawners(self) -> int:
         """Have Grid Engine asked about all sessions at once; then each is taken up."""
-        watch_sessions(self)
+        cluster = SGESpawner(parent=self).make_cluster()
+        self.tornado_settings[SETTING] = cluster
+        HubServer.cluster = cluster
+        cluster.watch_all(self.db, hub_mark(self.cookie_secret))
         return int(await super().init_spawners())
 
     async def start(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, authority, certificate
+from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, read_certificate
 
 #: Certificates of hub and proxy are made anew when they end within this time, …
 RENEW_BEFORE = timedelta(days=365)
@@ -46,7 +46,7 @@ def _ends_within(certificate: x509.Certificate, span: timedelta) -> bool:
 
 def _renew_authority(folder: Path, name: str) -> None:
     """Give an authority's key a new certificate: all that it has signed stays good."""
-    old, key = authority(folder, name)
+    old, key = read_authority(folder, name)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -82,11 +82,11 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
     store = Certipy(store_dir=str(folder)).store
     for name in list(store.store):
         if store.store[name]["is_ca"]:
-            if _ends_within(certificate(folder, name), RENEW_AUTHORITY_BEFORE):
+            if _ends_within(read_certificate(folder, name), RENEW_AUTHORITY_BEFORE):
                 _renew_authority(folder, name)
                 changed.append(name)
         elif name in COMPONENTS:
-            certificate = certificate(folder, name)
+            certificate = read_certificate(folder, name)
             if _ends_within(certificate, RENEW_BEFORE) or not set(wanted) <= _names(certificate):
                 store.remove_record(name)
     before = set(store.store)

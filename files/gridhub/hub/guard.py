@@ -38,7 +38,7 @@ from tornado import web
 from gridhub.hub.errors import Refusal
 from gridhub.hub.limits import Limits, rates, whole_wait
 from gridhub.tls import session_of
-from gridhub.words import text, number_text
+from gridhub.words import number_text, text
 
 #: The setting of the hub's that holds its :class:`~gridhub.hub.limits.Limits`.
 SETTING = "person_limits"

@@ -11,7 +11,6 @@ not ended. And a session that has been used since the culler looked is not ended
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +19,9 @@ from jupyterhub.apihandlers.users import ActivityAPIHandler, UserServerAPIHandle
 from jupyterhub.utils import utcnow
 from tornado import web
 
+from gridhub.contract import Ending
 from gridhub.hub.errors import meant
+from gridhub.spawner.ended import stopped_by
 
 #: The culler's name among the hub's services.
 SERVICE = "idle-culler"
@@ -30,19 +31,6 @@ SETTING = "idle"
 
 #: When the hub last heard from the session of each spawner, by :func:`time.monotonic`.
 _heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-_ended_by: ContextVar[str] = ContextVar("ended_by", default="")
-
-
-def ended_by() -> str:
-    """Tell who ends a session with the request that is being carried out.
-
-    JupyterHub tells a spawner to stop, and not on whose behalf. It does so in a task of the
-    request, which inherits what the request has set.
-
-    :returns: ``idle`` for the culler, ``administrator`` for a person other than its own; nothing
-        where its own person does, or the hub, or another service.
-    """
-    return _ended_by.get()
 
 
 def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
@@ -93,9 +81,9 @@ class ServerHandler(UserServerAPIHandler):
         asker = self.current_user
         if asker and asker.kind == "service" and asker.name == SERVICE:
             self._check(user_name, server_name)
-            _ended_by.set("idle")
+            stopped_by.set(Ending.IDLE)
         elif asker and asker.kind == "user" and asker.name != user_name:
-            _ended_by.set("administrator")
+            stopped_by.set(Ending.ADMINISTRATOR)
         await super().delete(user_name, server_name)
 
     def _check(self, user_name: str, server_name: str) -> None:

@@ -13,7 +13,7 @@ from jupyterhub.auth import PAMAuthenticator
 
 from gridhub.hub.errors import Refusal
 from gridhub.spawner.directory import ask_directory
-from gridhub.spawner.ended import SessionError
+from gridhub.spawner.failures import SessionError
 from gridhub.tls import is_proxy
 from gridhub.words import text
 

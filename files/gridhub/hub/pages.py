@@ -32,7 +32,7 @@ from gridhub.notices.announcement import FILE, WatchedFile, parse_announcement
 from gridhub.notices.next_maintenance import announcements
 from gridhub.spawner.form import LESS, MORE, Link, followed
 from gridhub.spawner.view import View
-from gridhub.words import text, number_text
+from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
 #: Templates, style and script. Those of the release the hub was started with: a deployment switches
@@ -189,12 +189,12 @@ class StopHandler(BaseHandler):
         """
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
-        lacking = spawner.lacking if spawner and spawner._start_pending else ()
+        missing = spawner.missing if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
         goal, told = ["home"], {}
         if self.get_body_argument("then", "") == "choose":
             goal = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
-            told = {LESS: ",".join(lacking)} if lacking else {}
+            told = {LESS: ",".join(missing)} if missing else {}
         self.set_header("Content-Type", "text/html")
         url = url_path_join(self.hub.base_url, *filter(None, goal))
         self.redirect(url_concat(url, told), status=303)

@@ -11,8 +11,8 @@ from tornado.iostream import IOStream
 
 from gridhub.doors import BoundedServer, Delegate, Refused, source_of
 from gridhub.hub.limits import Limits, Rate
+from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
-from sge_spawner import is_watched
 
 #: The longest body of a request, in bytes, as at the edge for the hub's pages. Whatever belongs to
 #: no session comes here as well, and a body is held in memory.
@@ -74,6 +74,8 @@ class HubServer(BoundedServer):
     """
 
     certified_each = 32
+    #: Knows which sessions there are; set when the hub starts.
+    cluster: Cluster | None = None
     #: What the addresses of the hub's own pages begin with.
     prefix = "/hub/"
     #: How many other requests there may be, of one address that the proxy has seen. A class whose
@@ -91,7 +93,8 @@ class HubServer(BoundedServer):
         A certificate outlives its session: all of these count as one.
         """
         name = session_of(stream.socket)
-        return name if not name or is_watched(name) else "ended"
+        is_here = self.cluster is not None and self.cluster.watches(name)
+        return name if not name or is_here else "ended"
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         """Begin with a request of a connection."""

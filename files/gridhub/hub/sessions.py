@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The sessions that run, as the hub's database has them, whichever database that is.
 
-For the maintenance, which has the host's own Python and no more (``files/sge_maintenance.py``): it runs
-this as the hub's user, before the reboot and after it, whether or not the hub is up.
+For the maintenance (``files/sge_maintenance.py``), which has the host's own Python and no packages:
+it runs this as the hub's user, before the reboot and after it, whether or not the hub is up.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from gridhub.menu.kinds import (
     Words,
 )
 from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, PRESET_FIELD
-from gridhub.words import one_of, text, number_text
+from gridhub.words import number_text, one_of, text
 
 _DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
 
@@ -341,8 +341,10 @@ def _quoted(value: str) -> str:
 
 
 def named(name: str, label: str) -> str:
+    """Name an item for the person who gave it a value."""
     return text("choice.named", name=_quoted(name), label=label)
 
 
 def sentence(words: str) -> str:
+    """Make a sentence of words."""
     return words[:1].upper() + words[1:] + "."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a checked choice to a job: the arguments of qsub and of the job script, and what was asked for.
+"""From a checked choice to a job: the arguments of qsub and of the job script.
 
 People ask for totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable declared
 ``consumable YES`` once for each slot and one declared ``JOB`` once for the job (complex(5)); the
@@ -119,7 +119,7 @@ class Requested(Model):
         return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 
 
-def _asked(item: Item, value: int | str) -> Requested:
+def _requested(item: Item, value: int | str) -> Requested:
     request = item.request
     total = value * request.units[item.unit] if isinstance(value, int) else 0
     return Requested(
@@ -133,10 +133,10 @@ def _asked(item: Item, value: int | str) -> Requested:
     )
 
 
-def asked(menu: Menu, choice: Choice) -> list[Requested]:
+def requested(menu: Menu, choice: Choice) -> list[Requested]:
     """Return what a checked choice asks for, in the order of the form."""
     return [
-        _asked(item, value)
+        _requested(item, value)
         for item, value in _chosen(menu, choice)
         if value != item.request.nothing
     ]

@@ -58,6 +58,8 @@ class ChoiceError(ValueError):
 
 
 class Model(BaseModel):
+    """A part of the menu, with the fields it names and no others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

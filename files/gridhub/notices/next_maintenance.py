@@ -87,14 +87,14 @@ class Window:
         """Whether it is still to come, or lasts."""
         return now < self.end
 
-    def told(self) -> dict[str, str]:
+    def values(self) -> dict[str, str]:
         """Return its beginning and end as the hub's host reads them."""
         clocks = {"begin": self.begin.astimezone(), "end": self.end.astimezone()}
         return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 
     def announcement(self) -> Announcement:
         """Return what stands on every page."""
-        return Announcement(text("maintenance.workers", **self.told()))
+        return Announcement(text("maintenance.workers", **self.values()))
 
 
 def parse_window(text: str | bytes) -> Window:

@@ -10,11 +10,7 @@ that keeps other people from the kernel keeps them from the pipe. Other kernels 
 environments. So it must run on whatever Python they have, 2.7 included.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
-
-
 if TYPE_CHECKING:
     import typing  # noqa: F401  # for the type comments
 
@@ -24,7 +20,7 @@ def pipe_address(kernel):
     """Return the address of the pipe of the kernel at this address; None for a kernel on TCP.
 
     No longer than the kernel's own, which are as long as a socket's path may be (MAX_FOLDER in
-    sge_session.py).
+    server.py).
     """
     # libzmq's answer ends with a NUL, which old versions of pyzmq leave there.
     address = kernel.rstrip(b"\0").decode("utf-8")

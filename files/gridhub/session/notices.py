@@ -58,6 +58,7 @@ class Notifier:
 
 
 def message(words: str, end: float, now: float) -> str:
+    """Fill in when a session ends, and in how many minutes."""
     # Not str.format: the site's words may hold braces of their own by now.
     minutes = max(round((end - now) / 60), 1)
     clock = time.strftime("%H:%M", time.localtime(end))

@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session ended, or never started."""
+"""Why a session ended, or never started, and the accounting record that says so."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from jupyterhub.spawner import SpawnException
-
-from gridhub.contract import NO_PORT, SESSION_FOLDER
+from gridhub.contract import SESSION_FOLDER, Ending
+from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Record, why
 from gridhub.menu.job import Requested
-from gridhub.spawner.waiting import above
+from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
 
-_NO_PORT_REPORT = re.compile(
-    NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
-)
+#: On whose behalf the request that is being carried out ends a session: :attr:`Ending.IDLE` for the
+#: culler, :attr:`Ending.ADMINISTRATOR` for a person other than the session's own; ``None`` for its
+#: own person, the hub, or another service. JupyterHub asks a spawner to stop without saying for
+#: whom. It does so in a task of the request, which inherits what the request has set.
+stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
+
+#: How a session may end before it is up for reasons that only its log can tell.
+OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
+
+#: How long to wait between looks for an accounting record that is not there yet, in seconds at
+#: least, and as a share of the time since the session has ended: people may come days later.
+EXPLAIN_PAUSE = 5.0
+EXPLAIN_PAUSE_SHARE = 0.25
+
+#: How long the accounting file may take to be read, in seconds.
+READ_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
 class SessionEnd:
-    """What a person should know about the last session here, which ended without their doing."""
+    """How the last session here ended, if its person did not end it."""
 
     job: str
-    #: A :class:`~sge_accounting.Ending`; ``unknown``; ``start``: it never came up; ``idle`` or
-    #: ``administrator``: who has ended it; or ``lingers``: told to end, and it has not.
-    why: str
+    why: Ending
     #: The job's name, by which its accounting record is found.
     name: str = ""
     host: str = ""
@@ -36,7 +49,7 @@ class SessionEnd:
     used: float = 0.0
     status: int = 0
     had: tuple[Requested, ...] = ()
-    #: What was said when it could not start.
+    #: Why it could not start, in a sentence.
     text: str = ""
 
     @property
@@ -46,7 +59,7 @@ class SessionEnd:
             return text("start.last", reason=self.text)
         had = {each.kind: each.words for each in self.had}
         limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
-        used, memory = above(self.used, limit)
+        used, memory = limit_in_words(self.used, limit)
         return text(
             f"ended.{self.why}",
             job=self.job,
@@ -55,7 +68,7 @@ class SessionEnd:
             status=self.status,
             memory=memory,
             run_time=had.get("run_time", ""),
-            log=f"~/{SESSION_FOLDER}/{self.job}.log",
+            log=log_path(self.job),
         )
 
     @property
@@ -63,46 +76,62 @@ class SessionEnd:
         """The items of the menu of which it had too little."""
         return tuple(each.item for each in self.had if each.kind == self.why)
 
+    @property
+    def next_look(self) -> float:
+        """When to look for its record again, in seconds since the epoch."""
+        now = time.time()
+        return now + max((now - self.ended) * EXPLAIN_PAUSE_SHARE, EXPLAIN_PAUSE)
+
     def dump(self) -> dict[str, Any]:
         """Return it for the database; :meth:`load` reads it again."""
         return asdict(self) | {"had": [each.model_dump() for each in self.had]}
 
     @staticmethod
     def load(data: dict[str, Any]) -> SessionEnd:
-        """Read what :meth:`dump` has written."""
-        return SessionEnd(**data | {"had": tuple(Requested.model_validate(each) for each in data["had"])})
+        """Read what :meth:`dump` has written.
+
+        :raises ValueError, TypeError, KeyError: when it is anything else.
+        """
+        had = tuple(Requested.model_validate(each) for each in data["had"])
+        return SessionEnd(**data | {"why": Ending(data["why"]), "had": had})
+
+    def explained(self, record: Record) -> SessionEnd:
+        """Return it with what its accounting record says."""
+        memory = next((each.total for each in self.had if each.is_address_space), None)
+        run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
+        return replace(
+            self,
+            why=why(record, memory, run_time),
+            # What the hub has seen itself comes before words of a file that others can write into.
+            host=self.host or record.host,
+            used=record.maxvmem,
+            status=record.status,
+            text="",
+        )
 
 
-class SessionError(SpawnException):
-    """A session cannot start; the message is for the person, and is shown as it is."""
-
-    @property
-    def jupyterhub_message(self) -> str:
-        """What JupyterHub's pages show."""
-        return str(self.message)
+def log_path(job: str) -> str:
+    """Return where a person finds the log of a session."""
+    return f"~/{SESSION_FOLDER}/{job}.log"
 
 
-class NoPort(SessionError):
-    """A session has found every port of its worker taken; empty where it has not said of which."""
+async def explain(
+    end: SessionEnd, find: Callable[[int], Awaitable[Record | None]], patience: float = 0.0
+) -> SessionEnd:
+    """Look for the accounting record of a session that has ended, and return what it says.
 
-    host = ""
-
-
-class Holders(NamedTuple):
-    """Who holds the ports of a worker, as a starter tells it, which is a program of a person's."""
-
-    host: str
-    #: How many each account holds; the kernel does not tell about all.
-    accounts: dict[str, int]
-
-
-def read_no_port(reason: str) -> Holders | None:
-    """Return what a starter tells of ports that are taken; ``None`` if its reason is another."""
-    found = _NO_PORT_REPORT.fullmatch(reason)
-    if not found:
-        return None
-    pairs = (each.rpartition("=") for each in (found["holders"] or "").split(","))
-    return Holders(
-        found["host"] or "",
-        {name: int(count) for name, _, count in pairs if name and count.isdecimal()},
-    )
+    :param find: looks for the record, so many bytes back from the end of the file.
+    :param patience: seconds to wait for a record that is not there yet.
+    :raises OSError, TimeoutError: when the file cannot be read, or not in time.
+    """
+    # As much farther back for each hour: a big cluster may end fifty thousand jobs in one.
+    hours = max(int((time.time() - end.ended) / 3600), 0)
+    limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    async with asyncio.timeout(patience + READ_WITHIN):
+        while not (record := await find(limit)):
+            if (left := deadline - loop.time()) <= 0:
+                return end
+            await asyncio.sleep(min(1.0, left))
+    return end.explained(record)

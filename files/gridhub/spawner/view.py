@@ -6,9 +6,15 @@ Plain values and whole sentences: the spawner decides what a page shows, the tem
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
+
+from gridhub.grid.details import Details
+from gridhub.menu.job import Requested
+from gridhub.spawner.amounts import beside
+from gridhub.words import text
 
 
 @dataclass(frozen=True)
@@ -67,3 +73,35 @@ class View:
     since: datetime | None = None
     ends: datetime | None = None
     amounts: tuple[Amount, ...] = ()
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Return a time as the pages take it: in UTC, without a zone."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def amounts(
+    had: Iterable[Requested], details: Details | None, elapsed: float | None
+) -> tuple[Amount, ...]:
+    """Return what a session has asked for, each with what it uses of it.
+
+    :param elapsed: for how long it has run, in seconds.
+    """
+
+    def amount(each: Requested) -> Amount:
+        if details is None or details.vmem is None:
+            return Amount(each.label, each.words)  # the worker has not reported yet
+        if each.is_address_space:
+            used = details.vmem
+            words = text("sessions.used", used=beside(each, used, round), asked=each.words)
+        elif each.kind == "slots" and details.cpu is not None and elapsed:
+            used = details.cpu / elapsed
+            words = text("sessions.busy", used=f"{used:.1f}", asked=each.words)
+        else:
+            return Amount(each.label, each.words)
+        return Amount(each.label, words, min(used / each.total, 1))
+
+    # Words say something on their own; of things, zero is not worth a line.
+    return tuple(
+        amount(each) for each in had if each.total or (isinstance(each.value, str) and each.value)
+    )

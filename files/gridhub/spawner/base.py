@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a spawner has: its settings, its session's row in the database, and its job."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batchspawner.batchspawner import BatchSpawnerBase
+from traitlets import Float, Integer, Tuple, Unicode, default
+
+from gridhub.accounts import group_names
+from gridhub.broker.protocol import (
+    Answer,
+    Request,
+    job_name,
+)
+from gridhub.contract import Ending
+from gridhub.grid.accounting import Record
+from gridhub.grid.collector import GONE, Collector, Gone
+from gridhub.grid.engine import GridEngine, GridEngineError
+from gridhub.grid.jobs import Job
+from gridhub.grid.status import ClusterStatus
+from gridhub.menu.file import load_menu
+from gridhub.menu.job import Requested
+from gridhub.menu.kinds import ChoiceError, MenuError
+from gridhub.menu.menu import Choice, Menu
+from gridhub.spawner import reach
+from gridhub.spawner.cluster import SETTING, Cluster
+from gridhub.spawner.database import SessionState, find_token, writing
+from gridhub.spawner.directory import ask_directory
+from gridhub.spawner.ended import SessionEnd, explain
+from gridhub.spawner.failures import SessionError
+from gridhub.words import text
+
+
+class ClusterSpawner(BatchSpawnerBase):
+    """A spawner with the state of its session, and the cluster that all of them share."""
+
+    menu_file = Unicode("/etc/jupyterhub/menu.json", help="The resource menu.").tag(config=True)
+    broker_socket = Unicode(
+        "/run/jupyterhub-broker.sock", help="The submission broker's socket."
+    ).tag(config=True)
+    broker_timeout = Float(30.0, help="Seconds the broker may take for a request.").tag(config=True)
+    sge_root = Unicode("/var/lib/gridengine", help="SGE_ROOT.").tag(config=True)
+    sge_cell = Unicode("default", help="SGE_CELL.").tag(config=True)
+    sge_bin_dir = Unicode("/usr/bin", help="Folder of qstat.").tag(config=True)
+    sge_timeout = Float(10.0, help="Seconds a Grid Engine command may take.").tag(config=True)
+    short_interval = Float(
+        1.0, help="Seconds between questions to Grid Engine while somebody waits."
+    ).tag(config=True)
+    long_interval = Float(15.0, help="Seconds between questions to Grid Engine otherwise.").tag(
+        config=True
+    )
+    wait_limit = Float(
+        600.0, help="Seconds a session may take from its submission until it has told its port."
+    ).tag(config=True)
+    stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
+        config=True
+    )
+    accounting_file = Unicode(
+        help="Grid Engine's accounting file; the one of the cell where it is empty."
+    ).tag(config=True)
+    session_ports = Tuple(
+        Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
+    ).tag(config=True)
+    choice: Choice | None = None
+    #: The last choice that was accepted, as it was sent.
+    accepted: dict[str, Any]
+    #: Why the last choice was refused, until the form has said it.
+    refusal: ChoiceError | None = None
+    #: The session's name, 32 hexadecimal digits; empty while there is none.
+    session: str = ""
+    #: The hash of the session's API token, as JupyterHub stores it.
+    token_hash: str = ""
+    #: The worker, once the session has been reached there.
+    host: str = ""
+    stopping: bool = False
+    #: Why the session cannot start, where it has said so itself or has come too late.
+    failure: SessionError | None = None
+    #: When it must be over, though its run time is not, in seconds since the epoch; 0: never.
+    ends: float = 0.0
+    #: What of the choice was changed, in a sentence.
+    note: str = ""
+    #: What the session has asked for; kept, because the menu may change while it runs.
+    asked: tuple[Requested, ...] = ()
+    last: SessionEnd | None = None
+    #: The workers on which the session has found no port.
+    _avoid: tuple[str, ...] = ()
+    _explain_due: float = 0.0
+    _explaining: asyncio.Future[None] | None = None
+    _spawn_future: asyncio.Future[Any] | None = None
+    _cleared: asyncio.Event | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # JupyterHub writes each choice over the last one before it is checked.
+        self.accepted = dict(self.user_options or {})
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        # Ours ends a start, in plain words, and knows when not to: while Grid Engine is away, or
+        # the worker, it is not the session that takes too long. JupyterHub's never comes to that.
+        return 10 * 365 * 24 * 3600
+
+    @default("poll_interval")
+    def _default_poll_interval(self) -> int:
+        return 5  # a look-up costs nothing
+
+    def _menu(self) -> Menu:
+        """Load the menu; a change takes effect for the next session, without a restart."""
+        try:
+            return load_menu(Path(self.menu_file))
+        except MenuError as error:
+            raise SessionError(
+                text("start.menu"),
+                reason="menu",
+                log_message=str(error),
+                status_code=500,
+            ) from error
+
+    async def _groups(self) -> frozenset[str]:
+        """Return the person's Unix groups; a directory service may be slow, so in a thread."""
+        try:
+            name = self.user.name
+            return await ask_directory("groups", name, lambda: group_names(pwd.getpwnam(name)))
+        except KeyError as error:
+            raise SessionError(
+                text("account.not_on_hub", name=self.user.name),
+                reason="account",
+            ) from error
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what the database holds of a session."""
+        super().load_state(state)
+        for name, value in SessionState.load(state)._asdict().items():
+            setattr(self, name, value)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the database is to hold of the session."""
+        own = SessionState(*(getattr(self, name) for name in SessionState._fields))
+        return dict(super().get_state()) | own.dump()
+
+    def clear_state(self) -> None:
+        """Let go of the session. A job it still has is nobody's then, and is deleted."""
+        super().clear_state()
+        if self.session:
+            self.collector.release(job_name(self.session))
+        self.session = self.token_hash = self.host = self.note = ""
+        self.asked = ()
+        self.port, self.ends = 0, 0.0
+        self.stopping = False
+        if self._cleared:
+            self._cleared.set()
+
+    def _store_state(self) -> None:
+        with writing(self.orm_spawner):
+            self.orm_spawner.state = self.get_state()
+
+    def _store_address(self) -> None:
+        with writing(self.orm_spawner):
+            self.server.proto = self._scheme
+            self.server.ip, self.server.port = self.host, self.port
+
+    def _store_end(self) -> None:
+        """Make the session's token worthless: whatever comes from its job is refused from now on.
+
+        JupyterHub does so after a stop, but only while it has the token itself, which a restart
+        takes from it.
+        """
+        self.stopping = True
+        with writing(self.orm_spawner) as database:
+            self.orm_spawner.state = self.get_state()
+            if database and (token := find_token(database, self.api_token, self.token_hash)):
+                database.delete(token)
+
+    def _try(self, store: Callable[[], None]) -> bool:
+        """Store as a best effort: it can be found out, or done, again."""
+        try:
+            store()
+        except SessionError as error:
+            self.log.warning("Session of %s: %s", self._log_name, error.log_message)
+            return False
+        return True
+
+    async def _until_stored(self, session: str) -> None:
+        """Wait until it can be written to the database that a session is over.
+
+        JupyterHub writes to it after a stop, and calls the session stopping for ever if it cannot.
+        """
+        looks = iter(reach.LOOKS)
+        pause = 0.0
+        while self.session == session and not self._try(self._store_end):
+            pause = next(looks, pause)
+            await asyncio.sleep(pause)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster as all sessions of this hub share it."""
+        settings = self.user.settings
+        if SETTING not in settings:
+            settings[SETTING] = self.make_cluster()
+        cluster: Cluster = settings[SETTING]
+        return cluster
+
+    def make_cluster(self) -> Cluster:
+        """Make what all sessions of a hub share, from its settings."""
+        return Cluster(
+            GridEngine(
+                Path(self.sge_root), self.sge_cell, Path(self.sge_bin_dir), self.sge_timeout
+            ),
+            broker=Path(self.broker_socket),
+            broker_timeout=self.broker_timeout,
+            menu_file=Path(self.menu_file),
+            short_interval=self.short_interval,
+            long_interval=self.long_interval,
+            accounting_file=self.accounting_file,
+        )
+
+    @property
+    def collector(self) -> Collector:
+        """The collector that all sessions share."""
+        return self.cluster.collector
+
+    @property
+    def status(self) -> ClusterStatus:
+        """What all sessions' pages show of Grid Engine beyond the states of jobs."""
+        return self.cluster.status
+
+    def _job(self) -> Job | Gone | None:
+        return self.collector.look_up(job_name(self.session)) if self.session else GONE
+
+    def _watch(self) -> None:
+        """Have the job watched, as closely as somebody waits for it."""
+        self.cluster.watch(
+            self.session,
+            self.user.name,
+            waiting=bool(self._start_pending or not self.host),
+            has_number=bool(self.job_id),
+        )
+
+    async def _ask_broker(self, request: Request) -> Answer:
+        try:
+            answer = await self.cluster.broker.ask(request)
+        except (OSError, TimeoutError, GridEngineError) as error:
+            raise SessionError(
+                text("start.no_broker"),
+                reason="no_answer",
+                log_message=f"broker: {error!r}",
+                status_code=503,
+            ) from error
+        if not answer.ok:
+            ours = answer.kind in ("request", "broker")
+            raise SessionError(
+                text("start.broker", reason=answer.error) if ours else answer.error,
+                reason=answer.kind,
+                status_code=500 if ours else 400,
+            )
+        return answer
+
+    def _own_end(self) -> SessionEnd:
+        """Return what is known at once of a session that ran and that nobody stopped here."""
+        seen = self.collector.last_seen(job_name(self.session))
+        return SessionEnd(
+            job=self.job_id,
+            why=Ending.UNKNOWN if seen is None or seen.reports else Ending.WORKER,
+            name=job_name(self.session),
+            host=self.host or (seen.host if seen else ""),
+            ended=time.time(),
+            had=self.asked,
+        )
+
+    async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
+        """Return how a session ended, with what its accounting record says if there is one."""
+
+        async def find(limit: int) -> Record | None:
+            return await self.cluster.record(last.name, self.user.name, limit)
+
+        try:
+            return await explain(last, find, patience)
+        except Exception as error:  # a reason that is not found must not keep a session from ending
+            self.log.info("Why job %s has ended is not known: %r", last.job, error)
+            return last

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The cluster as all sessions of a hub share it.
+
+One collector, one way to the broker, and one view of all the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import socket
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyterhub import orm
+
+from gridhub.broker.client import BrokerClient
+from gridhub.broker.protocol import job_name
+from gridhub.grid.accounting import Record, find_record
+from gridhub.grid.collector import Collector
+from gridhub.grid.engine import GridEngine
+from gridhub.grid.status import ClusterStatus
+from gridhub.menu.file import load_menu
+from gridhub.menu.kinds import MenuError
+from gridhub.spawner.verdicts import Verdicts
+
+#: The hub's setting that holds its :class:`Cluster`.
+SETTING = "cluster"
+
+#: How long a broker may still work on a request after the hub has given up on it, in seconds.
+BROKER_MARGIN = 10.0
+
+
+class Cluster:
+    """One Grid Engine, as a hub sees it.
+
+    :param broker: the submission broker's socket.
+    :param broker_timeout: seconds the broker may take for a request.
+    :param short_interval, long_interval: seconds between questions to Grid Engine, as
+        :class:`~gridhub.grid.collector.Collector` has them.
+    :param accounting_file: Grid Engine's accounting file; the one of the cell if it is empty.
+    """
+
+    def __init__(
+        self,
+        grid: GridEngine,
+        *,
+        broker: Path,
+        broker_timeout: float,
+        menu_file: Path,
+        short_interval: float,
+        long_interval: float,
+        accounting_file: str = "",
+    ) -> None:
+        self.grid = grid
+        self.broker = BrokerClient(broker, broker_timeout)
+        self.collector = Collector(grid, short_interval, long_interval, delete=self.broker.delete)
+        self.status = ClusterStatus(grid, self._job_numbers, self._complexes)
+        self.verdicts = Verdicts(broker, broker_timeout)
+        self._menu_file = menu_file
+        self._accounting_file = Path(accounting_file or grid.accounting_file)
+        # Threads of its own: the file may be on a file server that does not answer.
+        self._records = ThreadPoolExecutor(2, "accounting")
+
+    def _job_numbers(self) -> Collection[int]:
+        return [job.id for job in self.collector.jobs()]
+
+    def _complexes(self) -> Collection[str]:
+        try:
+            return load_menu(self._menu_file).complexes()
+        except MenuError:
+            return ()
+
+    async def record(self, name: str, owner: str, limit: int) -> Record | None:
+        """Return the accounting record of a job.
+
+        :param limit: how many bytes of the file to look back.
+        :raises OSError: when the file cannot be read.
+        """
+        find = partial(find_record, self._accounting_file, name, owner, limit)
+        return await asyncio.get_running_loop().run_in_executor(self._records, find)
+
+    def watch(self, session: str, owner: str, *, waiting: bool, has_number: bool) -> None:
+        """Watch the job of a session.
+
+        :param waiting: whether somebody waits for it.
+        :param has_number: whether its number is known. Without one the broker may still be at it.
+        """
+        delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
+        self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
+
+    def watches(self, session: str) -> bool:
+        """Tell whether a session of that name waits, runs or is being ended."""
+        return self.collector.watches(job_name(session))
+
+    def watch_all(self, database: Any, mark: str) -> None:
+        """Watch all sessions in a hub's database, and delete this hub's jobs that are none of them.
+
+        :param mark: what the names of the hub's sessions begin with (:func:`hub_mark`).
+        """
+        for row in database.query(orm.Spawner).filter(orm.Spawner.server_id.is_not(None)):
+            if session := (row.state or {}).get("session"):
+                has_number = bool(row.state.get("job_id"))
+                self.watch(session, row.user.name, waiting=True, has_number=has_number)
+        self.collector.sweep(re.compile(re.escape(job_name(mark)) + "[0-9a-f]{24}"))
+
+
+def hub_mark(secret: bytes) -> str:
+    """Return what the names of this hub's sessions begin with: eight hexadecimal digits.
+
+    Made from the hub's own secret, so that no other hub on the same Grid Engine takes its jobs for
+    strays, and from the host's name, so that a copy of the hub on another host does not either.
+    """
+    return hmac.digest(secret, socket.gethostname().encode(), "sha256").hex()[:8]

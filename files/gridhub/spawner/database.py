@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A session's row in the hub's database: what survives a restart of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from jupyterhub import orm
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, object_session
+
+from gridhub.menu.job import Requested
+from gridhub.spawner.ended import SessionEnd
+from gridhub.spawner.failures import SessionError
+from gridhub.words import text
+
+
+class SessionState(NamedTuple):
+    """What the database holds of a session; the names are those of the spawner's attributes."""
+
+    session: str = ""
+    token_hash: str = ""
+    host: str = ""
+    port: int = 0
+    stopping: bool = False
+    ends: float = 0.0
+    note: str = ""
+    asked: tuple[Requested, ...] = ()
+    last: SessionEnd | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as JSON takes it; :meth:`load` reads it again."""
+        state: dict[str, Any] = {}
+        if self.session:
+            state = self._asdict()
+            del state["last"]
+            state["asked"] = [each.model_dump() for each in self.asked]
+        if self.last:
+            state["last"] = self.last.dump()
+        return state
+
+    @classmethod
+    def load(cls, state: dict[str, Any]) -> SessionState:
+        """Read what :meth:`dump` has returned, of this release or another one."""
+        plain: dict[str, Any] = {
+            name: state.get(name, default)
+            for name, default in cls._field_defaults.items()
+            if name not in ("asked", "last")
+        }
+        # What another release has written may look otherwise. These two are for people only: losing
+        # them costs no session.
+        had: tuple[Requested, ...] = ()
+        last = None
+        with suppress(ValidationError, ValueError, TypeError, KeyError):
+            had = tuple(Requested.model_validate(each) for each in state.get("asked", ()))
+            last = SessionEnd.load(end) if (end := state.get("last")) else None
+        return cls(**plain, asked=had, last=last)
+
+
+@contextmanager
+def writing(row: Any) -> Iterator[Session | None]:
+    """Write to the hub's database, at once.
+
+    :param row: the spawner's row. Its own database session is used: JupyterHub is about to remove
+        that of the spawner.
+    :raises SessionError: when that cannot be done.
+    """
+    database = object_session(row)
+    try:
+        yield database
+        if database:
+            database.commit()
+    except SQLAlchemyError as error:
+        if database:
+            database.rollback()
+        raise SessionError(
+            text("start.database"),
+            reason="database",
+            log_message=f"database: {error}",
+            status_code=503,
+        ) from error
+
+
+def find_token(database: Session, token: str, token_hash: str) -> orm.APIToken | None:
+    """Return a session's own token as JupyterHub stores it; the row holds no secret.
+
+    :param token: the token; empty after a restart of the hub, when only its hash is known.
+    """
+    if token:
+        return orm.APIToken.find(database, token)
+    return database.query(orm.APIToken).filter_by(hashed=token_hash).first()

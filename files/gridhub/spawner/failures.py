@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Why a session cannot start, in words for its person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from jupyterhub.spawner import SpawnException
+
+from gridhub.contract import NO_PORT
+from gridhub.grid.collector import Gone
+from gridhub.grid.jobs import Job, State
+from gridhub.words import number_text, text
+
+_NO_PORT_REPORT = re.compile(
+    NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
+)
+
+
+class SessionError(SpawnException):
+    """A session cannot start; the message is for the person, and is shown as it is."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        """What JupyterHub's pages show."""
+        return str(self.message)
+
+
+class NoPort(SessionError):
+    """A session has found every port of its worker taken."""
+
+    #: The worker; empty if the starter has not named it.
+    host = ""
+
+
+class Holders(NamedTuple):
+    """Who holds the ports of a worker, as a starter reports it, which is a person's program."""
+
+    host: str
+    #: How many each account holds; the kernel does not list all.
+    accounts: dict[str, int]
+
+    def __str__(self) -> str:
+        """Return them for the log."""
+        return ", ".join(f"{name} {count}" for name, count in self.accounts.items()) or "unknown"
+
+
+def read_no_port(reason: str) -> Holders | None:
+    """Return a starter's report of ports that are taken; ``None`` for any other reason."""
+    found = _NO_PORT_REPORT.fullmatch(reason)
+    if not found:
+        return None
+    pairs = (each.rpartition("=") for each in (found["holders"] or "").split(","))
+    return Holders(
+        found["host"] or "",
+        {name: int(count) for name, _, count in pairs if name and count.isdecimal()},
+    )
+
+
+def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, job: str) -> NoPort:
+    """Return the error for a worker without a free port; its message names no other person.
+
+    :param host: the worker as Grid Engine names it; empty if that is not known.
+    """
+    first, last = ports
+    host = host or holders.host
+    most = max(holders.accounts, key=lambda name: holders.accounts[name], default="")
+    if host and most:
+        whose = "own" if most == person else "other"
+        words = text(f"start.no_port_{whose}", first=first, last=last, host=host)
+    else:
+        reason = text("start.no_port", first=first, last=last)
+        words = text("start.starter", job=job, reason=reason)
+    error = NoPort(words, reason="starter")
+    error.host = host
+    return error
+
+
+def error_state(job: Job, errors: Collection[str]) -> SessionError:
+    """Return the error for a job in an error state, in Grid Engine's words."""
+    reason = "\n".join(errors) or text("start.no_reason")
+    return SessionError(
+        text("start.error_state", job=job.id, letters=job.letters, reason=reason),
+        reason="error_state",
+    )
+
+
+def deleted(job: str) -> SessionError:
+    """Return the error for a job that somebody deleted before its session was up."""
+    return SessionError(text("start.deleted", job=job), reason="deleted")
+
+
+def out_of_time(
+    job_id: str, job: Job | Gone | None, wait_limit: float, why_queued: str
+) -> SessionError:
+    """Return the error for a session that is not up in time: what it was still waiting for.
+
+    :param wait_limit: how long it had, in seconds.
+    :param why_queued: why its job waits in the queue; empty if it does not.
+    """
+    if not job_id:
+        return SessionError(text("start.not_submitted"), reason="timeout")
+    what, host = "unstarted", ""
+    if isinstance(job, Job):
+        if job.state.is_on_a_host:
+            what, host = "not_up", job.host
+        elif job.state is State.QUEUED:
+            what = "no_place"
+        elif job.state is State.HELD:
+            what = "held"
+    minutes, seconds = divmod(wait_limit, 60)
+    number, unit = (wait_limit, "seconds") if seconds else (minutes, "minutes")
+    limit = f"{number:g} {number_text(f'unit.{unit}', number)}"
+    return SessionError(
+        text(f"start.late_{what}", job=job_id, limit=limit, host=host, why=why_queued),
+        reason="timeout",
+    )

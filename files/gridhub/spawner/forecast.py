@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What would become of a choice: now, later or never, and what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import isfinite
+
+from gridhub.broker.protocol import Answer
+from gridhub.grid.places import SLOTS, QueueInstance, free
+from gridhub.grid.reasons import Reason, main_reason, parse_reasons
+from gridhub.menu.job import Requested, requested
+from gridhub.menu.kinds import ChoiceError
+from gridhub.menu.menu import Menu
+from gridhub.notices import next_maintenance
+from gridhub.spawner.cluster import Cluster
+from gridhub.spawner.verdicts import PATIENCE
+from gridhub.spawner.view import Forecast, Free
+from gridhub.spawner.waiting import (
+    free_at_most,
+    in_words,
+    may_spread,
+    missing_for,
+    missing_in_words,
+)
+from gridhub.spawner.window import over_in_time
+from gridhub.words import text
+
+
+async def forecast(
+    cluster: Cluster,
+    menu: Menu,
+    person: str,
+    groups: Collection[str],
+    options: dict[str, object],
+) -> Forecast:
+    """Return what is free now, and whether a session with these options could start.
+
+    Nothing is submitted. Grid Engine is asked at most every few seconds for each choice.
+    """
+    places = await cluster.status.places.look(PATIENCE)
+    age = cluster.status.places.age
+    room = tuple(
+        Free(item.label, *map(item.in_units, amounts))
+        for item in menu.items_for(groups)
+        if places and (name := item.request.counted) is not None
+        # What a queue does not limit has no amount to show.
+        if isfinite((amounts := free(places, name))[0])
+    )
+    if words := next_maintenance.refusal():
+        return Forecast(free=room, age=age, message=words)
+    try:
+        choice, note = over_in_time(
+            menu, menu.choose(options, groups), groups, next_maintenance.windows.current()
+        )
+    except ChoiceError as error:
+        return Forecast(free=room, age=age, message=str(error), item=error.item or "")
+    had = tuple(requested(menu, choice))
+    answer = await cluster.verdicts.verdict(person, choice, missing_for(had, places))
+    return Forecast(
+        free=room,
+        age=age,
+        verdict=answer.verdict if answer else "",
+        message=f"{_message(answer, menu, had, places)} {note}".rstrip(),
+        raw=answer.words if answer else "",
+    )
+
+
+def _message(
+    answer: Answer | None,
+    menu: Menu,
+    had: Collection[Requested],
+    places: list[QueueInstance] | None,
+) -> str:
+    if answer is None:
+        return text("forecast.unknown")
+    if not answer.ok:
+        return answer.error
+    if answer.verdict == "later":
+        return why_later(answer.words, had, places)
+    if answer.verdict == "never":
+        return why_never(answer.words, menu, had, places)
+    return text("forecast.now")
+
+
+def why_later(words: str, had: Collection[Requested], places: list[QueueInstance] | None) -> str:
+    """Return why a choice would have to wait; ``words`` are those of ``qsub -w p``."""
+    names = missing_for(had, places)
+    reason = main_reason(parse_reasons(words.splitlines()), names)
+    if reason.scope not in ("", "other"):
+        return text("forecast.waits", reason=in_words(reason, had))
+    if reason.name == "lacks":
+        first = text("forecast.lacks", what=missing_in_words(had, names or ()))
+        return first + free_at_most(had, names or (), places or ())
+    return text("forecast.closed" if reason.name == "closed" else "forecast.later")
+
+
+def why_never(
+    words: str, menu: Menu, had: Collection[Requested], places: list[QueueInstance] | None
+) -> str:
+    """Return why a choice can never start; ``words`` are those of ``qsub -w v``.
+
+    That answer is for an empty cluster: what it offers is all there is.
+    """
+    reasons = parse_reasons(words.splitlines())
+    offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
+    if places and not may_spread(had):
+        offers[SLOTS] = max(float(place.slots) for place in places)
+    items = {item.name: item for item in menu.items}
+    most = [
+        (f"{each.label} ({each.words})", items[each.item].in_units(offer))
+        for each in had
+        if (offer := offers.get(SLOTS if each.kind == "slots" else each.complex)) is not None
+        and offer < each.total
+    ]
+    if most:
+        sentences = (text("forecast.most", what=what, most=offer) for what, offer in most)
+        return text("forecast.too_much", what=" ".join(sentences))
+    first = next(iter(reasons), Reason("other", "other"))
+    if first.name == "quota":
+        return text("forecast.quota", what=first.what)
+    # If the slots are not enough, there is a queue that is for this job.
+    if first.scope in ("barred", "job"):
+        return text("forecast.barred", reason=in_words(first, had))
+    return text("forecast.never")

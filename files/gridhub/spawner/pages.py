@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the pages ask of a spawner: the form, how far a start is, a forecast, and the session."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from traitlets import default
+
+from gridhub.contract import Ending
+from gridhub.grid.collector import Gone
+from gridhub.grid.jobs import Job, State
+from gridhub.spawner import waiting
+from gridhub.spawner.base import ClusterSpawner
+from gridhub.spawner.ended import SessionEnd
+from gridhub.spawner.forecast import forecast
+from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, followed
+from gridhub.spawner.verdicts import PATIENCE
+from gridhub.spawner.view import Forecast, View, amounts, moment
+
+#: How long a page waits for what may as well be shown the next time, in seconds.
+GLIMPSE = 0.5
+
+
+class ShownSpawner(ClusterSpawner):
+    """A spawner that pages can show. Nothing here changes a session."""
+
+    @default("options_form")
+    def _default_options_form(self) -> Any:
+        return type(self).draw_form
+
+    @default("options_from_form")
+    def _default_options_from_form(self) -> Any:
+        return self.read_form
+
+    async def draw_form(self) -> str:
+        """Return the form's fields for this person, filled in as the link they followed says."""
+        refusal, self.refusal = self.refusal, None
+        menu, groups = self._menu(), await self._groups()
+        last: dict[str, Any] = dict(self.user_options or {})
+        link = followed.get()
+        if link is None:
+            filled = Filled(last, {}, (), refusal)
+        elif link.shifts:
+            places = None if link.more else await self.status.places.look(PATIENCE)
+            filled = fill_shifted(menu, groups, last, link, places)
+        else:
+            filled = fill_from_link(menu, groups, link.values)
+        await self.explain_last()
+        # JupyterHub itself shows why the last start failed, above the form.
+        shown = None if self._failed else self.last
+        return draw(menu, groups, filled, shown, offer_more=not (link and link.more))
+
+    @staticmethod
+    def read_form(data: dict[str, list[str]]) -> dict[str, object]:
+        """Turn a form into options. What they mean is checked in :meth:`check_choice` alone."""
+        fields = {name: values for name, values in data.items() if not name.startswith("_")}
+        return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+    async def forecast(self, options: dict[str, object]) -> Forecast:
+        """Return what is free now, and whether a session with these options could start."""
+        menu, groups = self._menu(), await self._groups()
+        return await forecast(self.cluster, menu, self.user.name, groups, options)
+
+    async def explain_last(self) -> None:
+        """Find out what has become of the last session, where that is not known yet.
+
+        Grid Engine writes the record up to ``accounting_flush_time`` late (sge_conf(5)): whoever
+        looks later finds it. No page waits for it for long.
+        """
+        last, now = self.last, time.time()
+        if last is None or self.session:
+            return
+        if last.why is Ending.LINGERS and not self.collector.watches(last.name):
+            self._store_last(last, None)
+        elif last.why is Ending.UNKNOWN and self._explain_due < now:
+            self._explain_due = last.next_look
+            self._explaining = asyncio.ensure_future(self._find_out(last))
+            await asyncio.wait([self._explaining], timeout=GLIMPSE)
+
+    async def _find_out(self, last: SessionEnd) -> None:
+        explained = await self._explained(last)
+        if explained != last:
+            self._store_last(last, explained)
+
+    def _store_last(self, last: SessionEnd, known: SessionEnd | None) -> None:
+        """Put what is known now in the place of what was known of the last session."""
+        # JupyterHub makes a new spawner after a stop, which may have a session by now: its state is
+        # in the same row.
+        is_current = self.user.spawners.get(self.name) is self
+        if self.last is last and is_current and not self.session:
+            self.last = known
+            self._try(self._store_state)
+
+    async def progress(self) -> AsyncIterator[dict[str, str]]:
+        """Tell the person who waits what the job does, whenever that changes."""
+        shown: dict[str, str] = {}
+        while self._start_pending:
+            stage, message = self._progress()
+            event = {"stage": stage, "message": message, "raw": self._raw_reason()}
+            if event != shown:
+                shown = event
+                yield event
+            await self.collector.news(1.0)
+
+    def _progress(self) -> tuple[str, str]:
+        """Return how far a start is (``submitted``, ``waiting``, ``starting``), in words."""
+        job = self._job() if self.session else None
+        words = waiting.progress(
+            job, self.collector.age, self.job_id, self.session, self.host
+        ) or self._why_queued(job)
+        return waiting.stage(job), f"{words} {self.note}".rstrip()
+
+    def _why_queued(self, job: Job | Gone | None) -> str:
+        """Return what a job in the queue waits for; empty for any other job."""
+        if not isinstance(job, Job) or job.state is not State.QUEUED:
+            return ""
+        status = self.status
+        return waiting.why_queued(
+            job, self.asked, status.of(job), status.places.answer, status.line.answer
+        )
+
+    def _raw_reason(self) -> str:
+        """Return the scheduler's own words on why the job waits."""
+        job = self._job() if self.session else None
+        if not isinstance(job, Job) or job.host:
+            return ""
+        details = self.status.of(job)
+        return "\n".join(details.reasons) if details else ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The items of the menu that a waiting session is short of now, as far as known."""
+        reasons = self._raw_reason().splitlines()
+        return waiting.missing_now(self.asked, self.status.places.answer, reasons)
+
+    async def view(self) -> View:
+        """Return what the pages show of this session."""
+        await self.explain_last()
+        found = self._job() if self.session else None
+        job = found if isinstance(found, Job) else None
+        started = job.since if job and job.host else None
+        run_time = next((each.total for each in self.asked if each.kind == "run_time"), None)
+        ends = [started + run_time] if started and run_time else []
+        ends += [self.ends] if self.ends else []
+        waits = bool(self._start_pending)
+        state: Literal["none", "waiting", "running", "stopping"] = "none"
+        if self._stop_pending:
+            state = "stopping"
+        elif waits:
+            state = "waiting"
+        elif self.active:
+            state = "running"
+        return View(
+            name=self.name,
+            state=state,
+            message=self._progress()[1] if waits else "",
+            raw=self._raw_reason() if waits else "",
+            ended=self.last.words if self.last and state == "none" else "",
+            short_of=self.last.short_of if self.last else (),
+            job=int(self.job_id) if self.job_id else None,
+            host=job.host if job else self.host,
+            since=moment(started),
+            ends=moment(min(ends, default=None)),
+            amounts=amounts(
+                self.asked,
+                self.status.of(job) if job else None,
+                max(time.time() - started, 1.0) if started else None,
+            ),
+        )

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sessions and the maintenance of the workers: none may run into it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from gridhub.grid.collector import Gone
+from gridhub.grid.jobs import Job
+from gridhub.menu.job import Requested, ending_within
+from gridhub.menu.kinds import ChoiceError
+from gridhub.menu.menu import Choice, Menu
+from gridhub.notices.next_maintenance import Window
+from gridhub.spawner.failures import SessionError
+from gridhub.words import text
+
+#: How long a session may be on its way to a worker, if it does not have to wait, in seconds.
+ON_THE_WAY = 60.0
+
+
+def over_in_time(
+    menu: Menu, choice: Choice, groups: Collection[str], window: Window | None
+) -> tuple[Choice, str]:
+    """Return the choice as it may be before the workers are maintained, and what was changed.
+
+    :raises ChoiceError: when it would run into that, and the site does not want it cut short.
+    """
+    if window is None:
+        return choice, ""
+    left = window.begin.timestamp() - time.time() - ON_THE_WAY
+    found = ending_within(menu, choice, groups, left)
+    if found is None or found[1] == choice:
+        return choice, ""
+    item, fitting = found
+    if fitting is None:
+        raise ChoiceError(text("maintenance.too_late", **window.values()), item.name)
+    longest = item.in_words(fitting.values[item.name])
+    if window.rule == "cap":
+        return fitting, text("maintenance.cut", longest=longest, **window.values())
+    raise ChoiceError(text("maintenance.too_long", longest=longest, **window.values()), item.name)
+
+
+def end_before(window: Window | None, job: Job | Gone | None, had: Collection[Requested]) -> float:
+    """Return when a session that starts now must be over for the workers' sake.
+
+    Its run time was chosen when it had still to wait in the queue.
+
+    :returns: seconds since the epoch; 0 if it may use all of its run time.
+    :raises SessionError: when it would run into the window, and the site does not want it cut.
+    """
+    if window is None:
+        return 0.0
+    begin, now = window.begin.timestamp(), time.time()
+    started = (job.since if isinstance(job, Job) and job.host else None) or now
+    run_time = next((each.total for each in had if each.kind == "run_time"), None)
+    if run_time is not None and started + run_time <= begin:
+        return 0.0
+    # Without a run time there is nothing that the person could choose less of.
+    if now < begin and (window.rule == "cap" or run_time is None):
+        return begin
+    words = text("maintenance.waited", **window.values())
+    raise SessionError(words, reason="maintenance", status_code=409)
