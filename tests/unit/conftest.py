@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "files"))
 
 from fake_grid import Qstat  # noqa: E402
-from gridhub.grid.engine import GridEngine
+from gridhub.grid.engine import GridEngine  # noqa: E402
 
 # The same examples every time, so that a change is judged and not the dice;
 # `--hypothesis-profile=thorough` throws them.

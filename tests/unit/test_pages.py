@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, meta
 
-from gridhub.hub import pages
 from gridhub.hub.pages import PAGES, ago, left, span, template_vars
 from gridhub.spawner.view import Amount, View
 from gridhub.words import placeholders, read_own
@@ -213,7 +212,7 @@ def test_a_length_of_time_is_said_as_people_do(seconds: float, words: str) -> No
 
 def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 1, 1, 12)
-    monkeypatch.setattr(pages, "_now", lambda: now)
+    monkeypatch.setattr("gridhub.hub.pages._now", lambda: now)
     assert ago(now - timedelta(minutes=5)) == "5 min"
     assert left(now + timedelta(minutes=5)) == "5 min"
 

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridhub.grid import accounting
-from gridhub.grid.accounting import Record, Ending, find_record, parse_record, why
+from gridhub.grid.accounting import Ending, Record, find_record, parse_record, why
 
 ACCOUNTING = Path(__file__).parent / "data" / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
@@ -82,7 +81,9 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
         ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Ending.DELETED),
     ],
 )
-def test_only_a_job_that_was_killed_has_met_a_limit(changes: dict[str, float], reason: Ending) -> None:
+def test_only_a_job_that_was_killed_has_met_a_limit(
+    changes: dict[str, float], reason: Ending
+) -> None:
     record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
     assert why(replace(record, **changes), MEMORY, RUN_TIME) is reason
 
@@ -113,7 +114,7 @@ def test_no_file_is_an_error() -> None:
 def test_a_record_is_found_wherever_the_blocks_are_cut(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounting, "_BLOCK", block)
+    monkeypatch.setattr("gridhub.grid.accounting._BLOCK", block)
     assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
 
 

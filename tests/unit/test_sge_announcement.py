@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gridhub.notices import announcement
-from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile, parse_announcement
+from gridhub.notices.announcement import (
+    Announcement,
+    AnnouncementError,
+    WatchedFile,
+    parse_announcement,
+)
+
+CHECK = str(Path(__file__).resolve().parents[2] / "files" / "sge_check.py")
 
 
 def test_an_announcement_has_a_text_a_level_and_an_end() -> None:
@@ -69,7 +75,7 @@ def test_the_file_is_read_anew_only_when_what_was_read_is_old(
     assert board.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
     assert board.current() is None
-    monkeypatch.setattr(announcement, "_FRESH", -1.0)
+    monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
     assert board.current() == Announcement("x")
     file.unlink()
     assert board.current() is None
@@ -78,7 +84,7 @@ def test_the_file_is_read_anew_only_when_what_was_read_is_old(
 def test_a_broken_file_shows_nothing_and_is_complained_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(announcement, "_FRESH", -1.0)
+    monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
     board = WatchedFile(file, parse_announcement)
@@ -95,7 +101,7 @@ def test_a_broken_file_shows_nothing_and_is_complained_of_once(
 def test_the_checker_tells_by_its_status(tmp_path: Path, text: str, status: int) -> None:
     file = tmp_path / "announcement.json"
     file.write_text(text, encoding="utf-8")
-    command = [sys.executable, sge_announcement.__file__, str(file)]
+    command = [sys.executable, CHECK, "announcement", str(file)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == status
     assert bool(run.stderr) == bool(status)

@@ -30,21 +30,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gridhub.accounts import group_names
-from gridhub.broker import config, connection, home, person
 from gridhub.broker.client import ask
-from gridhub.broker.config import Config
+from gridhub.broker.config import Config, ConfigError, parse_config
 from gridhub.broker.connection import check_caller, receive
 from gridhub.broker.home import session_rules, within, write_session_file
 from gridhub.broker.person import Refused, become, check_account, check_person
 from gridhub.broker.protocol import SESSION_VARIABLES, Answer, Check, Request, Start, Stop
 from gridhub.broker.requests import check, decide, start, stop
-from gridhub.contract import MAX_REQUEST, SESSION_FOLDER
+from gridhub.contract import MAX_MESSAGE, SESSION_FOLDER
 from gridhub.grid.engine import AnswerError
 from gridhub.log import one_line
 from gridhub.session.rules import read_rules
 
 Recorded = Callable[[str], str]
 Fake = Callable[[str, str], Path]
+FILES = Path(__file__).resolve().parents[2] / "files"
 DATA = Path(__file__).resolve().parent / "data" / "qstat"
 
 TOKEN = "5ec4e7" * 8
@@ -152,7 +152,7 @@ def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
     user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
-    monkeypatch.setattr(person, "become", lambda user: None)
+    monkeypatch.setattr("gridhub.broker.requests.become", lambda user: None)
     return user
 
 
@@ -312,18 +312,18 @@ class TestRequests:
     def test_a_request_that_is_too_long_is_refused(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
-        with pytest.raises(Refused, match=f"longer than {MAX_REQUEST} bytes"):
-            received(pair, json.dumps(START).encode() + b" " * MAX_REQUEST)
+        with pytest.raises(Refused, match=f"longer than {MAX_MESSAGE} bytes"):
+            received(pair, json.dumps(START).encode() + b" " * MAX_MESSAGE)
 
     def test_a_request_of_the_greatest_length_is_read(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
-        assert received(pair, json.dumps(START).encode().ljust(MAX_REQUEST)) == request()
+        assert received(pair, json.dumps(START).encode().ljust(MAX_MESSAGE)) == request()
 
     def test_a_caller_that_never_ends_is_not_waited_for(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connection, "RECEIVE_TIMEOUT", 0.05)
+        monkeypatch.setattr("gridhub.broker.connection.RECEIVE_TIMEOUT", 0.05)
         pair[1].sendall(json.dumps(START).encode())
         with pytest.raises(Refused, match="no whole request within 0.05 s"):
             receive(pair[0])
@@ -331,7 +331,7 @@ class TestRequests:
     def test_a_caller_that_drips_is_not_waited_for_either(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connection, "RECEIVE_TIMEOUT", 0.3)
+        monkeypatch.setattr("gridhub.broker.connection.RECEIVE_TIMEOUT", 0.3)
         ours, theirs = pair
         ended = threading.Event()
 
@@ -487,7 +487,7 @@ class TestBecome:
         script = (
             "import os, pwd, sys\n"
             "sys.path.insert(0, sys.argv[1])\n"
-            "import sge_broker\n"
+            "from gridhub.broker import person\n"
             "user = pwd.getpwnam('nobody')\n"
             "person.become(user)\n"
             "assert os.getresuid() == (user.pw_uid,) * 3\n"
@@ -504,7 +504,7 @@ class TestBecome:
             "print('for good')\n"
         )
         found = subprocess.run(
-            [sys.executable, "-c", script, str(Path(sge_broker.__file__).parent)],
+            [sys.executable, "-c", script, str(FILES)],
             capture_output=True,
             text=True,
             check=False,
@@ -842,7 +842,7 @@ class TestStart:
     ) -> None:
         folder = noting("echo 4711")
         go_on, gone_on = home / "go on", home / "gone on"
-        write = home.write_session_file
+        write = write_session_file
 
         def hang(*arguments: Any) -> None:
             while not go_on.exists():
@@ -851,8 +851,8 @@ class TestStart:
             # Only now: what follows is the broker's own.
             gone_on.touch()
 
-        monkeypatch.setattr(home, "write_session_file", hang)
-        monkeypatch.setattr(home, "HOME_TIMEOUT", 0.2)
+        monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
+        monkeypatch.setattr("gridhub.broker.requests.HOME_TIMEOUT", 0.2)
         with pytest.raises(Refused, match="does not answer") as caught:
             start(config, alice, request())
         assert caught.value.kind == "home"
@@ -1035,7 +1035,7 @@ class TestStart:
             assert user == alice
             raise RuntimeError("could not give up root")
 
-        monkeypatch.setattr(person, "become", refuse)
+        monkeypatch.setattr("gridhub.broker.requests.become", refuse)
         with pytest.raises(RuntimeError):
             start(config, alice, request())
         with pytest.raises(RuntimeError):
@@ -1073,7 +1073,7 @@ class TestStart:
                 "import pwd, sys\n"
                 "from pathlib import Path\n"
                 "sys.path.insert(0, sys.argv[1])\n"
-                "import sge_broker\n"
+                "from gridhub.broker import config, protocol, requests\n"
                 "config = config.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
                 "nobody = list(pwd.getpwnam('nobody'))\n"
                 "nobody[5] = sys.argv[3]\n"
@@ -1082,7 +1082,7 @@ class TestStart:
                 "    user='nobody', session='a' * 32, choice={}, environment={})\n"
                 "print(requests.decide(config, request).error)\n"
             )
-            files = Path(sge_broker.__file__).parent
+            files = FILES
             found = subprocess.run(
                 [sys.executable, "-c", script, str(files), str(path), str(home)],
                 capture_output=True,
@@ -1257,7 +1257,7 @@ class TestStop:
         def hang(seconds: float, task: Callable[[], object]) -> None:
             raise Refused("home", "Your home folder does not answer.")
 
-        monkeypatch.setattr(home, "within", hang)
+        monkeypatch.setattr("gridhub.broker.requests.within", hang)
         deleted = commands(f"cat {DATA / 'qdel.txt'}")
         assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
         assert deleted.exists()
@@ -1351,7 +1351,7 @@ class TestDecide:
         system = pwd.struct_passwd(("alice", "x", 999, 999, "", alice.pw_dir, "/bin/sh"))
         monkeypatch.setattr(pwd, "getpwnam", lambda name: system)
         become: list[object] = []
-        monkeypatch.setattr(person, "become", become.append)
+        monkeypatch.setattr("gridhub.broker.requests.become", become.append)
         answer = decide(config, wanted)
         assert (answer.kind, become) == ("refused", [])
         assert "alice is a system account" in answer.error
@@ -1439,7 +1439,7 @@ class TestCaller:
         with ours:
             with theirs:
                 process = subprocess.Popen(
-                    [sys.executable, sge_broker.__file__, str(path)],
+                    [sys.executable, str(FILES / "sge_broker.py"), str(path)],
                     stdin=theirs,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -1573,10 +1573,8 @@ class TestAsking:
 
 
 class TestCheckedConfig:
-    def test_a_right_one_is_accepted(self, config: Config, tmp_path: Path) -> None:
-        file = tmp_path / "broker.json"
-        file.write_text(config.model_dump_json(), encoding="utf-8")
-        assert config.check_config(file) == 0
+    def test_a_right_one_is_accepted(self, config: Config) -> None:
+        assert parse_config(config.model_dump_json().encode()) == config
 
     @pytest.mark.parametrize(
         ("wrong", "words"),
@@ -1599,12 +1597,9 @@ class TestCheckedConfig:
     def test_a_wrong_value_is_named(
         self,
         config: Config,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
         wrong: dict[str, object],
         words: str,
     ) -> None:
-        file = tmp_path / "broker.json"
-        file.write_text(json.dumps(config.model_dump(mode="json") | wrong), encoding="utf-8")
-        assert config.check_config(file) == 1
-        assert words in capsys.readouterr().err
+        content = json.dumps(config.model_dump(mode="json") | wrong).encode()
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            parse_config(content)

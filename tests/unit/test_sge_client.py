@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fake_grid import DATA, SINCE, Qstat, alive, job, listing, until
-from gridhub.grid import collector, command, jobs
+from gridhub.grid import collector as collector_module
+from gridhub.grid import command
 from gridhub.grid.collector import GONE, Collector
 from gridhub.grid.command import run
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError, parse_job_id
@@ -269,14 +270,14 @@ class TestJobLists:
             "import resource, sys\n"
             "from pathlib import Path\n"
             "sys.path.insert(0, sys.argv[1])\n"
-            "import sge_client\n"
+            "from gridhub.grid import engine, jobs\n"
             "resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
             "try:\n"
             "    jobs.parse_qstat(Path(sys.argv[2]).read_bytes())\n"
             "except engine.AnswerError as error:\n"
             "    print(error)\n"
         )
-        files = Path(sge_client.__file__).parent
+        files = Path(__file__).resolve().parents[2] / "files"
         found = subprocess.run(
             [sys.executable, "-c", script, str(files), str(bomb)],
             capture_output=True,
@@ -656,7 +657,7 @@ class TestVerdicts:
     @given(st.lists(st.booleans(), max_size=12))
     def test_gone_means_two_answers_in_a_row(self, present: list[bool]) -> None:
         collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
-        collector._watched["a"] = collector._Watched("alice", 0.0, waiting=False)
+        collector._watched["a"] = collector_module._Watched("alice", 0.0, waiting=False)
         for asked_at, here in enumerate(present, 1):
             collector.take(HERE if here else NOT_HERE, asked_at)
         assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
@@ -718,7 +719,7 @@ class TestCollector:
                 raise fault
             return parse_qstat(xml)
 
-        monkeypatch.setattr(jobs, "parse_qstat", parse)
+        monkeypatch.setattr("gridhub.grid.collector.parse_qstat", parse)
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
 
@@ -738,7 +739,7 @@ class TestCollector:
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         qstat.says(listing(job("s0", owner="user0")))
-        monkeypatch.setattr(collector, "LONGEST_LIST", len("user0,user1"))
+        monkeypatch.setattr("gridhub.grid.collector.LONGEST_LIST", len("user0,user1"))
         for number in range(3):
             collector.watch(f"s{number}", f"user{number}", waiting=False)
         await news_until(collector, lambda: collector.look_up("s0"))
@@ -885,7 +886,7 @@ class TestCollector:
             await asyncio.sleep(0.1)
             return listing(job("a")).encode()
 
-        monkeypatch.setattr(command, "run", slow)
+        monkeypatch.setattr("gridhub.grid.collector.run", slow)
         collector = Collector(grid, short_interval=0.01)
         collector.watch("a", "alice", waiting=True)
         await until(lambda: len(asked) == 3)
@@ -960,7 +961,7 @@ class TestCollector:
             threads.append(threading.get_ident())
             return parse_qstat(xml)
 
-        monkeypatch.setattr(jobs, "parse_qstat", parse)
+        monkeypatch.setattr("gridhub.grid.collector.parse_qstat", parse)
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
@@ -1001,7 +1002,7 @@ class TestDeletions:
     @pytest.fixture
     def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         """What was deleted; nothing else happens to it."""
-        monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
+        monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
         jobs: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1053,7 +1054,7 @@ class TestDeletions:
         caplog: pytest.LogCaptureFixture,
         fault: Exception,
     ) -> None:
-        monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
+        monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
         tried: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1090,7 +1091,7 @@ class TestDeletions:
     async def test_a_deletion_is_not_repeated_before_its_pause_is_over(
         self, collector: Collector, qstat: Qstat, deleted: list[Job], monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(collector, "DELETION_PAUSE", 1000.0)
+        monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 1000.0)
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=False)
         collector.release("a")
@@ -1139,7 +1140,7 @@ class TestDeletions:
     async def test_strays_that_are_not_to_be_deleted_do_not_keep_the_broker_busy(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(collector, "DELETION_PAUSE", 1000.0)
+        monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 1000.0)
         tried: list[Job] = []
 
         async def delete(job: Job) -> None:
@@ -1238,9 +1239,9 @@ class Anything(RuleBasedStateMachine):
         self.question: tuple[str, float, dict[str, str]] | None = None
         self.reply: asyncio.Future[bytes] | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(command, "run", self.run_qstat)
-        self.patch.setattr(collector, "DELETION_PAUSE", 0.0)
-        self.patch.setattr(collector.log, "disabled", True)
+        self.patch.setattr("gridhub.grid.collector.run", self.run_qstat)
+        self.patch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.0)
+        self.patch.setattr(collector_module.log, "disabled", True)
         self.collector = Collector(
             GridEngine(Path("/")),
             short_interval=0.0,

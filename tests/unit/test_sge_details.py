@@ -23,11 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_grid import DATA, job
-from gridhub.grid import details, outlook, reasons
+from gridhub.grid import reasons, status
 from gridhub.grid.details import Details, parse_details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.numbers import read_number
-from gridhub.grid.status import CachedQuery, ClusterStatus
 from gridhub.grid.places import (
     CLOSED,
     SLOTS,
@@ -39,6 +38,7 @@ from gridhub.grid.places import (
     parse_queue,
 )
 from gridhub.grid.reasons import Reason, main_reason, parse_reasons
+from gridhub.grid.status import CachedQuery, ClusterStatus
 
 GB = 2.0**30
 Recorded = Callable[[str], str]
@@ -541,7 +541,9 @@ def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list
 # -- what is missing ------------------------------------------------------------------------------
 
 FULL = QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
-ROOMY = QueueInstance("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf})
+ROOMY = QueueInstance(
+    "all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf}
+)
 
 
 @pytest.mark.parametrize(
@@ -798,7 +800,7 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spoilt: Collection[int]) -> None:
         self.spoilt = spoilt
         self.questions: list[list[int]] = []
-        monkeypatch.setattr(details, "ask_details", self.ask)
+        monkeypatch.setattr("gridhub.grid.status.ask_details", self.ask)
 
     async def ask(self, grid: object, jobs: list[int]) -> dict[int, Details]:
         self.questions.append(jobs)
@@ -816,13 +818,13 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     jobs = list(range(1, 1001))
     outlook = ClusterStatus(grid, lambda: jobs, set)
     assert await outlook._ask_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
-    assert len(cluster.questions) <= outlook.MAX_QUESTIONS
+    assert len(cluster.questions) <= status.MAX_QUESTIONS
     cluster.questions.clear()
     await outlook._ask_details()
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
         "it is not asked about again"
     )
-    now = time.monotonic() + outlook.SPOILT_PAUSE
+    now = time.monotonic() + status.SPOILT_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
     assert set(await outlook._ask_details()) == set(jobs)
@@ -839,7 +841,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
     for _ in range(10):
         cluster.questions.clear()
         found = await outlook._ask_details()
-        assert len(cluster.questions) <= outlook.MAX_QUESTIONS
+        assert len(cluster.questions) <= status.MAX_QUESTIONS
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 
@@ -849,8 +851,8 @@ async def test_a_job_with_megabytes_of_words_costs_itself_its_details_only(
     fake: Callable[[str, str], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(details, "MESSAGES_SIZE", 2**16)
-    monkeypatch.setattr(details, "JOB_SIZE", 2**10)
+    monkeypatch.setattr("gridhub.grid.details.MESSAGES_SIZE", 2**16)
+    monkeypatch.setattr("gridhub.grid.details.JOB_SIZE", 2**10)
     # 57 is the one with the words, in any answer it is part of.
     fake(
         "qstat",

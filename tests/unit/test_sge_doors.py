@@ -13,7 +13,6 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-from gridhub import doors
 from gridhub.doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
 from gridhub.session.doors import SessionServer
 
@@ -88,7 +87,7 @@ async def test_few_make_room_in_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
     class Server(BoundedServer):
         waiting_each = 1
 
-    monkeypatch.setattr(doors, "MAKE_ROOM", 1)
+    monkeypatch.setattr("gridhub.doors.MAKE_ROOM", 1)
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         _held = [await connect() for _ in range(2)]
         assert await answer(await connect(), REQUEST) == b""

@@ -203,7 +203,7 @@ class TestLimits:
     async def test_a_session_that_says_for_nobody_is_counted_by_its_certificate(
         self, hub: Hub, tight: Limits, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sge_guard, "session_of", lambda socket: "a" * 32)
+        monkeypatch.setattr("gridhub.hub.guard.session_of", lambda socket: "a" * 32)
         for each in range(10):
             last = await hub.ask("users/alice", f"invented{each}", method="GET")
         assert last.code == 429
@@ -286,7 +286,7 @@ class TestTokens:
     async def test_of_logins_the_newest_are_kept(
         self, hub: Hub, alice: Any, monkeypatch: pytest.MonkeyPatch, token: str
     ) -> None:
-        monkeypatch.setattr(guard, "MAX_LOGINS", 3)
+        monkeypatch.setattr("gridhub.hub.guard.MAX_LOGINS", 3)
         client = orm.OAuthClient(identifier="jupyterhub-user-alice", redirect_uri="/x")
         hub.db.add(client)
         try:
@@ -304,7 +304,7 @@ class TestStreams:
     async def test_a_person_has_so_many_streams_at_a_time(
         self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(guard, "MAX_STREAMS", 2)
+        monkeypatch.setattr("gridhub.hub.guard.MAX_STREAMS", 2)
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         parts: list[bytes] = []

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gridhub.session import kernel
+from gridhub.session import kernel as kernel_settings
 from gridhub.session.server import MAX_FOLDER
 
 KERNEL = "kernel-01234567-89ab-cdef-0123-456789abcdef-ipc"
@@ -27,18 +27,18 @@ class TestAddress:
     @pytest.mark.parametrize("end", [b"", b"\0"])
     def test_the_pipe_is_beside_the_kernels_other_sockets(self, end: bytes) -> None:
         kernel = f"ipc:///tmp/jhub-12345678/{KERNEL}-2".encode() + end
-        assert kernel.pipe_address(kernel) == f"ipc:///tmp/jhub-12345678/{KERNEL}-p"
+        assert kernel_settings.pipe_address(kernel) == f"ipc:///tmp/jhub-12345678/{KERNEL}-p"
 
     def test_folders_may_have_any_name(self) -> None:
-        assert kernel.pipe_address("ipc:///tmp/é-1/k-2".encode()) == "ipc:///tmp/é-1/k-p"
+        assert kernel_settings.pipe_address("ipc:///tmp/é-1/k-2".encode()) == "ipc:///tmp/é-1/k-p"
 
     @pytest.mark.parametrize("kernel", [b"tcp://127.0.0.1:40123", b"", b"inproc://x"])
     def test_a_kernel_on_tcp_keeps_its_pipe(self, kernel: bytes) -> None:
-        assert kernel.pipe_address(kernel) is None
+        assert kernel_settings.pipe_address(kernel) is None
 
     def test_the_longest_folder_is_short_enough(self) -> None:
         folder = "/".ljust(MAX_FOLDER, "x")
-        address = kernel.pipe_address(f"ipc://{folder}/{KERNEL}-2".encode())
+        address = kernel_settings.pipe_address(f"ipc://{folder}/{KERNEL}-2".encode())
         assert address is not None
         assert len(address.removeprefix("ipc://")) <= 107
 
@@ -128,7 +128,7 @@ IPC, TCP = b"ipc:///run/kernel-ipc-2\0", b"tcp://127.0.0.1:40123"
 
 class TestPipe:
     def test_a_kernel_on_sockets_has_its_pipe_there(self, thread: Any) -> None:
-        kernel.use_private_pipes()
+        kernel_settings.use_private_pipes()
         kernel = thread(IPC)
         pipe = kernel._pipe_in
         assert (pipe.socket.address, pipe.receive) == (b"PULL", kernel._handle_pipe_msg)
@@ -139,13 +139,13 @@ class TestPipe:
         assert kernel.own == []
 
     def test_a_kernel_on_tcp_has_its_own(self, thread: Any) -> None:
-        kernel.use_private_pipes()
+        kernel_settings.use_private_pipes()
         kernel = thread(TCP)
         assert kernel._setup_pipe_out() == ("context", "pipe")
         assert kernel.own == ["in", "out"]
 
     def test_where_there_can_be_no_socket_there_is_no_port_either(self, thread: Any) -> None:
-        kernel.use_private_pipes()
+        kernel_settings.use_private_pipes()
         with pytest.warns(UserWarning, match="not shown: Permission denied"):
             kernel = thread(IPC, refuses=True)
         assert kernel.own == []
@@ -154,7 +154,7 @@ class TestPipe:
     def test_a_version_without_a_pipe_is_left_alone(self, thread: Any) -> None:
         del thread._setup_pipe_out
         before = dict(vars(thread))
-        kernel.use_private_pipes()
+        kernel_settings.use_private_pipes()
         assert dict(vars(thread)) == before
 
 
@@ -162,12 +162,12 @@ class TestFile:
     @pytest.mark.parametrize("as_configuration", [True, False])
     def test_it_acts_where_ipython_loads_it_only(self, thread: Any, as_configuration: bool) -> None:
         names = {"get_config": dict} if as_configuration else {}
-        runpy.run_path(os.fspath(sge_kernel.__file__), names)
+        runpy.run_path(os.fspath(kernel_settings.__file__), names)
         assert (thread(IPC).own == []) is as_configuration
 
     def test_it_is_written_for_any_python(self) -> None:
         """It has no syntax that Python 2.7 does not know."""
-        text = Path(sge_kernel.__file__).read_text("ascii")
+        text = Path(kernel_settings.__file__).read_text("ascii")
         for node in ast.walk(ast.parse(text)):
             assert not isinstance(
                 node, ast.JoinedStr | ast.NamedExpr | ast.AnnAssign | ast.AsyncFunctionDef

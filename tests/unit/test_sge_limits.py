@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridhub.hub import limits
-from gridhub.hub.limits import Limits, Rate, rates, whole_wait
+from gridhub.hub.limits import SWEEP_AT, Limits, Rate, rates, whole_wait
 
 SLOW = {"starts": Rate(3, 6), "looks": Rate(1, 60), "lines": Rate(1, 1)}
 
@@ -73,17 +72,17 @@ def test_however_they_come_no_more_get_in_than_the_rate_says(
 
 
 def test_whoever_is_quiet_is_forgotten(limits: Limits, clock: Clock) -> None:
-    for each in range(5 * limits._SWEEP_AT):
+    for each in range(5 * SWEEP_AT):
         limits.take(f"person{each}", "starts")
         clock.now += 1
     # 10 s after their only request a bucket is full again: the rest has gone at some sweep.
-    assert len(limits) <= limits._SWEEP_AT
+    assert len(limits) <= SWEEP_AT
 
 
 def test_those_who_are_not_quiet_are_not(limits: Limits) -> None:
-    for each in range(3 * limits._SWEEP_AT):
+    for each in range(3 * SWEEP_AT):
         assert limits.take(f"person{each}", "looks") == 0
-    assert all(limits.take(f"person{each}", "looks") > 0 for each in range(3 * limits._SWEEP_AT))
+    assert all(limits.take(f"person{each}", "looks") > 0 for each in range(3 * SWEEP_AT))
 
 
 @pytest.mark.parametrize(("burst", "per_minute"), [(0, 1), (1, 0), (-1, 1), (1, -1)])

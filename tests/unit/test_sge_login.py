@@ -51,7 +51,9 @@ DATA = {"username": "alice", "password": "right"}
 @pytest.fixture
 def by_proxy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A request that the proxy has brought; test_sge_tls.py has real ones."""
-    monkeypatch.setattr(sge_login, "is_proxy", lambda connection: connection == "the proxy's")
+    monkeypatch.setattr(
+        "gridhub.hub.login.is_proxy", lambda connection: connection == "the proxy's"
+    )
     stream = SimpleNamespace(socket="the proxy's")
     return SimpleNamespace(request=SimpleNamespace(connection=SimpleNamespace(stream=stream)))
 
@@ -264,7 +266,7 @@ class TestRefresh:
         site: Directory,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(login, "DIRECTORY_LIMIT", 0.05)
+        monkeypatch.setattr("gridhub.hub.login.DIRECTORY_LIMIT", 0.05)
         site.answers.clear()
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 

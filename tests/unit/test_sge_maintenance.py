@@ -30,7 +30,6 @@ from jupyterhub import orm
 from jupyterhub.utils import subdomain_hook_idna
 
 import sge_maintenance as maintenance
-from gridhub.notices import next_maintenance
 from sge_maintenance import MaintenanceError, Report, Settings
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/maintenance"
@@ -653,7 +652,12 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(tmp_pa
     lines = ["c = get_config()", "c.JupyterHub.db_url = 'sqlite://'", "c.JupyterHub.port = 1"]
     # The site's own lines come last, and count.
     config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
-    command = [sys.executable, "-sE", sge_sessions.__file__, str(config)]
+    command = [
+        sys.executable,
+        "-sE",
+        str(Path(__file__).resolve().parents[2] / "files" / "sge_sessions.py"),
+        str(config),
+    ]
     found, of_bob = maintenance.running_sessions(Settings(sessions=command))
     assert found == SESSION
     # As JupyterHub names the person's host.

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sge_menu
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -25,10 +22,10 @@ from gridhub.menu.file import (
     parse_menu,
 )
 from gridhub.menu.form import render_form
-from gridhub.menu.items import Item, Text
-from gridhub.menu.job import asked, default_url, ending_within, qsub_arguments, script_arguments
+from gridhub.menu.items import Choice, Item, Text
+from gridhub.menu.job import default_url, qsub_arguments, requested, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
-from gridhub.menu.menu import Choice, Menu
+from gridhub.menu.menu import Menu, ending_within
 from gridhub.words import read_own, with_site
 
 CORES = {
@@ -711,34 +708,6 @@ class TestMenuErrors:
     def test_a_menu_cannot_be_changed_after_its_check(self, menu: Menu) -> None:
         with pytest.raises(ValueError, match="frozen"):
             menu.items[0].default = 1000  # type: ignore[misc]
-
-
-class TestCommand:
-    @pytest.fixture
-    def command(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        def run(*arguments: str) -> int:
-            monkeypatch.setattr(sys, "argv", ["sge_menu.py", *arguments])
-            return sge_menu.main()
-
-        return run
-
-    def test_the_checker_accepts_a_good_file(self, command: Any, tmp_path: Path) -> None:
-        path = tmp_path / "menu.json"
-        path.write_text(written(*ALL), encoding="utf-8")
-        assert command(str(path)) == 0
-
-    def test_the_checker_says_what_is_wrong(
-        self, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(written(CORES | {"default": 9})))
-        assert command("-") == 1
-        assert "item 'cores'" in capsys.readouterr().err
-
-    def test_the_checker_says_how_it_is_used(
-        self, command: Any, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert command() == 2
-        assert "usage" in capsys.readouterr().err
 
 
 class Form(HTMLParser):

@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 
 from gridhub.notices import next_maintenance
-from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile, parse_announcement
+from gridhub.notices.announcement import (
+    Announcement,
+    AnnouncementError,
+    WatchedFile,
+    parse_announcement,
+)
 from gridhub.notices.next_maintenance import parse_maintenance, parse_window
 from sge_maintenance import Settings, notice
 
 START = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
+
+CHECK = str(Path(__file__).resolve().parents[2] / "files" / "sge_check.py")
 
 
 def written(start: datetime) -> str:
@@ -56,17 +63,21 @@ def test_the_administrators_words_stand_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, ours = tmp_path / "announcement.json", tmp_path / "maintenance.json"
-    monkeypatch.setattr(maintenance, "board", WatchedFile(ours, parse_maintenance))
+    monkeypatch.setattr(
+        "gridhub.notices.next_maintenance.board", WatchedFile(ours, parse_maintenance)
+    )
     site = WatchedFile(theirs, parse_announcement)
-    assert maintenance.announcements(site) == []
-    assert maintenance.refusal() == ""
+    assert next_maintenance.announcements(site) == []
+    assert next_maintenance.refusal() == ""
     theirs.write_text('{"text": "Hello"}')
     ours.write_text(written(datetime.now(UTC)))
-    monkeypatch.setattr(maintenance, "board", WatchedFile(ours, parse_maintenance))
-    first, second = maintenance.announcements(WatchedFile(theirs, parse_announcement))
+    monkeypatch.setattr(
+        "gridhub.notices.next_maintenance.board", WatchedFile(ours, parse_maintenance)
+    )
+    first, second = next_maintenance.announcements(WatchedFile(theirs, parse_announcement))
     assert first == Announcement("Hello")
     assert second.level == "warning"
-    assert "Come back at" in maintenance.refusal()
+    assert "Come back at" in next_maintenance.refusal()
 
 
 def window(**changed: object) -> str:
@@ -80,12 +91,12 @@ def test_the_window_of_the_workers_stands_on_the_pages(
 ) -> None:
     file = tmp_path / "window.json"
     file.write_text(window())
-    monkeypatch.setattr(maintenance, "windows", WatchedFile(file, parse_window))
-    (told,) = maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
+    monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
+    (told,) = next_maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
     assert told.text.startswith("The workers are maintained from 20")
     file.write_text(window(begin="2020-01-31 18:00", end="2020-01-31 20:00"))
-    monkeypatch.setattr(maintenance, "windows", WatchedFile(file, parse_window))
-    assert maintenance.windows.current() is None
+    monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
+    assert next_maintenance.windows.current() is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +114,7 @@ def test_a_window_that_is_wrong_is_named(
     file = tmp_path / "window.json"
     file.write_text(window(**changed))
     done = subprocess.run(
-        [sys.executable, sge_notice.__file__, str(file)],
+        [sys.executable, CHECK, "window", str(file)],
         capture_output=True,
         text=True,
         check=False,

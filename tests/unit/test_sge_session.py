@@ -27,10 +27,29 @@ import pytest
 
 from gridhub.broker.home import write_session_file
 from gridhub.broker.protocol import Tls
-from gridhub.contract import MAX_REASON, NO_PORT, SESSION_FOLDER
+from gridhub.contract import (
+    EXIT_EARLY_END,
+    EXIT_REFUSED,
+    MAX_MESSAGE,
+    MAX_REASON,
+    NO_PORT,
+    SESSION_FOLDER,
+)
 from gridhub.grid.accounting import CUT as CUT_STATUS
 from gridhub.session import secrets
+from gridhub.session.activity import watch_use
+from gridhub.session.hub_api import announce, is_refusal, post_to_hub, report
+from gridhub.session.port import bind_port, no_port_reason, port_holders
 from gridhub.session.rules import EarlyEnd, read_rules
+from gridhub.session.secrets import SessionError, read_session_file
+from gridhub.session.server import (
+    END_WITHIN,
+    extension_settings,
+    keep_time,
+    main,
+    page_settings,
+    serve,
+)
 from gridhub.spawner.ended import Holders, read_no_port
 
 TOKEN = "5ec4e7" * 8
@@ -115,11 +134,6 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     return JupyterHubSingleUser
 
 
-@pytest.fixture
-def session() -> ModuleType:
-    return sge_session
-
-
 class TestSessionFile:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -128,13 +142,11 @@ class TestSessionFile:
         path.write_text(json.dumps(CONTENT), encoding="utf-8")
         return path
 
-    def test_what_the_broker_wrote_is_read_and_deleted(
-        self, session: ModuleType, tmp_path: Path
-    ) -> None:
+    def test_what_the_broker_wrote_is_read_and_deleted(self, tmp_path: Path) -> None:
         environment = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": 'é"\n\\'}
         path = tmp_path / "sessions" / "a1.json"
         write_session_file(path, environment, (40000, 40999), RULES)
-        assert session.read_session_file(path) == (
+        assert read_session_file(path) == (
             environment,
             (40000, 40999),
             read_rules(RULES),
@@ -143,50 +155,48 @@ class TestSessionFile:
         assert not path.exists()
 
     def test_key_and_certificates_are_kept_in_memory_for_the_person_alone(
-        self, session: ModuleType, tmp_path: Path
+        self, tmp_path: Path
     ) -> None:
         path = tmp_path / "sessions" / "a1.json"
         tls = Tls(key="the key", certificate="mine ", authorities="others ")
         write_session_file(path, {}, (40000, 40999), RULES, tls)
-        found = session.read_session_file(path).tls
+        found = read_session_file(path).tls
         assert [Path(each).read_text() for each in found] == ["the key", "mine ", "others mine "]
         for each in found:
             assert str(Path(each).readlink()).startswith("/memfd:")
             assert Path(each).stat().st_mode & 0o777 == 0o600
         assert list(tmp_path.rglob("*")) == [path.parent]
 
-    def test_a_session_starts_once_only(self, session: ModuleType, path: Path) -> None:
-        session.read_session_file(path)
-        with pytest.raises(session.SessionError, match="given up before this job started"):
-            session.read_session_file(path)
+    def test_a_session_starts_once_only(self, path: Path) -> None:
+        read_session_file(path)
+        with pytest.raises(SessionError, match="given up before this job started"):
+            read_session_file(path)
 
-    def test_a_link_is_not_followed(self, session: ModuleType, path: Path, tmp_path: Path) -> None:
+    def test_a_link_is_not_followed(self, path: Path, tmp_path: Path) -> None:
         link = tmp_path / "link.json"
         link.symlink_to(path)
-        with pytest.raises(session.SessionError):
-            session.read_session_file(link)
+        with pytest.raises(SessionError):
+            read_session_file(link)
         assert path.exists()
         assert link.is_symlink()
 
     @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o400, 0o700, 0o4600])
-    def test_a_file_others_might_have_seen_or_made_is_refused(
-        self, session: ModuleType, path: Path, mode: int
-    ) -> None:
+    def test_a_file_others_might_have_seen_or_made_is_refused(self, path: Path, mode: int) -> None:
         path.chmod(mode)
-        with pytest.raises(session.SessionError, match="is not the file of a session"):
-            session.read_session_file(path)
+        with pytest.raises(SessionError, match="is not the file of a session"):
+            read_session_file(path)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
-    def test_a_file_of_somebody_else_is_refused(self, session: ModuleType, path: Path) -> None:
+    def test_a_file_of_somebody_else_is_refused(self, path: Path) -> None:
         os.chown(path, 4711, 4711)
-        with pytest.raises(session.SessionError, match="is not the file of a session"):
-            session.read_session_file(path)
+        with pytest.raises(SessionError, match="is not the file of a session"):
+            read_session_file(path)
 
-    def test_a_file_that_is_too_large_is_refused(self, session: ModuleType, path: Path) -> None:
+    def test_a_file_that_is_too_large_is_refused(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
-            file.write(" " * session.MAX_FILE)
-        with pytest.raises(session.SessionError, match="is not the file of a session"):
-            session.read_session_file(path)
+            file.write(" " * MAX_MESSAGE)
+        with pytest.raises(SessionError, match="is not the file of a session"):
+            read_session_file(path)
 
     @pytest.mark.parametrize(
         "text",
@@ -211,22 +221,20 @@ class TestSessionFile:
             json.dumps({name: CONTENT[name] for name in ("environment", "ports")}),
         ],
     )
-    def test_a_file_without_a_session_is_refused(
-        self, session: ModuleType, path: Path, text: str
-    ) -> None:
+    def test_a_file_without_a_session_is_refused(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(session.SessionError):
-            session.read_session_file(path)
+        with pytest.raises(SessionError):
+            read_session_file(path)
 
-    def test_bytes_that_are_no_text_are_refused(self, session: ModuleType, path: Path) -> None:
+    def test_bytes_that_are_no_text_are_refused(self, path: Path) -> None:
         path.write_bytes(b'{"environment": "\xff"}')
-        with pytest.raises(session.SessionError, match="cannot be read"):
-            session.read_session_file(path)
+        with pytest.raises(SessionError, match="cannot be read"):
+            read_session_file(path)
 
-    def test_a_broken_file_does_not_show_its_secret(self, session: ModuleType, path: Path) -> None:
+    def test_a_broken_file_does_not_show_its_secret(self, path: Path) -> None:
         path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
-        with pytest.raises(session.SessionError) as caught:
-            session.read_session_file(path)
+        with pytest.raises(SessionError) as caught:
+            read_session_file(path)
         assert TOKEN not in str(caught.value)
 
 
@@ -258,36 +266,32 @@ def two_ports() -> Iterator[list[socket.socket]]:
 
 class TestPort:
     def test_the_port_is_of_the_range_both_ends_included(
-        self, session: ModuleType, two_ports: list[socket.socket]
+        self, two_ports: list[socket.socket]
     ) -> None:
         first, last = (taken.getsockname()[1] for taken in two_ports)
         for taken in two_ports:
             taken.close()
-        with session.bind_port(first, last) as one, session.bind_port(first, last) as two:
+        with bind_port(first, last) as one, bind_port(first, last) as two:
             assert {one.getsockname()[1], two.getsockname()[1]} == {first, last}
-            with pytest.raises(session.SessionError, match=f"from {first} to {last} is taken"):
-                session.bind_port(first, last)
+            with pytest.raises(SessionError, match=f"from {first} to {last} is taken"):
+                bind_port(first, last)
 
-    def test_a_port_that_is_taken_is_passed_over(
-        self, session: ModuleType, two_ports: list[socket.socket]
-    ) -> None:
+    def test_a_port_that_is_taken_is_passed_over(self, two_ports: list[socket.socket]) -> None:
         first, last = (taken.getsockname()[1] for taken in two_ports)
         two_ports[1].close()
         for _ in range(10):
-            with session.bind_port(first, last) as server:
+            with bind_port(first, last) as server:
                 assert server.getsockname()[1] == last
 
     @pytest.mark.parametrize("option", [0, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
     @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::", "::1"])
-    def test_nobody_can_take_the_port_meanwhile(
-        self, session: ModuleType, option: int, address: str
-    ) -> None:
+    def test_nobody_can_take_the_port_meanwhile(self, option: int, address: str) -> None:
         if ":" in address and not socket.has_dualstack_ipv6():
             pytest.skip("this machine has no IPv6")
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with take() as probe:
             port = probe.getsockname()[1]
-        with session.bind_port(port, port), socket.socket(family) as other:
+        with bind_port(port, port), socket.socket(family) as other:
             if family == socket.AF_INET6:
                 other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if option:
@@ -296,10 +300,10 @@ class TestPort:
                 other.bind((address, port))
                 other.listen()
 
-    def test_the_port_answers_before_the_server_is_up(self, session: ModuleType) -> None:
+    def test_the_port_answers_before_the_server_is_up(self) -> None:
         with take() as probe:
             port = probe.getsockname()[1]
-        with session.bind_port(port, port) as server:
+        with bind_port(port, port) as server:
             assert not server.getblocking()
             with socket.create_connection(("127.0.0.1", port), timeout=5):
                 pass
@@ -324,28 +328,26 @@ TCP6 = f"""\
 
 
 class TestHolders:
-    def test_ports_are_counted_by_account(self, session: ModuleType, tmp_path: Path) -> None:
+    def test_ports_are_counted_by_account(self, tmp_path: Path) -> None:
         (tmp_path / "tcp").write_text(TCP, encoding="ascii")
         (tmp_path / "tcp6").write_text(TCP6, encoding="ascii")
         tables = [tmp_path / each for each in ("tcp", "tcp6", "no such table")]
-        found = session.port_holders(40000, 40999, tables)
+        found = port_holders(40000, 40999, tables)
         assert found[0] == ("4712", 3)
         assert sorted(found[1:]) == [("4711", 1), ("4713", 1)]
 
-    def test_the_kernels_own_tables_are_read(self, session: ModuleType) -> None:
+    def test_the_kernels_own_tables_are_read(self) -> None:
         with take() as taken:
             taken.listen()
             port = taken.getsockname()[1]
-            assert session.port_holders(port, port) == [(pwd.getpwuid(os.getuid()).pw_name, 1)]
-        assert session.port_holders(port, port) == []
+            assert port_holders(port, port) == [(pwd.getpwuid(os.getuid()).pw_name, 1)]
+        assert port_holders(port, port) == []
 
-    def test_the_reason_is_short_whoever_holds_them(
-        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(session, "_account", lambda uid: "x" * 64)
+    def test_the_reason_is_short_whoever_holds_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("gridhub.session.port._account", lambda uid: "x" * 64)
         with take() as taken:
             taken.listen()
-            reason = session.no_port_reason(1, 65535)
+            reason = no_port_reason(1, 65535)
         assert reason.startswith(NO_PORT) and len(reason) < MAX_REASON
 
 
@@ -391,8 +393,8 @@ class Hub:
 
 
 @pytest.fixture
-def hub(session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(session, "PAUSES", (0.0,))
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr("gridhub.session.hub_api.PAUSES", (0.0,))
     hub = Hub()
     yield hub
     hub.close()
@@ -417,26 +419,24 @@ def endings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class TestAnnouncement:
     @pytest.mark.parametrize("slash", ["", "/"])
     async def test_the_hub_is_told_the_port_with_the_sessions_token(
-        self, session: ModuleType, hub: Hub, slash: str
+        self, hub: Hub, slash: str
     ) -> None:
         environment = hub.environment
         environment["JUPYTERHUB_API_URL"] += slash
-        await session.announce(environment, 40123)
+        await announce(environment, 40123)
         ((method, path, headers, body),) = hub.requests
         assert (method, path, body) == ("POST", "/hub/api/sge/port", {"port": 40123})
         assert headers["Authorization"] == f"token {TOKEN}"
         assert headers["Content-Type"] == "application/json"
 
     @pytest.mark.parametrize("status", [200, 201, 204])
-    async def test_any_success_is_a_success(
-        self, session: ModuleType, hub: Hub, status: int
-    ) -> None:
+    async def test_any_success_is_a_success(self, hub: Hub, status: int) -> None:
         hub.answers = [status]
-        await session.announce(hub.environment, 40123)
+        await announce(hub.environment, 40123)
         assert len(hub.requests) == 1
 
     async def test_the_hub_may_answer_that_the_session_must_be_over_earlier(
-        self, session: ModuleType, hub: Hub, capsys: pytest.CaptureFixture[str]
+        self, hub: Hub, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for body, cut in (
             (b'{"end": 5000, "words": "ends at {end}"}', EarlyEnd(5000, "ends at {end}")),
@@ -444,14 +444,12 @@ class TestAnnouncement:
             (b"[]", None),
         ):
             hub.answers = [b"HTTP/1.0 200 OK\r\n\r\n" + body]
-            assert await session.announce(hub.environment, 40123) == cut
+            assert await announce(hub.environment, 40123) == cut
         assert capsys.readouterr().err.count("The hub's answer: not the end of a session") == 2
 
-    async def test_a_hub_that_is_away_is_told_again(
-        self, session: ModuleType, hub: Hub, endings: list[int]
-    ) -> None:
+    async def test_a_hub_that_is_away_is_told_again(self, hub: Hub, endings: list[int]) -> None:
         hub.answers = [503, 502, 500, 429, 408, b"", 204]
-        await session.announce(hub.environment, 40123)
+        await announce(hub.environment, 40123)
         assert len(hub.requests) == 7
         assert not endings
 
@@ -461,28 +459,28 @@ class TestAnnouncement:
         ids=["nothing", "no HTTP", "half a line", "no status"],
     )
     async def test_an_answer_that_is_no_http_is_no_answer(
-        self, session: ModuleType, hub: Hub, endings: list[int], garbage: bytes
+        self, hub: Hub, endings: list[int], garbage: bytes
     ) -> None:
         hub.answers = [garbage, 204]
-        await session.announce(hub.environment, 40123)
+        await announce(hub.environment, 40123)
         assert len(hub.requests) == 2
         assert not endings
 
     async def test_a_hub_that_does_not_listen_is_no_answer(
-        self, session: ModuleType, hub: Hub, capfd: pytest.CaptureFixture[str]
+        self, hub: Hub, capfd: pytest.CaptureFixture[str]
     ) -> None:
         environment = hub.environment
         hub.close()
-        assert session.post_to_hub(environment, "port", {"port": 40123}) == (0, b"")
+        assert post_to_hub(environment, "port", {"port": 40123}) == (0, b"")
         printed = capfd.readouterr().err
         assert "The hub does not answer" in printed
         assert TOKEN not in printed
         hub.__init__()  # type: ignore[misc]  # the fixture closes it
 
     async def test_pauses_grow_and_the_last_one_repeats(
-        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session, "PAUSES", (0.001, 0.002, 0.003))
+        monkeypatch.setattr("gridhub.session.hub_api.PAUSES", (0.001, 0.002, 0.003))
         pauses: list[float] = []
         sleep = asyncio.sleep
 
@@ -492,11 +490,11 @@ class TestAnnouncement:
 
         monkeypatch.setattr(asyncio, "sleep", noting)
         hub.answers = [503, 503, 503, 503, 503, 204]
-        await session.announce(hub.environment, 40123)
+        await announce(hub.environment, 40123)
         assert pauses == [0.001, 0.002, 0.003, 0.003, 0.003]
 
     async def test_the_event_loop_goes_on_while_the_hub_thinks(
-        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         threads: list[int] = []
 
@@ -504,15 +502,14 @@ class TestAnnouncement:
             threads.append(threading.get_ident())
             return 204, b""
 
-        monkeypatch.setattr(session, "tell_hub", once)
-        await session.announce({}, 40123)
+        monkeypatch.setattr("gridhub.session.hub_api.post_to_hub", once)
+        await announce({}, 40123)
         assert threads
         assert threading.get_ident() not in threads
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410])
     async def test_a_hub_that_refuses_ends_the_job(
         self,
-        session: ModuleType,
         hub: Hub,
         endings: list[int],
         capsys: pytest.CaptureFixture[str],
@@ -520,17 +517,17 @@ class TestAnnouncement:
     ) -> None:
         hub.answers = [503, status, 204]
         with pytest.raises(Ended):
-            await session.announce(hub.environment, 40123)
-        assert endings == [session.EXIT_REFUSED]
+            await announce(hub.environment, 40123)
+        assert endings == [EXIT_REFUSED]
         assert len(hub.requests) == 2
         assert f"HTTP {status}" in capsys.readouterr().err
 
     async def test_a_proxy_of_the_environment_is_not_used(
-        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
-        assert session.post_to_hub(hub.environment, "port", {"port": 40123})[0] == 204
+        assert post_to_hub(hub.environment, "port", {"port": 40123})[0] == 204
 
     @pytest.mark.parametrize(
         ("status", "refusal"),
@@ -538,53 +535,47 @@ class TestAnnouncement:
         + [(408, False), (429, False), (500, False), (503, False), (599, False)]
         + [(0, False), (200, False), (204, False), (302, False)],
     )
-    def test_only_a_clear_no_is_a_refusal(
-        self, session: ModuleType, status: int, refusal: bool
-    ) -> None:
-        assert session.is_refusal(status) is refusal
+    def test_only_a_clear_no_is_a_refusal(self, status: int, refusal: bool) -> None:
+        assert is_refusal(status) is refusal
 
 
 class TestReport:
     """Telling the hub why the session cannot start."""
 
-    def test_the_hub_is_told_the_reason_with_the_sessions_token(
-        self, session: ModuleType, hub: Hub
-    ) -> None:
-        session.report(hub.environment, "no <port> is free: é")
+    def test_the_hub_is_told_the_reason_with_the_sessions_token(self, hub: Hub) -> None:
+        report(hub.environment, "no <port> is free: é")
         ((method, path, headers, body),) = hub.requests
         assert (method, path) == ("POST", "/hub/api/sge/failure")
         assert body == {"reason": "no <port> is free: é"}
         assert headers["Authorization"] == f"token {TOKEN}"
 
-    def test_a_reason_is_no_longer_than_the_hub_takes(self, session: ModuleType, hub: Hub) -> None:
-        session.report(hub.environment, "x" * 10_000)
+    def test_a_reason_is_no_longer_than_the_hub_takes(self, hub: Hub) -> None:
+        report(hub.environment, "x" * 10_000)
         assert hub.requests[0][3] == {"reason": "x" * MAX_REASON}
-        assert session.MAX_REASON == MAX_REASON
+        assert MAX_REASON == MAX_REASON
 
     @pytest.mark.parametrize("status", [204, 403, 404, 500])
-    def test_whatever_a_hub_answers_it_is_told_once(
-        self, session: ModuleType, hub: Hub, status: int
-    ) -> None:
+    def test_whatever_a_hub_answers_it_is_told_once(self, hub: Hub, status: int) -> None:
         hub.answers = [status]
-        session.report(hub.environment, "no")
+        report(hub.environment, "no")
         assert len(hub.requests) == 1
 
     def test_a_hub_that_is_away_is_told_a_few_times_and_no_more(
-        self, session: ModuleType, hub: Hub, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session, "PAUSES", (0.0,) * 6)
+        monkeypatch.setattr("gridhub.session.hub_api.PAUSES", (0.0,) * 6)
         hub.answers = [b"", b"", 204]
-        session.report(hub.environment, "no")
+        report(hub.environment, "no")
         assert len(hub.requests) == 3
         hub.requests.clear()
         hub.answers = [b""]
-        session.report(hub.environment, "no")
+        report(hub.environment, "no")
         assert 1 < len(hub.requests) < 10
 
 
 class TestServer:
     def test_the_server_gets_the_socket_and_then_the_hub_its_port(
-        self, session: ModuleType, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rules = read_rules(RULES)
         with take() as server:
@@ -593,13 +584,13 @@ class TestServer:
                 "JUPYTERHUB_API_TOKEN": TOKEN,
                 "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
             }
-            assert session.serve(environment, server, rules, 1000.0) == 0
+            assert serve(environment, server, rules, 1000.0) == 0
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
             kernels = jupyter.app.kernel_spec_manager
             assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels"]
             (live,), watched = jupyter.app.io_loop.callbacks
-        assert watched[:2] == (session.watch_use, rules)
+        assert watched[:2] == (watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
         told: list[tuple[object, ...]] = []
 
@@ -609,18 +600,18 @@ class TestServer:
         async def warn(*arguments: object) -> None:
             told.append(arguments[:2])
 
-        monkeypatch.setattr(session, "announce", announce)
-        monkeypatch.setattr(session, "warn", warn)
+        monkeypatch.setattr("gridhub.session.server.announce", announce)
+        monkeypatch.setattr("gridhub.session.server.warn", warn)
         asyncio.run(live())
         assert sorted(told, key=len) == [(rules, 1000.0), (environment, port, None)]
 
     @pytest.mark.parametrize("debugger", [False, True])
     def test_a_kernel_is_offered_with_its_debugger_only_where_the_site_says_so(
-        self, session: ModuleType, jupyter: Any, debugger: bool
+        self, jupyter: Any, debugger: bool
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            session.serve(environment, server, read_rules(RULES), 0.0, None, debugger)
+            serve(environment, server, read_rules(RULES), 0.0, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
         # All else that is told of it stays.
         assert spec.to_dict() == {
@@ -629,7 +620,7 @@ class TestServer:
         }
 
     def test_a_session_whose_end_has_come_ends_its_server_and_says_why_as_its_status(
-        self, session: ModuleType, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And if a kernel keeps the server from ending, the process ends all the same."""
         ended: list[str] = []
@@ -640,7 +631,7 @@ class TestServer:
 
         class Timer:
             def __init__(self, *arguments: object) -> None:
-                assert arguments == (session.END_WITHIN, os._exit, [session.EXIT_CUT])
+                assert arguments == (END_WITHIN, os._exit, [EXIT_EARLY_END])
 
             def start(self) -> None:
                 ended.append("in any case")
@@ -649,34 +640,32 @@ class TestServer:
             app.stop = lambda: ended.append("the server")
             asyncio.run(app.io_loop.callbacks[0][0]())
 
-        monkeypatch.setattr(session, "keep_time", over)
+        monkeypatch.setattr("gridhub.session.server.keep_time", over)
         monkeypatch.setattr(threading, "Timer", Timer)
         monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            assert session.serve(environment, server, read_rules(RULES), 0.0) == session.EXIT_CUT
+            assert serve(environment, server, read_rules(RULES), 0.0) == EXIT_EARLY_END
         assert ended == ["in any case", "the server"]
-        assert session.EXIT_CUT == CUT_STATUS
+        assert EXIT_EARLY_END == CUT_STATUS
 
     @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
     def test_without_a_run_time_no_countdown_is_made_up(
-        self, session: ModuleType, jupyter: Any, run_time: int | None, shown: bool
+        self, jupyter: Any, run_time: int | None, shown: bool
     ) -> None:
         rules = read_rules(RULES | {"run_time": run_time})
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            session.serve(environment, server, rules, 0.0)
+            serve(environment, server, rules, 0.0)
         assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
         told = jupyter.app.web_app.settings["page_config_data"]
         assert ("gridhubTimeLeft" in told) is shown
 
-    def test_the_pages_find_the_extension_of_the_starters_own_release(
-        self, session: ModuleType, jupyter: Any
-    ) -> None:
+    def test_the_pages_find_the_extension_of_the_starters_own_release(self, jupyter: Any) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            session.serve(environment, server, read_rules(RULES), 0.0)
-        folder = Path(session.__file__).parent / "labextensions"
+            serve(environment, server, read_rules(RULES), 0.0)
+        folder = Path(__file__).resolve().parents[2] / "files" / "labextensions"
         assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
 
 
@@ -684,7 +673,7 @@ class TestTime:
     """The end of the run time, and an earlier one that the hub knows of."""
 
     @pytest.fixture
-    def told(self, session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told: list[str] = []
 
         async def warn(*_: object) -> None:
@@ -693,8 +682,8 @@ class TestTime:
         async def warn_of_early_end(cut: EarlyEnd, *_: object) -> None:
             told.append(cut.words)
 
-        monkeypatch.setattr(session, "warn", warn)
-        monkeypatch.setattr(session, "warn_of_cut", warn_of_early_end)
+        monkeypatch.setattr("gridhub.session.server.warn", warn)
+        monkeypatch.setattr("gridhub.session.server.warn_of_early_end", warn_of_early_end)
         monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
         return told
 
@@ -711,7 +700,6 @@ class TestTime:
     )
     async def test_the_earlier_end_counts_and_the_countdown_shows_it(
         self,
-        session: ModuleType,
         told: list[str],
         run_time: int | None,
         end: float | None,
@@ -722,19 +710,19 @@ class TestTime:
             return None if end is None else EarlyEnd(end, "of the window")
 
         rules = read_rules(RULES | {"run_time": run_time})
-        assert await session.keep_time(announced(), rules, 1000.0, None) is over
+        assert await keep_time(announced(), rules, 1000.0, None) is over
         assert told[-1:] == (["of the window"] if over else ["of the run time"])
         assert os.environ["JOB_RUN_TIME"] == minutes
 
     async def test_the_end_of_the_run_time_is_warned_of_while_the_hub_is_away(
-        self, session: ModuleType, told: list[str]
+        self, told: list[str]
     ) -> None:
         back = asyncio.Event()
 
         async def announced() -> None:
             await back.wait()
 
-        times = asyncio.create_task(session.keep_time(announced(), read_rules(RULES), 1000.0, None))
+        times = asyncio.create_task(keep_time(announced(), read_rules(RULES), 1000.0, None))
         await asyncio.sleep(0.01)
         assert told == ["of the run time"]
         back.set()
@@ -745,7 +733,7 @@ class TestSettingsOfExtensions:
     def test_the_countdown_is_told_when_the_job_began_and_how_many_minutes_it_has(
         self, session: ModuleType
     ) -> None:
-        assert session.extension_settings(read_rules(RULES), 1234.9) == {
+        assert extension_settings(read_rules(RULES), 1234.9) == {
             "JOB_START_TIME": "1234",
             "JOB_RUN_TIME": "60",
         }
@@ -759,22 +747,22 @@ class TestSettingsOfExtensions:
         ],
     )
     def test_notebooks_countdown_is_told_the_words_and_when_it_is_to_stand_out(
-        self, session: ModuleType, changes: dict[str, Any], soon: int
+        self, changes: dict[str, Any], soon: int
     ) -> None:
-        told = session.page_settings(read_rules(RULES | changes))
+        told = page_settings(read_rules(RULES | changes))
         assert told == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
 
     @pytest.mark.parametrize(
         "changes", [{"run_time": None}, {"words": {"run_time": "x", "idle": "x"}}]
     )
     def test_notebook_counts_nothing_down_without_an_end_or_words_for_it(
-        self, session: ModuleType, changes: dict[str, Any]
+        self, changes: dict[str, Any]
     ) -> None:
-        assert session.page_settings(read_rules(RULES | changes)) == {}
+        assert page_settings(read_rules(RULES | changes)) == {}
 
-    def test_how_often_the_hub_is_told_of_use_is_the_sites(self, session: ModuleType) -> None:
+    def test_how_often_the_hub_is_told_of_use_is_the_sites(self) -> None:
         rules = read_rules(RULES | {"run_time": None, "idle_report": 45})
-        assert session.extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}
+        assert extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}
 
 
 NAME = "a" * 32
@@ -786,15 +774,13 @@ PROCESS_START = time.time() - int(
 
 class TestCommand:
     @pytest.fixture
-    def command(
-        self, session: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> Callable[..., int]:
+    def command(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setattr(os, "environ", dict(os.environ))
 
         def run(*arguments: str) -> int:
             monkeypatch.setattr(sys, "argv", ["sge_session.py", *arguments])
-            return int(session.main())
+            return int(main())
 
         return run
 
@@ -832,7 +818,7 @@ class TestCommand:
         assert command(NAME) == 1
 
     def test_no_core_dump_can_hold_the_secrets_that_are_read(
-        self, session: ModuleType, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+        self, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = resource.getrlimit(resource.RLIMIT_CORE)
         seen: list[tuple[int, int]] = []
@@ -841,7 +827,7 @@ class TestCommand:
             seen.append(resource.getrlimit(resource.RLIMIT_CORE))
             raise secrets.SessionError("enough")
 
-        monkeypatch.setattr(session, "read_session_file", read)
+        monkeypatch.setattr("gridhub.session.server.read_session_file", read)
         resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
         try:
             assert command(NAME) == 1
@@ -852,7 +838,6 @@ class TestCommand:
 
     def test_the_server_runs_with_the_sessions_environment(
         self,
-        session: ModuleType,
         command: Callable[..., int],
         written: dict[str, str],
         hub: Hub,
@@ -865,7 +850,7 @@ class TestCommand:
                 seen.update(os.environ, bound=str(server.getsockname()[1]))
             return 0
 
-        monkeypatch.setattr(session, "serve", serve)
+        monkeypatch.setattr("gridhub.session.server.serve", serve)
         assert command(NAME) == 0
         port = written.pop("port")
         assert written.items() <= seen.items()
@@ -878,7 +863,6 @@ class TestCommand:
     @pytest.mark.parametrize("options", [[], ["--debugger"]])
     def test_the_job_script_says_whether_there_is_a_debugger(
         self,
-        session: ModuleType,
         command: Callable[..., int],
         written: dict[str, str],
         monkeypatch: pytest.MonkeyPatch,
@@ -889,7 +873,7 @@ class TestCommand:
             assert others[-1] is bool(options)
             return 0
 
-        monkeypatch.setattr(session, "serve", serve)
+        monkeypatch.setattr("gridhub.session.server.serve", serve)
         assert command(NAME, *options) == 0
 
     @pytest.mark.parametrize(
@@ -902,7 +886,6 @@ class TestCommand:
     )
     def test_why_it_cannot_start_reaches_the_hub_and_the_log(
         self,
-        session: ModuleType,
         command: Callable[..., int],
         written: dict[str, str],
         hub: Hub,
@@ -914,7 +897,7 @@ class TestCommand:
             server.close()
             raise fault
 
-        monkeypatch.setattr(session, "serve", serve)
+        monkeypatch.setattr("gridhub.session.server.serve", serve)
         with pytest.raises(type(fault)):
             command(NAME)
         ((_, path, _, body),) = hub.requests
@@ -922,10 +905,10 @@ class TestCommand:
         assert reason in body["reason"]
 
     def test_that_every_port_is_taken_reaches_the_hub(
-        self, session: ModuleType, command: Callable[..., int], written: dict[str, str], hub: Hub
+        self, command: Callable[..., int], written: dict[str, str], hub: Hub
     ) -> None:
         os.environ["HOSTNAME"] = "exec1"
-        with take(int(written["port"])) as taken, pytest.raises(session.SessionError):
+        with take(int(written["port"])) as taken, pytest.raises(SessionError):
             taken.listen()
             command(NAME)
         reason = hub.requests[0][3]["reason"]
@@ -935,7 +918,6 @@ class TestCommand:
     @pytest.mark.parametrize("status", [None, 0])
     def test_a_server_that_ends_as_it_should_is_no_failure(
         self,
-        session: ModuleType,
         command: Callable[..., int],
         written: dict[str, str],
         hub: Hub,
@@ -946,6 +928,6 @@ class TestCommand:
             server.close()
             sys.exit(status)
 
-        monkeypatch.setattr(session, "serve", serve)
+        monkeypatch.setattr("gridhub.session.server.serve", serve)
         assert command(NAME) == 0
         assert not hub.requests

@@ -41,7 +41,7 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import maybe_future, utcnow
 from markupsafe import escape
-from sqlalchemy import text
+from sqlalchemy import text as sql
 from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
@@ -49,33 +49,34 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, create_signed_value
 from traitlets.config import Config
 
-import sge_spawner
 from fake_grid import HERE, SINCE, Qstat, details, job, listing, until
 from gridhub import contract
 from gridhub.broker import protocol
 from gridhub.broker.protocol import SESSION_VARIABLES, Answer, Check, Request, Start, Stop, job_name
 from gridhub.contract import NO_PORT, SESSION_FOLDER
-from gridhub.grid import accounting, collector
+from gridhub.grid import accounting
 from gridhub.grid.accounting import Record
 from gridhub.grid.details import Details
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
-from gridhub.grid.status import CachedQuery
 from gridhub.grid.places import QueueInstance
+from gridhub.grid.status import CachedQuery
 from gridhub.hub import guard, idle, pages
 from gridhub.hub.app import GridHub
 from gridhub.hub.limits import Limits, Rate, rates
 from gridhub.hub.starter import SessionHandler
 from gridhub.menu.file import load_menu
+from gridhub.menu.items import Choice
 from gridhub.menu.job import Requested
-from gridhub.menu.menu import Choice
 from gridhub.notices import next_maintenance
 from gridhub.spawner import form, waiting
-from gridhub.spawner.ended import Holders, SessionEnd, read_no_port
+from gridhub.spawner.cluster import SETTING, hub_mark
+from gridhub.spawner.ended import SessionEnd
+from gridhub.spawner.failures import Holders, read_no_port
 from gridhub.spawner.form import Link
-from gridhub.spawner.view import Amount, Free, View
+from gridhub.spawner.view import Amount, Free, View, amounts
 from gridhub.words import text
-from sge_spawner import SGESpawner, hub_mark
+from sge_spawner import SGESpawner
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -244,8 +245,6 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        sge_spawner._collectors.clear()
-        sge_spawner._outlooks.clear()
         gc.collect()  # what was left open here is found here, and in no other test
 
     def person(self, name: str) -> Any:
@@ -481,7 +480,7 @@ async def whole_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[H
     hub = Hub(config=configuration(tmp_path_factory.mktemp("hub"), "sqlite:///:memory:"))
     await hub.open()
     await hub.opening
-    await end_collectors()
+    await end_cluster(hub)
     yield hub
     await hub.kill()
 
@@ -494,22 +493,18 @@ async def connections() -> AsyncIterator[None]:
     await JupyterHubHTTPClient.loop_instance().close()
 
 
-async def end_collectors() -> None:
-    for collector in sge_spawner._collectors.values():
-        tasks = [task for task in (collector._task, *collector._deletions.values()) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    sge_spawner._collectors.clear()
-    sge_spawner._outlooks.clear()
+async def end_cluster(hub: Hub) -> None:
+    """Forget the hub's cluster: the next test has another one."""
+    if cluster := hub.tornado_settings.pop(SETTING, None):
+        await cluster.collector.close()
 
 
 @pytest.fixture
 def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any) -> Config:
     """How spawners are configured, in a hurry."""
-    monkeypatch.setattr(collector, "DELETION_PAUSE", 0.02)
-    monkeypatch.setattr(sge_spawner, "_LOOKS", (0.01,))
-    monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 0.0)
+    monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
+    monkeypatch.setattr("gridhub.spawner.reach.LOOKS", (0.01,))
+    monkeypatch.setattr("sge_spawner.EXPLAIN_START_FOR", 0.0)
     return Config(
         menu_file=str(menu_file),
         broker_socket=str(tmp_path / "broker.sock"),
@@ -531,7 +526,7 @@ async def hub(
     # Alice does in seconds here what a person does in days.
     hub.tornado_application.settings[guard.SETTING] = Limits(AMPLE, tokens=1000)
     yield hub
-    await end_collectors()
+    await end_cluster(hub)
     hub.db.rollback()
     for person in hub.db.query(orm.User).all():
         for spawner in hub.users[person].spawners.values():
@@ -635,12 +630,12 @@ async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
 @contextlib.contextmanager
 def readonly(database: Any) -> Iterator[None]:
     """A database that cannot be written, as with a full disk."""
-    database.execute(text("PRAGMA query_only = 1"))
+    database.execute(sql("PRAGMA query_only = 1"))
     try:
         yield
     finally:
         database.rollback()
-        database.execute(text("PRAGMA query_only = 0"))
+        database.execute(sql("PRAGMA query_only = 0"))
 
 
 def stored(hub: Hub) -> list[dict[str, Any] | None]:
@@ -712,13 +707,13 @@ class TestChoice:
             (never, "It can never start: your account may not use any worker or queue"),
             (Answer(ok=True, verdict="now"), "no suitable queues"),
         ):
-            sge_spawner._verdicts.clear()
+            spawner.cluster.verdicts.kept.clear()
             broker.answers = [refused, verdict]
             answer = await hub.ask("users/alice/server", token, {"cores": 4})
             assert answer.code == 400
             assert told in json.loads(answer.body)["message"]
             assert broker.requests[-1] == Check(user="alice", choice={"cores": 4})
-        sge_spawner._verdicts.clear()
+        spawner.cluster.verdicts.kept.clear()
 
     async def test_an_accepted_choice_is_the_next_ones_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
@@ -752,7 +747,9 @@ class TestChoice:
     async def test_no_session_starts_in_the_last_minutes_before_a_maintenance(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(maintenance, "refusal", lambda: "Come back at 03:46.")
+        monkeypatch.setattr(
+            "gridhub.notices.next_maintenance.refusal", lambda: "Come back at 03:46."
+        )
         answer = await hub.ask("users/alice/server", token, {"cores": 4})
         assert answer.code == 400
         assert json.loads(answer.body)["message"] == "Come back at 03:46."
@@ -781,8 +778,8 @@ class TestChoice:
     ) -> None:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=minutes)
-        window = maintenance.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
+        window = next_maintenance.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
         if isinstance(outcome, int):
             await spawner._run_apply_user_options({})
             assert spawner.user_options["hours"] == outcome
@@ -803,16 +800,16 @@ class TestChoice:
     ) -> None:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=115)
-        window = maintenance.Window(begin, begin + timedelta(hours=2), "cap")
-        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
-        known(spawner.outlook.places, [])
-        sge_spawner._verdicts.clear()
+        window = next_maintenance.Window(begin, begin + timedelta(hours=2), "cap")
+        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
+        known(spawner.status.places, [])
+        spawner.cluster.verdicts.kept.clear()
         broker.answers = [Answer(ok=True, verdict="now")]  # both are the same to the broker
         words = "The run time is 1 hour, because the workers are maintained from"
         message = (await spawner.forecast({"hours": "2"})).message
         assert message.startswith(f"It can start now. {words}")
         assert words not in (await spawner.forecast({"hours": "1"})).message
-        sge_spawner._verdicts.clear()
+        spawner.cluster.verdicts.kept.clear()
         start = await starting(alice, broker, hours="2")
         broker.cluster.put(broker.session, "qw")
         assert words in (await spawner.view()).message
@@ -856,8 +853,8 @@ class TestChoice:
             spawner.asked = (*HAD[:-1], HAD[-1].model_copy(update={"total": run_time}))
         # The window was set while the session waited.
         begin = datetime.now(UTC) + timedelta(seconds=left)
-        window = maintenance.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
+        window = next_maintenance.Window(begin, begin + timedelta(hours=2), rule)
+        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
         answer = await hub.ask("sge/port", broker.token, {"port": lab.port})
         assert answer.code == code
         if code == 409:
@@ -887,8 +884,8 @@ class TestChoice:
         job = Job(1, "n", "alice", "r", "127.0.0.1", 1, since=time.time() - 600)
         monkeypatch.setattr(spawner, "_job", lambda: job)
         begin = datetime.now(UTC) + timedelta(seconds=3100)
-        window = maintenance.Window(begin, begin + timedelta(hours=2), "refuse")
-        monkeypatch.setattr(maintenance.windows, "current", lambda: window)
+        window = next_maintenance.Window(begin, begin + timedelta(hours=2), "refuse")
+        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         monkeypatch.undo()
         broker.cluster.put(broker.session)
@@ -1097,7 +1094,7 @@ class TestChoice:
         self, spawner: SGESpawner
     ) -> None:
         async def form(*, more: bool, places: list[QueueInstance] | None = None) -> str:
-            known(spawner.outlook.places, places)
+            known(spawner.status.places, places)
             spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
             html = await led(spawner, Link({}, ("cores", "gpus", "?"), more=more))
             assert html.count(" autofocus") == 1
@@ -1141,10 +1138,10 @@ class TestChoice:
         self, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
-        known(spawner.outlook.places, [QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
-        assert spawner.lacking == ("cores", "gpus")
-        known(spawner.outlook.places, None)
-        assert spawner.lacking == ()
+        known(spawner.status.places, [QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
+        assert spawner.missing == ("cores", "gpus")
+        known(spawner.status.places, None)
+        assert spawner.missing == ()
 
     @pytest.mark.parametrize(
         ("cores", "said", "items"),
@@ -1175,17 +1172,20 @@ class TestChoice:
         spawner.asked = (chosen, *HAD[1:], PARALLEL)
         monkeypatch.setattr(spawner, "session", "5e55" * 8)
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
-        known(spawner.outlook.places, [QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
-        known(spawner.outlook.details, {7: Details(7, "alice", reasons=tuple(said.splitlines()))})
-        assert spawner.lacking == tuple(items.split())
+        known(spawner.status.places, [QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
+        known(spawner.status.details, {7: Details(7, "alice", reasons=tuple(said.splitlines()))})
+        assert spawner.missing == tuple(items.split())
 
     async def test_less_is_what_the_chosen_queue_has(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
         menu_file.write_text(json.dumps({"items": [MENU[0], QUEUE]}), encoding="utf-8")
         known(
-            spawner.outlook.places,
-            [QueueInstance("all.q", "exec1", 4, 4, True), QueueInstance("big.q", "exec2", 4, 1, True)],
+            spawner.status.places,
+            [
+                QueueInstance("all.q", "exec1", 4, 4, True),
+                QueueInstance("big.q", "exec2", 4, 1, True),
+            ],
         )
         for queue, cores in (("big.q", 1), ("", 2)):
             spawner.user_options = {"cores": 4, "queue": queue}
@@ -1200,7 +1200,7 @@ class TestChoice:
             json.dumps({"items": [MENU[0], MEMORY], "limits": [limit]}), encoding="utf-8"
         )
         room = QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 5 * 2.0**30})
-        known(spawner.outlook.places, [room])
+        known(spawner.status.places, [room])
         spawner.user_options = {"cores": 2, "memory": 8}
         form = await led(spawner, Link({}, ("cores", "memory")))
         assert "CPU cores: 1 instead of 2, because" in form
@@ -1292,7 +1292,6 @@ class TestStart:
                 "session": broker.session,
                 "token_hash": token_row.hashed,
                 "host": "127.0.0.1",
-                "secure": False,
                 "port": lab.port,
                 "stopping": False,
                 "ends": 0.0,
@@ -1491,7 +1490,7 @@ class TestStart:
         words: str,
         why: str,
     ) -> None:
-        monkeypatch.setattr(sge_spawner, "_EXPLAIN_START_FOR", 10.0)
+        monkeypatch.setattr("sge_spawner.EXPLAIN_START_FOR", 10.0)
         broker.letters = "r"
         start = await starting(alice, broker)
         spawner.asked = HAD
@@ -1537,7 +1536,7 @@ class TestStart:
         async def fail(*arguments: object) -> dict[int, Details]:
             raise GridEngineError("qmaster is down")
 
-        monkeypatch.setattr(sge_spawner, "ask_details", fail)
+        monkeypatch.setattr("sge_spawner.ask_details", fail)
         broker.letters = "Eqw"
         start = await starting(alice, broker)
         with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
@@ -1720,7 +1719,7 @@ class TestStart:
         spawner.wait_limit = 0.1
         broker.letters = "s" if why == "suspended" else "r"
         if why == "old answer":
-            monkeypatch.setattr(sge_spawner, "_OLD_NEWS", -1.0)
+            monkeypatch.setattr("gridhub.spawner.waiting.OLD_ANSWER", -1.0)
         before = Cluster.put
         if why == "host does not report":
             monkeypatch.setattr(
@@ -1874,7 +1873,7 @@ class TestStart:
             broker.cluster.put(broker.session, letters, reports=reports)
             await until(lambda words=words: messages and words in messages[-1])
         with monkeypatch.context() as patch:
-            patch.setattr(sge_spawner, "_OLD_NEWS", -1.0)
+            patch.setattr("gridhub.spawner.waiting.OLD_ANSWER", -1.0)
             await until(lambda: "Grid Engine does not answer" in messages[-1])
         spawner.announce(lab.port)
         broker.cluster.put(broker.session)
@@ -2133,7 +2132,7 @@ class TestWhySessionsEnd:
             goes_on.wait(10)
             return Record(1, "exec1", 0, 0, 100, 137, 0)
 
-        monkeypatch.setattr(sge_spawner, "find_record", find)
+        monkeypatch.setattr("gridhub.spawner.cluster.find_record", find)
         looking = asyncio.create_task(hub.spawner().explain_last())
         await asyncio.to_thread(looks.wait, 10)
         spawner = await running(alice, broker, lab)
@@ -2155,7 +2154,7 @@ class TestWhySessionsEnd:
         def find(*_: object) -> None:
             raise fault
 
-        monkeypatch.setattr(sge_spawner, "find_record", find)
+        monkeypatch.setattr("gridhub.spawner.cluster.find_record", find)
         await running(alice, broker, lab)
         broker.cluster.remove(broker.session)
         await over(alice)
@@ -2166,8 +2165,8 @@ class TestWhySessionsEnd:
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         back = threading.Event()
-        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: back.wait(60))
-        monkeypatch.setattr(sge_spawner, "_PATIENCE", 0.05)
+        monkeypatch.setattr("gridhub.spawner.cluster.find_record", lambda *_: back.wait(60))
+        monkeypatch.setattr("gridhub.spawner.ended.READ_WITHIN", 0.05)
         await running(alice, broker, lab)
         broker.cluster.remove(broker.session)
         await asyncio.wait_for(over(alice), 10)
@@ -2226,8 +2225,12 @@ class TestWhySessionsEnd:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         looks: list[int] = []
-        monkeypatch.setattr(sge_spawner, "find_record", lambda *told: looks.append(told[3]))
-        spawner.last = SessionEnd(job="1", why="unknown", name="x", ended=time.time() - hours * 3600)
+        monkeypatch.setattr(
+            "gridhub.spawner.cluster.find_record", lambda *told: looks.append(told[3])
+        )
+        spawner.last = SessionEnd(
+            job="1", why="unknown", name="x", ended=time.time() - hours * 3600
+        )
         for _ in range(5):
             await spawner.view()
         assert looks == [farther * accounting.LOOK_BACK]
@@ -2243,8 +2246,10 @@ class TestWhySessionsEnd:
         broker.cluster.remove(broker.session)
         await over(alice)
         back = threading.Event()
-        monkeypatch.setattr(sge_spawner, "find_record", lambda *_: back.wait(60) and None)
-        monkeypatch.setattr(sge_spawner, "_GLIMPSE", 0.05)
+        monkeypatch.setattr(
+            "gridhub.spawner.cluster.find_record", lambda *_: back.wait(60) and None
+        )
+        monkeypatch.setattr("gridhub.spawner.pages.GLIMPSE", 0.05)
         view = await asyncio.wait_for(hub.spawner().view(), 3)
         assert "it went above its memory" in view.ended
         back.set()
@@ -2275,12 +2280,12 @@ class TestWhyJobsWait:
         self, places: list[QueueInstance] | None, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
-        known(spawner.outlook.places, places)
-        known(spawner.outlook.line, [3, 5, 7])
+        known(spawner.status.places, places)
+        known(spawner.status.line, [3, 5, 7])
         said = spawner._why_queued(job(letters="qw", number=7))
         assert said.startswith(words)
         assert said.endswith("Jobs in front of it: 2.")
-        known(spawner.outlook.line, [7, 8])
+        known(spawner.status.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
     async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
@@ -2321,9 +2326,9 @@ class TestWhyJobsWait:
         self, line: str, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
-        known(spawner.outlook.places, [replace(self.FULL, free=4)])
-        known(spawner.outlook.line, [])
-        known(spawner.outlook.details, {7: Details(7, "alice", reasons=(line,))})
+        known(spawner.status.places, [replace(self.FULL, free=4)])
+        known(spawner.status.line, [])
+        known(spawner.status.details, {7: Details(7, "alice", reasons=(line,))})
         said = spawner._why_queued(job(letters="qw", number=7))
         assert said.startswith("Job 7 waits: ")
         assert words in said
@@ -2335,7 +2340,7 @@ class TestWhyJobsWait:
         start = await starting(alice, broker)
         broker.cluster.put(broker.session, "qw")
         spawner = alice.spawners[""]
-        spawner.outlook.details._interval = 0.01
+        spawner.status.details._interval = 0.01
         events = []
         async for event in spawner.progress():
             events.append(event)
@@ -2354,15 +2359,16 @@ class TestWhyJobsWait:
         spawner.asked = HAD
         monkeypatch.setattr(spawner, "session", "5e55" * 8)
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
-        known(spawner.outlook.places, None)
-        known(spawner.outlook.line, [])
+        known(spawner.status.places, None)
+        known(spawner.status.line, [])
         full = 'queue instance "all.q@exec1" dropped because it is full'
         for number, owner, raw in ((7, "alice", full), (7, "bob", ""), (8, "alice", "")):
-            known(spawner.outlook.details, {number: Details(number, owner, 9, 9e8, (full,))})
+            known(spawner.status.details, {number: Details(number, owner, 9, 9e8, (full,))})
             assert spawner._raw_reason() == raw
             words = spawner._why_queued(job(letters="qw", number=7))
             assert ("full" in words) is bool(raw)
-            shares = [amount.share for amount in spawner._amounts(job(number=7), 1.0)]
+            found = spawner.status.of(job(number=7))
+            shares = [amount.share for amount in amounts(spawner.asked, found, time.time() - 1.0)]
             assert any(shares) is bool(raw)
 
 
@@ -2375,10 +2381,10 @@ class TestForecast:
         """Say what is free."""
 
         def put(*places: QueueInstance) -> None:
-            known(spawner.outlook.places, list(places))
+            known(spawner.status.places, list(places))
 
         yield put
-        sge_spawner._verdicts.clear()
+        spawner.cluster.verdicts.kept.clear()
 
     @pytest.mark.parametrize(
         ("answer", "message"),
@@ -2469,11 +2475,11 @@ class TestForecast:
     ) -> None:
         gpus = {key: value for key, value in MENU[1].items() if key != "groups"}
         menu_file.write_text(json.dumps({"items": [MENU[0], gpus]}), encoding="utf-8")
-        known(spawner.outlook.places, places)
-        sge_spawner._verdicts.clear()
+        known(spawner.status.places, places)
+        spawner.cluster.verdicts.kept.clear()
         broker.answers = [Answer(ok=True, verdict="never", words=words)]
         assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
-        sge_spawner._verdicts.clear()
+        spawner.cluster.verdicts.kept.clear()
 
     async def test_memory_that_no_queue_limits_is_neither_told_nor_lacking(
         self,
@@ -2490,7 +2496,7 @@ class TestForecast:
         assert forecast.message.startswith(text("forecast.lacks", what="CPU cores (1)"))
         assert "Memory" not in forecast.message
         link, shown = Link({}, ("memory",)), {"memory": 4}
-        notes = await spawner._shift(load_menu(menu_file), (), shown, link)
+        notes = form.shift(load_menu(menu_file), (), shown, link, spawner.status.places.answer)
         assert notes["memory"].startswith("Memory: 2 GB instead of 4 GB, the next smaller amount.")
 
     async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
@@ -2550,19 +2556,21 @@ class TestForecast:
         places(self.ROOMY)
         broker.open.clear()
         looks = [
-            asyncio.create_task(spawner._verdict(Choice(values={"cores": cores}), None))
+            asyncio.create_task(
+                spawner.cluster.verdicts.verdict("alice", Choice(values={"cores": cores}), None)
+            )
             for cores in range(100)
         ]
         await until(lambda: len(broker.requests) == 2)  # the third stands in line
-        assert sge_spawner._checks.total() == 3
-        assert not sge_spawner._broker_line.locked()
+        assert spawner.cluster.verdicts.checks.total() == 3
+        assert not spawner.cluster.broker.line.locked()
         broker.answers = [Answer(ok=True, verdict="now")] * 3
         broker.open.set()
         answers = await asyncio.gather(*looks)
         assert [answer.verdict if answer else None for answer in answers] == (
             ["now"] * 3 + [None] * 97
         )
-        assert sge_spawner._checks.total() == 0
+        assert spawner.cluster.verdicts.checks.total() == 0
         assert len(broker.requests) == 3
 
     async def test_what_nobody_asks_for_any_more_is_forgotten(
@@ -2572,12 +2580,15 @@ class TestForecast:
         places: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(sge_spawner, "_MAX_VERDICTS", 2)
+        monkeypatch.setattr("gridhub.spawner.verdicts.MAX_VERDICTS", 2)
         places(self.ROOMY)
         broker.answers = [Answer(ok=True, verdict="now")] * 9
         for cores in (1, 2, 4):
             await spawner.forecast({"cores": cores})
-        assert [key[1] for key in sge_spawner._verdicts] == ["[('cores', 2)]", "[('cores', 4)]"]
+        assert [key[1] for key in spawner.cluster.verdicts.kept] == [
+            "[('cores', 2)]",
+            "[('cores', 4)]",
+        ]
 
 
 class TestIdleEnd:
@@ -2686,7 +2697,7 @@ class TestView:
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
         assert (await spawner.view()).state == "running"
-        await spawner.outlook.details.look(10)
+        await spawner.status.details.look(10)
         view = await spawner.view()
         assert (view.job, view.host, view.message, view.ended) == (1, "127.0.0.1", "", "")
         assert view.since is not None
@@ -2708,7 +2719,7 @@ class TestView:
         qstat.explains(details(usage={}))
         spawner = await running(alice, broker, lab)
         spawner.asked = HAD
-        await spawner.outlook.details.look(10)
+        await spawner.status.details.look(10)
         assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
 
     async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
@@ -2821,7 +2832,10 @@ class TestStop:
     async def test_what_is_found_out_late_is_stored_only_where_it_is_still_news(
         self, alice: Any, spawner: SGESpawner, hub: Hub, old_news: str
     ) -> None:
-        asked_about, known_now = SessionEnd(job="1", why="unknown"), SessionEnd(job="1", why="deleted")
+        asked_about, known_now = (
+            SessionEnd(job="1", why="unknown"),
+            SessionEnd(job="1", why="deleted"),
+        )
         spawner.last = asked_about
         if old_news == "another end":
             spawner.last = SessionEnd(job="2", why="idle")
@@ -3189,7 +3203,7 @@ class TestRestart:
         broker.open.clear()
         asyncio.create_task(first.ask("users/alice/server", token, {}))  # noqa: RUF006
         await until(lambda: broker.starts)
-        monkeypatch.setattr(sge_spawner, "_BROKER_MARGIN", -29.8)
+        monkeypatch.setattr("gridhub.spawner.cluster.BROKER_MARGIN", -29.8)
         broker.open.set()
         second = await hubs()
         spawner = second.spawner()

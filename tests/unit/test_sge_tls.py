@@ -153,8 +153,10 @@ class TestRenewal:
     ) -> None:
         running = files(folder, ALICE)
         before = tls.certificate(folder, "notebooks-ca")
-        monkeypatch.setattr(certificates, "RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365))
-        monkeypatch.setattr(certificates, "RENEW_BEFORE", timedelta(days=10 * 365))
+        monkeypatch.setattr(
+            "gridhub.hub.certificates.RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365)
+        )
+        monkeypatch.setattr("gridhub.hub.certificates.RENEW_BEFORE", timedelta(days=10 * 365))
         changed = renew(folder, ["hub"])
         assert {"hub-ca", "notebooks-ca", "proxy-client-ca", "hub-internal"} <= set(changed)
         after = tls.certificate(folder, "notebooks-ca")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fake_grid import until
-from gridhub.session import activity, hub_api, notices
+from gridhub.session import activity, notices
 from gridhub.session.activity import Activity, IdleWatch, watch_use
 from gridhub.session.notices import Notifier, warn, warn_of_early_end
 from gridhub.session.rules import EarlyEnd, Rules, RulesError, read_early_end, read_rules
@@ -467,7 +467,7 @@ class TestTeller:
             seen.append((url, token, body))
             return 503 if len(seen) == 1 else 200, b""
 
-        monkeypatch.setattr(hub_api, "ask", note)
+        monkeypatch.setattr("gridhub.session.hub_api.ask", note)
         return seen
 
     ENVIRONMENT = {

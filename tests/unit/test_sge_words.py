@@ -19,12 +19,12 @@ from gridhub.grid.jobs import State
 from gridhub.hub import errors
 from gridhub.menu.file import parse_menu
 from gridhub.menu.kinds import ChoiceError
-from gridhub.words import WordsError, placeholders, read_own, number_text, with_site
+from gridhub.words import WordsError, number_text, placeholders, read_own, with_site
 
-FILES = Path(sge_words.__file__).parent
+FILES = Path(__file__).resolve().parents[2] / "files"
 CALLS = [
     (path.name, node)
-    for path in sorted(FILES.glob("*.py"))
+    for path in sorted([*FILES.glob("*.py"), *(FILES / "gridhub").rglob("*.py")])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
@@ -35,16 +35,18 @@ WORKED_OUT = {
     "form.": "more|most|less|less_free|least",
     "error.": "|".join(errors._MEANT.values()),
 }
+#: Their messages go to the job's log.
+STARTER = ("secrets.py", "port.py")
 ANYTHING = r"\w+"
 #: What is told with **.
 TELLING = {
     "self.begins": {"date", "time"},
     "self.ends": {"date", "time"},
     "told": {"date", "time", "end_date", "end_time"},
-    "self.told()": {"begin", "end"},
-    "window.told()": {"begin", "end"},
+    "self.values()": {"begin", "end"},
+    "window.values()": {"begin", "end"},
 }
-SAYING: dict[str, set[str]] = {"say": set(), "say_number": {"number"}}
+SAYING: dict[str, set[str]] = {"text": set(), "number_text": {"number"}}
 OWN = {"waiting.queued": "Job {job} waits.", "page.title": "Sessions"}
 
 
@@ -59,7 +61,7 @@ def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
     for file, call in CALLS:
         if (function := call.func.id) in SAYING:
             name = call.args[0]
-            if file == "sge_words.py" and not isinstance(name, ast.Constant):
+            if file == "words.py" and not isinstance(name, ast.Constant):
                 continue  # it says what it is given
             names = [name.body, name.orelse] if isinstance(name, ast.IfExp) else [name]
             for each in names:
@@ -76,7 +78,7 @@ def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
                         for each in call.keywords
                     )
                 )
-                one = "(_one)?" if function == "say_number" else ""
+                one = "(_one)?" if function == "number_text" else ""
                 yield f"{file}:{call.lineno}", re.compile(pattern + one), told
 
 
@@ -91,7 +93,7 @@ def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> 
 
 def test_every_sentence_is_said_somewhere() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
-    named = set(re.findall(r"text(?:_number)?\('([\w.]+)'", pages))
+    named = set(re.findall(r"(?:number_)?text\('([\w.]+)'", pages))
     proxy = "".join(
         path.read_text(encoding="utf-8")
         for path in (FILES.parent / "roles/proxy").rglob("*")
@@ -114,7 +116,7 @@ def test_what_a_person_is_told_is_written_in_no_module() -> None:
     for file, call in CALLS:
         if (
             call.func.id not in ("ChoiceError", "SessionError", "Refused", "Refusal")
-            or file == "sge_session.py"
+            or file in STARTER
         ):
             continue  # the starter's go to the job's log
         for literal in [
@@ -182,7 +184,7 @@ def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
         "home.is_full": "Ihr Verzeichnis {path} ist voll.",
     }
     words = with_site(read_own(), site)
-    monkeypatch.setattr(words, "_sentences", lambda: words)
+    monkeypatch.setattr("gridhub.words._sentences", lambda: words)
     item = {
         "name": "memory",
         "label": "Speicher",
@@ -236,7 +238,7 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
 ) -> None:
     path = tmp_path / "words.json"
     path.write_text("{", encoding="utf-8")
-    monkeypatch.setattr(words, "SITE_FILE", path)
+    monkeypatch.setattr("gridhub.words.SITE_FILE", path)
     words._sentences.cache_clear()
     try:
         assert "Job 4 waits" in words.text("waiting.queued", job=4)
@@ -245,7 +247,7 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
 
 
 def test_the_checker_says_what_is_wrong(tmp_path: Path) -> None:
-    command = [sys.executable, sge_words.__file__, "-"]
+    command = [sys.executable, FILES / "sge_check.py", "words", "-"]
 
     def check(site: object) -> subprocess.CompletedProcess[str]:
         text = json.dumps(site)

@@ -188,6 +188,13 @@ class Collector:
         self._news.set()
         self._news = asyncio.Event()
 
+    async def close(self) -> None:
+        """Stop watching, and leave all jobs as they are."""
+        tasks = [task for task in (self._task, *self._deletions.values()) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     # -- what Grid Engine says --------------------------------------------------------------------
 
     def take(self, jobs: Sequence[Job], asked_at: float) -> list[Job]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 #: When to drop the entries of people who have been quiet: at this number of them at the earliest.
-_SWEEP_AT = 1000
+SWEEP_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Limits:
         self._clock = clock
         #: When each bucket is full again.
         self._full: dict[tuple[str, str], float] = {}
-        self._sweep_at = _SWEEP_AT
+        self._sweep_at = SWEEP_AT
 
     def __len__(self) -> int:
         """Return how many buckets are not known to be full."""
@@ -105,7 +105,7 @@ class Limits:
             return wait
         if len(self._full) >= self._sweep_at:
             self._full = {each: when for each, when in self._full.items() if when > now}
-            self._sweep_at = max(2 * len(self._full), _SWEEP_AT)
+            self._sweep_at = max(2 * len(self._full), SWEEP_AT)
         self._full[key] = full + rate.pause
         return 0.0
 

@@ -26,8 +26,7 @@ from tornado.httputil import url_concat
 from gridhub.hub import guard
 from gridhub.hub.errors import Refusal, error_words
 from gridhub.hub.starter import SessionHandler
-from gridhub.menu.kinds import MAX_TEXT
-from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX
+from gridhub.menu.kinds import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from gridhub.notices.announcement import FILE, WatchedFile, parse_announcement
 from gridhub.notices.next_maintenance import announcements
 from gridhub.spawner.form import LESS, MORE, Link, followed
@@ -50,7 +49,7 @@ async def views(user: Any) -> list[View]:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time as people say it."""
+    """Return a length of time in words."""
     minutes = max(int(seconds // 60), 0)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -92,8 +91,8 @@ def template_vars(
     :param idle_minutes: after how long an idle session is ended; 0: never.
     """
     functions: dict[str, Callable[..., object]] = {
-        "say": text,
-        "say_number": number_text,
+        "text": text,
+        "number_text": number_text,
         "error_words": error_words,
         "announcements_now": partial(announcements, WatchedFile(FILE, parse_announcement)),
         "asset_url": asset_url,

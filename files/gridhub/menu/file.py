@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gridhub.menu.kinds import ChoiceError, MenuError
-from gridhub.menu.menu import PRESET_FIELD, Menu
+from gridhub.menu.kinds import PRESET_FIELD, ChoiceError, MenuError
+from gridhub.menu.menu import Menu
 
 MENU_VARIABLE = "jupyterhub_resource_menu"
 PRESETS_VARIABLE = "jupyterhub_resource_presets"

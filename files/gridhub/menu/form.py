@@ -10,8 +10,8 @@ from typing import NamedTuple
 from jinja2 import Environment
 
 from gridhub.menu.items import Item, sentence
-from gridhub.menu.kinds import MAX_TEXT, ChoiceError, Mail
-from gridhub.menu.menu import PRESET_FIELD, Menu, Preset
+from gridhub.menu.kinds import MAX_TEXT, PRESET_FIELD, ChoiceError, Mail
+from gridhub.menu.menu import Menu, Preset
 from gridhub.words import text
 
 

@@ -13,8 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from gridhub.menu.kinds import (
+    JUPYTERHUBS_FIELDS,
+    LINK_PREFIX,
     MAX_TEXT,
     MOST,
+    PRESET_FIELD,
     Amount,
     ChoiceError,
     Groups,
@@ -26,7 +29,6 @@ from gridhub.menu.kinds import (
     Value,
     Words,
 )
-from gridhub.menu.menu import JUPYTERHUBS_FIELDS, LINK_PREFIX, PRESET_FIELD
 from gridhub.words import number_text, one_of, text
 
 _DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
@@ -348,3 +350,12 @@ def named(name: str, label: str) -> str:
 def sentence(words: str) -> str:
     """Make a sentence of words."""
     return words[:1].upper() + words[1:] + "."
+
+
+class Choice(Model):
+    """A checked choice: an allowed value for each item the person may use.
+
+    Numbers are in the item's unit.
+    """
+
+    values: dict[str, int | str]

@@ -8,9 +8,9 @@ arithmetic between the two is done here (:func:`qsub_arguments`).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Protocol
 
-from gridhub.menu.items import Item
+from gridhub.menu.items import Choice, Item
 from gridhub.menu.kinds import (
     INTERFACES,
     ChoiceError,
@@ -27,11 +27,16 @@ from gridhub.menu.kinds import (
     Slots,
     SoftwareEnvironment,
 )
-from gridhub.menu.menu import Choice, Menu
 from gridhub.words import text
 
 
-def _chosen(menu: Menu, choice: Choice) -> list[tuple[Item, int | str]]:
+class HasItems(Protocol):
+    """A menu, of which only the items matter here."""
+
+    items: tuple[Item, ...]
+
+
+def _chosen(menu: HasItems, choice: Choice) -> list[tuple[Item, int | str]]:
     items = {item.name: item for item in menu.items}
     return [(items[name], value) for name, value in choice.values.items()]
 
@@ -54,7 +59,7 @@ def _resource(item: Item, amount: int, slots: int) -> str:
     return f"{request.complex}={base // shares}"
 
 
-def qsub_arguments(menu: Menu, choice: Choice) -> list[str]:
+def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
     """Return the arguments of qsub that ask for a checked choice.
 
     Amounts of memory per slot are rounded up to whole KiB, so that a job never gets less than its
@@ -133,7 +138,7 @@ def _requested(item: Item, value: int | str) -> Requested:
     )
 
 
-def requested(menu: Menu, choice: Choice) -> list[Requested]:
+def requested(menu: HasItems, choice: Choice) -> list[Requested]:
     """Return what a checked choice asks for, in the order of the form."""
     return [
         _requested(item, value)
@@ -142,33 +147,7 @@ def requested(menu: Menu, choice: Choice) -> list[Requested]:
     ]
 
 
-def ending_within(
-    menu: Menu, choice: Choice, groups: Collection[str], seconds: float
-) -> tuple[Item, Choice | None] | None:
-    """Return the item of the run time, and the choice with the longest one that is over in time.
-
-    That may be the choice itself; where no run time on the menu is short enough, it is ``None``.
-    Where the menu has no run time at all, all of the answer is.
-    """
-    item = next((item for item in menu.items if isinstance(item.request, RunTime)), None)
-    if item is None:
-        return None
-    most = min(int(choice.values[item.name]), int(seconds // item.request.units[item.unit]))
-    if item.range:
-        longest = item.range.maximum, item.range.minimum - 1, -1
-        offered: Collection[int] = range(*longest)
-    else:
-        offered = sorted(item.choices or (), reverse=True)
-    for value in offered:
-        if value <= most and item.allows(value):
-            try:
-                return item, menu.choose(choice.values | {item.name: value}, groups)
-            except ChoiceError:  # a limit of the menu is against it
-                continue
-    return item, None
-
-
-def script_arguments(menu: Menu, choice: Choice) -> list[str]:
+def script_arguments(menu: HasItems, choice: Choice) -> list[str]:
     """Return what the job script gets after the session's name: a software environment, if any."""
     return [
         str(value)
@@ -177,7 +156,7 @@ def script_arguments(menu: Menu, choice: Choice) -> list[str]:
     ]
 
 
-def default_url(menu: Menu, choice: Choice) -> str:
+def default_url(menu: HasItems, choice: Choice) -> str:
     """Return where the session opens, or nothing where the menu does not say."""
     return "".join(
         INTERFACES[str(value)]

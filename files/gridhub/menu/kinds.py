@@ -13,6 +13,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+#: The field that names a preset, beside the items' own.
+PRESET_FIELD = "preset"
+
+#: What JupyterHub itself takes from the form and its address; and how a link may mark what is not.
+JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
+LINK_PREFIX = "opt-"
+
 #: Longest text of a choice, in characters.
 MAX_TEXT = 200
 

@@ -18,9 +18,10 @@ from jinja2.environment import TemplateExpression
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, field_validator, model_validator
 
-from gridhub.menu.items import Item, Option, are_for, named, shown
+from gridhub.menu.items import Choice, Item, Option, are_for, named, shown
 from gridhub.menu.job import qsub_arguments
 from gridhub.menu.kinds import (
+    PRESET_FIELD,
     ChoiceError,
     Complex,
     Count,
@@ -34,13 +35,6 @@ from gridhub.menu.kinds import (
     Words,
 )
 from gridhub.words import one_of, text
-
-#: The field that names a preset, beside the items' own.
-PRESET_FIELD = "preset"
-
-#: What JupyterHub itself takes from the form and its address; and how a link may mark what is not.
-JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
-LINK_PREFIX = "opt-"
 
 #: How many amounts are tried for one that the rules let pass.
 _MAX_STEPS = 100
@@ -92,15 +86,6 @@ class Limit(Model):
     def holds(self, values: Mapping[str, int | str]) -> bool:
         """Evaluate the rule, with all errors of the expression."""
         return bool(_rule(self.rule)(values))
-
-
-class Choice(Model):
-    """A checked choice: an allowed value for each item the person may use.
-
-    Numbers are in the item's unit.
-    """
-
-    values: dict[str, int | str]
 
 
 class Menu(Model):
@@ -279,3 +264,29 @@ class Menu(Model):
         kept: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
         named = {group for thing in kept for group in thing.groups}
         return [frozenset(), *(frozenset({group}) for group in sorted(named)), frozenset(named)]
+
+
+def ending_within(
+    menu: Menu, choice: Choice, groups: Collection[str], seconds: float
+) -> tuple[Item, Choice | None] | None:
+    """Return the item of the run time, and the choice with the longest one that is over in time.
+
+    That may be the choice itself; where no run time on the menu is short enough, it is ``None``.
+    Where the menu has no run time at all, all of the answer is.
+    """
+    item = next((item for item in menu.items if isinstance(item.request, RunTime)), None)
+    if item is None:
+        return None
+    most = min(int(choice.values[item.name]), int(seconds // item.request.units[item.unit]))
+    if item.range:
+        longest = item.range.maximum, item.range.minimum - 1, -1
+        offered: Collection[int] = range(*longest)
+    else:
+        offered = sorted(item.choices or (), reverse=True)
+    for value in offered:
+        if value <= most and item.allows(value):
+            try:
+                return item, menu.choose(choice.values | {item.name: value}, groups)
+            except ChoiceError:  # a limit of the menu is against it
+                continue
+    return item, None

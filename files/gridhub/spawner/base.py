@@ -26,9 +26,10 @@ from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
 from gridhub.grid.status import ClusterStatus
 from gridhub.menu.file import load_menu
+from gridhub.menu.items import Choice
 from gridhub.menu.job import Requested
 from gridhub.menu.kinds import ChoiceError, MenuError
-from gridhub.menu.menu import Choice, Menu
+from gridhub.menu.menu import Menu
 from gridhub.spawner import reach
 from gridhub.spawner.cluster import SETTING, Cluster
 from gridhub.spawner.database import SessionState, find_token, writing

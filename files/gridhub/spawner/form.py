@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from gridhub.grid.places import QueueInstance, free
 from gridhub.menu.form import render_form
-from gridhub.menu.kinds import ChoiceError
-from gridhub.menu.menu import PRESET_FIELD, Menu
+from gridhub.menu.kinds import PRESET_FIELD, ChoiceError
+from gridhub.menu.menu import Menu
 from gridhub.spawner.ended import SessionEnd
 from gridhub.words import text
 

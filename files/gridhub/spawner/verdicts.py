@@ -10,7 +10,7 @@ from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import Answer, Check
 from gridhub.grid.engine import GridEngineError
 from gridhub.grid.status import CachedQuery
-from gridhub.menu.menu import Choice
+from gridhub.menu.items import Choice
 
 #: How many verdicts are kept for a moment, of all people and of one: a person who tries many
 #: choices pushes out their own.

@@ -8,9 +8,10 @@ from collections.abc import Collection
 
 from gridhub.grid.collector import Gone
 from gridhub.grid.jobs import Job
-from gridhub.menu.job import Requested, ending_within
+from gridhub.menu.items import Choice
+from gridhub.menu.job import Requested
 from gridhub.menu.kinds import ChoiceError
-from gridhub.menu.menu import Choice, Menu
+from gridhub.menu.menu import Menu, ending_within
 from gridhub.notices.next_maintenance import Window
 from gridhub.spawner.failures import SessionError
 from gridhub.words import text
