@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Check a requested object: its kind, its name and its attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.sge_object_kinds import (
+    COMPLEX_COLUMNS,
+    COMPLEX_DEFAULTS,
+    COMPLEX_TEXT_TYPES,
+    GLOBAL_CONFIGURATION,
+    KINDS,
+    LOCAL_CONFIGURATION,
+    RESERVED_NAMES,
+    Attributes,
+    BadRequestError,
+)
+from ansible.module_utils.sge_object_values import wire_value
+
+
+def check_description(wanted: Mapping[str, Any], number: int) -> None:
+    """Check one entry of C(objects), as Ansible checks the single object's options.
+
+    :raises BadRequestError: naming the entry and what is wrong with it.
+    """
+    place = f"objects, entry {number}"
+    unknown = sorted(set(wanted) - {"kind", "name", "attributes", "state"})
+    if unknown:
+        raise BadRequestError(f"{place}: unknown key {unknown[0]!r}")
+    if wanted.get("kind") not in KINDS:
+        raise BadRequestError(
+            f"{place}: kind is {wanted.get('kind')!r}; it is one of {', '.join(KINDS)}"
+        )
+    if wanted.get("state", "present") not in ("present", "absent"):
+        raise BadRequestError(f"{place}: state is {wanted['state']!r}; it is present or absent")
+    if not isinstance(wanted.get("attributes") or {}, Mapping):
+        raise BadRequestError(f"{place}: attributes must be a dictionary")
+
+
+def check_name(kind: str, name: str | None) -> str:
+    """Return the object's name; refuse what qconf would take for something else."""
+    if kind == "scheduler":
+        if name:
+            raise BadRequestError(f"kind scheduler has no name; leave out name: {name}")
+        return kind
+    spec = KINDS[kind]
+    if not name:
+        raise BadRequestError(f"kind {kind} needs a name")
+    if not re.fullmatch(spec.name_pattern, name) or name.lower() in RESERVED_NAMES:
+        # "*" and the like are patterns to "qconf -dq": they would remove other queues.
+        extra = " starting with @" if kind == "host_group" else ""
+        raise BadRequestError(
+            f"{name!r} cannot be the name of a {kind}: use letters, digits and _ . + -{extra}, "
+            f"and none of {', '.join(RESERVED_NAMES)}"
+        )
+    return name
+
+
+def _known_words(kind: str, known: list[str]) -> str:
+    return f"kind {kind} has: {', '.join(known)}" if known else f"kind {kind} has no attributes"
+
+
+def wire_attributes(
+    kind: str, wanted: Mapping[str, Any], known: list[str], name: str = ""
+) -> Attributes:
+    """Render all attributes that were asked for; refuse those the kind does not have."""
+    spec = KINDS[kind]
+    allowed = sorted(key for key in known if key != spec.key and key not in spec.read_only)
+    for attribute in wanted:
+        if attribute in spec.read_only:
+            raise BadRequestError(
+                f"attribute {attribute} is reported by the host and cannot be set; "
+                f"{_known_words(kind, allowed)}"
+            )
+        if spec.key and attribute == spec.key:
+            raise BadRequestError(f"attribute {attribute} is the object's name; use name instead")
+        if attribute not in allowed:
+            which = f" of {name}" if kind == "configuration" else ""
+            raise BadRequestError(
+                f"unknown attribute {attribute!r}; {_known_words(kind + which, allowed)}"
+            )
+    return {key: wire_value(kind, key, value) for key, value in wanted.items()}
+
+
+def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
+    """List the attributes an object can have, given it or its template."""
+    if kind == "complex":
+        return list(COMPLEX_COLUMNS)
+    if kind == "configuration":
+        documented = GLOBAL_CONFIGURATION if name == "global" else LOCAL_CONFIGURATION
+        return list(dict.fromkeys([*base, *documented]))
+    return list(base)
+
+
+def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
+    """Return a new entry of the table of complexes."""
+    if "type" not in wanted:
+        raise BadRequestError(
+            f"complex {name} does not exist yet: attribute type is needed to create it"
+        )
+    type_ = wanted["type"].upper()
+    textual = type_ in COMPLEX_TEXT_TYPES
+    entry = {
+        "shortcut": name,
+        "type": type_,
+        "relop": "==" if textual or type_ == "BOOL" else "<=",
+        "requestable": "YES",
+        "consumable": "NO",
+        "default": "NONE" if textual else "0:0:0" if type_ == "TIME" else "0",
+        "urgency": "0",
+    }
+    return {**entry, **wanted}
+
+
+def check_complex(entry: Mapping[str, str]) -> None:
+    """Refuse a default that does not fit the type: Grid Engine takes and keeps any word."""
+    check = COMPLEX_DEFAULTS.get(entry["type"].upper())
+    default = entry["default"]
+    if check and default.upper() != "NONE" and not re.fullmatch(check.pattern, default):
+        raise BadRequestError(
+            f"attribute default of a complex of type {entry['type']} must be {check.wording}, "
+            f"not {default!r}"
+        )

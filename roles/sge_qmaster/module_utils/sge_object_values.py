@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Values of attributes: check a requested value and write it as Grid Engine reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible.module_utils.sge_object_kinds import (
+    BOOLEAN,
+    HOSTS,
+    KINDS,
+    LISTS,
+    NAMES,
+    PAIRS,
+    PARAMS,
+    SUBORDINATES,
+    TEXT,
+    BadRequestError,
+    Kind,
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+SEPARATORS = re.compile(r"[\s,]+")
+PER_HOST = re.compile(r"\[([^\[\]=]+)=([^\[\]]+)\]")
+_DEFAULT_AND_PER_HOST = re.compile(r"([^\[\]]+?)\s*((?:,\s*\[[^\[\]=]+=[^\[\]]+\]\s*)*)")
+TRUE_WORDS = ("TRUE", "YES", "Y")
+FALSE_WORDS = ("FALSE", "NO", "N")
+
+
+def _text(spec: Kind, attribute: str, value: Any) -> str:
+    """Return one value as text that fits on one line."""
+    if isinstance(value, bool):
+        return spec.words[value]
+    if not isinstance(value, (str, int, float)):
+        what = "no value" if value is None else f"a {type(value).__name__}"
+        raise BadRequestError(
+            f"attribute {attribute} was given {what}; give a string, a number, a boolean or a "
+            f"list of strings ({spec.none} or [] for nothing)"
+        )
+    text = str(value).strip()
+    if not text:
+        raise BadRequestError(f"attribute {attribute} is empty; write {spec.none} for nothing")
+    if _CONTROL.search(text):
+        raise BadRequestError(
+            f"attribute {attribute} holds a newline or another control character, which would "
+            f"break Grid Engine's file format: {text!r}"
+        )
+    if text.endswith("\\"):
+        raise BadRequestError(
+            f"attribute {attribute} ends with a backslash, which would join the next line to "
+            f"it: {text!r}"
+        )
+    return text
+
+
+def _item(attribute: str, item: str) -> str:
+    if SEPARATORS.search(item):
+        raise BadRequestError(
+            f"attribute {attribute}: {item!r} holds a blank or a comma, which separate the "
+            "elements of this list; make each one an element of its own"
+        )
+    return item
+
+
+def _wire_list(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
+    """Render a list-valued attribute; ``split`` when it came as one string."""
+    if form == SUBORDINATES and "(" in texts[0]:
+        # slots=N(queue:order:action, ...) is one expression with commas of its own.
+        if len(texts) > 1:
+            raise BadRequestError(f"attribute {attribute}: slots=N(...) must stand alone")
+        return texts[0]
+    if split:
+        pattern = r"\s*,\s*" if form == PAIRS else r"[\s,]+"
+        texts = [item for item in re.split(pattern, texts[0]) if item]
+    items = [_item(attribute, text) for text in texts]
+    if not items:
+        raise BadRequestError(f"attribute {attribute} holds only separators")
+    nothing = [item for item in items if item.upper() == "NONE"]
+    if nothing and len(items) > 1:
+        raise BadRequestError(f"attribute {attribute}: {nothing[0]} must stand alone")
+    if form == PAIRS and not nothing:
+        for item in items:
+            name, equals, value = item.partition("=")
+            if not (name and equals and value):
+                raise BadRequestError(f"attribute {attribute}: {item!r} must be NAME=VALUE")
+    return (" " if form in (NAMES, HOSTS, PARAMS, SUBORDINATES) else ",").join(items)
+
+
+def _wire_piece(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
+    """Render a value, or one of the values of an attribute that has them per host."""
+    form = spec.forms.get(attribute, spec.default_form)
+    if form in LISTS:
+        return _wire_list(spec, attribute, form, texts, split)
+    if len(texts) != 1:
+        raise BadRequestError(f"attribute {attribute} takes one value, not a list: {texts}")
+    text = texts[0]
+    if form == BOOLEAN and text.upper() in TRUE_WORDS + FALSE_WORDS:
+        text = spec.words[text.upper() in TRUE_WORDS]
+    elif form == TEXT:
+        text = " ".join(text.split())
+    elif SEPARATORS.search(text):
+        raise BadRequestError(
+            f"attribute {attribute} takes one word, without blanks or commas: {text!r}"
+        )
+    check = spec.checks.get(attribute)
+    if check and not re.fullmatch(check.pattern, text):
+        raise BadRequestError(f"attribute {attribute} must be {check.wording}, not {text!r}")
+    return text
+
+
+def wire_value(kind: str, attribute: str, value: Any) -> str:
+    """Render what was asked for as Grid Engine's file form; refuse what would break it."""
+    spec = KINDS[kind]
+    per_host = spec.per_host and attribute != "hostlist"
+    if isinstance(value, (list, tuple)):
+        texts = []
+        for element in value:
+            if isinstance(element, bool):
+                raise BadRequestError(
+                    f"attribute {attribute}: quote the list's elements, {element} is a boolean"
+                )
+            texts.append(_text(spec, attribute, element))
+        if not texts:
+            return spec.none
+        split = False
+    else:
+        texts = [_text(spec, attribute, value)]
+        split = True
+    if not per_host or not any("[" in text or "]" in text for text in texts):
+        return _wire_piece(spec, attribute, texts, split)
+
+    wrong = BadRequestError(
+        f"attribute {attribute}: {', '.join(texts)!r} must be the default value, and then "
+        "[HOST=VALUE] for each host or host group that differs, separated by commas"
+    )
+    if split:
+        found = _DEFAULT_AND_PER_HOST.fullmatch(texts[0])
+        if not found:
+            raise wrong
+        defaults, overrides = [found.group(1)], PER_HOST.findall(found.group(2))
+    else:
+        defaults, overrides = [], []
+        for text in texts:
+            match = PER_HOST.fullmatch(text)
+            if match:
+                overrides.append(match.groups())
+            elif "[" in text or "]" in text:
+                raise wrong
+            else:
+                defaults.append(text)
+        if not defaults:
+            raise wrong
+    hosts = [host.strip().lower() for host, _value in overrides]
+    if len(set(hosts)) != len(hosts):
+        raise BadRequestError(f"attribute {attribute} names a host twice: {', '.join(hosts)}")
+    pieces = [_wire_piece(spec, attribute, defaults, split)]
+    for host, host_value in overrides:
+        piece = _wire_piece(spec, attribute, [host_value.strip()], True)
+        pieces.append(f"[{_item(attribute, host.strip())}={piece}]")
+    return ",".join(pieces)
