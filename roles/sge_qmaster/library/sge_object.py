@@ -31,19 +31,20 @@ author: GridHub contributors
 description:
   - Creates, changes or removes one object of Grid Engine's configuration (a queue, a parallel
     environment, a complex, a host, and so on) through C(qconf).
-  - With O(objects) it does so for several objects in one go, one after the other in the order
-    given. Each is a call of C(qconf) and not of Ansible, which makes a run over a whole cluster
-    many times faster than a loop.
+  - With O(objects) it handles several objects in one task, in the order given. Each then costs
+    calls of C(qconf) only and no call of Ansible, so a run over a whole cluster is many times
+    faster than a loop.
   - Only the attributes named in O(attributes) are changed, each as a whole; all others keep
     their values.
-  - After each change the object is read again. The module fails when an attribute was not
-    taken, because C(qconf) may exit with 0 although it refused or replaced a value.
-  - Written for and measured with Grid Engine 8.1.9 as Debian packages it.
+  - After each change the object is read again. The module fails if an attribute does not have
+    the requested value, because C(qconf) may exit with 0 although it refused or replaced it.
+  - Written for and tested with Grid Engine 8.1.9 as packaged by Debian.
 options:
   objects:
     description:
       - Several objects, each with O(kind), O(name), O(attributes) and O(state) as below.
-      - The first that is refused ends the run; those before it are done, and the message says so.
+      - The module stops at the first object that is refused. Earlier changes remain, and the
+        message lists them.
     type: list
     elements: dict
   kind:
@@ -66,34 +67,35 @@ options:
       - The object's name. Required for every kind but V(scheduler), which has none.
       - The name of a V(host_group) starts with V(@).
       - For V(configuration) it is V(global) or a host's name.
-      - Host names are compared as Grid Engine prints them (in any case of letters). Short and
-        long names are different names.
+      - Host names are compared as Grid Engine prints them; upper and lower case are equal. A short
+        and a long name are different names.
     type: str
   attributes:
     description:
       - The attributes to set, named as in C(qconf)'s output.
-      - A value is a string, number or boolean; or a list for list-valued attributes. An empty
+      - A value is a string, a number or a boolean, or a list for list-valued attributes. An empty
         list is Grid Engine's V(NONE).
-      - Attributes of a queue may be set per host. Give the default first, then one
+      - Attributes of a queue may differ per host. Give the default first, then one
         V([HOST=VALUE]) or V([@GROUP=VALUE]) each, as a list or as a string separated by commas.
       - "In C(complex_values) and the like use a complex's full name, not its shortcut: Grid
-        Engine replaces the shortcut, so that the value would never look as asked for."
+        Engine replaces the shortcut, so the value would always differ from the request."
       - "The attributes of a V(complex) are C(shortcut), C(type), C(relop), C(requestable),
-        C(consumable), C(default) and C(urgency). A new one needs its C(type); the others
-        default to: the name, V(<=) for numbers and V(==) for the rest, V(YES), V(NO), nothing
-        (V(0), V(0:0:0) or V(NONE)), V(0)."
+        C(consumable), C(default) and C(urgency). A new one needs its C(type). The defaults
+        of the others are: for C(shortcut) the complex's name; for C(relop) V(<=) with numbers and
+        V(==) with other types; for C(requestable) V(YES); for C(consumable) V(NO); for C(default)
+        V(0), V(0:0:0) or V(NONE), depending on the type; for C(urgency) V(0)."
       - "A new V(queue) starts from C(qconf -sq), but with C(pe_list NONE): the template names
         parallel environments (make, smp, mpi) that do not exist on a new cluster. A new
         V(exec_host) starts from C(qconf -se template). For V(pe), V(host_group), V(user_set)
-        and V(project) C(qconf) prints no template; the module holds what C(qconf -ap) and
-        its like offer in the editor, and C(type ACL) for a V(user_set)."
+        and V(project) C(qconf) prints no template; the module uses the values that C(qconf -ap)
+        and similar options offer in the editor, and C(type ACL) for a V(user_set)."
       - V(admin_host) and V(submit_host) have no attributes.
       - Ignored with O(state=absent).
     type: dict
     default: {}
   state:
     description:
-      - Whether the object should be there. The scheduler and the global configuration cannot
+      - Whether the object should exist. The scheduler and the global configuration cannot
         be removed.
     type: str
     choices: [present, absent]
@@ -108,30 +110,30 @@ options:
     default: default
   bin_dir:
     description:
-      - The directory C(qconf) is in. Without it, it is looked for in E(PATH) and then in
-        C(SGE_ROOT/bin/*). Set it where that holds several architectures.
+      - The directory of C(qconf). By default the module looks in E(PATH) and then in
+        C(SGE_ROOT/bin/*). Set it if that has directories for several architectures.
     type: path
   timeout:
-    description: Seconds one call of C(qconf) may take. A hung qmaster never answers.
+    description: Time limit for one call of C(qconf), in seconds. A hung qmaster never answers.
     type: int
     default: 30
 attributes:
   check_mode:
     support: full
     description:
-      - Says what would change and changes nothing. Where C(qconf) is not installed yet (the
-        first run in check mode), the object is taken to be missing.
+      - Reports changes without making them. If C(qconf) is not installed yet (the first run in
+        check mode), the object counts as absent.
   diff_mode:
     support: full
-    description: Shows the object's file form before and after.
+    description: Shows the object in C(qconf)'s format, before and after.
   platform:
     support: full
     platforms: posix
     description: Runs on an administrative host of the cluster, as a manager (root is one).
 notes:
-  - Changes by this module on one host are done one after the other (a lock under C(/run), if
-    that is writable). C(qconf) itself replaces an object, or the whole table of complexes, at
-    once, so leave no other tool changing them at the same time.
+  - On one host, this module makes one change at a time (with a lock in C(/run), if that is
+    writable). C(qconf) replaces a whole object, or the whole table of complexes, so do not let
+    another tool change them at the same time.
   - An exec_host's C(load_values) and C(processors) are reported by the host, not configured.
 """
 
@@ -175,14 +177,14 @@ EXAMPLES = r"""
       h_rt: "8:00:00"
       shell: /bin/bash
 
-- name: Say what a worker node offers
+- name: Declare the resources of a worker node
   sge_object:
     kind: exec_host
     name: exec2
     attributes:
       complex_values: [gpu=2, h_vmem=64G]
 
-- name: Start jobs at once instead of at the next interval
+- name: Start jobs immediately instead of at the next interval
   sge_object:
     kind: scheduler
     attributes:
@@ -210,12 +212,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: For O(objects), what was done with each, in the order given; as the values below.
+  description: For O(objects), the result for each, in the order given, with the values below.
   type: list
   elements: dict
   returned: when O(objects) is given
 msg:
-  description: What was done, or would be done in check mode.
+  description: The change that was made, or that would be made in check mode.
   type: str
   returned: always
   sample: changed queue jupyter.q (slots, h_rt)
@@ -230,7 +232,7 @@ name:
   returned: success
   sample: jupyter.q
 changed_attributes:
-  description: The attributes that were, or would be, changed; for a new object those it gets.
+  description: The attributes that were, or would be, changed; for a new object the requested ones.
   type: list
   elements: str
   returned: success
@@ -238,33 +240,33 @@ changed_attributes:
 attributes:
   description:
     - The object's attributes after the run, as C(qconf) prints them, without the load a host
-      reports. Empty for an object that is absent.
+      reports. Empty for an absent object.
   type: dict
   returned: success
   sample: {slots: "4,[exec2=8]", h_rt: "8:00:00"}
 rc:
   description: The exit status of C(qconf). It may be 0 although the change was refused.
   type: int
-  returned: when qconf refused
+  returned: if qconf refused
   sample: 1
 cmd:
   description: The call of C(qconf) that was refused.
   type: list
   elements: str
-  returned: when qconf refused
+  returned: if qconf refused
 """
 
 
 def find_qconf(module: AnsibleModule) -> str | None:
-    """Return the path of qconf."""
+    """Return the path of qconf, or None if it is not installed."""
     bin_dir = module.params["bin_dir"]
     if bin_dir:
         path = os.path.join(bin_dir, "qconf")
         return path if os.access(path, os.X_OK) else None
     found: str | None = module.get_bin_path("qconf")
     if found is None:
-        # Asked for last, as get_bin_path would search these before PATH: a root shared by
-        # several architectures has a directory for each.
+        # In a second call, because get_bin_path searches opt_dirs before PATH: a root that several
+        # architectures share has a directory for each.
         places = sorted(glob.glob(os.path.join(module.params["sge_root"], "bin", "*")))
         found = module.get_bin_path("qconf", opt_dirs=places)
     return found
@@ -273,11 +275,11 @@ def find_qconf(module: AnsibleModule) -> str | None:
 def keep_object(
     module: AnsibleModule, path: str | None, wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Keep one object as described and report what was done.
+    """Keep one object as described and return its result.
 
     :raises BadRequestError: for a description that cannot be right.
-    :raises RefusedError: when qconf refused it.
-    :raises UnreachableError: when the qmaster does not answer.
+    :raises RefusedError: if qconf refused it.
+    :raises UnreachableError: if the qmaster does not answer.
     """
     params = module.params
     name = check_name(wanted["kind"], wanted.get("name"))
@@ -287,8 +289,8 @@ def keep_object(
     )
     store = Store(qconf, wanted["kind"], name)
     if path is None:
-        # The first run in check mode: what would install Grid Engine has not run either.
-        module.warn("qconf is not installed here yet; the object is taken to be missing")
+        # The first run in check mode: Grid Engine has not been installed yet either.
+        module.warn("qconf is not installed here yet; the object counts as absent")
         done = f"would create {store.label}" if present else f"{store.label} is absent"
         return report(store, Outcome(done, present, [], None, None))
     lock = contextlib.nullcontext() if module.check_mode else one_at_a_time(params["timeout"])
@@ -340,7 +342,7 @@ def main() -> None:
             subject = f"{wanted['kind']} {wanted.get('name') or ''}".strip()
             reports.append(keep_object(module, path, wanted))
     except (BadRequestError, UnreachableError, RefusedError) as error:
-        told = str(error)
+        message = str(error)
         done = [each["msg"] for each in reports if each["changed"]]
         after = f" (before that: {'; '.join(done)})" if done else ""
         refusal = (
@@ -349,7 +351,7 @@ def main() -> None:
             else {}
         )
         module.fail_json(
-            msg=(told if subject in told else f"{subject}: {told}") + after,
+            msg=(message if subject in message else f"{subject}: {message}") + after,
             changed=bool(done) and not module.check_mode,
             **refusal,
         )
@@ -357,7 +359,7 @@ def main() -> None:
         module.exit_json(**reports[0])
     changed = [each for each in reports if each["changed"]]
     module.exit_json(
-        msg="; ".join(each["msg"] for each in changed) or "all objects are as asked for",
+        msg="; ".join(each["msg"] for each in changed) or "all objects are already as requested",
         changed=bool(changed),
         diff=[each.pop("diff") for each in reports if each["changed"]],
         objects=reports,

@@ -19,7 +19,7 @@ from ansible.module_utils.sge_object_text import file_form
 
 
 class Outcome(NamedTuple):
-    """What was, or would be, done."""
+    """The change that was made, or that would be made in check mode."""
 
     msg: str
     changed: bool
@@ -29,7 +29,12 @@ class Outcome(NamedTuple):
 
 
 def ensure_present(store: Store, wanted: Mapping[str, Any], check_mode: bool) -> Outcome:
-    """Create the object or change what differs."""
+    """Create the object, or change the attributes that differ.
+
+    :raises BadRequestError: for a request that cannot be written.
+    :raises RefusedError: if qconf refuses, or does not do what was requested.
+    :raises UnreachableError: if the qmaster does not answer.
+    """
     before = store.read()
     known_from = before if before is not None else {}
     if before is None and store.kind not in ("complex", "admin_host", "submit_host"):
@@ -47,12 +52,12 @@ def ensure_present(store: Store, wanted: Mapping[str, Any], check_mode: bool) ->
         check_complex(after)
     if before is None and store.kind == "configuration" and not wire:
         raise BadRequestError(
-            f"{store.label} does not exist yet: name at least one attribute, Grid Engine keeps "
-            "no empty configuration"
+            f"{store.label} does not exist yet: name at least one attribute. Grid Engine does "
+            "not keep an empty configuration"
         )
 
     if before is not None and not changed:
-        return Outcome(f"{store.label} is as asked for", False, [], before, before)
+        return Outcome(f"{store.label} is already as requested", False, [], before, before)
     verb = "change" if before is not None else "create"
     names = f" ({', '.join(changed)})" if changed else ""
     if check_mode:
@@ -65,11 +70,16 @@ def ensure_present(store: Store, wanted: Mapping[str, Any], check_mode: bool) ->
 
 
 def ensure_absent(store: Store, check_mode: bool) -> Outcome:
-    """Remove the object if it is there."""
+    """Remove the object if it exists.
+
+    :raises BadRequestError: for an object that every cluster must have.
+    :raises RefusedError: if qconf refuses, or the object still exists afterwards.
+    :raises UnreachableError: if the qmaster does not answer.
+    """
     if store.kind == "scheduler" or (store.kind, store.name) == ("configuration", "global"):
         raise BadRequestError(
-            f"{store.label} cannot be removed: a cluster always has one. Set its attributes with "
-            "state: present"
+            f"{store.label} cannot be removed: every cluster must have one. Set its attributes "
+            "with state: present"
         )
     before = store.read(removing=True)
     if before is None:
@@ -82,7 +92,7 @@ def ensure_absent(store: Store, check_mode: bool) -> Outcome:
 
 
 def report(store: Store, outcome: Outcome) -> dict[str, Any]:
-    """Return what was done, in the form Ansible takes."""
+    """Return the outcome as the module returns it to Ansible."""
     after = outcome.after or {}
     return {
         "msg": outcome.msg,

@@ -27,7 +27,7 @@ _CONSTANTS = ("NONE", "INFINITY", "UNDEFINED", "TRUE", "FALSE")
 
 
 def _normal_word(word: str) -> str:
-    """Spell numbers, times and constants in one way only."""
+    """Return one spelling for all equal numbers, times and constants."""
     found = _TIME.fullmatch(word)
     if found:
         hours, minutes, seconds = (int(part) for part in found.groups())
@@ -39,6 +39,7 @@ def _normal_word(word: str) -> str:
 
 
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
+    """Return a value without overrides per host, such that equal values compare equal."""
     form = spec.forms.get(attribute, spec.default_form)
     if text.strip().upper() == "NONE":
         return "NONE"
@@ -58,7 +59,7 @@ def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
 
 
 def normal_value(kind: str, attribute: str, text: str) -> Any:
-    """Return a value such that spellings Grid Engine takes for the same are equal."""
+    """Return a value such that different spellings of the same value compare equal."""
     spec = KINDS[kind]
     if kind == "complex" and attribute in ("type", "relop"):
         return text.upper()
@@ -73,18 +74,18 @@ def normal_value(kind: str, attribute: str, text: str) -> Any:
 
 
 def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """List the wanted attributes that the object does not hold."""
+    """Return the names of the wanted attributes that the object does not have with that value."""
     literal = {"default"} if current.get("type", "").upper() in COMPLEX_TEXT_TYPES else set()
     names = []
     for name, value in wanted.items():
-        held = current.get(name)
-        if held is None:
+        found = current.get(name)
+        if found is None:
             names.append(name)
         elif kind == "complex" and name in literal:
             # "01" and "1" are different texts.
-            if held != value and {held.upper(), value.upper()} != {"NONE"}:
+            if found != value and {found.upper(), value.upper()} != {"NONE"}:
                 names.append(name)
-        elif normal_value(kind, name, held) != normal_value(kind, name, value):
+        elif normal_value(kind, name, found) != normal_value(kind, name, value):
             names.append(name)
     return names
 
@@ -92,6 +93,6 @@ def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) 
 def merge(
     kind: str, current: Mapping[str, str], wanted: Mapping[str, str]
 ) -> tuple[Attributes, list[str]]:
-    """Return the object with what differs replaced, and the names of what differs."""
+    """Return the object with the wanted values, and the names of the attributes that change."""
     changed = differing(kind, current, wanted)
     return {**current, **{name: wanted[name] for name in changed}}, changed

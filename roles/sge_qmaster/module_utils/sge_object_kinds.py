@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 Attributes = dict[str, str]
 
-# How an attribute's value is built, and therefore how it is checked, rendered and compared.
+# The form of an attribute's value decides how it is checked, written and compared.
 WORD = "word"  # one word or number
-TEXT = "text"  # a command line or the like; blanks belong to it
+TEXT = "text"  # a command line or similar; blanks are part of it
 BOOLEAN = "boolean"
-NAMES = "names"  # a set of names, rendered with blanks
-HOSTS = "hosts"  # the same, in any case of letters
-COMMA_NAMES = "comma_names"  # a set of names, rendered with commas
+NAMES = "names"  # a set of names, separated by blanks
+HOSTS = "hosts"  # the same, but upper and lower case are equal
+COMMA_NAMES = "comma_names"  # a set of names, separated by commas
 PAIRS = "pairs"  # NAME=VALUE,NAME=VALUE in any order
 PARAMS = "params"  # NAME=VALUE NAME=VALUE in any order; commas separate too
 SUBORDINATES = "subordinates"  # a set of names, or slots=N(queue:order:action, ...)
@@ -24,10 +24,10 @@ LISTS = (NAMES, HOSTS, COMMA_NAMES, PAIRS, PARAMS, SUBORDINATES)
 
 
 class Check(NamedTuple):
-    """What a value must look like, where Grid Engine itself takes anything."""
+    """A pattern that a value must match, because Grid Engine itself accepts anything."""
 
     pattern: str
-    wording: str
+    description: str
 
 
 NUMBER = Check(r"-?\d+", "a whole number")
@@ -35,26 +35,26 @@ TIME = Check(r"(?i)\d+|\d+:\d+:\d+|none|infinity", "seconds or hours:minutes:sec
 
 
 class Kind(NamedTuple):
-    """What qconf calls a kind of object, and what its attributes are."""
+    """One kind of object: its qconf options and its attributes."""
 
-    key: str  # the attribute that holds the name
+    key: str  # the attribute with the object's name
     show: str
     add: str
     modify: str
     delete: str
-    missing: str  # qconf's words for an object that is not there
+    missing: str  # a pattern of qconf's error for an object that does not exist
     forms: dict[str, str]
     default_form: str = WORD
     template: Attributes | None = None
     template_call: tuple[str, ...] = ()
     name_pattern: str = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     read_only: tuple[str, ...] = ()
-    list_call: str = ""  # lists all of the kind, where a name that cannot be resolved hides it
-    per_host: bool = False  # values may hold ,[HOST=VALUE]
-    words: tuple[str, str] = ("FALSE", "TRUE")
+    list_call: str = ""  # lists all objects of the kind; needed if a host name no longer resolves
+    per_host: bool = False  # values may contain ,[HOST=VALUE]
+    booleans: tuple[str, str] = ("FALSE", "TRUE")
     none: str = "NONE"
-    # Grid Engine rewrites TRUE, true, yes here, so that they are the same. Elsewhere it keeps
-    # the word and may not understand it.
+    # Grid Engine normalises TRUE, true and yes here, so they are equal. Elsewhere it keeps the
+    # word as written and may not recognise it.
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
@@ -62,8 +62,8 @@ class Kind(NamedTuple):
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
 
-# A host's configuration holds only what differs from the global one, and even the global one
-# may lack entries. What sge_conf(5) lists is therefore written down here: qconf -Mconf accepts
+# A host's configuration has only the entries that differ from the global one, and even the
+# global one may be incomplete. So these are the names from sge_conf(5): qconf -Mconf accepts
 # and keeps any misspelt name.
 LOCAL_CONFIGURATION = (
     "execd_spool_dir", "mailer", "xterm", "load_sensor", "prolog", "epilog", "load_report_time",
@@ -171,7 +171,7 @@ KINDS: dict[str, Kind] = {
         modify="-Mc",
         delete="-Mc",
         missing="",
-        words=("NO", "YES"),
+        booleans=("NO", "YES"),
         forms={"requestable": BOOLEAN, "consumable": BOOLEAN},
     ),
     "exec_host": Kind(
@@ -260,7 +260,7 @@ KINDS: dict[str, Kind] = {
         template={},
         list_call="-sconfl",
         default_form=TEXT,
-        words=("false", "true"),
+        booleans=("false", "true"),
         none="none",
         folds_booleans=False,
         forms={
@@ -298,9 +298,9 @@ KINDS: dict[str, Kind] = {
     ),
 }  # fmt: skip
 
-# Names that qconf or its templates mean something else by.
+# Names with a special meaning for qconf or its templates.
 RESERVED_NAMES = ("none", "all", "template")
 
 
 class BadRequestError(Exception):
-    """What was asked for cannot be written into Grid Engine's configuration."""
+    """The request cannot be written into Grid Engine's configuration."""

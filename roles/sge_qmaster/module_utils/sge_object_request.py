@@ -22,9 +22,9 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check one entry of C(objects), as Ansible checks the single object's options.
+    """Check one entry of C(objects), as Ansible checks the options for a single object.
 
-    :raises BadRequestError: naming the entry and what is wrong with it.
+    :raises BadRequestError: naming the entry and its error.
     """
     place = f"objects, entry {number}"
     unknown = sorted(set(wanted) - {"kind", "name", "attributes", "state"})
@@ -32,16 +32,21 @@ def check_description(wanted: Mapping[str, Any], number: int) -> None:
         raise BadRequestError(f"{place}: unknown key {unknown[0]!r}")
     if wanted.get("kind") not in KINDS:
         raise BadRequestError(
-            f"{place}: kind is {wanted.get('kind')!r}; it is one of {', '.join(KINDS)}"
+            f"{place}: kind is {wanted.get('kind')!r}; it must be one of {', '.join(KINDS)}"
         )
     if wanted.get("state", "present") not in ("present", "absent"):
-        raise BadRequestError(f"{place}: state is {wanted['state']!r}; it is present or absent")
+        raise BadRequestError(
+            f"{place}: state is {wanted['state']!r}; it must be present or absent"
+        )
     if not isinstance(wanted.get("attributes") or {}, Mapping):
         raise BadRequestError(f"{place}: attributes must be a dictionary")
 
 
 def check_name(kind: str, name: str | None) -> str:
-    """Return the object's name; refuse what qconf would take for something else."""
+    """Return the object's name.
+
+    :raises BadRequestError: for a name that qconf would interpret in another way.
+    """
     if kind == "scheduler":
         if name:
             raise BadRequestError(f"kind scheduler has no name; leave out name: {name}")
@@ -50,43 +55,47 @@ def check_name(kind: str, name: str | None) -> str:
     if not name:
         raise BadRequestError(f"kind {kind} needs a name")
     if not re.fullmatch(spec.name_pattern, name) or name.lower() in RESERVED_NAMES:
-        # "*" and the like are patterns to "qconf -dq": they would remove other queues.
+        # "*" and similar are patterns for "qconf -dq": it would remove all queues that match.
         extra = " starting with @" if kind == "host_group" else ""
         raise BadRequestError(
             f"{name!r} cannot be the name of a {kind}: use letters, digits and _ . + -{extra}, "
-            f"and none of {', '.join(RESERVED_NAMES)}"
+            f"but none of {', '.join(RESERVED_NAMES)}"
         )
     return name
 
 
-def _known_words(kind: str, known: list[str]) -> str:
+def _describe_attributes(kind: str, known: list[str]) -> str:
     return f"kind {kind} has: {', '.join(known)}" if known else f"kind {kind} has no attributes"
 
 
 def wire_attributes(
     kind: str, wanted: Mapping[str, Any], known: list[str], name: str = ""
 ) -> Attributes:
-    """Render all attributes that were asked for; refuse those the kind does not have."""
+    """Return all requested attributes in the form that Grid Engine reads.
+
+    :raises BadRequestError: for an attribute that the kind does not have or that cannot be set, and
+        for a value that cannot be written.
+    """
     spec = KINDS[kind]
     allowed = sorted(key for key in known if key != spec.key and key not in spec.read_only)
     for attribute in wanted:
         if attribute in spec.read_only:
             raise BadRequestError(
                 f"attribute {attribute} is reported by the host and cannot be set; "
-                f"{_known_words(kind, allowed)}"
+                f"{_describe_attributes(kind, allowed)}"
             )
         if spec.key and attribute == spec.key:
             raise BadRequestError(f"attribute {attribute} is the object's name; use name instead")
         if attribute not in allowed:
             which = f" of {name}" if kind == "configuration" else ""
             raise BadRequestError(
-                f"unknown attribute {attribute!r}; {_known_words(kind + which, allowed)}"
+                f"unknown attribute {attribute!r}; {_describe_attributes(kind + which, allowed)}"
             )
     return {key: wire_value(kind, key, value) for key, value in wanted.items()}
 
 
 def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
-    """List the attributes an object can have, given it or its template."""
+    """Return the attributes that an object can have; ``base`` is the object or its template."""
     if kind == "complex":
         return list(COMPLEX_COLUMNS)
     if kind == "configuration":
@@ -96,10 +105,13 @@ def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]
 
 
 def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
-    """Return a new entry of the table of complexes."""
+    """Return a new row of the table of complexes: the wanted columns, and defaults for the rest.
+
+    :raises BadRequestError: without a type, on which the defaults depend.
+    """
     if "type" not in wanted:
         raise BadRequestError(
-            f"complex {name} does not exist yet: attribute type is needed to create it"
+            f"complex {name} does not exist yet: its attribute type is required to create it"
         )
     type_ = wanted["type"].upper()
     textual = type_ in COMPLEX_TEXT_TYPES
@@ -116,11 +128,14 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
 
 
 def check_complex(entry: Mapping[str, str]) -> None:
-    """Refuse a default that does not fit the type: Grid Engine takes and keeps any word."""
+    """Refuse a default that does not fit the type: Grid Engine accepts and keeps any word.
+
+    :raises BadRequestError: naming the type and the required form.
+    """
     check = COMPLEX_DEFAULTS.get(entry["type"].upper())
     default = entry["default"]
     if check and default.upper() != "NONE" and not re.fullmatch(check.pattern, default):
         raise BadRequestError(
-            f"attribute default of a complex of type {entry['type']} must be {check.wording}, "
+            f"attribute default of a complex of type {entry['type']} must be {check.description}, "
             f"not {default!r}"
         )

@@ -17,13 +17,14 @@ _CONTINUATION = re.compile(r"(,?)[ \t]*\\\r?\n[ \t]*")
 
 
 def join_continuations(text: str) -> str:
-    """Put values that qconf broke into several lines back on one."""
-    # qconf breaks "a,b" as "a, \<newline>  b": the blank after the comma is not in the value.
+    """Join values that qconf broke into several lines."""
+    # qconf breaks "a,b" as "a, \<newline>  b": the blank after the comma is not part of
+    # the value.
     return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
 
 
 def parse_object(text: str) -> Attributes:
-    """Read "attribute value" lines, in their order."""
+    """Parse "attribute value" lines; keep their order."""
     attributes: Attributes = {}
     for line in join_continuations(text).splitlines():
         if not line.strip() or line.startswith("#"):
@@ -34,13 +35,17 @@ def parse_object(text: str) -> Attributes:
 
 
 def render_object(attributes: Mapping[str, str]) -> str:
-    """Write "attribute value" lines as qconf reads them."""
+    """Return "attribute value" lines as qconf reads them."""
     width = max(map(len, attributes), default=0)
     return "".join(f"{name:<{width}} {value}\n" for name, value in attributes.items())
 
 
 def parse_complexes(text: str) -> dict[str, Attributes]:
-    """Read the table of complexes."""
+    """Parse the table of complexes that ``qconf -sc`` prints: name to columns.
+
+    :raises BadRequestError: for a line with another number of columns. Without it the next change
+        would remove that complex.
+    """
     table: dict[str, Attributes] = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
@@ -53,7 +58,7 @@ def parse_complexes(text: str) -> dict[str, Attributes]:
 
 
 def render_complexes(table: Mapping[str, Mapping[str, str]]) -> str:
-    """Write the table of complexes, or the part of it that is given."""
+    """Return the given complexes as the table that ``qconf -Mc`` reads."""
     rows: list[tuple[str, ...]] = [("#name", *COMPLEX_COLUMNS)]
     rows += [(name, *(row[column] for column in COMPLEX_COLUMNS)) for name, row in table.items()]
     return "".join(
@@ -62,12 +67,15 @@ def render_complexes(table: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def parse_names(text: str) -> list[str]:
-    """Read a list of names, one to a line."""
+    """Parse a list of names, one per line."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def file_form(kind: str, name: str, attributes: Mapping[str, str] | None) -> str:
-    """Write one object as people know it from qconf, without the load a host reports."""
+    """Return one object in qconf's format, without the load that a host reports.
+
+    The result is empty for an object that does not exist (``attributes`` is None).
+    """
     if attributes is None:
         return ""
     spec = KINDS[kind]

@@ -28,22 +28,26 @@ TRUE_WORDS = ("TRUE", "YES", "Y")
 FALSE_WORDS = ("FALSE", "NO", "N")
 
 
-def _text(spec: Kind, attribute: str, value: Any) -> str:
-    """Return one value as text that fits on one line."""
+def _one_line(spec: Kind, attribute: str, value: Any) -> str:
+    """Return one value as text on one line.
+
+    :raises BadRequestError: for a type without a text form, and for text that would break the
+        format.
+    """
     if isinstance(value, bool):
-        return spec.words[value]
+        return spec.booleans[value]
     if not isinstance(value, (str, int, float)):
-        what = "no value" if value is None else f"a {type(value).__name__}"
+        problem = "has no value" if value is None else f"is a {type(value).__name__}"
         raise BadRequestError(
-            f"attribute {attribute} was given {what}; give a string, a number, a boolean or a "
-            f"list of strings ({spec.none} or [] for nothing)"
+            f"attribute {attribute} {problem}; give a string, a number, a boolean or a "
+            f"list of strings ({spec.none} or [] to clear it)"
         )
     text = str(value).strip()
     if not text:
-        raise BadRequestError(f"attribute {attribute} is empty; write {spec.none} for nothing")
+        raise BadRequestError(f"attribute {attribute} is empty; write {spec.none} to clear it")
     if _CONTROL.search(text):
         raise BadRequestError(
-            f"attribute {attribute} holds a newline or another control character, which would "
+            f"attribute {attribute} contains a newline or another control character, which would "
             f"break Grid Engine's file format: {text!r}"
         )
     if text.endswith("\\"):
@@ -54,31 +58,32 @@ def _text(spec: Kind, attribute: str, value: Any) -> str:
     return text
 
 
-def _item(attribute: str, item: str) -> str:
+def _check_item(attribute: str, item: str) -> str:
+    """Return one element of a list; refuse separators in it."""
     if SEPARATORS.search(item):
         raise BadRequestError(
-            f"attribute {attribute}: {item!r} holds a blank or a comma, which separate the "
-            "elements of this list; make each one an element of its own"
+            f"attribute {attribute}: {item!r} contains a blank or a comma, but these separate the "
+            "elements of this list; write each element separately"
         )
     return item
 
 
-def _wire_list(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
-    """Render a list-valued attribute; ``split`` when it came as one string."""
+def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
+    """Return a list in Grid Engine's form; ``split`` if it came as one string."""
     if form == SUBORDINATES and "(" in texts[0]:
-        # slots=N(queue:order:action, ...) is one expression with commas of its own.
+        # slots=N(queue:order:action, ...) is one expression that contains commas.
         if len(texts) > 1:
-            raise BadRequestError(f"attribute {attribute}: slots=N(...) must stand alone")
+            raise BadRequestError(f"attribute {attribute}: slots=N(...) must be the only element")
         return texts[0]
     if split:
         pattern = r"\s*,\s*" if form == PAIRS else r"[\s,]+"
         texts = [item for item in re.split(pattern, texts[0]) if item]
-    items = [_item(attribute, text) for text in texts]
+    items = [_check_item(attribute, text) for text in texts]
     if not items:
-        raise BadRequestError(f"attribute {attribute} holds only separators")
+        raise BadRequestError(f"attribute {attribute} contains only separators")
     nothing = [item for item in items if item.upper() == "NONE"]
     if nothing and len(items) > 1:
-        raise BadRequestError(f"attribute {attribute}: {nothing[0]} must stand alone")
+        raise BadRequestError(f"attribute {attribute}: {nothing[0]} must be the only element")
     if form == PAIRS and not nothing:
         for item in items:
             name, equals, value = item.partition("=")
@@ -87,30 +92,37 @@ def _wire_list(spec: Kind, attribute: str, form: str, texts: list[str], split: b
     return (" " if form in (NAMES, HOSTS, PARAMS, SUBORDINATES) else ",").join(items)
 
 
-def _wire_piece(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
-    """Render a value, or one of the values of an attribute that has them per host."""
+def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
+    """Return a value in Grid Engine's form.
+
+    For an attribute with values per host, this is one of them.
+    """
     form = spec.forms.get(attribute, spec.default_form)
     if form in LISTS:
-        return _wire_list(spec, attribute, form, texts, split)
+        return _list_value(spec, attribute, form, texts, split)
     if len(texts) != 1:
-        raise BadRequestError(f"attribute {attribute} takes one value, not a list: {texts}")
+        raise BadRequestError(f"attribute {attribute} must be one value, not a list: {texts}")
     text = texts[0]
     if form == BOOLEAN and text.upper() in TRUE_WORDS + FALSE_WORDS:
-        text = spec.words[text.upper() in TRUE_WORDS]
+        text = spec.booleans[text.upper() in TRUE_WORDS]
     elif form == TEXT:
         text = " ".join(text.split())
     elif SEPARATORS.search(text):
         raise BadRequestError(
-            f"attribute {attribute} takes one word, without blanks or commas: {text!r}"
+            f"attribute {attribute} must be one word, without blanks or commas: {text!r}"
         )
     check = spec.checks.get(attribute)
     if check and not re.fullmatch(check.pattern, text):
-        raise BadRequestError(f"attribute {attribute} must be {check.wording}, not {text!r}")
+        raise BadRequestError(f"attribute {attribute} must be {check.description}, not {text!r}")
     return text
 
 
 def wire_value(kind: str, attribute: str, value: Any) -> str:
-    """Render what was asked for as Grid Engine's file form; refuse what would break it."""
+    """Return a requested value in the form that Grid Engine reads.
+
+    :raises BadRequestError: naming the attribute, for a value that would break the format or that
+        Grid Engine would misread.
+    """
     spec = KINDS[kind]
     per_host = spec.per_host and attribute != "hostlist"
     if isinstance(value, (list, tuple)):
@@ -120,15 +132,15 @@ def wire_value(kind: str, attribute: str, value: Any) -> str:
                 raise BadRequestError(
                     f"attribute {attribute}: quote the list's elements, {element} is a boolean"
                 )
-            texts.append(_text(spec, attribute, element))
+            texts.append(_one_line(spec, attribute, element))
         if not texts:
             return spec.none
         split = False
     else:
-        texts = [_text(spec, attribute, value)]
+        texts = [_one_line(spec, attribute, value)]
         split = True
     if not per_host or not any("[" in text or "]" in text for text in texts):
-        return _wire_piece(spec, attribute, texts, split)
+        return _one_value(spec, attribute, texts, split)
 
     wrong = BadRequestError(
         f"attribute {attribute}: {', '.join(texts)!r} must be the default value, and then "
@@ -154,8 +166,8 @@ def wire_value(kind: str, attribute: str, value: Any) -> str:
     hosts = [host.strip().lower() for host, _value in overrides]
     if len(set(hosts)) != len(hosts):
         raise BadRequestError(f"attribute {attribute} names a host twice: {', '.join(hosts)}")
-    pieces = [_wire_piece(spec, attribute, defaults, split)]
+    pieces = [_one_value(spec, attribute, defaults, split)]
     for host, host_value in overrides:
-        piece = _wire_piece(spec, attribute, [host_value.strip()], True)
-        pieces.append(f"[{_item(attribute, host.strip())}={piece}]")
+        piece = _one_value(spec, attribute, [host_value.strip()], True)
+        pieces.append(f"[{_check_item(attribute, host.strip())}={piece}]")
     return ",".join(pieces)

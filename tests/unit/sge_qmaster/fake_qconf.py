@@ -20,7 +20,7 @@ def recorded(name: str) -> str:
     return (DATA / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def held(name: str) -> dict[str, str]:
+def recorded_object(name: str) -> dict[str, str]:
     return parse_object(recorded(name))
 
 
@@ -38,7 +38,7 @@ OBJECTS = {
 
 
 class FakeQconf(Qconf):
-    """Answers each call with what was recorded; keeps the calls and the files they read."""
+    """Answers calls with recorded outputs; keeps the calls and the files that they read."""
 
     def __init__(self, *answers: tuple[int, str]) -> None:
         super().__init__("/usr/bin/qconf", "/nowhere", "default", 5, None)

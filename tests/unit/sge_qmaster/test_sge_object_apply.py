@@ -12,7 +12,7 @@ from ansible.module_utils.sge_object_qconf import RefusedError
 from ansible.module_utils.sge_object_store import Store
 from ansible.module_utils.sge_object_text import parse_object
 
-from fake_qconf import FakeQconf, held, present
+from fake_qconf import FakeQconf, present, recorded_object
 
 
 def test_a_default_that_does_not_fit_is_refused_before_anything_is_written() -> None:
@@ -65,7 +65,7 @@ def test_one_call_is_enough_when_nothing_changes(
         ("complex", "nosuch", "complexes"),
     ],
 )
-def test_removing_what_is_missing_is_no_change(kind: str, name: str, answer: str) -> None:
+def test_removing_an_absent_object_is_no_change(kind: str, name: str, answer: str) -> None:
     ok = answer in ("admin_hosts", "complexes")
     answers = [(0, answer)] if ok else [(1, f"{answer}.err")]
     if answer.startswith("unresolved"):
@@ -84,7 +84,7 @@ def test_a_host_that_no_longer_resolves_can_still_be_removed() -> None:
     assert qconf.calls[1:3] == [["-sel"], ["-de", "exec2"]]
 
 
-def test_a_host_that_does_not_resolve_cannot_be_made() -> None:
+def test_a_host_that_does_not_resolve_cannot_be_created() -> None:
     with pytest.raises(RefusedError, match="can't resolve hostname"):
         present(FakeQconf((1, "unresolved_exec_host.err")), "exec_host", "nohost")
 
@@ -92,12 +92,12 @@ def test_a_host_that_does_not_resolve_cannot_be_made() -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [("scheduler", "scheduler"), ("configuration", "global")]
 )
-def test_what_each_cluster_has_cannot_be_removed(kind: str, name: str) -> None:
+def test_objects_that_every_cluster_has_cannot_be_removed(kind: str, name: str) -> None:
     with pytest.raises(BadRequestError, match="cannot be removed"):
         ensure_absent(Store(FakeQconf(), kind, name), False)
 
 
-def test_check_mode_reads_and_writes_nothing() -> None:
+def test_check_mode_only_reads() -> None:
     qconf = FakeQconf((0, "queue"))
     outcome = present(qconf, "queue", "jupyter.q", check=True, slots=2, shell="/bin/bash")
     assert (outcome.changed, outcome.changed_attributes) == (True, ["slots", "shell"])
@@ -110,16 +110,19 @@ def test_check_mode_reads_and_writes_nothing() -> None:
 
 
 def test_a_new_queue_starts_from_the_template_without_its_parallel_environments() -> None:
-    assert held("queue_template")["pe_list"] == "make smp mpi"
+    assert recorded_object("queue_template")["pe_list"] == "make smp mpi"
     qconf = FakeQconf(
         (1, "missing_queue.err"), (0, "queue_template"), (0, ""), (0, "queue"),
     )  # fmt: skip
     outcome = present(qconf, "queue", "jupyter.q", rerun=True, h_rt=28800)
     written = parse_object(qconf.files[0])
     expected = {
-        **held("queue_template"), "qname": "jupyter.q", "pe_list": "NONE", "rerun": "TRUE",
+        **recorded_object("queue_template"),
+        "qname": "jupyter.q",
+        "pe_list": "NONE",
+        "rerun": "TRUE",
         "h_rt": "28800",
-    }  # fmt: skip
+    }
     assert written == expected
     assert [call[0] for call in qconf.calls] == ["-sq", "-sq", "-Aq", "-sq"]
     assert outcome.msg == "created queue jupyter.q (rerun, h_rt)"

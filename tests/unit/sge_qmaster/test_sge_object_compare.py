@@ -11,12 +11,12 @@ from ansible.module_utils.sge_object_kinds import KINDS
 from ansible.module_utils.sge_object_request import known_attributes, wire_attributes
 from ansible.module_utils.sge_object_values import wire_value
 
-from fake_qconf import OBJECTS, held
+from fake_qconf import OBJECTS, recorded_object
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTS))
-def test_what_qconf_printed_is_what_was_asked_for(name: str) -> None:
-    kind, attributes = OBJECTS[name], held(name)
+def test_an_object_as_qconf_prints_it_is_no_change(name: str) -> None:
+    kind, attributes = OBJECTS[name], recorded_object(name)
     spec = KINDS[kind]
     wanted = {k: v for k, v in attributes.items() if k != spec.key and k not in spec.read_only}
     known = known_attributes(kind, name.split("_")[-1], attributes)
@@ -64,11 +64,11 @@ SAME = [
 
 
 @pytest.mark.parametrize(("name", "kind", "attribute", "value"), SAME)
-def test_other_spelling_of_the_same_value_is_no_change(
+def test_another_spelling_of_the_same_value_is_no_change(
     name: str, kind: str, attribute: str, value: Any
 ) -> None:
     wire = wire_value(kind, attribute, value)
-    assert differing(kind, held(name), {attribute: wire}) == []
+    assert differing(kind, recorded_object(name), {attribute: wire}) == []
 
 
 DIFFERENT = [
@@ -101,14 +101,14 @@ def test_another_value_is_a_change_and_changes_nothing_else(
     name: str, kind: str, attribute: str, value: Any
 ) -> None:
     wire = {attribute: wire_value(kind, attribute, value)}
-    merged, changed = merge(kind, held(name), wire)
+    merged, changed = merge(kind, recorded_object(name), wire)
     assert changed == [attribute]
     assert merged.pop(attribute) == wire[attribute]
-    assert merged == {k: v for k, v in held(name).items() if k != attribute}
+    assert merged == {k: v for k, v in recorded_object(name).items() if k != attribute}
     assert merge(kind, {**merged, **wire}, wire)[1] == []
 
 
-def test_yes_in_a_configuration_is_not_taken_for_true() -> None:
+def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
     # qconf -Mconf keeps the word as it is, other than in a queue or a parallel environment.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 

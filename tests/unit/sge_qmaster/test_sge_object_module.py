@@ -20,7 +20,7 @@ from ansible.module_utils.sge_object_request import (
     wire_attributes,
 )
 
-from fake_qconf import DATA, held
+from fake_qconf import DATA, recorded_object
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = ROOT / "roles/sge_qmaster/library/sge_object.py"
@@ -47,8 +47,8 @@ def test_every_kind_and_option_is_documented() -> None:
 
 
 def test_the_examples_are_accepted() -> None:
-    templates = {"queue": held("queue"), "pe": held("pe"), "exec_host": held("exec_host"),
-                 "host_group": held("host_group"), "scheduler": held("scheduler")}  # fmt: skip
+    recorded_kinds = ("queue", "pe", "exec_host", "host_group", "scheduler")
+    templates = {kind: recorded_object(kind) for kind in recorded_kinds}
     examples = documentation_block("EXAMPLES")
     assert len(examples) >= 5
     for task in examples:
@@ -61,7 +61,7 @@ def test_the_examples_are_accepted() -> None:
             wire_attributes(kind, wanted, known)
 
 
-def test_ansible_sends_the_modules_parts_along(tmp_path: Path) -> None:
+def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> None:
     qconf = tmp_path / "qconf"
     qconf.write_text(f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/submit_hosts.txt\n", encoding="utf-8")
     qconf.chmod(0o755)
@@ -86,6 +86,6 @@ def test_ansible_sends_the_modules_parts_along(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "submit_host exec1 is as asked for / would create submit_host exec3" in " ".join(
+    assert "submit_host exec1 is already as requested / would create submit_host exec3" in " ".join(
         done.stdout.split()
     )

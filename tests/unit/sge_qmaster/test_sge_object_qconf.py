@@ -25,7 +25,7 @@ from fake_qconf import DATA, recorded
 
 
 def test_the_list_of_options_is_not_repeated_in_an_error() -> None:
-    words = Result([], 1, "", recorded("refused_usage.err")).words
+    words = Result([], 1, "", recorded("refused_usage.err")).message
     assert words.startswith('error: no option argument provided to "-sp"')
     assert "-aattr" not in words
 
@@ -55,7 +55,7 @@ def test_qconf_runs_in_its_cell_and_in_english(
     assert out == f"C|{tmp_path}/root|cell|1|-sq a b\n"
 
 
-def test_a_hung_qmaster_is_given_up_with_its_name_even_behind_a_wrapper(
+def test_a_hung_qmaster_is_reported_by_name_even_behind_a_wrapper(
     script: Callable[..., Any],
 ) -> None:
     qconf = script("sleep 60 & wait", timeout=1)
@@ -70,7 +70,7 @@ def test_a_hung_qmaster_is_given_up_with_its_name_even_behind_a_wrapper(
     assert "may or may not" not in str(caught.value)
 
 
-def test_a_change_that_got_no_answer_is_not_said_to_have_failed(
+def test_a_change_without_an_answer_is_reported_as_unknown(
     script: Callable[..., Any],
 ) -> None:
     qconf = script("sleep 60", timeout=1)
@@ -102,7 +102,7 @@ def test_no_process_is_left_after_a_timeout(tmp_path: Path) -> None:
     "name",
     ["unreachable", "unreachable_no_act_qmaster", "unreachable_no_cell", "unreachable_no_root"],
 )
-def test_an_unreachable_qmaster_is_said_so(script: Callable[..., Any], name: str) -> None:
+def test_an_unreachable_qmaster_is_reported(script: Callable[..., Any], name: str) -> None:
     qconf = script(f"cat {DATA / name}.err.txt >&2; exit 1")
     with pytest.raises(UnreachableError) as caught:
         qconf.call("-ssconf")
@@ -111,7 +111,7 @@ def test_an_unreachable_qmaster_is_said_so(script: Callable[..., Any], name: str
 
 
 @pytest.mark.parametrize("name", ["missing_queue", "unresolved_exec_host", "refused_queue_pe"])
-def test_an_ordinary_refusal_is_not_taken_for_an_unreachable_qmaster(
+def test_an_ordinary_refusal_does_not_count_as_an_unreachable_qmaster(
     script: Callable[..., Any], name: str
 ) -> None:
     assert script(f"cat {DATA / name}.err.txt >&2; exit 1").call("-sq").rc == 1
@@ -130,7 +130,7 @@ def test_the_temporary_file_is_private_and_removed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["qconf", "root"]
 
 
-def test_a_second_run_waits_for_the_first_and_gives_up_in_words(tmp_path: Path) -> None:
+def test_a_second_run_waits_for_the_first_and_then_gives_up_with_a_message(tmp_path: Path) -> None:
     first = one_at_a_time(1, str(tmp_path))
     second = one_at_a_time(0, str(tmp_path))
     with first, pytest.raises(BadRequestError, match="another run"), second:

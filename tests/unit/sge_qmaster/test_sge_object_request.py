@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is refused before anything is written."""
+"""Checking a requested object before anything is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible.module_utils.sge_object_request import (
 )
 from ansible.module_utils.sge_object_text import parse_complexes
 
-from fake_qconf import held, recorded
+from fake_qconf import recorded, recorded_object
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ from fake_qconf import held, recorded
         ("configuration", "configuration_global", "max_job"),
     ],
 )
-def test_an_unknown_attribute_is_named_with_those_there_are(
+def test_an_unknown_attribute_is_named_together_with_the_known_ones(
     kind: str, name: str, attribute: str
 ) -> None:
-    base = held(name) if name else {}
+    base = recorded_object(name) if name else {}
     known = known_attributes(kind, "global", base)
     with pytest.raises(BadRequestError, match=f"unknown attribute '{attribute}'") as caught:
         wire_attributes(kind, {attribute: "1"}, known, "global")
@@ -42,19 +42,19 @@ def test_an_unknown_attribute_is_named_with_those_there_are(
         assert other in str(caught.value)
 
 
-def test_what_a_host_reports_cannot_be_set() -> None:
-    known = list(held("exec_host"))
+def test_an_attribute_that_a_host_reports_cannot_be_set() -> None:
+    known = list(recorded_object("exec_host"))
     with pytest.raises(BadRequestError, match="load_values is reported by the host"):
         wire_attributes("exec_host", {"load_values": "a=1"}, known)
 
 
-def test_the_name_is_no_attribute() -> None:
+def test_the_name_cannot_be_set_as_an_attribute() -> None:
     with pytest.raises(BadRequestError, match="use name instead"):
-        wire_attributes("queue", {"qname": "x"}, list(held("queue")))
+        wire_attributes("queue", {"qname": "x"}, list(recorded_object("queue")))
 
 
 def test_an_attribute_that_only_the_global_configuration_has_is_refused_for_a_host() -> None:
-    known = known_attributes("configuration", "exec1", held("configuration_host"))
+    known = known_attributes("configuration", "exec1", recorded_object("configuration_host"))
     assert wire_attributes("configuration", {"xterm": "/bin/x"}, known) == {"xterm": "/bin/x"}
     with pytest.raises(BadRequestError, match="unknown attribute 'max_jobs'"):
         wire_attributes("configuration", {"max_jobs": 1}, known)
@@ -78,7 +78,7 @@ def test_an_attribute_that_only_the_global_configuration_has_is_refused_for_a_ho
         ("scheduler", "x"),
     ],
 )
-def test_a_name_qconf_would_take_for_something_else_is_refused(kind: str, name: str | None) -> None:
+def test_a_name_that_qconf_would_misread_is_refused(kind: str, name: str | None) -> None:
     with pytest.raises(BadRequestError):
         check_name(kind, name)
 
@@ -87,7 +87,7 @@ def test_a_name_qconf_would_take_for_something_else_is_refused(kind: str, name: 
     ("kind", "name"),
     [("queue", "all.q"), ("host_group", "@all-hosts"), ("exec_host", "global"), ("pe", "smp_1")],
 )
-def test_ordinary_names_are_taken(kind: str, name: str) -> None:
+def test_ordinary_names_are_accepted(kind: str, name: str) -> None:
     assert check_name(kind, name) == name
 
 
@@ -100,7 +100,7 @@ def test_a_new_complex_gets_defaults_that_fit_its_type() -> None:
 
 
 def test_a_new_complex_needs_a_type() -> None:
-    with pytest.raises(BadRequestError, match="type is needed"):
+    with pytest.raises(BadRequestError, match="type is required"):
         new_complex("gpu", {"consumable": "YES"})
 
 
@@ -121,7 +121,7 @@ def test_a_default_must_fit_the_type_of_its_complex(type_: str, default: str, go
             check_complex(entry)
 
 
-def test_every_complex_of_the_real_table_is_taken() -> None:
+def test_every_complex_of_a_real_table_is_accepted() -> None:
     for entry in parse_complexes(recorded("complexes")).values():
         check_complex(entry)
 

@@ -9,10 +9,10 @@ from ansible.module_utils.sge_object_qconf import RefusedError, Result
 from ansible.module_utils.sge_object_store import Store
 from ansible.module_utils.sge_object_text import parse_complexes, parse_object
 
-from fake_qconf import FakeQconf, held, present, recorded
+from fake_qconf import FakeQconf, present, recorded, recorded_object
 
 
-def test_a_host_is_written_without_what_it_reports() -> None:
+def test_a_host_is_written_without_its_reported_values() -> None:
     qconf = FakeQconf((0, "exec_host"), (0, ""), (0, "exec_host"))
     with pytest.raises(RefusedError):
         present(qconf, "exec_host", "qmaster", user_lists=[])
@@ -22,7 +22,7 @@ def test_a_host_is_written_without_what_it_reports() -> None:
     assert not {"load_values", "processors"} & set(written)
 
 
-def test_changing_one_complex_keeps_every_other_one() -> None:
+def test_changing_one_complex_keeps_all_others() -> None:
     qconf = FakeQconf((0, "complexes"), (0, ""), (0, "complexes"))
     with pytest.raises(RefusedError):
         present(qconf, "complex", "gpu", urgency=3)
@@ -32,16 +32,16 @@ def test_changing_one_complex_keeps_every_other_one() -> None:
     assert written == before
 
 
-def test_adding_and_removing_a_complex_keeps_every_other_one() -> None:
+def test_adding_and_removing_a_complex_keeps_all_others() -> None:
     before = parse_complexes(recorded("complexes"))
     qconf = FakeQconf((0, "complexes"), (0, ""), (0, "complexes"))
-    with pytest.raises(RefusedError, match="it is not there"):
+    with pytest.raises(RefusedError, match="it does not exist"):
         present(qconf, "complex", "fpga", type="INT")
     written = parse_complexes(qconf.files[0])
     assert written.pop("fpga")["type"] == "INT"
     assert written == before
     qconf = FakeQconf((0, "complexes"), (0, ""), (0, "complexes"))
-    with pytest.raises(RefusedError, match="still there"):
+    with pytest.raises(RefusedError, match="still exists"):
         ensure_absent(Store(qconf, "complex", "gpu"), False)
     del before["gpu"]
     assert parse_complexes(qconf.files[0]) == before
@@ -57,19 +57,19 @@ def test_losing_another_complex_is_noticed() -> None:
         store.confirm(Result([], 0, "", ""), {"type": "INT"})
 
 
-def test_a_value_the_qmaster_replaced_is_reported_although_qconf_exits_with_0() -> None:
+def test_a_replaced_value_is_reported_although_qconf_exits_with_0() -> None:
     qconf = FakeQconf(
         (0, "scheduler"), (0, "replaced_scheduler_rc0.err"), (0, "scheduler_replaced")
     )
     with pytest.raises(RefusedError) as caught:
         present(qconf, "scheduler", "scheduler", queue_sort_method="wibble")
     assert "exited with 0" in str(caught.value)
-    assert "attribute queue_sort_method was not taken: asked for 'wibble', it holds 'load'" in str(
+    assert "attribute queue_sort_method was not accepted: requested 'wibble', found 'load'" in str(
         caught.value
     )
 
 
-def test_a_refusal_with_exit_status_0_is_reported_in_qconfs_words() -> None:
+def test_a_refusal_with_exit_status_0_is_reported_with_qconfs_message() -> None:
     qconf = FakeQconf(
         (1, "empty_submit_hosts.err"), (0, "refused_not_manager_rc0.err"),
         (1, "empty_submit_hosts.err"),
@@ -78,7 +78,7 @@ def test_a_refusal_with_exit_status_0_is_reported_in_qconfs_words() -> None:
         present(qconf, "submit_host", "exec1")
 
 
-def test_a_refusal_names_the_object_the_status_and_qconfs_words() -> None:
+def test_a_refusal_names_the_object_the_status_and_qconfs_message() -> None:
     qconf = FakeQconf((0, "queue"), (1, "refused_queue_pe.err"))
     with pytest.raises(RefusedError) as caught:
         present(qconf, "queue", "jupyter.q", pe_list="nosuch")
@@ -90,11 +90,11 @@ def test_a_refusal_names_the_object_the_status_and_qconfs_words() -> None:
     assert not qconf.path_of_file.parent.exists()
 
 
-def test_a_configuration_is_written_to_a_file_of_its_name() -> None:
+def test_a_configuration_is_written_to_a_file_with_its_name() -> None:
     qconf = FakeQconf((0, "configuration_global"), (0, ""), (0, "configuration_global"))
     with pytest.raises(RefusedError):
         present(qconf, "configuration", "global", max_jobs=3)
     assert qconf.calls[1] == ["-Mconf", str(qconf.path_of_file)]
     assert qconf.path_of_file.name == "global"
     written = parse_object(qconf.files[0])
-    assert written == {**held("configuration_global"), "max_jobs": "3"}
+    assert written == {**recorded_object("configuration_global"), "max_jobs": "3"}

@@ -44,7 +44,7 @@ def test_values_are_written_as_grid_engine_reads_them(
 
 
 @pytest.mark.parametrize(
-    ("kind", "attribute", "value", "says"),
+    ("kind", "attribute", "value", "message"),
     [
         ("queue", "prolog", "/bin/a\nslots 5", "newline"),
         ("queue", "pe_list", ["smp\nrerun TRUE"], "newline"),
@@ -56,10 +56,10 @@ def test_values_are_written_as_grid_engine_reads_them(
         ("queue", "complex_values", {"gpu": 1}, "a dict"),
         ("queue", "h_rt", "1 2", "one word"),
         ("queue", "h_rt", "1,2", "one word"),
-        ("queue", "h_rt", ["1", "2"], "takes one value"),
+        ("queue", "h_rt", ["1", "2"], "must be one value"),
         ("queue", "pe_list", ["smp make"], "blank or a comma"),
         ("queue", "pe_list", ["smp,make"], "blank or a comma"),
-        ("queue", "pe_list", ["smp", "NONE"], "stand alone"),
+        ("queue", "pe_list", ["smp", "NONE"], "only element"),
         ("queue", "pe_list", ",", "only separators"),
         ("queue", "complex_values", ["gpu"], "NAME=VALUE"),
         ("queue", "complex_values", "gpu=1 h_vmem=2G", "blank or a comma"),
@@ -78,9 +78,9 @@ def test_values_are_written_as_grid_engine_reads_them(
         ("configuration", "enforce_project", "wibble", "true or false"),
     ],
 )
-def test_a_value_that_would_break_the_format_is_refused_by_name(
-    kind: str, attribute: str, value: Any, says: str
+def test_a_value_that_would_break_the_format_is_refused_with_its_attribute(
+    kind: str, attribute: str, value: Any, message: str
 ) -> None:
-    with pytest.raises(BadRequestError, match=says) as caught:
+    with pytest.raises(BadRequestError, match=message) as caught:
         wire_value(kind, attribute, value)
     assert attribute in str(caught.value)
