@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""qconf's text format: parse what it prints, write what it reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ansible.module_utils.sge_object_kinds import (
+    COMPLEX_COLUMNS,
+    KINDS,
+    Attributes,
+    BadRequestError,
+)
+
+_CONTINUATION = re.compile(r"(,?)[ \t]*\\\r?\n[ \t]*")
+
+
+def join_continuations(text: str) -> str:
+    """Join values that qconf broke into several lines."""
+    # qconf breaks "a,b" as "a, \<newline>  b": the blank after the comma is not part of
+    # the value.
+    return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
+
+
+def parse_object(text: str) -> Attributes:
+    """Parse "attribute value" lines; keep their order."""
+    attributes: Attributes = {}
+    for line in join_continuations(text).splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _blank, value = line.strip().partition(" ")
+        attributes[name] = value.strip()
+    return attributes
+
+
+def render_object(attributes: Mapping[str, str]) -> str:
+    """Return "attribute value" lines as qconf reads them."""
+    width = max(map(len, attributes), default=0)
+    return "".join(f"{name:<{width}} {value}\n" for name, value in attributes.items())
+
+
+def parse_complexes(text: str) -> dict[str, Attributes]:
+    """Parse the table of complexes that ``qconf -sc`` prints: name to columns.
+
+    :raises BadRequestError: for a line with another number of columns. Without it the next change
+        would remove that complex.
+    """
+    table: dict[str, Attributes] = {}
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = line.split()
+        if len(fields) != len(COMPLEX_COLUMNS) + 1:
+            raise BadRequestError(f"cannot read this line of 'qconf -sc': {line!r}")
+        table[fields[0]] = dict(zip(COMPLEX_COLUMNS, fields[1:]))
+    return table
+
+
+def render_complexes(table: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the given complexes as the table that ``qconf -Mc`` reads."""
+    rows: list[tuple[str, ...]] = [("#name", *COMPLEX_COLUMNS)]
+    rows += [(name, *(row[column] for column in COMPLEX_COLUMNS)) for name, row in table.items()]
+    return "".join(
+        "{:<19} {:<10} {:<9} {:<5} {:<11} {:<10} {:<8} {}\n".format(*row) for row in rows
+    )
+
+
+def parse_names(text: str) -> list[str]:
+    """Parse a list of names, one per line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def file_form(kind: str, name: str, attributes: Mapping[str, str] | None) -> str:
+    """Return one object in qconf's format, without the load that a host reports.
+
+    The result is empty for an object that does not exist (``attributes`` is None).
+    """
+    if attributes is None:
+        return ""
+    spec = KINDS[kind]
+    if kind == "complex":
+        return render_complexes({name: attributes})
+    if kind in ("admin_host", "submit_host"):
+        return f"{name}\n"
+    shown = {key: value for key, value in attributes.items() if key not in spec.read_only}
+    return render_object(shown)

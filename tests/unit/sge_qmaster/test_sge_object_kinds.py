@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The kinds of objects, against recorded objects."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.module_utils.sge_object_kinds import GLOBAL_CONFIGURATION, KINDS
+from ansible.module_utils.sge_object_request import known_attributes
+
+from fake_qconf import OBJECTS, recorded_object
+
+
+def test_every_attribute_of_a_real_global_configuration_is_listed() -> None:
+    assert set(recorded_object("configuration_global")) <= set(GLOBAL_CONFIGURATION)
+
+
+@pytest.mark.parametrize("kind", ["pe", "host_group", "user_set", "project"])
+def test_a_built_in_template_has_the_attributes_of_a_real_object(kind: str) -> None:
+    spec = KINDS[kind]
+    assert [spec.key, *spec.template] == list(recorded_object(kind))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTS))
+def test_attributes_with_a_form_exist(name: str) -> None:
+    spec = KINDS[OBJECTS[name]]
+    known = known_attributes(OBJECTS[name], "global", recorded_object(name))
+    assert set(spec.forms) | set(spec.checks) <= set(known)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Ansible module: its documentation, and a run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.sge_object_kinds import KINDS
+from ansible.module_utils.sge_object_request import (
+    check_description,
+    check_name,
+    known_attributes,
+    wire_attributes,
+)
+
+from fake_qconf import DATA, recorded_object
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULE = ROOT / "roles/sge_qmaster/library/sge_object.py"
+
+
+def documentation_block(block: str) -> Any:
+    yaml = pytest.importorskip("yaml")
+    for node in ast.parse(MODULE.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == block:
+            return yaml.safe_load(ast.literal_eval(node.value))
+    pytest.fail(f"{block} is missing")
+
+
+def test_every_kind_and_option_is_documented() -> None:
+    documentation = documentation_block("DOCUMENTATION")
+    options = documentation["options"]
+    assert options["kind"]["choices"] == list(KINDS)
+    assert set(options) == {
+        "objects", "kind", "name", "attributes", "state",
+        "sge_root", "sge_cell", "bin_dir", "timeout",
+    }  # fmt: skip
+    assert documentation["attributes"]["check_mode"]["support"] == "full"
+    assert documentation["attributes"]["diff_mode"]["support"] == "full"
+
+
+def test_the_examples_are_accepted() -> None:
+    recorded_kinds = ("queue", "pe", "exec_host", "host_group", "scheduler")
+    templates = {kind: recorded_object(kind) for kind in recorded_kinds}
+    examples = documentation_block("EXAMPLES")
+    assert len(examples) >= 5
+    for task in examples:
+        for args in task["sge_object"].get("objects", [task["sge_object"]]):
+            check_description(dict(args), 1)
+            kind = args["kind"]
+            assert check_name(kind, args.get("name"))
+            known = known_attributes(kind, "global", templates.get(kind, {}))
+            wanted = {k: v for k, v in args.get("attributes", {}).items() if "{{" not in str(v)}
+            wire_attributes(kind, wanted, known)
+
+
+def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> None:
+    qconf = tmp_path / "qconf"
+    qconf.write_text(f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/submit_hosts.txt\n", encoding="utf-8")
+    qconf.chmod(0o755)
+    # A role with the module and its parts, without the role's dependencies.
+    role = tmp_path / "roles" / "other"
+    (role / "tasks").mkdir(parents=True)
+    for folder in ("library", "module_utils"):
+        (role / folder).symlink_to(ROOT / "roles/sge_qmaster" / folder)
+    hosts = [{"kind": "submit_host", "name": name} for name in ("exec1", "exec3")]
+    options = {"sge_root": str(tmp_path), "bin_dir": str(tmp_path)}
+    task = {"sge_object": {"objects": hosts, **options}, "register": "made"}
+    show = {"debug": {"msg": "{{ made.objects | map(attribute='msg') | join(' / ') }}"}}
+    (role / "tasks/main.yml").write_text(json.dumps([task, show]), encoding="utf-8")
+    play = {"hosts": "localhost", "gather_facts": False, "roles": ["other"]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "--check", "play.yml"],
+        cwd=tmp_path,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "submit_host exec1 is already as requested / would create submit_host exec3" in " ".join(
+        done.stdout.split()
+    )
