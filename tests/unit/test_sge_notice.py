@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import sge_notice
+from gridhub.maintenance.notice import content
+from gridhub.maintenance.settings import Settings
 from sge_announcement import Announcement, AnnouncementError, Board, parse_announcement
-from sge_maintenance import Settings, notice
 from sge_notice import parse_maintenance, parse_window
 
 START = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
@@ -20,7 +21,7 @@ START = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
 
 def written(start: datetime) -> str:
     """What the program of the role maintenance writes."""
-    return json.dumps(notice(Settings(), start, None))
+    return json.dumps(content(Settings(), start, None))
 
 
 @pytest.mark.parametrize(

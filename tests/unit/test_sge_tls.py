@@ -18,9 +18,9 @@ from tornado import web
 from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
-import sge_maintenance
 import sge_session
 import sge_tls
+from gridhub.maintenance.probes import internal_tls
 from sge_broker import Tls
 from sge_hub import HubServer
 from sge_login import ClusterAuthenticator
@@ -281,8 +281,7 @@ class TestHubServer:
 
 
 def test_the_maintenance_reaches_sessions_and_believes_them_alone(made: Path) -> None:
-    settings = sge_maintenance.Settings(certificates=str(made))
     server = files(made, ALICE).server()
-    handshake(server, sge_maintenance.inside(settings, "notebooks-ca"), "10.9.9.9")
+    handshake(server, internal_tls(str(made), "notebooks-ca"), "10.9.9.9")
     with pytest.raises(ssl.SSLError):
-        handshake(server, sge_maintenance.inside(settings, "hub-ca"), "10.9.9.9")
+        handshake(server, internal_tls(str(made), "hub-ca"), "10.9.9.9")
