@@ -23,7 +23,7 @@ from sge_words import WordsError, placeholders, read_own, say_number, with_site
 FILES = Path(sge_words.__file__).parent
 CALLS = [
     (path.name, node)
-    for path in sorted(FILES.glob("*.py"))
+    for path in sorted(FILES.rglob("*.py"))
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
@@ -129,7 +129,7 @@ def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
     """To a session (sge_spawner) and to the idle culler, in JSON; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
-        for path in FILES.glob("*.py")
+        for path in FILES.rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func) == "web.HTTPError"
