@@ -115,7 +115,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether this boot is about to end for it, since no more than these minutes."""
+        """Return whether it has ordered the reboot in these last minutes, and it is to come."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
