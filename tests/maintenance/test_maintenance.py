@@ -172,8 +172,8 @@ def second_tuesdays(start: datetime, count: int) -> list[datetime]:
 
 def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() -> None:
     ask = (
-        "import sge_maintenance as m; from datetime import datetime, UTC;"
-        "dates = m.dates(m.calendar(), datetime(2026, 1, 1, tzinfo=UTC), 240);"
+        "from gridhub.maintenance import timer; from datetime import datetime, UTC;"
+        "dates = timer.dates(timer.expression(), datetime(2026, 1, 1, tzinfo=UTC), 240);"
         "print(*[date.isoformat() for date in dates])"
     )
     shown = run("hub", f"cd /usr/local/lib/gridhub && python3 -c {shlex.quote(ask)}")
@@ -292,8 +292,8 @@ def test_two_do_not_run_at_once() -> None:
         # As far as another one is while packages are changed: it must not be rebooted under it.
         run(
             "hub",
-            "cd /usr/local/lib/gridhub && python3 -c 'import sge_maintenance as m;"
-            ' m.Report(m.now(), by_hand=False).phase("updating")\'',
+            "cd /usr/local/lib/gridhub && python3 -c 'from gridhub.maintenance import host, report;"
+            ' report.Report(host.now(), by_hand=False).enter_phase("updating")\'',
         )
         before = main_process("hub")
         done = playbook("patch.yml", "--limit", "hub")
@@ -371,7 +371,7 @@ def test_updates_that_do_not_end_are_left_when_their_time_is_over() -> None:
     finally:
         run("hub", f"kill $(cat /root/hangs); rm -r {drop_in}; systemctl daemon-reload")
         run("hub", "systemctl reset-failed jupyterhub-maintenance")
-        ask = "import sge_maintenance; exit(bool(sge_maintenance.lock_holder()))"
+        ask = "from gridhub.maintenance import packages; exit(bool(packages.lock_holder()))"
         free = f"cd /usr/local/lib/gridhub && python3 -c '{ask}'"
         wait_for("it has ended", lambda: host("hub").run(free).rc == 0)
         run("hub", "dpkg --configure --pending; rm /root/hangs")

@@ -15,7 +15,7 @@ import jinja2
 import pytest
 import yaml
 
-import sge_maintenance
+from gridhub.maintenance.host import boot_id
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/maintenance"
@@ -64,12 +64,15 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any]) -> None:
-    """Run plays on an inventory in a folder of their own."""
+def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any], *arguments: str) -> str:
+    """Run plays on an inventory in a folder of their own; return the output."""
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     (folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "plays.yml"],
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("-i", "hosts.yml", "plays.yml", *arguments),
+        ],
         cwd=folder,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,
@@ -77,6 +80,7 @@ def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any]) -> No
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -266,4 +270,87 @@ def test_a_reboot_is_told_from_the_boot_before_on_a_machine_and_in_a_container()
     command = task["ansible.builtin.reboot"]["boot_time_command"]
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     kernel, started = shown.stdout.split()
-    assert f"{kernel}/{started}" == sge_maintenance.boot_id()
+    assert f"{kernel}/{started}" == boot_id()
+
+
+def deliver(folder: Path, *arguments: str) -> dict[str, int]:
+    """Let the role deliver the program into a folder; return what Ansible counts."""
+    variables = {
+        "__maintenance_files": str(folder / "files"),
+        "__maintenance_folder": str(folder / "lib"),
+    }
+    role = {"name": "maintenance", "tasks_from": "program"}
+    plays = [
+        {
+            "hosts": "here",
+            "gather_facts": False,
+            "tasks": [{"include_role": role, "vars": variables}],
+        }
+    ]
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    shown = play(folder, plays, {"all": {"hosts": {"here": host}}}, *arguments)
+    recap = shown.rpartition("PLAY RECAP")[2]
+    assert "WARNING" not in shown, shown
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap)}
+
+
+def tree(folder: Path) -> dict[str, int]:
+    """Return the modes of all files and folders but the caches."""
+    return {
+        str(path.relative_to(folder)): path.lstat().st_mode & 0o7777
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+def test_the_program_is_delivered_with_its_package_and_without_modules_that_are_gone(
+    tmp_path: Path,
+) -> None:
+    files, lib = tmp_path / "files", tmp_path / "lib"
+    shutil.copytree(ROOT / "files/gridhub", files / "gridhub")
+    shutil.copy(ROOT / "files/sge_maintenance.py", files)
+    wing = files / "gridhub/maintenance"
+    expected = {
+        "sge_maintenance.py": 0o755,
+        "gridhub": 0o755,
+        "gridhub/__init__.py": 0o644,
+        "gridhub/maintenance": 0o755,
+        **{f"gridhub/maintenance/{path.name}": 0o644 for path in wing.glob("*.py")},
+    }
+    # Not for this host: the controller's caches, and another wing.
+    (wing / "__pycache__").mkdir(exist_ok=True)
+    (wing / "__pycache__/x.cpython-311.pyc").touch()
+    (files / "gridhub/other").mkdir()
+    (files / "gridhub/other/__init__.py").touch()
+
+    # As on a host of the release that had one file; and with a group that the folder hands down.
+    lib.mkdir()
+    lib.chmod(0o2775)
+    assert deliver(tmp_path, "--check")["changed"] == 1
+    assert tree(lib) == {}
+    assert deliver(tmp_path)["changed"] == 1
+    assert tree(lib) == expected and lib.stat().st_mode & 0o7777 == 0o755
+    for name in expected:
+        status = (lib / name).stat()
+        assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+        assert (lib / name).is_dir() or (lib / name).read_bytes() == (files / name).read_bytes()
+
+    command = ["/usr/bin/python3", "-sE", lib / "sge_maintenance.py", "check", "/dev/null"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("/dev/null: "), done.stderr
+    assert list(lib.rglob("__pycache__"))
+    assert deliver(tmp_path)["changed"] == 0
+
+    (lib / "gridhub/maintenance/gone.py").touch()
+    (lib / "gridhub/wing").mkdir()
+    (lib / "gridhub/wing/__init__.py").touch()
+    (lib / "gridhub/link.py").symlink_to("/etc/passwd")
+    (lib / "not-ours.py").touch()
+    (lib / "gridhub/maintenance/host.py").unlink()
+    (lib / "gridhub/maintenance/host.py").symlink_to(wing / "host.py")
+    (lib / "gridhub/maintenance/hold.py").chmod(0o666)
+    assert deliver(tmp_path)["changed"] == 1
+    (lib / "not-ours.py").unlink()
+    assert tree(lib) == expected
+    assert not (lib / "gridhub/maintenance/host.py").is_symlink()
+    assert Path("/etc/passwd").exists() and (wing / "host.py").exists()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gridhub.maintenance.notice import content
+from gridhub.maintenance.settings import Settings
 from gridhub.notices import next_maintenance
 from gridhub.notices.announcement import (
     Announcement,
@@ -18,7 +20,6 @@ from gridhub.notices.announcement import (
     parse_announcement,
 )
 from gridhub.notices.next_maintenance import parse_maintenance, parse_window
-from sge_maintenance import Settings, notice
 
 START = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
 
@@ -27,7 +28,7 @@ CHECK = str(Path(__file__).resolve().parents[2] / "files" / "sge_check.py")
 
 def written(start: datetime) -> str:
     """What the program of the role maintenance writes."""
-    return json.dumps(notice(Settings(), start, None))
+    return json.dumps(content(Settings(), start, None))
 
 
 @pytest.mark.parametrize(

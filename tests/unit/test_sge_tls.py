@@ -18,13 +18,13 @@ from tornado import web
 from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
-import sge_maintenance
 from gridhub import tls
 from gridhub.broker.protocol import Tls
 from gridhub.hub import certificates
 from gridhub.hub.certificates import renew
 from gridhub.hub.login import ClusterAuthenticator
 from gridhub.hub.server import HubServer
+from gridhub.maintenance.probes import internal_tls
 from gridhub.session import secrets
 from gridhub.tls import hub_context, issue, session_name, session_of
 
@@ -284,8 +284,7 @@ class TestHubServer:
 
 
 def test_the_maintenance_reaches_sessions_and_believes_them_alone(made: Path) -> None:
-    settings = sge_maintenance.Settings(certificates=str(made))
     server = files(made, ALICE).server()
-    handshake(server, sge_maintenance.inside(settings, "notebooks-ca"), "10.9.9.9")
+    handshake(server, internal_tls(str(made), "notebooks-ca"), "10.9.9.9")
     with pytest.raises(ssl.SSLError):
-        handshake(server, sge_maintenance.inside(settings, "hub-ca"), "10.9.9.9")
+        handshake(server, internal_tls(str(made), "hub-ca"), "10.9.9.9")

@@ -24,7 +24,7 @@ from gridhub.words import WordsError, number_text, placeholders, read_own, with_
 FILES = Path(__file__).resolve().parents[2] / "files"
 CALLS = [
     (path.name, node)
-    for path in sorted([*FILES.glob("*.py"), *(FILES / "gridhub").rglob("*.py")])
+    for path in sorted(FILES.rglob("*.py"))
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
@@ -132,7 +132,7 @@ def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
     """To a session (sge_spawner) and to the idle culler, in JSON; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
-        for path in FILES.glob("*.py")
+        for path in FILES.rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func) == "web.HTTPError"

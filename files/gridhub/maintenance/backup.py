@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The backup of the hub's database and the configuration; every copy is read again.
+
+Some parts of it run as programs of their own (:data:`PROGRAM`), because they need a time limit or
+another account.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import sys
+import tarfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gridhub.maintenance import host
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.settings import Settings
+
+#: The command that starts this program.
+PROGRAM = (sys.executable, "-sE", str(Path(__file__).resolve().parents[2] / "sge_maintenance.py"))
+
+#: The suffix of a backup's name until it has been read again.
+UNFINISHED = ".unfinished"
+
+#: How long each copy may take, in seconds: a database that stays locked, or a file system that
+#: does not answer, must not stop the maintenance for good.
+MAX_SECONDS = 600.0
+
+
+def back_up(settings: Settings, started: datetime) -> str:
+    """Copy the hub's database and the configuration, read the copies again, and keep the newest.
+
+    :returns: a line for each copy.
+    :raises MaintenanceError: when a copy is not whole.
+    """
+    folder = Path(settings.backup_folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = f"{started:%Y-%m-%dT%H%M%S}"
+    made, copies = [], []
+    for cut_off in folder.glob(f"*{UNFINISHED}"):
+        cut_off.unlink()
+    with contextlib.ExitStack() as undo:
+
+        def begin(kind: str) -> Path:
+            """Return the name of a copy that has not been read again, and cannot pass for one."""
+            copy = folder / f"{stamp}{kind}{UNFINISHED}"
+            undo.callback(copy.unlink, missing_ok=True)
+            copies.append(copy)
+            return copy
+
+        if settings.backup_command:
+            name = settings.backup_command[0]
+            host.run(settings.backup_command, seconds=host.LONG, named=name)
+            made.append(f"{name} succeeded; its copy is not read again here")
+        if settings.database:
+            copy = begin(".sqlite")
+            copy_database(settings.database, settings.as_hub, copy)
+            made.append(f"{copy.with_suffix('')} ({copy.stat().st_size} bytes)")
+        if kept := [path for path in map(Path, settings.backup_paths) if path.exists()]:
+            copy = begin(".tar.gz")
+            command = [*PROGRAM, "pack", str(copy), settings.notice_file, *map(str, kept)]
+            named = f"packing {', '.join(map(str, kept))}"
+            count = host.run(command, seconds=MAX_SECONDS, named=named)
+            made.append(f"{copy.with_suffix('')} ({count.strip()} files)")
+        for copy in copies:
+            copy.replace(copy.with_suffix(""))
+        undo.pop_all()
+    for kind in ("*.sqlite", "*.tar.gz"):
+        for old in sorted(folder.glob(kind))[: -settings.backup_keep]:
+            old.unlink()
+    return "\n".join(made)
+
+
+def copy_database(database: str, as_hub: Sequence[str], copy: Path) -> None:
+    """Copy a SQLite database that is in use, and read the copy again.
+
+    The hub owns the database, and may have put anything under its name: root opens none of it.
+
+    :raises MaintenanceError: when the copy is not whole, or takes too long.
+    """
+    program = [*as_hub, *PROGRAM]
+    with os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+") as file:
+        host.run(
+            [*program, "print-database", database],
+            seconds=MAX_SECONDS,
+            named=f"copying {database}",
+            writes=file,
+        )
+        file.seek(0)
+        host.run(
+            [*program, "check-database"],
+            seconds=MAX_SECONDS,
+            named=f"reading the copy of {database}",
+            reads=file,
+        )
+
+
+def print_database(source: str) -> None:
+    """Write a copy of a SQLite database to standard output."""
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
+        contextlib.closing(sqlite3.connect(":memory:")) as new,
+    ):
+        # While another program has it locked, this tries again for ever: the caller sets a limit.
+        old.backup(new)
+        copy = bytearray(new.serialize())
+    if copy:
+        # "File format version numbers" of sqlite.org/fileformat2.html: 2 for a database with a
+        # write-ahead log, which the copy does not have.
+        copy[18:20] = b"\1\1"
+    sys.stdout.buffer.write(copy)
+
+
+def check_database() -> None:
+    """Check that standard input is the database of a hub, and whole.
+
+    :raises MaintenanceError: when it is not.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+        copy.deserialize(sys.stdin.buffer.read())
+        found = copy.execute("PRAGMA integrity_check").fetchall()
+        tables = copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
+    if found != [("ok",)] or tables != (1,):
+        raise MaintenanceError(f"it is not whole: {found}")
+
+
+def digest_of(file: Any) -> str:
+    """Return the SHA-256 of the rest of an open file."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def pack_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
+    """Pack files and folders, and compare the pack with them; return how many files it has.
+
+    :param notice_file: is left out: the notice's timer writes it meanwhile.
+    :raises MaintenanceError: naming the file that differs.
+    """
+    notice_path = Path(notice_file)
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
+        for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
+            # With its temporary file; a file of the same name in another folder is packed.
+            is_notice = path.name == notice_path.name or path.match(f".{notice_path.name}.*")
+            if not (notice_file and path.parent == notice_path.parent and is_notice):
+                pack.add(path, recursive=False)
+    count = 0
+    with tarfile.open(copy) as pack:
+        for member in pack:
+            packed = pack.extractfile(member) if member.isfile() else None
+            if packed is None:
+                continue
+            count += 1
+            with Path("/", member.name).open("rb") as original:
+                if digest_of(packed) != digest_of(original):
+                    raise MaintenanceError(f"/{member.name} is not in {copy} as it is on disk")
+    if not count:
+        raise MaintenanceError(f"{copy} is empty")
+    return count

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The one exception of the maintenance."""
+
+from __future__ import annotations
+
+
+class MaintenanceError(Exception):
+    """A step has failed; the message gives the reason, and the remedy where there is one."""

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The hold file, with which an administrator suspends the maintenance for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gridhub.maintenance import host
+from gridhub.maintenance.errors import MaintenanceError
+
+FILE = Path("/etc/gridhub/hold-maintenance")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why the maintenance is suspended, and until when."""
+
+    reason: str
+    until: datetime
+
+    def applies(self, moment: datetime) -> bool:
+        """Return whether it has not expired at that moment."""
+        return moment < self.until
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        return f"held until {self.until:%Y-%m-%d %H:%M} UTC: {self.reason}"
+
+
+def parse(text: str) -> Hold:
+    """Parse a hold file: a line ``reason: TEXT`` and a line ``until: 2030-01-31 18:00``.
+
+    :raises MaintenanceError: naming the line that is missing or wrong.
+    """
+    lines = {
+        name.strip().lower(): value.strip()
+        for name, sign, value in (line.partition(":") for line in text.splitlines())
+        if sign
+    }
+    if not lines.get("reason"):
+        raise MaintenanceError(f"{FILE} must have a line 'reason: TEXT'")
+    try:
+        until = datetime.fromisoformat(lines.get("until", "")).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise MaintenanceError(
+            f"{FILE} must have a line 'until: 2030-01-31 18:00', not {lines.get('until')!r}"
+        ) from error
+    return Hold(lines["reason"], until)
+
+
+def read() -> Hold | None:
+    """Return the hold, if there is one, expired or not.
+
+    :raises MaintenanceError: when it cannot be read. No maintenance begins then.
+    """
+    try:
+        return parse(FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MaintenanceError(f"{FILE}: {error}") from error
+
+
+def current() -> Hold | None:
+    """Return the hold that applies now, if there is one.
+
+    :raises MaintenanceError: when it cannot be read.
+    """
+    found = read()
+    return found if found and found.applies(host.now()) else None
+
+
+def reason_now() -> str:
+    """Return why no maintenance can begin now, not even by hand; empty when one can."""
+    try:
+        found = current()
+    except MaintenanceError as error:
+        return str(error)
+    return str(found) if found else ""

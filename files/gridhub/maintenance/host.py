@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The host: its commands, files, clock, processes, boots and disks.
+
+The other modules call these functions through the module (``host.run(...)``), so that a test
+replaces each in one place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from gridhub.maintenance.errors import MaintenanceError
+
+#: Time limit of an ordinary command, and of a repair of the packages or the site's own backup, in
+#: seconds.
+QUICK, LONG = 60.0, 1800.0
+
+_QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
+
+
+def run(
+    command: Sequence[str],
+    *,
+    seconds: float = QUICK,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+    named: str = "",
+    reads: IO[bytes] | None = None,
+    writes: IO[bytes] | None = None,
+) -> str:
+    """Run a command and return its standard output.
+
+    :param seconds: its time limit. It then gets SIGTERM, and time to leave things in order.
+    :param named: its name in messages, where its arguments may be confidential.
+    :param reads: its standard input, instead of an empty one.
+    :param writes: where its standard output goes, instead of into the result.
+    :raises MaintenanceError: with its output, when it fails and ``check`` is set, or is too slow.
+    """
+    named = named or " ".join(command[:4])
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=reads or subprocess.DEVNULL,
+            stdout=writes or subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **_QUIET, **(environment or {})},
+        )
+    except OSError as error:
+        raise MaintenanceError(f"{named}: {error}") from error
+    try:
+        out, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            # unattended-upgrade ends after its current package. Nothing is killed here: a half
+            # installed package is worse than a late one.
+            process.communicate(timeout=max(seconds / 4, 5))
+        except subprocess.TimeoutExpired as error:
+            raise MaintenanceError(f"{named}: does not end, and is left running") from error
+        raise MaintenanceError(f"{named}: not done within {seconds:g} s") from None
+    if check and process.returncode:
+        output = (errors.strip() or (out or "").strip()).splitlines()[-12:]
+        raise MaintenanceError("\n".join([f"{named}: exit status {process.returncode}", *output]))
+    return out or ""
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Replace a file as a whole, so that readers see the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A maintenance and the notice's timer may write the same file at the same time.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, mode)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.replace(path)
+
+
+def now() -> datetime:
+    """Return the time, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def process_start(number: int) -> str:
+    """Return the start of a process, in the kernel's ticks; empty when there is no such process.
+
+    Process numbers are used again. Number and start together identify a process of this boot.
+    """
+    try:
+        shown = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return shown.rpartition(")")[2].split()[19]
+
+
+def boot_id() -> str:
+    """Return an identifier of this boot.
+
+    In a container the kernel's own does not change, but its first process starts again.
+    """
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return f"{kernel}/{process_start(1)}"
+
+
+def wait_until_clear(problem: Callable[[], str], seconds: float, pause: float = 2.0) -> str:
+    """Ask for a problem until there is none or the time is over; return the last answer."""
+    deadline = time.monotonic() + seconds
+    while (found := problem()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return found
+
+
+def check_disk(free_mb: int, backup_folder: str) -> None:
+    """Check that there is room for the updates and the backup.
+
+    :raises MaintenanceError: naming the folders that are too full.
+    """
+    folders = ["/", "/boot", "/usr", "/var/cache/apt/archives", "/var/lib/dpkg", "/var/log"]
+    folders.append(backup_folder)
+    full = []
+    for folder in filter(None, folders):
+        path = Path(folder)
+        while not path.exists():
+            path = path.parent
+        free = shutil.disk_usage(path).free // 2**20
+        # /boot is small everywhere, and only a kernel goes there.
+        if free < (min(free_mb, 200) if folder == "/boot" else free_mb):
+            full.append(f"{folder} has {free} MB free")
+    if full:
+        raise MaintenanceError(
+            f"{', '.join(full)}; maintenance_free_mb asks for {free_mb} MB: make room"
+        )
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder against a second maintenance; yield whether this one has the lock."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The notice of the next maintenance, which the hub's pages show."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gridhub.maintenance import host, timer
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.settings import Settings
+
+
+def content(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[str, Any]:
+    """Return the content of the notice file (``gridhub/notices/next_maintenance.py`` reads it)."""
+    end = start + timedelta(minutes=settings.expected_minutes)
+
+    def clock(moment: datetime) -> dict[str, str]:
+        local = moment.astimezone(zone)
+        return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M %Z}"}
+
+    return {
+        "show": (start - timedelta(days=settings.announce_days)).isoformat(),
+        "refuse": (start - timedelta(minutes=settings.refuse_minutes)).isoformat(),
+        # The pages mark the day itself; a day has 24 hours here, even when clocks change on it.
+        "day": start.astimezone(zone).replace(hour=0, minute=0, second=0).isoformat(),
+        "end": end.isoformat(),
+        "begins": clock(start),
+        "ends": clock(end),
+    }
+
+
+def publish(settings: Settings, start: datetime | None) -> None:
+    """Write the notice of a maintenance for the hub's pages; ``None`` removes it."""
+    if not settings.notice_file:
+        return
+    path = Path(settings.notice_file)
+    if start is None:
+        path.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(MaintenanceError):
+        zone = timer.zone_of(timer.expression())
+        host.write(path, json.dumps(content(settings, start, zone), indent=1), 0o644)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The host's packages: their state, its repair, and the updates."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gridhub.maintenance import host
+from gridhub.maintenance.errors import MaintenanceError
+
+_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
+#: The messages of unattended-upgrade about packages that it does not update.
+_LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of every installed package, by name."""
+    shown = host.run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${binary:Package} ${Version}\n"]
+    )
+    rows = (line.split() for line in shown.splitlines())
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return a line for each package whose version has changed."""
+    return [
+        f"{name}: {before.get(name, 'not there')} -> {after.get(name, 'removed')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def problem() -> str:
+    """Return what is wrong with the installed packages; empty when they are whole."""
+    if any(path.name.isdigit() for path in Path("/var/lib/dpkg/updates").iterdir()):
+        return "dpkg was interrupted"
+    if found := host.run(["dpkg", "--audit"], check=False).strip():
+        return found
+    try:
+        host.run(["apt-get", "check", "-qq"])
+    except MaintenanceError as error:
+        return str(error)
+    return ""
+
+
+def repair(notes: list[str]) -> None:
+    """Finish an installation that was interrupted.
+
+    :raises MaintenanceError: when the packages are still not whole. The host must not reboot then.
+    """
+    if not (found := problem()):
+        return
+    notes.append(f"repaired: {found}")
+    keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+    failures = []
+    for command in (
+        ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"],
+        ["apt-get", "-y", "-qq", "--no-remove", *keep, "install", "--fix-broken"],
+    ):
+        try:
+            host.run(command, seconds=host.LONG)
+        except MaintenanceError as error:
+            failures.append(str(error))
+    if found := problem():
+        notes.pop()
+        raise MaintenanceError("\n".join(["the packages cannot be repaired", found, *failures]))
+
+
+def lock_holder() -> str:
+    """Return the lock of dpkg or apt that another program has; empty when all are free."""
+    for name in _LOCKS:
+        try:
+            with Path(name).open("rb+") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return name
+    return ""
+
+
+def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
+    """Install the updates that unattended-upgrades may install.
+
+    :param lock_wait: minutes to wait for another update to end.
+    :param time_limit: seconds that the updates may take.
+    :raises MaintenanceError: when an archive cannot be read, or a package cannot be installed.
+    """
+    # Another update may have begun during the backup.
+    if found := host.wait_until_clear(lock_holder, lock_wait * 60):
+        raise MaintenanceError(f"another program holds {found}")
+    unread: MaintenanceError | None = None
+    try:
+        host.run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
+    except MaintenanceError as error:
+        unread = error  # the updates of the other sources are still installed
+    before, output = installed_versions(), ""
+    try:
+        output = host.run(["unattended-upgrade", "--verbose"], seconds=time_limit)
+    finally:
+        notes += changes(before, installed_versions()) or ["nothing was updated"]
+        notes += [str(unread)] if unread else []
+    # unattended-upgrade counts them as a success.
+    notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
+    if "conffile prompt" in output:
+        raise MaintenanceError(
+            "a package is kept back because a file of its was changed: Dpkg::Options must have"
+            " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
+        )
+    if unread:
+        raise MaintenanceError("not every source of packages could be read")

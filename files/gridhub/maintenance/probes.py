@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Single looks at units, addresses, Grid Engine and sessions.
+
+A function named ``*_problem`` returns what is wrong, in words; empty means that all is well.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gridhub.maintenance import host
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.settings import Settings
+
+#: A running session, as ``files/sge_sessions.py`` prints it: user, label, name, job, scheme, host,
+#: port, path.
+Session = dict[str, Any]
+
+
+def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
+    """Return the hub's own TLS context, for peers that one of its authorities has certified.
+
+    :param certificates: the folder of the hub's certificates.
+    :raises OSError: when a certificate cannot be read.
+    """
+    folder = Path(certificates)
+    trusted = folder / authority / f"{authority}.crt"
+    certificate, key = (folder / f"hub-internal/hub-internal.{kind}" for kind in ("crt", "key"))
+    # The hub owns the folder. Anything but a file there, a pipe for example, might never end.
+    if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
+        raise OSError(f"{', '.join(wrong)}: there is no such file")
+    context = ssl.create_default_context(cafile=trusted)
+    # Hosts are called by their addresses here; the authority certifies our own peers only.
+    context.check_hostname = False
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def public_tls(*, verify: bool) -> ssl.SSLContext:
+    """Return the TLS context of a browser, with or without a check of the certificate."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
+    """Return a connection, not yet open, to the host of an address."""
+    target = urlsplit(url)
+    if target.scheme == "https":
+        return http.client.HTTPSConnection(
+            target.hostname or "", target.port, timeout=seconds, context=context
+        )
+    return http.client.HTTPConnection(target.hostname or "", target.port, timeout=seconds)
+
+
+def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
+    """Return the status with which an address answers.
+
+    :param name: the name for the header ``Host``; empty means the address's own.
+    :raises OSError: when there is no answer, or the certificate is not valid.
+    """
+    link = connect(url, context, 10)
+    try:
+        link.request("GET", urlsplit(url).path or "/", headers={"Host": name} if name else {})
+        return link.getresponse().status
+    except http.client.HTTPException as error:
+        raise OSError(f"{error!r}") from error
+    finally:
+        link.close()
+
+
+def url_problem(settings: Settings, url: str) -> str:
+    """Return what is wrong with an address."""
+    place = urlsplit(url).netloc
+    is_hub = settings.hub_api and place == urlsplit(settings.hub_api).netloc
+    try:
+        if is_hub:
+            context = internal_tls(settings.certificates, "hub-ca")
+        else:
+            context = public_tls(verify=settings.verify_tls)
+        status = http_status(url, context, settings.names.get(place, ""))
+    except OSError as error:
+        return f"{url}: {error}"
+    return "" if status == 200 else f"{url}: status {status}"
+
+
+def units_problem(units: Sequence[str]) -> str:
+    """Return which units are not active."""
+    shown = host.run(["systemctl", "is-active", *units], check=False).split()
+    down = [unit for unit, state in zip(units, shown, strict=False) if state != "active"]
+    return f"not active: {', '.join(down)}" if down or len(shown) < len(units) else ""
+
+
+def grid_engine_jobs(settings: Settings) -> set[str]:
+    """Return the numbers of all jobs in Grid Engine.
+
+    :raises MaintenanceError: when it does not answer.
+    """
+    shown = host.run(settings.qstat, seconds=15, environment=settings.environment)
+    if "</job_info>" not in shown:
+        raise MaintenanceError(f"{settings.qstat[0]}: no answer that can be read")
+    return set(re.findall(r"<JB_job_number>(\d+)</JB_job_number>", shown))
+
+
+def grid_engine_problem(settings: Settings) -> str:
+    """Return what is wrong with Grid Engine."""
+    try:
+        grid_engine_jobs(settings)
+    except MaintenanceError as error:
+        return str(error)
+    return ""
+
+
+def running_sessions(command: Sequence[str]) -> list[Session]:
+    """Return the sessions that the hub's database lists as running.
+
+    :param command: prints them (``files/sge_sessions.py``).
+    :raises MaintenanceError: when they cannot be read.
+    """
+    shown = host.run(command)
+    try:
+        return list(json.loads(shown.splitlines()[-1]))
+    except (ValueError, IndexError) as error:
+        raise MaintenanceError(
+            f"{' '.join(command)} printed no list of sessions: {error}"
+        ) from error
+
+
+def session_problem(settings: Settings, session: Session) -> str:
+    """Return why the hub cannot reach a session."""
+    name = f"[{session['host']}]" if ":" in session["host"] else session["host"]
+    try:
+        address = f"{session['scheme']}://{name}:{session['port']}{session['path']}api"
+        status = http_status(address, internal_tls(settings.certificates, "notebooks-ca"))
+    except OSError as error:
+        return f"{session['user']} {session['name']} (job {session['job']}): {error}"
+    # Any answer of the session's own server shows that it runs.
+    return "" if status < 500 else f"{session['user']} (job {session['job']}): status {status}"
+
+
+def route_problem(settings: Settings, session: Session) -> str:
+    """Return why people cannot reach a session through the proxy.
+
+    A Jupyter server shows its version there to everybody. Without a route the hub answers, with a
+    redirect to its own pages.
+    """
+    if not settings.proxy:
+        return ""
+    place = urlsplit(settings.proxy).netloc
+    name = settings.names.get(place, place)
+    if settings.user_subdomains:
+        name = f"{session['label']}.{name}"
+    try:
+        context = public_tls(verify=settings.verify_tls)
+        status = http_status(f"{settings.proxy}{session['path']}api", context, name)
+        found = "" if status == 200 else f"status {status}, which is not the session's own answer"
+    except OSError as error:
+        found = str(error)
+    where = f"through {settings.proxy}" if name == place else f"through {settings.proxy} as {name}"
+    return found and f"{session['user']} (job {session['job']}) {where}: {found}"

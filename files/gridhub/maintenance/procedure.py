@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The maintenance from its beginning to its end, across the reboot.
+
+The phases: ``before`` (checks, repair, backup), ``updating``, ``rebooting``, ``checking``. The
+functions that end a phase return the exit status of the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from gridhub.maintenance import (
+    backup,
+    checks,
+    hold,
+    host,
+    notice,
+    packages,
+    probes,
+    publish,
+    schedule,
+)
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.report import MAX_OTHER_STEPS, Report
+from gridhub.maintenance.settings import Settings
+
+REBOOT_REQUIRED = Path("/run/reboot-required")
+
+
+def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
+    """Do the maintenance.
+
+    :param by_hand: an administrator has started it: it begins at any time, and after any other.
+    :param reboots: whether the program reboots the host; else the caller does.
+    """
+    started = host.now()
+    if not by_hand and (why := schedule.why_not_now(started)):
+        print(f"{why} Nothing is done.")
+        return announce(settings)
+    longest = timedelta(seconds=settings.time_limit) + MAX_OTHER_STEPS
+    report = Report(started, by_hand=by_hand, longest=longest)
+    report.log(f"The maintenance of {report.data['host']} begins.")
+    try:
+        if held := hold.current():
+            report.log(f"The maintenance is {held}")
+            publish.close(settings, report, "held")
+            return 0
+    except MaintenanceError as error:
+        with report.step("the hold file can be read"):
+            raise error
+        return give_up(settings, report)
+    try:
+        report.enter_phase("before")
+        # No session starts from now on, even if this maintenance was not announced.
+        notice.publish(settings, started)
+        if not prepare(settings, report, started):
+            return give_up(settings, report)
+        report.enter_phase("updating")
+        with report.step("the updates are installed") as notes:
+            packages.update(settings.lock_wait, settings.time_limit, notes)
+        with report.step("the packages are whole") as notes:
+            packages.repair(notes)
+        if packages.problem():
+            # A host with half installed packages may not boot again; as it is, it runs.
+            return give_up(settings, report)
+        return reboot(settings, report, reboots=reboots)
+    except Exception as error:  # any failure must reach the report and the mail
+        return give_up(settings, record_unforeseen(report, error))
+
+
+def prepare(settings: Settings, report: Report, started: datetime) -> bool:
+    """Do everything that must succeed before anything is changed; return whether it did."""
+    with report.step("no other update is running"):
+        if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
+            raise MaintenanceError(
+                f"another program holds {found}, for more than {settings.lock_wait} minutes"
+            )
+    with report.step("there is room on the disks"):
+        host.check_disk(settings.free_mb, settings.backup_folder)
+    if not report.ok:
+        return False
+    with report.step("the packages are whole") as notes:
+        packages.repair(notes)
+    if settings.backup_folder:
+        with report.step("a backup is made and read again") as notes:
+            notes.append(backup.back_up(settings, started))
+    note_sessions(settings, report)
+    return report.ok
+
+
+def note_sessions(settings: Settings, report: Report) -> None:
+    """Record the running sessions, for the check after the reboot."""
+    if settings.sessions:
+        with report.step("the running sessions are noted") as notes:
+            report.data["sessions"] = probes.running_sessions(settings.sessions)
+            notes.append(f"{len(report.data['sessions'])} sessions run")
+
+
+def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
+    """Reboot if the site's settings ask for it; else go on to the checks."""
+    if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
+        report.log("No update asks for a reboot, and this site reboots only when one does.")
+        return finish(settings, report)
+    notice.publish(settings, host.now())
+    note_sessions(settings, report)
+    report.log("The host reboots.")
+    report.enter_phase("rebooting")
+    if not reboots:
+        return 0
+    try:
+        host.run(["systemctl", "reboot", "--no-block"])
+    except MaintenanceError as error:
+        with report.step("the host reboots"):
+            raise error
+        return give_up(settings, report)
+    return 0
+
+
+def continue_after_boot(settings: Settings) -> int:
+    """Continue the maintenance that the last boot has left unfinished."""
+    report = Report.load(Report.UNFINISHED)
+    if report is None:
+        print("No maintenance is unfinished.")
+        return 0
+    if report.data["boot"] == host.boot_id():
+        print("The host has not been rebooted since the maintenance began.")
+        return 0
+    if report.data["phase"] not in ("rebooting", "checking"):
+        with report.step("nobody else reboots the host"):
+            raise MaintenanceError("the host went down before the updates were done")
+    with report.step("the packages are whole") as notes:
+        packages.repair(notes)
+    return finish(settings, report)
+
+
+def finish(settings: Settings, report: Report) -> int:
+    """Check the services, and end the maintenance."""
+    report.data["process"] = os.getpid()  # another one than before the boot
+    longest = timedelta(minutes=settings.check_minutes) + MAX_OTHER_STEPS
+    report.data["overdue"] = (host.now() + longest).isoformat()
+    with contextlib.suppress(OSError):
+        report.enter_phase("checking")
+    try:
+        checks.check_services(settings, report)
+    except Exception as error:
+        record_unforeseen(report, error)
+    return end(settings, report, "done" if report.ok else "failed in part: see what is marked so")
+
+
+def give_up(settings: Settings, report: Report) -> int:
+    """End a maintenance that cannot go on, and leave the services as they are."""
+    return end(settings, report, "failed, and the host was not rebooted")
+
+
+def end(settings: Settings, report: Report, result: str) -> int:
+    """Publish the report and announce the next maintenance."""
+    publish.close(settings, report, result)
+    try:
+        # Not announce(): where no report can be written, this one is still listed as running.
+        notice.publish(settings, schedule.next_date(host.now())[0])
+    except (OSError, MaintenanceError) as error:
+        report.log(f"FAILED: the notice of the next maintenance: {error}")
+    return 0 if result == "done" else 1
+
+
+def record_unforeseen(report: Report, error: Exception) -> Report:
+    """Add an exception that no step expects to the report, as a failed step."""
+    report.log(traceback.format_exc())
+    with report.step("nothing unforeseen happens"):
+        raise MaintenanceError(f"{error!r}") from error
+    return report
+
+
+def announce(settings: Settings) -> int:
+    """Bring the notice of the next maintenance, and the metrics, up to date."""
+    report = Report.load(Report.UNFINISHED)
+    if report and report.is_before_reboot():
+        # It may take longer than expected: no session starts until the reboot.
+        notice.publish(settings, host.now())
+    elif not (report and report.awaits_reboot(settings.expected_minutes)):
+        # Also after one that was cut off: its notice is out of date.
+        notice.publish(settings, schedule.next_date(host.now())[0])
+    publish.write_metrics(settings)
+    return 0

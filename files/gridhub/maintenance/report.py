@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report of a maintenance: its steps and its phase, for people and for the next boot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gridhub.maintenance import host
+from gridhub.maintenance.errors import MaintenanceError
+
+STATE = Path("/var/lib/gridhub-maintenance")
+LOGS = Path("/var/log/gridhub-maintenance")
+
+#: How long a reboot may take, from the order to the checks. After that it counts as failed.
+MAX_REBOOT = timedelta(minutes=30)
+
+#: How long everything but the updates may take. A maintenance that takes longer hangs, on a file
+#: system that does not answer for example: it no longer keeps sessions from starting.
+MAX_OTHER_STEPS = timedelta(hours=3)
+
+
+class Report:
+    """The record of one maintenance; its data is JSON, because it must outlive the boot."""
+
+    UNFINISHED = "unfinished.json"
+    LAST = "report.json"
+
+    def __init__(
+        self, started: datetime, *, by_hand: bool, longest: timedelta = MAX_OTHER_STEPS
+    ) -> None:
+        self.data: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "started": started.isoformat(),
+            "by_hand": by_hand,
+            "boot": host.boot_id(),
+            "process": os.getpid(),
+            "phase": "before",
+            "reached": started.isoformat(),
+            "overdue": (started + longest).isoformat(),
+            "result": "",
+            "steps": [],
+            "sessions": [],
+            "log": str(LOGS / f"{started:%Y-%m-%dT%H%M%S}.log"),
+        }
+
+    @classmethod
+    def load(cls, name: str) -> Report | None:
+        """Read a report of an earlier run, if there is one."""
+        try:
+            data = json.loads((STATE / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        report = cls.__new__(cls)
+        report.data = data
+        return report
+
+    def log(self, text: str) -> None:
+        """Write a text to the journal and to the log file."""
+        print(text, flush=True)
+        # On a full disk the journal must do.
+        with contextlib.suppress(OSError):
+            LOGS.mkdir(mode=0o750, exist_ok=True)
+            with Path(self.data["log"]).open("a", encoding="utf-8") as file:
+                for line in text.splitlines():
+                    file.write(f"{host.now():%Y-%m-%d %H:%M:%S} UTC  {line}\n")
+
+    def enter_phase(self, name: str) -> None:
+        """Begin a phase and save it: the next boot continues from there."""
+        self.data["phase"], self.data["reached"] = name, host.now().isoformat()
+        self.data["process_start"] = host.process_start(os.getpid())
+        host.write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """Run a step and record its outcome; a failure is recorded, and not raised.
+
+        The list that it yields takes the notes of the step.
+        """
+        notes: list[str] = []
+        step: dict[str, Any] = {"name": name, "ok": True, "words": ""}
+        try:
+            yield notes
+        except (MaintenanceError, OSError, ValueError, sqlite3.Error, tarfile.TarError) as error:
+            step["ok"] = False
+            notes.append(str(error))
+        step["words"] = "\n".join(notes)
+        self.data["steps"].append(step)
+        mark = "ok" if step["ok"] else "FAILED"
+        self.log("\n  ".join([f"{mark}: {name}", *step["words"].splitlines()]))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all steps went well."""
+        return all(step["ok"] for step in self.data["steps"])
+
+    def failed_steps(self) -> list[dict[str, Any]]:
+        """Return the steps that failed."""
+        return [step for step in self.data["steps"] if not step["ok"]]
+
+    def is_before_reboot(self) -> bool:
+        """Return whether it is at work on this boot and has not come to the reboot or checks."""
+        return (
+            self.data["boot"] == host.boot_id()
+            and self.data["phase"] in ("before", "updating")
+            and self._is_at_work()
+        )
+
+    def awaits_reboot(self, minutes: int) -> bool:
+        """Return whether it has ordered the reboot in these last minutes, and it is to come."""
+        since = datetime.fromisoformat(self.data["reached"])
+        return (
+            self.data["boot"] == host.boot_id()
+            and self.data["phase"] == "rebooting"
+            and host.now() < since + timedelta(minutes=minutes)
+        )
+
+    def is_running(self) -> bool:
+        """Return whether it is under way: not killed, and the host not stuck at its reboot."""
+        if self.data["phase"] == "rebooting":
+            return host.now() < datetime.fromisoformat(self.data["reached"]) + MAX_REBOOT
+        return self.is_before_reboot() or (self.data["phase"] == "checking" and self._is_at_work())
+
+    def _is_at_work(self) -> bool:
+        # The lock would show it too; but trying it could keep out one that begins at that moment.
+        start = host.process_start(self.data["process"])
+        has_process = start == str(self.data["process_start"])
+        return has_process and host.now() < datetime.fromisoformat(self.data["overdue"])

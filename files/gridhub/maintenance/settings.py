@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The settings of a host's maintenance, as the role has written them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from gridhub.maintenance.errors import MaintenanceError
+
+CONFIG = Path("/etc/gridhub/maintenance.json")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
+
+    #: Whether the host has the timer; else it is maintained by playbook only, and misses no date.
+    timer: bool = True
+    #: ``always`` or ``when_required``.
+    reboot: str = "always"
+    #: Seconds the updates may take.
+    time_limit: int = 3600
+    #: Free space each file system must have before, in MB.
+    free_mb: int = 1000
+    #: Minutes to wait for another update to end.
+    lock_wait: int = 10
+    announce_days: int = 7
+    refuse_minutes: int = 10
+    expected_minutes: int = 20
+    #: The file that the hub's pages read; empty on a host without a hub.
+    notice_file: str = ""
+    backup_folder: str = ""
+    backup_keep: int = 6
+    #: The hub's SQLite database; empty where there is none.
+    database: str = ""
+    backup_paths: Sequence[str] = ()
+    #: The prefix that runs a command as the hub: the hub's own files are read with its rights only.
+    as_hub: Sequence[str] = ()
+    #: The command that backs up a database that is not SQLite.
+    backup_command: Sequence[str] = ()
+    #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
+    #: without a hub.
+    sessions: Sequence[str] = ()
+    #: Minutes the services have to come back.
+    check_minutes: int = 10
+    units: Sequence[str] = ()
+    #: Addresses that must answer with 200.
+    urls: Sequence[str] = ()
+    #: The name in the request for a host that answers only to a name other than its address.
+    names: Mapping[str, str] = field(default_factory=dict)
+    verify_tls: bool = True
+    #: The proxy's address, through which people reach their sessions; empty means no check there.
+    proxy: str = ""
+    #: Whether each person's sessions have a host name of their own, below the public one.
+    user_subdomains: bool = False
+    #: The command that asks Grid Engine for all jobs, as XML; empty means no such check.
+    qstat: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: The account whose session is started and stopped in the end, and the file with its API token.
+    canary_user: str = ""
+    canary_token: str = ""
+    hub_api: str = ""
+    #: The folder of the certificates with which the hub speaks inside the cluster
+    #: (``gridhub/tls.py``).
+    certificates: str = ""
+    metrics_file: str = ""
+    #: Empty means no mail.
+    mail_to: str = ""
+    mail_from: str = ""
+    mail_server: str = "localhost"
+    mail_always: bool = False
+
+
+def read_settings(path: Path = CONFIG) -> Settings:
+    """Read the settings.
+
+    :raises MaintenanceError: naming the value that is wrong.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MaintenanceError(f"{path}: {error}") from error
+    known = {each.name: each for each in fields(Settings)}
+    if not isinstance(data, dict) or (unknown := set(data) - set(known)):
+        wrong = min(unknown) if isinstance(data, dict) else data
+        raise MaintenanceError(f"{path}: there is no setting {wrong!r}")
+    settings = Settings(**data)
+    for name in known:
+        value, default = getattr(settings, name), getattr(Settings(), name)
+        kind = (list, tuple) if isinstance(default, tuple) else type(default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise MaintenanceError(f"{path}: {name} cannot be {value!r}")
+        if isinstance(value, int) and value < 0:
+            raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
+    if settings.backup_keep < 1:
+        raise MaintenanceError(f"{path}: backup_keep must be at least 1: the one that is made")
+    if settings.reboot not in ("always", "when_required"):
+        raise MaintenanceError(
+            f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"
+        )
+    return settings

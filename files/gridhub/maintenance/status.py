@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The answers to an administrator: the status, and the plan of the next maintenance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gridhub.maintenance import hold, host, packages, schedule, timer
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Return when the next maintenance is and how the last one ended, for ``status.yml``."""
+    moment = host.now()
+    coming, why = schedule.next_date(moment)
+    unfinished, last = Report.load(Report.UNFINISHED), Report.load(Report.LAST)
+    running = unfinished.data["started"] if unfinished and unfinished.is_running() else ""
+    problems = [why] if why and settings.timer else []
+    if settings.timer and schedule.missed_last(moment):
+        problems.append("the last date passed without a maintenance: the host was off, or asleep")
+    if unfinished and not running:
+        problems.append(f"a maintenance is not finished: {unfinished.data['phase']}")
+    if last and last.data["result"] not in ("done", "held"):
+        problems += [f"{last.data['result']} (log: {last.data['log']})"]
+        problems += [f"{each['name']}: {each['words']}" for each in last.failed_steps()]
+    return {
+        "next": coming.isoformat() if coming else None,
+        "held": hold.reason_now(),
+        "problems": problems,
+        "last": last.data if last else None,
+        "running": running,
+        "unfinished": bool(unfinished),
+        "phase": unfinished.data["phase"] if unfinished else "",
+    }
+
+
+def plan_dates() -> None:
+    """Print the next dates."""
+    calendar = timer.expression()
+    print(f"{timer.TIMER}: {calendar}")
+    zone = timer.zone_of(calendar)
+    for date in timer.dates(calendar, host.now(), 6):
+        print(f"  {date.astimezone(zone):%A %Y-%m-%d %H:%M %Z}")
+    coming, why = schedule.next_date(host.now())
+    print(f"The next one: {coming.astimezone(zone):%Y-%m-%d %H:%M %Z}" if coming else why)
+
+
+def plan(settings: Settings) -> int:
+    """Print what a maintenance would do, and change nothing; return the exit status."""
+    if settings.timer:
+        plan_dates()
+    else:
+        print("No timer: it is maintained by playbook only.")
+    for name, problem in (
+        ("another update runs", packages.lock_holder),
+        ("the packages are not whole, and would be repaired", packages.problem),
+    ):
+        if found := problem():
+            print(f"{name}: {found}")
+    if why := hold.reason_now():
+        print(f"A maintenance now would do nothing, even by hand: {why}")
+    try:
+        host.check_disk(settings.free_mb, settings.backup_folder)
+    except MaintenanceError as error:
+        print(f"It could not begin: {error}")
+    shown = host.run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
+    print("Updates it would install (it looks for newer ones first):")
+    wanted = ("Packages that will be upgraded", "No packages found")
+    lines = [line for line in shown.splitlines() if any(text in line for text in wanted)]
+    for line in lines or ["not known: unattended-upgrade --dry-run does not say"]:
+        print(f"  {line.partition(' INFO ')[2] or line}")
+    print(f"Reboot: {settings.reboot}")
+    return 0

@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ansible module: install a program and its package in one step, without modules that are gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Collection
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+---
+module: python_files
+short_description: Install a Python program and its package
+description:
+  - Writes a program and the modules of its package, each file as a whole.
+  - Removes every other file and folder of the package, so that a module of an older release is not
+    importable. Python's caches stay, because Python imports none whose source is gone.
+  - The user that the module runs as owns the files, and nobody else can write them.
+options:
+  path:
+    description: Folder of the program and the package.
+    type: path
+    required: true
+  package:
+    description: Name of the package, a folder below C(path). Nothing outside it is removed.
+    type: str
+    required: true
+  files:
+    description: Content of each file by its name below C(path). With C(#!), the file is executable.
+    type: dict
+    required: true
+author:
+  - GridHub
+"""
+
+EXAMPLES = r"""
+- name: Install a program
+  python_files:
+    path: /usr/local/lib/example
+    package: example
+    files:
+      program.py: "from example.main import main\n\nmain()\n"
+      example/__init__.py: ""
+      example/main.py: "def main():\n    print(42)\n"
+"""
+
+RETURN = r"""
+written:
+  description: Files and folders that were missing or different.
+  type: list
+  returned: always
+removed:
+  description: Files and folders that the package no longer has.
+  type: list
+  returned: always
+"""
+
+CACHE = "__pycache__"
+#: Everybody may read them: a program may start parts of itself as another user.
+FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
+
+
+def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
+    """Return whether a path itself, not a link's target, is of a kind and mode and is ours."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    ours = (info.st_uid, info.st_gid) == (os.geteuid(), os.getegid())
+    return ours and kind(info.st_mode) and stat.S_IMODE(info.st_mode) == mode
+
+
+def has_content(path: str, content: bytes) -> bool:
+    """Return whether a file has a content."""
+    with open(path, "rb") as file:
+        return file.read() == content
+
+
+def remove(path: str) -> None:
+    """Remove a file, link or folder."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def write(path: str, content: bytes, mode: int) -> None:
+    """Replace a file as a whole."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    descriptor, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".fresh-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            # The folder may hand down its group.
+            os.fchown(descriptor, os.geteuid(), os.getegid())
+            os.fchmod(descriptor, mode)
+        os.rename(fresh, path)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, or correct its owner and mode."""
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path)):
+        os.unlink(path)
+    os.makedirs(path, exist_ok=True)
+    os.chown(path, os.geteuid(), os.getegid())
+    os.chmod(path, FOLDER)
+
+
+def superfluous(path: str, package: str, names: Collection[str]) -> list[str]:
+    """Return the files and folders of a package that are not among the names, without caches."""
+    found = []
+    for parent, folders, files in os.walk(os.path.join(path, package)):
+        below = [os.path.relpath(os.path.join(parent, each), path) for each in folders + files]
+        found += [each for each in below if each not in names and os.path.basename(each) != CACHE]
+        folders[:] = [
+            each
+            for each in folders
+            if os.path.relpath(os.path.join(parent, each), path) in names and each != CACHE
+        ]
+    return sorted(found)
+
+
+def main() -> None:
+    """Run as Ansible's module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "package": {"type": "str", "required": True},
+            "files": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    path, package = module.params["path"], module.params["package"]
+    contents = {name: text.encode() for name, text in module.params["files"].items()}
+    modes = {name: PROGRAM if text[:2] == b"#!" else MODULE for name, text in contents.items()}
+    folders = sorted({os.path.dirname(name) for name in contents} | {"", package})
+    # The program comes last: it never finds fewer modules than it imports.
+    files = sorted(contents, key=lambda name: (-name.count("/"), name))
+
+    written = []
+    for name in folders:
+        folder = os.path.join(path, name).rstrip("/")
+        if not has(folder, stat.S_ISDIR, FOLDER):
+            written.append(folder)
+            if not module.check_mode:
+                make_folder(folder)
+    for name in files:
+        file = os.path.join(path, name)
+        if not (has(file, stat.S_ISREG, modes[name]) and has_content(file, contents[name])):
+            written.append(file)
+            if not module.check_mode:
+                write(file, contents[name], modes[name])
+    removed = [os.path.join(path, name) for name in superfluous(path, package, [*folders, *files])]
+    if not module.check_mode:
+        for each in removed:
+            remove(each)
+    module.exit_json(changed=bool(written or removed), written=written, removed=removed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The commands, and the program itself."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sge_maintenance
+from gridhub.maintenance import host, settings
+from gridhub.maintenance import report as reports
+from gridhub.maintenance.main import main
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("act", "code"), [("run", 0), ("after", 0), ("now", 1), ("update", 1)], ids=str
+)
+def test_a_second_one_by_hand_fails_and_the_timers_own_does_not(
+    act: str, code: int, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "read_settings", Settings)
+    with host.lock(reports.STATE) as first:
+        assert first
+        assert main([act]) == code
+
+
+def test_the_program_needs_no_more_than_python(tmp_path: Path) -> None:
+    done = subprocess.run(
+        # -S: no package of the host either.
+        ["/usr/bin/python3", "-sES", sge_maintenance.__file__, "check", "/dev/null"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "/dev/null: " in done.stderr
+    assert "Traceback" not in done.stderr

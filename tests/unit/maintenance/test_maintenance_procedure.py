@@ -1,0 +1,147 @@
+"""The procedure: reboots, notices and failures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gridhub.maintenance import host, notice, probes, procedure, publish, schedule
+from gridhub.maintenance import report as reports
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+from gridhub.notices.next_maintenance import parse_maintenance
+
+
+@pytest.mark.parametrize(
+    ("reboot", "asked_for", "reboots"),
+    [
+        ("always", False, True),
+        ("always", True, True),
+        ("when_required", False, False),
+        ("when_required", True, True),
+    ],
+)
+def test_it_reboots_always_or_when_an_update_asks_for_it(
+    report: Report,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reboot: str,
+    asked_for: bool,
+    reboots: bool,
+) -> None:
+    required = tmp_path / "reboot-required"
+    monkeypatch.setattr(procedure, "REBOOT_REQUIRED", required)
+    if asked_for:
+        required.touch()
+    commands: list[list[str]] = []
+    monkeypatch.setattr(host, "run", commands.append)
+    monkeypatch.setattr(procedure, "finish", lambda *_: 0)
+    assert procedure.reboot(Settings(reboot=reboot), report, reboots=True) == 0
+    assert (commands == [["systemctl", "reboot", "--no-block"]]) is reboots
+
+
+def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
+    hub: Settings, session: probes.Session, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = report.data["started"].replace("03:26", "04:30")
+    monkeypatch.setattr(host, "now", lambda: datetime.fromisoformat(later))
+
+    def refuses() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            told = Path(hub.notice_file).read_text("utf-8")
+            return bool(parse_maintenance(told).refusal(host.now()))
+        return False
+
+    notice.publish(hub, datetime.fromisoformat(report.data["started"]))
+    assert not refuses()
+    report.enter_phase("updating")
+    procedure.announce(hub)
+    assert refuses()
+
+    # At the reboot it counts from there on, and the sessions are those of then.
+    notice.publish(hub, datetime.fromisoformat(report.data["started"]))
+    monkeypatch.setattr(probes, "running_sessions", lambda _: [session])
+    settings = dataclasses.replace(hub, sessions=["ask"])
+    assert procedure.reboot(settings, report, reboots=False) == 0
+    assert refuses() and report.data["sessions"] == [session]
+
+
+@pytest.mark.parametrize(
+    ("phase", "minutes", "process", "is_over"),
+    [
+        ("updating", 0, "gone", True),
+        ("updating", 0, "another", True),  # its number came again
+        ("updating", 60, "there", False),
+        ("updating", 181, "there", True),  # it hangs
+        ("rebooting", 19, "gone", False),
+        ("rebooting", 21, "gone", True),  # nobody has rebooted it
+        ("checking", 0, "gone", True),
+    ],
+)
+def test_one_that_was_cut_off_keeps_nobody_out_and_the_next_one_is_announced(
+    phase: str,
+    minutes: int,
+    process: str,
+    is_over: bool,
+    hub: Settings,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = datetime.fromisoformat(report.data["started"])
+    moment = began
+    monkeypatch.setattr(host, "now", lambda: moment)
+    coming = datetime(2027, 1, 12, 3, 26, tzinfo=UTC)
+    monkeypatch.setattr(schedule, "next_date", lambda _moment: (coming, ""))
+    notice.publish(hub, began)
+    if process == "another":
+        report.data["process"] = 1
+    elif process == "gone":
+        child = subprocess.Popen(["true"])
+        child.wait()
+        report.data["process"] = child.pid
+    report.enter_phase(phase)
+
+    moment += timedelta(minutes=minutes)
+    procedure.announce(hub)
+    told = parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
+    assert (told.begins["date"] == "2027-01-12") is is_over
+    assert bool(told.refusal(moment)) is not is_over
+
+
+def test_the_next_one_is_announced_where_no_report_can_be_written(
+    hub: Settings, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.enter_phase("updating")
+    written = host.write
+
+    def full(path: Path, text: str, mode: int) -> None:
+        if path.parent == reports.STATE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(path, text, mode)
+
+    monkeypatch.setattr(host, "write", full)
+    coming = datetime(2027, 1, 12, 3, 26, tzinfo=UTC)
+    monkeypatch.setattr(schedule, "next_date", lambda _moment: (coming, ""))
+    assert procedure.end(hub, report, "failed") == 1
+    assert json.loads(Path(hub.notice_file).read_text("utf-8"))["begins"]["date"] == "2027-01-12"
+
+
+def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
+    hub: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sent: list[str] = []
+    monkeypatch.setattr(host, "write", full)
+    monkeypatch.setattr(publish, "mail", lambda _, report: sent.append(publish.text(report.data)))
+    settings = dataclasses.replace(hub, mail_to="admins@example.org")
+    assert procedure.maintain(settings, by_hand=True) == 1
+    assert len(sent) == 1 and "No space left on device" in sent[0]

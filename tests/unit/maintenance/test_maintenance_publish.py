@@ -1,0 +1,96 @@
+"""Mail and metrics."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gridhub.maintenance import publish
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+
+
+def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
+    report: Report,
+) -> None:
+    received: list[str] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def take_one() -> None:
+        link, _ = server.accept()
+        with link, link.makefile("rw", encoding="utf-8", newline="\r\n") as talk:
+
+            def answer(words: str) -> None:
+                talk.write(f"{words}\n")
+                talk.flush()
+
+            answer("220 here")
+            body = False
+            for line in talk:
+                received.append(line.strip())
+                if body and line.strip() == ".":
+                    body = False
+                    answer("250 taken")
+                elif not body:
+                    command = line.strip().lower()
+                    body = command == "data"
+                    answer({"data": "354 go on", "quit": "221 bye"}.get(command, "250 ok"))
+
+    settings = Settings(
+        mail_to="admins@example.org",
+        mail_from="hub@example.org",
+        mail_server=f"127.0.0.1:{server.getsockname()[1]}",
+    )
+    with server:
+        publish.close(settings, report, "done")  # nobody listens, and nothing is said of that
+        with report.step("the hub answers"):
+            raise MaintenanceError("it does not")
+        taker = threading.Thread(target=take_one)
+        taker.start()
+        publish.close(settings, report, "failed in part")
+        taker.join(10)
+    assert "To: admins@example.org" in received
+    assert any(line.startswith("Subject: Maintenance of") for line in received)
+    assert "FAILED: the hub answers" in received and "it does not" in received
+    log = Path(report.data["log"]).read_text()
+    assert "mail to" not in log
+    publish.close(
+        settings, report, "failed in part"
+    )  # the server is gone: said, and no reason to fail
+    assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("always", "result", "sent"),
+    [(False, "done", 0), (True, "done", 1), (False, "held", 1), (True, "failed", 1)],
+)
+def test_a_report_of_success_is_sent_where_the_site_wants_it(
+    always: bool, result: str, sent: int, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails: list[Report] = []
+    monkeypatch.setattr(publish, "mail", lambda _settings, mailed: mails.append(mailed))
+    publish.close(Settings(mail_to="admins@example.org", mail_always=always), report, result)
+    assert mails == [report] * sent
+
+
+def test_the_metrics_are_what_node_exporter_reads() -> None:
+    report = {
+        "ended": "2026-12-08T03:40:00+00:00",
+        "result": "failed",
+        "steps": [{"ok": True}, {"ok": False}],
+    }
+    text = publish.metrics(report, datetime(2027, 1, 12, 3, 26, tzinfo=UTC), False)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == [
+        "gridhub_maintenance_next_timestamp_seconds 1799724360",
+        "gridhub_maintenance_missed 0",
+        "gridhub_maintenance_last_timestamp_seconds 1796701200",
+        "gridhub_maintenance_last_success 0",
+        "gridhub_maintenance_last_failed_steps 1",
+    ]
+    assert "gridhub_maintenance_next_timestamp_seconds 0" in publish.metrics(None, None, True)

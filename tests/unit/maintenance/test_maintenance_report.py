@@ -1,0 +1,37 @@
+"""The report, across a boot."""
+
+from __future__ import annotations
+
+from gridhub.maintenance import publish
+from gridhub.maintenance import report as reports
+from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+
+
+def test_a_step_that_fails_does_not_end_the_rest(report: Report) -> None:
+    with report.step("one") as notes:
+        notes.append("said")
+        raise MaintenanceError("broken")
+    with report.step("two"):
+        pass
+    assert not report.ok
+    assert report.failed_steps() == [{"name": "one", "ok": False, "words": "said\nbroken"}]
+    assert publish.text(report.data).splitlines()[-4:] == [
+        "FAILED: one",
+        "  said",
+        "  broken",
+        "ok: two",
+    ]
+
+
+def test_a_report_goes_on_after_a_boot_and_ends_for_good(report: Report) -> None:
+    report.enter_phase("rebooting")
+    again = Report.load(Report.UNFINISHED)
+    assert again is not None and again.data == report.data
+    publish.close(Settings(), again, "done")
+    assert Report.load(Report.UNFINISHED) is None
+    last = Report.load(Report.LAST)
+    assert last is not None and last.data["result"] == "done"
+    # Steps tell what the site's own commands have said.
+    assert (reports.STATE / Report.LAST).stat().st_mode & 0o777 == 0o600

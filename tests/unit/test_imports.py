@@ -1,0 +1,191 @@
+"""Each wing of the package ``gridhub`` imports only what its host has and its duty allows."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).resolve().parents[2] / "files"
+
+SHARED = {
+    "gridhub.accounts",
+    "gridhub.contract",
+    "gridhub.doors",
+    "gridhub.log",
+    "gridhub.tls",
+    "gridhub.words",
+}
+PACKAGES = {
+    "aiohttp",
+    "batchspawner",
+    "cryptography",
+    "jupyterhub",
+    "pamela",
+    "pydantic",
+    "sqlalchemy",
+    "tornado",
+    "traitlets",
+}
+
+#: What each wing may import besides the standard library and itself: other parts of ``gridhub``,
+#: and packages.
+MAY_IMPORT: dict[str, set[str]] = {
+    # On a bare host, with the system's Python.
+    "maintenance": {"gridhub.contract"},
+    # In the job, with the packages of the notebook environment.
+    "session": {
+        "gridhub.contract",
+        "gridhub.doors",
+        "ipykernel",
+        "jupyter_client",
+        "jupyter_server",
+        "jupyterhub",
+        "tornado",
+        "zmq",
+    },
+    # As root, then as the person: no event loop, no form, no collector.
+    "broker": {
+        "gridhub.accounts",
+        "gridhub.contract",
+        "gridhub.grid.engine",
+        "gridhub.log",
+        "gridhub.menu.file",
+        "gridhub.menu.job",
+        "gridhub.menu.kinds",
+        "gridhub.words",
+        "pydantic",
+    },
+    "grid": {"gridhub.contract"},
+    "menu": {"gridhub.words", "jinja2", "pydantic", "pydantic_core"},
+    "notices": {"gridhub.words"},
+    "spawner": {
+        *SHARED,
+        "gridhub.broker.client",
+        "gridhub.broker.protocol",
+        "gridhub.grid",
+        "gridhub.menu",
+        "gridhub.notices",
+        *PACKAGES,
+    },
+    "hub": {
+        *SHARED,
+        "gridhub.grid",
+        "gridhub.menu",
+        "gridhub.notices",
+        "gridhub.spawner",
+        "sge_spawner",
+        *PACKAGES,
+    },
+}
+#: The hub's end of the conversation stands beside the broker's, and runs in the hub.
+MAY_ALSO = {"broker/client.py": {"gridhub.grid.jobs"}}
+MODULES = [
+    (wing, path)
+    for wing in MAY_IMPORT
+    for path in (FILES / f"sge_{wing}.py", *sorted((FILES / "gridhub" / wing).rglob("*.py")))
+    if path.exists()
+]
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Yield the full name of each module that a module of a package imports, at any place in it.
+
+    ``from a import b`` yields ``a.b``, because ``b`` may be a module.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def forbidden(source: str, package: str, wing: str) -> list[str]:
+    """Return what a module of a wing imports and may not."""
+    allowed = {f"gridhub.{wing}", *MAY_IMPORT[wing]}
+    return [
+        name
+        for name in imports(source, package)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        and not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wing", "path"), MODULES, ids=[str(path.relative_to(FILES)) for _, path in MODULES]
+)
+def test_a_wing_imports_only_what_it_may(wing: str, path: Path) -> None:
+    package = ".".join(path.relative_to(FILES).parent.parts)
+    also = MAY_ALSO.get(f"{wing}/{path.name}", set())
+    found = forbidden(path.read_text(encoding="utf-8"), package, wing)
+    assert [name for name in found if not any(name.startswith(f"{each}.") for each in also)] == []
+
+
+def test_the_shared_modules_import_each_other_only() -> None:
+    for path in (FILES / "gridhub").glob("*.py"):
+        names = imports(path.read_text(encoding="utf-8"), "gridhub")
+        ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("gridhub.")}
+        assert ours <= SHARED, path
+
+
+def test_there_is_no_import_circle() -> None:
+    """Also not one that an import inside a function hides."""
+    modules = {
+        ".".join(path.relative_to(FILES).with_suffix("").parts): path
+        for path in FILES.rglob("*.py")
+    }
+    arrows = {}
+    for module, path in modules.items():
+        package = module.rpartition(".")[0]
+        names = list(imports(path.read_text(encoding="utf-8"), package))
+        names += [name.rpartition(".")[0] for name in names]
+        arrows[module] = {name for name in names if name in modules and name != module}
+    done: set[str] = set()
+
+    def follow(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for each in sorted(arrows[module]):
+                follow(each, (*way, module))
+            done.add(module)
+
+    for module in sorted(modules):
+        follow(module, ())
+
+
+def test_no_module_is_long() -> None:
+    for path in FILES.rglob("*.py"):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= (800 if path.name == "sge_spawner.py" else 400), f"{path}: {lines} lines"
+
+
+def test_every_wing_of_the_table_is_there() -> None:
+    for wing in MAY_IMPORT:
+        assert (FILES / "gridhub" / wing / "__init__.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import json, os.path", []),
+        ("from gridhub.maintenance import host", []),
+        ("from . import host", []),
+        ("from .host import run", []),
+        ("from gridhub.contract import FOLDER", []),
+        ("from gridhub import contract", []),
+        ("import jupyterhub", ["jupyterhub"]),
+        ("def f():\n    from tornado import web", ["tornado.web"]),
+        ("import sge_menu", ["sge_menu"]),
+        ("from gridhub import broker", ["gridhub.broker"]),
+        ("from gridhub.contracts import x", ["gridhub.contracts.x"]),
+        ("from .. import broker", ["gridhub.broker"]),
+        ("from ..grid.engine import run", ["gridhub.grid.engine.run"]),
+    ],
+)
+def test_an_import_that_is_not_allowed_is_found(line: str, found: list[str]) -> None:
+    assert forbidden(line, "gridhub.maintenance", "maintenance") == found
