@@ -22,6 +22,7 @@ SHARED = {
 PACKAGES = {
     "aiohttp",
     "batchspawner",
+    "certipy",
     "cryptography",
     "jupyterhub",
     "pamela",
