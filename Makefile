@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-CODE := files tests bench tools roles/maintenance/library roles/sge_qmaster/library roles/sge_qmaster/module_utils
+CODE := files tests bench tools roles/maintenance/library roles/patch/filter_plugins roles/sge_qmaster/library roles/sge_qmaster/module_utils
 
 # The clusters of `make test`, their ports and scenarios. The first of these deploys, the next goes on there.
 # Grid Engine's daemons are broken and hosts are rebooted only by root.
@@ -58,7 +58,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	ansible-lint --offline --profile production
 	ruff check $(CODE)
 	ruff format --check $(CODE)
-	bandit --quiet --recursive --severity-level medium files tools roles/maintenance/library roles/sge_qmaster/library roles/sge_qmaster/module_utils
+	bandit --quiet --recursive --severity-level medium $(filter-out tests bench,$(CODE))
 	mypy
 
 unit: setup ## Test the Python without a cluster

@@ -102,6 +102,7 @@ class Site:
             file = folder / f"roles/maintenance/tasks/{name}.yml"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(tasks).replace("FOLDER", str(folder)), encoding="utf-8")
+        (folder / "roles/patch").symlink_to(ROOT / "roles/patch")
 
     def _program(self, name: str, text: str) -> None:
         file = self.folder / name
@@ -149,7 +150,7 @@ class Site:
         )
         print(done.stdout, done.stderr)
         self.shown = " ".join(done.stdout.split())
-        return done.stdout.partition("PLAY [Say which workers")[2]
+        return done.stdout.partition("PLAY [Report the workers")[2]
 
     @property
     def log(self) -> list[str]:
@@ -253,12 +254,16 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
 @pytest.mark.parametrize(
     ("worker", "words"),
     [
-        ("busy", "busy was not maintained; its queues are enabled again. Check that its last job"),
+        ("busy", "busy was not maintained; its queues are enabled again. Check that the last job"),
         ("busy", "42 of alice"),
-        ("away", "away was not maintained. Check that it can be reached: away cannot be reached"),
+        (
+            "away",
+            "away was not maintained. Check that the worker can be reached: away cannot be reached",
+        ),
         (
             "held",
-            "held was not maintained. Check that it is not held: held until 2126-01-31: exams",
+            "held was not maintained. Check that the maintenance is not held: "
+            "held until 2126-01-31: exams",
         ),
         # It was disabled, and nobody heard of that.
         ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
@@ -347,7 +352,9 @@ def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path
         assert words in site.shown, words
     assert "the plan of away" not in site.shown
     assert said_of("busy", shown) == said_of("left", shown) == ""
-    away = "away would not be maintained. Check that it can be reached: away cannot be reached"
+    away = (
+        "away would not be maintained. Check that the worker can be reached: away cannot be reached"
+    )
     assert away in said_of("away", shown)
     assert "deaf would not be maintained. Check that Grid Engine answers" in said_of("deaf", shown)
 

@@ -69,19 +69,30 @@ def test_the_status_says_since_when_a_maintenance_runs(
     assert words in said(done)
 
 
-#: What an administrator asks for, what of it is shown, and what is refused in which words.
-WORDS = {
+#: What an administrator asks for, what of it is shown, and what is refused in which words: by the
+#: role's argument specification, or by the hub's own checker.
+WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
         '+ "text": "two words"',
-        {"announce_level": "loud"},
-        "level must be info or warning, not 'loud'",
+        [
+            (
+                {"announce_level": "loud"},
+                "value of announce_level must be one of: info, warning, got: loud",
+            ),
+            ({"announce_until": "never"}, "until must be"),
+        ],
     ),
     "worker_window.yml": (
         {"window_begin": "2030-01-31 18:00", "window_end": "2030-01-31 22:00"},
         '+ "begin": "2030-01-31 18:00"',
-        {"window_end": "2030-01-31 12:00"},
-        "must be after window_begin",
+        [
+            ({"window_end": "2030-01-31 12:00"}, "must be after window_begin"),
+            (
+                {"window_rule": "ask"},
+                "value of window_rule must be one of: refuse, cap, got: ask",
+            ),
+        ],
     ),
 }
 
@@ -90,7 +101,7 @@ WORDS = {
 def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
     name: str, tmp_path: Path
 ) -> None:
-    right, shown, wrong, refusal = WORDS[name]
+    right, shown, refusals = WORDS[name]
     # The hub's own Python and modules, as far as the checker needs them.
     (tmp_path / "python").symlink_to(sys.executable)
     hub = {"__jupyterhub_bin": str(tmp_path), "__jupyterhub_release": str(ROOT / "files")}
@@ -98,9 +109,10 @@ def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
 
     done = playbook(name, tmp_path, "--check", **hub, **right)
     assert done.returncode == 0 and shown in said(done), said(done)
-    done = playbook(name, tmp_path, "--check", **hub, **right | wrong)
-    assert done.returncode != 0 and refusal in said(done), said(done)
-    assert shown not in said(done)
+    for wrong, refusal in refusals:
+        done = playbook(name, tmp_path, "--check", **hub, **right | wrong)
+        assert done.returncode != 0 and refusal in said(done), said(done)
+        assert shown not in said(done)
     done = playbook(name, tmp_path, "--check", **hub)
     assert done.returncode == 0, said(done)
     # As without --check: it is refused where there is no hub that could read it.
