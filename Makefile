@@ -62,7 +62,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	mypy
 
 unit: setup ## Test the Python without a cluster
-	pytest tests/unit
+	nice pytest tests/unit
 
 clusters: setup
 	@tools/setup.sh containers
