@@ -65,6 +65,7 @@ unit: setup ## Test the Python without a cluster
 	nice pytest tests/unit
 
 clusters: setup
+	@tools/setup.sh inotify $(words $(CLUSTERS))
 	@tools/setup.sh containers
 	@tools/setup.sh browser
 	@ansible-playbook -i inventories/demo molecule/shared/image.yml >/dev/null

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes this machine ready, saying what is missing before anything starts.
 #   setup.sh check PREFIX PORT   port, memory and disk for the local cluster of that name
+#   setup.sh inotify CLUSTERS    inotify instances for so many local clusters
 #   setup.sh python              the tools of the project, in .venv
 #   setup.sh containers          the programs the local cluster needs
 #   setup.sh browser             the browser the tests use
@@ -53,10 +54,22 @@ check_machine() {
     fail "port $port of 127.0.0.1 is taken, and the cluster $prefix needs it. Free it; the demo can also take another: make demo GRIDHUB_PORT=9443"
   fi
   podman container exists "$prefix-proxy" 2>/dev/null && return
+  check_inotify 1
   memory=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
   [ "$memory" -ge 3000 ] || fail "the local cluster needs 3000 MB of free memory; this machine has $memory MB."
   disk=$(df --output=avail -m "$HOME" | tail -1)
   [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $((disk)) MB."
+}
+
+# systemd in a container takes seven inotify instances (five containers: 35, measured). Where the kernel has none left
+# it does not start, and does not say so. Containers that are left over are about to be removed: theirs do not count.
+check_inotify() {
+  local needed=$((38 * $1)) limit used
+  limit=$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null) || return 0
+  used=$(find /proc/[0-9]*/fd -lname anon_inode:inotify 2>/dev/null | cut -d/ -f3 |
+    xargs -r -I{} grep -L libpod /proc/{}/cgroup 2>/dev/null | wc -l)
+  [ $((limit - used)) -ge "$needed" ] ||
+    fail "the containers need $needed inotify instances, and this machine has $((limit - used)) left of $limit. As root: sysctl fs.inotify.max_user_instances=$((used + 2 * needed))"
 }
 
 setup_containers() {
@@ -74,7 +87,8 @@ setup_browser() {
 case "${1:-}" in
   python) setup_python ;;
   check) check_machine "$2" "$3" ;;
+  inotify) check_inotify "$2" ;;
   containers) setup_containers ;;
   browser) setup_browser ;;
-  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+  *) sed -n '2,7s/^# //p' "$0"; exit 2 ;;
 esac

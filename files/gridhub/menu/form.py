@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
 from gridhub.menu.items import Item, sentence
 from gridhub.menu.kinds import MAX_TEXT, PRESET_FIELD, ChoiceError, Mail
@@ -37,44 +38,11 @@ class _Field(NamedTuple):
     attributes: Mapping[str, object]
 
 
-_FORM = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-    """\
-{% for field in fields %}
-{% set id = "menu-" ~ field.name %}
-{% set wrong = error is not none and error.item == field.name %}
-{% set note = notes[field.name] %}
-{% set attributes = {
-  "class": ("form-select" if field.options else "form-control") ~ (" is-invalid" if wrong else "")
-    ~ (" is-changed" if note else ""),
-  "autofocus": "" if note and note == (notes.values() | first) else none,
-  "id": id,
-  "name": field.name,
-  "aria-invalid": "true" if wrong else none,
-  "aria-describedby":
-    (["error-" ~ id] + (["note-" ~ id] if note else [])
-     + (["help-" ~ id] if field.help else [])) | join(" "),
-} %}
-<div class="mb-3">
-  <label class="form-label" for="{{ id }}">{{ field.label }}</label>
-  {% if field.options %}
-  <select{{ attributes | xmlattr }}>
-    {% for offer in field.options %}
-    <option value="{{ offer.value }}"{% if offer.value == field.value %} selected{% endif %}{% if offer.fills %} data-fills='{{ offer.fills | tojson }}'{% endif %}>{{ offer.label }}</option>
-    {% endfor %}
-  </select>
-  {% else %}
-  <input{{ attributes | xmlattr }} value="{{ field.value }}"{{ field.attributes | xmlattr }}>
-  {% endif %}
-  <div class="invalid-feedback" id="error-{{ id }}">{{ error if wrong }}</div>
-  {% if note %}
-  <div class="changed" id="note-{{ id }}">{{ note }}</div>
-  {% endif %}
-  {% if field.help %}
-  <div class="form-text" id="help-{{ id }}">{% for line in field.help %}{{ line }}{% if not loop.last %}<br>{% endif %}{% endfor %}</div>
-  {% endif %}
-</div>
-{% endfor %}
-"""  # noqa: E501  # HTML is easier to read with an element to a line
+#: The folder of the release with the templates of all pages.
+PAGES = Path(__file__).resolve().parents[2] / "pages"
+
+_PAGES = Environment(
+    loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
 
 
@@ -180,4 +148,4 @@ def render_form(
     ]
     if presets:
         fields.insert(0, _preset_field(menu, presets, last))
-    return _FORM.render(fields=fields, error=error, notes=notes)
+    return _PAGES.get_template("fields.html").render(fields=fields, error=error, notes=notes)
