@@ -66,8 +66,8 @@ check_machine() {
 check_inotify() {
   local needed=$((38 * $1)) limit used
   limit=$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null) || return 0
-  used=$(find /proc/[0-9]*/fd -lname anon_inode:inotify 2>/dev/null | cut -d/ -f3 |
-    xargs -r -I{} grep -L libpod /proc/{}/cgroup 2>/dev/null | wc -l)
+  used=$({ find /proc/[0-9]*/fd -lname anon_inode:inotify 2>/dev/null || true; } | cut -d/ -f3 |
+    { xargs -r -I{} grep -L libpod /proc/{}/cgroup 2>/dev/null || true; } | wc -l)
   [ $((limit - used)) -ge "$needed" ] ||
     fail "the containers need $needed inotify instances, and this machine has $((limit - used)) left of $limit. As root: sysctl fs.inotify.max_user_instances=$((used + 2 * needed))"
 }
