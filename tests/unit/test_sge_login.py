@@ -18,7 +18,7 @@ from tornado import web
 from gridhub.hub import login
 from gridhub.hub.login import ClusterAuthenticator
 from gridhub.spawner import directory
-from gridhub.spawner.ended import SessionError
+from gridhub.spawner.failures import SessionError
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ from gridhub.contract import (
     NO_PORT,
     SESSION_FOLDER,
 )
-from gridhub.grid.accounting import CUT as CUT_STATUS
 from gridhub.session import secrets
 from gridhub.session.activity import watch_use
 from gridhub.session.hub_api import announce, is_refusal, post_to_hub, report
@@ -50,7 +49,7 @@ from gridhub.session.server import (
     page_settings,
     serve,
 )
-from gridhub.spawner.ended import Holders, read_no_port
+from gridhub.spawner.failures import Holders, read_no_port
 
 TOKEN = "5ec4e7" * 8
 RULES = {
@@ -647,7 +646,6 @@ class TestServer:
         with take() as server:
             assert serve(environment, server, read_rules(RULES), 0.0) == EXIT_EARLY_END
         assert ended == ["in any case", "the server"]
-        assert EXIT_EARLY_END == CUT_STATUS
 
     @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
     def test_without_a_run_time_no_countdown_is_made_up(

@@ -53,7 +53,7 @@ from fake_grid import HERE, SINCE, Qstat, details, job, listing, until
 from gridhub import contract
 from gridhub.broker import protocol
 from gridhub.broker.protocol import SESSION_VARIABLES, Answer, Check, Request, Start, Stop, job_name
-from gridhub.contract import NO_PORT, SESSION_FOLDER
+from gridhub.contract import NO_PORT, SESSION_FOLDER, Ending
 from gridhub.grid import accounting
 from gridhub.grid.accounting import Record
 from gridhub.grid.details import Details
@@ -2071,7 +2071,7 @@ class TestWhySessionsEnd:
 
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
-        words = SessionEnd(job="1", why="memory", used=4.02 * 2**30, had=(memory,)).words
+        words = SessionEnd(job="1", why=Ending.MEMORY, used=4.02 * 2**30, had=(memory,)).words
         assert "they used 4.1 GB of 4.0 GB" in words
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
@@ -2194,7 +2194,7 @@ class TestWhySessionsEnd:
         assert last is not None
         await running(alice, broker, lab)
         # The spawner JupyterHub has let go of still has a look under way.
-        before._store_last(last, replace(last, why="deleted"))
+        before._store_last(last, replace(last, why=Ending.DELETED))
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
     async def test_who_comes_the_next_morning_reads_the_reason(
@@ -2229,7 +2229,7 @@ class TestWhySessionsEnd:
             "gridhub.spawner.cluster.find_record", lambda *told: looks.append(told[3])
         )
         spawner.last = SessionEnd(
-            job="1", why="unknown", name="x", ended=time.time() - hours * 3600
+            job="1", why=Ending.UNKNOWN, name="x", ended=time.time() - hours * 3600
         )
         for _ in range(5):
             await spawner.view()
@@ -2290,12 +2290,12 @@ class TestWhyJobsWait:
 
     async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
-        words = waiting.free_now(HAD, {"slots", "gpu"}, [self.FULL, roomy])
+        words = waiting.free_at_most(HAD, {"slots", "gpu"}, [self.FULL, roomy])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
     async def test_what_other_queues_have_free_is_not_told(self) -> None:
         other = replace(self.FULL, queue="other.q", host="exec2", free=4)
-        words = waiting.free_now(HAD, {"slots"}, [replace(self.FULL, free=1), other])
+        words = waiting.free_at_most(HAD, {"slots"}, [replace(self.FULL, free=1), other])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
     @pytest.mark.parametrize(
@@ -2311,7 +2311,7 @@ class TestWhyJobsWait:
     ) -> None:
         memory = HAD[1].model_copy(update={"value": value, "total": value * unit})
         place = replace(self.FULL, resources={"h_vmem": free})
-        assert f"Memory {words}" in waiting.free_now([memory], {"h_vmem"}, [place])
+        assert f"Memory {words}" in waiting.free_at_most([memory], {"h_vmem"}, [place])
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -2833,12 +2833,12 @@ class TestStop:
         self, alice: Any, spawner: SGESpawner, hub: Hub, old_news: str
     ) -> None:
         asked_about, known_now = (
-            SessionEnd(job="1", why="unknown"),
-            SessionEnd(job="1", why="deleted"),
+            SessionEnd(job="1", why=Ending.UNKNOWN),
+            SessionEnd(job="1", why=Ending.DELETED),
         )
         spawner.last = asked_about
         if old_news == "another end":
-            spawner.last = SessionEnd(job="2", why="idle")
+            spawner.last = SessionEnd(job="2", why=Ending.IDLE)
         elif old_news == "a session":
             spawner.session = "0" * 32
         elif old_news == "another spawner":
@@ -2866,7 +2866,7 @@ class TestStop:
     async def test_the_notice_is_for_nobody_else(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
-        hub.spawner().last = SessionEnd(job="<b>", why="itself")
+        hub.spawner().last = SessionEnd(job="<b>", why=Ending.ITSELF)
         assert "last" not in await hub.spawner("bob").get_options_form()
         assert "Your last session, job &lt;b&gt;," in await hub.spawner().get_options_form()
 
