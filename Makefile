@@ -25,7 +25,7 @@ least_faults := 54
 least_security := 193
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ demo: ## Set up the local cluster and the hub on this machine
 	@tools/setup.sh python
 	@tools/setup.sh containers
 	@tools/demo.sh up
+
+demo-code: ## Copy files/ into the running demo, and restart the hub: for developers
+	@tools/demo.sh code
 
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down

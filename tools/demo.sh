@@ -28,6 +28,18 @@ Stop and remove    make demo-down
 TEXT
 }
 
+# What a developer has changed below files/, without a deployment: into the releases that are in use.
+code() {
+  local host release
+  for host in hub exec1 exec2; do
+    release=/opt/jupyterhub/current
+    [ "$host" = hub ] || release=/opt/jupyterhub-session/current
+    tar -C files --exclude=__pycache__ -c . | podman exec -i "gridhub-$host" tar --no-same-owner -C "$release" -x
+  done
+  podman exec gridhub-hub systemctl restart jupyterhub
+  say "The hub runs what is in files/. Sessions that are started from now on do as well."
+}
+
 down() {
   ansible-playbook --inventory inventories/demo molecule/shared/destroy.yml
   # The image as well, unless a test run uses it right now.
