@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Make and renew the certificates of hub and proxy: ``sge_certificates.py FOLDER NAME …``."""
+"""Make and renew certificates for the hub and the proxy: ``sge_certificates.py FOLDER NAME …``."""
 
 from __future__ import annotations
 

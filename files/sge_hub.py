@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's process: JupyterHub that knows its jobs from its first moment on."""
+"""The hub's process: JupyterHub, which watches the jobs of its sessions from the start."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Print the sessions of the hub's database: ``sge_sessions.py CONFIGURATION``."""
+"""Print the running sessions in the hub's database: ``sge_sessions.py CONFIGURATION``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SGESpawner: the life of a session, as a Grid Engine job, and nothing else.
+"""SGESpawner: start, poll, stop and resume a session that runs as a Grid Engine job.
 
-What is written to the session's row of the hub's database, and when, decides what survives a hub
-that is killed: its name before the job is asked for, its port before the starter is answered, that
-it is being stopped before the job is deleted.
+A session survives a hub that is killed because the hub writes to the session's database row before
+each step: the session's name before the job is submitted, its port before the starter gets an
+answer, and that it is stopping before the job is deleted.
 """
 
 from __future__ import annotations
@@ -48,28 +48,29 @@ from gridhub.spawner.window import end_before, over_in_time
 from gridhub.tls import hub_context, issue, session_name
 from gridhub.words import text
 
-#: How long a session that has not told its port gets for that after a restart of the hub at least,
-#: in seconds; the starter's longest pause between attempts is 30 s.
+#: After a restart of the hub, a session that has not reported its port gets at least this many
+#: seconds to do so; the starter's longest pause between attempts is 30 s.
 LEAST_WAIT = 90.0
 
-#: On how many further workers a session is started that has found no port.
+#: How many other workers to try when a session finds no free port.
 MAX_ELSEWHERE = 2
 
-#: How long a failed start waits for its record, in seconds: Grid Engine writes it within 15 s,
-#: unless the site says otherwise (``flush_time``, sge_conf(5)).
+#: How long a failed start waits for its accounting record, in seconds: Grid Engine writes it within
+#: 15 s, unless the site configures another time (``flush_time``, sge_conf(5)).
 EXPLAIN_START_FOR = 16.0
 
 
 class SGESpawner(ShownSpawner):
-    """Runs each session as a Grid Engine job, submitted by the broker as the person."""
+    """Runs each session as a Grid Engine job, which the broker submits as the person."""
 
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:
-        # Runs on every way into a start, REST included; the form's own hook does not.
+        # JupyterHub calls this for every start, including one through the REST API; the form's own
+        # hook runs only for the form.
         return type(self).check_choice
 
     async def check_choice(self, options: dict[str, object]) -> None:
-        """Check what arrived against the menu; nothing unchecked goes further.
+        """Check the requested options against the menu; later code uses only checked values.
 
         :raises SessionError: with a message for the person.
         """
@@ -82,7 +83,7 @@ class SGESpawner(ShownSpawner):
             )
         except ChoiceError as error:
             self.refusal = error
-            # Otherwise the refused choice would be taken for the next start without one.
+            # Otherwise the next start without options would use the refused choice.
             with writing(self.orm_spawner):
                 self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
@@ -94,21 +95,21 @@ class SGESpawner(ShownSpawner):
         self.default_url = default_url(menu, self.choice)
 
     async def create_certs(self) -> dict[str, str]:
-        """Leave them to :meth:`submit_batch_script`: they hold the name of the session.
+        """Return no certificates: :meth:`submit_batch_script` makes them, with the session's name.
 
-        certipy's would take 100 ms of everybody's time for a key, and leave it on the hub's disk.
+        With certipy, each key would block the hub for 100 ms and stay on the hub's disk.
         """
         return {}
 
     @property
     def certified_name(self) -> str:
-        """The session, where hub and proxy have to ask for its certificate."""
+        """The session's name if the hub and the proxy must check its certificate, else empty."""
         return self.session if self.internal_ssl else ""
 
     async def submit_batch_script(self) -> str:
-        """Have the broker submit the session, and store its job number at once.
+        """Submit the session's job through the broker, and store the job number at once.
 
-        Its name is stored before: a hub that dies meanwhile finds the job by it.
+        The session's name is stored first: if the hub dies in between, it finds the job by name.
         """
         assert self.choice is not None
         self.asked = tuple(requested(self._menu(), self.choice))
@@ -131,7 +132,7 @@ class SGESpawner(ShownSpawner):
             )
         except ValidationError as error:
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
-            # Without the values, which may be secrets.
+            # The message leaves out the values, which may be secrets.
             raise SessionError(
                 text("start.request", name=self.user.name, what=where),
                 reason="request",
@@ -143,7 +144,7 @@ class SGESpawner(ShownSpawner):
                 self.token_hash = token.hashed if token else ""
                 self.orm_spawner.state = self.get_state()
         except SessionError:
-            self.session = ""  # nothing has been asked for yet
+            self.session = ""  # no job has been requested yet
             raise
         self._watch()
         answer = await self._ask_broker(request)
@@ -154,11 +155,11 @@ class SGESpawner(ShownSpawner):
         return self.job_id
 
     async def cancel_batch_job(self) -> None:
-        """Have the broker delete the job."""
+        """Delete the job through the broker."""
         await self._ask_broker(Stop(user=self.user.name, session=self.session))
 
     async def query_job_status(self) -> JobStatus:
-        """Translate the collector's look-up into batchspawner's terms."""
+        """Return the collector's state of the job as a batchspawner status."""
         job = self._job()
         if job is GONE:
             return JobStatus.NOTFOUND
@@ -171,7 +172,7 @@ class SGESpawner(ShownSpawner):
         """Submit the job and wait until its server answers.
 
         :returns: the URL of the server.
-        :raises SessionError: with a message for the person when that cannot happen any more.
+        :raises SessionError: with a message for the person when the session can no longer start.
         """
         self.failure = None
         self.last = None
@@ -186,11 +187,12 @@ class SGESpawner(ShownSpawner):
         return f"{self._scheme}://{self.host}:{self.port}"
 
     async def _until_up_somewhere(self) -> None:
-        """Submit the job and wait until its server is up, if need be on another worker.
+        """Submit the job and wait until its server is up; try other workers if ports run out.
 
-        One person's programs can take every port of a worker: the others start elsewhere.
+        One person's programs can take every port of a worker; other people's sessions then start
+        on another worker.
 
-        :raises SessionError: with a message for the person when that cannot happen any more.
+        :raises SessionError: with a message for the person when the session can no longer start.
         """
         full: list[NoPort] = []
         note = self.note
@@ -207,9 +209,9 @@ class SGESpawner(ShownSpawner):
             except SessionError as error:
                 if not full:
                     raise
-                if error.reason == "grid":  # no other worker can take it
+                if error.reason == "grid":  # no other worker can run it
                     raise full[-1] from error
-                # Whatever keeps it from another worker, this is how it began.
+                # The first cause was the worker without a free port, so the message begins with it.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
@@ -217,7 +219,7 @@ class SGESpawner(ShownSpawner):
             self.note = f"{note} {words}".lstrip()
 
     def _leave_job(self) -> None:
-        """Let go of a job that could not start the session, for another one to do so."""
+        """Release a job that could not start the session, so that another job can be submitted."""
         self.collector.release(job_name(self.session))
         self.session = self.job_id = ""
         self.failure = None
@@ -226,8 +228,8 @@ class SGESpawner(ShownSpawner):
         try:
             await self.submit_batch_script()
         except SessionError as error:
-            # Whatever else the broker says, it has not submitted anything. Only when it says
-            # nothing the job may have come to be, and JupyterHub has us stop it.
+            # Any answer that is an error means that the broker has not submitted the job. Without
+            # an answer the job may exist; JupyterHub then calls `stop`, which deletes it.
             if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
@@ -236,7 +238,10 @@ class SGESpawner(ShownSpawner):
             raise
 
     async def _impossible(self, refusal: str) -> str:
-        """Return why a choice that Grid Engine refused can never start, if the dry run knows."""
+        """Return why Grid Engine can never start the refused choice; empty if not known.
+
+        The reason comes from a dry run.
+        """
         assert self.choice is not None
         if NO_QUEUE not in refusal:
             return ""
@@ -250,9 +255,10 @@ class SGESpawner(ShownSpawner):
         return why_never(answer.words, menu, had, places)
 
     def _keep_reason(self, error: SessionError) -> None:
-        """Keep why a start has failed for the next visit: nobody may be looking now.
+        """Keep the reason of a failed start, to show it on the person's next visit.
 
-        JupyterHub has it only as long as it keeps this spawner. It stores our state after a stop.
+        JupyterHub itself loses the reason when it drops this spawner, but it stores the spawner's
+        state after a stop.
         """
         if self.last is None:
             self.last = SessionEnd(
@@ -260,10 +266,10 @@ class SGESpawner(ShownSpawner):
             )
 
     async def _until_up(self, limit: float) -> None:
-        """Wait until the job runs and its server has told the port.
+        """Wait until the job runs and its server has reported its port.
 
         :param limit: seconds to wait at most.
-        :raises SessionError: with a message for the person when that cannot happen any more.
+        :raises SessionError: with a message for the person when the session can no longer start.
         """
         deadline = asyncio.get_running_loop().time() + limit
         while True:
@@ -290,7 +296,10 @@ class SGESpawner(ShownSpawner):
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
     def _starters_reason(self, reason: str) -> SessionError:
-        """Return the error for a starter's reason; for taken ports, in better words."""
+        """Return the error for the starter's reason; explain it better if all ports are taken.
+
+        The full list of port holders goes to the log.
+        """
         holders = read_no_port(reason)
         if holders is None:
             words = text("start.starter", job=self.job_id, reason=reason)
@@ -298,9 +307,9 @@ class SGESpawner(ShownSpawner):
         job = self._job()
         host = job.host if isinstance(job, Job) else ""
         error = failures.no_port(holders, host, self.session_ports, self.user.name, self.job_id)
-        # The person reads it without names, which are for the log.
+        # The person's message names no other person; the log does.
         self.log.warning(
-            "Session of %s: all ports of %s are taken. Holders it reports: %s",
+            "Session of %s: all ports of %s are taken. Reported holders: %s",
             self._log_name,
             error.host or "its worker",
             holders,
@@ -308,7 +317,7 @@ class SGESpawner(ShownSpawner):
         return error
 
     async def _early_end(self) -> SessionError:
-        """Return what is known of a job that is gone before its server was up."""
+        """Return the error for a job that disappeared before its server was up."""
         seen = self.collector.last_seen(job_name(self.session))
         if seen and seen.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return failures.deleted(self.job_id)
@@ -319,7 +328,7 @@ class SGESpawner(ShownSpawner):
         if last.why in OWN_DOING:
             last = replace(last, why=Ending.START, text=words)
         elif last.why is Ending.UNKNOWN:
-            last = replace(last, text=words)  # a later look may find it
+            last = replace(last, text=words)  # a later look may find the record
         else:
             words = f"{words} {last.words}"
         self.last = last
@@ -332,11 +341,14 @@ class SGESpawner(ShownSpawner):
             if details and details.owner == job.owner:
                 errors = details.errors
         except GridEngineError as error:
-            self.log.warning("Cannot ask why job %s is in an error state: %s", job.id, error)
+            self.log.warning("Cannot ask Grid Engine why job %s is in an error state: %s", job.id, error)
         return failures.error_state(job, errors)
 
     def _is_well(self, job: Job | Gone | None) -> bool:
-        """Whether nothing but the session itself can be the reason that it is not up."""
+        """Return whether Grid Engine and the worker are well, so that a delay is the session's own.
+
+        Only then does the time limit of a start apply.
+        """
         age = self.collector.age
         if age is None or age > waiting.OLD_ANSWER:
             return False
@@ -361,7 +373,8 @@ class SGESpawner(ShownSpawner):
         """Wait until the session's server answers.
 
         :param limit: seconds to wait at most; ``None``: as long as Grid Engine has the job.
-        :raises SessionError: with a message for the person when that cannot happen any more.
+        :raises SessionError: with a message for the person when the session has ended, or does not
+            answer in time.
         """
         deadline = asyncio.get_running_loop().time() + (limit or float("inf"))
         looks = iter(reach.LOOKS)
@@ -381,18 +394,18 @@ class SGESpawner(ShownSpawner):
         async def wait_up(**_: object) -> ClientResponse:
             return response
 
-        # JupyterHub looks once more, and stops the session if its worker happens to be cut off in
-        # that very moment. It has its answer here.
+        # JupyterHub checks once more, and would stop the session if its worker lost the network at
+        # that very moment. Give it the answer that has already arrived.
         self.server.wait_up = wait_up
 
     async def _answer(self) -> ClientResponse | None:
         return await reach.answer(self._address() + "api", self.host, self.port, self._tls_options)
 
     def announce(self, port: int) -> None:
-        """Take the port the starter has bound.
+        """Store the port that the starter has bound.
 
-        :raises SessionError: when it comes too late before the workers are maintained, or cannot be
-            stored.
+        :raises SessionError: when the session starts too late before a maintenance of the workers,
+            or when the port cannot be stored.
         """
         try:
             window = next_maintenance.windows.current()
@@ -403,7 +416,7 @@ class SGESpawner(ShownSpawner):
             raise
         self.port = port
         try:
-            # Before the starter is answered: it tells us only once.
+            # Store it before the starter gets an answer: after an answer it does not report again.
             self._store_state()
         except SessionError:
             self.port = 0
@@ -412,17 +425,17 @@ class SGESpawner(ShownSpawner):
         self.collector.wake()
 
     def give_up(self, reason: str) -> None:
-        """Take the reason why the starter cannot start the session."""
+        """Fail the start with the starter's reason."""
         self.failure = self._starters_reason(reason)
         self.collector.wake()
 
     @property
     def is_starting(self) -> bool:
-        """Whether the session is starting and has not told its port yet."""
+        """Whether the session is starting and has not reported its port yet."""
         return bool(self._start_pending and not self.stopping and not self.port)
 
     async def poll(self) -> int | None:
-        """Look up the job: ``None`` while it lives or is not known, 1 when it is over."""
+        """Return ``None`` while the job exists or its state is not known, 1 when it is over."""
         if self.session and self._check_pending and self._spawn_future is None:
             return await self._take_up()
         if self.session:
@@ -431,7 +444,7 @@ class SGESpawner(ShownSpawner):
             if self.session and not self.port:
                 await self._remove_file()
             if not self._try(self._store_end):
-                return None  # it is closed when that can be written down
+                return None  # the session is closed once the database can be written
             session = self.session
             if self.host:
                 self.last = await self._explained(self._own_end())
@@ -441,28 +454,30 @@ class SGESpawner(ShownSpawner):
         return None
 
     async def _remove_file(self) -> None:
-        """Have the broker remove the file of a job that ended before it read it, if it did."""
+        """Remove the secrets file through the broker, in case the job ended before reading it."""
         try:
             await self.cancel_batch_job()
         except SessionError as error:
-            self.log.warning("A file of job %s may be left: %s", self.job_id, error.log_message)
+            self.log.warning("A secrets file of job %s may be left behind: %s", self.job_id, error.log_message)
 
     async def get_url(self) -> str:
-        """Return where the session is; JupyterHub asks after a restart."""
+        """Return the session's URL; JupyterHub asks for it after a restart."""
         return self._address()
 
     async def _take_up(self) -> int | None:
-        """Go on with a session after a restart of the hub, however far it had come.
+        """Resume a session after a restart of the hub, whether it was running or still starting.
 
-        JupyterHub would stop what does not answer within ``http_timeout``, and what still waits.
-        To everybody else the session is starting meanwhile: the person sees how far it is, and can
-        give it up.
+        JupyterHub would stop a session that does not answer within ``http_timeout`` or that is
+        still in the queue. While it is being resumed, the rest of JupyterHub sees the session as
+        starting: the person sees its progress and can cancel it.
+
+        :returns: ``None`` once the session answers, 1 when it is over (as :meth:`poll`).
         """
         if self.stopping:
-            return 1  # JupyterHub stops it then
+            return 1  # JupyterHub then stops it
         self._spawn_pending = self._start_pending = True
         self._watch()
-        # A bare future, for the person to cancel: a hub that is shut down cancels all tasks.
+        # A bare future, which only the person cancels: a hub that shuts down cancels all tasks.
         self._spawn_future = wish = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
         work = asyncio.ensure_future(self._resume())
@@ -478,27 +493,31 @@ class SGESpawner(ShownSpawner):
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                # It has been up: no start has failed. Why it has ended is found out by the poll
-                # with which JupyterHub begins to stop it, or when somebody looks.
+                # The session was up, so this is no failed start. The reason for its end is looked
+                # up later: by the poll with which JupyterHub begins to stop the session, or when
+                # a person opens a page.
                 self.last = self._own_end()
                 wish.set_result(None)
                 self._spawn_future = None
                 return 1
             self._keep_reason(error)
             wish.set_exception(error)  # the person's page shows it
-            wish.exception()  # and asyncio is not to complain when nobody looks
+            wish.exception()  # keeps asyncio from complaining if no page retrieves it
             return 1
-        # From here on nothing is awaited until JupyterHub calls the session ready: whoever waits
-        # for `wish` looks right then.
+        # No `await` from here until JupyterHub marks the session as ready: code that waits for
+        # `wish` checks the state as soon as it is set.
         wish.set_result(None)
         self._spawn_future = None
         self._watch()
         return None
 
     async def _given_up(self) -> int | None:
-        """Leave a session that the person has given up to JupyterHub, which stops it in a moment.
+        """Wait until JupyterHub has stopped a session that the person has cancelled.
 
-        It does so by its name, when nothing is pending; until then nothing else may touch it.
+        JupyterHub stops it through this spawner as soon as no other action is pending; until then
+        no other code may change the session. If the stop fails, resume the session.
+
+        :returns: as :meth:`poll` does.
         """
         assert self._cleared is not None
         self._spawn_future = None
@@ -508,13 +527,13 @@ class SGESpawner(ShownSpawner):
                 async with asyncio.timeout(60):
                     await self._cleared.wait()
                     break
-            if not self._stop_pending:  # it could not: everything is as before
+            if not self._stop_pending:  # the stop has failed: the session is as before
                 self._check_pending = True
                 return await self._take_up()
         return 1
 
     async def _resume(self) -> None:
-        """Wait until a session of before the restart answers.
+        """Wait until a session that was started before the hub's restart answers.
 
         :raises SessionError: when it is over.
         """
@@ -527,26 +546,27 @@ class SGESpawner(ShownSpawner):
                     waited = (utcnow(with_tz=False) - started).total_seconds()
                     await self._until_up(max(self.wait_limit - waited, LEAST_WAIT))
                     await self._until_answering(self.http_timeout)
-                    self._try(self._store_address)  # it is where the proxy sends people
+                    self._try(self._store_address)  # the route of the proxy leads there
                     await self.user.settings["proxy"].add_user(self.user, self.name)
-                # Not to answer is no death: only Grid Engine ends a session, or the person.
+                # A session that does not answer may still be alive: only Grid Engine or the person
+                # ends it.
                 await self._until_answering(None)
                 break
             except SessionError:
                 raise
             except Exception:
-                # JupyterHub would end the session over any fault of ours.
-                self.log.exception("Cannot take up the session of %s yet", self._log_name)
+                # An exception here would make JupyterHub end the session.
+                self.log.exception("Cannot resume the session of %s yet", self._log_name)
             pause = next(pauses, pause)
             await asyncio.sleep(pause)
-        self.log.info("Session of %s is taken up, job %s", self._log_name, self.job_id)
+        self.log.info("Session of %s is resumed, job %s", self._log_name, self.job_id)
 
     async def stop(self, now: bool = False) -> None:
-        """Delete the job and wait a bounded time for it to be gone.
+        """Delete the job and wait a limited time until it is gone.
 
-        Without a job this does nothing; deleting one that is gone already is no error. JupyterHub
-        forgets the session whatever happens here; a job that is still there is deleted as soon as
-        Grid Engine lets it be.
+        Without a job this does nothing; it is no error if the job is already gone. JupyterHub
+        forgets the session in any case; the collector deletes a job that is still there as soon as
+        Grid Engine allows it.
         """
         if not self.session:
             await self._until_stored("")
@@ -555,7 +575,7 @@ class SGESpawner(ShownSpawner):
         name = job_name(session)
         if who := stopped_by.get():
             self.last = SessionEnd(job=job_id, why=who, name=name, host=self.host, had=self.asked)
-        # First: whatever comes from the job from now on is refused, also after a restart.
+        # Do this first: from now on the hub refuses requests from the job, also after a restart.
         self._try(self._store_end)
         try:
             await self.cancel_batch_job()
@@ -564,7 +584,7 @@ class SGESpawner(ShownSpawner):
             now = True
         self._watch()
         self.collector.release(name)
-        # Without a number it may never come to be, and ends itself if it does.
+        # Without a number the job may never exist; if it does, it ends because its file is gone.
         limit = self.stop_timeout if job_id and not now else 0.0
         deadline = asyncio.get_running_loop().time() + limit
         while self.collector.watches(name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Amounts in words: in the unit the person chose, and never more free than there is."""
+"""Show amounts in words, in the unit that the person chose, and never overstate what is free."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from gridhub.words import number_text
 
 
 def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in the unit that another one has, in tenths that ``whole`` makes."""
+    """Return a number of bytes in the unit that suits ``other``, which is also in bytes.
+
+    :param whole: rounds to tenths of the unit: ``floor``, ``ceil`` or ``round``.
+    """
     unit, size = ("GB", 2**30) if other >= 2**30 else ("MB", 2**20)
     return f"{whole(number / size * 10) / 10:.1f} {number_text(f'unit.{unit}', 0)}"
 
 
 def beside(memory: Requested, number: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in the unit in which memory was requested."""
+    """Return a number of bytes in the unit in which memory was requested.
+
+    :param whole: rounds to tenths of the unit: ``floor``, ``ceil`` or ``round``.
+    """
     return _bytes(number, memory.total / int(memory.value), whole)
 
 
 def limit_in_words(used: float, limit: float) -> tuple[str, str]:
-    """Return what was used and its limit, in bytes, so that the first reads as above the second."""
+    """Return the amount used and its limit, both given in bytes, as words.
+
+    The first is rounded up and the second down, so that the use reads as above the limit.
+    """
     return _bytes(used, limit, ceil), _bytes(limit, limit, floor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a spawner has: its settings, its session's row in the database, and its job."""
+"""The base of the spawner: its settings, its session's database row, and its job."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from gridhub.words import text
 
 
 class ClusterSpawner(BatchSpawnerBase):
-    """A spawner with the state of its session, and the cluster that all of them share."""
+    """A spawner with the state of its session and the cluster that all spawners share."""
 
     menu_file = Unicode("/etc/jupyterhub/menu.json", help="The resource menu.").tag(config=True)
     broker_socket = Unicode(
@@ -70,27 +70,29 @@ class ClusterSpawner(BatchSpawnerBase):
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
     ).tag(config=True)
     choice: Choice | None = None
-    #: The last choice that was accepted, as it was sent.
+    #: The last accepted choice, as it was sent.
     accepted: dict[str, Any]
-    #: Why the last choice was refused, until the form has said it.
+    #: Why the last choice was refused, until the form has shown the reason.
     refusal: ChoiceError | None = None
-    #: The session's name, 32 hexadecimal digits; empty while there is none.
+    #: The session's name, 32 hexadecimal digits; empty while there is no session.
     session: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
     token_hash: str = ""
-    #: The worker, once the session has been reached there.
+    #: The worker, once the session's server is up there.
     host: str = ""
     stopping: bool = False
-    #: Why the session cannot start, where it has said so itself or has come too late.
+    #: Why the session cannot start, if its starter has reported a reason or it started too late
+    #: before a maintenance.
     failure: SessionError | None = None
-    #: When it must be over, though its run time is not, in seconds since the epoch; 0: never.
+    #: When the session must end before its run time is over, in seconds since the epoch; 0: it may
+    #: use all of its run time.
     ends: float = 0.0
-    #: What of the choice was changed, in a sentence.
+    #: A sentence about what was changed in the choice; empty if it was not changed.
     note: str = ""
-    #: What the session has asked for; kept, because the menu may change while it runs.
+    #: What the session has requested; kept, because the menu may change while it runs.
     asked: tuple[Requested, ...] = ()
     last: SessionEnd | None = None
-    #: The workers on which the session has found no port.
+    #: The workers on which the session has found no free port.
     _avoid: tuple[str, ...] = ()
     _explain_due: float = 0.0
     _explaining: asyncio.Future[None] | None = None
@@ -99,13 +101,14 @@ class ClusterSpawner(BatchSpawnerBase):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # JupyterHub writes each choice over the last one before it is checked.
+        # JupyterHub overwrites the last choice with a new one before checking that.
         self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
-        # Ours ends a start, in plain words, and knows when not to: while Grid Engine is away, or
-        # the worker, it is not the session that takes too long. JupyterHub's never comes to that.
+        # `wait_limit` ends a slow start, with a clear message, but not while Grid Engine or the
+        # worker is away: then the delay is not the session's own. This value is so large that
+        # JupyterHub's own timeout never ends a start.
         return 10 * 365 * 24 * 3600
 
     @default("poll_interval")
@@ -113,7 +116,7 @@ class ClusterSpawner(BatchSpawnerBase):
         return 5  # a look-up costs nothing
 
     def _menu(self) -> Menu:
-        """Load the menu; a change takes effect for the next session, without a restart."""
+        """Load the menu; the next session uses a changed menu without a restart."""
         try:
             return load_menu(Path(self.menu_file))
         except MenuError as error:
@@ -125,7 +128,10 @@ class ClusterSpawner(BatchSpawnerBase):
             ) from error
 
     async def _groups(self) -> frozenset[str]:
-        """Return the person's Unix groups; a directory service may be slow, so in a thread."""
+        """Return the person's Unix groups.
+
+        The look-up runs in a thread, because a directory service may be slow.
+        """
         try:
             name = self.user.name
             return await ask_directory("groups", name, lambda: group_names(pwd.getpwnam(name)))
@@ -136,18 +142,18 @@ class ClusterSpawner(BatchSpawnerBase):
             ) from error
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what the database holds of a session."""
+        """Restore the session's state from the database."""
         super().load_state(state)
         for name, value in SessionState.load(state)._asdict().items():
             setattr(self, name, value)
 
     def get_state(self) -> dict[str, Any]:
-        """Return what the database is to hold of the session."""
+        """Return the session's state for the database."""
         own = SessionState(*(getattr(self, name) for name in SessionState._fields))
         return dict(super().get_state()) | own.dump()
 
     def clear_state(self) -> None:
-        """Let go of the session. A job it still has is nobody's then, and is deleted."""
+        """Forget the session. If its job still exists, the collector deletes it."""
         super().clear_state()
         if self.session:
             self.collector.release(job_name(self.session))
@@ -168,10 +174,10 @@ class ClusterSpawner(BatchSpawnerBase):
             self.server.ip, self.server.port = self.host, self.port
 
     def _store_end(self) -> None:
-        """Make the session's token worthless: whatever comes from its job is refused from now on.
+        """Revoke the session's token, so that the hub refuses all further requests from its job.
 
-        JupyterHub does so after a stop, but only while it has the token itself, which a restart
-        takes from it.
+        JupyterHub revokes it after a stop too, but only if it still has the token itself; after a
+        restart it has only the hash.
         """
         self.stopping = True
         with writing(self.orm_spawner) as database:
@@ -180,7 +186,10 @@ class ClusterSpawner(BatchSpawnerBase):
                 database.delete(token)
 
     def _try(self, store: Callable[[], None]) -> bool:
-        """Store as a best effort: it can be found out, or done, again."""
+        """Store as a best effort: the value can be found, or the write repeated, later.
+
+        :returns: whether it was stored.
+        """
         try:
             store()
         except SessionError as error:
@@ -189,9 +198,10 @@ class ClusterSpawner(BatchSpawnerBase):
         return True
 
     async def _until_stored(self, session: str) -> None:
-        """Wait until it can be written to the database that a session is over.
+        """Wait until the database has recorded that a session is over.
 
-        JupyterHub writes to it after a stop, and calls the session stopping for ever if it cannot.
+        JupyterHub writes to the database after a stop; if that fails, it shows the session as
+        stopping for ever.
         """
         looks = iter(reach.LOOKS)
         pause = 0.0
@@ -201,7 +211,7 @@ class ClusterSpawner(BatchSpawnerBase):
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster as all sessions of this hub share it."""
+        """The cluster object that all sessions of this hub share."""
         settings = self.user.settings
         if SETTING not in settings:
             settings[SETTING] = self.make_cluster()
@@ -209,7 +219,7 @@ class ClusterSpawner(BatchSpawnerBase):
         return cluster
 
     def make_cluster(self) -> Cluster:
-        """Make what all sessions of a hub share, from its settings."""
+        """Return a new cluster object from the spawner's settings."""
         return Cluster(
             GridEngine(
                 Path(self.sge_root), self.sge_cell, Path(self.sge_bin_dir), self.sge_timeout
@@ -229,14 +239,14 @@ class ClusterSpawner(BatchSpawnerBase):
 
     @property
     def status(self) -> ClusterStatus:
-        """What all sessions' pages show of Grid Engine beyond the states of jobs."""
+        """The shared data of Grid Engine that pages show in addition to the states of jobs."""
         return self.cluster.status
 
     def _job(self) -> Job | Gone | None:
         return self.collector.look_up(job_name(self.session)) if self.session else GONE
 
     def _watch(self) -> None:
-        """Have the job watched, as closely as somebody waits for it."""
+        """Watch the job, more often while the session is not up yet."""
         self.cluster.watch(
             self.session,
             self.user.name,
@@ -264,7 +274,10 @@ class ClusterSpawner(BatchSpawnerBase):
         return answer
 
     def _own_end(self) -> SessionEnd:
-        """Return what is known at once of a session that ran and that nobody stopped here."""
+        """Return what is known so far about the end of a session that was not stopped from the hub.
+
+        The accounting record adds the reason later.
+        """
         seen = self.collector.last_seen(job_name(self.session))
         return SessionEnd(
             job=self.job_id,
@@ -276,13 +289,16 @@ class ClusterSpawner(BatchSpawnerBase):
         )
 
     async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
-        """Return how a session ended, with what its accounting record says if there is one."""
+        """Return how a session ended, completed from its accounting record if there is one.
+
+        :param patience: seconds to wait for the record.
+        """
 
         async def find(limit: int) -> Record | None:
             return await self.cluster.record(last.name, self.user.name, limit)
 
         try:
             return await explain(last, find, patience)
-        except Exception as error:  # a reason that is not found must not keep a session from ending
-            self.log.info("Why job %s has ended is not known: %r", last.job, error)
+        except Exception as error:  # a session must be able to end without a reason
+            self.log.info("Cannot find out why job %s ended: %r", last.job, error)
             return last

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The cluster as all sessions of a hub share it.
+"""The cluster object that all sessions of a hub share.
 
-One collector, one way to the broker, and one view of all the rest.
+It holds one collector, one client of the broker, and one view of the rest of Grid Engine.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from gridhub.spawner.verdicts import Verdicts
 #: The hub's setting that holds its :class:`Cluster`.
 SETTING = "cluster"
 
-#: How long a broker may still work on a request after the hub has given up on it, in seconds.
+#: How long the broker may keep working on a request after the hub has stopped waiting, in seconds.
 BROKER_MARGIN = 10.0
 
 
 class Cluster:
-    """One Grid Engine, as a hub sees it.
+    """A hub's view of one Grid Engine.
 
     :param broker: the submission broker's socket.
     :param broker_timeout: seconds the broker may take for a request.
-    :param short_interval, long_interval: seconds between questions to Grid Engine, as
-        :class:`~gridhub.grid.collector.Collector` has them.
-    :param accounting_file: Grid Engine's accounting file; the one of the cell if it is empty.
+    :param short_interval, long_interval: seconds between queries to Grid Engine, as for
+        :class:`~gridhub.grid.collector.Collector`.
+    :param accounting_file: Grid Engine's accounting file; if empty, the one of the cell.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Cluster:
         self.verdicts = Verdicts(broker, broker_timeout)
         self._menu_file = menu_file
         self._accounting_file = Path(accounting_file or grid.accounting_file)
-        # Threads of its own: the file may be on a file server that does not answer.
+        # A separate pool: the file may be on a file server that does not answer.
         self._records = ThreadPoolExecutor(2, "accounting")
 
     def _job_numbers(self) -> Collection[int]:
@@ -78,7 +78,7 @@ class Cluster:
     async def record(self, name: str, owner: str, limit: int) -> Record | None:
         """Return the accounting record of a job.
 
-        :param limit: how many bytes of the file to look back.
+        :param limit: how many bytes to search, from the end of the file.
         :raises OSError: when the file cannot be read.
         """
         find = partial(find_record, self._accounting_file, name, owner, limit)
@@ -87,20 +87,20 @@ class Cluster:
     def watch(self, session: str, owner: str, *, waiting: bool, has_number: bool) -> None:
         """Watch the job of a session.
 
-        :param waiting: whether somebody waits for it.
-        :param has_number: whether its number is known. Without one the broker may still be at it.
+        :param waiting: whether a person is waiting for it.
+        :param has_number: whether its number is known. If not, the broker may still be submitting.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
 
     def watches(self, session: str) -> bool:
-        """Tell whether a session of that name waits, runs or is being ended."""
+        """Return whether a session of that name is waiting, running or ending."""
         return self.collector.watches(job_name(session))
 
     def watch_all(self, database: Any, mark: str) -> None:
-        """Watch all sessions in a hub's database, and delete this hub's jobs that are none of them.
+        """Watch all sessions in a hub's database, and delete this hub's other jobs.
 
-        :param mark: what the names of the hub's sessions begin with (:func:`hub_mark`).
+        :param mark: the prefix of the names of the hub's sessions (:func:`hub_mark`).
         """
         for row in database.query(orm.Spawner).filter(orm.Spawner.server_id.is_not(None)):
             if session := (row.state or {}).get("session"):
@@ -110,9 +110,10 @@ class Cluster:
 
 
 def hub_mark(secret: bytes) -> str:
-    """Return what the names of this hub's sessions begin with: eight hexadecimal digits.
+    """Return the prefix of the names of this hub's sessions: eight hexadecimal digits.
 
-    Made from the hub's own secret, so that no other hub on the same Grid Engine takes its jobs for
-    strays, and from the host's name, so that a copy of the hub on another host does not either.
+    It depends on the hub's own secret, so that other hubs on the same Grid Engine do not treat its
+    jobs as strays, and on the host's name, so that a copy of the hub on another host does not
+    either.
     """
     return hmac.digest(secret, socket.gethostname().encode(), "sha256").hex()[:8]

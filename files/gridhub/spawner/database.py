@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A session's row in the hub's database: what survives a restart of the hub."""
+"""A session's row in the hub's database, which survives a restart of the hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gridhub.words import text
 
 
 class SessionState(NamedTuple):
-    """What the database holds of a session; the names are those of the spawner's attributes."""
+    """The state of a session in the database; each field is named after a spawner attribute."""
 
     session: str = ""
     token_hash: str = ""
@@ -32,7 +32,7 @@ class SessionState(NamedTuple):
     last: SessionEnd | None = None
 
     def dump(self) -> dict[str, Any]:
-        """Return it as JSON takes it; :meth:`load` reads it again."""
+        """Return the state as values for JSON; :meth:`load` reads them back."""
         state: dict[str, Any] = {}
         if self.session:
             state = self._asdict()
@@ -44,14 +44,14 @@ class SessionState(NamedTuple):
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> SessionState:
-        """Read what :meth:`dump` has returned, of this release or another one."""
+        """Read the values that :meth:`dump` of this or another release has returned."""
         plain: dict[str, Any] = {
             name: state.get(name, default)
             for name, default in cls._field_defaults.items()
             if name not in ("asked", "last")
         }
-        # What another release has written may look otherwise. These two are for people only: losing
-        # them costs no session.
+        # Another release may have written another format. Only people read these two values:
+        # losing them costs no session.
         had: tuple[Requested, ...] = ()
         last = None
         with suppress(ValidationError, ValueError, TypeError, KeyError):
@@ -62,11 +62,11 @@ class SessionState(NamedTuple):
 
 @contextmanager
 def writing(row: Any) -> Iterator[Session | None]:
-    """Write to the hub's database, at once.
+    """Write to the hub's database and commit when the block ends.
 
-    :param row: the spawner's row. Its own database session is used: JupyterHub is about to remove
-        that of the spawner.
-    :raises SessionError: when that cannot be done.
+    :param row: the spawner's row. The row's own database session is used, because JupyterHub may be
+        about to remove the spawner's.
+    :raises SessionError: when the database cannot be written.
     """
     database = object_session(row)
     try:
@@ -85,7 +85,7 @@ def writing(row: Any) -> Iterator[Session | None]:
 
 
 def find_token(database: Session, token: str, token_hash: str) -> orm.APIToken | None:
-    """Return a session's own token as JupyterHub stores it; the row holds no secret.
+    """Return the database row of a session's own token; the row holds no secret.
 
     :param token: the token; empty after a restart of the hub, when only its hash is known.
     """

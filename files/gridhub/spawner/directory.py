@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Questions to the directory service, in threads of their own."""
+"""Queries to the directory service, in a separate thread pool."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-#: Where questions to the directory service, and to PAM about accounts, wait, so that nothing else
-#: waits with them.
+#: Threads for queries to the directory service, and to PAM about accounts. A slow query blocks only
+#: other such queries.
 directory = ThreadPoolExecutor(8, "directory")
 
-#: The questions that wait there, by question and person: whoever asks meanwhile shares the answer,
-#: so that one person's many requests take one thread.
+#: The pending queries, by event loop, query name and person. Requests with the same query share the
+#: answer, so that many requests of one person take one thread.
 _questions: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
 
 
 async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _T:
-    """Ask the directory service about a person, in a thread and not twice at a time.
+    """Query the directory service about a person, in a thread; equal queries share one answer.
 
-    :param what: the question's name.
-    :raises Exception: whatever the question raises.
+    :param what: the query's name.
+    :raises Exception: any exception that the query raises.
     """
     loop = asyncio.get_running_loop()
     key = loop, what, person
@@ -32,5 +32,5 @@ async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _
         future = loop.run_in_executor(directory, question)
         _questions[key] = future
         future.add_done_callback(lambda _: _questions.pop(key, None))
-    # Whoever gives up takes the answer from no one else.
+    # A caller that is cancelled must not cancel the query for the others.
     return await asyncio.shield(future)
