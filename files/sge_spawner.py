@@ -341,7 +341,9 @@ class SGESpawner(ShownSpawner):
             if details and details.owner == job.owner:
                 errors = details.errors
         except GridEngineError as error:
-            self.log.warning("Cannot ask Grid Engine why job %s is in an error state: %s", job.id, error)
+            self.log.warning(
+                "Cannot ask Grid Engine why job %s is in an error state: %s", job.id, error
+            )
         return failures.error_state(job, errors)
 
     def _is_well(self, job: Job | Gone | None) -> bool:
@@ -458,7 +460,9 @@ class SGESpawner(ShownSpawner):
         try:
             await self.cancel_batch_job()
         except SessionError as error:
-            self.log.warning("A secrets file of job %s may be left behind: %s", self.job_id, error.log_message)
+            self.log.warning(
+                "A secrets file of job %s may be left behind: %s", self.job_id, error.log_message
+            )
 
     async def get_url(self) -> str:
         """Return the session's URL; JupyterHub asks for it after a restart."""

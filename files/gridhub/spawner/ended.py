@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session ended, or never started, and the accounting record that says so."""
+"""Find out from the accounting record why a session ended or never started."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
 
-#: On whose behalf the request that is being carried out ends a session: :attr:`Ending.IDLE` for the
-#: culler, :attr:`Ending.ADMINISTRATOR` for a person other than the session's own; ``None`` for its
-#: own person, the hub, or another service. JupyterHub asks a spawner to stop without saying for
-#: whom. It does so in a task of the request, which inherits what the request has set.
+#: Who ends a session with the current request: :attr:`Ending.IDLE` for the culler,
+#: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session; ``None`` for the owner,
+#: the hub, or another service. JupyterHub does not pass this to the spawner's ``stop``. But it calls
+#: ``stop`` in a task of the request, which inherits the request's context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
-#: How a session may end before it is up for reasons that only its log can tell.
+#: Endings of a session that was not up yet where only its log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
-#: How long to wait between looks for an accounting record that is not there yet, in seconds at
-#: least, and as a share of the time since the session has ended: people may come days later.
+#: The pause before the next search for an accounting record that is not there yet: at least this
+#: many seconds, and at least this share of the time since the session ended. The pause grows
+#: because people may come back days later.
 EXPLAIN_PAUSE = 5.0
 EXPLAIN_PAUSE_SHARE = 0.25
 
-#: How long the accounting file may take to be read, in seconds.
+#: How long reading the accounting file may take, in seconds.
 READ_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
 class SessionEnd:
-    """How the last session here ended, if its person did not end it."""
+    """How the last session of a spawner ended, if its person did not stop it."""
 
     job: str
     why: Ending
     #: The job's name, by which its accounting record is found.
     name: str = ""
     host: str = ""
-    #: When the hub noticed, in seconds since the epoch.
+    #: When the hub noticed the end, in seconds since the epoch.
     ended: float = 0.0
     #: The largest memory in use, in bytes.
     used: float = 0.0
     status: int = 0
     had: tuple[Requested, ...] = ()
-    #: Why it could not start, in a sentence.
+    #: A sentence on why the session could not start; empty if it did start.
     text: str = ""
 
     @property
@@ -73,36 +74,36 @@ class SessionEnd:
 
     @property
     def short_of(self) -> tuple[str, ...]:
-        """The items of the menu of which it had too little."""
+        """The items of the menu of which the session had too little."""
         return tuple(each.item for each in self.had if each.kind == self.why)
 
     @property
     def next_look(self) -> float:
-        """When to look for its record again, in seconds since the epoch."""
+        """When to search for the accounting record again, in seconds since the epoch."""
         now = time.time()
         return now + max((now - self.ended) * EXPLAIN_PAUSE_SHARE, EXPLAIN_PAUSE)
 
     def dump(self) -> dict[str, Any]:
-        """Return it for the database; :meth:`load` reads it again."""
+        """Return the values for the database; :meth:`load` reads them back."""
         return asdict(self) | {"had": [each.model_dump() for each in self.had]}
 
     @staticmethod
     def load(data: dict[str, Any]) -> SessionEnd:
-        """Read what :meth:`dump` has written.
+        """Read the values that :meth:`dump` has returned.
 
-        :raises ValueError, TypeError, KeyError: when it is anything else.
+        :raises ValueError, TypeError, KeyError: when the values have another format.
         """
         had = tuple(Requested.model_validate(each) for each in data["had"])
         return SessionEnd(**data | {"why": Ending(data["why"]), "had": had})
 
     def explained(self, record: Record) -> SessionEnd:
-        """Return it with what its accounting record says."""
+        """Return this end, completed from its accounting record."""
         memory = next((each.total for each in self.had if each.is_address_space), None)
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
         return replace(
             self,
             why=why(record, memory, run_time),
-            # What the hub has seen itself comes before words of a file that others can write into.
+            # The hub's own observation takes precedence: others can write into the accounting file.
             host=self.host or record.host,
             used=record.maxvmem,
             status=record.status,
@@ -111,20 +112,23 @@ class SessionEnd:
 
 
 def log_path(job: str) -> str:
-    """Return where a person finds the log of a session."""
+    """Return the path of a session's log, as shown to the person."""
     return f"~/{SESSION_FOLDER}/{job}.log"
 
 
 async def explain(
     end: SessionEnd, find: Callable[[int], Awaitable[Record | None]], patience: float = 0.0
 ) -> SessionEnd:
-    """Look for the accounting record of a session that has ended, and return what it says.
+    """Return the end of a session, completed from its accounting record if there is one.
 
-    :param find: looks for the record, so many bytes back from the end of the file.
+    :param find: searches for the record; its argument is the number of bytes to search, from the
+        end of the file.
     :param patience: seconds to wait for a record that is not there yet.
-    :raises OSError, TimeoutError: when the file cannot be read, or not in time.
+    :raises OSError: when the file cannot be read.
+    :raises TimeoutError: when the file cannot be read in time.
     """
-    # As much farther back for each hour: a big cluster may end fifty thousand jobs in one.
+    # Search LOOK_BACK further back for each hour since the end: on a big cluster, fifty thousand
+    # jobs may end in an hour.
     hours = max(int((time.time() - end.ended) / 3600), 0)
     limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
     loop = asyncio.get_running_loop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session cannot start, in words for its person."""
+"""Errors that explain to a person why their session cannot start."""
 
 from __future__ import annotations
 
@@ -20,35 +20,38 @@ _NO_PORT_REPORT = re.compile(
 
 
 class SessionError(SpawnException):
-    """A session cannot start; the message is for the person, and is shown as it is."""
+    """A session cannot start; pages show the message to the person unchanged."""
 
     @property
     def jupyterhub_message(self) -> str:
-        """What JupyterHub's pages show."""
+        """The message that JupyterHub's pages show."""
         return str(self.message)
 
 
 class NoPort(SessionError):
-    """A session has found every port of its worker taken."""
+    """A session cannot start because every port of its worker is taken."""
 
-    #: The worker; empty if the starter has not named it.
+    #: The worker; empty if it is not known.
     host = ""
 
 
 class Holders(NamedTuple):
-    """Who holds the ports of a worker, as a starter reports it, which is a person's program."""
+    """The holders of a worker's ports, as the starter reports them.
+
+    The starter runs as the person, so its report cannot be trusted.
+    """
 
     host: str
-    #: How many each account holds; the kernel does not list all.
+    #: How many ports each account holds; the kernel does not list all of them.
     accounts: dict[str, int]
 
     def __str__(self) -> str:
-        """Return them for the log."""
+        """Return the accounts and their numbers of ports, for the log."""
         return ", ".join(f"{name} {count}" for name, count in self.accounts.items()) or "unknown"
 
 
 def read_no_port(reason: str) -> Holders | None:
-    """Return a starter's report of ports that are taken; ``None`` for any other reason."""
+    """Return the holders in a starter's report that no port is free; ``None`` for other reasons."""
     found = _NO_PORT_REPORT.fullmatch(reason)
     if not found:
         return None
@@ -62,7 +65,7 @@ def read_no_port(reason: str) -> Holders | None:
 def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, job: str) -> NoPort:
     """Return the error for a worker without a free port; its message names no other person.
 
-    :param host: the worker as Grid Engine names it; empty if that is not known.
+    :param host: Grid Engine's name of the worker; empty if that is not known.
     """
     first, last = ports
     host = host or holders.host
@@ -79,7 +82,10 @@ def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, jo
 
 
 def error_state(job: Job, errors: Collection[str]) -> SessionError:
-    """Return the error for a job in an error state, in Grid Engine's words."""
+    """Return the error for a job in an error state.
+
+    :param errors: Grid Engine's messages, which the error quotes.
+    """
     reason = "\n".join(errors) or text("start.no_reason")
     return SessionError(
         text("start.error_state", job=job.id, letters=job.letters, reason=reason),
@@ -88,16 +94,16 @@ def error_state(job: Job, errors: Collection[str]) -> SessionError:
 
 
 def deleted(job: str) -> SessionError:
-    """Return the error for a job that somebody deleted before its session was up."""
+    """Return the error for a job that was deleted before its session was up."""
     return SessionError(text("start.deleted", job=job), reason="deleted")
 
 
 def out_of_time(
     job_id: str, job: Job | Gone | None, wait_limit: float, why_queued: str
 ) -> SessionError:
-    """Return the error for a session that is not up in time: what it was still waiting for.
+    """Return the error for a session that is not up in time; it names the cause of the delay.
 
-    :param wait_limit: how long it had, in seconds.
+    :param wait_limit: the time the session had, in seconds.
     :param why_queued: why its job waits in the queue; empty if it does not.
     """
     if not job_id:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What would become of a choice: now, later or never, and what is free."""
+"""Forecast whether a session can start now, later or never, and show what is free."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def forecast(
 ) -> Forecast:
     """Return what is free now, and whether a session with these options could start.
 
-    Nothing is submitted. Grid Engine is asked at most every few seconds for each choice.
+    No job is submitted. For each choice, Grid Engine is queried at most once every few seconds.
     """
     places = await cluster.status.places.look(PATIENCE)
     age = cluster.status.places.age
@@ -44,7 +44,7 @@ async def forecast(
         Free(item.label, *map(item.in_units, amounts))
         for item in menu.items_for(groups)
         if places and (name := item.request.counted) is not None
-        # What a queue does not limit has no amount to show.
+        # Show no amount of a resource that the queues do not limit.
         if isfinite((amounts := free(places, name))[0])
     )
     if words := next_maintenance.refusal():
@@ -84,7 +84,10 @@ def _message(
 
 
 def why_later(words: str, had: Collection[Requested], places: list[QueueInstance] | None) -> str:
-    """Return why a choice would have to wait; ``words`` are those of ``qsub -w p``."""
+    """Return why a session with this choice would have to wait.
+
+    :param words: the output of ``qsub -w p``.
+    """
     names = missing_for(had, places)
     reason = main_reason(parse_reasons(words.splitlines()), names)
     if reason.scope not in ("", "other"):
@@ -98,9 +101,10 @@ def why_later(words: str, had: Collection[Requested], places: list[QueueInstance
 def why_never(
     words: str, menu: Menu, had: Collection[Requested], places: list[QueueInstance] | None
 ) -> str:
-    """Return why a choice can never start; ``words`` are those of ``qsub -w v``.
+    """Return why a session with this choice can never start.
 
-    That answer is for an empty cluster: what it offers is all there is.
+    :param words: the output of ``qsub -w v``, which assumes an empty cluster: the amounts in it are
+        all that the cluster has.
     """
     reasons = parse_reasons(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
@@ -119,7 +123,7 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
-    # If the slots are not enough, there is a queue that is for this job.
+    # The scope `slots` is not in this list: if only slots are missing, a queue accepts this job.
     if first.scope in ("barred", "job"):
         return text("forecast.barred", reason=in_words(first, had))
     return text("forecast.never")

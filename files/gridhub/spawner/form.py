@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The form of one person: filled in from the last choice or a link, with sentences above it."""
+"""The form for one person, filled in from the last choice or a link, with notices above it."""
 
 from __future__ import annotations
 
@@ -17,52 +17,53 @@ from gridhub.menu.menu import Menu
 from gridhub.spawner.ended import SessionEnd
 from gridhub.words import text
 
-#: How many sentences a form has about a link at most.
+#: A form shows at most this many notices about parts of a link that it left out.
 MAX_NOTICES = 5
 
-#: In a link to the form: the items, with commas between them, of which there is to be less or more
-#: than the last time. No item has such a name.
+#: Fields in a link to the form: the items, separated by commas, that the form sets to less or more
+#: than the last time. No item of the menu can have such a name.
 LESS, MORE = "_less", "_more"
 
 
 @dataclass(frozen=True)
 class Link:
-    """What the link to a form says; nothing of it is checked."""
+    """The contents of a link to the form, unchecked."""
 
     #: A choice, as the form would send it.
     values: dict[str, object]
-    #: The items that a session had too little of, or that were not free, ...
+    #: The items to change: a session had too little of them, or they were not free.
     shifts: tuple[str, ...] = ()
-    #: ... and whether there is to be more of them, or less.
+    #: Whether to set these items to more; otherwise to less.
     more: bool = False
 
 
-#: The link that has led to the form. Several requests may be drawing the same spawner's; JupyterHub
-#: does so in a task of each, which inherits what the request has set.
+#: The link that led to the form. It is a context variable because several requests may draw the
+#: form of the same spawner at once; JupyterHub draws it in a task of the request, which inherits the
+#: request's context.
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A form as it is filled in."""
+    """The values of a form and the texts beside and above them."""
 
     values: dict[str, Any]
-    #: What there is to say about fields, by name.
+    #: Notes beside fields, by the name of the field.
     notes: dict[str, str]
-    #: Sentences for above the form.
+    #: Sentences to show above the form.
     notices: Sequence[str] = ()
     #: Why the choice was refused.
     refusal: ChoiceError | None = None
 
 
 def fill_from_link(menu: Menu, groups: Collection[str], values: dict[str, object]) -> Filled:
-    """Fill the form in as a link says, as far as the person's menu has it."""
+    """Return the form filled in from a link, with the values that the person's menu allows."""
     shown, left_out = menu.take(values, groups)
     notices = [text("form.link")] if shown else []
     notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
     try:
         menu.choose(shown, groups)
-    except ChoiceError as error:  # a rule between items; the link is filled in
+    except ChoiceError as error:  # a limit between items; fill in the link's values all the same
         return Filled(shown, {}, notices, error)
     return Filled(shown, {}, notices)
 
@@ -74,10 +75,11 @@ def fill_shifted(
     link: Link,
     places: list[QueueInstance] | None,
 ) -> Filled:
-    """Fill the form in with more or less than the last time of what was missing.
+    """Return the form with the last choice, but with more or less of the link's items.
 
     :param last: the last choice, as it was sent.
-    :param places: what is free now, if that is known and there is to be less.
+    :param places: the queue instances with what is free now; used only to set items to less, and
+        ``None`` if not known.
     """
     shown, _ = menu.take(last, groups)
     shown.pop(PRESET_FIELD, None)
@@ -91,7 +93,7 @@ def shift(
     link: Link,
     places: list[QueueInstance] | None,
 ) -> dict[str, str]:
-    """Change the amounts in ``shown`` that were missing; return what to say about each."""
+    """Change the amounts of the link's items in ``shown``; return a note for each, by item."""
     notes = {}
     mine = menu.items_for(groups)
     queue = next(
@@ -99,7 +101,8 @@ def shift(
     )
     wanted = [item for item in mine if item.name in link.shifts]
     shifted = set()
-    # Again for those that found nothing: a rule may let one of them pass only after another.
+    # Repeat for items that found no amount: a limit between items may allow a change of one only
+    # after a change of another.
     for item in wanted * len(wanted):
         old = shown.get(item.name, item.default)
         if item.name in shifted or not isinstance(old, int):
@@ -130,8 +133,8 @@ def draw(
 ) -> str:
     """Return the form's fields as HTML, with the sentences above them.
 
-    :param last: how the last session ended, if the form is to show it.
-    :param offer_more: whether to offer more of what that session had too little of.
+    :param last: the end of the last session, if the form must show it.
+    :param offer_more: whether to add a link to a form with more of the items that ran out.
     """
     fields = render_form(menu, groups, filled.values, filled.refusal, filled.notes)
     sentences = [escape(each) for each in filled.notices]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the pages ask of a spawner: the form, how far a start is, a forecast, and the session."""
+"""The data that a spawner gives to pages: form, progress of a start, forecast, and session."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, fol
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
 
-#: How long a page waits for what may as well be shown the next time, in seconds.
+#: How long a page waits for a value that it can also show the next time, in seconds.
 GLIMPSE = 0.5
 
 
 class ShownSpawner(ClusterSpawner):
-    """A spawner that pages can show. Nothing here changes a session."""
+    """A spawner that pages can show; its methods here never change a session."""
 
     @default("options_form")
     def _default_options_form(self) -> Any:
@@ -37,7 +37,7 @@ class ShownSpawner(ClusterSpawner):
         return self.read_form
 
     async def draw_form(self) -> str:
-        """Return the form's fields for this person, filled in as the link they followed says."""
+        """Return the form's fields for this person, filled in from the link they followed."""
         refusal, self.refusal = self.refusal, None
         menu, groups = self._menu(), await self._groups()
         last: dict[str, Any] = dict(self.user_options or {})
@@ -50,13 +50,13 @@ class ShownSpawner(ClusterSpawner):
         else:
             filled = fill_from_link(menu, groups, link.values)
         await self.explain_last()
-        # JupyterHub itself shows why the last start failed, above the form.
+        # If the last start failed, JupyterHub itself shows the reason above the form.
         shown = None if self._failed else self.last
         return draw(menu, groups, filled, shown, offer_more=not (link and link.more))
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
-        """Turn a form into options. What they mean is checked in :meth:`check_choice` alone."""
+        """Return the options in a submitted form; only :meth:`check_choice` checks them."""
         fields = {name: values for name, values in data.items() if not name.startswith("_")}
         return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
 
@@ -66,10 +66,10 @@ class ShownSpawner(ClusterSpawner):
         return await forecast(self.cluster, menu, self.user.name, groups, options)
 
     async def explain_last(self) -> None:
-        """Find out what has become of the last session, where that is not known yet.
+        """Find out how the last session ended, if that is not known yet.
 
-        Grid Engine writes the record up to ``accounting_flush_time`` late (sge_conf(5)): whoever
-        looks later finds it. No page waits for it for long.
+        Grid Engine may write the record up to ``accounting_flush_time`` late (sge_conf(5)), so
+        later calls search again. A page waits for the result at most :data:`GLIMPSE`.
         """
         last, now = self.last, time.time()
         if last is None or self.session:
@@ -87,16 +87,20 @@ class ShownSpawner(ClusterSpawner):
             self._store_last(last, explained)
 
     def _store_last(self, last: SessionEnd, known: SessionEnd | None) -> None:
-        """Put what is known now in the place of what was known of the last session."""
-        # JupyterHub makes a new spawner after a stop, which may have a session by now: its state is
-        # in the same row.
+        """Replace the stored end of the last session, unless a new session has begun.
+
+        :param last: the stored end.
+        :param known: the new end; ``None`` removes it.
+        """
+        # After a stop JupyterHub makes a new spawner, which stores its state in the same row and
+        # may already have a session.
         is_current = self.user.spawners.get(self.name) is self
         if self.last is last and is_current and not self.session:
             self.last = known
             self._try(self._store_state)
 
     async def progress(self) -> AsyncIterator[dict[str, str]]:
-        """Tell the person who waits what the job does, whenever that changes."""
+        """Yield an event with stage and message whenever the progress of a start changes."""
         shown: dict[str, str] = {}
         while self._start_pending:
             stage, message = self._progress()
@@ -107,7 +111,7 @@ class ShownSpawner(ClusterSpawner):
             await self.collector.news(1.0)
 
     def _progress(self) -> tuple[str, str]:
-        """Return how far a start is (``submitted``, ``waiting``, ``starting``), in words."""
+        """Return the stage of a start (``submitted``, ``waiting``, ``starting``) and a message."""
         job = self._job() if self.session else None
         words = waiting.progress(
             job, self.collector.age, self.job_id, self.session, self.host
@@ -115,7 +119,7 @@ class ShownSpawner(ClusterSpawner):
         return waiting.stage(job), f"{words} {self.note}".rstrip()
 
     def _why_queued(self, job: Job | Gone | None) -> str:
-        """Return what a job in the queue waits for; empty for any other job."""
+        """Return why a job waits in the queue; empty for any other job."""
         if not isinstance(job, Job) or job.state is not State.QUEUED:
             return ""
         status = self.status
@@ -124,7 +128,7 @@ class ShownSpawner(ClusterSpawner):
         )
 
     def _raw_reason(self) -> str:
-        """Return the scheduler's own words on why the job waits."""
+        """Return the scheduler's messages about why the job waits; may be empty."""
         job = self._job() if self.session else None
         if not isinstance(job, Job) or job.host:
             return ""
@@ -133,12 +137,12 @@ class ShownSpawner(ClusterSpawner):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The items of the menu that a waiting session is short of now, as far as known."""
+        """The items of the menu that a waiting session is missing now, as far as known."""
         reasons = self._raw_reason().splitlines()
         return waiting.missing_now(self.asked, self.status.places.answer, reasons)
 
     async def view(self) -> View:
-        """Return what the pages show of this session."""
+        """Return this session's data for the pages."""
         await self.explain_last()
         found = self._job() if self.session else None
         job = found if isinstance(found, Job) else None

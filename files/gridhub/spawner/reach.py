@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether a session's server answers."""
+"""Check whether a session's server answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from aiohttp import ClientError, ClientResponse
 from jupyterhub.httpclient import fetch
 from jupyterhub.utils import AnyTimeoutError
 
-#: Pauses between looks at a session that does not answer yet, in seconds; the last one repeats.
+#: Pauses between attempts to reach a session that does not answer yet, in seconds; the last one
+#: repeats.
 LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("jupyterhub.sge")
@@ -21,14 +22,14 @@ log = logging.getLogger("jupyterhub.sge")
 async def answer(
     address: str, host: str, port: int, tls: Callable[[], dict[str, Any]]
 ) -> ClientResponse | None:
-    """Ask a session's server once; ``None`` if it does not answer, or with a fault of its own.
+    """Query a session's server once; return ``None`` without an answer or if its status is 5xx.
 
     :param address: the URL of its API.
-    :param tls: returns how to speak TLS to it, as :func:`jupyterhub.httpclient.fetch` takes it.
+    :param tls: returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.
     """
     try:
-        # A worker that is cut off swallows connections; JupyterHub's own HTTP client has few to
-        # spare, and others wait for theirs.
+        # Connections to an unreachable worker hang. Try a plain one first: the pool of JupyterHub's
+        # HTTP client is small, and others wait for a place in it.
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()

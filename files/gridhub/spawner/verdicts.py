@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine's verdicts on choices, shared and limited: whether each could start."""
+"""Grid Engine's verdicts on whether a choice could start, cached and limited in number."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gridhub.grid.engine import GridEngineError
 from gridhub.grid.status import CachedQuery
 from gridhub.menu.items import Choice
 
-#: How many verdicts are kept for a moment, of all people and of one: a person who tries many
-#: choices pushes out their own.
+#: How many verdicts the cache holds in total, and for each person. A person who tries many choices
+#: displaces only their own verdicts.
 MAX_VERDICTS = 500
 MAX_VERDICTS_EACH = 20
 
-#: Seconds between two questions about the same choice; an answer that stays the same is asked for
-#: less often, up to the second.
+#: Seconds between two queries about the same choice. While the answer stays the same, the interval
+#: grows up to the second value.
 INTERVAL = 10.0
 LONGEST_INTERVAL = 40.0
 
-#: How many choices may be checked or wait for it, of all people and of one.
+#: How many checks may run or wait, in total and for each person.
 MAX_CHECKS = 50
 MAX_CHECKS_EACH = 3
 
@@ -31,25 +31,26 @@ PATIENCE = 5.0
 
 
 class Verdicts:
-    """Asks the broker for verdicts, two at a time.
+    """A cache of verdicts; it asks the broker for new ones, two at a time.
 
-    Starts and stops have a line of their own: playing with the form does not hold them up.
+    Starts and stops of sessions use a separate client, so that checks do not delay them.
     """
 
     def __init__(self, broker: Path, timeout: float) -> None:
         self._broker = BrokerClient(broker, timeout, at_once=2)
         #: How many checks of each person run or wait.
         self.checks: Counter[str] = Counter()
-        #: By person, choice and what was missing for it: what is free is shown beside it.
+        #: The verdicts by person, choice and what was missing for it. What is missing is part of
+        #: the key because the page shows the verdict beside what is free: both must agree.
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(
         self, person: str, choice: Choice, missing: frozenset[str] | None
     ) -> Answer | None:
-        """Return Grid Engine's verdict on a choice, or the broker's refusal, if there is one.
+        """Return Grid Engine's verdict on a choice or the broker's refusal; ``None`` if not known.
 
-        :param missing: what is missing for the choice, as
-            :func:`~gridhub.spawner.waiting.missing_for` returns it; a change is a new question.
+        :param missing: the result of :func:`~gridhub.spawner.waiting.missing_for` for the choice; a
+            change of it causes a new query.
         """
         key = person, repr(sorted(choice.values.items())), missing
         request = Check(user=person, choice=choice.values)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the hub's pages show of a session; the templates get nothing else of it.
+"""The data of a session for the hub's pages; the templates use only this.
 
-Plain values and whole sentences: the spawner decides what a page shows, the templates how it looks.
+It consists of plain values and whole sentences: the spawner decides what a page shows, and the
+templates decide how it looks.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from gridhub.words import text
 
 @dataclass(frozen=True)
 class Amount:
-    """One thing a session has asked for, such as memory, as the menu names it."""
+    """One resource that a session has requested, such as memory, named as in the menu."""
 
     label: str
-    #: How much; with what is in use of it, where Grid Engine says so.
+    #: The requested amount, with the amount in use if Grid Engine reports it.
     words: str
-    #: What is in use as a share from 0 to 1, for a bar; ``None`` where it is not known.
+    #: The share in use, from 0 to 1, for a bar; ``None`` if not known.
     share: float | None = None
 
 
 @dataclass(frozen=True)
 class Free:
-    """How much of one thing is free, in words: in total, and at most on one worker."""
+    """The free amounts of one resource, in words: in total, and on the worker with the most."""
 
     label: str
     total: str
@@ -39,34 +40,34 @@ class Free:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What becomes of a choice, as far as it can be told before it is made."""
+    """What is free, and whether a session with a choice could start."""
 
     free: tuple[Free, ...] = ()
-    #: How old that is, in seconds; ``None`` where nothing is known.
+    #: The age of ``free`` in seconds; ``None`` if not known.
     age: float | None = None
-    #: ``now``, ``later`` or ``never``; empty where it is not known, or the choice is refused.
+    #: ``now``, ``later`` or ``never``; empty if not known, or if the choice is refused.
     verdict: str = ""
     message: str = ""
-    #: Grid Engine's own words, unedited.
+    #: Grid Engine's original messages.
     raw: str = ""
-    #: The item of the menu that the message is about, where the choice is refused.
+    #: The item of the menu that the message is about, if the choice is refused.
     item: str = ""
 
 
 @dataclass(frozen=True)
 class View:
-    """A session, or the place for one, as a person sees it. Times are in UTC, without a zone."""
+    """A session, or an empty place for one, as a page shows it; times are UTC without a zone."""
 
     #: The named server; empty for the default one.
     name: str
     state: Literal["none", "waiting", "running", "stopping"]
-    #: What there is to say about it now, in a sentence; empty where the state says it all.
+    #: A sentence about the progress of a start; empty in other states.
     message: str = ""
-    #: Grid Engine's own words behind the message, unedited; empty where there are none.
+    #: Grid Engine's original messages on which ``message`` is based; may be empty.
     raw: str = ""
-    #: Why the last session here ended, in a sentence; empty when the person stopped it.
+    #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""
-    #: What would have helped it, as menu items by name ("memory", "run_time"); for a link.
+    #: The menu items ("memory", "run_time") of which that session had too little; for a link.
     short_of: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""
@@ -76,16 +77,19 @@ class View:
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Return a time as the pages take it: in UTC, without a zone."""
+    """Return a time for the pages, in UTC without a zone.
+
+    :param seconds: seconds since the epoch.
+    """
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 def amounts(
     had: Iterable[Requested], details: Details | None, elapsed: float | None
 ) -> tuple[Amount, ...]:
-    """Return what a session has asked for, each with what it uses of it.
+    """Return the resources that a session has requested, each with the amount in use if known.
 
-    :param elapsed: for how long it has run, in seconds.
+    :param elapsed: the time it has run, in seconds.
     """
 
     def amount(each: Requested) -> Amount:
@@ -101,7 +105,7 @@ def amounts(
             return Amount(each.label, each.words)
         return Amount(each.label, words, min(used / each.total, 1))
 
-    # Words say something on their own; of things, zero is not worth a line.
+    # Show texts unless they are empty, and amounts unless they are zero.
     return tuple(
         amount(each) for each in had if each.total or (isinstance(each.value, str) and each.value)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session waits: how far its start is, and the scheduler's reasons in the menu's terms."""
+"""Explain the progress of a start and the scheduler's reasons, in the terms of the menu."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import beside
 from gridhub.words import text
 
-#: From this age on, in seconds, Grid Engine's last answer is too old to act on: the person is told,
-#: and no session's time is over on account of it.
+#: When Grid Engine's last answer is older than this many seconds, it is too old to act on: pages
+#: show that Grid Engine does not answer, and the time limit of a start does not apply.
 OLD_ANSWER = 30.0
 
 
 def requirements(had: Collection[Requested]) -> Requirements:
-    """Return what was requested, as it is compared with what is free."""
+    """Return the request in the form that is compared with what is free."""
     values = {each.kind: each.value for each in had}
     consumables = {each.complex: each.total for each in had if each.kind in ("memory", "count")}
     return Requirements(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
 
 def may_spread(had: Collection[Requested]) -> bool:
-    """Tell whether a parallel environment of the menu may spread a session over hosts."""
+    """Return whether a parallel environment of the menu may spread a session over several hosts."""
     values = {each.kind: each.value for each in had}
     return "parallel_environment" in values and values.get("slots") != 1
 
@@ -36,26 +36,32 @@ def may_spread(had: Collection[Requested]) -> bool:
 def missing_for(
     had: Collection[Requested], places: list[QueueInstance] | None
 ) -> frozenset[str] | None:
-    """Return what is missing for a session; ``None`` where that is not known."""
+    """Return the names of what is missing for a session; ``None`` if that is not known."""
     if not places or may_spread(had):
         return None
     return missing(requirements(had), places)
 
 
 def missing_items(had: Collection[Requested], names: Collection[str]) -> list[Requested]:
-    """Return what was requested of the things that are missing."""
+    """Return the requested items that are among the missing ones.
+
+    :param names: what is missing: complexes or :data:`SLOTS`.
+    """
     return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in names]
 
 
 def missing_in_words(had: Collection[Requested], names: Collection[str]) -> str:
-    """Name what is missing as the form does."""
+    """Return the labels and amounts of the missing items, as in the form."""
     return ", ".join(f"{each.label} ({each.words})" for each in missing_items(had, names))
 
 
 def free_at_most(
     had: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return how much of what is missing one worker has free at most, in a sentence of its own."""
+    """Return a sentence with the largest amounts of the missing items that one worker has free.
+
+    It begins with a blank. Empty if, for each item, one worker has enough.
+    """
     amounts = []
     queue = requirements(had).queue
     for each in missing_items(had, names):
@@ -68,7 +74,7 @@ def free_at_most(
 
 
 def in_words(reason: Reason, had: Collection[Requested]) -> str:
-    """Return a reason of the scheduler's, with what it is about as the form names it."""
+    """Return a reason of the scheduler in words, with the labels and amounts of the form."""
     items = missing_in_words(had, {reason.what}) if reason.what else ""
     return text(f"reason.{reason.name}", what=items or reason.what)
 
@@ -80,9 +86,9 @@ def why_queued(
     places: list[QueueInstance] | None,
     queue: list[int] | None,
 ) -> str:
-    """Return what a job in the queue waits for, as far as that is known.
+    """Return why a job waits in the queue, as far as that is known.
 
-    :param queue: the numbers of all jobs that wait, the next one first.
+    :param queue: the numbers of all waiting jobs, the next one first.
     """
     names = missing_for(had, places)
     reason = main_reason(parse_reasons(details.reasons if details else ()), names)
@@ -102,9 +108,9 @@ def why_queued(
 def missing_now(
     had: Collection[Requested], places: list[QueueInstance] | None, reasons: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the items of the menu that a waiting session is short of now, as far as known.
+    """Return the items of the menu that a waiting session is missing now, as far as known.
 
-    :param reasons: the scheduler's messages on its job.
+    :param reasons: the scheduler's messages about its job.
     """
     names = missing_for(had, places)
     if names is None:
@@ -113,7 +119,7 @@ def missing_now(
 
 
 def stage(job: Job | Gone | None) -> str:
-    """Return how far a start is: ``submitted``, ``waiting`` or ``starting``."""
+    """Return the stage of a start: ``submitted``, ``waiting`` or ``starting``."""
     if not isinstance(job, Job):
         return "submitted"
     return "starting" if job.host else "waiting"
@@ -122,12 +128,12 @@ def stage(job: Job | Gone | None) -> str:
 def progress(
     job: Job | Gone | None, age: float | None, job_id: str, session: str, host: str
 ) -> str:
-    """Return what a start waits for; empty for a job in the queue (:func:`why_queued`).
+    """Return what a start waits for; empty for a job in the queue (see :func:`why_queued`).
 
-    :param age: how old Grid Engine's last answer is, in seconds; ``None`` before the first.
-    :param job_id: the job's number; empty while it is not known.
-    :param session: the session's name; empty while there is none.
-    :param host: the worker, once the session has told its port there.
+    :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first.
+    :param job_id: the job's number; empty if it is not known yet.
+    :param session: the session's name; empty if there is no session.
+    :param host: the worker, once the session has reported its port there.
     """
     if age is not None and age > OLD_ANSWER:
         return text("waiting.no_answer")

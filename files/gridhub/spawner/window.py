@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sessions and the maintenance of the workers: none may run into it."""
+"""Keep sessions from running into a maintenance of the workers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from gridhub.notices.next_maintenance import Window
 from gridhub.spawner.failures import SessionError
 from gridhub.words import text
 
-#: How long a session may be on its way to a worker, if it does not have to wait, in seconds.
+#: How long a session that does not wait in the queue may take to reach a worker, in seconds.
 ON_THE_WAY = 60.0
 
 
 def over_in_time(
     menu: Menu, choice: Choice, groups: Collection[str], window: Window | None
 ) -> tuple[Choice, str]:
-    """Return the choice as it may be before the workers are maintained, and what was changed.
+    """Return the choice, with its run time cut to end before the maintenance, and a note about it.
 
-    :raises ChoiceError: when it would run into that, and the site does not want it cut short.
+    The note is a sentence; it is empty if the choice is unchanged.
+
+    :raises ChoiceError: when the session would run into the maintenance, and the site does not cut
+        run times or no offered run time is short enough.
     """
     if window is None:
         return choice, ""
@@ -43,12 +46,13 @@ def over_in_time(
 
 
 def end_before(window: Window | None, job: Job | Gone | None, had: Collection[Requested]) -> float:
-    """Return when a session that starts now must be over for the workers' sake.
+    """Return when a session that starts now must end because of a maintenance of the workers.
 
-    Its run time was chosen when it had still to wait in the queue.
+    The run time was checked before the session waited in the queue, so it may no longer fit.
 
-    :returns: seconds since the epoch; 0 if it may use all of its run time.
-    :raises SessionError: when it would run into the window, and the site does not want it cut.
+    :returns: seconds since the epoch; 0 if the session may use all of its run time.
+    :raises SessionError: when the session would run into the maintenance, and the site does not cut
+        run times.
     """
     if window is None:
         return 0.0
@@ -57,7 +61,7 @@ def end_before(window: Window | None, job: Job | Gone | None, had: Collection[Re
     run_time = next((each.total for each in had if each.kind == "run_time"), None)
     if run_time is not None and started + run_time <= begin:
         return 0.0
-    # Without a run time there is nothing that the person could choose less of.
+    # Without a run time on the menu, the person could not choose a shorter one: cut in any case.
     if now < begin and (window.rule == "cap" or run_time is None):
         return begin
     words = text("maintenance.waited", **window.values())
