@@ -265,7 +265,7 @@ def test_a_session_cannot_try_passwords(
     asked = f"'hub', 8081, {path!r}, 'certificate', {header!r}, {body!r}"
     assert bob.run(f"print(knock({asked}))") == "answered with 403"
     address = host("hub").check_output(f"getent hosts {bob.host}").split()[0]
-    said = f"A password for 'bob' has come from {address}, past the proxy"
+    said = f"A password for 'bob' came from {address}, not through the proxy"
     wait_for(
         "the hub's log says so",
         lambda: host("hub").run("journalctl -u jupyterhub -o cat | grep -F %s", said).rc == 0,

@@ -141,7 +141,7 @@ def test_nobody_starts_by_the_thousand(
     wait_for("the form refuses as well", is_refused)
     assert "You have asked for too many sessions in a short time" in page_text(pages[-1])
     assert int(pages[-1].headers["Retry-After"]) <= 10
-    assert hub_said(hub_host, since, "bob has met the limit for starts")
+    assert hub_said(hub_host, since, "bob has reached the limit for starts")
 
 
 @pytest.mark.attack(

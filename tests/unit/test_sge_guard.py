@@ -192,7 +192,7 @@ class TestLimits:
                 await hub.ask("users/alice", token, method="GET")
         told = [each.getMessage() for each in caplog.records if "users/alice" in each.getMessage()]
         assert len([each for each in told if each.startswith("429")]) == 1
-        assert "alice has met the limit for requests" in caplog.text
+        assert "alice has reached the limit for requests" in caplog.text
         assert len(caplog.records) < 20
 
     async def test_nobody_at_all_fills_no_memory(self, hub: Hub, tight: Limits) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's process: what JupyterHub does differently here. Run as ``jupyterhub``."""
+"""The hub's process: GridHub's changes to JupyterHub. Runs as ``jupyterhub``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub: JupyterHub with the few things that sessions need and no setting gives."""
+"""The hub: JupyterHub with the few changes that its settings do not offer."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
 from sge_spawner import SGESpawner
 
-# JupyterHub makes one for each session that starts or is taken up, and reads all authorities of the
-# system each time: a hub that starts with a thousand sessions would be busy with it for minutes.
+# JupyterHub makes a context for each session that starts or is resumed, and reads all authorities
+# of the system each time: a hub that starts with a thousand sessions would be busy for minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
 class OneLineFormatter(CoroutineLogFormatter):
-    """Keeps each message to one line: what people send is in some of them."""
+    """Keeps each log message on one line, because some contain text that people have sent."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as the log has it."""
+        """Return the record as one line."""
         record = copy.copy(record)
         if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
-            # Each login has an id, a cookie, which JupyterHub writes down there.
+            # JupyterHub logs the id of a login there, which is a secret cookie.
             record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
         record.msg, record.args = one_line(record.getMessage()), None
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback, a mark before each line: the exception's text may have some."""
+        """Return a traceback with a mark before each line: an exception's text may have several."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
-    """The database cannot be used: what JupyterHub would show as a bare 500, in words."""
+    """The database cannot be used; pages show a clear message in place of a bare status 500."""
 
     def __init__(self) -> None:
-        #: What JupyterHub's pages show.
+        #: The message that JupyterHub's pages show.
         self.jupyterhub_message = text("start.database")
         web.HTTPError.__init__(self, 503, self.jupyterhub_message)
 
 
 async def addresses(hosts: list[str]) -> frozenset[str]:
-    """Return the addresses of hosts, and loopback's; of one that has none now there are none."""
+    """Return the addresses of hosts and of loopback; skip hosts that cannot be resolved now."""
     found = {source_of(("127.0.0.1",)), source_of(("::1",))}
     for host in hosts:
         with contextlib.suppress(OSError):
@@ -71,26 +71,29 @@ async def addresses(hosts: list[str]) -> frozenset[str]:
 
 
 class GridHub(JupyterHub):
-    """JupyterHub with the few things that sessions need and no setting gives."""
+    """JupyterHub with the few changes that its settings do not offer."""
 
     _log_formatter_cls = OneLineFormatter
 
     def init_logging(self) -> None:
-        """Set up the log; at the level debug, oauthlib would put the codes of logins into it."""
+        """Set up the log.
+
+        oauthlib is limited to the level info: at debug, it would log the codes of logins.
+        """
         super().init_logging()
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
-        """Open the database; what goes wrong with it is said in words from then on."""
+        """Open the database; from then on, its errors become :class:`DatabaseTrouble`."""
         super().init_db()
         event.listen(self.db.get_bind(), "handle_error", self._say_so)
 
     def _say_so(self, context: ExceptionContext) -> None:
         if not isinstance(context.sqlalchemy_exception, OperationalError):
             return
-        # All of JupyterHub shares one database session, which is of no use to anybody after a
-        # failure until it is rolled back: before anybody else has their turn, then.
-        with contextlib.suppress(RuntimeError):  # no loop yet: the hub is only starting
+        # All of JupyterHub shares one database session, which nothing can use after a failure until
+        # it is rolled back. So roll back in the next turn of the event loop.
+        with contextlib.suppress(RuntimeError):  # no loop yet: the hub is starting
             asyncio.get_running_loop().call_soon(self._roll_back)
         raise DatabaseTrouble from context.original_exception
 
@@ -99,7 +102,7 @@ class GridHub(JupyterHub):
             self.db.rollback()
 
     async def init_spawners(self) -> int:
-        """Have Grid Engine asked about all sessions at once; then each is taken up."""
+        """Watch all sessions with one query to Grid Engine, then let JupyterHub resume each."""
         cluster = SGESpawner(parent=self).make_cluster()
         self.tornado_settings[SETTING] = cluster
         HubServer.cluster = cluster
@@ -107,10 +110,10 @@ class GridHub(JupyterHub):
         return int(await super().init_spawners())
 
     async def start(self) -> None:
-        """Start the hub, and then spare the garbage collector what was made until now.
+        """Start the hub, then exclude all objects made so far from garbage collection.
 
-        To look through the objects of all modules takes it more than 100 ms, in which no page is
-        served; they live as long as the hub anyway.
+        These objects live as long as the hub. To search them takes the collector more than 100 ms,
+        and the hub serves no page during that time.
         """
         ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
         HubServer.reserved = await addresses([each for each in ours if each])

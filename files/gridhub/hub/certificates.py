@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates of hub and proxy, made and renewed by Ansible and by the maintenance."""
+"""Certificates of the hub and the proxy. Ansible and the maintenance make and renew them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, read_certificate
 
-#: Certificates of hub and proxy are made anew when they end within this time, …
+#: Certificates of the hub and the proxy are replaced if they expire within this time, …
 RENEW_BEFORE = timedelta(days=365)
 
-#: … and those of authorities are renewed, with the same key. Sessions that run trust the old one:
-#: this is how long they can go on.
+#: … and the authorities' certificates are renewed, with the same key, if they expire within this
+#: time. Running sessions trust the old certificate, so they can continue for about this long.
 RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
@@ -33,7 +33,7 @@ def _names(certificate: x509.Certificate) -> set[str]:
 
 
 def alt_name(name: str) -> str:
-    """Return a host's name or address as certificates are asked for it."""
+    """Return a host's name or address as an alternative name for a certificate request."""
     try:
         return f"IP:{ip_address(name)}"
     except ValueError:
@@ -45,7 +45,7 @@ def _ends_within(certificate: x509.Certificate, span: timedelta) -> bool:
 
 
 def _renew_authority(folder: Path, name: str) -> None:
-    """Give an authority's key a new certificate: all that it has signed stays good."""
+    """Make a new certificate with an authority's old key, so that all it has signed stays valid."""
     old, key = read_authority(folder, name)
     now = datetime.now(UTC)
     builder = (
@@ -67,11 +67,11 @@ def _renew_authority(folder: Path, name: str) -> None:
 
 
 def renew(folder: Path, hosts: list[str]) -> list[str]:
-    """Make what is missing, renew what ends, and make anew what lacks one of the hosts' names.
+    """Make missing certificates, and replace those that expire or do not name all hosts.
 
-    JupyterHub makes them, as it would at its own start.
+    JupyterHub makes them, as it would at its own start. Authorities keep their keys.
 
-    :returns: the names of what has changed; empty when all was well.
+    :returns: the names of the changed certificates; empty if all were good.
     :raises OSError: when the folder cannot be written.
     """
     from certipy import Certipy
@@ -92,7 +92,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
     before = set(store.store)
     if not changed and before.issuperset((SESSIONS, *COMPONENTS)):
         return []
-    from jupyterhub.app import JupyterHub  # takes its time
+    from jupyterhub.app import JupyterHub  # a slow import
 
     async def make() -> None:
         hub = JupyterHub(
@@ -107,7 +107,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: print what has changed."""
+    """``sge_certificates.py FOLDER NAME…``: renew, and print the names of changed certificates."""
     os.umask(0o077)
     print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a person cannot have, in words: JupyterHub's own sentences are for the log."""
+"""Clear messages for refusals and errors; JupyterHub's own sentences go only to the log."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from gridhub.words import text
 
 
 class Refusal(web.HTTPError):
-    """What a person cannot have; the message is for them, and is shown as it is."""
+    """A refused request; pages show the message to the person unchanged."""
 
     def __init__(self, status_code: int, message: str) -> None:
         super().__init__(status_code, message)
-        #: What JupyterHub's pages show.
+        #: The message that JupyterHub's pages show.
         self.jupyterhub_message = message
 
 
-#: What people read instead of what JupyterHub says (6.1.1), by a part of that.
+#: Names of our messages (``error.NAME``), by a part of JupyterHub's sentence that they replace
+#: (JupyterHub 6.1.1).
 _MEANT = {
     "_xsrf": "stale_form",
     "XSRF": "stale_form",
@@ -31,7 +32,7 @@ _MEANT = {
 
 
 def error_words(error: BaseException | None, status_code: int) -> str:
-    """Return what people read of an error: never JupyterHub's own sentences, which the log has."""
+    """Return the message for an error, never in JupyterHub's own words, which go to the log."""
     if words := getattr(error, "jupyterhub_message", ""):
         return str(words)
     if words := meant(error):
@@ -40,6 +41,6 @@ def error_words(error: BaseException | None, status_code: int) -> str:
 
 
 def meant(error: BaseException | None) -> str:
-    """Return what people read of a refusal of JupyterHub's own, or nothing if it is another."""
+    """Return the message for a refusal by JupyterHub itself; empty for any other error."""
     told = getattr(error, "log_message", None) or ""
     return next((text(f"error.{name}") for mark, name in _MEANT.items() if mark in told), "")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Holds each person to the limits of :mod:`gridhub.hub.limits`, at every way into the hub.
+"""Apply the limits of :mod:`gridhub.hub.limits` to each person's requests, on every path.
 
-To import it is enough: every request of JupyterHub's goes through :meth:`BaseHandler.prepare`,
-which finds out whose it is. What comes from nobody is counted by the proxy; what comes from a
-session without saying for whom, by the session's certificate.
+Importing this module is enough: every request to JupyterHub goes through
+:meth:`BaseHandler.prepare`, which finds out whose request it is. The proxy counts requests of
+clients that are not logged in. A session's request without a token is counted by the session's
+certificate.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ from gridhub.hub.limits import Limits, rates, whole_wait
 from gridhub.tls import session_of
 from gridhub.words import number_text, text
 
-#: The setting of the hub's that holds its :class:`~gridhub.hub.limits.Limits`.
+#: The hub's setting that holds its :class:`~gridhub.hub.limits.Limits`.
 SETTING = "person_limits"
 
-#: The longest body of a person's request, in bytes: some of it is stored as it is. The broker
-#: takes no longer choice either.
+#: The longest body of a person's request, in bytes: the hub stores parts of it unchanged. The
+#: broker has the same limit for a choice.
 MAX_BODY = 65_536
 
-#: The longest note of a token, in characters.
+#: The maximum length of a token's note, in characters.
 MAX_NOTE = 255
 
-#: How many streams of one person's sessions that start the hub serves at a time.
+#: How many progress streams of starting sessions the hub serves to one person at a time.
 MAX_STREAMS = 20
 _streams: Counter[str] = Counter()
 
-#: How many logins of a person to sessions are remembered: a browser whose login is dropped logs in
-#: again by itself, when it loads a page.
+#: How many logins of a person to sessions the hub keeps. A browser whose login was dropped logs in
+#: again automatically when it loads a page.
 MAX_LOGINS = 200
 
 
@@ -64,11 +65,11 @@ class Counted(NamedTuple):
 
     #: One of :func:`gridhub.hub.limits.rates`.
     kind: str
-    #: With this right over everybody's sessions it is not counted: an administrator's work.
+    #: A requester with this right over all people's sessions, an administrator, is not counted.
     right: str = ""
 
 
-#: By handler and method, where it is not ``requests``.
+#: How requests are counted, by handler and method; all others count as ``requests``.
 COUNTED: dict[tuple[type, str], Counted] = {
     (SpawnHandler, "GET"): Counted("looks"),
     (SpawnHandler, "POST"): Counted("starts", "servers"),
@@ -84,20 +85,20 @@ COUNTED: dict[tuple[type, str], Counted] = {
 
 
 def counted(handler: type, method: str) -> Counted:
-    """Return how requests of a handler are counted, as what it inherits from are."""
+    """Return how requests to a handler are counted; entries of its base classes apply too."""
     found = (COUNTED.get((each, method)) for each in handler.__mro__)
     return next(filter(None, found), Counted("requests"))
 
 
 class TooMany(Refusal):
-    """A person has met a limit; the message is for them. What goes wrong is logged once."""
+    """A person has reached a limit; the message is for them. It is logged once, not each time."""
 
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)
         told = "requests" if name == "reports" else name
         words = text(f"limit.{told}", wait=f"{wait} {number_text(f'unit.{unit}', wait)}")
         super().__init__(429, words)
-        # Tornado would log it each time.
+        # Without this, Tornado would log every refusal.
         self._log_message = None
         self.headers = {"Retry-After": str(max(ceil(seconds), 1))}
 
@@ -118,12 +119,12 @@ def _socket(handler: BaseHandler) -> Any:
 
 
 def _name(handler: BaseHandler) -> str:
-    """Return whose request it is; empty where it is a service's, or the proxy counts it."""
+    """Return whose request it is; empty for a service, or if the proxy counts it."""
     requester = handler.current_user
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # no account has a blank in its name
+        return f"session {session}"  # account names contain no blank
     return ""
 
 
@@ -131,7 +132,7 @@ def hold(handler: BaseHandler, kind: str) -> None:
     """Count a request.
 
     :param kind: one of :func:`gridhub.hub.limits.rates`.
-    :raises TooMany: when its person has had enough of that kind.
+    :raises TooMany: when its person has reached the limit for that kind.
     """
     name = _name(handler)
     if not name:
@@ -146,7 +147,7 @@ def _refuse(handler: BaseHandler, limits: Limits, name: str, kind: str, wait: fl
         handler.is_quiet = True
     else:
         handler.log.warning(
-            "%s has met the limit for %s; what else is refused is not logged for a minute",
+            "%s has reached the limit for %s; further refusals are not logged for a minute",
             name,
             kind,
         )
@@ -157,7 +158,7 @@ _prepare = BaseHandler.prepare
 
 
 async def prepare(self: BaseHandler) -> None:
-    """Find out whose request it is, as JupyterHub does, and hold them to their limits."""
+    """Find out whose request it is, as JupyterHub does, and apply their limits."""
     await _prepare(self)
     how = counted(type(self), self.request.method)
     if not _has_for_all(self, how.right):
@@ -170,7 +171,7 @@ BaseHandler.prepare = prepare
 
 
 def log_request(handler: web.RequestHandler) -> None:
-    """Log a request, but for those that a limit has refused, of which one line tells."""
+    """Log a request, unless a limit has refused it and that limit is already in the log."""
     if getattr(handler, "is_quiet", False):
         prometheus_log_method(handler)
     else:
@@ -178,14 +179,15 @@ def log_request(handler: web.RequestHandler) -> None:
 
 
 class TokensHandler(UserTokenListAPIHandler):
-    """Makes tokens, as many as a person may have."""
+    """Makes tokens, up to the number that a person may have."""
 
     _held = False
 
     def _resolve_roles_and_scopes(self) -> None:
-        """Find out what the requester may do: it is known only now who it is.
+        """Find out what the requester may do, and count the request here.
 
-        A person may also give their password in the body, which JupyterHub looks at late.
+        A requester can also identify themselves with a password in the body. JupyterHub checks it
+        only after :func:`prepare`, so the requester is not known before this point.
         """
         super()._resolve_roles_and_scopes()
         if self.request.method == "POST" and self.current_user is not None and not self._held:
@@ -194,7 +196,7 @@ class TokensHandler(UserTokenListAPIHandler):
                 hold(self, "tokens")
 
     async def post(self, user_name: str) -> None:
-        """Make a token, unless the note is too long or the person has too many.
+        """Make a token, unless the note is too long or the person has too many tokens.
 
         :raises Refusal: with a message for the person.
         """
@@ -205,9 +207,10 @@ class TokensHandler(UserTokenListAPIHandler):
         await super().post(user_name)
 
     def get_scope_filter(self, req_scope: str) -> Any:
-        """Return who may be made tokens for: of these nobody who has too many already.
+        """Return a filter of the people for whom the requester may make a token.
 
-        JupyterHub asks for it right before it makes one.
+        The filter raises :class:`Refusal` for a person who already has the maximum number. It is
+        here because JupyterHub calls it right before it makes a token.
         """
         may = super().get_scope_filter(req_scope)
         if self.request.method != "POST" or req_scope != "tokens":
@@ -225,10 +228,10 @@ class TokensHandler(UserTokenListAPIHandler):
 
 
 def own_tokens(database: Any, user: Any) -> int:
-    """Return how many tokens a person has that they have made themselves and that are still good.
+    """Return how many valid tokens a person has made for themselves.
 
-    Those of sessions, and those that logins to sessions leave, are JupyterHub's own affair. What a
-    token's note says is the person's to choose, and tells nothing.
+    JupyterHub itself manages the tokens of sessions and those of logins to sessions. A token's note
+    cannot show which kind it is, because the person chooses the note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(
@@ -242,9 +245,9 @@ def own_tokens(database: Any, user: Any) -> int:
 
 
 def forget_old_logins(database: Any, user: Any) -> int:
-    """Drop what the oldest logins of a person to sessions have left, but for the newest ones.
+    """Delete the tokens of a person's logins to sessions, except the newest :data:`MAX_LOGINS`.
 
-    :returns: how many were dropped.
+    :returns: how many were deleted.
     """
     old = (
         database.query(orm.APIToken)
@@ -262,25 +265,25 @@ def forget_old_logins(database: Any, user: Any) -> int:
 
 
 class AuthorizeHandler(OAuthAuthorizeHandler):
-    """Logs a person in to a session, which leaves a token for two weeks."""
+    """Logs a person in to a session; each login leaves a token for two weeks."""
 
     async def prepare(self) -> None:
-        """Make room for one more."""
+        """Delete old login tokens to make room for a new one."""
         await super().prepare()
         if isinstance(self.current_user, User):
             forget_old_logins(self.db, self.current_user)
 
 
 class ProgressHandler(SpawnProgressAPIHandler):
-    """Streams how far a start is, to so many pages of a person and as long as they are there."""
+    """Streams the progress of a start to a person's open pages, up to a limited number."""
 
     _streams_of = ""
     _work: asyncio.Future[None] | None = None
 
     async def get(self, user_name: str, server_name: str = "") -> None:
-        """Stream it until the start is over, or the page is closed.
+        """Stream the progress until the start is over or the page is closed.
 
-        :raises TooMany: when the person has too many of them open.
+        :raises TooMany: when the person has too many streams open.
         """
         name = _name(self)
         if name:
@@ -293,12 +296,15 @@ class ProgressHandler(SpawnProgressAPIHandler):
             await self._work
 
     async def keepalive(self) -> None:
-        """Write something now and then; not before a refusal, which has an answer of its own."""
+        """Send keep-alive lines from time to time.
+
+        Wait a moment first, so that a refusal is not preceded by a keep-alive line.
+        """
         await asyncio.wait([self._finish_future], timeout=0.5)
         await super().keepalive()
 
     def on_connection_close(self) -> None:
-        """Stop at once: JupyterHub would notice with the next thing there is to say, if ever."""
+        """Stop at once; JupyterHub would notice only at the next event, which may never come."""
         super().on_connection_close()
         self._release()
         if self._work:
@@ -306,13 +312,14 @@ class ProgressHandler(SpawnProgressAPIHandler):
 
     @staticmethod
     async def _end(work: asyncio.Future[None]) -> None:
-        # JupyterHub takes one cancellation for the end of the start, and waits for that.
+        # JupyterHub treats the first cancellation as the end of the start, and waits for that, so
+        # cancel until the work is done.
         while not work.done():
             work.cancel()
             await asyncio.wait([work], timeout=0.1)
 
     def on_finish(self) -> None:
-        """Let another one in."""
+        """Make room for another stream."""
         super().on_finish()
         self._release()
 

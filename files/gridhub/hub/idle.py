@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of sessions by others: an administrator, or jupyterhub-idle-culler for idle ones.
+"""Stops of sessions by an administrator, or by jupyterhub-idle-culler if they are idle.
 
-What the culler proposes, the hub looks at once more.
+The hub checks each request of the culler again.
 
-The culler goes by the last use the hub has been told of. A session the hub has not heard from, be
-it that the hub has just come back or that the worker is cut off, may be as busy as can be: it is
-not ended. And a session that has been used since the culler looked is not ended either.
+The culler relies on the last use that was reported to the hub. A session that has not reported
+lately, because the hub has just restarted or the worker is unreachable, may be busy: the hub does
+not end it. The hub also does not end a session that was used after the culler's query.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
-    """Say why a session must not be ended as idle; nothing where it may.
+    """Return why a session must not be ended as idle; empty if it may be ended.
 
-    :param silent: for how many seconds the hub has not heard from it; None: it never has.
-    :param unused: for how many seconds it has not been in use, as far as the hub has heard.
+    :param silent: seconds since the session's last report; None: it has never reported.
+    :param unused: seconds since its last use, according to its reports.
     """
-    # Half again, and half a minute, for reports that are late.
+    # Allow another half interval and 30 s for reports that are late.
     if silent is None or silent > 1.5 * rule["report"] + 30:
         return "the hub has not heard from it lately"
     if unused < rule["timeout"]:
@@ -48,10 +48,10 @@ def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
 
 
 class HeardHandler(ActivityAPIHandler):
-    """Where sessions say when they were last in use; the hub notes that they said something."""
+    """Receives reports of sessions on their last use, and notes when each report arrived."""
 
     def post(self, user_name: str) -> None:
-        """Take a report."""
+        """Store a report."""
         super().post(user_name)
         spawners = self.find_user(user_name).spawners
         for name in self.get_json_body().get("servers") or ():
@@ -59,12 +59,15 @@ class HeardHandler(ActivityAPIHandler):
 
 
 class ServerHandler(UserServerAPIHandler):
-    """Starts sessions; stops them and notes for whom, for the culler only those idle just now."""
+    """Starts and stops sessions, and notes who requested a stop.
+
+    For the culler it stops only sessions that are idle at that moment.
+    """
 
     async def post(self, user_name: str, server_name: str = "") -> None:
         """Start a session.
 
-        :raises web.HTTPError: with the words of the page, where that cannot be.
+        :raises web.HTTPError: with the message of the page, when the session cannot start.
         """
         try:
             await super().post(user_name, server_name)
@@ -76,7 +79,7 @@ class ServerHandler(UserServerAPIHandler):
     async def delete(self, user_name: str, server_name: str = "") -> None:
         """Stop a session.
 
-        :raises web.HTTPError: 409, where the culler must leave it alone.
+        :raises web.HTTPError: 409, when the culler must not stop it.
         """
         asker = self.current_user
         if asker and asker.kind == "service" and asker.name == SERVICE:
@@ -90,7 +93,7 @@ class ServerHandler(UserServerAPIHandler):
         user = self.find_user(user_name)
         spawner = user.spawners.get(server_name) if user else None
         if spawner is None:
-            return  # JupyterHub says so
+            return  # JupyterHub reports the error
         heard = _heard.get(spawner)
         silent = None if heard is None else time.monotonic() - heard
         used = spawner.orm_spawner.last_activity

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How often one person may ask the hub for something. :mod:`gridhub.hub.guard` holds them to it.
+"""Limits on how often one person may send requests; :mod:`gridhub.hub.guard` applies them.
 
-The proxy's limits are for each address. A session reaches the hub past the proxy, and a person may
-have many addresses: these limits are for each person, wherever their requests come from.
+The proxy limits requests by address. But a session reaches the hub without the proxy, and a person
+may have many addresses, so these limits count by person, whatever the source of a request.
 """
 
 from __future__ import annotations
@@ -12,52 +12,52 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-#: When to drop the entries of people who have been quiet: at this number of them at the earliest.
+#: Drop the buckets of people who have sent no requests lately once there are this many or more.
 SWEEP_AT = 1000
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something may happen: ``burst`` times at once, then ``per_minute``."""
+    """A rate of requests: ``burst`` of them at once, then ``per_minute``."""
 
     burst: int
     per_minute: float
 
     def __post_init__(self) -> None:
-        """Refuse a rate at which nothing could ever happen.
+        """Check the rate.
 
-        :raises ValueError: for one.
+        :raises ValueError: when it allows no requests at all.
         """
         if self.burst < 1 or self.per_minute <= 0:
             raise ValueError(f"{self} allows nothing")
 
     @property
     def pause(self) -> float:
-        """Seconds between two of them in the long run."""
+        """Seconds between two requests in the long run."""
         return 60.0 / self.per_minute
 
 
 def rates(starts: int = 30) -> dict[str, Rate]:
-    """Return the rates of what a person may ask for.
+    """Return the rate for each kind of request.
 
-    :param starts: how many starts of sessions a person may ask for at once; a fifth of that each
-        minute afterwards.
+    :param starts: how many starts of sessions a person may request at once; afterwards a fifth of
+        that each minute.
     """
     return {
-        # A process of the broker's and a job each.
+        # Each costs a broker process and a job.
         "starts": Rate(starts, starts / 5),
-        # The form and its forecasts: a thread for the directory, or processes for Grid Engine. A
-        # form that is open asks every ten seconds, and at each change.
+        # The form and its forecasts: each costs a thread for the directory service, or Grid Engine
+        # commands. An open form sends a request every ten seconds and at each change.
         "looks": Rate(60, 60),
-        # A row of the database each, ...
+        # Each costs a row of the database.
         "tokens": Rate(20, 10),
-        # ... as is a login to a session, which is a token as well.
+        # A login to a session is stored as a token, too.
         "logins": Rate(60, 30),
-        # What ends a session or reports about it, and what sessions ask about their visitors.
+        # Stops of sessions, reports of sessions, and their queries about visitors.
         "reports": Rate(600, 600),
         # All other requests: pages, the API.
         "requests": Rate(600, 600),
-        # Lines of the log about one person who has met one of these limits.
+        # Log lines about one person who has reached one of these limits.
         "lines": Rate(1, 1),
     }
 
@@ -65,8 +65,8 @@ def rates(starts: int = 30) -> dict[str, Rate]:
 class Limits:
     """Token buckets, one for each person and kind of request.
 
-    Its memory is bounded by the number of people: only names of people who have logged in may come
-    here, and whoever has been quiet for a while is forgotten.
+    Memory is bounded by the number of people: callers may pass only names of people who have logged
+    in, and full buckets are dropped.
     """
 
     def __init__(
@@ -76,30 +76,31 @@ class Limits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = dict(rates)
-        #: How many tokens of their own a person may have.
+        #: How many tokens a person may make and have.
         self.tokens = tokens
         self._clock = clock
-        #: When each bucket is full again.
+        #: The time at which each bucket is full again.
         self._full: dict[tuple[str, str], float] = {}
         self._sweep_at = SWEEP_AT
 
     def __len__(self) -> int:
-        """Return how many buckets are not known to be full."""
+        """Return the number of stored buckets; a bucket that is not stored is full."""
         return len(self._full)
 
     def take(self, person: str, kind: str, what: str = "") -> float:
-        """Count a request of a person, if it is within the limit.
+        """Count a person's request if it is within the limit.
 
         :param kind: one of the rates.
-        :param what: of what kind it is where several share a rate.
-        :returns: 0 if it is; otherwise the seconds until one more is.
+        :param what: a kind within that rate; each has a separate bucket.
+        :returns: 0 if the request is within the limit; else the seconds until one more will be.
         :raises KeyError: when there is no such rate.
         """
         rate = self._rates[kind]
         now = self._clock()
         key = person, f"{kind} {what}"
         full = max(self._full.get(key, now), now)
-        # As full as it must be for one more: rounding must not cost a person the last one.
+        # The time until the bucket has room for one more request. The tolerance below keeps
+        # rounding errors from costing a person the last request.
         wait = full - now - (rate.burst - 1) * rate.pause
         if wait > 1e-6:
             return wait

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Login through PAM, with a plain word to people who may not use the hub."""
+"""Login through PAM, with a clear message for people who may not use the hub."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from gridhub.words import text
 
 T = TypeVar("T")
 
-#: How long a person waits at most until it is known whether they may stay, in seconds. A directory
-#: service that takes longer is asked again later.
+#: How long to wait for the check whether a person may stay, in seconds. If the directory service
+#: takes longer, the check is repeated later.
 DIRECTORY_LIMIT = 5.0
 
-#: Where PAM checks passwords. It takes seconds over a wrong one (pam_fail_delay(3)): whoever tries
-#: many must not hold up the questions about the people who are there, nor these a login.
+#: Threads in which PAM checks passwords. A wrong password takes seconds (pam_fail_delay(3)): many of
+#: them must not delay the checks of people who are logged in, and those must not delay a login.
 _passwords = ThreadPoolExecutor(8, "password")
 
-#: What PAM answers about an account that is closed for sure (pam_acct_mgmt(3)): PAM_PERM_DENIED and
-#: PAM_ACCT_EXPIRED. Others also mean trouble, or a maintenance (pam_nologin(8)).
+#: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
+#: PAM_ACCT_EXPIRED. Other results can also mean a failure or a maintenance (pam_nologin(8)).
 CLOSED = (6, 13)
 
 
 class ClusterAuthenticator(PAMAuthenticator):
-    """PAM login for the people the inventory names, and nobody else by accident.
+    """PAM login for only the people that the inventory names.
 
-    Whoever gives the right password but is not named, or whose account is closed, is told so,
-    instead of being left to try the password again.
+    A person with the right password who is not named, or whose account is closed, gets a message
+    about that, so that they do not try the password again.
     """
 
     def _objection(self, username: str) -> str:
-        """Return why PAM does not let an account be used (pam_acct_mgmt(3)); empty if it does."""
+        """Return why PAM refuses the use of an account (pam_acct_mgmt(3)); empty if it does not."""
         try:
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
@@ -49,16 +49,16 @@ class ClusterAuthenticator(PAMAuthenticator):
         return ""
 
     def _check_password(self, username: str, password: object) -> bool:
-        """Tell whether PAM takes the password; of the account it says nothing.
+        """Return whether PAM accepts the password, without checking the account.
 
-        JupyterHub's way asks about both at once, and cannot tell the answers apart.
+        JupyterHub checks both in one call, which does not show which of them failed.
         """
         try:
             pamela.authenticate(
                 username, password, service=self.service, encoding=self.encoding, check=False
             )
         except pamela.PAMError as error:
-            # Cut, because people type their password here by mistake.
+            # Log only the first characters: people type their password here by mistake.
             self.log.warning("PAM refuses the login of %.32r: %s", username, error)
             return False
         return True
@@ -67,19 +67,19 @@ class ClusterAuthenticator(PAMAuthenticator):
         return await ask_directory(question.__name__, username, lambda: question(username))
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
-        """Check name and password, which the proxy alone may bring: it limits how often.
+        """Check name and password; accept them only from the proxy, which limits login attempts.
 
         :raises Refusal: 403 with a message for the person when the account is closed.
         """
         username = data["username"]
         if not is_proxy(handler.request.connection.stream.socket):
             self.log.warning(
-                "A password for %.32r has come from %s, past the proxy; not looked at",
+                "A password for %.32r came from %s, not through the proxy; ignored",
                 username,
                 handler.request.remote_ip,
             )
             return None
-        # A second factor is asked for in the same conversation.
+        # PAM asks for a second factor in the same conversation.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
         if not await asyncio.get_running_loop().run_in_executor(
             _passwords, self._check_password, username, password
@@ -90,10 +90,10 @@ class ClusterAuthenticator(PAMAuthenticator):
         return username
 
     def _is_listed(self, username: str) -> bool:
-        """Tell whether the inventory names a person, or a group of theirs.
+        """Return whether the inventory names a person or one of their groups.
 
-        :raises LookupError: when the account or a group is not found: gone, or the directory
-            service is down, which looks the same.
+        :raises LookupError: when the account or a group is not found. It may be deleted, or the
+            directory service may be down; the two look the same.
         """
         if super().check_allowed(username):
             return True
@@ -108,7 +108,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         return False
 
     def _may_stay(self, username: str) -> bool:
-        """Tell whether a person who once logged in may go on: no is only what is known for sure.
+        """Return whether a logged-in person may continue; False only if that is certain.
 
         :raises LookupError, OSError: when it is not known.
         """
@@ -119,18 +119,19 @@ class ClusterAuthenticator(PAMAuthenticator):
             async with asyncio.timeout(DIRECTORY_LIMIT):
                 return await self._ask(self._may_stay, username)
         except (LookupError, OSError) as error:
-            self.log.warning("Whether %s may stay cannot be told now: %r", username, error)
+            self.log.warning("Cannot check now whether %s may stay: %r", username, error)
             return True
 
     async def refresh_user(self, user: Any, handler: Any = None) -> bool:
-        """Log a person out who may not use the hub any more; their session runs on.
+        """Log out a person who may not use the hub any more; their session continues.
 
-        JupyterHub asks at a request, when the last answer is ``auth_refresh_age`` seconds old.
+        JupyterHub calls this during a request if the last answer is at least ``auth_refresh_age``
+        seconds old.
 
-        :returns: False for the session's own token, with which it still tells the hub that it is in
-            use (``auth_refresh_strict``).
-        :raises Refusal: 403 for all else. JupyterHub takes that for nobody who has
-            logged in; it could not do so with False, after which it fails (6.1.1).
+        :returns: True if the person may stay; False for their session's own token, with which the
+            session still reports that it is in use (``auth_refresh_strict``).
+        :raises Refusal: 403 in all other cases. JupyterHub then treats the request as not logged
+            in; after False it would fail instead (6.1.1).
         """
         if await self._stays(user.name):
             return True
@@ -142,7 +143,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         raise Refusal(403, text("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
-        """Refuse a session to whoever may not have one since they logged in.
+        """Refuse a session to a person who has lost the right to it since they logged in.
 
         :raises SessionError: with a message for the person.
         """
@@ -153,7 +154,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         await super().pre_spawn_start(user, spawner)
 
     def check_allowed(self, username: str, authentication: Any = None) -> bool:
-        """Tell whether a person who has logged in may use the hub.
+        """Return whether a person who has logged in may use the hub.
 
         :raises Refusal: 403 with a message for the person.
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's pages: what their templates (``pages/``) can use, and the addresses they need.
+"""The hub's pages: the variables of their templates (``pages/``), and the handlers they need.
 
-JupyterHub stops a session through its REST API only, which takes JavaScript; a form does here.
+JupyterHub's pages stop a session through the REST API, which needs JavaScript; these use a form.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: Templates, style and script. Those of the release the hub was started with: a deployment switches
-#: the link before it restarts the hub.
+#: The folder of templates, style and script. The path is resolved, so that it stays that of the
+#: release with which the hub started: a deployment switches the link before it restarts the hub.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
 async def views(user: Any) -> list[View]:
-    """Return what the pages show of a person's sessions, the default one first."""
+    """Return the data of a person's sessions for the pages, the default session first."""
     named = [name for name in sorted(user.orm_user.orm_spawners) if name]
     if not user.allow_named_servers:
-        # The site allows no more of them; what runs goes on all the same.
+        # The site no longer allows named sessions; those that run continue.
         named = [name for name in named if user.spawners[name].active]
     return [await user.spawners[name].view() for name in ["", *named]]
 
@@ -61,21 +61,21 @@ def span(seconds: float) -> str:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)  # as JupyterHub and View have their times
+    return datetime.now(UTC).replace(tzinfo=None)  # as the times in JupyterHub and View
 
 
 def ago(moment: datetime) -> str:
-    """Return how long something has been so."""
+    """Return the time since a moment, in words."""
     return span((_now() - moment).total_seconds())
 
 
 def left(moment: datetime) -> str:
-    """Return how long something goes on."""
+    """Return the time until a moment, in words."""
     return span((moment - _now()).total_seconds())
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the address of a file of ours, with a mark of its content: browsers keep it."""
+    """Return the URL of a file in ``pages/``; a hash of its content lets browsers cache it."""
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 
@@ -83,10 +83,10 @@ def asset_url(base_url: str, name: str) -> str:
 def template_vars(
     site_name: str, help_at: str, named_servers: int, idle_minutes: int
 ) -> dict[str, Any]:
-    """Return what the templates can use besides JupyterHub's own names.
+    """Return the template variables that we add to JupyterHub's own.
 
-    :param site_name: what the site calls this service.
-    :param help_at: where people get help: an address of a page or of e-mail, or a text.
+    :param site_name: the site's name for this service.
+    :param help_at: where people get help: the address of a page, an e-mail address, or a text.
     :param named_servers: how many sessions a person may have besides the default one.
     :param idle_minutes: after how long an idle session is ended; 0: never.
     """
@@ -100,7 +100,8 @@ def template_vars(
         "ago": ago,
         "left": left,
     }
-    # JupyterHub calls what it finds here, with the person, and gives the templates the result.
+    # JupyterHub calls each function here with the user, and passes the result to the templates. So
+    # wrap our functions once more.
     return {
         "site_name": site_name,
         "help_at": help_at,
@@ -111,10 +112,10 @@ def template_vars(
 
 
 class FormHandler(SpawnHandler):
-    """The form, filled in as the link says. A link starts nothing; JupyterHub's own would."""
+    """The form, filled in from the link. A link never starts a session, unlike in JupyterHub."""
 
     async def prepare(self) -> None:
-        """Refuse what is no text: JupyterHub would fail at it.
+        """Refuse arguments that are not UTF-8, at which JupyterHub would fail.
 
         :raises Refusal: 400 with a message for the person.
         """
@@ -130,7 +131,7 @@ class FormHandler(SpawnHandler):
         fields: dict[str, list[str]] = {}
         for name, values in self.request.query_arguments.items():
             if name not in JUPYTERHUBS_FIELDS:
-                # JupyterHub's way to write it is understood as well.
+                # Accept field names with JupyterHub's prefix as well.
                 fields[name.removeprefix(LINK_PREFIX)] = [value.decode() for value in values]
         shifts = {name: ",".join(fields.get(name, [])) for name in (LESS, MORE)}
         named = ",".join(shifts.values()).strip(",")
@@ -145,7 +146,7 @@ class FormHandler(SpawnHandler):
         await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
 
     def _forget_the_link(self) -> None:
-        """Leave JupyterHub its own arguments only, so that the form does not send the others on."""
+        """Keep only JupyterHub's own arguments, so that the form does not send the others again."""
         kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
         told = {name: value for name, value in kept.items() if value is not None}
         self.request.uri = url_concat(self.request.path, told)
@@ -156,35 +157,35 @@ class FormHandler(SpawnHandler):
             return await super()._wrap_spawn_single_user(*told, **also)
         except web.HTTPError as error:
             if not hasattr(error, "jupyterhub_message"):
-                # The form shows it, and would show JupyterHub's own.
+                # Without this, the form would show JupyterHub's own message.
                 vars(error)["jupyterhub_message"] = error_words(error, error.status_code)
             raise
 
     async def _render_form(self, for_user: Any, spawner_options_form: str, **told: str) -> str:
         name = self.path_args[1] if len(self.path_args) > 1 else ""
         if name and self.request.method == "POST":
-            # JupyterHub draws the default session's form here, which knows of no refusal.
+            # JupyterHub draws the form of the default session here, without the refusal.
             spawner_options_form = await for_user.spawners[name].get_options_form()
         form: str = await super()._render_form(for_user, spawner_options_form, **told)
         return form
 
 
 class StopHandler(BaseHandler):
-    """Stops a session, or gives up its start, at the press of a form's button."""
+    """Stops a session, or cancels its start, when a person submits a page's form."""
 
-    #: A session with a name can be stopped also where the site allows no more of them.
+    #: A named session can be stopped even if the site no longer allows named sessions.
     allow_named_servers = True
 
     def get_json_body(self) -> dict[str, bool]:
-        """Return what JupyterHub's own handler takes as the request's body."""
+        """Return the body that JupyterHub's own handler expects."""
         return {"remove": self.get_body_argument("then", "") == "remove"}
 
     @web.authenticated
     async def post(self, user_name: str, server_name: str = "") -> None:
-        """Do what ``DELETE /hub/api/users/NAME/server`` does, and show what comes next.
+        """Do the same as ``DELETE /hub/api/users/NAME/server``, then redirect to the next page.
 
-        ``then`` says what the person wants: ``choose`` again, ``remove`` the named server as well,
-        or neither.
+        The argument ``then`` selects what follows: ``choose`` shows the form again, ``remove`` also
+        removes the named server, and without it the home page is shown.
         """
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
@@ -200,11 +201,11 @@ class StopHandler(BaseHandler):
 
 
 class ForecastHandler(BaseHandler):
-    """Says what is free, and what would become of the choice a person is about to make."""
+    """Reports what is free, and whether a session with the choice in the form could start."""
 
     @web.authenticated
     async def get(self) -> None:
-        """Answer in whole sentences; the form's fields are the query's arguments."""
+        """Return whole sentences as JSON; the query's arguments are the fields of the form."""
         spawner = self.current_user.spawner
         fields = {
             name: [value.decode(errors="replace") for value in values]
@@ -230,11 +231,11 @@ class ForecastHandler(BaseHandler):
 
 
 class NewSessionHandler(BaseHandler):
-    """Leads from a name that somebody has typed to the form of the session of that name."""
+    """Redirects from a typed session name to the form of that session."""
 
     @web.authenticated
     def get(self) -> None:
-        """Check the name, because JupyterHub's own refusal says nothing to people."""
+        """Check the name and redirect; JupyterHub's own refusal would not help a person."""
         name = self.get_argument("name", "")
         if not is_valid_safe_slug(name):
             raise Refusal(400, text("error.bad_name"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's view of configurable-http-proxy, which forgets its routes when it is restarted."""
+"""The hub's client of configurable-http-proxy, which loses its routes when it restarts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Keeps a proxy that restarts, or is away, up to date within seconds, and ends nothing over it.
+    """Updates the routes of a proxy that was restarted or away within seconds, and ends no session.
 
-    JupyterHub looks at the routes every five minutes, together with writing everybody's last
-    activity to the database. Asking more often for the routes alone is cheap.
+    JupyterHub checks the routes every five minutes, and at the same time writes all last activities
+    to the database. To check only the routes is cheap, so it can be done more often.
     """
 
     watch_interval = Float(
@@ -25,7 +25,10 @@ class WatchedProxy(ConfigurableHTTPProxy):
     _watch: asyncio.Task[None] | None = None
 
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
-        """Add a route; that of a session names it, and the proxy asks for its certificate."""
+        """Add a route.
+
+        A session's route holds the session's name, with which the proxy checks its certificate.
+        """
         user = next(
             (each for each in self.app.users.values() if each.name == data.get("user")), None
         )
@@ -35,12 +38,10 @@ class WatchedProxy(ConfigurableHTTPProxy):
         await super().add_route(routespec, target, data)
 
     async def get_all_routes(self) -> dict[str, Any]:
-        """Return the proxy's routes as JupyterHub knows them, without the names of sessions.
+        """Return the proxy's routes for JupyterHub, without session names and last activities.
 
-        And without when something last went over each.
-
-        JupyterHub would take that for use of the session. But an open page asks for news every few
-        seconds whether or not anybody sits before it; the session itself says when it was in use.
+        JupyterHub would treat traffic on a route as use of the session. But an open page sends
+        requests every few seconds even if its person is away; the session itself reports its use.
         """
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():
@@ -51,7 +52,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def check_routes(
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:
-        """Bring the proxy's routes up to date, and watch them from the first time on."""
+        """Update the proxy's routes; the first call also starts the watch on them."""
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
@@ -59,8 +60,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_user(self, user: Any, server_name: str = "") -> None:
         """Add a session's route.
 
-        A proxy that is away is no reason for JupyterHub to end the session: the next look brings
-        what is missing.
+        If the proxy is away, JupyterHub must not end the session: the next check adds the missing
+        route.
         """
         try:
             await super().add_user(user, server_name)
@@ -68,7 +69,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
             self.log.warning("Cannot add the route of %s now: %s", user.name, error)
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:
-        """Delete a session's route; a proxy that is away does not keep JupyterHub from stopping."""
+        """Delete a session's route; JupyterHub can stop the session even if the proxy is away."""
         try:
             await super().delete_user(user, server_name)
         except Exception as error:
@@ -79,8 +80,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
-                # A proxy that has just started knows no route at all, not even the hub's; one
-                # that was away for a moment has missed what changed meanwhile.
+                # A proxy that has just started has no routes at all, not even the hub's; one that
+                # was away for a moment has missed changes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}
@@ -88,5 +89,5 @@ class WatchedProxy(ConfigurableHTTPProxy):
                 if not expected | {self.app.hub.routespec} <= routes.keys() or sessions - alive:
                     self.log.warning("The proxy's routes are not up to date; sending them again")
                     await super().check_routes(user_dict, service_dict, routes)
-            except Exception as error:  # whatever it was, the next look may succeed
+            except Exception as error:  # the next check may succeed
                 self.log.warning("Cannot ask the proxy for its routes: %s", error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's HTTP server: who may speak for whom, and how much each may send."""
+"""The hub's HTTP server, which limits what clients can send and whose address they can state."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from gridhub.hub.limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest body of a request, in bytes, as at the edge for the hub's pages. Whatever belongs to
-#: no session comes here as well, and a body is held in memory.
+#: The longest body of a request, in bytes, the same as nginx allows for the hub's pages. Requests
+#: without a running session arrive here too, and the hub keeps a body in memory.
 MAX_BODY = 2**20
 
-#: The longest of a request that belongs to no session that runs. It is answered all the same.
+#: The longest body of a request for a session that does not run, in bytes. The hub still answers
+#: such requests.
 MAX_STRAY_BODY = 65_536
 
-#: How long a whole body may take, in seconds. The proxy sends it at once; a session's is short.
+#: How long a client may take to send a whole body, in seconds. The proxy sends it at once, and the
+#: bodies of sessions are short.
 BODY_WITHIN = 20.0
 
 
 def _is_forwarded(header: str) -> bool:
-    """Tell whether a header says on whose behalf a request comes, and how it came in."""
+    """Return whether a header states the original client of a request, or how it arrived."""
     name = header.lower()
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
 
 class _Request(Delegate):
-    """A request whose sender is believed to speak for others only if it is the proxy.
+    """A request whose forwarding headers are removed unless it comes from the proxy.
 
-    What belongs to no session that runs comes to the hub as well: of that it takes little.
+    Requests for sessions that do not run arrive at the hub too; their number and size are limited.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class _Request(Delegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        # Only now: when the request began, the certificates had not been exchanged.
+        # Check here: when the request began, the certificates had not been exchanged yet.
         if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
@@ -68,35 +70,35 @@ class _Request(Delegate):
 
 
 class HubServer(BoundedServer):
-    """The hub's server: what a request says of where it comes from, the proxy alone may say.
+    """The hub's HTTP server: only the proxy may state where a request comes from.
 
-    A session has few connections at a time, and whoever it belongs to has few sessions.
+    A session may have only a few connections at a time, and a person only a few sessions.
     """
 
     certified_each = 32
-    #: Knows which sessions there are; set when the hub starts.
+    #: The cluster, which has the list of sessions; set when the hub starts.
     cluster: Cluster | None = None
-    #: What the addresses of the hub's own pages begin with.
+    #: The prefix of the paths of the hub's own pages.
     prefix = "/hub/"
-    #: How many other requests there may be, of one address that the proxy has seen. A class whose
-    #: sessions have ended has pages that go on asking.
+    #: How many other requests one address, as the proxy reports it, may send. The rate is high
+    #: because after the sessions of a class have ended, their open pages keep sending requests.
     strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Set the server up as JupyterHub asks for it."""
+        """Set up the server with JupyterHub's arguments and our limits for bodies."""
         ours = {"max_body_size": MAX_BODY, "body_timeout": BODY_WITHIN}
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the session's name; hub and proxy are not counted.
+        """Return the session's name; empty for the hub and the proxy, which are not counted.
 
-        A certificate outlives its session: all of these count as one.
+        A certificate outlives its session: all ended sessions are counted as one, "ended".
         """
         name = session_of(stream.socket)
         is_here = self.cluster is not None and self.cluster.watches(name)
         return name if not name or is_here else "ended"
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Begin with a request of a connection."""
+        """Start a request on a connection."""
         request = super().start_request(server_conn, request_conn)
         return _Request(request, self, server_conn.stream, request_conn)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The sessions that run, as the hub's database has them, whichever database that is.
+"""List the running sessions in the hub's database, for any kind of database.
 
-For the maintenance (``files/sge_maintenance.py``), which has the host's own Python and no packages:
-it runs this as the hub's user, before the reboot and after it, whether or not the hub is up.
+The maintenance (``files/sge_maintenance.py``) runs this as the hub's user, before and after the
+reboot, even if the hub is down. It cannot read the database itself, because it uses the system's
+Python without packages.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _RUNNING = text(
 
 
 def database_url(config: str) -> str:
-    """Return the address of the database in the hub's configuration.
+    """Return the URL of the database from the hub's configuration.
 
-    It is read, and not run: all that the hub loads would take seconds.
+    The configuration is parsed, not run: to load all its imports would take seconds.
 
-    :raises ValueError: when it names none, or no plain text.
+    :raises ValueError: when it has no URL, or one that is not a literal.
     """
     urls = [
         ast.literal_eval(node.value)
@@ -42,7 +43,7 @@ def database_url(config: str) -> str:
 
 
 def running(url: str) -> list[dict[str, object]]:
-    """Return whose sessions run, where, and in which job."""
+    """Return the running sessions: each with its person, address and job number."""
     engine = create_engine(url)
     with engine.connect() as link:
         rows = link.execute(_RUNNING).all()
@@ -50,7 +51,7 @@ def running(url: str) -> list[dict[str, object]]:
     return [
         {
             "user": user,
-            # Of the person's own host name, where people have one.
+            # The person's part of the host name, if each person has a subdomain.
             "label": subdomain_hook_idna(user, "", "user").rstrip("."),
             "name": name,
             "job": str(json.loads(state or "{}").get("job_id") or ""),
@@ -60,7 +61,8 @@ def running(url: str) -> list[dict[str, object]]:
             "path": path,
         }
         for user, name, state, scheme, host, port, path in rows
-        # A session that is still starting has no port, and nobody could reach it before either.
+        # Leave out sessions that are still starting: without a port they were not reachable before
+        # the reboot either.
         if port
     ]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The starter's API: a session that starts reports its port, or why it has none."""
+"""The starter's API: a starting session reports its port, or why it cannot start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from sge_spawner import SGESpawner
 
 
 class SessionHandler(APIHandler):
-    """What a starting session tells the hub: its port, or why it has none, and nothing else."""
+    """Takes a starting session's port, or the reason why it cannot start, and nothing more."""
 
     _trouble = False
 
     async def get_current_user(self) -> Any:
-        """Find whose token the request carries, which JupyterHub also writes down."""
+        """Return the owner of the request's token.
+
+        JupyterHub also writes the use of the token to the database, which may fail.
+        """
         try:
             return await super().get_current_user()
         except SQLAlchemyError:
@@ -30,9 +33,9 @@ class SessionHandler(APIHandler):
             raise
 
     async def prepare(self) -> None:
-        """Tell a database that cannot be used from a token that nobody knows.
+        """Answer 503 if the database cannot be used, not 403 as for an unknown token.
 
-        JupyterHub takes one for the other, and a refusal ends the job.
+        JupyterHub would answer 403 in both cases, and a refusal ends the job.
         """
         try:
             await super().prepare()
@@ -44,10 +47,12 @@ class SessionHandler(APIHandler):
     def post(self, what: str) -> None:
         """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
 
-        From the session whose own token the request carries, as long as it is starting.
+        The request must carry the own token of a session that is starting.
+
+        :raises web.HTTPError: 403 for any other token, 400 for a wrong body.
         """
         token = self.get_token()
-        # A token of a service has no person behind it, and so no sessions.
+        # A service's token belongs to no person, so it has no sessions.
         sessions = getattr(self.current_user, "spawners", {})
         spawner = next(
             (
@@ -64,7 +69,7 @@ class SessionHandler(APIHandler):
         if what == "port" and spawner and not spawner.stopping:
             port = self._read_port(body, *spawner.session_ports)
             if spawner.port == port:
-                # Told before, but our answer was lost.
+                # The session has reported this port before, but the hub's answer was lost.
                 self._answer(spawner)
                 return
         if spawner is None or not spawner.is_starting:
@@ -76,7 +81,7 @@ class SessionHandler(APIHandler):
         self._answer(spawner)
 
     def _answer(self, spawner: SGESpawner) -> None:
-        """Tell the session when it must be over, if that is before its run time is."""
+        """Send the time when the session must end, if that is before the end of its run time."""
         if spawner.ends:
             words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})

@@ -18,8 +18,8 @@ from gridhub.words import text
 
 #: Who ends a session with the current request: :attr:`Ending.IDLE` for the culler,
 #: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session; ``None`` for the owner,
-#: the hub, or another service. JupyterHub does not pass this to the spawner's ``stop``. But it calls
-#: ``stop`` in a task of the request, which inherits the request's context variables.
+#: the hub, or another service. JupyterHub does not pass this to the spawner's ``stop``, but it
+#: calls ``stop`` in a task of the request, which inherits the request's context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
 #: Endings of a session that was not up yet where only its log shows the reason.

@@ -38,8 +38,8 @@ class Link:
 
 
 #: The link that led to the form. It is a context variable because several requests may draw the
-#: form of the same spawner at once; JupyterHub draws it in a task of the request, which inherits the
-#: request's context.
+#: form of the same spawner at once; JupyterHub draws it in a task of the request, which inherits
+#: the request's context.
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
