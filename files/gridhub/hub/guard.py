@@ -230,8 +230,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    JupyterHub itself manages the tokens of sessions and those of logins to sessions. A token's note
-    cannot show which kind it is, because the person chooses the note.
+    Do not count the tokens of sessions and those of logins to sessions: JupyterHub manages them. A
+    token's note cannot show its kind, because the person chooses the note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(

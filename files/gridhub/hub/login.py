@@ -23,8 +23,8 @@ T = TypeVar("T")
 #: takes longer, the check is repeated later.
 DIRECTORY_LIMIT = 5.0
 
-#: Threads in which PAM checks passwords. A wrong password takes seconds (pam_fail_delay(3)): many of
-#: them must not delay the checks of people who are logged in, and those must not delay a login.
+#: Threads in which PAM checks passwords. A wrong password takes seconds (pam_fail_delay(3)): many
+#: of them must not delay the checks of people who are logged in, and those must not delay a login.
 _passwords = ThreadPoolExecutor(8, "password")
 
 #: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
