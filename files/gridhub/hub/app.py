@@ -46,7 +46,7 @@ class OneLineFormatter(CoroutineLogFormatter):
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback with a mark before each line, so that its text cannot forge log lines."""
+        """Return a traceback with each line marked, so that its text cannot forge log lines."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 

@@ -12,7 +12,7 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Updates the routes of a proxy that was restarted or away within seconds, and ends no session.
+    """Restores routes within seconds after the proxy restarted or was away, and ends no session.
 
     JupyterHub checks the routes every five minutes, and at the same time writes all last activities
     to the database. To check only the routes is cheap, so it can be done more often.

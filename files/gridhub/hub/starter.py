@@ -47,7 +47,7 @@ class SessionHandler(APIHandler):
     def post(self, what: str) -> None:
         """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
 
-        The request must carry the own token of a session that is starting.
+        The request must carry a starting session's own token.
 
         :raises web.HTTPError: 403 for any other token, 400 for a wrong body.
         """
