@@ -251,7 +251,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     began = time.time()
 
     def look(place: int) -> None:
-        # As a page and its script do; instead of asking again after ten seconds, load the page again.
+        # As a page and its script do, but load the page again where the script asks again.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:
