@@ -6,8 +6,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/maintenance/library roles/patch/filter_plugins roles/sge_qmaster/library roles/sge_qmaster/module_utils
 
-# The clusters of `make test`, their ports and scenarios. The first of these deploys, the next goes on there.
-# Grid Engine's daemons are broken and hosts are rebooted only by root.
+# The clusters of `make test`, their ports and scenarios. The first scenario deploys the cluster, the others use it.
+# Only root can break Grid Engine's daemons and reboot the hosts.
 IS_ROOT := $(filter 0,$(shell id -u))
 CLUSTERS := default security $(if $(IS_ROOT),faults)
 port_default := 8444
@@ -17,7 +17,7 @@ scenarios_default := default $(if $(IS_ROOT),maintenance)
 scenarios_security := security browser
 scenarios_faults := faults
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
-# How many tests there are at least.
+# The least number of tests in each scenario.
 least_default := 103
 least_browser := 37
 least_maintenance := 23
@@ -39,13 +39,13 @@ demo: ## Set up the local cluster and the hub on this machine
 	@tools/setup.sh containers
 	@tools/demo.sh up
 
-demo-code: ## Copy files/ into the running demo, and restart the hub: for developers
+demo-code: ## Copy files/ into the running demo and restart the hub (for developers)
 	@tools/demo.sh code
 
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Several things at a time: much of their time is waiting. What failed is named once more at the end.
+# Runs several things at once, because they mostly wait. Failures are listed again at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint clusters
 	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going unit $(CLUSTERS:%=on-%) || status=$$?; \
@@ -77,7 +77,7 @@ default: ## Deploy to five containers, and use the hub as people do
 browser: ## Use the hub in a real browser
 faults: ## Break everything once (as root)
 security: ## Attack everything once
-maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
+maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
 browser: cluster := security
 maintenance: cluster := default
@@ -90,10 +90,10 @@ soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessio
 	GRIDHUB_PREFIX=gridhub-faults GRIDHUB_NETWORK=10.213.3 GRIDHUB_PORT=8445 \
 	  PYTHONPATH=tests/cluster:tests/faults python tests/faults/soak.py
 
-fault-table: setup ## Write the tables of docs/faults.md and docs/security.md anew, from the tests
+fault-table: setup ## Update the tables of docs/faults.md and docs/security.md from the tests
 	@python tools/fault_table.py
 
-bench: setup ## Measure how long a person waits (`make demo` first)
+bench: setup ## Measure how long a user waits (`make demo` first)
 	python bench/start.py
 
 bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make demo` first)
@@ -102,15 +102,15 @@ bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make de
 bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
 	python bench/pages.py
 
-bench-attacked: setup ## Measure how much slower people are while somebody attacks (`make demo` first)
+bench-attacked: setup ## Measure how much attacks slow down other users (`make demo` first)
 	python bench/attacked.py
 
-screenshots: ## Put the pictures of the last tests in a browser into the docs
+screenshots: ## Copy the screenshots of the last browser tests into the docs
 	@for image in docs/images/*.png; do \
 	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
 
-audit: setup ## Look all pinned versions up among published advisories
+audit: setup ## Check all pinned versions against published advisories
 	@python tools/audit.py
 
-lock: ## Write the lock files anew from the .in files and package.json
+lock: ## Update the lock files from the .in files and package.json
 	@tools/lock.sh

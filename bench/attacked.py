@@ -1,7 +1,7 @@
-"""How much slower a second person is while somebody attacks: login, start and first cell.
+"""Measure how much an attack slows down another user: login, start and first cell.
 
-``make demo`` first; then ``make bench-attacked``. The attacks of tests/security come from a host of
-the demo's own network, the person from 127.0.0.1. Prints a ratio for each attack, in one run.
+Run ``make demo``, then ``make bench-attacked``. The attacks of tests/security come from a host in
+the demo's own network, the user comes from 127.0.0.1. One run prints a ratio for each attack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hub_client import HubClient  # noqa: E402
 UNIT = "bench-attack"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
-#: Each goes on for as long as it is measured.
+#: Each attack goes on until its measurement is over.
 ATTACKS: dict[str, dict[str, object]] = {
     "abandoned upgrades": {
         "host": "proxy",
@@ -66,7 +66,7 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 
 def journey() -> float:
-    """Go all the way of a second person; return how many seconds it took."""
+    """Log in, start a session and run a cell as another user; return the seconds it took."""
     began = time.perf_counter()
     person = HubClient(BASE_URL, "bob")
     person.log_in(read_passwords()["bob"])

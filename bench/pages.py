@@ -1,11 +1,14 @@
-"""What the form costs the hub with a thousand sessions and ten thousand jobs in the queue.
+"""Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
 
-``make demo`` first; then ``make bench-pages``. Makes accounts and jobs, and removes all of it again
-but for a package of the hub's (python3-drmaa: one program submits jobs, or it took half an hour).
-One session is real. The others are rows of the hub's database, as a release without TLS left them:
-each has a running job of its own in Grid Engine, and all have the address of one small web server
-on a worker, because a thousand JupyterLabs do not fit here. Elsewhere the hub has a machine of its
-own: its container comes before those of Grid Engine where they lack cores. Goes to 127.0.0.1 only.
+Run ``make demo``, then ``make bench-pages``. It makes accounts and jobs, and removes them again. On
+the hub it leaves one package, python3-drmaa, with which one program submits all the jobs; with qsub
+this would take half an hour.
+
+One session is real. The others are rows in the hub's database, as a release without TLS left them.
+Each has its own running job in Grid Engine, and all have the address of one small web server on a
+worker, because 1,000 JupyterLabs do not fit on this machine. On a site, the hub has a host of its
+own, so here its container gets priority over Grid Engine's if cores are short. Connects to
+127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -35,15 +38,15 @@ from hub_client import HubClient, wait_for  # noqa: E402
 
 #: Address and milliseconds of a request in JupyterHub's log.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
-#: What the form may take of the hub's time (p95), in milliseconds.
+#: The form may take this many milliseconds of the hub's time (p95).
 LIMIT = 100.0
-#: How often Grid Engine is asked what is free at most, in seconds.
+#: Grid Engine is queried for free resources at most once in this many seconds.
 INTERVAL = 5.0
-#: Where Grid Engine's commands are counted; the same folder inside the units' sandboxes.
+#: The folder in which calls of Grid Engine's commands are counted; sandboxed units see it too.
 COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
 COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
 
-#: Makes the rows. Reads {"real": NAME, "sessions": {NAME: [SESSION, JOB]}}.
+#: Inserts the rows. Reads {"real": NAME, "sessions": {NAME: [SESSION, JOB]}}.
 ROWS = """
 import json, sys
 from jupyterhub import orm, roles
@@ -65,7 +68,7 @@ for name, (session, job) in given["sessions"].items():
 db.commit()
 """
 
-#: Removes them. Reads the names, one a line.
+#: Deletes the rows. Reads the names, one per line.
 NO_ROWS = """
 import sys
 from jupyterhub import orm
@@ -86,7 +89,7 @@ export -f submit
 xargs -P 4 -n 2 bash -c 'submit "$1" "$2"' bash
 """
 
-#: Submits one job that takes all GPUs of a worker, and many that wait for as many. Reads how many.
+#: Submits one job that takes all GPUs of a worker, and many that wait for them. Reads how many.
 WAITING_JOBS = """
 import os
 os.environ["SGE_ROOT"] = "/var/lib/gridengine"
@@ -102,7 +105,7 @@ with drmaa.Session() as session:
         session.runJob(job)
 """
 
-#: Deletes the jobs of everybody. Reads the names, one a line.
+#: Deletes these users' jobs. Reads the names, one per line.
 NO_JOBS = """
 export SGE_ROOT=/var/lib/gridengine
 xargs -P 4 -I {} runuser -u {} -- sh -c 'qdel -u {} > /dev/null || true'
@@ -112,7 +115,7 @@ AS_HUB = ("runuser", "-u", "jupyterhub", "--", "/opt/jupyterhub/current/env/bin/
 
 
 def give(host: str, script: str, text: str, *command: str) -> str:
-    """Run a script in a container of the demo with a text on its standard input."""
+    """Run a script in a container with ``text`` as its standard input; return its output."""
     return subprocess.run(
         ["/usr/bin/podman", "exec", "-i", f"{PREFIX}-{host}", *command, script],
         input=text,
@@ -127,7 +130,7 @@ def queue(jobs: int) -> Iterator[None]:
     """Fill the queue with jobs that wait for more GPUs than are free."""
     try:
         inside("hub", "apt-get install --quiet=2 --yes gridengine-drmaa1.0 python3-drmaa 2>&1")
-        # The library's own malloc can be loaded before all else only.
+        # The library's own malloc must be loaded before anything else.
         python = ("env", "LD_PRELOAD=libjemalloc.so.2", "python3", "-c")
         give("hub", WAITING_JOBS, str(jobs), "runuser", "-u", "carol", "--", *python)
         yield
@@ -138,7 +141,7 @@ def queue(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sessions(names: list[str], real: str) -> Iterator[None]:
-    """Give everybody a session, as far as hub, proxy and Grid Engine can tell."""
+    """Give each user a session, as far as hub, proxy and Grid Engine can see."""
     mark = json.loads(
         give(
             "hub",
@@ -175,7 +178,7 @@ def sessions(names: list[str], real: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_first() -> Iterator[None]:
-    """Let the hub's container come before the others, as far as it can use the cores."""
+    """Give the hub's container priority over the others, if it can use the cores."""
     shares = ("podman", "update", "--cpu-shares")
     subprocess.run([*shares, "50000", f"{PREFIX}-hub"], stdout=subprocess.DEVNULL, check=True)
     try:
@@ -207,7 +210,7 @@ def main() -> None:
 
     def ready() -> int:
         found = 0
-        # JupyterHub gives 200 at a time at most.
+        # JupyterHub lists at most 200 users at a time.
         for offset in range(0, len(busy) + 1, 200):
             answer = admin.rest("GET", f"/users?state=ready&offset={offset}&limit=200")
             answer.raise_for_status()
@@ -240,15 +243,15 @@ def main() -> None:
 
 
 def measure(people: list[HubClient], password: str, seconds: float) -> None:
-    """Let everybody look at the form, and at what becomes of a choice; print what it cost."""
+    """Have every user load the form and the forecast of a choice; print what this cost."""
     for person in people:
-        # All from one address: the proxy lets so many log in by and by.
+        # They share one address, so the proxy's rate limit spreads their logins.
         wait_for("the person is logged in", lambda p=person: p.log_in(password).ok, 300)
     inside("hub", f"mkdir -p {COUNTED}; : > {COUNTED}/calls; chmod -R 0777 {COUNTED}")
     began = time.time()
 
     def look(place: int) -> None:
-        # As a page with its script does, which asks again every ten seconds; then the next page.
+        # As a page and its script do, but load the page again where the script asks again.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:
@@ -276,13 +279,13 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
             f"p95 {percentile(found, 95):.0f} ms, worst {max(found):.0f} ms"
         )
     if (p95 := percentile(times["spawn"], 95)) > LIMIT:
-        wrong.append(f"the form's p95 is {p95:.0f} ms; {LIMIT:g} ms are the most")
-    print("Grid Engine was asked:")
+        wrong.append(f"the form's p95 is {p95:.0f} ms; {LIMIT:g} ms is the limit")
+    print("Queries to Grid Engine:")
     for call, count in calls.most_common():
         print(f"  {count} times: {call}")
-        # What is free: once in an interval, however many look.
+        # Free resources are queried once per interval, no matter how many people look.
         if call.startswith("qstat -f ") and count > seconds / INTERVAL + 1:
-            wrong.append(f"what is free was asked {count} times in {seconds:g} s")
+            wrong.append(f"free resources were queried {count} times in {seconds:g} s")
     if wrong:
         sys.exit("Not good enough: " + "; ".join(wrong))
 

@@ -1,8 +1,8 @@
-"""What restarts of hub and proxy and a frozen qmaster cost, with many sessions.
+"""Measure restarts of hub and proxy, and a frozen qmaster, with many sessions.
 
-``make demo`` first; then ``make bench-restart``. Makes accounts, starts real JupyterLab sessions
-(about 110 MB each) for them, freezes the qmaster for a while, restarts hub and proxy, and removes
-all of it again. Goes to 127.0.0.1 only.
+Run ``make demo``, then ``make bench-restart``. It makes accounts, starts a real JupyterLab session
+for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy, and removes
+everything again. Connects to 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from hub_client import HubClient, wait_for  # noqa: E402
 USERS = ROOT / "inventories/demo/group_vars/all/users.yml"
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
-#: The accounts made for the measurement.
+#: First UID of the accounts made for the measurement.
 FIRST_UID = 20_000
-#: Changes Grid Engine's configuration. A worker starts as many jobs as gid_range has groups.
+#: Changes Grid Engine's configuration. A worker starts at most as many jobs as gid_range has GIDs.
 CONFIGURE = (
     "cd $(mktemp -d); qconf -sconf global | sed -e 1d -e '{change}' > global; "
     "qconf -Mconf global > /dev/null"
 )
-#: Where a host keeps what its accounts were before.
+#: Where a host keeps its account files from before the measurement.
 KEPT = "/root/accounts-before"
-#: JupyterHub's own measurement of how long its event loop was held up.
+#: JupyterHub's own measurement of delays of its event loop.
 STALL = re.compile(
     r'^jupyterhub_event_loop_interval_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.MULTILINE
 )
@@ -60,8 +60,8 @@ def qmaster(script: str) -> str:
 
 @contextlib.contextmanager
 def room_for(names: list[str]) -> Iterator[None]:
-    """Make accounts for so many people and places for their sessions; undo it all."""
-    # useradd and userdel take minutes for a thousand people.
+    """Make accounts and slots for sessions of these users; undo everything afterwards."""
+    # useradd and userdel take minutes for 1,000 accounts.
     make = (
         f"uid={FIRST_UID}; gid=$(getent group jupyter | cut -d : -f 3)\n"
         f"sed -i '/^jupyter:/s/$/,{','.join(names)}/' /etc/group\n"
@@ -117,20 +117,20 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return how often the hub's event loop has been held up, by the upper bound in seconds."""
+    """Return how often the hub's event loop was delayed, by upper bound in seconds."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 
 
 def pages(admin: HubClient, seconds: float) -> list[float]:
-    """Fetch a page of the hub over and over; return the seconds each took."""
+    """Load a page of the hub again and again; return the seconds that each request took."""
     times = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
         admin.get("/hub/home").raise_for_status()
         times.append(time.perf_counter() - began)
-        time.sleep(0.05)  # as measured from a person's chair, not as load
+        time.sleep(0.05)  # measure as a user would, without adding load
     return times
 
 
@@ -173,7 +173,7 @@ def main() -> None:
                 assert answer.status_code in (201, 202), (name, answer.text)
             wait_for("all sessions are up", lambda: ready() == len(names), 1800)
             print(f"{len(names)} sessions up after {time.perf_counter() - began:.0f} s")
-            time.sleep(10)  # what starting so many left to do is not to be measured
+            time.sleep(10)  # do not measure work left over from the starts
 
             before = stalls(admin)
             times = pages(admin, arguments.seconds)

@@ -1,6 +1,6 @@
-"""How long a person waits: from "Start" to JupyterLab's page, and to the first cell that has run.
+"""Measure how long a user waits: from "Start" to JupyterLab's page, and to the first cell's output.
 
-``make demo`` first; then ``make bench``. Goes to 127.0.0.1 only, one session at a time.
+Run ``make demo``, then ``make bench``. Connects to 127.0.0.1 only, one session at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``audit.py [--offline]``: look the versions of the lock files up among published advisories.
+"""Check the versions in the lock files against published advisories: ``audit.py [--offline]``.
 
-First in requirements/advisories.toml, which needs no network; then, unless ``--offline``, with
-pip-audit and npm audit, which ask PyPI's and npm's own lists. Where those cannot be reached it says
-so and goes by the pinned list alone; a finding of any of the three fails.
+First against requirements/advisories.toml, which needs no network; then, unless ``--offline`` is
+given, with pip-audit and npm audit, which query PyPI's and npm's own lists. If a list cannot be
+reached, this is reported and only the pinned list counts. A finding of any of the three fails.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted([*ROOT.glob("roles/*/files/requirements.txt"), *ROOT.glob("requirements/*.txt")])
 NODE = ROOT / "roles/proxy/files/node"
 ADVISORIES = ROOT / "requirements/advisories.toml"
-#: How long one look-up of the network may take, in seconds.
+#: Longest time for one look-up over the network, in seconds.
 TIMEOUT = 300
 
 
 def locked() -> Iterator[tuple[str, str, Version]]:
-    """Yield file, package and version of everything that is pinned."""
+    """Yield file, package and version of every pinned package."""
     for path in LOCKS:
         pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==([^ ;\\]+)", path.read_text(), re.M)
         for name, version in pins:
@@ -40,9 +40,9 @@ def locked() -> Iterator[tuple[str, str, Version]]:
 
 
 def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any]) -> list[str]:
-    """Return a line for each pinned version that is older than one an advisory was mended in."""
+    """Return a line for each pinned version that is older than the fix of an advisory."""
     return [
-        f"{path}: {name} {version} is behind {advisory}, mended in {fixed}"
+        f"{path}: {name} {version} is behind {advisory}, fixed in {fixed}"
         for path, name, version in pins
         for advisory, fixed in advisories.get(name, {}).items()
         if version < Version(fixed)
@@ -50,9 +50,10 @@ def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any])
 
 
 def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
-    """Run an auditor; tell whether it has found something, by its exit status and a word.
+    """Run an auditor; return whether it found something, from its exit status and its output.
 
-    Both exit with 1 as well where they cannot reach their list: that is said, and no finding.
+    Both auditors also exit with 1 if they cannot reach their list. This is reported, but it is not
+    a finding.
     """
     try:
         run = subprocess.run(
@@ -63,7 +64,7 @@ def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) ->
         return False
     words = run.stdout + run.stderr
     if run.returncode == 0:
-        # pip-audit is content with packages that its list does not have.
+        # pip-audit also succeeds for packages that are not in its list.
         unknown = words.count("could not be audited")
         print(f"{title}: nothing found" + (f"; {unknown} not in its list" if unknown else ""))
         return False
@@ -75,7 +76,7 @@ def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) ->
 
 
 def main() -> int:
-    """Ask everybody; 1 where anything is found."""
+    """Run all checks; return 1 if anything is found."""
     advisories = tomllib.loads(ADVISORIES.read_text())
     problems = behind(locked(), advisories)
     print(*problems or [f"advisories.toml of {advisories['looked_up']}: nothing found"], sep="\n")

@@ -1,8 +1,9 @@
-"""``count_tests.py FILE LEAST …``: fail unless at least LEAST tests ran and all of them passed.
+"""Fail unless at least LEAST tests ran and all passed: ``count_tests.py FILE LEAST …``.
 
-FILE is what ``pytest --junitxml`` wrote. Molecule's verifier is content when it finds no test, and
-what it prints of a test that failed is far above its own last lines: so it is named here again. If
-no test has run, what failed before them is shown from what the scenario printed (FILE with .log).
+FILE is the report that ``pytest --junitxml`` wrote. Molecule's verifier also succeeds if it finds
+no test, and it prints a failed test far above its own last lines, so failed tests are listed here
+again. If no test has run, the tasks that failed before the tests are shown from the scenario's
+output (FILE with .log).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-#: How much of a test's complaint is shown again, in characters.
+#: Show this much of a failed test's message, in characters.
 SHOWN = 1_500
-#: How many tasks that failed before the tests, and how many lines of each.
+#: Show this many of the tasks that failed before the tests, and this many lines of each.
 SHOWN_TASKS, SHOWN_LINES = 5, 20
 
-#: What Molecule puts around what Ansible prints: colours, and behind them a border.
+#: Molecule's decoration of Ansible's output: colours, followed by a border.
 DECORATION = re.compile(r"\x1b\[[\d;]*m|^\s*│ ?")
 
 
 def failed_tasks(log: Path) -> str:
-    """Give what Ansible printed of the tasks that failed, or else the last lines."""
+    """Return Ansible's output for the tasks that failed, or else its last lines."""
     if not log.exists():
         return ""
     lines = [
@@ -35,7 +36,7 @@ def failed_tasks(log: Path) -> str:
 
 
 def is_good(path: Path, least: int) -> bool:
-    """Name what failed, count, print the closing line, and tell."""
+    """Print the failed tests and the counts; return whether enough tests ran and all passed."""
     if not path.exists():
         before = failed_tasks(path.with_suffix(".log"))
         print(f"{path}: no test has run\n{before}", end="", file=sys.stderr)
@@ -57,7 +58,7 @@ def is_good(path: Path, least: int) -> bool:
 
 
 def main() -> int:
-    """Look at every file."""
+    """Check every file; return the exit status."""
     files, counts = sys.argv[1::2], sys.argv[2::2]
     good = [is_good(Path(file), int(least)) for file, least in zip(files, counts, strict=True)]
     return 0 if good and all(good) else 1

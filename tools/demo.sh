@@ -28,7 +28,7 @@ Stop and remove    make demo-down
 TEXT
 }
 
-# What a developer has changed below files/, without a deployment: into the releases that are in use.
+# Copies a developer's changes below files/ into the releases in use, without a deployment.
 code() {
   local host release
   for host in hub exec1 exec2; do
@@ -37,12 +37,12 @@ code() {
     tar -C files --exclude=__pycache__ -c . | podman exec -i "gridhub-$host" tar --no-same-owner -C "$release" -x
   done
   podman exec gridhub-hub systemctl restart jupyterhub
-  say "The hub runs what is in files/. Sessions that are started from now on do as well."
+  say "The hub now runs the code in files/. Sessions that start from now on do as well."
 }
 
 down() {
   ansible-playbook --inventory inventories/demo molecule/shared/destroy.yml
-  # The image as well, unless a test run uses it right now.
+  # Removes the image as well, unless a test run is using it.
   podman image ls --quiet --filter reference='localhost/gridhub-*' | xargs --no-run-if-empty podman rmi 2>/dev/null ||
     say "The image stays: other containers use it."
 }

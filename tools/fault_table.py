@@ -1,9 +1,9 @@
-"""``fault_table.py [--check]``: write the tables of docs/faults.md and docs/security.md.
+"""Write the tables of docs/faults.md and docs/security.md: ``fault_table.py [--check]``.
 
-Each test in tests/faults says what it breaks and what comes of it:
-``@pytest.mark.fault("hub killed", outcome="Sessions live.")``; those in tests/security likewise,
-with ``pytest.mark.attack``. The markers are read, not run, so the tables need no cluster. With
-``--check`` nothing is written; the exit status says whether they are right.
+Each test in tests/faults has a marker with the fault and its outcome:
+``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Those in tests/security have
+``pytest.mark.attack``. The markers are read from the source, so the tables need no cluster. With
+``--check`` nothing is written; the exit status shows whether the tables are up to date.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The tests of each page with a table.
+#: The folder of tests for each page with a table.
 TABLES = {
     ROOT / "docs/faults.md": ROOT / "tests/faults",
     ROOT / "docs/security.md": ROOT / "tests/security",
@@ -24,13 +24,13 @@ MARKERS = ("pytest.mark.fault", "pytest.mark.attack")
 
 
 class MarkerError(Exception):
-    """A marker that cannot be read without running it, or a test that has none."""
+    """A marker cannot be read without running it, or a test has no marker."""
 
 
 def read_marker(call: ast.Call) -> tuple[str, str]:
     """Return the name and the outcome of one marker.
 
-    :raises MarkerError: where they are not plain strings.
+    :raises MarkerError: if they are not plain strings.
     """
     try:
         (name,) = (ast.literal_eval(argument) for argument in call.args)
@@ -54,9 +54,9 @@ def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def section(path: Path) -> str:
-    """Return the part of the table that a file of tests makes; its docstring is the heading.
+    """Return the part of the table for a file of tests; the file's docstring is the heading.
 
-    :raises MarkerError: where a test says nothing about its fault.
+    :raises MarkerError: if a test has no marker.
     """
     module = ast.parse(path.read_text(encoding="utf-8"))
     rows: list[tuple[str, str]] = []
@@ -72,9 +72,9 @@ def section(path: Path) -> str:
 
 
 def render(page: str, tests: Path) -> str:
-    """Return the page with the table anew; what stands before it is kept.
+    """Return the page with a new table; keep everything before the table.
 
-    :raises MarkerError: where the page has no place for it.
+    :raises MarkerError: if the page has no place for the table.
     """
     line = BEGIN % tests.relative_to(ROOT)
     head, begin, _ = page.partition(line)

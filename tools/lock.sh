@@ -1,5 +1,5 @@
 #!/bin/bash
-# Writes every lock file anew: the newest versions the .in files and package.json allow, with hashes.
+# Updates every lock file to the newest versions that the .in files and package.json allow, with hashes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -10,7 +10,7 @@ lock() {
   "$work/uv/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate "$1.in" --output-file "$1.txt"
 }
-# The hub first: the others are kept to its versions.
+# The hub comes first: its versions constrain the others.
 for name in roles/jupyterhub/files roles/sge_exec/files roles/proxy/files; do lock "$name/requirements"; done
 for name in controller dev lock; do lock "requirements/$name"; done
 (cd roles/proxy/files/node && npm update --package-lock-only --ignore-scripts)

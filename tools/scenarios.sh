@@ -1,7 +1,7 @@
 #!/bin/bash
 # scenarios.sh PREFIX PORT NAME LEAST …: runs Molecule scenarios one after another on one cluster,
-# and removes it. At least LEAST tests of each must pass. The scenario's name stands before each
-# line: other ones may run beside it. What it printed is in .cache/NAME.log as well.
+# and removes it. At least LEAST tests of each must pass. Each line of output starts with the
+# scenario's name, because others may run at the same time. The output is also in .cache/NAME.log.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 prefix=$1 port=$2 cluster=$3
@@ -9,14 +9,14 @@ shift 2
 
 run() {
   local name=$1 least=$2 status
-  # What Molecule remembers of an earlier run, such as containers that are gone by now.
+  # Clear Molecule's state of an earlier run, such as containers that no longer exist.
   molecule reset --scenario-name "$name" &&
     molecule test --scenario-name "$name" --destroy never
   status=$?
   python tools/count_tests.py ".cache/$name.xml" "$least" && return $status
 }
 
-# What an earlier run left goes first, and in the end all that this one made.
+# At the start, removes what an earlier run left; at the end, everything that this run made.
 remove() { molecule destroy --scenario-name "$cluster"; }
 
 all() {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes this machine ready, saying what is missing before anything starts.
+# Prepares this machine, and reports what is missing before anything starts.
 #   setup.sh check PREFIX PORT   port, memory and disk for the local cluster of that name
-#   setup.sh inotify CLUSTERS    inotify instances for so many local clusters
+#   setup.sh inotify CLUSTERS    inotify instances for this many local clusters
 #   setup.sh python              the tools of the project, in .venv
 #   setup.sh containers          the programs the local cluster needs
 #   setup.sh browser             the browser the tests use
@@ -34,7 +34,7 @@ setup_python() {
   install_packages python3-venv
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is $("$python" -V); Python 3.11 or newer is needed. Set GRIDHUB_PYTHON to one."
-  # A .venv of another Python or another lock file is made anew.
+  # If Python or the lock file has changed, .venv is made again.
   local lock
   lock=$({ "$python" -V; cat requirements/dev.txt; } | sha256sum | cut -c1-16)
   [ "$(cat .venv/.lock 2>/dev/null)" = "$lock" ] && return
@@ -45,11 +45,11 @@ setup_python() {
   echo "$lock" > .venv/.lock
 }
 
-# What must be so before anything is installed or started: PREFIX and PORT are of the cluster.
+# Checks the machine before anything is installed or started; PREFIX and PORT are the cluster's.
 check_machine() {
   local prefix=$1 port=$2 memory disk
   [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || fail "GRIDHUB_PORT is '$port'; it is a port from 1 to 65535."
-  # A cluster that stands already holds its port and its memory itself.
+  # A cluster that is already up holds the port and the memory itself.
   if [ "$(podman port "$prefix-proxy" 443 2>/dev/null)" != "127.0.0.1:$port" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     fail "port $port of 127.0.0.1 is taken, and the cluster $prefix needs it. Free it; the demo can also take another: make demo GRIDHUB_PORT=9443"
   fi
@@ -61,8 +61,9 @@ check_machine() {
   [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $((disk)) MB."
 }
 
-# systemd in a container takes seven inotify instances (five containers: 35, measured). Where the kernel has none left
-# it does not start, and does not say so. Containers that are left over are about to be removed: theirs do not count.
+# systemd in a container takes seven inotify instances (five containers: 35, measured). If the kernel has none left,
+# systemd does not start and gives no reason. Containers left over from an earlier run are about to be removed, so
+# their instances do not count.
 check_inotify() {
   local needed=$((38 * $1)) limit used
   limit=$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null) || return 0
@@ -81,7 +82,7 @@ setup_containers() {
 setup_browser() {
   [ -z "${GRIDHUB_CHROMIUM:-}" ] || return 0
   install_packages chromium fonts-dejavu-core ||
-    fail "there is no package chromium to be had; set GRIDHUB_CHROMIUM to the path of a Chromium or Chrome."
+    fail "no package chromium is available; set GRIDHUB_CHROMIUM to the path of a Chromium or Chrome."
 }
 
 case "${1:-}" in

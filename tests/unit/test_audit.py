@@ -39,7 +39,7 @@ def test_every_package_of_the_list_is_pinned_somewhere(advisories: dict[str, Any
 def test_an_older_version_is_found(advisories: dict[str, Any]) -> None:
     old = [("lock", "jupyterhub", Version("5.5.0"))]
     (line, other) = audit.behind(iter(old), advisories)
-    assert line == "lock: jupyterhub 5.5.0 is behind GHSA-c4gm-pwx9-9w8j, mended in 5.5.1"
+    assert line == "lock: jupyterhub 5.5.0 is behind GHSA-c4gm-pwx9-9w8j, fixed in 5.5.1"
     assert "GHSA-69wv-m5fw-2fhp" in other
 
 

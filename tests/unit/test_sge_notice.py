@@ -125,5 +125,5 @@ def test_a_window_that_is_wrong_is_named(
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"show": 1}', '{"show": "soon"}'])
 def test_what_is_no_maintenance_is_refused(text: str) -> None:
-    with pytest.raises(AnnouncementError, match="this is no maintenance"):
+    with pytest.raises(AnnouncementError, match="this is not a maintenance date"):
         parse_maintenance(text)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every page announces: the administrators' words, and the next maintenance."""
+"""The announcements on every page: the administrators' own, and the next maintenance."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The administrators' announcement, which every page shows, and files that the hub watches.
 
-``playbooks/announce.yml`` writes and removes :data:`FILE`; the hub reads it again every few
-seconds, so no restart is needed for a new text. People get their pages whatever is in the file.
+``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads it again every few
+seconds, so a new text needs no restart. The pages work even if the file is invalid.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from typing import Generic, Literal, Protocol, TypeVar, get_args
 log = logging.getLogger("jupyterhub.sge")
 FILE = Path("/etc/jupyterhub/announcement.json")
 
-#: How old what was read may be, in seconds.
+#: Read the file again after this many seconds.
 _FRESH = 3.0
 
-#: Longest text, in characters: it stands above everything else, also on a phone.
+#: Longest text, in characters: it is shown above everything else, even on a phone.
 MAX_TEXT = 1000
 Level = Literal["info", "warning"]
 
 
 class AnnouncementError(ValueError):
-    """An announcement cannot be used; the message says what would be right."""
+    """An announcement cannot be used; the message explains what is valid."""
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """What the administrators have to say."""
+    """An announcement by the administrators."""
 
     text: str
     level: Level = "info"
-    #: When it is over; ``None``: when somebody takes it away.
+    #: When it expires; ``None``: it stays until an administrator removes it.
     until: datetime | None = None
 
     def holds(self, now: datetime) -> bool:
-        """Whether it still has something to say."""
+        """Return whether it is still current."""
         return self.until is None or now < self.until
 
 
 def parse_announcement(text: str | bytes) -> Announcement:
-    """Read an announcement from JSON: ``text``, and optionally ``level`` and ``until``.
+    """Parse an announcement from JSON: ``text``, and optionally ``level`` and ``until``.
 
-    A time without a zone is one of this host's clock, as its administrators read it.
+    A time without a zone is in this host's time zone, as its administrators read it.
 
-    :raises AnnouncementError: naming the value that is wrong.
+    :raises AnnouncementError: naming the invalid value.
     """
     try:
         data = json.loads(text)
@@ -74,17 +74,17 @@ def parse_announcement(text: str | bytes) -> Announcement:
 
 
 class Timely(Protocol):
-    """What has its time."""
+    """A value that applies for a limited time."""
 
     def holds(self, now: datetime) -> bool:
-        """Whether it has something to say then."""
+        """Return whether it applies at that time."""
 
 
 T = TypeVar("T", bound=Timely)
 
 
 class WatchedFile(Generic[T]):
-    """What a file says, as the pages show it; read again when what was read is old."""
+    """The content of a file that the pages show; the file is read again after a while."""
 
     def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
         self._path = path
@@ -94,7 +94,7 @@ class WatchedFile(Generic[T]):
         self._trouble = ""
 
     def current(self) -> T | None:
-        """Return what it says, or ``None`` where there is none or it cannot be read."""
+        """Return its content if it applies now; ``None`` if it is missing or cannot be read."""
         if time.monotonic() - self._read_at > _FRESH:
             self._read_at = time.monotonic()
             self._read = self._look()
@@ -110,6 +110,6 @@ class WatchedFile(Generic[T]):
             trouble = str(error)
             return None
         finally:
-            if trouble != self._trouble and trouble:  # once, not every few seconds
+            if trouble != self._trouble and trouble:  # log it once, not every few seconds
                 log.error("%s: %s", self._path, trouble)
             self._trouble = trouble

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The next maintenance: its announcement on the pages, and when no session starts because of it.
+"""The next maintenance: its announcement on the pages, and the time when no session starts.
 
-The role maintenance writes :data:`FILE` from the dates of its timer, and
-``playbooks/worker_window.yml`` writes :data:`WINDOW`, when workers must be free of sessions.
-The hub reads both again every few seconds, so no restart is needed for a new date.
+The role maintenance writes :data:`FILE` from the dates of its timer. The playbook
+``worker_window.yml`` writes :data:`WINDOW`, the time when the workers must be free of sessions. The
+hub reads both files again every few seconds, so a new date needs no restart.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ WINDOW = Path("/etc/jupyterhub/worker_window.json")
 class Maintenance:
     """The next maintenance."""
 
-    #: From when on the pages tell of it, and from when on no session starts.
+    #: The pages announce it from ``show`` on; no session starts from ``refuse`` on.
     show: datetime
     refuse: datetime
-    #: When its day begins, where the site is.
+    #: When its day begins, in the site's time zone.
     day: datetime
-    #: When it is usually over.
+    #: When it usually ends.
     end: datetime
-    #: Date and time of beginning and end, as people there read them.
+    #: Date and time of its beginning and end, as the site's users read them.
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
     def holds(self, now: datetime) -> bool:
-        """Whether there is something to say of it."""
+        """Return whether it is announced at that time."""
         return self.show <= now < self.end
 
     def announcement(self, now: datetime) -> Announcement:
-        """Return what stands on every page."""
+        """Return its announcement for every page."""
         if self.refuse <= now:
             return Announcement(text("maintenance.now", **self.ends), "warning")
         which, level = ("today", "warning") if self.day <= now else ("ahead", "info")
@@ -50,14 +50,14 @@ class Maintenance:
         return Announcement(text(f"maintenance.{which}", **told), level)  # type: ignore[arg-type]
 
     def refusal(self, now: datetime) -> str:
-        """Return why no session starts now, or nothing."""
+        """Return why no session starts now, or an empty string."""
         return text("maintenance.refused", **self.ends) if self.refuse <= now < self.end else ""
 
 
 def parse_maintenance(text: str | bytes) -> Maintenance:
-    """Read what the role maintenance has written.
+    """Parse the file that the role maintenance writes.
 
-    :raises AnnouncementError: when it is something else.
+    :raises AnnouncementError: if it has any other form.
     """
     try:
         data = json.loads(text)
@@ -70,37 +70,37 @@ def parse_maintenance(text: str | bytes) -> Maintenance:
             for name in ("begins", "ends")
         }
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise AnnouncementError(f"this is no maintenance: {error!r}") from error
+        raise AnnouncementError(f"this is not a maintenance date: {error!r}") from error
     return Maintenance(**moments, **clocks)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Window:
-    """When the workers are maintained: no session is to run into it."""
+    """The time when the workers are maintained; no session may run into it."""
 
     begin: datetime
     end: datetime
-    #: What becomes of a choice whose run time is longer than there is left.
+    #: Whether to refuse a choice whose run time is too long, or to cap its run time.
     rule: Literal["refuse", "cap"]
 
     def holds(self, now: datetime) -> bool:
-        """Whether it is still to come, or lasts."""
+        """Return whether it is in the future or in progress."""
         return now < self.end
 
     def values(self) -> dict[str, str]:
-        """Return its beginning and end as the hub's host reads them."""
+        """Return its beginning and end in the time zone of the hub's host."""
         clocks = {"begin": self.begin.astimezone(), "end": self.end.astimezone()}
         return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 
     def announcement(self) -> Announcement:
-        """Return what stands on every page."""
+        """Return its announcement for every page."""
         return Announcement(text("maintenance.workers", **self.values()))
 
 
 def parse_window(text: str | bytes) -> Window:
-    """Read a window; a time without a zone is one of this host's clock.
+    """Parse a window; a time without a zone is in this host's time zone.
 
-    :raises AnnouncementError: naming the value that is wrong.
+    :raises AnnouncementError: naming the invalid value.
     """
     try:
         data = json.loads(text)
@@ -119,13 +119,13 @@ def parse_window(text: str | bytes) -> Window:
     return Window(begin, end, rule)
 
 
-#: The hub's view of both; the pages and all spawners share it.
+#: The hub's view of both files; the pages and all spawners share it.
 board = WatchedFile(FILE, parse_maintenance)
 windows = WatchedFile(WINDOW, parse_window)
 
 
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
-    """Return what stands on every page: the administrators' own words, then the maintenance."""
+    """Return the announcements for every page: the administrators', then the maintenance."""
     coming, window = board.current(), windows.current()
     told = [
         site.current(),
@@ -136,6 +136,6 @@ def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
 
 
 def refusal() -> str:
-    """Return why no session starts now, in words for the person, or nothing."""
+    """Return why no session starts now, in words for the user, or an empty string."""
     coming = board.current()
     return coming.refusal(datetime.now(UTC)) if coming else ""

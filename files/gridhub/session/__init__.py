@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inside the job: the starter and the session's server. Run as the person, on a worker."""
+"""The starter and the session's server: they run inside the job, as the user, on a worker."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether anything is done in the session.
+"""Detect whether a session is in use.
 
-JupyterHub's own idea of that does not serve: an open page asks for news every few seconds, whether
-or not anybody sits before it, and a cell that computes for hours in silence is no activity. Here a
-session is in use while a kernel is busy or a terminal runs a program, and was last in use when a
-kernel or a terminal last printed something, something was changed or a page was opened.
+JupyterHub's own activity tracking does not work here. An open page polls every few seconds, whether
+or not anyone is looking at it, and a cell that computes silently for hours counts as no activity.
+Here, a session is in use while a kernel is busy or a terminal runs a program. It was last in use
+when a kernel or a terminal last printed something, or a user last changed something or opened a
+page.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from typing import Any
 from gridhub.session.notices import LOOK_INTERVAL, NOTICES, Notifier, message
 from gridhub.session.rules import Rules
 
-#: Requests that change nothing.
+#: Methods of requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: Parts of addresses at which a page writes without its person. JupyterLab stores how its tabs are
-#: arranged every ten seconds.
+#: Parts of the paths that a page posts to automatically, without its user. JupyterLab saves the
+#: layout of its tabs every ten seconds.
 _BY_ITSELF = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
 
 def runs_a_program(terminal: Any) -> bool:
-    """Tell whether a terminal runs something in the foreground; its shell at the prompt is none."""
+    """Return whether a terminal runs a program in the foreground, other than its idle shell."""
     try:
-        # The shell leads a session of its own, so its number is its process group's as well.
+        # The shell is a session leader, so its PID is also the ID of its process group.
         foreground = os.tcgetpgrp(terminal.ptyproc.fd)
         return foreground > 0 and foreground != terminal.ptyproc.pid
-    except OSError:  # closed meanwhile
+    except OSError:  # the terminal was closed in the meantime
         return False
 
 
 class Activity:
-    """When the session was last in use, in place of what Jupyter Server thinks of it."""
+    """When the session was last in use; replaces Jupyter Server's own record of it."""
 
     def __init__(self, web_app: Any) -> None:
         self._settings = web_app.settings
@@ -48,7 +49,7 @@ class Activity:
         web_app.last_activity = self.last
 
     def _note(self, handler: Any) -> None:
-        """Note the requests a person makes; it is called at the end of each."""
+        """Record requests that the user makes; Tornado calls this at the end of each request."""
         if self._log:
             self._log(handler)
         path = handler.request.path
@@ -58,7 +59,7 @@ class Activity:
                 self._person = datetime.now(UTC)
 
     def in_use(self) -> bool:
-        """Tell whether anything runs that must not be ended."""
+        """Return whether anything is running that must not be interrupted."""
         kernels = self._settings["kernel_manager"].list_kernels()
         terminals = getattr(self._settings.get("terminal_manager"), "terminals", {})
         return any(kernel["execution_state"] == "busy" for kernel in kernels) or any(
@@ -66,7 +67,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return when the session was last in use; now, while it is."""
+        """Return when the session was last in use; the current time while it is in use."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [
@@ -78,20 +79,20 @@ class Activity:
 
 
 class IdleWatch:
-    """Decides what is due of a session that is not in use; looks at no clock itself."""
+    """Decides what to do about an idle session; the caller measures the time."""
 
     def __init__(self, rules: Rules) -> None:
         self._notice = rules.idle_timeout - rules.idle_notice if rules.idle_notice else None
         half = rules.idle_timeout / 2
         self._quiet_after = half if self._notice is None else min(half, self._notice)
         self._quiet = False
-        #: Set by whoever has told the person.
+        #: Whether the user has been notified; set by the caller.
         self.told = False
 
     def look(self, idle: float) -> str:
-        """Say what is due after ``idle`` seconds without use: ``notice``, ``back`` or nothing.
+        """Return what is due after ``idle`` seconds: ``notice``, ``back`` or an empty string.
 
-        ``back``: it is in use again, which the hub must hear before it ends the session.
+        ``back``: the session is in use again. The hub must know this before it ends the session.
         """
         if idle < self._quiet_after:
             back, self._quiet, self.told = self._quiet, False, False
@@ -102,7 +103,7 @@ class IdleWatch:
 
 
 async def watch_use(rules: Rules, activity: Activity, teller: Notifier) -> None:
-    """Tell the person before an idle session is ended, and the hub at once when it is not idle."""
+    """Warn the user before an idle session is ended; report to the hub once it is in use again."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)
@@ -115,7 +116,7 @@ async def watch_use(rules: Rules, activity: Activity, teller: Notifier) -> None:
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
             watch.told = await teller.notify_person(message(rules.words["idle"], end, now))
-        # A hub that is away is told when it is back.
+        # If the hub does not answer, repeat the report until it does.
         owed = owed or due == "back"
         if owed:
             owed = not await teller.post_to_hub(last)

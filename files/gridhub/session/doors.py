@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP server of a session: strangers can fill neither its connections nor its memory."""
+"""The HTTP server of a session: clients without a login cannot exhaust connections or memory."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from gridhub.doors import BoundedServer, Delegate, Refused
 
 
 class SessionServer(BoundedServer):
-    """The session's server: it holds little of what strangers send.
+    """The session's server: it limits how much clients without a login can send.
 
-    Jupyter reads a body to its end before it asks who has sent it.
+    Jupyter reads a whole body before it authenticates the client.
     """
 
-    #: Bytes of bodies that may be here at a time from clients that have not logged in here, and how
-    #: many seconds one of them may take.
+    #: Bytes of request bodies that clients without a login may keep here at a time, in all, and how
+    #: many seconds one body may take.
     strangers_may_send = 2**27
     strangers_may_take = 600.0
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Set the server up as Jupyter Server asks for it."""
+        """Set the server up with the arguments that Jupyter Server passes."""
         super().initialize(*args, **kwargs)
-        #: Bytes that strangers have sent, by connection.
+        #: Bytes of bodies received from clients without a login, by connection.
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Begin with a request of a connection; the last one is over, and its body gone."""
+        """Start a request on a connection; its previous request is over, and the body is gone."""
         self._sent.pop(server_conn, None)
         request = super().start_request(server_conn, request_conn)
         return _Request(request, self, server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
-        """Let go of a connection."""
+        """Forget a connection."""
         self._sent.pop(server_conn, None)
         super().on_close(server_conn)
 
     def is_known(self, headers: HTTPHeaders) -> bool:
-        """Tell whether a request has the cookie that this server gives after a login."""
+        """Return whether a request has the cookie that this server sets after a login."""
         settings = self.request_callback.settings  # type: ignore[union-attr]
         name = settings["identity_provider"].hub_auth.cookie_name
         sent = parse_cookie(headers.get("Cookie", "")).get(name)
         return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
 
     def has_room(self, server_conn: Any, length: int) -> bool:
-        """Take more bytes of a stranger's, unless they are too many with those of others."""
+        """Count more bytes of a client without a login, unless the total would exceed the limit."""
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False
         self._sent[server_conn] = self._sent.get(server_conn, 0) + length
@@ -62,7 +62,7 @@ class SessionServer(BoundedServer):
 
 
 class _Request(Delegate):
-    """A request whose body is refused where strangers have sent too much."""
+    """A request whose body is refused once clients without a login have sent too much."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: SessionServer, server_conn: Any, connection: Any
@@ -86,6 +86,6 @@ class _Request(Delegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
             self._is_strangers = False
-            super().on_connection_close()  # for the application that is how it ends
+            super().on_connection_close()  # for the application, the request ends here
             self._request = Refused(self._connection, 429)
         return super().data_received(chunk)

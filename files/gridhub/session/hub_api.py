@@ -18,16 +18,16 @@ from typing import Any
 from gridhub.contract import EXIT_REFUSED, MAX_REASON
 from gridhub.session.rules import EarlyEnd, RulesError, read_early_end
 
-#: Longest answer that is read, in bytes.
+#: Read at most this many bytes of an answer.
 MAX_ANSWER = 65_536
 
 
 def ask(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
-    """Post once; return the HTTP status, or 0 where nobody answered, and what was answered.
+    """Post once; return the HTTP status (0 without an answer) and the body of the answer.
 
-    The token goes into a header, and neither into the address nor into any message.
+    The token goes into a header only, never into the address or a message.
     """
     request = urllib.request.Request(  # noqa: S310  # the address is the hub's, or our own
         url,
@@ -35,7 +35,7 @@ def ask(
         headers={"Authorization": f"token {token}", "Content-Type": "application/json"},
         method="POST",
     )
-    # No proxy of the environment: the hub is on the cluster's own network.
+    # Ignore the environment's proxy settings: the hub is on the cluster's own network.
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
@@ -48,7 +48,7 @@ def ask(
         return 0, b""
 
 
-#: Pauses between attempts to reach a hub that is away, in seconds; the last one repeats.
+#: Pauses between attempts while the hub does not answer, in seconds; the last one repeats.
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -70,16 +70,16 @@ def post_to_hub(
 
 
 def is_refusal(status: int) -> bool:
-    """Tell whether a status means the hub does not want this session (and not: try again)."""
+    """Return whether an HTTP status means that the hub refuses this session for good."""
     return 400 <= status < 500 and status not in (408, 429)
 
 
 async def announce(
     environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
 ) -> EarlyEnd | None:
-    """Tell the hub the port, patiently while it is away; end the job when it refuses.
+    """Report the port to the hub; retry until it answers, and end the job if it refuses.
 
-    :returns: what the hub says of an end before that of the run time.
+    :returns: the early end that the hub sets for this session, if any.
     """
     pauses = iter(PAUSES)
     pause = 0.0
@@ -94,7 +94,7 @@ async def announce(
                 return None
         if is_refusal(status):
             print(
-                f"The hub does not want this session any more (HTTP {status}); ending.",
+                f"The hub no longer wants this session (HTTP {status}); ending.",
                 file=sys.stderr,
                 flush=True,
             )
@@ -104,7 +104,7 @@ async def announce(
 
 
 def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
-    """Tell the hub why the session cannot start, so that the person reads it on the page."""
+    """Report to the hub why the session cannot start, so that the page shows it to the user."""
     for pause in (*PAUSES[:4], 0.0):
         status, _ = post_to_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
         if status not in (0, 429, 503):

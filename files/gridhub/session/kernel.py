@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What each IPython kernel on a worker reads at its start: its output pipe is no TCP port.
+"""Configuration of every IPython kernel on a worker: the kernel's output pipe is not on TCP.
 
-ipykernel takes the output of forked child processes at a random port of 127.0.0.1. Any account on
-the worker can connect there, and the kernel keeps what it sends. Where the kernel itself is reached
-through Unix sockets, as in our sessions, the pipe becomes one more socket beside them: the folder
-that keeps other people from the kernel keeps them from the pipe. Other kernels stay as they are.
+ipykernel receives the output of forked child processes on a random port of 127.0.0.1. Any account
+on the worker can connect to it, and the kernel keeps what that account sends. If the kernel itself
+uses Unix sockets, as in our sessions, the pipe becomes one more socket next to them. The folder
+that keeps other users away from the kernel then keeps them away from the pipe as well. Other
+kernels stay as they are.
 
-/etc/ipython/ipython_kernel_config.py loads this file, in kernels of the site and of people's own
-environments. So it must run on whatever Python they have, 2.7 included.
+/etc/ipython/ipython_kernel_config.py loads this file, in kernels of the site and of users' own
+environments. So it must run on any Python that they have, including 2.7.
 """
 
 TYPE_CHECKING = False
@@ -19,10 +20,10 @@ def pipe_address(kernel):
     # type: (bytes) -> str | None
     """Return the address of the pipe of the kernel at this address; None for a kernel on TCP.
 
-    No longer than the kernel's own, which are as long as a socket's path may be (MAX_FOLDER in
-    server.py).
+    It is no longer than the kernel's own addresses, which are as long as a socket's path may be
+    (MAX_FOLDER in server.py).
     """
-    # libzmq's answer ends with a NUL, which old versions of pyzmq leave there.
+    # libzmq's answer ends with a NUL, which old versions of pyzmq do not strip.
     address = kernel.rstrip(b"\0").decode("utf-8")
     if not address.startswith("ipc://"):
         return None
@@ -32,9 +33,9 @@ def pipe_address(kernel):
 
 def use_private_pipes():
     # type: () -> None
-    """Make the kernel of this process open its pipe beside its other sockets.
+    """Make the kernel of this process open its pipe next to its other sockets.
 
-    The two functions are the same in ipykernel 4.3 to 7.4, but for the address.
+    Except for the address, the two functions do the same as those in ipykernel 4.3 to 7.4.
     """
     import os
     import warnings
@@ -46,7 +47,7 @@ def use_private_pipes():
     try:
         on_tcp, to_tcp = IOPubThread._setup_pipe_in, IOPubThread._setup_pipe_out
     except AttributeError:
-        return  # a version that has no such pipe
+        return  # a version without this pipe
 
     def setup_pipe_in(thread):
         # type: (typing.Any) -> None
@@ -60,7 +61,7 @@ def use_private_pipes():
         try:
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
-            # As ipykernel does without its port; a port would let other people in.
+            # As ipykernel does if it gets no port. Using a port here would let other users in.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()
@@ -72,9 +73,9 @@ def use_private_pipes():
         # type: (typing.Any) -> typing.Any
         if thread._pipe_address is None:
             return to_tcp(thread)
-        context = zmq.Context()  # a forked process cannot use its parent's
+        context = zmq.Context()  # a forked process cannot use its parent's context
         pipe = context.socket(zmq.PUSH)
-        pipe.linger = 3000  # milliseconds, as ipykernel
+        pipe.linger = 3000  # milliseconds, as in ipykernel
         pipe.connect(thread._pipe_address)
         return context, pipe
 
@@ -82,6 +83,6 @@ def use_private_pipes():
     IOPubThread._setup_pipe_out = setup_pipe_out
 
 
-# IPython gives this function to the files that it loads as configuration.
+# IPython defines this function in the files that it loads as configuration.
 if "get_config" in globals():
     use_private_pipes()

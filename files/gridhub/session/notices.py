@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Notices to the person: before the run time ends, and before an idle session is ended."""
+"""Notices to the user: before the run time ends, and before an idle session is ended."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 from gridhub.session.hub_api import ask
 from gridhub.session.rules import EarlyEnd, Rules
 
-#: Seconds between looks at what is done in the session.
+#: Seconds between checks whether the session is in use.
 LOOK_INTERVAL = 2.0
 
-#: Where the notifications extension has its addresses, below the session's own.
+#: Path of the notifications extension, below the session's own path.
 NOTICES = "jupyterlab-notifications-extension"
 
 
 class Notifier:
-    """Tells the person in the session, and the hub about it, each once and with the outcome."""
+    """Notifies the user in the session and reports to the hub; each call returns its success."""
 
     def __init__(
         self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
@@ -40,9 +40,9 @@ class Notifier:
         return 200 <= status < 300
 
     async def notify_person(self, message: str) -> bool:
-        """Show a notice that stays until it is closed, on all pages that are open.
+        """Show a notice on all open pages; it stays there until it is closed.
 
-        Where none is, the first that is opened later shows it, and only that one.
+        If no page is open, only the next page that is opened shows it.
         """
         return await self._post(
             self._notices,
@@ -50,7 +50,7 @@ class Notifier:
         )
 
     async def post_to_hub(self, last: datetime) -> bool:
-        """Tell the hub when the session was last in use."""
+        """Report to the hub when the session was last in use."""
         moment = last.isoformat()
         name = self._environment.get("JUPYTERHUB_SERVER_NAME", "")
         body = {"servers": {name: {"last_activity": moment}}, "last_activity": moment}
@@ -58,33 +58,33 @@ class Notifier:
 
 
 def message(words: str, end: float, now: float) -> str:
-    """Fill in when a session ends, and in how many minutes."""
-    # Not str.format: the site's words may hold braces of their own by now.
+    """Fill in when a session ends, and how many minutes are left until then."""
+    # Not str.format: by now, the site's words may contain other braces.
     minutes = max(round((end - now) / 60), 1)
     clock = time.strftime("%H:%M", time.localtime(end))
     return words.replace("{end}", clock).replace("{minutes}", str(minutes))
 
 
 def started() -> float:
-    """Return when this job began, in seconds since the epoch.
+    """Return when this job started, in seconds since the epoch.
 
-    The job script becomes this process: what it loads before is part of the run time.
+    The job script becomes this process, so the time that the script takes counts as run time.
     """
-    # proc(5): field 22; the second one, a name in parentheses, may hold anything.
+    # proc(5): field 22. The second field, a name in parentheses, may contain anything.
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age
 
 
 def warning_times(end: float, rules: Rules) -> list[float]:
-    """Return when to warn; a session is not warned of its end before it has begun."""
+    """Return when to warn; leave out warnings that would be due before the session starts."""
     return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
 
 
 async def warn(rules: Rules, start: float, teller: Notifier) -> None:
-    """Warn the person each time it is due, until the run time is over.
+    """Warn the user each time a warning is due, until the run time is over.
 
-    A notice that cannot be given (only the hub knows whose token it is, and it may be away) is
+    A notice can fail, because only the hub can check the token and the hub may be away. It is then
     tried again until the next one is due.
     """
     if rules.run_time is None:
@@ -103,7 +103,7 @@ async def _tell_each(moments: list[float], words: str, end: float, teller: Notif
 
 
 async def warn_of_early_end(cut: EarlyEnd, rules: Rules, teller: Notifier) -> None:
-    """Warn the person at once, and then as before the end of a run time; return at the end."""
+    """Warn the user now and again before the early end; return when the end has come."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
     await _tell_each(sorted({now} | later), cut.words, cut.end, teller)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's port, and who holds the ports when none is free."""
+"""The session's port, and which accounts hold the ports when all are taken."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from gridhub.contract import NO_PORT
 from gridhub.session.secrets import SessionError
 
-#: The kernel's lists of sockets (proc(5)), and the state of those that are nobody's any more.
+#: The kernel's lists of sockets (proc(5)), and the state of sockets without an owner.
 SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 TIME_WAIT = "06"
 
-#: How many of those who hold the ports the hub is told.
+#: Report at most this many accounts that hold ports to the hub.
 MOST_HOLDERS = 3
 
 
@@ -27,21 +27,21 @@ class NoPortError(SessionError):
 
 
 def bind_port(first: int, last: int) -> socket.socket:
-    """Bind a free TCP port from ``first`` to ``last``, both included, and keep it.
+    """Bind a free TCP port from ``first`` to ``last``, both included; return its socket.
 
     :raises NoPortError: when all are taken.
     """
     ports = list(range(first, last + 1))
     both = socket.has_dualstack_ipv6()
-    random.shuffle(ports)  # sessions that start together do not queue for the same port
+    random.shuffle(ports)  # sessions that start together do not try the same ports
     for port in ports:
         server = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
-        # Without SO_REUSEADDR nobody else can bind the same port while we hold it. Both kinds of
-        # address, or another user could take the port of the kind that is left.
+        # Without SO_REUSEADDR, no other process can bind the port while we hold it. Bind it for
+        # IPv4 and IPv6 at once, or another user could take the same port of the other protocol.
         try:
             if both:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            # Every address: the hub and the proxy are other hosts.
+            # On every address: the hub and the proxy connect from other hosts.
             server.bind(("::" if both else "0.0.0.0", port))  # noqa: S104  # nosec B104
             server.listen(128)
         except OSError:
@@ -53,9 +53,9 @@ def bind_port(first: int, last: int) -> socket.socket:
 
 
 def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> list[tuple[str, int]]:
-    """Return which accounts hold how many ports of a range, those with the most first.
+    """Return the accounts that hold ports of a range, with their number of ports, most first.
 
-    The kernel lists no socket that is bound and neither listens nor is connected.
+    The kernel does not list sockets that are bound but neither listen nor are connected.
     """
     held: set[tuple[int, int]] = set()
     for table in tables:
@@ -82,8 +82,8 @@ def _account(uid: int) -> str:
 
 
 def no_port_reason(first: int, last: int) -> str:
-    """Return what the hub is told where no port is free: the host, and who holds how many."""
-    # As Grid Engine names the host, which is how the hub asks for another one.
+    """Return the report for the hub if no port is free: the host, and accounts with their ports."""
+    # The host's name in Grid Engine, which the hub uses to request another host.
     host = os.environ.get("HOSTNAME") or socket.gethostname()
     holders = ",".join(f"{name}={count}" for name, count in port_holders(first, last))
     return " ".join(filter(None, (NO_PORT, host, holders)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The rules of a session: its run time, its warnings, and an end that comes earlier."""
+"""The rules of a session: its run time, its warnings and a possible early end."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import NamedTuple
 
 
 class Rules(NamedTuple):
-    """What the site and the choice say of this session; all times in seconds."""
+    """The rules that the site and the user's choice set for a session; all times in seconds."""
 
-    #: None where the menu has none.
+    #: None if the menu has no run time.
     run_time: int | None
     #: How long before the end of the run time to warn.
     warnings: tuple[int, ...]
-    #: After how long without use it is ended; 0 for never.
+    #: End the session after this long without use; 0 for never.
     idle_timeout: int
-    #: How long before that to say so; 0 for not at all.
+    #: Warn this long before that end; 0 for no warning.
     idle_notice: int
-    #: How often to tell the hub when it was last in use; 0 for JupyterHub's own interval.
+    #: How often to report to the hub when it was last in use; 0 for JupyterHub's own interval.
     idle_report: int
-    #: The sentences, with ``{end}`` and ``{minutes}`` to be filled in; ``left`` with ``{left}``.
+    #: The sentences, with ``{end}`` and ``{minutes}`` as placeholders; ``left`` has ``{left}``.
     words: dict[str, str]
 
 
 class RulesError(ValueError):
-    """The rules are not what the broker writes."""
+    """The rules are not in the format that the broker writes."""
 
 
 class EarlyEnd(NamedTuple):
-    """What ends a session before its run time is over: its worker is to be free by then."""
+    """An end before the run time is over, because the worker must be free by then."""
 
     #: In seconds since the epoch.
     end: float
-    #: The sentence, with ``{end}`` and ``{minutes}`` to be filled in.
+    #: The sentence, with ``{end}`` and ``{minutes}`` as placeholders.
     words: str
 
 
 def read_early_end(answer: bytes) -> EarlyEnd | None:
-    """Read what the hub has answered to the session's port; nothing is no cut.
+    """Parse the hub's answer to the report of the port; an empty answer means no early end.
 
-    :raises RulesError: where it is anything else.
+    :raises RulesError: if the answer has any other form.
     """
     if not answer:
         return None
@@ -58,16 +58,16 @@ def _whole(value: object) -> int:
 
 
 def read_rules(content: object) -> Rules:
-    """Read what the broker wrote of a session's rules, and take nothing else for it.
+    """Parse the rules of a session as the broker writes them.
 
-    :raises RulesError: where it is anything else.
+    :raises RulesError: if they have any other form.
     """
     if not isinstance(content, dict) or content.keys() != set(Rules._fields):
         raise RulesError("not the rules of a session")
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # A job that has waited since before an upgrade has no words for the time left.
+    # A job submitted before an upgrade has no words for the time left.
     if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):

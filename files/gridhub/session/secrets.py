@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's file with its secrets, read once and deleted; key and certificate stay in memory.
+"""The file with the session's secrets, read once and deleted; key and certificate stay in memory.
 
-They are on no disk of the worker, and gone with the process, however it ends.
+They are never on a disk of the worker, and are gone when the process ends, for any reason.
 """
 
 from __future__ import annotations
@@ -23,58 +23,59 @@ class SessionError(Exception):
 
 
 class Tls(NamedTuple):
-    """Files with the session's key and certificate, and with whom it trusts."""
+    """Paths of the session's key, its certificate and the certificates that it trusts."""
 
     key: str
     certificate: str
     authorities: str
 
     def variables(self) -> dict[str, str]:
-        """Return the variables by which JupyterHub's part of the server finds them."""
+        """Return the environment variables from which JupyterHub's code reads the paths."""
         names = ("KEYFILE", "CERTFILE", "CLIENT_CA")
         return {f"JUPYTERHUB_SSL_{name}": path for name, path in zip(names, self, strict=True)}
 
     def _context(self, side: ssl.Purpose) -> ssl.SSLContext:
         context = ssl.create_default_context(side, cafile=self.authorities)
         context.verify_mode = ssl.CERT_REQUIRED
-        # Takes the session's own certificate, and none of another session.
+        # Accept the session's own certificate, but not another session's.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_cert_chain(self.certificate, self.key)
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return how the session's server speaks: only with the hub, the proxy and itself."""
+        """Return the context of the session's server: it accepts the hub, the proxy and itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:
-        """Return how the session speaks to the hub, and to itself."""
+        """Return the context in which the session connects to the hub and to itself."""
         return self._context(ssl.Purpose.SERVER_AUTH)
 
 
 class SessionFile(NamedTuple):
-    """What the broker wrote for this session: environment, ports, rules, and how it speaks TLS."""
+    """The content of the file that the broker wrote for this session."""
 
     environment: dict[str, str]
     ports: tuple[int, int]
     rules: Rules
-    #: None where the hub speaks plain HTTP.
+    #: None if the hub uses plain HTTP.
     tls: Tls | None
 
 
 def dump_no_core() -> None:
-    """Keep memory, with its secrets, out of core dumps, of this process and all it starts.
+    """Prevent core dumps, which would contain secrets, of this process and its children.
 
-    A person can still ask for them: ``ulimit -c unlimited``.
+    A user can still turn them on: ``ulimit -c unlimited``.
     """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    # Fewer bytes than a dump has; unlike 0, it also keeps the kernel from handing one to a program.
+    # 1 byte is less than any dump has. Unlike 0, it also stops the kernel from piping a dump to a
+    # program.
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 def in_memory(name: str, text: str) -> str:
-    """Keep a text in a file that is on no disk; return a path by which the person can read it.
+    """Write a text to a file in memory; return a path at which this user can read it.
 
-    The file is there as long as this process. proc(5) lets nobody else in but root.
+    The file exists as long as this process. Apart from this user, only root can open it (proc(5)).
     """
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     os.fchmod(descriptor, 0o600)
@@ -84,9 +85,9 @@ def in_memory(name: str, text: str) -> str:
 
 
 def read_tls(content: Any) -> Tls | None:
-    """Keep what the broker wrote of certificates in memory.
+    """Keep the key and certificates that the broker wrote in memory; return their paths.
 
-    :raises KeyError, TypeError: when it is anything else.
+    :raises KeyError, TypeError: if the content has any other form.
     """
     if content is None:
         return None
@@ -101,7 +102,7 @@ def read_tls(content: Any) -> Tls | None:
 def read_session_file(path: Path) -> SessionFile:
     """Read the session's file and delete it.
 
-    :raises SessionError: when it is missing or is not the file the broker wrote.
+    :raises SessionError: if it is missing or is not the file that the broker wrote.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's server: JupyterLab on a socket that is bound already.
+"""The session's server: JupyterLab on a socket that is already bound.
 
-Kernels are reached through sockets in a folder of the session's own.
+Its kernels use Unix sockets in a private folder of the session.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
 
-#: How long the server may take to end its kernels then, in seconds.
+#: At an early end, the server may take this many seconds to shut its kernels down.
 END_WITHIN = 30.0
 
-#: Longest name of the folder of kernels' sockets: they add 50 characters, and a socket's path may
-#: have 107 (unix(7)). ``kernel.py`` adds one that is as long as the others.
+#: Longest path of the folder for the kernels' sockets. Their names add 50 characters, and the path
+#: of a socket may have 107 (unix(7)). The socket of ``kernel.py`` has a path as long as the others.
 MAX_FOLDER = 56
 
 #: Our extensions for JupyterLab and Notebook, in the folder of the release.
 EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
 
-#: From when on a countdown stands out where the site warns of no end, in seconds before it.
+#: The countdown is highlighted this many seconds before the end, if the site has no warnings.
 SOON = 300
 
 
 async def keep_time(
     announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, teller: Notifier
 ) -> bool:
-    """Warn of the end of the run time, or of an earlier one that the hub knows of.
+    """Warn of the end of the run time, or of an earlier end that the hub reports.
 
-    The person chose the run time when the job had still to wait in the queue, and Grid Engine does
-    not change a limit of a job that runs.
+    The user chose the run time before the job waited in the queue, and Grid Engine cannot change
+    the limits of a running job.
 
     :returns: whether the session is over now; if not, Grid Engine ends it.
     """
@@ -63,7 +63,7 @@ async def keep_time(
 
 
 def extension_settings(rules: Rules, start: float) -> dict[str, str]:
-    """Return the variables that extensions read: the countdown's, and how often the hub is told."""
+    """Return the variables that extensions read: for the countdown and for activity reports."""
     variables = {}
     if rules.run_time is not None:
         variables["JOB_START_TIME"] = str(int(start))
@@ -74,9 +74,9 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
 
 
 def page_settings(rules: Rules) -> dict[str, Any]:
-    """Return what Notebook's countdown (``files/time_left``) is told, besides when the end is.
+    """Return the settings of Notebook's countdown (``files/time_left``), except the end itself.
 
-    Nothing, where there is nothing to count down.
+    Empty if there is nothing to count down.
     """
     if rules.run_time is None or "left" not in rules.words:
         return {}
@@ -85,24 +85,24 @@ def page_settings(rules: Rules) -> dict[str, Any]:
 
 
 def private_folder() -> Path:
-    """Make the folder for what the server and its kernels share, on the worker's own disk.
+    """Make the folder that the server and its kernels share, on the worker's own disk.
 
-    In the job's own folder, which Grid Engine removes with the job, where its name is not too long.
+    It is in the job's folder, which Grid Engine removes with the job, unless that path is too long.
     """
     parent = os.environ.get("TMPDIR", "")
     if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
-        parent = "/tmp"  # noqa: S108  # nosec B108  # only the person may look into what is made there
+        parent = "/tmp"  # noqa: S108  # nosec B108  # only the user can enter the folder made there
     return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
 
 
 def hide_debuggers(spec: Any) -> None:
-    """Tell browsers that no kernel has a debugger; JupyterLab offers none then.
+    """Report to browsers that no kernel has a debugger, so that JupyterLab offers none.
 
-    ipykernel's listens at a port of 127.0.0.1 until its kernel ends, and asks nobody who they are:
-    whoever is on the worker could run code as the person.
+    ipykernel's debugger listens on a port of 127.0.0.1 until its kernel ends, and does not
+    authenticate its clients: any account on the worker could run code as the user.
 
-    :param spec: the class of what the server knows of a kernel. The class itself, not a setting
-        of the manager: one that a site may have, such as conda's, makes them without asking it.
+    :param spec: the class of kernel specs. The class itself is changed, not a setting of the
+        manager, because a site's own manager, such as conda's, may ignore that setting.
     """
     plain = spec.to_dict
 
@@ -121,13 +121,13 @@ def serve(
     tls: Tls | None = None,
     debugger: bool = False,
 ) -> int:
-    """Run the server on a socket that is bound already, and tell the hub its port.
+    """Run the server on a socket that is already bound, and report its port to the hub.
 
     :param debugger: whether JupyterLab offers its debugger.
     :returns: the job's exit status.
 
-    What is imported here is the site's environment for notebooks: that it cannot be loaded must
-    reach the person, so it is not imported any earlier.
+    The imports here load the site's notebook environment. They are not at the top of the module,
+    so that the user sees the reason if an import fails.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
@@ -144,7 +144,7 @@ def serve(
         def find_server_extensions(self) -> None:
             super().find_server_extensions()
             if rules.run_time is None:
-                # The countdown would make one up.
+                # The countdown would invent a run time.
                 self.jpserver_extensions["jupyterlab_server_timer"] = False
 
         def _find_http_port(self) -> None:
@@ -152,25 +152,26 @@ def serve(
 
         def _bind_http_server_tcp(self) -> bool:
             if tls:
-                # Jupyter Server would read the files again for every connection.
+                # From the files, Jupyter Server would make a context again for every connection.
                 self.http_server.ssl_options = tls.server()
             self.http_server.add_socket(server)
             return True
 
-    # Jupyter Server makes its server of this class.
+    # Jupyter Server uses this class for its server.
     HTTPServer.configure(SessionServer)
     # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(
         argv=[
-            # Through sockets in the runtime folder; other users can connect to TCP ports.
+            # Use sockets in the runtime folder: other users can connect to TCP ports.
             "--KernelManager.transport=ipc",
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # Without the person's settings their kernels are gone as well, which are no code of the
-    # server's. Last, so that none takes the place of one of the site's.
+    # Without the user's settings, the server does not find the user's kernels either. Unlike the
+    # settings, kernels run no code in the server. Their folder comes last, so that none of them
+    # replaces a kernel of the site.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
@@ -182,7 +183,7 @@ def serve(
         nonlocal over
         over = await keep_time(announce(environment, port, context), rules, start, teller)
         if over:
-            # Whatever a kernel does meanwhile, the worker is free in time.
+            # The worker is free in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
             last_resort.daemon = True
             last_resort.start()
@@ -196,7 +197,7 @@ def serve(
 
 
 def main() -> int:
-    """``sge_session.py SESSION [--debugger]``: run the session of that name."""
+    """Run the session of that name: ``sge_session.py SESSION [--debugger]``."""
     name, *options = sys.argv[1:] or [""]
     if not re.fullmatch(r"[0-9a-f]{32}", name) or options not in ([], ["--debugger"]):
         print("usage: sge_session.py SESSION [--debugger]", file=sys.stderr)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """containers.podman.podman with pipelining, for the local cluster.
 
-The collection's plugin needs five calls of podman for each task (find the home, make a folder, copy
-the module, run it, remove the folder) and one to mount the container. A module that comes through
-standard input needs one, which makes a run over the five hosts about four times faster. This file
-alone is under the GPL, because it extends a plugin that is.
+The collection's plugin calls podman five times for each task (to find the home, make a folder, copy
+the module, run it and remove the folder) and once to mount the container. A module that is sent
+through standard input needs one call, so a run on the five hosts is about four times faster. Only
+this file is under the GPL, because it extends a plugin under the GPL.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Connection(Podman):
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        # Without the mount, files are copied with `podman cp`.
+        # Without the mount, the plugin copies files with `podman cp`.
         self._connected = True
         return self
 

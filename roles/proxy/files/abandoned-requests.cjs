@@ -1,9 +1,9 @@
 // Loaded into configurable-http-proxy before its own program.
 //
-// http-proxy-3 looks after a request to upgrade only once it is upgraded. Until then nobody notices a client
-// that has gone: its connection to the hub or the session stays for ever. An answer that is no upgrade is
-// written whether or not the client reads it, and held in memory. Ordinary requests have neither fault; but the
-// client of an answer that is cut short waits for the rest of it.
+// http-proxy-3 watches an upgrade request only after the upgrade. Until then it does not notice that a client
+// has gone, and the connection to the hub or the session stays open for ever. If the answer is not an upgrade,
+// the library writes it whether or not the client reads it, and keeps it in memory. Ordinary requests have
+// neither fault, but if an answer is cut short, the client waits for the rest of it.
 //
 // tests/security/test_proxy_library.py shows when a newer release makes this file unnecessary.
 "use strict";
@@ -12,7 +12,7 @@ const { createRequire } = require("node:module");
 
 const httpProxy = createRequire(process.argv[1])("http-proxy-3");
 
-// How long a websocket's far end may take to close after its client has, in milliseconds.
+// The far end of a websocket must close this long after the client has closed, in milliseconds.
 const CLOSE_WITHIN = 10_000;
 
 const { createProxyServer } = httpProxy;
@@ -23,14 +23,14 @@ httpProxy.createProxyServer = (options) => {
   proxy.on("proxyRes", (answer, request, client) => {
     answer.on("close", () => answer.complete || client.destroy());
   });
-  // With no listener of ours it throws what goes wrong at a client's socket, and the proxy ends.
+  // Without a listener, the library throws errors on a client's socket, and the proxy exits.
   proxy.on("error", (error) => options.log.info("A client's connection broke: %s", error.message));
   return proxy;
 };
 
 function guard(upstream, client) {
   const abandon = () => upstream.destroy();
-  // Only who reads sees that the client has gone. It sends nothing before the answer (RFC 6455, 4.1).
+  // Only reading shows that the client has gone. Clients send no data before the answer (RFC 6455, 4.1).
   const giveUp = () => client.destroy();
   const settle = () => {
     client.off("data", giveUp).off("end", giveUp).off("close", abandon);
@@ -51,7 +51,7 @@ function guard(upstream, client) {
     const pause = () => client.writableNeedDrain && answer.pause();
     answer.on("data", pause);
     client.on("drain", () => answer.resume());
-    // Cut short, it has no end, and the library waits for one.
+    // An answer that is cut short has no "end" event, and the library waits for one.
     answer.on("close", () => client.destroySoon());
   });
 }

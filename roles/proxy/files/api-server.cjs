@@ -1,8 +1,8 @@
 // Loaded into configurable-http-proxy before its own program.
 //
-// Its API is reached from the cluster's network. Node waits two minutes for a TLS handshake and five for a
-// request, and takes as many connections as come. Here they are counted until they have shown the hub's
-// certificate. Those from the hub's host count apart: nobody else can keep the hub out.
+// The API can be reached from the cluster's network. Node waits two minutes for a TLS handshake and five for a
+// request, and accepts any number of connections. Here, connections are counted until they have presented the
+// hub's certificate. Those from the hub's host are counted separately, so that no other host can lock out the hub.
 "use strict";
 
 const dns = require("node:dns");
@@ -11,7 +11,7 @@ const https = require("node:https");
 // In milliseconds.
 const HANDSHAKE_WITHIN = 10_000;
 const REQUEST_WITHIN = 15_000;
-// Connections without a certificate yet: of one address, and of all.
+// Most connections that have not presented a certificate yet: of one address, of all, and of the hub.
 const WAITING_EACH = 64;
 const WAITING_ALL = 1024;
 const WAITING_HUB = 512;
@@ -21,7 +21,7 @@ dns.lookup(process.env.GRIDHUB_HUB_HOST ?? "localhost", { all: true }, (error, f
   for (const { address } of found ?? []) hub.add(source(address));
 });
 
-// All of loopback, and all of an IPv6 network (/64), is one host's.
+// All loopback addresses count as one host, and so does a whole IPv6 network (/64).
 function source(address) {
   const plain = address.replace(/^::ffff:(?=\d+\.)/, "");
   if (/^(127\.|::1$)/.test(plain)) return "loopback";
@@ -36,7 +36,7 @@ https.createServer = (options, listener) => {
   const waiting = new Map();
   const handshakes = new Map();
   const name = (socket) => `${socket.remoteAddress} ${socket.remotePort}`;
-  // Before Node's own listener, which begins the handshake.
+  // Runs before Node's own listener, which starts the handshake.
   server.prependListener("connection", (socket) => {
     const from = source(socket.remoteAddress ?? "");
     const each = waiting.get(from) ?? 0;

@@ -1,8 +1,8 @@
 // Loaded into configurable-http-proxy before its own program.
 //
-// It keeps the connections to the hub and to sessions for the next request, until they are closed at the other
-// end. A request that is sent just then is lost. Here they are closed first, long before the hub and sessions
-// do so (files/sge_doors.py), and whatever a flood has left is gone soon.
+// The proxy keeps connections to the hub and to sessions open for the next request, until the other end closes
+// them. A request that is sent at that moment is lost. Here, the proxy closes them first, long before the hub
+// and the sessions do (files/gridhub/doors.py), so connections left by a flood are soon gone as well.
 "use strict";
 
 const https = require("node:https");
@@ -14,7 +14,7 @@ const { keepSocketAlive } = https.Agent.prototype;
 
 https.Agent.prototype.keepSocketAlive = function (socket) {
   const isKept = keepSocketAlive.call(this, socket);
-  // Node closes one that nobody uses when its time is over.
+  // Node closes a connection that is unused for this long.
   if (isKept) socket.setTimeout(KEPT_FOR);
   return isKept;
 };

@@ -1,8 +1,8 @@
 // Loaded into configurable-http-proxy before its own program.
 //
-// Node checks a server's certificate against the Host header of the request, which is what the browser
-// has typed and says nothing of the server. Here it is checked against the name of the session, which the
-// hub writes into the session's route (https://SESSION@worker:port), or the server's own name.
+// Node checks a server's certificate against the Host header of the request. That header has the name in the
+// browser's address bar, not the name of the server. Here, the certificate is checked against the name of the
+// session, which the hub writes into the route (https://SESSION@worker:port), or against the server's own name.
 "use strict";
 
 const https = require("node:https");
