@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from browsing import Enter, OpenBrowser, changed, check, choose
@@ -49,6 +51,15 @@ def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host:
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
 
 
+@pytest.fixture
+def no_other_notice(hub_host: Any) -> Iterator[None]:
+    """Keep the maintenance from writing its own notice, which it does every five minutes."""
+    hub_host.check_output("systemctl stop jupyterhub-maintenance-notice.timer")
+    yield
+    hub_host.check_output("systemctl start jupyterhub-maintenance-notice.timer")
+
+
+@pytest.mark.usefixtures("no_other_notice")
 def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_its_last_minutes(
     enter: Enter, hub_host: Any
 ) -> None:
