@@ -47,7 +47,7 @@ def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host:
     for check_only in ((), ("--check",)):
         run = playbook("announce.yml", *check_only, announce_text="x", announce_level="loud")
         assert run.returncode != 0
-        assert "level must be info or warning, not 'loud'" in said(run)
+        assert "value of announce_level must be one of: info, warning, got: loud" in said(run)
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
 
 
