@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check a file before it takes the place of another one: ``sge_check.py KIND FILE``.
+"""Check a file before it replaces the current one: ``sge_check.py KIND FILE``.
 
 KIND is ``menu``, ``words``, ``announcement``, ``window`` or ``broker``; FILE may be ``-`` for
-standard input. The exit status is 0 for a good file, 1 for a bad one (standard error says what is
-wrong, in the inventory's terms) and 2 for a wrong call.
+standard input. The exit status is 0 for a valid file, 1 for an invalid one (standard error lists
+the mistakes in the inventory's terms) and 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_menu(content: bytes, source: str) -> None:
 
 
 def check_words(content: bytes, source: str) -> None:
-    """Check a site's own words, and print all sentences as JSON, the site's in place of ours.
+    """Check a site's sentences; print all sentences as JSON, with those of the site in place.
 
     :raises ValueError: naming the sentence that is wrong.
     """
@@ -35,7 +35,7 @@ def check_words(content: bytes, source: str) -> None:
 
 
 def check_announcement(content: bytes, source: str) -> None:
-    """Check an announcement of the administrators.
+    """Check an announcement by the administrators.
 
     :raises ValueError: naming the value that is wrong.
     """
@@ -45,7 +45,7 @@ def check_announcement(content: bytes, source: str) -> None:
 
 
 def check_window(content: bytes, source: str) -> None:
-    """Check when the workers are maintained.
+    """Check the next maintenance window of the workers.
 
     :raises ValueError: naming the value that is wrong.
     """
@@ -64,7 +64,8 @@ def check_broker(content: bytes, source: str) -> None:
     parse_config(content)
 
 
-#: By kind. Each imports what it needs: whoever checks words has no package of the hub's.
+#: The checks by kind. Each imports only what it needs: where words are checked, the hub's packages
+#: are not installed.
 CHECKS = {
     "menu": check_menu,
     "words": check_words,

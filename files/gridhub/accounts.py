@@ -10,9 +10,9 @@ import pwd
 
 
 def group_names(user: pwd.struct_passwd) -> frozenset[str]:
-    """Return the names of the Unix groups of an account, its primary group included."""
+    """Return the names of an account's Unix groups, including its primary group."""
     names = set()
     for gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        with contextlib.suppress(KeyError):  # a gid without a name is no name to compare with
+        with contextlib.suppress(KeyError):  # a gid without a name cannot match a configured one
             names.add(grp.getgrgid(gid).gr_name)
     return frozenset(names)

@@ -1,58 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the hub, the broker and the session must agree on. Each value is here once.
+"""Values that the hub, the broker and the session must agree on, each defined once.
 
-The module imports nothing of ours: each of the three programs has it, on its own host.
+This module imports no other module of GridHub, because all three programs use it, each on its own
+host.
 """
 
 from __future__ import annotations
 
 import enum
 
-#: Folder in the person's home for the files of their sessions.
+#: Folder for session files in the person's home.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
-#: Largest request to the broker, and largest file of a session that follows from one, in bytes.
+#: Largest request to the broker, and largest session file written from a request, in bytes.
 MAX_MESSAGE = 65_536
 
 #: Longest reason that a starter may give the hub, in characters.
 MAX_REASON = 500
 
-#: A starter's reason when every port of a session is taken. The hub has words of its own for it;
-#: it shows all other reasons as they are.
+#: The reason a starter gives when every session port is in use. The hub replaces it with a sentence
+#: of ``words.toml``, and shows all other reasons unchanged.
 NO_PORT = "no_port"
 
 #: Exit status of a session that the hub refuses (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
 
-#: Exit status of a session that ends early because its worker is maintained (EX_TEMPFAIL). The hub
+#: Exit status of a session that ends early for maintenance of its worker (EX_TEMPFAIL). The hub
 #: reads it in the accounting record.
 EXIT_EARLY_END = 75
 
 
 class Ending(enum.StrEnum):
-    """Every way a session can end. ``words.toml`` has the sentence of each as ``ended.NAME``."""
+    """Every way a session can end. ``words.toml`` has a sentence for each, ``ended.NAME``."""
 
-    #: Its processes ended on their own: shut down in JupyterLab, ...
+    #: Its processes exited normally, for example after a shutdown in JupyterLab.
     ITSELF = "itself"
-    #: ... or given up by its starter.
+    #: Its processes exited with an error, for example because its starter gave up.
     FAILED = "failed"
     RUN_TIME = "run_time"
     MEMORY = "memory"
-    #: Another limit, such as one of the queue: Grid Engine does not report which.
+    #: It exceeded another limit, such as one of the queue. Grid Engine does not report which.
     LIMIT = "limit"
-    #: By qdel; or killed on its worker, which looks the same.
+    #: It was deleted with qdel, or killed on its worker, which looks the same.
     DELETED = "deleted"
     #: Its worker failed.
     WORKER = "worker"
-    #: Its worker is maintained.
+    #: It ended early for maintenance of its worker.
     MAINTENANCE = "maintenance"
     #: It was idle for too long.
     IDLE = "idle"
     #: An administrator stopped it.
     ADMINISTRATOR = "administrator"
-    #: It never came up; the reason is kept beside it.
+    #: It never started; the reason is stored with it.
     START = "start"
-    #: It was stopped, and its job is still there.
+    #: It was stopped, but its job still exists.
     LINGERS = "lingers"
-    #: The accounting record is not there yet.
+    #: Its accounting record does not exist yet.
     UNKNOWN = "unknown"

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP server of the hub and of each session: what one client may take of it, and for how long.
+"""The HTTP server of the hub and of each session, with limits on the connections of each client.
 
-Whoever reaches a port can open connections, and the process may have only so many files open. Until
-its first request a connection has shown no certificate. Such connections are counted for each
-address and in all, and closed when no request comes; a few addresses have a share of their own.
-Where there are too many the oldest one makes room: whoever means to ask something does so at once,
-and is kept out by nobody who only waits. The rest of what the process may open is for those who
-have shown a certificate. These are counted by its name.
+Anyone who can reach a port can open connections, and the process can have only a limited number of
+files open. A connection shows its certificate only with its first request. Until then it counts
+towards a limit for its address and a limit in total, and it is closed if no request arrives in
+time; a few addresses have a separate limit. When a limit is reached, the connection that has waited
+longest is closed to make room. A real client sends its request at once, so clients that only wait
+cannot keep it out. The other files that the process may open are left for connections that have
+shown a certificate. These are counted by the name in it.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.log import gen_log
 
-#: After so many seconds without an acknowledgement, or without room for what is to be sent, the
-#: client is gone (tcp(7)).
+#: A client counts as gone when data for it has waited this many seconds, either for an
+#: acknowledgement or for room in the client's receive window (TCP_USER_TIMEOUT, tcp(7)).
 GONE_AFTER = 120
 
-#: How a client that has vanished without a word is noticed: seconds of silence, between questions,
-#: and how many of these may stay unanswered (tcp(7)).
+#: How to detect a client that vanished silently: seconds of silence before the first probe, seconds
+#: between probes, and how many probes may stay unanswered (tcp(7)).
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 3}
 
-#: How many lines a minute the log has about failed handshakes: anybody can make them fail, and the
-#: log of a session is in its person's home.
+#: Log at most this many failed handshakes a minute: anyone can cause them, and the log of a session
+#: is in its person's home.
 FAILURES_LOGGED = 10
 
-#: The source of whatever comes from the host itself.
+#: The source of all connections from the host itself.
 LOOPBACK = "loopback"
 
-#: How many connections a second make room for others. Each that is let in costs a TLS context; more
-#: are closed at once, which costs little.
+#: How many waiting connections to close each second to make room for new ones. Each accepted
+#: connection costs a TLS context; further ones are closed at once, which costs little.
 MAKE_ROOM = 500
 
-#: Share of the files that the process may open which connections may take.
+#: Connections may use this share of the files that the process may open.
 SHARE = 0.75
 
 
 class FewFailures(logging.Filter):
-    """Lets a few of tornado's lines about failed handshakes through each minute."""
+    """A filter that passes only a few of tornado's lines about failed handshakes each minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class FewFailures(logging.Filter):
         self._logged = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be logged."""
+        """Return whether to log a record."""
         if not str(record.msg).startswith("SSL Error"):
             return True
         now = self._clock()
@@ -71,7 +72,7 @@ class FewFailures(logging.Filter):
 
 
 class Delegate(HTTPMessageDelegate):
-    """A request on its way to the application; subclasses look at its head first."""
+    """A request on its way to the application; subclasses inspect its head first."""
 
     def __init__(self, request: HTTPMessageDelegate) -> None:
         self._request = request
@@ -79,27 +80,27 @@ class Delegate(HTTPMessageDelegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        """Take the head."""
+        """Receive the head."""
         return self._request.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Take a piece of the body."""
+        """Receive a piece of the body."""
         return self._request.data_received(chunk)
 
     def finish(self) -> None:
-        """Take the end of the request."""
+        """Receive the end of the request."""
         self._request.finish()
 
     def on_connection_close(self) -> None:
-        """Learn that the client has gone."""
+        """Handle the client's disconnection."""
         self._request.on_connection_close()
 
 
 class Refused(HTTPMessageDelegate):
-    """A request that is answered without the application."""
+    """A request that is answered without reaching the application."""
 
     def __init__(self, connection: Any, status: int) -> None:
-        # A connection with a body that nobody has read is closed after the answer.
+        # If the request has an unread body, tornado closes the connection after the answer.
         headers = HTTPHeaders({"Content-Length": "0", "Retry-After": "10"})
         start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
         connection.write_headers(start_line, headers)
@@ -107,29 +108,29 @@ class Refused(HTTPMessageDelegate):
 
 
 class BoundedServer(HTTPServer):
-    """An HTTP server at which nobody takes more than a bounded share."""
+    """An HTTP server that limits the connections of each client."""
 
-    #: How many connections may wait for their first request: of one address, and of all.
+    #: How many connections may wait for their first request: from one address, and in total.
     waiting_each: ClassVar[int] = 256
     waiting_all: ClassVar[int] = 1024
-    #: Those of these addresses count apart: nobody else can keep them out.
+    #: Connections from these addresses count separately, so other clients cannot keep them out.
     reserved: ClassVar[frozenset[str]] = frozenset()
     waiting_reserved: ClassVar[int] = 2048
-    #: Seconds until the first request has come, and until the next one has.
+    #: Time limits in seconds for the first request on a connection, and for each further one.
     first_request_within: ClassVar[float] = 15.0
     next_request_within: ClassVar[float] = 75.0
-    #: How many connections may be open with one name in their certificate.
+    #: How many open connections may have the same name in their certificate.
     certified_each: ClassVar[int] = 64
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Set the server up as tornado does, with a time limit for the next request."""
+        """Set up the server as tornado does, with a time limit for the next request."""
         super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
-        #: The addresses of connections that wait for their first request.
+        #: Connections that wait for their first request, with their sources.
         self._waiting: dict[IOStream, str] = {}
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: The names of those that have shown a certificate and are counted.
+        #: Counted connections that have shown a certificate, with the name in it.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):
@@ -137,11 +138,11 @@ class BoundedServer(HTTPServer):
         self._most = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the name in a connection's certificate; empty where it is not counted."""
+        """Return the name in a connection's certificate; empty if it is not counted."""
         return ""
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
-        # Before the costly part: a TLS context for each.
+        # Decide before the costly part, which is a TLS context for each connection.
         if not self._has_room_for(source_of(address)):
             connection.close()
             return
@@ -152,7 +153,7 @@ class BoundedServer(HTTPServer):
         super()._handle_connection(connection, address)
 
     def _has_room_for(self, source: str) -> bool:
-        """Make room for one more connection that waits; tell whether there is some."""
+        """Make room for one more waiting connection; return whether there is room."""
         is_reserved = source in self.reserved
         if not is_reserved and len(self._connections) >= self._most:
             return False
@@ -189,7 +190,7 @@ class BoundedServer(HTTPServer):
                 del self._waiting_of[source]
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        """Serve a connection that has been accepted."""
+        """Serve an accepted connection."""
         source = source_of(address)
         self._waiting[stream] = source
         self._waiting_of.setdefault(source, {})[stream] = None
@@ -201,13 +202,16 @@ class BoundedServer(HTTPServer):
             stream.close()
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Begin with a request of a connection."""
+        """Begin to handle a request on a connection."""
         request = super().start_request(server_conn, request_conn)
         stream = server_conn.stream
         return _FirstRequest(request, self, stream) if stream in self._waiting else request
 
     def admit(self, stream: IOStream) -> bool:
-        """Take a connection whose first request has come, unless there are too many like it."""
+        """Admit a connection whose first request has arrived; close it if its name has too many.
+
+        :returns: whether it is admitted.
+        """
         self._stop_waiting(stream)
         if name := self.name_of(stream):
             if self._certified_of[name] >= self.certified_each:
@@ -218,7 +222,7 @@ class BoundedServer(HTTPServer):
         return True
 
     def on_close(self, server_conn: Any) -> None:
-        """Let go of a connection."""
+        """Stop counting a closed connection."""
         self._stop_waiting(server_conn.stream)
         name = self._certified.pop(server_conn.stream, None)
         if name is not None:
@@ -229,20 +233,21 @@ class BoundedServer(HTTPServer):
 
 
 def source_of(address: Any) -> str:
-    """Return what is counted as one: an address, or a network (/64) of IPv6, which one host has.
+    """Return the source that a connection counts for: an IPv4 address or an IPv6 network (/64).
 
-    All of loopback is one as well: any account of the host may use each of its addresses.
+    One host can have a whole /64. All loopback addresses are one source too, because any account of
+    the host may use each of them.
     """
     host = ip_address(str(address[0]).partition("%")[0])
     if isinstance(host, IPv6Address) and host.ipv4_mapped:
-        host = host.ipv4_mapped  # what a socket for both kinds says of IPv4
+        host = host.ipv4_mapped  # how a dual-stack socket shows an IPv4 address
     if host.is_loopback:
         return LOOPBACK
     return str(IPv6Address(int(host) >> 64 << 64) if isinstance(host, IPv6Address) else host)
 
 
 class _FirstRequest(Delegate):
-    """The first request of a connection; only now its certificate is known."""
+    """The first request on a connection; the certificate is known from this moment on."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: BoundedServer, stream: IOStream
@@ -255,6 +260,6 @@ class _FirstRequest(Delegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         if not self._server.admit(self._stream):
-            self._request = HTTPMessageDelegate()  # nobody hears of the rest
+            self._request = HTTPMessageDelegate()  # ignores the rest of the request
             return None
         return super().headers_received(start_line, headers)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Log lines: one event, one line."""
+"""Log lines: one line for each event."""
 
 from __future__ import annotations
 
-#: Longest line of the log, in characters; what the hub sends may be in it.
+#: Longest log line, in characters. The limit is needed because a line may contain text from the
+#: hub.
 _LONGEST_LINE = 4_000
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line of a log, in which nothing can look like another one.
+    """Return a text as a single log line that cannot imitate further lines.
 
-    Line breaks of every alphabet, control characters and marks that turn the reading direction
-    become blanks.
+    All Unicode line breaks, control characters and marks that change the text direction become
+    spaces.
     """
     return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_LINE])

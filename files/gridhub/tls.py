@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates of the traffic between hub, proxy and sessions.
+"""Certificates for the traffic between hub, proxy and sessions.
 
-JupyterHub and certipy make the authorities and the certificates of hub and proxy. Those of sessions
-are made here: in memory, because they belong on the worker alone, and with keys that cost nothing.
+JupyterHub and certipy make the authorities and the certificates of hub and proxy. This module makes
+the certificates of sessions: in memory, because they belong only on the worker, and with keys that
+are quick to generate.
 
-Every session has a name of its own, and its certificate holds that name instead of the workers'.
-Hub and proxy ask for it, so that no other session can answer in its place, on whatever port.
-
+Every session has a unique name, and its certificate contains that name instead of the worker's. Hub
+and proxy check the name, so that another session cannot answer in its place on any port.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-#: The authority that certifies sessions, as JupyterHub names it.
+#: The authority that signs the certificates of sessions, as JupyterHub names it.
 SESSIONS = "notebooks-ca"
 
-#: The one that certifies what the proxy shows to hub and sessions, and nothing else.
+#: The authority that signs only the certificate that the proxy shows to hub and sessions.
 PROXY = "proxy-client-ca"
 
-#: Clocks of hub and workers may differ by this much.
+#: The clocks of hub and workers may differ by this much.
 CLOCKS_DIFFER = timedelta(days=1)
 COMPONENTS = ("hub-internal", "proxy-api", "proxy-client")
 
 
 class Certificates(NamedTuple):
-    """What a session needs, each as PEM."""
+    """The key and certificates that a session needs, each as PEM."""
 
     key: str
     certificate: str
-    #: Whom the session trusts: the hub and the proxy, and no other session.
+    #: The authorities that the session trusts: for the hub and the proxy, but not other sessions.
     authorities: str
 
 
 def session_name(session: str) -> str:
-    """Return the name that a session's certificate holds."""
+    """Return the name in a session's certificate."""
     return f"{session}.session"
 
 
 def read_certificate(folder: Path, name: str) -> x509.Certificate:
-    """Read a certificate of the hub's own.
+    """Read one of the hub's own certificates.
 
     :raises OSError: when it cannot be read.
     """
@@ -59,20 +59,20 @@ def read_certificate(folder: Path, name: str) -> x509.Certificate:
 
 @lru_cache(maxsize=4)
 def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
-    """Return an authority's certificate and key; to load the key takes longer than to sign."""
+    """Return an authority's certificate and key, cached: loading the key is slower than signing."""
     key = (folder / name / f"{name}.key").read_bytes()
     return read_certificate(folder, name), serialization.load_pem_private_key(key, password=None)
 
 
 def issue(folder: Path, session: str) -> Certificates:
-    """Make a session's key and certificate, which ends with that of its authority.
+    """Make a session's key and a certificate that expires with that of its authority.
 
     :raises OSError: when the authority cannot be read.
     """
     authority, signing_key = read_authority(folder, SESSIONS)
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    # The address is for the session itself.
+    # The session itself connects to this address.
     names = [x509.DNSName(session_name(session)), x509.IPAddress(IPv4Address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -104,7 +104,9 @@ def issue(folder: Path, session: str) -> Certificates:
 
 @lru_cache(maxsize=4)
 def hub_context(folder: Path) -> ssl.SSLContext:
-    """Return how the hub speaks to sessions: it shows its certificate and trusts sessions' only.
+    """Return the TLS context for the hub's connections to sessions.
+
+    The hub shows its own certificate, and trusts only the certificates of sessions.
 
     :raises OSError: when a file cannot be read.
     """
@@ -115,10 +117,10 @@ def hub_context(folder: Path) -> ssl.SSLContext:
 
 
 def issuer(certificate: dict[str, Any] | None) -> str:
-    """Return the common name of the authority behind a certificate that ``getpeercert`` returned.
+    """Return the common name of the authority that signed a certificate from ``getpeercert``.
 
-    Empty where there is none. Authorities sign for one kind of component each, so the name says
-    who holds the certificate.
+    Empty if there is no certificate. Each authority signs for one kind of component, so the name
+    identifies the kind of component that owns the certificate.
     """
     return _common_name(certificate, "issuer")
 
@@ -129,14 +131,14 @@ def _common_name(certificate: dict[str, Any] | None, of: str) -> str:
 
 
 def is_proxy(connection: socket.socket) -> bool:
-    """Tell whether it is the proxy that has shown its certificate at a connection's other end."""
+    """Return whether the other end of a connection has shown the proxy's certificate."""
     if not isinstance(connection, ssl.SSLSocket):
         return False
     return issuer(connection.getpeercert()) == PROXY
 
 
 def session_of(connection: socket.socket) -> str:
-    """Return the name of the session at a connection's other end; empty where it is none."""
+    """Return the name of the session at a connection's other end; empty for other peers."""
     if not isinstance(connection, ssl.SSLSocket):
         return ""
     certificate = connection.getpeercert()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every sentence that people can meet, and how a site puts its own in their place.
+"""Every sentence that people can see, and the sentences with which a site replaces them.
 
-``words.toml`` beside the package has them all, in English. A site that says something differently,
-or in another language, names the sentence and its own words in ``jupyterhub_words``, which Ansible
-writes to :data:`SITE_FILE`. A sentence names what it tells in braces, as :meth:`str.format` does;
-the site's words may leave a name out but not make one up.
+``words.toml`` beside the package has all sentences, in English. A site that wants other words or
+another language lists the sentence's name and its own text in ``jupyterhub_words``, which Ansible
+writes to :data:`SITE_FILE`. Names in braces are placeholders, as in :meth:`str.format`; the site's
+text may leave out a placeholder but not invent one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ log = logging.getLogger("jupyterhub.sge")
 #: The sentences of this release.
 OWN_FILE = Path(__file__).resolve().parents[1] / "words.toml"
 
-#: The site's own, as ``{"group.name": "words"}``.
+#: The site's own sentences, as ``{"group.name": "words"}``.
 SITE_FILE = Path("/etc/jupyterhub/words.json")
 
 
 class WordsError(ValueError):
-    """A site's words cannot be used; the message names the sentence and what would be right."""
+    """An error in a site's sentences; the message names the sentence and the correct form."""
 
 
 def placeholders(text: str) -> set[str]:
-    """Return the names a sentence has in braces.
+    """Return the names that a sentence has in braces.
 
-    :raises WordsError: when the braces do not match, or hold more than a plain name.
+    :raises WordsError: when the braces do not match, or contain more than a plain name.
     """
     names = set()
     try:
@@ -49,7 +49,7 @@ def placeholders(text: str) -> set[str]:
 
 
 def read_own() -> dict[str, str]:
-    """Return the sentences of this release, by ``group.name``."""
+    """Read the sentences of this release, by ``group.name``."""
     groups = tomllib.loads(OWN_FILE.read_text(encoding="utf-8"))
     return {
         f"{group}.{name}": text.strip()
@@ -59,7 +59,7 @@ def read_own() -> dict[str, str]:
 
 
 def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
-    """Return all sentences, with the site's in place of ours.
+    """Return all sentences, with those of the site in place of ours.
 
     :raises WordsError: naming every sentence of the site that cannot be used.
     """
@@ -80,7 +80,7 @@ def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
             if unknown:
                 known = ", ".join(f"{{{each}}}" for each in sorted(placeholders(own[name])))
                 problems.append(
-                    f"  {name}: {{{min(unknown)}}} is not told here; "
+                    f"  {name}: {{{min(unknown)}}} is not available here; "
                     f"{known or 'this sentence has no name in braces'}"
                 )
     if problems:
@@ -97,8 +97,8 @@ def _sentences() -> dict[str, str]:
     except FileNotFoundError:
         return own
     except (OSError, ValueError) as error:
-        # Ansible checks the file before it writes it. Whatever became of it since: people must
-        # not lose their pages over it.
+        # Ansible checks the file before it writes it. If the file was damaged since, people must
+        # still get their pages.
         log.error("%s: %s", SITE_FILE, error)
         return own
 
@@ -106,13 +106,13 @@ def _sentences() -> dict[str, str]:
 def text(name: str, /, **told: object) -> str:
     """Return a sentence, such as ``text("waiting.queued", job=42)``.
 
-    :raises KeyError: when there is no such sentence, or it tells something that is not given.
+    :raises KeyError: when there is no such sentence, or a placeholder has no value.
     """
     return _sentences()[name].format(**told)
 
 
 def number_text(name: str, number: float, /, **told: object) -> str:
-    """Return a sentence that tells a number of things: of one, it is that of ``name_one``.
+    """Return a sentence about a number of things; for 1, it is the sentence ``name_one``.
 
     :raises KeyError: as :func:`text` does.
     """
@@ -120,6 +120,6 @@ def number_text(name: str, number: float, /, **told: object) -> str:
 
 
 def one_of(words: Sequence[str]) -> str:
-    """Return words of which one is to be chosen, such as "1, 2 or 4"; there is one at least."""
+    """Join alternatives, of which there is at least one, such as "1, 2 or 4"."""
     *others, last = words
     return text("choice.one_of", others=", ".join(others), last=last) if others else last

@@ -703,7 +703,7 @@ async def test_a_fault_of_ours_is_no_answer_and_breaks_no_page(
     glance = CachedQuery(ask, 10.0)
     assert await glance.look(5) is None
     await settle(glance)
-    assert "Cannot take in Grid Engine's details" in caplog.text
+    assert "Cannot process Grid Engine's details" in caplog.text
 
 
 @pytest.mark.asyncio

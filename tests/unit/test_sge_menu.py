@@ -576,7 +576,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "memory in an unknown unit": (MEMORY | {"unit": "GiB"}, "unit is 'GiB'"),
     "cores with a unit": (CORES | {"unit": "GB"}, "unit is 'GB'; for kind slots it is empty"),
     "run time in seconds": (HOURS | {"unit": "s"}, "it is minutes or hours"),
-    "memory for a group": (MEMORY | {"groups": ["gpu"]}, "kind memory cannot be kept to groups"),
+    "memory for a group": (MEMORY | {"groups": ["gpu"]}, "kind memory cannot be limited to groups"),
     "an unknown field": (CORES | {"choises": [1]}, "choises"),
     "an unknown kind": (request_of(CORES, kind="cores"), "kind"),
     "no request": ({k: v for k, v in CORES.items() if k != "request"}, "request"),
@@ -1054,11 +1054,11 @@ class TestText:
             ({"pattern": r"(a)\1"}, "backreferences"),
             ({"pattern": ""}, "pattern"),
             ({"pattern": "a" * 501}, "pattern"),
-            ({"example": "x9"}, "the example 'x9' is not allowed itself"),
+            ({"example": "x9"}, "the example 'x9' is itself not allowed"),
             ({"example": ""}, "example"),
             ({"maximum_length": 201}, "maximum_length"),
             ({"maximum_length": 0}, "maximum_length"),
-            ({"maximum_length": 3}, "the example 'matlab' is not allowed itself"),
+            ({"maximum_length": 3}, "the example 'matlab' is itself not allowed"),
             ({"minimum_length": 3}, "minimum_length"),
         ],
     )
@@ -1102,11 +1102,11 @@ class TestGroups:
 
     @pytest.mark.parametrize("item", [CORES, MEMORY, HOURS, INTERFACE])
     def test_what_nobody_can_do_without_cannot(self, item: dict[str, Any]) -> None:
-        with pytest.raises(MenuError, match="cannot be kept to groups: nobody can do without it"):
+        with pytest.raises(MenuError, match="cannot be limited to groups: everyone needs it"):
             menu_of(item | {"groups": ["some"]})
 
     def test_the_default_is_for_everybody(self) -> None:
-        with pytest.raises(MenuError, match="default 'genomics' is kept to groups"):
+        with pytest.raises(MenuError, match="default 'genomics' is limited to groups"):
             menu_of(PROJECT | {"default": "genomics"})
 
     def test_others_do_not_see_the_option(self) -> None:
@@ -1156,7 +1156,7 @@ BAD_WORDS: dict[str, tuple[list[dict[str, Any]], str]] = {
         [SOFTWARE | {"options": [{"value": "", "label": "None", "prologue": "x"}]}],
         "option '' cannot have a prologue",
     ),
-    "the name of the presets' field": ([PROJECT | {"name": "preset"}], "kept for presets"),
+    "the name of the presets' field": ([PROJECT | {"name": "preset"}], "reserved for presets"),
     "a name of JupyterHub's": (
         [PROJECT | {"name": "next"}],
         "JupyterHub takes 'next' from the form and from links for itself; give the item another",
@@ -1387,10 +1387,10 @@ class TestLimits:
             (RULE | {"rule": ""}, "rule"),
             (RULE | {"rule": "memory }} {{ cores"}, "rule: is not an expression"),
             (RULE | {"rule": "memory | no_such_filter"}, "rule: is not an expression"),
-            (RULE | {"rule": "memory <= 32 * core"}, "'core' is no item; the menu has cores"),
-            (RULE | {"rule": "range(3)"}, "'range' is no item"),
-            (RULE | {"rule": "memory <= run-time"}, "'run', 'time' is no item"),
-            (RULE | {"item": "ram"}, "'ram' is no item"),
+            (RULE | {"rule": "memory <= 32 * core"}, "'core' is not an item; the menu has cores"),
+            (RULE | {"rule": "range(3)"}, "'range' is not an item"),
+            (RULE | {"rule": "memory <= run-time"}, "'run', 'time' is not an item"),
+            (RULE | {"item": "ram"}, "'ram' is not an item"),
             (RULE | {"rule": "memory > 4"}, "own defaults break it: memory = 4"),
             (RULE | {"rule": "cores / gpus > 0"}, "cannot be evaluated"),
             (RULE | {"rule": "queue > 1"}, "cannot be evaluated"),
@@ -1419,7 +1419,7 @@ class TestLimits:
     def test_a_preset_that_breaks_a_limit_is_refused(self) -> None:
         with pytest.raises(MenuError) as caught:
             self.menu(IN_QUEUE, presets=[FAST])
-        assert f"{PRESETS_VARIABLE}, preset 'fast': a limit does not let it pass: Wrong queue." in (
+        assert f"{PRESETS_VARIABLE}, preset 'fast': a limit forbids it: Wrong queue." in (
             str(caught.value)
         )
 

@@ -215,8 +215,11 @@ def test_a_site_may_leave_out_what_a_sentence_tells() -> None:
     ("site", "words"),
     [
         ({"waiting.nothing": "x"}, "waiting.nothing: there is no such sentence"),
-        ({"waiting.queued": "{host} waits"}, "waiting.queued: {host} is not told here; {job}"),
-        ({"page.title": "{job}"}, "{job} is not told here; this sentence has no name in braces"),
+        ({"waiting.queued": "{host} waits"}, "waiting.queued: {host} is not available here; {job}"),
+        (
+            {"page.title": "{job}"},
+            "{job} is not available here; this sentence has no name in braces",
+        ),
         ({"waiting.queued": "{job.__class__}"}, "{job.__class__} is not a plain name"),
         ({"waiting.queued": "{0}"}, "{0} is not a plain name"),
         ({"waiting.queued": "{job!r}"}, "{job} is not a plain name"),

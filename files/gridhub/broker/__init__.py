@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The submission broker: run by root for one request, then as the person.
+"""The submission broker: it starts as root for one request, then continues as the person.
 
-``client`` is the hub's end.
+``client`` is the part that runs in the hub.
 """

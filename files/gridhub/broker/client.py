@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's end of the conversation with the broker."""
+"""The hub's client for the broker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gridhub.grid.jobs import Job
 
 
 async def ask(path: Path, request: Request, timeout: float) -> Answer:
-    """Ask the broker.
+    """Send one request to the broker and return its answer.
 
-    :param timeout: seconds for the whole conversation.
+    :param timeout: seconds for the whole exchange.
     :raises OSError: when the socket cannot be reached.
-    :raises TimeoutError: when there is no answer in time; the request may still be carried out.
+    :raises TimeoutError: when no answer arrives in time; the request may still be carried out.
     :raises AnswerError: when the broker died before it answered.
     """
 
@@ -40,12 +40,12 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
 
 
 class BrokerClient:
-    """Asks the broker, a limited number of requests at a time.
+    """A client that sends the broker a limited number of requests at the same time.
 
-    Each request is a process on the hub's host. When a class of a hundred presses Start together,
-    they wait in line here rather than at a closed socket.
+    Each request is a process on the hub's host. When a class of a hundred people presses Start
+    together, their requests wait in line here instead of finding the socket closed.
 
-    :param timeout: seconds for one request, once it is its turn.
+    :param timeout: seconds for one request, from its turn on.
     """
 
     def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:
@@ -54,14 +54,14 @@ class BrokerClient:
         self.line = asyncio.Semaphore(at_once)
 
     async def ask(self, request: Request) -> Answer:
-        """Ask the broker, as :func:`ask` does, when it is the request's turn."""
+        """Wait for the request's turn, then send it as :func:`ask` does."""
         async with self.line:
             return await ask(self.path, request, self.timeout)
 
     async def delete(self, job: Job) -> None:
         """Delete a job that no session wants.
 
-        :raises GridEngineError: when that is not done.
+        :raises GridEngineError: when the broker does not delete it.
         """
         request = Stop(user=job.owner, session=job.name.removeprefix(job_name("")))
         try:

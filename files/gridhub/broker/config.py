@@ -16,7 +16,7 @@ Minutes = Annotated[int, Field(strict=True, ge=0, le=10**6)]
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used; the message names the values."""
+    """An error in the configuration; the message names the wrong values."""
 
 
 class Config(Model):
@@ -35,13 +35,13 @@ class Config(Model):
     timeout: Annotated[float, Field(gt=0)]
     #: First and last port a session may use.
     ports: tuple[Port, Port]
-    #: How many minutes before its run time ends a session warns its person.
+    #: A session warns its person this many minutes before the end of its run time.
     run_time_warnings: tuple[Minutes, ...] = ()
-    #: After how many minutes without use a session is ended (0: never), and how many minutes before
-    #: that it says so (0: not at all).
+    #: Minutes without use after which a session is ended (0: never), and how many minutes before
+    #: that it shows a warning (0: no warning).
     idle_timeout: Minutes = 0
     idle_notice: Minutes = 0
-    #: How often it tells the hub when it was last in use, in seconds.
+    #: How often a session reports to the hub when it was last in use, in seconds.
     idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
 
     @model_validator(mode="after")
@@ -62,12 +62,12 @@ class Config(Model):
 
     @property
     def grid(self) -> GridEngine:
-        """Where Grid Engine is."""
+        """The installation of Grid Engine."""
         return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
 
 
 def parse_config(content: bytes) -> Config:
-    """Read a configuration.
+    """Parse a configuration.
 
     :raises ConfigError: naming every value that is wrong, in the inventory's terms.
     """

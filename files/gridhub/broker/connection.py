@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The connection: who calls, and the one request it brings."""
+"""The broker's connection: check the caller, and receive the one request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gridhub.broker.person import Refused
 from gridhub.broker.protocol import REQUEST, Request
 from gridhub.contract import MAX_MESSAGE
 
-#: How long a caller may take to send its request, in seconds.
+#: Time limit for a caller to send its request, in seconds.
 RECEIVE_TIMEOUT = 5.0
 
 
 def check_caller(connection: socket.socket, hub_user: str) -> None:
-    """Check the peer's credentials, which the kernel vouches for (SO_PEERCRED, unix(7)).
+    """Check the peer's credentials, which the kernel guarantees (SO_PEERCRED, unix(7)).
 
-    :raises Refused: for every caller but the hub.
+    :raises Refused: when the caller is not the hub.
     """
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack(
@@ -40,7 +40,7 @@ def receive(connection: socket.socket) -> Request:
     data = bytearray()
     try:
         while True:
-            # The limit is for the whole request: a caller that drips gains nothing.
+            # The limit is for the whole request, so a caller that sends slowly gets no extra time.
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             chunk = connection.recv(8192)
             if not chunk:
@@ -53,7 +53,7 @@ def receive(connection: socket.socket) -> Request:
     try:
         return REQUEST.validate_json(bytes(data))
     except ValidationError as error:
-        # Only where and why: the values may be secrets.
+        # Report only the place and the reason: the values may be secrets.
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in problem["loc"])
         raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error

@@ -19,15 +19,15 @@ from gridhub.broker.protocol import Answer, Tls
 from gridhub.contract import MAX_MESSAGE
 from gridhub.words import text
 
-#: After how long a session's file that nobody has read is removed, in seconds.
+#: Remove an unread session file after this many seconds.
 KEEP_FILES = 7 * 24 * 3600
 
-#: How long the person's home may take to hold the session's file, in seconds.
+#: Time limit for one task in the person's home, such as writing the session's file, in seconds.
 HOME_TIMEOUT = 10.0
 
 
 def home_trouble(error: OSError, folder: Path) -> str:
-    """Say in plain words what is wrong with a home that does not take the session's file."""
+    """Return a sentence about a home in which the session's file cannot be written."""
     what = "unusable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what = "full"
@@ -39,9 +39,9 @@ def home_trouble(error: OSError, folder: Path) -> str:
 
 
 def remove_old_files(folder: Path) -> None:
-    """Remove files of sessions that came to nothing, and that the home held on to at that time.
+    """Remove files of sessions that never started and that could not be removed at the time.
 
-    A session deletes its own file when it starts; what is a week old waits for no job any more.
+    A session deletes its own file when it starts; a file that is a week old has no job any more.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):
@@ -51,10 +51,10 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return what a session must know of its limits.
+    """Return the limits that a session must know.
 
-    :func:`gridhub.session.rules.read_rules` reads it again. The words have ``{end}``,
-    ``{minutes}`` and ``{left}`` still to be filled in.
+    :func:`gridhub.session.rules.read_rules` parses them. The sentences among them still contain
+    the placeholders ``{end}``, ``{minutes}`` and ``{left}``.
     """
     return {
         "run_time": run_time,
@@ -78,9 +78,9 @@ def write_session_file(
 ) -> None:
     """Write the session's secrets and rules where only the person and their job can read them.
 
-    Runs as the person, in their home. The file is made anew, never opened through a link.
+    Runs as the person, in their home. It always creates a new file, and never follows a link.
 
-    :raises Refused: when the home cannot hold it, in words for the person.
+    :raises Refused: when the file cannot be written; the message is for the person.
     """
     folder = path.parent
     content = {"environment": environment, "ports": ports, "rules": rules}
@@ -98,7 +98,7 @@ def write_session_file(
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(content, file)
                 file.flush()
-                os.fsync(descriptor)  # a full or over-quota home may only say so here
+                os.fsync(descriptor)  # a full or over-quota home may fail only here
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -107,11 +107,12 @@ def write_session_file(
 
 
 def within(seconds: float, task: Callable[[], object]) -> None:
-    """Run a task that touches the person's home in a process of its own, which may hang.
+    """Run a task that touches the person's home in a separate process, which may hang.
 
-    A home on a file server that does not answer holds whoever touches it, beyond any signal.
+    If a home's file server does not answer, each process that touches the home blocks, and signals
+    do not end it.
 
-    :raises Refused: what the task raised, or when it takes longer than ``seconds``.
+    :raises Refused: when the task fails, or takes longer than ``seconds``.
     """
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -121,7 +122,7 @@ def within(seconds: float, task: Callable[[], object]) -> None:
             answer = Answer(ok=True)
         except Refused as refusal:
             answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
-        except BaseException as error:  # the parent says it
+        except BaseException as error:  # the parent reports it
             answer = Answer(ok=False, kind="broker", error=repr(error))
         with contextlib.suppress(OSError):
             os.write(writer, answer.model_dump_json().encode())

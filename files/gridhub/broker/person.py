@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The person a request is for: who may have sessions, and becoming them for good."""
+"""The person a request is for: check their account, and permanently become them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gridhub.words import text
 
 
 class Refused(Exception):
-    """The request is not carried out; the message is for the person.
+    """A request that is not carried out; the message is for the person.
 
     ``kind`` is as in :class:`Answer`.
     """
@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def check_person(config: Config, user: pwd.struct_passwd) -> None:
-    """Check that an account is a person's: the broker becomes no other, whatever is asked of it.
+    """Check that an account belongs to a person; the broker never becomes any other account.
 
     :raises Refused: for root, accounts in its group and system accounts.
     """
@@ -34,23 +34,26 @@ def check_person(config: Config, user: pwd.struct_passwd) -> None:
 
 
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
-    """Check that a person may have sessions; whoever is taken off may still stop theirs.
+    """Check that a person may have sessions; after losing this right they may still stop theirs.
 
-    :raises Refused: for whoever the inventory does not name.
+    :raises Refused: for people whom the inventory does not name.
     """
     if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
         raise Refused("refused", text("account.not_here", name=user.pw_name))
 
 
 def become(user: pwd.struct_passwd) -> None:
-    """Become a person for good: there is no way back to root."""
+    """Become a person permanently, without a way back to root.
+
+    :raises RuntimeError: when the process could still become root.
+    """
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
         raise RuntimeError("could not give up root")
     os.umask(0o077)
-    os.chdir("/")  # qsub reads .sge_request of the working directory
+    os.chdir("/")  # qsub reads .sge_request in the working directory
 
 
 def run_as_person(
@@ -58,7 +61,7 @@ def run_as_person(
 ) -> subprocess.CompletedProcess[str]:
     """Run a Grid Engine command as the person, with a clean environment and a time limit.
 
-    :raises Refused: when it cannot be started or exceeds the limit.
+    :raises Refused: when it cannot be started or exceeds the time limit.
     """
     environment = config.grid.environment() | {
         "HOME": user.pw_dir,

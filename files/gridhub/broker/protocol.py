@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What hub and broker say to each other: one JSON object each way."""
+"""The messages between hub and broker: one JSON object in each direction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from gridhub.menu.kinds import INTERFACES, Value
 
-#: What the hub may set in a session. Anything else (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``, …)
-#: would be a way to run code as the person.
+#: The variables that the hub may set in a session. Others (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``,
+#: …) would let it run code as the person.
 SESSION_VARIABLES = frozenset(
     {
         "JUPYTERHUB_ACTIVITY_URL",
@@ -35,21 +35,24 @@ SESSION_VARIABLES = frozenset(
     }
 )
 
-#: User names as useradd(8) accepts them, wide enough for directory services. No option look-alikes.
+#: User names as useradd(8) accepts them, with more characters for directory services. They cannot
+#: look like an option.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 
-#: A session, as the hub names it.
+#: The name that the hub gives a session.
 Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
-#: A named server of JupyterHub; empty for the default one. No comma: it goes into a job's context.
+#: A named server of JupyterHub; empty for the default one. Commas are not allowed, because the name
+#: goes into a job's context.
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
-#: A host as Grid Engine names it, without what means more in a request (complex(5)): ``*``, ``|``.
+#: A host name of Grid Engine, without characters that have a special meaning in a request, such as
+#: ``*`` and ``|`` (complex(5)).
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
 class Model(BaseModel):
-    """A message, with the fields it names and no others."""
+    """A message that accepts only the fields it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +61,7 @@ Pem = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=\n -]*$", max_length=16_384)]
 
 
 class Tls(Model):
-    """The session's key and certificate, and whom it trusts, each as PEM."""
+    """A session's key and certificate, and the authorities it trusts, each as PEM."""
 
     key: Pem
     certificate: Pem
@@ -66,7 +69,7 @@ class Tls(Model):
 
 
 class Start(Model):
-    """Submit a session. ``choice`` has the values of the menu's items, by their names."""
+    """A request to submit a session. ``choice`` has the values of the menu's items by name."""
 
     action: Literal["start"] = "start"
     user: UserName
@@ -74,9 +77,9 @@ class Start(Model):
     server: ServerName = ""
     choice: dict[str, Value] = Field(max_length=50)
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
-    #: None where the hub speaks plain HTTP with its sessions.
+    #: None if the hub uses plain HTTP with its sessions.
     tls: Tls | None = None
-    #: Workers that have no port for it.
+    #: Workers without a free port for the session.
     avoid: tuple[HostName, ...] = Field((), max_length=4)
 
     @field_validator("environment")
@@ -93,7 +96,7 @@ class Start(Model):
 
 
 class Stop(Model):
-    """Delete the job of a session, whether or not it came to be."""
+    """A request to delete the job of a session, whether or not that job exists."""
 
     action: Literal["stop"] = "stop"
     user: UserName
@@ -101,7 +104,7 @@ class Stop(Model):
 
 
 class Check(Model):
-    """Ask Grid Engine whether a choice could start, and submit nothing."""
+    """A request to ask Grid Engine whether a choice could start, without submitting a job."""
 
     action: Literal["check"] = "check"
     user: UserName
@@ -113,20 +116,20 @@ REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminat
 
 
 class Answer(Model):
-    """What the broker did. ``job_id`` after a start; ``error`` is meant for the person."""
+    """The broker's answer. ``job_id`` is set after a start; ``error`` is for the person."""
 
     ok: bool
     job_id: int | None = None
     #: After a check: whether the choice can start now, later, or never.
     verdict: Literal["now", "later", "never", ""] = ""
-    #: Grid Engine's own words on a verdict.
+    #: Grid Engine's own words about a verdict.
     words: str = ""
     error: str = ""
     #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
-    #: ``grid``: Grid Engine's own words; ``request``, ``broker``: a fault of ours.
+    #: ``grid``: Grid Engine's own words; ``request``, ``broker``: an error in GridHub.
     kind: str = ""
 
 
 def job_name(session: str) -> str:
-    """Return the name of a session's job. Plain qstat shows the first ten letters of it."""
+    """Return the name of a session's job. Plain qstat shows its first ten characters."""
     return f"jupyterhub-{session}"

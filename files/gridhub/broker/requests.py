@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The three requests, each carried out as the person: start, check, stop."""
+"""The three requests, start, check and stop, each carried out as the person."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from gridhub.menu.job import qsub_arguments, requested, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.words import text
 
-#: What Grid Engine starts the job script with; it runs the program of the script's first line.
-#: A shell here would be a login shell (``login_shells`` of sge_conf(5)), which runs
-#: ``~/.bash_profile`` before the session.
+#: Grid Engine starts the job script with this program, which runs the interpreter that the script's
+#: first line names. A shell here would be a login shell (``login_shells`` of sge_conf(5)), which
+#: would run ``~/.bash_profile`` before the session.
 JOB_SHELL = "/usr/bin/env"
 
 
@@ -45,9 +45,9 @@ def _words(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
-    """Tell a qmaster that is away from one that refuses; both only differ in qsub's words.
+    """Check that the qmaster answered; only qsub's words distinguish its absence from a refusal.
 
-    :raises Refused: where it is away.
+    :raises Refused: when the qmaster is away.
     """
     words = _words(process)
     if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
@@ -55,21 +55,21 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
 
 
 class Checked(NamedTuple):
-    """What follows from a choice that has been checked."""
+    """The arguments and the run time for a checked choice."""
 
     #: Arguments of qsub, and further ones of the job script.
     resources: list[str]
     script: list[str]
-    #: In seconds; None where the menu has none.
+    #: In seconds; None if the menu has no run time.
     run_time: int | None
 
 
 def check_choice(
     config: Config, user: pwd.struct_passwd, values: Mapping[str, int | str]
 ) -> Checked:
-    """Check that a person may have a session, and this one.
+    """Check that a person may have sessions, and that their choice is allowed.
 
-    :raises Refused: where either is not so.
+    :raises Refused: when either check fails.
     """
     groups = group_names(user)
     check_account(config, user, groups)
@@ -91,9 +91,10 @@ def check_choice(
 def _elsewhere(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """Return the arguments of qsub that keep a session off some workers.
 
-    The last request for a host counts (seen with 8.1.9), so that it takes in that of the others.
+    Only the last request for a host counts (seen with 8.1.9), so this one repeats the session's
+    own.
 
-    :param arguments: what else the session asks for.
+    :param arguments: the other arguments of qsub for the session.
     """
     if not avoid:
         return []
@@ -111,8 +112,8 @@ def _elsewhere(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: and no job comes to life then; one that Grid Engine has taken all the same
-        finds no file.
+    :raises Refused: when the session is not submitted. If Grid Engine has accepted a job all the
+        same, it finds no session file and ends.
     """
     checked = check_choice(config, user, request.choice)
     rules = session_rules(config, checked.run_time)
@@ -123,7 +124,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 
     def write() -> None:
         write_session_file(path, request.environment, config.ports, rules, request.tls)
-        if time.monotonic() > deadline:  # a home that came back too late
+        if time.monotonic() > deadline:  # the home answered too late
             path.unlink()
 
     within(HOME_TIMEOUT, write)
@@ -146,7 +147,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
             "-r", "n",
             "-w", "e",
-            # For administrators who read `qstat -j`; nothing depends on it.
+            # For administrators who read `qstat -j`; GridHub does not use it.
             "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
             *arguments,
             *_elsewhere(request.avoid, arguments),
@@ -159,7 +160,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             raise Refused("grid", text("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
-        # A job that was submitted after all finds no file and ends itself.
+        # If a job was submitted after all, it finds no session file and ends.
         with contextlib.suppress(Refused):
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
@@ -167,11 +168,11 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 
 
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
-    """Ask Grid Engine as the person whether a session could start; nothing is submitted.
+    """Ask Grid Engine as the person whether a session could start, without submitting a job.
 
-    ``qsub -w v`` asks for an empty cluster, ``-w p`` for it as it is now (qsub(1)).
+    ``qsub -w v`` asks about an empty cluster, ``-w p`` about the cluster as it is now (qsub(1)).
 
-    :raises Refused: where the choice is not allowed, or Grid Engine does not answer.
+    :raises Refused: when the choice is not allowed, or Grid Engine does not answer.
     """
     resources = check_choice(config, user, request.choice).resources
     become(user)
@@ -183,13 +184,14 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         except OSError as error:
             raise Refused("home", home_trouble(error, home)) from error
 
-    # qsub reads the person's .sge_request, and nothing ends one that waits for a dead file server.
+    # qsub reads the person's .sge_request, and cannot be killed while it waits for a dead file
+    # server.
     within(HOME_TIMEOUT, reach)
-    # Two commands in the time of one: the hub waits no longer for it.
+    # Give two commands the time of one, because the hub waits no longer for a check.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
-        """Return why not; nothing where it could."""
+        """Return why the session could not start; empty if it could."""
         arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
             config, user, "qsub", *arguments, *resources, str(config.job_script)
@@ -200,7 +202,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         return _words(process)
 
     if never := verify("v", resources):
-        # Of what counts per job, a parallel environment says nothing but "offers 0 slots".
+        # With a parallel environment, qsub reports only "offers 0 slots" if a resource counted per
+        # job is missing, so ask again without it.
         if "-pe" in resources:
             place = resources.index("-pe")
             never = verify("v", resources[:place] + resources[place + 3 :]) or never
@@ -211,15 +214,17 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 
 
 def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
-    """Delete a session's job as the person; a job that is gone already is a success.
+    """Delete a session's job as the person; succeed if the job is already gone.
 
-    By its name, which only a session of this hub has; as the person, who can delete no one else's.
+    The job is selected by its name, which only a session of this hub has. The person cannot delete
+    the jobs of others.
 
-    :raises Refused: when Grid Engine does not do it.
+    :raises Refused: when Grid Engine does not delete it.
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # First: a job that has not started yet, or is still on its way, then ends itself.
+    # Remove the file first: without it, a job that has not started yet, or is still on its way to
+    # Grid Engine, ends when it starts.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
@@ -229,14 +234,14 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
 
 
 def decide(config: Config, request: Request) -> Answer:
-    """Carry out one request and log the decision in one line, never with secrets."""
+    """Carry out one request, and log the decision in one line without secrets."""
     try:
         try:
             user = pwd.getpwnam(request.user)
         except KeyError:
             raise Refused("refused", text("account.missing", name=request.user)) from None
         if user.pw_name != request.user:
-            # A directory service may match names regardless of case.
+            # A directory service may ignore case in names.
             raise Refused("refused", text("account.missing", name=request.user))
         check_person(config, user)
         match request:
@@ -266,9 +271,9 @@ def main() -> int:
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
-    # A hub that has gone away meanwhile is no fault of the broker.
+    # The hub may have disconnected meanwhile, which is not an error of the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
-        # A child that hangs in the person's home has the connection open as well.
+        # A child that hangs in the person's home keeps its copy of the connection open.
         connection.shutdown(socket.SHUT_WR)
     return 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine: its commands, its formats and its words. No other wing knows its dialect."""
+"""Grid Engine's commands, formats and messages. Only this wing knows them."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session ended, from the record that Grid Engine keeps of every job that has.
+"""Why a session ended, from Grid Engine's accounting record of the job.
 
 The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
-(accounting(5)). Sites share that folder with their submit hosts, which ``qacct`` needs as well; but
-``qacct -j`` reads the whole file, which on a big cluster holds years, and the session that people
-ask about has ended a moment ago: so the file is read from its end.
+(accounting(5)). Sites share that folder with their submit hosts, because ``qacct`` needs it too.
+But ``qacct -j`` reads the whole file, which covers years on a big cluster, while people ask about a
+session that ended a moment ago. So this module reads the file from its end.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 
 from gridhub.contract import EXIT_EARLY_END, Ending
 
-#: How far back a record is looked for, in bytes, at first and at most: some fifty thousand jobs.
+#: How far back to search for a record, in bytes: if the job has just ended (about fifty thousand
+#: jobs), and at most.
 LOOK_BACK = 16 * 1024 * 1024
 FARTHEST_BACK = 16 * LOOK_BACK
 _BLOCK = 256 * 1024
 
-#: Fields of a line, by their place in accounting(5) of Grid Engine 8.1.9. The last are counted from
-#: the end: before them is the category, which may hold colons of its own.
+#: Positions of the fields in a line (accounting(5) of Grid Engine 8.1.9). The last two are counted
+#: from the end, because the category before them may contain colons.
 _HOST, _OWNER, _NAME, _JOB, _START, _END, _FAILED, _STATUS = 1, 3, 4, 5, 9, 10, 11, 12
 _TASK, _MAXVMEM = -4, -3
 _FIELDS = 45
@@ -30,16 +31,16 @@ _FIELDS = 45
 #: ``failed`` in accounting(5): the execution daemon enforced h_rt, h_cpu or h_vmem.
 FAILED_LIMIT = 37
 
-#: ``failed``: the job was started and then ended by a signal, as qdel does it.
+#: ``failed``: a signal ended the running job, as with qdel.
 FAILED_SIGNAL = 100
 
-#: ``exit_status`` of a job that SIGKILL or SIGTERM ended (128 and the signal's number).
+#: ``exit_status`` of a job that SIGKILL or SIGTERM ended (128 plus the signal's number).
 KILLED = (128 + 9, 128 + 15)
 
 
 @dataclass(frozen=True)
 class Record:
-    """How a job ended. Times in seconds since the epoch, 0 where Grid Engine has none."""
+    """How a job ended. Times are in seconds since the epoch, 0 if Grid Engine has none."""
 
     job: int
     host: str
@@ -47,17 +48,17 @@ class Record:
     end: float
     failed: int
     status: int
-    #: The largest sum of the address spaces of its processes that Grid Engine saw, in bytes.
+    #: The largest total address space of its processes that Grid Engine measured, in bytes.
     maxvmem: float
 
     @property
     def ran(self) -> float:
-        """For how long it ran, in seconds."""
+        """How long the job ran, in seconds."""
         return max(self.end - self.start, 0.0) if self.start else 0.0
 
 
 def parse_record(line: str) -> Record | None:
-    """Read one line of the accounting file; ``None`` where it is none that can be read."""
+    """Parse one line of the accounting file; return ``None`` if it is not a valid record."""
     fields = line.rstrip("\n").split(":")
     if len(fields) < _FIELDS:
         return None
@@ -76,7 +77,7 @@ def parse_record(line: str) -> Record | None:
 
 
 def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
-    """Yield the lines of a file that have it, the last one first, up to ``limit`` bytes back."""
+    """Yield the lines that contain ``needle``, last line first, up to ``limit`` bytes back."""
     with path.open("rb") as file:
         position = file.seek(0, os.SEEK_END)
         stop = max(position - limit, 0)
@@ -86,22 +87,23 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
             position -= size
             file.seek(position)
             block = file.read(size) + tail
-            # Of most blocks only the beginning is of use, for a line that is cut there.
+            # Most blocks do not contain the needle. Of these only the beginning is needed: it is
+            # the rest of a line that starts in the block before.
             tail, *lines = block.split(b"\n", -1 if needle in block else 1)
             yield from (line for line in reversed(lines) if needle in line)
-        # Where the look back ends within a line, too few of its fields are left to take it for one.
+        # If the search stops within a line, the rest has too few fields to count as a record.
         if needle in tail:
             yield tail
 
 
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
-    """Return the record of a job by its name, which only one job has.
+    """Return the record of a job by its unique name; ``None`` if there is no reliable record.
 
-    Whoever may submit jobs can write lines of any content into the file: Grid Engine 8.1.9 prints a
-    line break in ``-l hostname=…`` as it is, in the category. So a job with records that differ
-    has none that can be relied on.
+    Anyone who may submit jobs can write lines of any content into the file: Grid Engine 8.1.9
+    prints a line break in ``-l hostname=…`` unchanged, in the category. So if a job has records
+    that differ, all of them are unreliable.
 
-    :raises OSError: where the file cannot be read.
+    :raises OSError: when the file cannot be read.
     """
     found: set[Record] = set()
     for line in _lines_with(f":{owner}:{job_name}:".encode(), path, limit):
@@ -109,20 +111,20 @@ def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -
         fields = text.rstrip("\n").split(":")
         if fields[_OWNER : _NAME + 1] != [owner, job_name] or not (record := parse_record(text)):
             continue
-        # The tasks of a parallel job may have records of their own (accounting_summary, sge_pe(5)).
+        # The tasks of a parallel job may have separate records (accounting_summary, sge_pe(5)).
         if fields[_TASK] == "NONE":
             found.add(record)
     return found.pop() if len(found) == 1 else None
 
 
 def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
-    """Tell why a job ended.
+    """Return why a job ended.
 
-    :param memory: what its address space was limited to, in bytes for all its slots together.
-    :param run_time: what its run time was limited to, in seconds.
+    :param memory: the limit on its address space, in bytes for all its slots together.
+    :param run_time: the limit on its run time, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:
-        # Grid Engine tells one limit from the other in words of the daemon's log only.
+        # Only the log of the execution daemon names the limit, so compare the usage with each one.
         if memory and record.maxvmem > memory:
             return Ending.MEMORY
         if run_time and record.ran >= run_time:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The collector that watches the jobs of all sessions with one qstat.
 
-"Not known" is never "gone": :class:`Collector` returns :data:`GONE` only after two good answers
+"Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
 without the job.
 
-A session is known by its job's *name*, which the hub makes before the job exists: whatever is
-killed between asking for a job and learning its number, the job is found again.
+A session is identified by its job's *name*, which the hub chooses before the job exists. So the job
+is found again even if a program is killed after it has requested the job and before the hub learns
+its number.
 """
 
 from __future__ import annotations
@@ -27,36 +28,37 @@ log = logging.getLogger("jupyterhub.sge")
 
 
 class Gone(enum.Enum):
-    """The verdict on a job that Grid Engine does not know any more."""
+    """The result for a job that Grid Engine no longer knows."""
 
     GONE = "gone"
 
 
 GONE = Gone.GONE
 
-#: How many good answers in a row must lack a job before it is over.
+#: A job is gone when this many good answers in a row do not list it.
 ANSWERS_WITHOUT = 2
 
-#: How long the list of people may be with whose jobs qstat is asked, in characters: an argument may
-#: have 128 kB (execve(2)). For a longer one all jobs are asked about, and all have to be read.
+#: Longest list of users in a qstat query, in characters: an argument may have 128 kB (execve(2)).
+#: If the list is longer, the query covers the jobs of all users, and all of them must be parsed.
 LONGEST_LIST = 100_000
 
-#: A stray that did not go is deleted again after so many seconds.
+#: Delete a job again after this many seconds if it still exists.
 DELETION_PAUSE = 10.0
 
-#: How many jobs of no session are deleted at once. Anybody can give thousands of theirs such names,
-#: and starts and stops of sessions ask the same broker.
+#: How many jobs that belong to no session to delete at the same time. Anyone can give thousands of
+#: jobs such names, and starts and stops of sessions use the same broker.
 STRAYS_AT_ONCE = 2
 
 
 @dataclass
 class _Watched:
     owner: str
-    #: From when on being absent says something; a job may be on its way to Grid Engine before.
+    #: From this time on, a missing job counts as missing; before, it may be on its way to Grid
+    #: Engine.
     since: float
     waiting: bool
     wanted: bool = True
-    #: Since when no session wants it. What was asked before does not tell what became of it.
+    #: When its session released it. Answers to earlier queries may be out of date.
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
@@ -64,32 +66,33 @@ class _Watched:
 
 @dataclass
 class Collector:
-    """Asks Grid Engine about the jobs of all sessions at once; a look-up costs nothing.
+    """Asks Grid Engine about the jobs of all sessions at once, and keeps the last good answer.
 
-    One qstat for everybody, every ``short_interval`` seconds while somebody waits for a session
-    (or a job has just gone missing), every ``long_interval`` seconds otherwise, and every
-    ``sweep_interval`` seconds about the jobs of all people. When Grid Engine is slow or does not
-    answer it is asked less often; the last good answer stands meanwhile.
+    One qstat covers all sessions. It runs every ``short_interval`` seconds while a person waits for
+    a session (or a job has just gone missing), and every ``long_interval`` seconds otherwise. Every
+    ``sweep_interval`` seconds it covers the jobs of all users. When Grid Engine is slow or does not
+    answer, qstat runs less often, and the last good answer remains valid meanwhile.
 
-    Deleting is level-triggered: after every good answer, ``delete`` is awaited for each job that
-    carries a name of this hub and that no session wants, whatever was lost on the way to there.
+    Deletion is level-triggered: after every good answer, ``delete`` is awaited for each job that
+    has a name of this hub and that no session wants. So a deletion request that was lost is always
+    repeated.
     """
 
     grid: GridEngine
     short_interval: float = 1.0
     long_interval: float = 15.0
     sweep_interval: float = 600.0
-    #: Longest pause after failures.
+    #: Longest pause after failures, in seconds.
     longest_pause: float = 30.0
-    #: However many are in a hurry, Grid Engine is asked no more often than this.
+    #: Shortest time between two queries, in seconds, even after :meth:`hurry`.
     least_interval: float = 0.2
     clock: Callable[[], float] = time.monotonic
-    #: Deletes a job; may raise :class:`GridEngineError`, and is called again then.
+    #: Deletes a job; if it raises :class:`GridEngineError`, it is called again later.
     delete: Callable[[Job], Awaitable[None]] | None = None
-    #: What the names of this hub's jobs look like. Unknown until :meth:`sweep`.
+    #: The pattern of this hub's job names. Unknown until :meth:`sweep`.
     _ours: re.Pattern[str] | None = None
     _answered_at: float | None = None
-    #: When everybody's jobs are asked about again, on ``clock``.
+    #: When to ask about the jobs of all users again, on ``clock``.
     _sweep_due: float = 0.0
     _failures: int = 0
     _watched: dict[str, _Watched] = field(default_factory=dict)
@@ -101,10 +104,10 @@ class Collector:
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    # -- what sessions say ------------------------------------------------------------------------
+    # -- for sessions -----------------------------------------------------------------------------
 
     def watch(self, name: str, owner: str, *, waiting: bool, delay: float = 0.0) -> None:
-        """Begin to watch a job, or change whether somebody waits for it.
+        """Start watching a job, or change whether a person is waiting for it.
 
         :param delay: seconds in which the job may still be on its way to Grid Engine.
         """
@@ -117,14 +120,14 @@ class Collector:
         self._run()
 
     def submitted(self, name: str) -> None:
-        """Grid Engine has the job: from now on being absent says something."""
+        """Record that Grid Engine has the job: from now on, a missing job counts as missing."""
         watched = self._watched[name]
-        # What was missed before was missed while the request stood in the broker's line.
+        # Earlier misses do not count: the request was still in the broker's line.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
     def release(self, name: str) -> None:
-        """No session wants the job any more: delete it, as often as it takes, until it is gone."""
+        """Delete a job that its session no longer wants, repeatedly until it is gone."""
         watched = self._watched.get(name)
         if watched is None:
             return
@@ -135,9 +138,9 @@ class Collector:
         self._hurry.set()
 
     def sweep(self, ours: re.Pattern[str]) -> None:
-        """Delete every job with such a name that no session wants.
+        """Delete every job whose name matches ``ours`` and that no session wants.
 
-        Only to be called when all sessions of the database are watched: the others are strays.
+        Call this only when all sessions in the database are watched: all other jobs are strays.
         """
         self._ours = ours
         self._sweep_due = self.clock()
@@ -145,11 +148,11 @@ class Collector:
         self._run()
 
     def hurry(self) -> None:
-        """Ask again now rather than at the end of the interval."""
+        """Ask Grid Engine again now instead of at the end of the interval."""
         self._hurry.set()
 
     def look_up(self, name: str) -> Job | Gone | None:
-        """Return the job, :data:`GONE`, or ``None`` while it is not known."""
+        """Return the job, :data:`GONE`, or ``None`` while its state is not known."""
         watched = self._watched.get(name)
         if watched is None:
             return None
@@ -158,56 +161,56 @@ class Collector:
         return watched.job
 
     def last_seen(self, name: str) -> Job | None:
-        """Return the job as it was when Grid Engine last had it; ``None`` if it never did."""
+        """Return the job as Grid Engine last listed it; ``None`` if it never did."""
         watched = self._watched.get(name)
         return watched.job if watched else None
 
     def jobs(self) -> list[Job]:
-        """Return the jobs of all sessions, as far as they are known."""
+        """Return the known jobs of all sessions."""
         return [watched.job for watched in self._watched.values() if watched.job]
 
     def watches(self, name: str) -> bool:
-        """Whether the job is watched: a released one is until it is gone."""
+        """Return whether the job is watched; a released job is watched until it is gone."""
         return name in self._watched
 
     @property
     def age(self) -> float | None:
-        """Seconds since the last good answer was asked for; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` before the first."""
         return None if self._answered_at is None else self.clock() - self._answered_at
 
     async def news(self, timeout: float) -> None:
-        """Return when there is something to look at again, or after ``timeout`` seconds."""
-        # Not asyncio.wait_for: in Python 3.11 it swallows a cancellation that comes with the news,
-        # and a start that is given up would go on for ever.
+        """Wait until there are results to look up again, or for ``timeout`` seconds."""
+        # Not asyncio.wait_for: in Python 3.11 it swallows a cancellation that arrives together with
+        # the news, and a cancelled start would continue for ever.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._news.wait()
 
     def wake(self) -> None:
-        """Let everybody who waits in :meth:`news` look again."""
+        """Wake all callers that wait in :meth:`news`."""
         self._news.set()
         self._news = asyncio.Event()
 
     async def close(self) -> None:
-        """Stop watching, and leave all jobs as they are."""
+        """Stop watching without changing any job."""
         tasks = [task for task in (self._task, *self._deletions.values()) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # -- what Grid Engine says --------------------------------------------------------------------
+    # -- answers of Grid Engine -------------------------------------------------------------------
 
     def take(self, jobs: Sequence[Job], asked_at: float) -> list[Job]:
-        """Take a good answer to a question asked at ``asked_at``.
+        """Process a good answer to a query that started at ``asked_at``.
 
-        A job that was submitted after the question says nothing by being absent.
+        A job that was submitted after that time may be missing from the answer and still exist.
 
-        :returns: the jobs of this hub that no session wants and that are to be deleted now.
+        :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
         self._answered_at = asked_at
         found = {
             (job.owner, job.name): job for job in reversed(jobs)
-        }  # the oldest of a name counts
+        }  # of several jobs with one name, the oldest counts
         for name, watched in list(self._watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed = job, 0
@@ -216,8 +219,8 @@ class Collector:
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self._watched[name]
         self.wake()
-        # A job on a host that is lost stays "being deleted" unless it is deleted again from when on
-        # Grid Engine knows of the loss (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
+        # A job on a lost host stays in the deletion state until it is deleted again after Grid
+        # Engine has noticed the loss (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
             for job in found.values()
@@ -259,16 +262,16 @@ class Collector:
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
-                # A fault of ours; the sessions must not lose their watch over it.
+                # This is a bug in GridHub, and it must not stop the watch over the sessions.
                 self._failures = min(self._failures + 1, 10)
-                log.exception("Cannot take in Grid Engine's answer, keeping all sessions")
+                log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - asked_at
             if self._failures:
-                # Nobody's hurry makes a Grid Engine that is in trouble answer sooner.
+                # After a failure, :meth:`hurry` does not shorten the pause: it would not help.
                 await asyncio.sleep(self._pause())
                 continue
             with contextlib.suppress(TimeoutError):
-                # A question that takes long is asked seldom.
+                # The longer a query takes, the less often it runs.
                 async with asyncio.timeout(max(self._pause(), 4 * took)):
                     await self._hurry.wait()
             least = max(min(self.least_interval, self.short_interval), 2 * took)
@@ -278,15 +281,17 @@ class Collector:
         owners = {watched.owner for watched in self._watched.values()}
         wide = bool(self._ours) and now >= self._sweep_due
         if wide:
-            # Should it fail, the sessions come first: on a big cluster it may always take too long.
+            # If this sweep fails, ask about the sessions first: on a big cluster a sweep may
+            # always take too long.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
-        if wide or not people or len(people) > LONGEST_LIST:  # qstat takes no empty list
+        if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
-        # -f -ne: by queue instance, as far as it has jobs; says which hosts do not report.
+        # -f -ne: list jobs by queue instance, without empty ones; this also shows which hosts do
+        # not report.
         arguments = ("-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
-        # A cluster with ten thousand jobs is 3 MB of XML: parsed beside the event loop, not in it.
+        # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
         jobs = await asyncio.to_thread(parse_qstat, output)
         if wide:
             self._sweep_due = now + self.sweep_interval
@@ -303,18 +308,18 @@ class Collector:
         is_sessions = watched is not None and watched.owner == job.owner
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
-            if not done:  # in line: what the broker refuses is not to keep it busy
+            if not done:  # still in line, so that jobs the broker refuses do not keep it busy
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)
         del self._deletions[job.id]
         if not done:
-            self._sweep_due = self.clock()  # its owner may have no other session
+            self._sweep_due = self.clock()  # only a sweep covers an owner without sessions
             self.hurry()
 
     async def _try_to_delete(self, job: Job) -> bool:
         assert self.delete is not None
-        log.info("Job %s of %s belongs to no session any more; deleting it", job.id, job.owner)
+        log.info("Job %s of %s no longer belongs to a session; deleting it", job.id, job.owner)
         try:
             await self.delete(job)
         except GridEngineError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run Grid Engine's read-only commands with a time limit, and read the XML they print."""
+"""Run Grid Engine's read-only commands with a time limit, and parse the XML they print."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
-#: The most that is read of one answer, in bytes. People write into answers, in names of their jobs
-#: for example; a list of 10,000 jobs has 3.4 MB.
+#: Longest answer to read, in bytes. Users can add text to answers, for example in job names; a list
+#: of 10,000 jobs has 3.4 MB.
 MAX_ANSWER = 128 * 2**20
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    # The group, even where its leader has ended: on Debian, qstat is a wrapper script.
+    # Kill the group, even if its leader has ended: on Debian, qstat is a wrapper script.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -27,9 +27,10 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 async def _read(
     process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None, limit: int
 ) -> bytes | None:
-    """Read a stream of a process to its end; kill it, and return ``None``, when it is too long.
+    """Read a process's stream to its end; if it is too long, kill the process and return ``None``.
 
-    What is left unread in a pipe would keep ``process.wait()`` from returning (asyncio).
+    The rest is read as well: unread data in a pipe would keep ``process.wait()`` from returning
+    (asyncio).
     """
     assert stream is not None
     chunks: list[bytes] = []
@@ -47,10 +48,10 @@ async def _read(
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
-    :param limit: the most it may print, in bytes.
+    :param limit: the longest output it may print, in bytes.
     :raises GridEngineError: when it fails, cannot be started, or exceeds ``grid.timeout``. A
         command that hangs is killed with everything it started.
-    :raises AnswerError: when it prints more than ``limit``; it is killed as well.
+    :raises AnswerError: when it prints more than ``limit``; it is then killed too.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -90,20 +91,20 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     return output
 
 
-#: How much XML a parser is given at a time, in bytes: about a millisecond's work.
+#: How much XML to give a parser at a time, in bytes: about a millisecond of work.
 _PIECE = 32_768
 
-#: Control characters that no XML document may have, and what is put in their place.
+#: Control characters that XML does not allow, and the table that replaces them.
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r"))
 _HARMLESS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 
 
 def xml_pieces(xml: bytes) -> Iterator[str]:
-    """Yield XML that qstat printed, piece by piece: a parser lets no other thread run meanwhile.
+    """Yield XML that qstat printed in small pieces, because a parser blocks other threads.
 
-    Grid Engine escapes what is markup in people's words, but prints control characters and bytes
-    that are not UTF-8 as they are. One such job would make the answer about all jobs unreadable, so
-    they are replaced, one by one: nothing else becomes markup by it.
+    Grid Engine escapes markup in users' text, but prints control characters and bytes that are not
+    UTF-8 unchanged. One such job would make the answer about all jobs unreadable, so each of these
+    is replaced by a single character that cannot become markup.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for start in range(0, len(xml), _PIECE):
@@ -113,7 +114,7 @@ def xml_pieces(xml: bytes) -> Iterator[str]:
 
 
 def parse_tree(xml: bytes) -> ElementTree.Element:
-    """Read the XML that qstat printed.
+    """Parse the XML that qstat printed.
 
     :raises AnswerError: when it is not XML.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What ``qstat -j`` reports of single jobs: their usage, why they wait, their errors."""
+"""Details of single jobs from ``qstat -j``: usage, reasons for waiting, and errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _JOB_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class Details:
-    """What ``qstat -j`` reports of one job.
+    """The details of one job from ``qstat -j``.
 
-    ``None`` where the execution daemon has not reported yet, which it does every
+    A value is ``None`` until the execution daemon has reported it, which it does every
     ``load_report_time`` (sge_conf(5)).
     """
 
@@ -29,11 +29,11 @@ class Details:
     owner: str
     #: Processor time used, in seconds.
     cpu: float | None = None
-    #: The sum of the address spaces of its processes, in bytes: what ``h_vmem`` limits. Where Grid
-    #: Engine does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
+    #: The total address space of its processes, in bytes, which ``h_vmem`` limits. If Grid Engine
+    #: does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
     vmem: float | None = None
-    #: Why it waits, a line for each message of the scheduler (``schedd_job_info``, sched_conf(5));
-    #: empty where it has used something already: then it runs.
+    #: Why it waits, one line for each message of the scheduler (``schedd_job_info``,
+    #: sched_conf(5)). Empty if it has any usage, which means that it is running.
     reasons: tuple[str, ...] = ()
     #: Why it is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Details:
 
 @dataclass
 class _Entry:
-    """What an answer has of one job, as it is printed."""
+    """The entry of one job in an answer, as printed."""
 
     numbers: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class _Entry:
     errors: list[str] = field(default_factory=list)
 
 
-#: The elements whose text is read. What people write (-v, -ac, -N, arguments, …) is in others.
+#: The elements whose text is read. Text from users (-v, -ac, -N, arguments, …) is in others.
 _LEAVES = frozenset(
     {
         "AN_text",
@@ -63,18 +63,19 @@ _LEAVES = frozenset(
     }
 )
 
-#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..." : when and where is not why.
+#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ...": remove the time and the place,
+#: which are not part of the reason.
 _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 
 class _Reader:
-    """Keeps the few elements of an answer that matter, by their place in it, and no others."""
+    """A parser that keeps only the elements it needs, selected by their place in the answer."""
 
     def __init__(self) -> None:
         self.root = ""
         self.trouble = ""
         self.entries: list[_Entry] = []
-        #: Messages about all jobs that wait, and those about some, by job number.
+        #: Messages about all waiting jobs, and messages about single jobs, by job number.
         self.general: list[str] = []
         self.own: dict[str, list[str]] = {}
         self._path: list[str] = []
@@ -88,7 +89,7 @@ class _Reader:
         parser.EndElementHandler = self._end
 
     def feed(self, piece: str, *, final: bool = False) -> None:
-        """Read a piece.
+        """Parse a piece.
 
         :raises expat.ExpatError: when it is not XML.
         """
@@ -99,7 +100,7 @@ class _Reader:
             self.root = tag
         self._path.append(tag)
         self._text = [] if tag in _LEAVES else None
-        # No handler, no work: however long the words are that are passed over.
+        # Without a handler, skipped text costs no work, however long it is.
         self._parser.CharacterDataHandler = None if self._text is None else self._text.append
 
     def _end(self, _tag: str) -> None:
@@ -118,7 +119,7 @@ class _Reader:
     def _take(self, text: str) -> None:
         if len(self._path) % 2 or not text:
             return
-        # Every second element is an item of a list. What it is called depends on the release.
+        # Every second element is an item of a list, and its name depends on the release.
         match self._path[1::2]:
             case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
                 self._about.append(text)
@@ -134,7 +135,7 @@ class _Reader:
                 self._entry.errors.append(_WHEN.sub("", text))
             case (
                 ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
-                # The tasks of a parallel job, where Grid Engine starts them.
+                # The tasks of a parallel job, if Grid Engine starts them.
                 | [
                     "djob_info",
                     "JB_ja_tasks",
@@ -152,18 +153,18 @@ class _Reader:
 
 
 def parse_details(xml: bytes) -> dict[int, Details]:
-    """Read the output of ``qstat -xml -j ID,ID,…``, by job number.
+    """Parse the output of ``qstat -xml -j ID,ID,…`` into details by job number.
 
-    Only elements at their place in Grid Engine's own structure count. People cannot add any, for
-    Grid Engine escapes what they write. A job is left out that is printed twice, or without exactly
-    one number and one owner.
+    Only elements at their place in Grid Engine's own structure count. Users cannot add any, because
+    Grid Engine escapes their text. A job is left out if it is printed twice, or without exactly one
+    number and one owner.
 
-    :raises AnswerError: when it is anything but that.
-    :raises GridEngineError: when it is the report that there is no qmaster.
+    :raises AnswerError: when it is not such output.
+    :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
     """
     reader = _Reader()
     try:
-        # Of many jobs on many hosts this is megabytes: no step may take the interpreter for long.
+        # For many jobs on many hosts this is megabytes, so no step may block the interpreter long.
         for piece in xml_pieces(xml):
             reader.feed(piece)
         reader.feed("", final=True)
@@ -173,7 +174,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             raise AnswerError(f"qstat did not print XML: {error}") from error
     if reader.root == "unknown_jobs":
         return {}
-    if reader.root == "comunication_error":  # so it is spelt
+    if reader.root == "comunication_error":  # Grid Engine's spelling
         raise GridEngineError(f"qstat: {reader.trouble}")
     if reader.root != "detailed_job_info":
         raise AnswerError("qstat did not print details of jobs")
@@ -191,7 +192,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             job=int(number),
             owner=owner,
             cpu=entry.usage.get("cpu"),
-            # 0 means that Grid Engine does not know.
+            # Grid Engine prints 0 if it does not know the value.
             vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
             reasons=() if entry.usage else (*general, *own) if own else general,
             errors=tuple(dict.fromkeys(entry.errors)),
@@ -199,17 +200,17 @@ def parse_details(xml: bytes) -> dict[int, Details]:
     return found
 
 
-#: How many bytes are read of an answer: for the scheduler's messages, and for each job. A session
-#: has about 6 kB; people can write megabytes into theirs.
+#: How many bytes of an answer to read: for the scheduler's messages, and for each job. The job of a
+#: session has about 6 kB; users can write megabytes into their own jobs.
 MESSAGES_SIZE = 16 * 2**20
 JOB_SIZE = 64 * 2**10
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
-    """Ask Grid Engine for the details of some jobs, by job number; unknown ones are left out.
+    """Ask Grid Engine for the details of some jobs; return those of known jobs by job number.
 
-    :raises AnswerError: when the answer cannot be read, or is too long.
-    :raises GridEngineError: when there is none.
+    :raises AnswerError: when the answer cannot be parsed, or is too long.
+    :raises GridEngineError: when there is no answer.
     """
     numbers = ",".join(map(str, jobs))
     limit = MESSAGES_SIZE + len(jobs) * JOB_SIZE

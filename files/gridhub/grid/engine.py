@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where Grid Engine is on this host, and what goes wrong with it.
+"""The installation of Grid Engine on this host, and the errors of its commands.
 
-Root's part of the broker imports this module: it stays small and has no event loop.
+The part of the broker that runs as root imports this module, so it is small and has no event loop.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 
 
-#: Part of what ``qsub -w e`` prints about a request that no queue could take on an empty cluster.
+#: Part of the message of ``qsub -w e`` when a request cannot run even on an empty cluster.
 NO_QUEUE = "no suitable queues"
 
 
 class GridEngineError(Exception):
-    """Grid Engine was asked and did not do it; the message carries its own words."""
+    """A request that Grid Engine did not carry out; the message contains Grid Engine's words."""
 
 
 class AnswerError(GridEngineError):
-    """Grid Engine answered something that is not in the format its manual promises."""
+    """An answer of Grid Engine that does not have the format in its manual."""
 
 
 @dataclass(frozen=True)
 class GridEngine:
-    """Where Grid Engine is on this host, and how long a command may take (seconds)."""
+    """The installation of Grid Engine on this host, and the time limit of commands in seconds."""
 
     root: Path
     cell: str = "default"
@@ -35,7 +35,7 @@ class GridEngine:
     timeout: float = 10.0
 
     def environment(self) -> dict[str, str]:
-        """Return the whole environment of a Grid Engine command: nothing of ours leaks into it."""
+        """Return the complete environment of a Grid Engine command; it inherits no variables."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,
@@ -45,7 +45,7 @@ class GridEngine:
 
     @property
     def accounting_file(self) -> Path:
-        """Where the qmaster writes how each job ended (accounting(5))."""
+        """The file in which the qmaster records how each job ended (accounting(5))."""
         return self.root / self.cell / "common" / "accounting"
 
     def command(self, name: str) -> str:
@@ -56,8 +56,8 @@ class GridEngine:
 def parse_job_id(output: str) -> int:
     """Return the job number that ``qsub -terse`` printed.
 
-    Submit verifiers and ``-now y`` print chatter before it (qsub(1)), so only a last line that is
-    a number and nothing else counts.
+    Submit verifiers and ``-now y`` print other lines before it (qsub(1)), so only the last line
+    counts, and it must contain just a number.
 
     :raises AnswerError: when there is no such line.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Jobs as ``qstat -f -xml`` lists them.
 
-The parsers are pure and raise nothing but :class:`AnswerError`.
+The parsers are pure and raise only :class:`AnswerError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gridhub.grid.engine import AnswerError
 
 
 class State(enum.Enum):
-    """What a job is doing, as far as a session cares."""
+    """The state of a job, as far as it matters to a session."""
 
     QUEUED = "queued"
     HELD = "held"
@@ -30,14 +30,14 @@ class State(enum.Enum):
 
     @property
     def is_on_a_host(self) -> bool:
-        """Whether a job in this state has a host, and its session may answer."""
+        """Whether a job in this state has a host, so that its session may answer."""
         return self in (State.STARTING, State.RUNNING, State.SUSPENDED)
 
 
 def read_state(letters: str) -> State:
-    """Translate the state letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``r``, ``dr``, …).
+    """Return the state for the letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
 
-    A hold on a job that runs already (``hr``) does not stop it.
+    A hold on a job that is already running (``hr``) does not stop it.
     """
     if "d" in letters:
         return State.DELETING
@@ -58,9 +58,9 @@ def read_state(letters: str) -> State:
 class Job:
     """One job as qstat lists it.
 
-    ``host`` is empty until the job has one; ``reports`` is false while Grid Engine has not heard
-    from that host for ``max_unheard`` (queue state ``u``, qstat(1)): the job may run on there.
-    ``since`` is when it started, in seconds since the epoch; ``None`` until it has.
+    ``host`` is empty until the job has one. ``reports`` is false if Grid Engine has not heard from
+    that host for ``max_unheard`` (queue state ``u``, qstat(1)); the job may still be running there.
+    ``since`` is the start time in seconds since the epoch, or ``None`` before the start.
     """
 
     id: int
@@ -79,7 +79,7 @@ class Job:
 
 
 def _read_moment(text: str) -> float | None:
-    """Return what qstat prints as the local time of this host, in seconds since the epoch."""
+    """Parse a time that qstat printed in this host's local time; return seconds since the epoch."""
     try:
         return datetime.fromisoformat(text.strip()).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -87,7 +87,7 @@ def _read_moment(text: str) -> float | None:
 
 
 def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
-    """Read the jobs of one queue instance, or those that wait (``queue`` is empty then)."""
+    """Parse the jobs of one queue instance, or waiting jobs if ``queue`` is empty."""
     try:
         return [
             Job(
@@ -107,11 +107,11 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
 
 
 def parse_qstat(xml: bytes) -> list[Job]:
-    """Read the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
+    """Parse the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
-    Array tasks and the tasks of parallel jobs repeat a job number; the first is kept.
+    Array tasks and the tasks of parallel jobs repeat a job number; the first entry is kept.
 
-    :raises AnswerError: when it is anything but a complete job list.
+    :raises AnswerError: when it is not a complete job list.
     """
     root = parse_tree(xml)
     queues, waiting = root.find("queue_info"), root.find("job_info")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbers as Grid Engine writes them."""
+"""Numbers in Grid Engine's notation."""
 
 from __future__ import annotations
 
 import math
 import re
 
-#: The multipliers of Grid Engine's memory values (sge_types(1)): a capital is binary.
+#: The multipliers of Grid Engine's memory values (sge_types(1)); capital letters are binary.
 _MULTIPLIERS = {
     "": 1.0,
     "k": 1e3,
@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 
 
 def read_number(text: str) -> float | None:
-    """Return a number with one of Grid Engine's multipliers; ``None`` for ``N/A`` and the like.
+    """Return the value of a number with a Grid Engine multiplier; ``None`` for ``N/A`` and such.
 
-    What a queue does not limit is infinite: memory, say, that no host has so and so much of.
+    A resource without a limit is infinite, for example memory where no host defines an amount.
     """
     if text.strip().lower() == "infinity":
         return math.inf

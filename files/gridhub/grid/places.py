@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances, what is free there, and what a request lacks."""
+"""Queue instances, their free resources, and the resources that are missing for a request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gridhub.grid.numbers import read_number
 
 @dataclass(frozen=True)
 class QueueInstance:
-    """A queue instance and what is free there. ``resources`` are in Grid Engine's base units."""
+    """A queue instance and its free resources. ``resources`` are in Grid Engine's base units."""
 
     queue: str
     host: str
     slots: int
     free: int
-    #: Whether jobs can start there: it is not disabled, suspended, unreachable or in an error.
+    #: Whether jobs can start there: it is not disabled, suspended, unreachable or in error state.
     is_open: bool
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
 def parse_places(xml: bytes) -> list[QueueInstance]:
-    """Read the output of ``qstat -f -F COMPLEX,… -xml``.
+    """Parse the output of ``qstat -f -F COMPLEX,… -xml``.
 
-    :raises AnswerError: when it is anything but that.
+    :raises AnswerError: when it is not such output.
     """
     queues = parse_tree(xml).find("queue_info")
     if queues is None:
@@ -47,7 +47,7 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
             taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
         except ValueError as error:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
-        # Letters of qstat(1): alarm only keeps further jobs away, as does everything else here.
+        # Every state letter of qstat(1) keeps new jobs away, even an alarm.
         is_open = not (entry.findtext("state") or "").strip()
         free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
@@ -56,33 +56,33 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a session has asked for: slots, and consumables in total, in base units, by complex."""
+    """A session's requirements: slots, and total consumables by complex, in base units."""
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
-    #: ``NAME`` or ``NAME@HOST``, as qsub takes it; of ``NAME@@GROUP`` only the name counts here.
+    #: ``NAME`` or ``NAME@HOST``, as for qsub; of ``NAME@@GROUP``, only the name counts here.
     queue: str = ""
 
     def may_use(self, place: QueueInstance) -> bool:
-        """Tell whether the request allows a queue instance."""
+        """Return whether a queue instance is open and the request allows it."""
         queue, _, host = self.queue.partition("@")
         return place.is_open and (
             not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
         )
 
 
-#: In :func:`missing`: every place is closed.
+#: In :func:`missing`: every queue instance is closed.
 CLOSED = "closed"
 
-#: In :func:`missing`: there are too few free slots.
+#: In :func:`missing`: too few slots are free.
 SLOTS = "slots"
 
 
 def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
-    """Return what keeps a session from starting, at the place that lacks the least.
+    """Return what keeps a session from starting, on the queue instance where the least is missing.
 
-    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` where no place takes jobs at
-        all; nothing where there is a place for it.
+    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance that
+        the request allows takes jobs; empty if the session can start.
     """
     least: frozenset[str] | None = None
     for place in places:
@@ -91,12 +91,12 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
         lacks = {
             name
             for name, amount in want.resources.items()
-            # A host that does not name a consumable has none of it.
+            # A host that does not list a consumable does not have it.
             if place.resources.get(name, 0.0) < amount
         }
         if place.free < want.slots:
             lacks.add(SLOTS)
-        # Where two places lack as much, a full one is the better guess than one without a GPU.
+        # On a tie, a full queue instance is a better guess than one without a GPU.
         if least is None or (len(lacks), SLOTS not in lacks) < (len(least), SLOTS not in least):
             least = frozenset(lacks)
     return frozenset({CLOSED}) if least is None else least
@@ -105,9 +105,10 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
 def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
     """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
 
-    Queues share what their host has: each host counts once, with the most that any queue offers.
+    The queues of a host share its resources, so each host counts once, with the largest amount that
+    any of its queues offers.
 
-    :param queue: the only one that counts, as :attr:`Want.queue`.
+    :param queue: count only this queue, written as in :attr:`Requirements.queue`.
     """
     want = Requirements(queue=queue)
     hosts: dict[str, float] = {}
@@ -119,9 +120,9 @@ def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[f
 
 
 def parse_queue(xml: bytes) -> list[int]:
-    """Return the numbers of all jobs that wait, in the scheduler's order (``qstat -s p -xml``).
+    """Return the numbers of all waiting jobs, in the scheduler's order (``qstat -s p -xml``).
 
-    :raises AnswerError: when it is anything but that.
+    :raises AnswerError: when it is not a job list.
     """
     waiting = parse_tree(xml).find("job_info")
     if waiting is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a job waits or cannot run: the messages of the scheduler and of ``qsub -w``, by meaning."""
+"""Why a job waits or cannot run: the meaning of messages of the scheduler and ``qsub -w``."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from gridhub.grid.places import CLOSED, SLOTS
 
 @dataclass(frozen=True)
 class Reason:
-    """Something that keeps a job from running, as the scheduler or ``qsub -w`` says it."""
+    """A reason that keeps a job from running, from the scheduler or ``qsub -w``."""
 
-    #: The sentence in ``words.toml``: ``reason.NAME``, or that of :func:`main_reason`.
+    #: The name of its sentence in ``words.toml``: ``reason.NAME``, or one from :func:`main_reason`.
     name: str
-    #: ``job``: it waits wherever it could run; ``amount``: something has to become free; ``place``:
-    #: a queue instance takes no jobs now, which :class:`QueueInstance` shows as well; ``slots``;
-    #: ``barred``: a queue instance is not for this job; ``other``: none that we know.
+    #: ``job``: it applies wherever the job could run; ``amount``: a resource must become free;
+    #: ``place``: a queue instance takes no jobs now, which :class:`QueueInstance` shows as well;
+    #: ``slots``: a queue instance has too few slots; ``barred``: a queue instance does not accept
+    #: this job; ``other``: the message is not known.
     scope: str = ""
-    #: The complex or rule it is about.
+    #: The complex or rule that it is about.
     what: str = ""
-    #: How much of that there is, at the place that has the most; ``None`` where it does not say.
+    #: The largest amount of that on any queue instance; ``None`` if the message does not name it.
     offer: float | None = None
 
 
-#: The messages of Grid Engine's scheduler. The first one that is found says most. That some queue
-#: is not for this job is said whenever the cluster has one: it comes last.
+#: The messages of Grid Engine's scheduler, the most informative ones first. Messages that a queue
+#: does not accept the job come last, because they appear whenever the cluster has such a queue.
 _MESSAGES = tuple(
     (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for name, scope, pattern in (
@@ -56,17 +57,18 @@ _MESSAGES = tuple(
     )
 )
 
-#: What says nothing about the job.
+#: Lines without information about the job.
 _NO_NEWS = re.compile(
     r"no suitable queues|^Exiting\.|^verification:|job information|no messages available",
     re.IGNORECASE,
 )
 
 
-# The scheduler says the same of a host to every job that waits, and pages look every second.
+# Cached, because the scheduler repeats its message about a host for every waiting job, and pages
+# ask every second.
 @lru_cache(maxsize=2**14)
 def _meaning(line: str) -> tuple[int, Reason] | None:
-    """Return the place of a line's message among all, and the reason; ``None`` for no news."""
+    """Return the rank of a line's message in the list, and the reason; ``None`` if it has none."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
     for place, (name, scope, pattern) in enumerate(_MESSAGES):
@@ -78,7 +80,7 @@ def _meaning(line: str) -> tuple[int, Reason] | None:
 
 
 def parse_reasons(lines: Iterable[str]) -> list[Reason]:
-    """Return what the lines of the scheduler or of ``qsub -w`` mean, what says most first."""
+    """Return the reasons in lines of the scheduler or ``qsub -w``, the most informative first."""
     found: dict[tuple[int, str], Reason] = {}
     for meaning in filter(None, map(_meaning, lines)):
         rank, reason = meaning
@@ -90,28 +92,29 @@ def parse_reasons(lines: Iterable[str]) -> list[Reason]:
 
 
 def main_reason(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reason:
-    """Return what to tell of a job that does not start.
+    """Return the reason to show for a job that does not start.
 
-    :param reasons: what :func:`parse_reasons` returns.
-    :param lacks: what :func:`missing` returns; ``None`` where that cannot be told.
-    :returns: one of ``reasons``, or one without a scope: ``closed`` and ``lacks``, after what is
-        missing; ``turn``, where there is room; ``queued``, where nothing is known.
+    :param reasons: the result of :func:`parse_reasons`.
+    :param lacks: the result of :func:`missing`; ``None`` if it is not known.
+    :returns: one of ``reasons``, or one without a scope: ``closed`` or ``lacks`` if resources are
+        missing, ``turn`` if there is room, ``queued`` if the reason is not known.
     """
-    # Where it could run on an empty cluster, a place that is not for it is no news.
+    # A queue instance that does not accept the job matters only if there is no other reason: the
+    # job could run elsewhere on an empty cluster.
     told = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
     first = next(iter(told), Reason("queued"))
     if first.scope == "job":
         return first
     if lacks:
         return Reason(CLOSED if CLOSED in lacks else "lacks")
-    # A place that is full or closed is left out of what is free; the job may have another.
+    # ``lacks`` already ignores queue instances that are full or closed; the job may get another.
     if lacks is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
     return first
 
 
 def missing_by_reason(reason: Reason) -> frozenset[str]:
-    """Return what a reason says is missing, in the terms of :func:`missing`."""
+    """Return what is missing according to a reason, in the terms of :func:`missing`."""
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})
     return frozenset({reason.what} if reason.name == "amount" else ())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers of Grid Engine that pages show, shared by everybody.
+"""Answers of Grid Engine that pages show, shared by all viewers.
 
-Grid Engine is asked only while somebody looks. Nothing here decides about a session, and a page
-never waits for it for long.
+Grid Engine is asked only while a person is looking. Pages wait only briefly for these answers, and
+decisions about sessions do not depend on them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ T = TypeVar("T")
 
 
 class CachedQuery(Generic[T]):
-    """An answer of Grid Engine that is shared, and asked for only while somebody looks.
+    """A shared answer of Grid Engine, refreshed only while it is being read.
 
-    However many look, Grid Engine is asked at most once every ``interval`` seconds, more seldom
-    when it is slow, and never twice at a time. Whoever looks gets the last answer and its age.
+    However many callers read it, Grid Engine is asked at most once every ``interval`` seconds, less
+    often when it is slow, and never twice at the same time. Callers get the last answer and its
+    age.
     """
 
     def __init__(
@@ -40,21 +41,21 @@ class CachedQuery(Generic[T]):
         longest: float = 0.0,
     ) -> None:
         self._ask = ask
-        #: An answer of more seconds is none: it would be told as if it were so now.
+        #: Ignore an answer older than this many seconds: pages would show it as current.
         self._oldest = oldest
         self._interval = self._pause = interval
-        #: An answer that stays the same is asked for more seldom, up to so many seconds.
+        #: While the answer stays the same, ask less often, up to every this many seconds.
         self._longest = max(longest, interval)
         self._clock = clock
         self._answer: T | None = None
         self._asked_at: float | None = None
-        #: Not before then is there another question.
+        #: The earliest time of the next query.
         self._due = float("-inf")
         self._question: asyncio.Task[None] | None = None
 
     @property
     def answer(self) -> T | None:
-        """The last answer, and a question for a newer one if it is time; never waits."""
+        """The last answer; reading it starts a query for a newer one if due, and never waits."""
         if self._question is None and self._clock() >= self._due:
             self._question = asyncio.ensure_future(self._put())
         return self._last()
@@ -65,13 +66,13 @@ class CachedQuery(Generic[T]):
 
     @property
     def age(self) -> float | None:
-        """Seconds since the last answer was asked for; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` before the first."""
         return None if self._asked_at is None else self._clock() - self._asked_at
 
     async def look(self, patience: float) -> T | None:
-        """Return the answer; wait for the first one, or one in the place of an old one, a moment.
+        """Return the answer; if there is none yet, or it is old, wait briefly for a new one.
 
-        :param patience: seconds to wait at most.
+        :param patience: longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
         if self._question and (age is None or age > 2 * self._interval):
@@ -89,31 +90,31 @@ class CachedQuery(Generic[T]):
             self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
             self._answer, self._asked_at = answer, asked_at
         except GridEngineError as error:
-            log.info("Grid Engine's details are not known now: %s", error)
+            log.info("Cannot get Grid Engine's details now: %s", error)
         except Exception:
-            log.exception("Cannot take in Grid Engine's details")
+            log.exception("Cannot process Grid Engine's details")
         finally:
             took = self._clock() - asked_at
             self._due = self._clock() + max(self._pause, 4 * took)
             self._question = None
 
 
-#: About how many jobs Grid Engine is asked in detail at most: a command line has its limits.
+#: Ask for the details of at most this many jobs: a command line has a limited length.
 MAX_JOBS = 1000
 
-#: How many questions at most follow from an answer that cannot be read: one such job among
-#: :data:`MAX_JOBS` is found with 21.
+#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are asked
+#: about in halves: to find one such job among :data:`MAX_JOBS` takes 21 queries.
 MAX_QUESTIONS = 32
 
-#: For so many seconds a job is not asked about whose own answer could not be read.
+#: If the answer about a single job cannot be read, leave the job out for this many seconds.
 SPOILT_PAUSE = 600.0
 
 
 class ClusterStatus:
-    """All that pages show of one Grid Engine beyond the states of jobs, asked once for everybody.
+    """The information pages show about Grid Engine besides job states, shared by all viewers.
 
-    :param jobs: the numbers of the jobs of all sessions now.
-    :param complexes: the names of the consumables on the menu now.
+    :param jobs: returns the current job numbers of all sessions.
+    :param complexes: returns the current names of the consumables on the menu.
     """
 
     def __init__(
@@ -124,21 +125,21 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: Until when a job is left out, on the monotonic clock.
+        #: Jobs that are left out, and until when, on the monotonic clock.
         self._spoilt: dict[int, float] = {}
-        #: Usage, and why they wait, by job number.
+        #: Usage, and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self._ask_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
-        #: The numbers of all jobs that wait, the next one first.
+        #: The numbers of all waiting jobs, the next one to start first.
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return the last details of a job, if they are of its owner's; never waits."""
+        """Return the last details of a job if its owner matches; never wait."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
     async def _ask_details(self) -> dict[int, Details]:
-        # Those that wait for their reason are among the newest.
+        # Jobs that need their reason for waiting are among the newest.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._spoilt = {
@@ -151,7 +152,7 @@ class ClusterStatus:
         for _ in range(MAX_QUESTIONS):
             if not left:
                 break
-            # What one job does to an answer costs no other job its details.
+            # One job that spoils an answer must not cost the other jobs their details.
             if not (asked := left.pop()):
                 continue
             try:
@@ -166,7 +167,7 @@ class ClusterStatus:
 
     async def _ask_places(self) -> list[QueueInstance]:
         names = ",".join(["slots", *sorted(self._complexes())])
-        # No job is listed with them: nobody's name has an @ at its beginning.
+        # "-u @" leaves out all jobs, because user names do not start with @.
         output = await run(self._grid, "qstat", "-f", "-F", names, "-xml", "-u", "@")
         return await asyncio.to_thread(parse_places, output)
 

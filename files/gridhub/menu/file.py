@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The menu's file: read it, check it, and name each mistake by the inventory's variable.
+"""Read and check the menu file, and name the inventory variable of each mistake.
 
 The administrator declares the menu in the inventory: the items (``jupyterhub_resource_menu``),
 ready-made choices (``jupyterhub_resource_presets``) and rules between items
@@ -23,7 +23,7 @@ MENU_VARIABLE = "jupyterhub_resource_menu"
 PRESETS_VARIABLE = "jupyterhub_resource_presets"
 LIMITS_VARIABLE = "jupyterhub_resource_limits"
 
-#: Where the parts of the menu's file come from.
+#: The inventory's variables by the parts of the menu file.
 VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMITS_VARIABLE}
 
 
@@ -35,7 +35,7 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
         unknown = sorted(used - names) + sorted({limit.item} - names)
         if unknown:
             yield (
-                f"{where}: {', '.join(map(repr, unknown))} is no item; the menu has "
+                f"{where}: {', '.join(map(repr, unknown))} is not an item; the menu has "
                 f"{', '.join(sorted(names))}. A name with '.' or '-' cannot be used in a rule"
             )
             continue
@@ -46,7 +46,7 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
                 if not limit.holds(values):
                     yield f"{where}: the menu's own defaults break it: {told}"
                     break
-            except Exception as error:  # whatever an expression can do
+            except Exception as error:  # an expression can raise any error
                 yield f"{where}: it cannot be evaluated for the menu's defaults, {told}: {error}"
                 break
 
@@ -72,14 +72,14 @@ def _preset_problems(menu: Menu) -> Iterator[str]:
                 try:
                     menu.choose({PRESET_FIELD: preset.name}, groups)
                 except ChoiceError as error:
-                    yield f"{where}: a limit does not let it pass: {error}"
+                    yield f"{where}: a limit forbids it: {error}"
                     break
 
 
 def _problems(menu: Menu) -> list[str]:
-    """Return what is wrong between the parts of a menu, one line for each problem."""
+    """Return the conflicts between the parts of a menu, one line for each problem."""
     if lines := list(_limit_problems(menu)):
-        return lines  # presets are checked against limits that can be evaluated
+        return lines  # the check of presets needs limits that can be evaluated
     for groups in menu.people():
         try:
             menu.choose({}, groups)
@@ -91,10 +91,11 @@ def _problems(menu: Menu) -> list[str]:
 _MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 
 
-# The same text is the same menu: hub and broker read the file anew for every form and every start.
+# Cached, because the hub reads the file again for every form and every start, and the same text is
+# the same menu.
 @lru_cache(maxsize=8)
 def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> Menu:
-    """Read a menu from JSON: an object of items, presets and limits.
+    """Parse a menu from JSON: an object of items, presets and limits.
 
     :raises MenuError: naming every item and value that is wrong.
     """
@@ -118,11 +119,11 @@ def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> 
 
 
 def _faults(error: ValidationError, content: object) -> Iterator[str]:
-    """Say what is wrong with the parts of a menu by themselves, one line for each problem."""
+    """Yield the problems within single parts of a menu, one line for each."""
     problems = error.errors(include_url=False)
     for problem in problems:
         if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
-            continue  # said of the whole list because every item in it was refused
+            continue  # reported for the whole list because every item in it was refused
         value = problem["input"]
         shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
         words = problem["msg"].removeprefix("Value error, ")
@@ -130,7 +131,7 @@ def _faults(error: ValidationError, content: object) -> Iterator[str]:
 
 
 def _place(location: tuple[int | str, ...], content: object) -> str:
-    """Name the place of a problem as the administrator knows it: by variable and name."""
+    """Return the place of a problem in the administrator's terms: variable and name."""
     if not location:
         return f"{MENU_VARIABLE}, the menu"
     part, *path = location
@@ -151,7 +152,7 @@ def _place(location: tuple[int | str, ...], content: object) -> str:
 def load_menu(path: Path) -> Menu:
     """Load the menu file.
 
-    :raises MenuError: where the file cannot be read or is not a menu.
+    :raises MenuError: when the file cannot be read or is not a menu.
     """
     try:
         text = path.read_bytes()

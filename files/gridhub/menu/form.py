@@ -17,28 +17,28 @@ from gridhub.words import text
 
 
 class _Offer(NamedTuple):
-    """One line of a list to choose from."""
+    """One entry of a list to choose from."""
 
     value: str
     label: str
-    #: What it fills in with JavaScript, by field: the values of a preset.
+    #: The values of a preset, by field, which JavaScript fills in when it is chosen.
     fills: Mapping[str, int | str] = MappingProxyType({})
 
 
 class _Field(NamedTuple):
-    """What the form shows of an item, or of the presets."""
+    """The field that the form shows for an item, or for the presets."""
 
     name: str
     label: str
     help: Sequence[str]
-    #: What a list offers; nothing for a field to write in.
+    #: The entries of a list; empty for an input field.
     options: Sequence[_Offer]
     value: str
-    #: What a field to write in has besides.
+    #: Further HTML attributes of an input field.
     attributes: Mapping[str, object]
 
 
-#: The folder of the release with the templates of all pages.
+#: The folder of the release that contains the templates of all pages.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 _PAGES = Environment(
@@ -108,13 +108,13 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
 def _again(
     item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
 ) -> str:
-    """Return what the field shows of the last choice."""
+    """Return the value of the last choice that the field shows again."""
     raw = last.get(item.name, item.default)
     try:
         return str(item.value(raw, groups))
     except ChoiceError:
         text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
-        # Beside the reason people see what they wrote; a list cannot show what is not in it.
+        # Show people their own input beside the error; a list can show only its own entries.
         if error is not None and text and (item.range or item.text):
             return text
         return str(item.default)
@@ -134,14 +134,14 @@ def render_form(
     """Return the form's fields as HTML, for one person.
 
     :param groups: names of the Unix groups of the person.
-    :param last: the last choice, shown again where it is still allowed.
+    :param last: the last choice, shown again if it is still allowed.
     :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
-    :param notes: what there is to say about fields, by name; the first of them gets the focus.
+    :param notes: notes on fields, by field name; the first of these fields gets the focus.
     """
     presets = menu.presets_for(groups)
     for preset in presets:
         if preset.name == last.get(PRESET_FIELD):
-            last = {**last, **preset.choice}  # as it counts
+            last = {**last, **preset.choice}  # a preset overrides single values
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
         for item in menu.items_for(groups)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One item of the menu: a line of the form, the values it offers, and its own check of a value."""
+"""One item of the menu: a line of the form, the values it offers, and its check of a value."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Range(Model):
 
 
 class Option(Model):
-    """One of several words to choose from, under the words of the form."""
+    """One entry of a list to choose from: its value, and the label that the form shows."""
 
     value: Annotated[str, Field(max_length=MAX_TEXT)]
     label: Words
-    #: Whose members see it; everybody where empty.
+    #: Only members of these groups see it; if empty, everyone does.
     groups: Groups = ()
     #: Shell lines of a software environment. They go into the job script, never into a request.
     prologue: Annotated[str, Field(max_length=10_000)] = ""
@@ -61,13 +61,14 @@ class Option(Model):
 
 @cache
 def _matcher(pattern: str) -> SchemaValidator:
-    # Not Python's `re`: that can take years for a pattern such as (a+)+b, and the hub has one
-    # thread for everybody. This one takes time in proportion to the text, whatever the pattern.
+    # Not Python's `re`: it can take years for a pattern such as (a+)+b, and the hub has one thread
+    # for all users. With this engine the time is proportional to the length of the text, for every
+    # pattern.
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
 class Text(Model):
-    """Text of one's own, all of which must match the pattern. Letters and digits are ASCII."""
+    """Free text. The whole text must match the pattern and consist of ASCII characters."""
 
     pattern: Annotated[str, Field(min_length=1, max_length=500)]
     maximum_length: Annotated[int, Field(strict=True, ge=1, le=MAX_TEXT)] = MAX_TEXT
@@ -80,7 +81,8 @@ class Text(Model):
     @model_validator(mode="after")
     def _compiles(self) -> Text:
         try:
-            # By itself as well: `a)|(?:b` would be two patterns with one end open each.
+            # Compile the bare pattern too: the wrapped form of `a)|(?:b` is valid, but it is two
+            # patterns, each open at one end.
             for pattern in (self.pattern, self._whole):
                 _matcher(pattern)
         except SchemaError as error:
@@ -89,7 +91,7 @@ class Text(Model):
         return self
 
     def matches(self, text: str) -> bool:
-        """Tell whether all of the text is allowed."""
+        """Return whether the whole text is allowed."""
         return (
             len(text) <= self.maximum_length
             and text.isascii()
@@ -98,12 +100,12 @@ class Text(Model):
 
 
 def are_for(members: Groups, groups: Collection[str]) -> bool:
-    """Tell whether somebody in ``groups`` is meant; without ``members`` everybody is."""
+    """Return whether ``groups`` include one of ``members``; true if ``members`` is empty."""
     return not members or not set(members).isdisjoint(groups)
 
 
 class Item(Model):
-    """One line of the form.
+    """One item of the menu, which is one line of the form.
 
     It offers numbers in its unit (``choices`` or ``range``) or words (``options`` or ``text``).
     """
@@ -124,7 +126,7 @@ class Item(Model):
     @classmethod
     def _is_free(cls, name: str) -> str:
         if name == PRESET_FIELD:
-            raise ValueError("this name is kept for presets; take another one")
+            raise ValueError("this name is reserved for presets; choose another one")
         if name in JUPYTERHUBS_FIELDS or name.startswith(LINK_PREFIX):
             raise ValueError(
                 f"JupyterHub takes {name!r} from the form and from links for itself; give the item "
@@ -153,16 +155,16 @@ class Item(Model):
         if self.options:
             self._check_options(self.options)
         if self.text and not (self.text.example and self.allows(self.text.example)):
-            raise ValueError(f"the example {self.text.example!r} is not allowed itself")
+            raise ValueError(f"the example {self.text.example!r} is itself not allowed")
         if not self.allows(self.default):
             raise ValueError(f"default {self.default} is not allowed: {self.allowed_words()}")
         if request.nothing is None and self.allows(0):
             raise ValueError("0 is allowed only where kind is count")
         if self.groups and request.nothing is None:
-            # Whoever is outside the groups asks for nothing. For memory, cores and run time
-            # "nothing" would mean "without a limit".
+            # People outside the groups request nothing. For memory, cores and run time, that would
+            # mean "without a limit".
             raise ValueError(
-                f"kind {request.kind} cannot be kept to groups: nobody can do without it. Only "
+                f"kind {request.kind} cannot be limited to groups: everyone needs it. Only "
                 "count, project, queue, environment, mail and complex can"
             )
         return self
@@ -174,7 +176,7 @@ class Item(Model):
             if not self._is_harmless(option.value):
                 raise ValueError(
                     f"option {option.value!r} cannot be a value of kind {self.request.kind}; "
-                    "docs/menu.md says what can"
+                    "docs/menu.md describes the allowed values"
                 )
             if option.prologue and not (
                 isinstance(self.request, SoftwareEnvironment) and option.value
@@ -184,13 +186,15 @@ class Item(Model):
                     "environment can"
                 )
             if option.groups and option.value == self.default:
-                raise ValueError(f"default {self.default!r} is kept to groups; everybody needs one")
+                raise ValueError(
+                    f"default {self.default!r} is limited to groups; everyone needs one"
+                )
 
     def _is_harmless(self, word: str) -> bool:
         return word == self.request.nothing or bool(self.request.harmless.fullmatch(word))
 
     def is_for(self, groups: Collection[str]) -> bool:
-        """Tell whether a member of ``groups`` (names of Unix groups) may use the item."""
+        """Return whether a member of ``groups`` (names of Unix groups) may use the item."""
         return are_for(self.groups, groups)
 
     def options_for(self, groups: Collection[str]) -> list[Option]:
@@ -198,7 +202,7 @@ class Item(Model):
         return [option for option in self.options or () if are_for(option.groups, groups)]
 
     def allows(self, value: int | str) -> bool:
-        """Tell whether ``value`` is on the menu, for some people at least."""
+        """Return whether ``value`` is on the menu, at least for some people."""
         if self.options is not None:
             return value in [option.value for option in self.options]
         if self.text is not None:
@@ -217,7 +221,7 @@ class Item(Model):
         )
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
-        """Say in words what a member of ``groups`` may choose, or what all may together."""
+        """Describe the values that a member of ``groups`` may choose; without it, all values."""
         if self.text is not None:
             return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
@@ -234,32 +238,32 @@ class Item(Model):
         return text("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
 
     def unit_words(self, number: int) -> str:
-        """Say the item's unit as it goes with a number; empty where it has none."""
+        """Return the item's unit in words that fit a number; empty if it has no unit."""
         return number_text(f"unit.{self.unit}", number) if self.unit else ""
 
     def _amount(self, number: int) -> str:
         return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
-        """Say an allowed value as the form does."""
+        """Return an allowed value in the words of the form."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Return how many of the item's unit are in a number of Grid Engine's (bytes, slots, …).
+        """Return how many whole units of the item an amount of Grid Engine has (bytes, slots, …).
 
-        Where that is infinite, as many as a menu can offer.
+        An infinite amount becomes the largest number that a menu can offer.
         """
         base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
         return math.floor(min(total / base, MOST))
 
     def in_units(self, total: float) -> str:
-        """Say a number of Grid Engine's (bytes, slots, things) in the item's unit."""
+        """Return an amount in Grid Engine's base unit as text in the item's unit."""
         return self._amount(self.units_in(total))
 
     def above(self, value: int) -> Iterator[int]:
-        """Yield the numbers on offer that are larger, the next one first."""
+        """Yield the larger numbers on offer, the nearest one first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             first = low if value < low else value + step - (value - low) % step
@@ -267,7 +271,7 @@ class Item(Model):
         yield from sorted(each for each in self.choices or () if each > value)
 
     def below(self, value: int) -> Iterator[int]:
-        """Yield the numbers on offer that are smaller, the next one first."""
+        """Yield the smaller numbers on offer, the nearest one first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             last = min(value - 1, high)
@@ -275,10 +279,10 @@ class Item(Model):
         yield from sorted((each for each in self.choices or () if each < value), reverse=True)
 
     def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
-        """Turn what arrived from a member of ``groups`` into an allowed value.
+        """Convert unchecked input from a member of ``groups`` to an allowed value.
 
-        :param raw: a word; or a whole number, or its decimal digits as text.
-        :raises ChoiceError: with a message that says what is allowed.
+        :param raw: text; or a whole number, or its decimal digits as text.
+        :raises ChoiceError: with a message that describes the allowed values.
         """
         value: int | str | None = None
         if self.options is not None or self.text is not None:
@@ -304,9 +308,10 @@ class Item(Model):
         return value
 
     def value_outside(self, raw: object) -> int | str:
-        """Turn what arrived from somebody outside the item's groups into nothing.
+        """Check that input from a person outside the item's groups requests nothing.
 
-        :raises ChoiceError: for anything but nothing.
+        :returns: the value of the item that requests nothing.
+        :raises ChoiceError: when it requests something.
         """
         nothing = self.request.nothing
         assert nothing is not None
@@ -329,12 +334,12 @@ class Item(Model):
 
 
 def shown(raw: object) -> str:
-    """Show a refused value without letting it flood the page."""
+    """Return a refused value in quotes, shortened so that it cannot flood the page."""
     try:
         value = raw if isinstance(raw, str) else repr(raw)
-    except (ValueError, RecursionError):  # a number of thousands of digits, a nest of lists
+    except (ValueError, RecursionError):  # thousands of digits, or deeply nested lists
         return text("choice.this_value")
-    value = value.encode(errors="replace").decode()  # half a character of UTF-16 is none of UTF-8
+    value = value.encode(errors="replace").decode()  # UTF-8 has no lone surrogates
     return _quoted(f"{value[:40]}…" if len(value) > 40 else value)
 
 
@@ -343,17 +348,17 @@ def _quoted(value: str) -> str:
 
 
 def named(name: str, label: str) -> str:
-    """Name an item for the person who gave it a value."""
+    """Return a name and its label, as messages for people show them."""
     return text("choice.named", name=_quoted(name), label=label)
 
 
 def sentence(words: str) -> str:
-    """Make a sentence of words."""
+    """Return words as a sentence, with a capital letter and a full stop."""
     return words[:1].upper() + words[1:] + "."
 
 
 class Choice(Model):
-    """A checked choice: an allowed value for each item the person may use.
+    """A checked choice: an allowed value for each item that the person may use.
 
     Numbers are in the item's unit.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a checked choice to a job: the arguments of qsub and of the job script.
+"""Convert a checked choice to a job: the arguments of qsub and of the job script.
 
-People ask for totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable declared
-``consumable YES`` once for each slot and one declared ``JOB`` once for the job (complex(5)); the
-arithmetic between the two is done here (:func:`qsub_arguments`).
+People request totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable declared
+``consumable YES`` once for each slot and one declared ``JOB`` once for the job (complex(5));
+:func:`qsub_arguments` converts the totals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gridhub.words import text
 
 
 class HasItems(Protocol):
-    """A menu, of which only the items matter here."""
+    """A menu; only its items matter here."""
 
     items: tuple[Item, ...]
 
@@ -42,7 +42,7 @@ def _chosen(menu: HasItems, choice: Choice) -> list[tuple[Item, int | str]]:
 
 
 def _resource(item: Item, amount: int, slots: int) -> str:
-    """Return the entry of ``-l`` that asks for a number."""
+    """Return the entry of ``-l`` that requests an amount."""
     request = item.request
     assert isinstance(request, Memory | Count | RunTime)
     base = amount * request.units[item.unit]
@@ -60,12 +60,12 @@ def _resource(item: Item, amount: int, slots: int) -> str:
 
 
 def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
-    """Return the arguments of qsub that ask for a checked choice.
+    """Return the arguments of qsub that request a checked choice.
 
-    Amounts of memory per slot are rounded up to whole KiB, so that a job never gets less than its
-    owner asked for.
+    Memory per slot is rounded up to whole KiB, so that a job never gets less than its owner
+    requested.
 
-    :raises ChoiceError: where things counted per slot cannot be shared out among the slots.
+    :raises ChoiceError: when things counted per slot cannot be divided evenly among the slots.
     """
     chosen = _chosen(menu, choice)
     by_kind = {item.request.kind: value for item, value in chosen}
@@ -91,7 +91,7 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
                 assert isinstance(value, int)
                 resources.append(_resource(item, value, slots))
             case ParallelEnvironment() | SoftwareEnvironment() | Interface():
-                pass  # said with the slots; to the job script; to the session
+                pass  # these go into -pe, to the job script, and to the session
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
@@ -102,24 +102,24 @@ _ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
 
 
 class Requested(Model):
-    """What a session has of one item: for its person, and to compare with what it uses."""
+    """A session's request for one item, to show to its person and to compare with its usage."""
 
     item: str
     label: str
     value: int | str
-    #: The value as the form has it.
+    #: The value in the words of the form.
     words: str
     kind: str
-    #: The complex that stands for it in Grid Engine; empty where none does.
+    #: Its complex in Grid Engine; empty if it has none.
     complex: str = ""
-    #: In total, in Grid Engine's base unit: slots, bytes, things, seconds; 0 for words.
+    #: The total in Grid Engine's base unit: slots, bytes, things or seconds; 0 for text.
     total: float = 0.0
 
     @property
     def is_address_space(self) -> bool:
-        """Whether it is memory of the kind that Grid Engine tells the use of.
+        """Whether it is memory that Grid Engine measures as address space.
 
-        A program may reserve many times the address space that it puts anything in.
+        A program may reserve many times more address space than it uses.
         """
         return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 
@@ -139,7 +139,7 @@ def _requested(item: Item, value: int | str) -> Requested:
 
 
 def requested(menu: HasItems, choice: Choice) -> list[Requested]:
-    """Return what a checked choice asks for, in the order of the form."""
+    """Return the requests of a checked choice, in the order of the form."""
     return [
         _requested(item, value)
         for item, value in _chosen(menu, choice)
@@ -148,7 +148,7 @@ def requested(menu: HasItems, choice: Choice) -> list[Requested]:
 
 
 def script_arguments(menu: HasItems, choice: Choice) -> list[str]:
-    """Return what the job script gets after the session's name: a software environment, if any."""
+    """Return the job script's arguments after the session's name: any software environment."""
     return [
         str(value)
         for item, value in _chosen(menu, choice)
@@ -157,7 +157,7 @@ def script_arguments(menu: HasItems, choice: Choice) -> list[str]:
 
 
 def default_url(menu: HasItems, choice: Choice) -> str:
-    """Return where the session opens, or nothing where the menu does not say."""
+    """Return the path at which the session opens; empty if the menu does not set it."""
     return "".join(
         INTERFACES[str(value)]
         for item, value in _chosen(menu, choice)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kinds of items: what each means to Grid Engine.
+"""The kinds of items, and what each means to Grid Engine.
 
-Words are checked twice: against the menu, and against what is harmless in an argument of qsub
-(``harmless`` of each kind), so that no menu can open a way around it.
+Text is checked twice: against the menu, and against the pattern that is harmless in an argument of
+qsub (``harmless`` of each kind), so that no menu can bypass the second check.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
-#: The field that names a preset, beside the items' own.
+#: The field that names a preset, beside the fields of items.
 PRESET_FIELD = "preset"
 
-#: What JupyterHub itself takes from the form and its address; and how a link may mark what is not.
+#: The fields that JupyterHub itself reads from the form and its address; and the prefix with which
+#: a link may mark other fields.
 JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
 LINK_PREFIX = "opt-"
 
-#: Longest text of a choice, in characters.
+#: Longest text value in a choice, in characters.
 MAX_TEXT = 200
 
-#: Where JupyterLab and Jupyter Notebook are in a session.
+#: The paths of JupyterLab and Jupyter Notebook in a session.
 INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
 #: Names that reach qsub or HTML attributes; Grid Engine itself refuses most other characters.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 MOST = 10**9
 
-#: An amount as the menu and the people state it: a whole number in the item's unit.
+#: An amount as menus and people write it: a whole number in the item's unit.
 Amount = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 Groups = tuple[Identifier, ...]
@@ -44,19 +45,19 @@ def _value(raw: object) -> int | str:
     raise ValueError(f"give a whole number, or text of at most {MAX_TEXT} characters")
 
 
-#: What is chosen of an item; whether the item offers it, the menu says.
+#: A chosen value of an item; the menu checks whether the item offers it.
 Value = Annotated[int | str, PlainValidator(_value)]
 
 
 class MenuError(ValueError):
-    """The menu itself is wrong; the message names the place and is meant for the administrator."""
+    """An error in the menu itself; the message names the place, for the administrator."""
 
 
 class ChoiceError(ValueError):
-    """A choice is not on the menu.
+    """An error in a choice, which is not on the menu.
 
     ``str(error)`` is a message for the person who chose; ``error.item`` names the menu's item, or
-    is ``None`` where the choice as a whole is meant.
+    is ``None`` if the error is about the whole choice.
     """
 
     def __init__(self, message: str, item: str | None = None) -> None:
@@ -65,35 +66,36 @@ class ChoiceError(ValueError):
 
 
 class Model(BaseModel):
-    """A part of the menu, with the fields it names and no others."""
+    """A part of the menu that accepts only the fields it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Kind(Model):
-    """What an item means to Grid Engine, and what is true of every item of the kind."""
+    """A kind of item: what it means to Grid Engine, and what all items of the kind share."""
 
-    #: How values may be offered: the keys of an item, one of which it has.
+    #: How values may be offered: an item has exactly one of these keys.
     ways: ClassVar[tuple[str, ...]] = ("options", "text")
-    #: The units an item may have, and how much of Grid Engine's base unit each is.
+    #: The units an item may have, each in terms of Grid Engine's base unit.
     units: ClassVar[Mapping[str, int]] = {"": 1}
-    #: The value that asks for nothing. None where that would mean: without a limit.
+    #: The value that requests nothing. None if that would mean "without a limit".
     nothing: ClassVar[int | str | None] = ""
-    #: What a word may be, whatever the menu says: it becomes an argument, or part of a list.
+    #: The pattern that text must match even if the menu allows more, because it becomes an argument
+    #: or part of a list.
     harmless: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-    #: May there be several items of the kind?
+    #: Whether a menu may have several items of the kind.
     several: ClassVar[bool] = False
 
     @property
     def counted(self) -> str | None:
-        """What a host has so and so much of: ``slots``, or a complex; ``None`` for all else."""
+        """The consumable of the kind: ``slots`` or a complex; ``None`` if it has none."""
         return None
 
 
 class Slots(_Kind):
-    """CPU cores: ``-pe NAME N``. Also for one core, so that a session's slots always count.
+    """CPU cores: ``-pe NAME N``. Used even for one core, so that a session's slots always count.
 
-    Without a parallel environment of its own where an item of that kind says it.
+    The parallel environment is named here, or by an item of that kind.
     """
 
     ways = ("choices", "range")
@@ -103,12 +105,12 @@ class Slots(_Kind):
 
     @property
     def counted(self) -> str:
-        """Queues have slots."""
+        """Slots, a consumable of queues."""
         return "slots"
 
 
 class Memory(_Kind):
-    """Memory in total, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
+    """Total memory, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
 
     ways = ("choices", "range")
     units = {"MB": 1024, "GB": 1024 * 1024}
@@ -119,12 +121,12 @@ class Memory(_Kind):
 
     @property
     def counted(self) -> str:
-        """Hosts have memory."""
+        """The complex, a consumable of hosts."""
         return self.complex
 
 
 class Count(_Kind):
-    """A number of things in total, as a consumable such as ``gpu``. Zero asks for nothing."""
+    """A total number of things, as a consumable such as ``gpu``. Zero requests nothing."""
 
     ways = ("choices", "range")
     nothing = 0
@@ -135,12 +137,12 @@ class Count(_Kind):
 
     @property
     def counted(self) -> str:
-        """Hosts have things."""
+        """The complex, a consumable of hosts."""
         return self.complex
 
 
 class RunTime(_Kind):
-    """Wall-clock time, such as ``h_rt``, in seconds for qsub."""
+    """Wall-clock time, as a complex such as ``h_rt``; in seconds for qsub."""
 
     ways = ("choices", "range")
     units = {"minutes": 60, "hours": 3600}
@@ -150,20 +152,20 @@ class RunTime(_Kind):
 
 
 class Project(_Kind):
-    """A project: ``-P NAME``; nothing is Grid Engine's default project."""
+    """A project: ``-P NAME``; empty means Grid Engine's default project."""
 
     kind: Literal["project"]
 
 
 class Queue(_Kind):
-    """A queue, ``NAME``, ``NAME@HOST`` or ``NAME@@HOSTGROUP``: ``-q QUEUE``; nothing is any."""
+    """A queue, ``NAME``, ``NAME@HOST`` or ``NAME@@HOSTGROUP``: ``-q QUEUE``; empty means any."""
 
     harmless = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}(@@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,97})?")
     kind: Literal["queue"]
 
 
 class ParallelEnvironment(_Kind):
-    """The parallel environment the item of kind ``slots`` asks in."""
+    """The parallel environment for the item of kind ``slots``."""
 
     ways = ("options",)
     nothing = None
@@ -171,14 +173,14 @@ class ParallelEnvironment(_Kind):
 
 
 class SoftwareEnvironment(_Kind):
-    """Software the job script loads before the server starts; only its name leaves the menu."""
+    """Software that the job script loads before the server starts; only its name is passed on."""
 
     ways = ("options",)
     kind: Literal["environment"]
 
 
 class Interface(_Kind):
-    """Where the session opens, see :data:`INTERFACES`; Grid Engine is asked for nothing."""
+    """The interface in which the session opens (:data:`INTERFACES`); not a Grid Engine request."""
 
     ways = ("options",)
     nothing = None
@@ -187,10 +189,10 @@ class Interface(_Kind):
 
 
 class Mail(_Kind):
-    """Mail at the end of the job or when it is aborted: ``-m ea -M ADDRESS``; nothing is none."""
+    """Mail when the job ends or is aborted: ``-m ea -M ADDRESS``; empty means no mail."""
 
     ways = ("text",)
-    # Less than RFC 5322 allows. A comma would make it two addresses.
+    # This allows less than RFC 5322. A comma would make it two addresses.
     harmless = re.compile(
         r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
         r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
@@ -199,10 +201,10 @@ class Mail(_Kind):
 
 
 class Complex(_Kind):
-    """A complex whose value is a string: ``-l NAME=VALUE``; nothing does not ask for it."""
+    """A complex whose value is a string: ``-l NAME=VALUE``; empty means no request."""
 
-    # Nothing that ends an entry of -l (comma, =, space) or that Grid Engine reads as an expression
-    # over strings (& | ! ( ) * ? [ ]).
+    # This excludes characters that end an entry of -l (comma, =, space) or that Grid Engine reads
+    # as an expression over strings (& | ! ( ) * ? [ ]).
     harmless = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:/@+-]{0,199}")
     several = True
     kind: Literal["complex"]

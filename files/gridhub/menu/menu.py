@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The resource menu: items, ready-made choices, rules between items, and the check of a choice.
 
-The form, the check of every choice (form, REST API, URL), the broker and the validate playbook all
-use this one type.
+The form, the check of every choice (from the form, the REST API or a URL), the broker and the
+validate playbook all use this one type.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gridhub.menu.kinds import (
 )
 from gridhub.words import one_of, text
 
-#: How many amounts are tried for one that the rules let pass.
+#: Try at most this many amounts to find one that the rules allow.
 _MAX_STEPS = 100
 
 
@@ -50,8 +50,8 @@ class Preset(Model):
     choice: dict[str, Value] = Field(min_length=1, max_length=50)
 
 
-# Rules are the administrator's own, but values in them are not: nothing is reachable but operators,
-# Jinja's filters and the items. A misspelt name is an error instead of an empty value.
+# Administrators write the rules, but the values in them come from users. So a rule can use only
+# operators, Jinja's filters and the items. A misspelt name is an error, not an empty value.
 _RULES = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 _RULES.globals.clear()
 
@@ -62,7 +62,7 @@ def _rule(source: str) -> TemplateExpression:
 
 
 class Limit(Model):
-    """A rule between items, such as ``memory <= 32 * cores``, that every choice must keep."""
+    """A rule between items, such as ``memory <= 32 * cores``, that every choice must satisfy."""
 
     rule: Annotated[str, Field(min_length=1, max_length=1000)]
     #: The item whose field shows the message.
@@ -74,17 +74,17 @@ class Limit(Model):
     def _compiles(cls, rule: str) -> str:
         try:
             _rule(rule)
-        except Exception as error:  # whatever a compiler can say
+        except Exception as error:  # a compiler can raise any error
             raise ValueError(f"is not an expression: {error}") from error
         return rule
 
     @property
     def names(self) -> set[str]:
-        """The names the rule uses."""
+        """The names that the rule uses."""
         return meta.find_undeclared_variables(_RULES.parse(f"{{{{ {self.rule} }}}}"))
 
     def holds(self, values: Mapping[str, int | str]) -> bool:
-        """Evaluate the rule, with all errors of the expression."""
+        """Return whether values satisfy the rule; raise every error of the expression."""
         return bool(_rule(self.rule)(values))
 
 
@@ -123,7 +123,7 @@ class Menu(Model):
         return self
 
     def complexes(self) -> frozenset[str]:
-        """Return the names of the consumables on the menu, of which a host has so and so much."""
+        """Return the complexes of the consumables on the menu, without slots."""
         counted = {item.request.counted for item in self.items} - {None, "slots"}
         return frozenset(str(name) for name in counted)
 
@@ -132,7 +132,7 @@ class Menu(Model):
         return tuple(item for item in self.items if item.is_for(groups))
 
     def presets_for(self, groups: Collection[str]) -> list[Preset]:
-        """Return the presets a member of ``groups`` may choose all of."""
+        """Return the presets of which a member of ``groups`` may choose every value."""
 
         def is_possible(preset: Preset) -> bool:
             try:
@@ -149,7 +149,7 @@ class Menu(Model):
         ]
 
     def _value(self, name: str, raw: object, groups: Collection[str]) -> int | str:
-        """Check what arrived for one item."""
+        """Check the input for one item and return its value."""
         item = next((item for item in self.items if item.name == name), None)
         if item is None:
             mine = ", ".join(item.name for item in self.items_for(groups))
@@ -176,9 +176,10 @@ class Menu(Model):
     def everything(
         self, values: Mapping[str, int | str], groups: Collection[str]
     ) -> dict[str, int | str]:
-        """Complete checked values, for the rules of the limits.
+        """Return checked values with the missing ones filled in, for the rules of the limits.
 
-        With an item's default, or with nothing where the item is not for the person.
+        A missing value becomes the item's default, or requests nothing if the item is not for the
+        person.
         """
         whole: dict[str, int | str] = {}
         for item in self.items:
@@ -188,12 +189,12 @@ class Menu(Model):
         return whole
 
     def choose(self, raw: Mapping[str, object], groups: Collection[str]) -> Choice:
-        """Check a choice, whichever way it came.
+        """Check a choice from any source and return it.
 
-        :param raw: values by item name, numbers also as digits; a missing item takes its default.
-            A ``preset`` stands for the values of its items, whatever else is said of these.
+        :param raw: values by item name, where numbers may be digits; a missing item gets its
+            default. A ``preset`` sets the values of its items, and overrides any given for these.
         :param groups: names of the Unix groups of the person.
-        :raises ChoiceError: for the first thing that is wrong, in words for the person.
+        :raises ChoiceError: for the first mistake, in words for the person.
         """
         asked = dict(raw)
         preset = asked.pop(PRESET_FIELD, "")
@@ -204,7 +205,7 @@ class Menu(Model):
         for limit in self.limits:
             try:
                 held = limit.holds(whole)
-            except Exception:  # such as a division by a chosen 0: not known to be right is wrong
+            except Exception:  # such as a division by a chosen 0, which counts as broken
                 held = False
             if not held:
                 raise ChoiceError(limit.message, limit.item)
@@ -215,9 +216,9 @@ class Menu(Model):
     def take(
         self, raw: Mapping[str, object], groups: Collection[str]
     ) -> tuple[dict[str, object], list[str]]:
-        """Return what a link says that can be filled in, and why the rest of it cannot.
+        """Return the values of a link that can be filled in, and why the others cannot.
 
-        A preset is taken with its values, whatever else is said of these.
+        A preset sets the values of its items, and overrides any given for these.
         """
         values: dict[str, object] = {}
         preset: Preset | None = None
@@ -241,17 +242,18 @@ class Menu(Model):
         groups: Collection[str],
         most: int | None = None,
     ) -> int | None:
-        """Return the next amount of an item that a person can choose with the rest of a choice.
+        """Return the next amount of an item that is allowed with the rest of a choice.
 
-        :param most: the next smaller one, and at most this; ``None``: the next larger one.
-        :returns: ``None`` where there is none.
+        :param most: search for the next smaller amount, at most this one; ``None``: search for the
+            next larger amount.
+        :returns: ``None`` if there is no such amount.
         """
         item = next((item for item in self.items_for(groups) if item.name == name), None)
         old = values.get(name, item.default if item else None)
         if item is None or not isinstance(old, int):
             return None
         candidates = item.above(old) if most is None else item.below(min(old, most + 1))
-        # Rules may refuse them; a range may have a thousand million.
+        # Rules may refuse each amount, and a range may have a thousand million of them.
         for new in islice(candidates, _MAX_STEPS):
             with suppress(ChoiceError):
                 self.choose({**values, name: new}, groups)
@@ -259,7 +261,7 @@ class Menu(Model):
         return None
 
     def people(self) -> list[frozenset[str]]:
-        """Return the groups of people who may see different menus: none, each one, all."""
+        """Return the sets of groups that may see different menus: no group, each alone, all."""
         options = [option for item in self.items for option in item.options or ()]
         kept: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
         named = {group for thing in kept for group in thing.groups}
@@ -269,10 +271,12 @@ class Menu(Model):
 def ending_within(
     menu: Menu, choice: Choice, groups: Collection[str], seconds: float
 ) -> tuple[Item, Choice | None] | None:
-    """Return the item of the run time, and the choice with the longest one that is over in time.
+    """Return the run-time item, and the choice with the longest run time that ends in time.
 
-    That may be the choice itself; where no run time on the menu is short enough, it is ``None``.
-    Where the menu has no run time at all, all of the answer is.
+    That may be the choice itself; it is ``None`` if every run time on the menu is too long. If the
+    menu has no run time at all, return ``None`` instead of a pair.
+
+    :param seconds: the time that is left.
     """
     item = next((item for item in menu.items if isinstance(item.request, RunTime)), None)
     if item is None:
@@ -287,6 +291,6 @@ def ending_within(
         if value <= most and item.allows(value):
             try:
                 return item, menu.choose(choice.values | {item.name: value}, groups)
-            except ChoiceError:  # a limit of the menu is against it
+            except ChoiceError:  # a limit of the menu forbids it
                 continue
     return item, None
