@@ -42,10 +42,11 @@ demo: ## Set up the local cluster and the hub on this machine
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Several things at a time: much of their time is waiting. What failed is named once more at the end.
+# Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
+# clusters take the processors. What failed is named once more at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint clusters
-	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going unit $(CLUSTERS:%=on-%) || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint unit clusters || status=$$?; \
+	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
 	  exit $$status
@@ -62,7 +63,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	mypy
 
 unit: setup ## Test the Python without a cluster
-	nice pytest tests/unit
+	pytest tests/unit
 
 clusters: setup
 	@tools/setup.sh containers
