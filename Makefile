@@ -9,13 +9,13 @@ CODE := files tests bench tools roles/sge_qmaster/library
 # The clusters of `make test`, their ports and scenarios. The first of these deploys, the next goes on there.
 # Grid Engine's daemons are broken and hosts are rebooted only by root.
 IS_ROOT := $(filter 0,$(shell id -u))
-CLUSTERS := default security $(if $(IS_ROOT),faults)
+CLUSTERS := default security faults
 port_default := 8444
 port_faults := 8445
 port_security := 8446
 scenarios_default := default $(if $(IS_ROOT),maintenance)
-scenarios_security := security browser
-scenarios_faults := faults
+scenarios_security := security
+scenarios_faults := $(if $(IS_ROOT),faults) browser
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # How many tests there are at least.
 least_default := 103
@@ -76,7 +76,7 @@ faults: ## Break everything once (as root)
 security: ## Attack everything once
 maintenance: ## Do the monthly maintenance for real, and with trouble (as root)
 
-browser: cluster := security
+browser: cluster := faults
 maintenance: cluster := default
 default browser faults security maintenance: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $(call with_least,$@)
