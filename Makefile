@@ -9,13 +9,13 @@ CODE := files tests bench tools roles/maintenance/library roles/patch/filter_plu
 # The clusters of `make test`, their ports and scenarios. The first scenario deploys the cluster, the others use it.
 # Only root can break Grid Engine's daemons and reboot the hosts.
 IS_ROOT := $(filter 0,$(shell id -u))
-CLUSTERS := default security $(if $(IS_ROOT),faults)
+CLUSTERS := default security faults
 port_default := 8444
 port_faults := 8445
 port_security := 8446
 scenarios_default := default $(if $(IS_ROOT),maintenance)
-scenarios_security := security browser
-scenarios_faults := faults
+scenarios_security := security
+scenarios_faults := $(if $(IS_ROOT),faults) browser
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The least number of tests in each scenario.
 least_default := 103
@@ -45,10 +45,11 @@ demo-code: ## Copy files/ into the running demo and restart the hub (for develop
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Runs several things at once, because they mostly wait. Failures are listed again at the end.
+# Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
+# clusters take the processors. What failed is named once more at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint clusters
-	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going unit $(CLUSTERS:%=on-%) || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint unit clusters || status=$$?; \
+	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
 	  exit $$status
@@ -65,7 +66,7 @@ lint: setup ## Check the style of playbooks, roles and Python
 	mypy
 
 unit: setup ## Test the Python without a cluster
-	nice pytest tests/unit
+	pytest tests/unit
 
 clusters: setup
 	@tools/setup.sh inotify $(words $(CLUSTERS))
@@ -79,7 +80,7 @@ faults: ## Break everything once (as root)
 security: ## Attack everything once
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
-browser: cluster := security
+browser: cluster := faults
 maintenance: cluster := default
 default browser faults security maintenance: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $(call with_least,$@)

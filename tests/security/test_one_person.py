@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -289,7 +290,8 @@ def test_who_takes_all_ports_of_a_worker_keeps_nobody_from_a_session(
         lambda: hub_said(hub_host, since, "from 40000 to 40999 of exec1 is taken"),
     )
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
-    assert "It says by whom: bob 1000" in log or "bob 999" in log, log
+    # Sessions of other tests may hold a few of the thousand.
+    assert re.search(r"It says by whom: bob (9\d\d|1000)\b", log), log
     wait_for(
         "the waiting page says it",
         lambda: (

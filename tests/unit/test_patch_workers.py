@@ -388,8 +388,8 @@ def test_a_worker_is_drained_until_its_last_job_ends_or_the_window_does(tmp_path
     site._program("bin/qstat", COMMAND.replace("NAME", "qstat") + third + COMMANDS["qstat"])
     began = time.monotonic()
     shown = site.patch(patch_at_once=2)
-    # Half a minute, and what Ansible takes for the rest.
-    assert time.monotonic() - began < 120
+    # Half a minute, and what Ansible takes for the rest: far less than the hour of a drain.
+    assert time.monotonic() - began < 900
 
     looks = [line.split()[-1] for line in site.log if line.startswith(("qstat", "maintain"))]
     assert [each for each in looks if "lasts" not in each] == [*["*@ends"] * 3, "ends"]
