@@ -23,7 +23,7 @@ MENU = {
 }
 GOOD: dict[str, object] = {
     "menu": MENU,
-    "words": {"page.title": "Sessions"},
+    "words": {"choice.not_possible": "{label}: no."},
     "announcement": {"text": "The file server is slow today."},
     "window": {"begin": "2030-01-31 18:00", "end": "2030-01-31 20:00", "rule": "cap"},
     "broker": {

@@ -138,7 +138,7 @@ def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
         and ast.unparse(call.func) == "web.HTTPError"
         and isinstance(call.args[1], ast.JoinedStr | ast.Constant)
     }
-    assert {file for file, _ in literal} == {"sge_spawner.py", "sge_idle.py"}
+    assert {file for file, _ in literal} == {"starter.py", "idle.py"}
     assert len(literal) == 6, literal
 
 

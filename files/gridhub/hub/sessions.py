@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from jupyterhub.utils import subdomain_hook_idna
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
+from sqlalchemy import text as sql
 
 #: The state is JSON in a column of text (jupyterhub.orm).
-_RUNNING = text(
+_RUNNING = sql(
     "SELECT users.name, spawners.name, spawners.state, servers.proto, servers.ip,"
     " servers.port, servers.base_url FROM spawners"
     " JOIN servers ON servers.id = spawners.server_id"
