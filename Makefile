@@ -25,7 +25,7 @@ least_faults := 54
 least_security := 193
 with_least = $(foreach name,$1,$(name) $(least_$(name)))
 
-.PHONY: help setup demo demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-down test lint unit unit-python unit-playbooks clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ demo-down: setup ## Remove the local cluster: containers, network, /home and ima
 # Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
 # clusters take the processors. What failed is named once more at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint unit clusters || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit clusters || status=$$?; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
@@ -62,8 +62,16 @@ lint: setup ## Check the style of playbooks, roles and Python
 	bandit --quiet --recursive --severity-level medium files tools roles/sge_qmaster/library
 	mypy
 
-unit: setup ## Test the Python without a cluster
-	pytest tests/unit
+# Tests that run playbooks mostly wait for them: the others run beside them.
+RUN_PLAYBOOKS := $(foreach name,inventories maintenance_role patch_workers playbooks_alone roles status_playbook,tests/unit/test_$(name).py)
+
+unit: unit-python unit-playbooks ## Test the Python and the playbooks without a cluster
+
+unit-python: setup
+	pytest tests/unit $(RUN_PLAYBOOKS:%=--ignore=%)
+
+unit-playbooks: setup
+	nice pytest $(RUN_PLAYBOOKS)
 
 clusters: setup
 	@tools/setup.sh containers
