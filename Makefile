@@ -48,7 +48,7 @@ demo-down: setup ## Remove the local cluster: containers, network, /home and ima
 # Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
 # clusters take the processors. What failed is named once more at the end.
 test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@status=0; $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint unit clusters || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit clusters || status=$$?; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(least_$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
@@ -65,8 +65,8 @@ lint: setup ## Check the style of playbooks, roles and Python
 	bandit --quiet --recursive --severity-level medium $(filter-out tests bench,$(CODE))
 	mypy
 
-unit: setup ## Test the Python without a cluster
-	pytest tests/unit
+unit: setup ## Test the Python and the playbooks without a cluster
+	pytest --numprocesses=auto --dist=worksteal tests/unit
 
 clusters: setup
 	@tools/setup.sh inotify $(words $(CLUSTERS))

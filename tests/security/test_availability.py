@@ -458,8 +458,10 @@ def test_services_are_limited_and_started_again(
         wait_for(
             "another process", lambda of=of, unit=unit, pid=pid: main_pid(of, unit) not in ("", pid)
         )
-    wait_for(
-        "the session is reached again",
-        lambda: alice.client.get(f"{alice.client.prefix}/api").status_code == 200,
-    )
+    # The proxy leads to the session while the hub is still starting.
+    for door in ("/hub/health", f"{alice.client.prefix}/api"):
+        wait_for(
+            f"{door} is reached again",
+            lambda door=door: alice.client.get(door).status_code == 200,
+        )
     assert alice.run("print(kept)") == "42"
