@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the unit tests share: the modules on the path, recorded outputs, fake Grid Engine commands.
+"""Fixtures of all unit tests: recorded outputs, fake Grid Engine commands, and a whole hub.
 
 The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); the README.md there
 says how. A fake command is a real executable: what is tested starts it as it would start qstat.
@@ -7,31 +7,54 @@ says how. A fake command is a real executable: what is tested starts it as it wo
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import asyncio
+import gc
+import json
+import pwd
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import settings
+import pytest_asyncio
+from jupyterhub import orm
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.httpclient import JupyterHubHTTPClient
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
+from traitlets.config import Config
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "files"))
-
-from fake_grid import Qstat  # noqa: E402
-from gridhub.grid.engine import GridEngine  # noqa: E402
+from fake_grid import Qstat
+from folders import QSTAT
+from gridhub.grid.engine import GridEngine
+from gridhub.hub import guard
+from gridhub.hub.limits import Limits
+from sge_spawner import SGESpawner
+from whole_hub import (
+    AMPLE,
+    MENU,
+    PORTS,
+    Broker,
+    Cluster,
+    Hub,
+    Lab,
+    Visit,
+    configuration,
+    end_cluster,
+)
 
 # The same examples every time, so that a change is judged and not the dice;
 # `--hypothesis-profile=thorough` throws them.
-settings.register_profile("gridhub", max_examples=80, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=3000, deadline=None)
-settings.load_profile("gridhub")
+hypothesis.settings.register_profile("gridhub", max_examples=80, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
+hypothesis.settings.load_profile("gridhub")
 
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], str]:
     """Return a recorded output by its file's name."""
-    return lambda name: (HERE / "data" / "qstat" / name).read_text(encoding="utf-8")
+    return lambda name: (QSTAT / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +94,136 @@ def grid(tmp_path: Path, bin_dir: Path) -> GridEngine:
 @pytest.fixture
 def qstat(fake: Callable[[str, str], Path], tmp_path: Path) -> Qstat:
     return Qstat(fake, tmp_path / "qstat")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def lab() -> AsyncIterator[Lab]:
+    lab = Lab()
+    yield lab
+    await lab.fall_silent()
+
+
+@pytest.fixture
+def cluster(qstat: Qstat) -> Cluster:
+    return Cluster(qstat)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def broker(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Broker]:
+    broker = Broker(cluster)
+    async with await asyncio.start_unix_server(broker.serve, tmp_path / "broker.sock"):
+        yield broker
+        broker.open.set()
+
+
+@pytest.fixture
+def menu_file(tmp_path: Path) -> Path:
+    path = tmp_path / "menu.json"
+    path.write_text(json.dumps({"items": MENU}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accounts alice and bob, whatever accounts this machine has."""
+    real = pwd.getpwnam
+
+    def find(name: str) -> pwd.struct_passwd:
+        if name in ("alice", "bob"):
+            return pwd.struct_passwd((name, "x", 4711, 4711, "", str(tmp_path), "/bin/sh"))
+        return real(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", find)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole_hub(
+    connections: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Hub]:
+    """One hub for all tests that restart none; to make one takes a quarter of a second."""
+    hub = Hub(config=configuration(tmp_path_factory.mktemp("hub"), "sqlite:///:memory:"))
+    await hub.open()
+    await hub.opening
+    await end_cluster(hub)
+    yield hub
+    await hub.kill()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def connections() -> AsyncIterator[None]:
+    gc.freeze()  # all modules are loaded: what is collected from here on is little
+    yield
+    gc.unfreeze()
+    await JupyterHubHTTPClient.loop_instance().close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any) -> Config:
+    """How spawners are configured, in a hurry."""
+    monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
+    monkeypatch.setattr("gridhub.spawner.reach.LOOKS", (0.01,))
+    monkeypatch.setattr("sge_spawner.EXPLAIN_START_FOR", 0.0)
+    return Config(
+        menu_file=str(menu_file),
+        broker_socket=str(tmp_path / "broker.sock"),
+        sge_root=str(grid.root),
+        sge_bin_dir=str(grid.bin_dir),
+        short_interval=0.01,
+        long_interval=1000.0,
+        session_ports=PORTS,
+    )
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def hub(
+    whole_hub: Hub, settings: Config, accounts: None, broker: Broker
+) -> AsyncIterator[Hub]:
+    """The hub with nobody in it, and with the menu, the broker and the Grid Engine of this test."""
+    hub = whole_hub
+    hub.config.SGESpawner = settings
+    # Alice does in seconds here what a person does in days.
+    hub.tornado_application.settings[guard.SETTING] = Limits(AMPLE, tokens=1000)
+    yield hub
+    await end_cluster(hub)
+    hub.db.rollback()
+    for person in hub.db.query(orm.User).all():
+        for spawner in hub.users[person].spawners.values():
+            spawner.stop_polling()
+        hub.users.delete(person.id)
+    hub.proxy.routes.clear()
+
+
+@pytest.fixture
+def alice(hub: Hub) -> Any:
+    return hub.person("alice")
+
+
+@pytest.fixture
+def spawner(alice: Any) -> SGESpawner:
+    spawner = alice.spawners[""]
+    assert isinstance(spawner, SGESpawner)
+    return spawner
+
+
+@pytest.fixture
+def token(alice: Any) -> str:
+    return str(alice.new_api_token())
+
+
+@pytest.fixture
+def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Ask for the form or send it, as alice, who has a cookie and a form drawn for her."""
+    monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
+
+    async def visit(path: str, body: str | bytes | None = None) -> HTTPResponse:
+        return await AsyncHTTPClient().fetch(
+            f"{hub.base}/hub/{path}",
+            method="GET" if body is None else "POST",
+            headers={"Authorization": f"token {token}"},
+            body=body,
+            follow_redirects=False,
+            raise_error=False,
+        )
+
+    return visit

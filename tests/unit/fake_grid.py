@@ -12,13 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+from folders import QSTAT
 from gridhub.grid.jobs import Job
 
 #: When the job of ``mixed.xml`` started that :func:`listing` copies, in seconds since the epoch.
 SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
-
-HERE = Path(__file__).resolve().parent
-DATA = HERE / "data" / "qstat"
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -52,7 +50,7 @@ def job(
 
 def listing(*jobs: Job) -> str:
     """Make a job list out of one that was recorded: one queue instance for each host."""
-    root = ElementTree.fromstring((DATA / "mixed.xml").read_bytes())
+    root = ElementTree.fromstring((QSTAT / "mixed.xml").read_bytes())
     queues, waiting = root.find("queue_info"), root.find("job_info")
     assert queues is not None
     assert waiting is not None
@@ -100,7 +98,7 @@ def details(
     usage: Mapping[str, float] | None = None,
 ) -> str:
     """Make the details of one job out of some that were recorded."""
-    root = ElementTree.fromstring((DATA / "details.xml").read_bytes())
+    root = ElementTree.fromstring((QSTAT / "details.xml").read_bytes())
     jobs, messages = root.find("djob_info"), root.find("messages/element")
     assert jobs is not None
     assert messages is not None
@@ -143,7 +141,7 @@ class Qstat:
             "n=$(($(wc -l < calls)))\n"
             'if [ "$2" = -j ]; then cat reason; exit; fi\n'
             # As the real one does.
-            f'[ -n "$5" ] || {{ cat {DATA}/no_owner.err.txt >&2; exit 1; }}\n'
+            f'[ -n "$5" ] || {{ cat {QSTAT}/no_owner.err.txt >&2; exit 1; }}\n'
             'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
             "if [ -e failing ]; then cat failing >&2; exit 1; fi\n"
             'cat "$answer"',

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).resolve().parents[2] / "files"
+from folders import FILES
+
 MENU = {
     "items": [
         {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).resolve().parents[2] / "files"
+from folders import FILES
 
 SHARED = {
     "gridhub.accounts",

@@ -11,11 +11,10 @@ import pytest
 from jupyterhub import orm
 from jupyterhub.utils import subdomain_hook_idna
 
+from folders import FILES
 from gridhub.maintenance import probes
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
-
-FILES = Path(__file__).resolve().parents[3] / "files"
 
 
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(

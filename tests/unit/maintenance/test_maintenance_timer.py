@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,10 +11,11 @@ import yaml
 from dateutil import rrule, tz
 from jinja2 import Environment
 
+from folders import ROOT
 from gridhub.maintenance import timer
 from gridhub.maintenance.errors import MaintenanceError
 
-ROLE = Path(__file__).resolve().parents[3] / "roles/maintenance"
+ROLE = ROOT / "roles/maintenance"
 
 
 NEEDS_SYSTEMD = pytest.mark.skipif(

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A broker's settings, and a person's account and home."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asked import MENU, PORTS
+from gridhub.broker.config import Config
+
+
+@pytest.fixture
+def config(tmp_path: Path, bin_dir: Path) -> Config:
+    menu = tmp_path / "menu.json"
+    menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
+    return Config(
+        hub_user=pwd.getpwuid(os.getuid()).pw_name,
+        menu=menu,
+        job_script=Path("/usr/local/lib/gridhub/session.sh"),
+        minimum_uid=1000,
+        allowed_users=frozenset({"alice"}),
+        qsub_arguments=("-q", "all.q"),
+        sge_root=tmp_path / "root",
+        sge_cell="default",
+        sge_bin_dir=bin_dir,
+        timeout=10.0,
+        ports=PORTS,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
+    """An account of the name; what runs as her runs as the tester."""
+    user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
+    real = pwd.getpwnam
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
+    monkeypatch.setattr("gridhub.broker.requests.become", lambda user: None)
+    return user
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The broker submits a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from asked import (
+    ENVIRONMENT,
+    MENU,
+    PORTS,
+    SESSION,
+    TOKEN,
+    Fake,
+    as_root,
+    request,
+    secrets_in,
+)
+from folders import FILES, QSTAT
+from gridhub.broker.config import Config
+from gridhub.broker.home import session_rules, write_session_file
+from gridhub.broker.person import Refused
+from gridhub.broker.protocol import Answer, Stop
+from gridhub.broker.requests import start, stop
+from gridhub.session.rules import read_rules
+
+NOTE = r"""
+cd "{folder}"
+printf '%s\0' "$@" > arguments
+env -0 > environment
+for file in "$HOME/.jupyterhub-sessions/"*.json; do stat -c '%a %n' "$file" >> secrets; done
+"""
+
+
+class TestStart:
+    @pytest.fixture
+    def noting(self, fake: Fake, tmp_path: Path) -> Callable[[str], Path]:
+        """A qsub that notes what it is given and then does as the script says."""
+        folder = tmp_path / "noted"
+        folder.mkdir()
+
+        def make(script: str) -> Path:
+            fake("qsub", NOTE.format(folder=folder) + script)
+            return folder
+
+        return make
+
+    def test_qsub_gets_exactly_these_arguments(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+    ) -> None:
+        folder = noting("echo 4711")
+        assert start(config, alice, request()) == Answer(ok=True, job_id=4711)
+        (path,) = secrets_in(home)
+        assert path.stem == SESSION
+        assert (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1] == [
+            "-terse",
+            "-N", f"jupyterhub-{SESSION}",
+            "-S", "/usr/bin/env",
+            "-wd", str(home),
+            "-j", "y",
+            "-o", f"{home}/.jupyterhub-sessions/$JOB_ID.log",
+            "-r", "n",
+            "-w", "e",
+            "-ac",
+            f"jupyterhub_hub={socket.gethostname()},jupyterhub_user=alice,jupyterhub_server=",
+            "-q", "all.q",
+            "-pe", "smp", "2", "-l", "h_vmem=1048576K",
+            "/usr/local/lib/gridhub/session.sh",
+            SESSION,
+        ]  # fmt: skip
+
+    def test_qsub_sees_no_secret_and_a_clean_environment(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("SGE_ROOT", "/elsewhere")
+        folder = noting("echo 4711")
+        start(config, alice, request())
+        text = (folder / "environment").read_text(encoding="utf-8")
+        found = dict(line.split("=", 1) for line in text.split("\0")[:-1])
+        for shells_own in ("PWD", "OLDPWD", "SHLVL", "_"):
+            found.pop(shells_own, None)
+        assert found == config.grid.environment() | {
+            "HOME": str(home),
+            "USER": "alice",
+            "LOGNAME": "alice",
+        }
+        assert TOKEN not in text + (folder / "arguments").read_text(encoding="utf-8")
+
+    def test_the_secrets_are_there_before_the_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+    ) -> None:
+        folder = noting("echo 4711")
+        start(config, alice, request())
+        (path,) = secrets_in(home)
+        assert (folder / "secrets").read_text(encoding="utf-8") == f"600 {path}\n"
+        assert json.loads(path.read_text(encoding="utf-8")) == {
+            "environment": ENVIRONMENT,
+            "ports": list(PORTS),
+            "rules": session_rules(config, None),
+        }
+
+    def test_the_session_is_told_its_run_time_and_the_sites_rules(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        item = {
+            "name": "run_time",
+            "label": "Run time",
+            "unit": "minutes",
+            "choices": [90],
+            "default": 90,
+            "request": {"kind": "run_time", "complex": "h_rt"},
+        }
+        config.menu.write_text(json.dumps({"items": [*MENU, item]}), encoding="utf-8")
+        config = config.model_copy(
+            update={
+                "run_time_warnings": (30, 2),
+                "idle_timeout": 60,
+                "idle_notice": 10,
+                "idle_report": 300,
+            }
+        )
+        noting("echo 4711")
+        start(config, alice, request())
+        (path,) = secrets_in(home)
+        rules = read_rules(json.loads(path.read_text(encoding="utf-8"))["rules"])
+        assert rules[:5] == (5400, (1800, 120), 3600, 600, 300)
+        for name, told in (("run_time", "end"), ("idle", "minutes"), ("left", "left")):
+            assert f"{{{told}}}" in rules.words[name]
+
+    def test_a_name_is_used_once(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        noting("echo 4711")
+        start(config, alice, request())
+        with pytest.raises(Refused, match="File exists"):
+            start(config, alice, request())
+        assert [path.stem for path in secrets_in(home)] == [SESSION]
+
+    def test_the_server_of_the_person_is_named_to_administrators(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 4711")
+        start(config, alice, request(server="my.lab"))
+        assert ",jupyterhub_server=my.lab\0" in (folder / "arguments").read_text(encoding="utf-8")
+
+    def test_a_home_that_hangs_gets_no_job(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        folder = noting("echo 4711")
+        go_on, gone_on = home / "go on", home / "gone on"
+        write = write_session_file
+
+        def hang(*arguments: Any) -> None:
+            while not go_on.exists():
+                time.sleep(0.01)
+            write(*arguments)
+            # Only now: what follows is the broker's own.
+            gone_on.touch()
+
+        monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
+        monkeypatch.setattr("gridhub.broker.requests.HOME_TIMEOUT", 0.2)
+        with pytest.raises(Refused, match="does not answer") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "home"
+        assert not list(folder.iterdir())
+        # A home that comes back too late keeps no secret.
+        go_on.touch()
+        deadline = time.monotonic() + 10
+        while not gone_on.exists() or secrets_in(home):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def test_chatter_before_the_number_does_no_harm(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        noting(f"cat {QSTAT / 'qsub_now.err.txt'} >&2; cat {QSTAT / 'qsub_jsv.txt'}")
+        assert start(config, alice, request()).job_id == 23
+
+    @pytest.mark.parametrize(
+        ("script", "words"),
+        [
+            (f"cat {QSTAT / 'qsub_no_queue.err.txt'} >&2; exit 1", "no suitable queues"),
+            (f"cat {QSTAT / 'qmaster_down.err.txt'} >&2; exit 1", "unable to send message"),
+            (f"cat {QSTAT / 'qsub_now_refused.txt'}; exit 1", "refused the session: 9"),
+            ("exit 1", "no reason given"),
+            ("echo 12; exit 1", "refused the session"),
+            (f"cat {QSTAT / 'qsub_not_terse.txt'}", "did not print a job number"),
+            (f"cat {QSTAT / 'qsub_array.txt'}", "did not print a job number"),
+            ("", "did not print a job number"),
+            (r"printf '\377\0'", "did not print a job number"),
+            ("kill -9 $$", "no reason given"),
+        ],
+    )
+    def test_no_secret_is_left_when_qsub_fails(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        script: str,
+        words: str,
+    ) -> None:
+        folder = noting(script)
+        with pytest.raises(Refused, match=words) as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "grid"
+        assert (folder / "secrets").exists()  # there was one
+        assert not secrets_in(home)
+
+    def test_no_secret_is_left_when_qsub_hangs(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("exec sleep 1000")
+        config = config.model_copy(update={"timeout": 0.5})
+        with pytest.raises(Refused, match="no answer within 0.5 s") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "grid"
+        assert (folder / "secrets").exists()
+        assert not secrets_in(home)
+
+    @pytest.mark.parametrize(
+        ("sites", "expected"),
+        [
+            ((), "h=!(exec1|exec-2.example.org)"),
+            (("-l", "gpu=1,h=exec*"), "h=(exec*)&!(exec1|exec-2.example.org)"),
+            (("-l", "hostname=a|b", "-l", "h_rt=60"), "h=(a|b)&!(exec1|exec-2.example.org)"),
+        ],
+    )
+    def test_workers_without_a_port_are_left_out_besides_what_the_site_asks_for(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        noting: Callable[[str], Path],
+        sites: tuple[str, ...],
+        expected: str,
+    ) -> None:
+        folder = noting("echo 4711")
+        config = config.model_copy(update={"qsub_arguments": sites})
+        start(config, alice, request(avoid=("exec1", "exec-2.example.org")))
+        arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
+        # Of several requests for a host the last one counts.
+        assert arguments[-4:-2] == ["-l", expected]
+
+    @pytest.mark.parametrize(
+        "host",
+        ["", "*", "exec1|exec2", "exec1)", "!exec1", "-q", "exec1,gpu=4", "a b", "exec1\n", "é"]
+        + ["x" * 300, 7, None],
+    )
+    def test_a_worker_to_leave_out_is_a_plain_name(self, host: object) -> None:
+        with pytest.raises(ValidationError):
+            request(avoid=(host,))
+
+    def test_not_every_worker_can_be_left_out(self) -> None:
+        with pytest.raises(ValidationError):
+            request(avoid=tuple(f"exec{each}" for each in range(5)))
+
+    def test_words_become_arguments_of_qsub_and_of_the_job_script(
+        self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 4711")
+        choice = {"queue": "short.q", "mail": "alice@example.org", "software": "conda"}
+        assert start(config, alice, request(choice=choice)) == Answer(ok=True, job_id=4711)
+        arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
+        assert arguments[arguments.index("all.q") + 1 :] == [
+            "-pe", "smp", "1",
+            "-m", "ea", "-M", "alice@example.org",
+            "-q", "short.q",
+            "-l", "h_vmem=2097152K",
+            "/usr/local/lib/gridhub/session.sh",
+            SESSION,
+            "conda",
+        ]  # fmt: skip
+
+    def test_no_secret_is_left_when_there_is_no_qsub(
+        self, config: Config, alice: pwd.struct_passwd, home: Path
+    ) -> None:
+        with pytest.raises(Refused, match="qsub cannot be started"):
+            start(config, alice, request())
+        assert not secrets_in(home)
+
+    @pytest.mark.parametrize(
+        ("choice", "words"),
+        [
+            ({"cores": 3}, "choose 1, 2 or 4"),
+            ({"cores": 0}, "choose 1, 2 or 4"),
+            ({"gpus": 1}, "members of no-such-group"),
+            ({"cores": 10**30}, "choose 1, 2 or 4"),
+            ({"project": "root"}, "not on the menu"),
+            ({"preset": "small"}, "leave it empty"),
+            ({"queue": "gpu.q"}, "members of no-such-group"),
+            ({"queue": "root.q"}, "choose “” .Any. or “short.q”"),
+            ({"queue": "short.q,gpu.q"}, "choose “” .Any. or “short.q”"),
+            ({"queue": 1}, "choose “” .Any. or “short.q”"),
+            ({"software": "conda; id"}, "choose “” .None. or “conda”"),
+            ({"software": "module load anaconda"}, "choose “” .None. or “conda”"),
+            ({"mail": "alice@example.org,bob@example.org"}, "like “alice@example.org”"),
+            ({"mail": "a@b -l h_rt=1"}, "like “alice@example.org”"),
+            ({"mail": "-help"}, "like “alice@example.org”"),
+            ({"mail": "a@b\n"}, "like “alice@example.org”"),
+        ],
+    )
+    def test_the_menu_is_checked_again_before_anything_is_done(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        home: Path,
+        noting: Callable[[str], Path],
+        choice: dict[str, int | str],
+        words: str,
+    ) -> None:
+        folder = noting("echo 1")
+        with pytest.raises(Refused, match=words) as caught:
+            start(config, alice, request(choice=choice))
+        assert caught.value.kind == "choice"
+        assert not list(folder.iterdir())
+        assert not list(home.iterdir())
+
+    def test_an_account_that_may_not_gets_nothing_done(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
+    ) -> None:
+        folder = noting("echo 1")
+        config = config.model_copy(update={"allowed_users": frozenset({"bob"})})
+        with pytest.raises(Refused, match="may not have sessions"):
+            start(config, alice, request())
+        assert not list(folder.iterdir())
+        assert not list(home.iterdir())
+
+    def test_a_broken_menu_is_a_fault_of_ours(
+        self, config: Config, alice: pwd.struct_passwd, home: Path
+    ) -> None:
+        config.menu.write_text("{}", encoding="utf-8")
+        with pytest.raises(Refused, match="is wrong") as caught:
+            start(config, alice, request())
+        assert caught.value.kind == "broker"
+        assert not list(home.iterdir())
+
+    def test_the_person_is_become_before_their_home_is_touched(
+        self, config: Config, alice: pwd.struct_passwd, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(user: pwd.struct_passwd) -> None:
+            assert user == alice
+            raise RuntimeError("could not give up root")
+
+        monkeypatch.setattr("gridhub.broker.requests.become", refuse)
+        with pytest.raises(RuntimeError):
+            start(config, alice, request())
+        with pytest.raises(RuntimeError):
+            stop(config, alice, Stop(user="alice", session=SESSION))
+        assert not list(home.iterdir())
+
+    @as_root
+    def test_a_session_is_submitted_as_the_person_and_never_as_root(self, config: Config) -> None:
+        nobody = pwd.getpwnam("nobody")
+        folder = Path(tempfile.mkdtemp())
+        try:
+            folder.chmod(0o755)
+            home, bin_dir, menu = folder / "home", folder / "bin", folder / "menu.json"
+            home.mkdir()
+            bin_dir.mkdir()
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
+            qsub = bin_dir / "qsub"
+            qsub.write_text(
+                '#!/bin/sh\nid -u >&2; id -G >&2; pwd >&2; stat -c "%u %a" ~/.jupy*/* >&2; exit 1',
+                encoding="utf-8",
+            )
+            qsub.chmod(0o755)
+            config = config.model_copy(
+                update={
+                    "menu": menu,
+                    "sge_bin_dir": bin_dir,
+                    "minimum_uid": 1,
+                    "allowed_users": frozenset({"nobody"}),
+                }
+            )
+            path = folder / "broker.json"
+            path.write_text(config.model_dump_json(), encoding="utf-8")
+            script = (
+                "import pwd, sys\n"
+                "from pathlib import Path\n"
+                "sys.path.insert(0, sys.argv[1])\n"
+                "from gridhub.broker import config, protocol, requests\n"
+                "config = config.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
+                "nobody = list(pwd.getpwnam('nobody'))\n"
+                "nobody[5] = sys.argv[3]\n"
+                "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
+                "request = protocol.Start(\n"
+                "    user='nobody', session='a' * 32, choice={}, environment={})\n"
+                "print(requests.decide(config, request).error)\n"
+            )
+            files = FILES
+            found = subprocess.run(
+                [sys.executable, "-c", script, str(files), str(path), str(home)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            uid, groups = str(nobody.pw_uid), os.getgrouplist("nobody", nobody.pw_gid)
+            shown = found.stdout.removeprefix("Grid Engine refused the session: ").splitlines()
+            assert shown == [uid, " ".join(map(str, groups)), "/", f"{uid} 600"], found
+            assert not secrets_in(home)
+        finally:
+            shutil.rmtree(folder)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The hub's end of the broker's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asked import Fake, request, secrets_in
+from gridhub.broker.client import ask
+from gridhub.broker.config import Config
+from gridhub.broker.connection import check_caller, receive
+from gridhub.broker.protocol import Answer, Start
+from gridhub.broker.requests import decide
+from gridhub.grid.engine import AnswerError
+
+
+class TestAsking:
+    """The hub's end of the conversation."""
+
+    async def talk(
+        self,
+        path: Path,
+        broker: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+        timeout: float = 10.0,
+    ) -> Answer:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await broker(reader, writer)
+            finally:
+                writer.close()
+
+        server = await asyncio.start_unix_server(serve, path)
+        async with server:
+            return await ask(path, request(), timeout)
+
+    async def test_the_request_is_ended_and_the_answer_read(self, tmp_path: Path) -> None:
+        seen = b""
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal seen
+            seen = await reader.read()
+            writer.write(Answer(ok=True, job_id=7).model_dump_json().encode())
+
+        assert await self.talk(tmp_path / "s", broker) == Answer(ok=True, job_id=7)
+        assert Start.model_validate_json(seen) == request()
+
+    async def test_an_answer_in_pieces_is_read_whole(self, tmp_path: Path) -> None:
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            for byte in Answer(ok=False, error="é" * 50, kind="grid").model_dump_json().encode():
+                writer.write(bytes([byte]))
+                await writer.drain()
+                for _ in range(3):
+                    await asyncio.sleep(0)  # let the other end read so far
+
+        assert (await self.talk(tmp_path / "s", broker)).error == "é" * 50
+
+    @pytest.mark.parametrize("answer", [b"", b"{", b"null", b'{"ok": true, "more": 1}', b"\xff"])
+    async def test_a_broker_that_died_gave_no_answer(self, tmp_path: Path, answer: bytes) -> None:
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.write(answer)
+
+        with pytest.raises(AnswerError, match="ended without an answer"):
+            await self.talk(tmp_path / "s", broker)
+
+    async def test_a_broker_that_hangs_is_not_waited_for(self, tmp_path: Path) -> None:
+        over = asyncio.Event()
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+
+        with pytest.raises(TimeoutError):
+            await self.talk(tmp_path / "s", broker, timeout=0.1)
+        over.set()
+
+    async def test_a_broker_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            await ask(tmp_path / "s", request(), 10)
+
+    async def test_both_ends_understand_each_other(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        home: Path,
+        tmp_path: Path,
+    ) -> None:
+        fake("qsub", "echo 4711")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def broker() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                check_caller(connection, config.hub_user)
+                answer = decide(config, receive(connection))
+                connection.sendall(answer.model_dump_json().encode())
+
+        with listener:
+            answer, _ = await asyncio.gather(
+                ask(tmp_path / "s", request(), 10), asyncio.to_thread(broker)
+            )
+        assert answer == Answer(ok=True, job_id=4711)
+        assert len(secrets_in(home)) == 1

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The broker's settings."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from gridhub.broker.config import Config, ConfigError, parse_config
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("minimum_uid", 0),
+            ("timeout", 0),
+            ("timeout", -1),
+            ("ports", (80, 40999)),
+            ("ports", (40000, 65536)),
+            ("ports", (40000,)),
+            ("no_such_setting", 1),
+        ],
+    )
+    def test_a_configuration_that_would_open_a_door_is_refused(
+        self, config: Config, name: str, value: object
+    ) -> None:
+        with pytest.raises(ValidationError):
+            Config.model_validate(config.model_dump() | {name: value})
+
+    def test_nobody_is_allowed_unless_named(self, config: Config) -> None:
+        fields = config.model_dump(exclude={"allowed_users", "allowed_groups"})
+        bare = Config.model_validate(fields)
+        assert not bare.allowed_users
+        assert not bare.allowed_groups
+
+
+class TestCheckedConfig:
+    def test_a_right_one_is_accepted(self, config: Config) -> None:
+        assert parse_config(config.model_dump_json().encode()) == config
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"ports": [41000, 40000]}, "the first port, 41000, is above the last, 40000"),
+            ({"ports": [40000]}, "ports.1: "),
+            ({"ports": [80, 90]}, "ports.0: "),
+            ({"minimum_uid": 0}, "minimum_uid: "),
+            ({"run_time_warnings": [10, -1]}, "run_time_warnings.1: "),
+            ({"run_time_warnings": ["10"]}, "run_time_warnings.0: "),
+            ({"idle_timeout": -1}, "idle_timeout: "),
+            ({"idle_timeout": True}, "idle_timeout: "),
+            (
+                {"idle_timeout": 10, "idle_notice": 10},
+                "jupyterhub_idle_notice is 10 minutes; it must be less than jupyterhub_idle_t",
+            ),
+            ({"colour": "red"}, "colour: "),
+        ],
+    )
+    def test_a_wrong_value_is_named(
+        self,
+        config: Config,
+        wrong: dict[str, object],
+        words: str,
+    ) -> None:
+        content = json.dumps(config.model_dump(mode="json") | wrong).encode()
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            parse_config(content)

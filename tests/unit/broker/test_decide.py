@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the broker does with a request, and logs of it."""
+
+from __future__ import annotations
+
+import pwd
+
+import pytest
+
+from asked import SESSION, TOKEN, Fake, request
+from gridhub.broker.config import Config
+from gridhub.broker.protocol import Answer, Check, Start, Stop
+from gridhub.broker.requests import decide
+
+
+class TestDecide:
+    def test_an_account_that_does_not_exist_is_refused(self, config: Config) -> None:
+        answer = decide(config, request(user="no-such-account"))
+        assert (answer.ok, answer.kind) == (False, "refused")
+        assert "no account no-such-account" in answer.error
+
+    def test_root_is_refused_even_when_named(self, config: Config) -> None:
+        config = config.model_copy(update={"allowed_users": frozenset({"root"})})
+        for wanted in (request(user="root"), Stop(user="root", session=SESSION)):
+            answer = decide(config, wanted)
+            assert (answer.ok, answer.kind) == (False, "refused")
+
+    def test_an_account_with_another_spelling_is_refused(
+        self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: alice)
+        answer = decide(config, request(user="ALICE"))
+        assert (answer.ok, answer.kind) == (False, "refused")
+
+    def test_an_account_in_roots_group_is_refused(
+        self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rooted = pwd.struct_passwd(("alice", "x", 4711, 0, "", alice.pw_dir, "/bin/sh"))
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: rooted)
+        assert not decide(config, request()).ok
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            request(),
+            Stop(user="alice", session=SESSION),
+            Check(user="alice", choice={}),
+        ],
+    )
+    def test_the_broker_becomes_no_system_account_for_anything(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        monkeypatch: pytest.MonkeyPatch,
+        wanted: Start | Stop | Check,
+    ) -> None:
+        system = pwd.struct_passwd(("alice", "x", 999, 999, "", alice.pw_dir, "/bin/sh"))
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: system)
+        become: list[object] = []
+        monkeypatch.setattr("gridhub.broker.requests.become", become.append)
+        answer = decide(config, wanted)
+        assert (answer.kind, become) == ("refused", [])
+        assert "alice is a system account" in answer.error
+
+    def test_a_start_is_logged_in_one_line_without_the_secret(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake("qsub", "echo 4711")
+        assert decide(config, request()) == Answer(ok=True, job_id=4711)
+        assert capsys.readouterr().err == f"start for alice, session {SESSION}: job 4711\n"
+
+    def test_words_of_others_cannot_forge_a_line_of_the_log(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake(
+            "qsub",
+            r"printf 'no\nstart for bob: job 1\r\033[31m\177\302\205\302\233x\0y\t' >&2; exit 1",
+        )
+        answer = decide(config, request())
+        assert not answer.ok
+        logged = capsys.readouterr()
+        assert logged.out == ""
+        assert logged.err.startswith(f"start for alice, session {SESSION}: refused (grid): ")
+        assert logged.err.count("\n") == 1
+        assert logged.err.endswith("\n")
+        assert logged.err[:-1].isprintable()
+        assert TOKEN not in logged.err
+
+    def test_words_of_grid_engine_do_not_flood_the_log(
+        self,
+        config: Config,
+        alice: pwd.struct_passwd,
+        fake: Fake,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        fake("qsub", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
+        assert len(decide(config, request()).error) < 3000
+        assert len(capsys.readouterr().err) < 3000

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Folders of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "files"
+#: Recorded outputs.
+DATA = ROOT / "tests/unit/data"
+#: Those of qstat, qsub and qdel; the README.md there says how.
+QSTAT = DATA / "qstat"

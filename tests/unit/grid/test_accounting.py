@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Why a session ended, read from lines that Grid Engine 8.1.9 really wrote.
+
+``data/accounting``: ``t-hrt`` asked for a run time of 20 s; two programs of ``t-mem`` took 200 MB
+each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that exit status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from folders import DATA
+from gridhub.grid.accounting import Ending, Record, find_record, parse_record, why
+
+ACCOUNTING = DATA / "accounting"
+MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
+
+
+def found(name: str) -> Record:
+    record = find_record(ACCOUNTING, name, "alice")
+    assert record is not None
+    return record
+
+
+def test_a_record_says_where_and_how_a_job_ended() -> None:
+    assert found("t-mem") == Record(
+        job=2,
+        host="exec2",
+        start=1795538879,
+        end=1795538880,
+        failed=37,
+        status=137,
+        maxvmem=438829056,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "run_time", "reason"),
+    [
+        ("t-hrt", 2.0**30, 20.0, Ending.RUN_TIME),
+        ("t-mem", MEMORY, RUN_TIME, Ending.MEMORY),
+        ("t-mem", MEMORY, None, Ending.MEMORY),
+        ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
+        ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
+        ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
+        # What is not proved is not said: it may have been a limit of the queue.
+        ("t-hrt", None, None, Ending.LIMIT),
+        ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
+        ("t-mem", None, RUN_TIME, Ending.LIMIT),
+    ],
+)
+def test_the_reason_is_read_from_the_record(
+    name: str, memory: float | None, run_time: float | None, reason: Ending
+) -> None:
+    assert why(found(name), memory, run_time) is reason
+
+
+def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
+    record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
+    assert record.ran == 0
+    assert why(record, MEMORY, RUN_TIME) is Ending.WORKER
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"failed": 37, "status": 1}, Ending.LIMIT),
+        ({"failed": 37, "status": 1, "end": 101}, Ending.RUN_TIME),
+        ({"failed": 37, "status": 1, "maxvmem": MEMORY + 1}, Ending.MEMORY),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY + 1}, Ending.MEMORY),
+        ({"failed": 100, "status": 143, "end": 101}, Ending.RUN_TIME),
+        ({"failed": 100, "status": 137}, Ending.DELETED),
+        ({"failed": 0, "status": 143}, Ending.DELETED),
+        ({"failed": 0, "status": 75}, Ending.MAINTENANCE),
+        # To be near a limit is not to be ended by it.
+        ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Ending.ITSELF),
+        ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Ending.DELETED),
+    ],
+)
+def test_only_a_job_that_was_killed_has_met_a_limit(
+    changes: dict[str, float], reason: Ending
+) -> None:
+    record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
+    assert why(replace(record, **changes), MEMORY, RUN_TIME) is reason
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1_795_538_880), (10, 5), (5, 5)])
+def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> None:
+    record = Record(job=1, host="exec1", start=start, end=end, failed=0, status=0, maxvmem=0)
+    assert record.ran == 0
+
+
+def test_a_crash_is_nobodys_deletion() -> None:
+    crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
+    assert why(crashed, MEMORY, RUN_TIME) is Ending.FAILED
+
+
+def test_a_job_that_nobody_knows_has_no_record() -> None:
+    assert find_record(ACCOUNTING, "t-none", "alice") is None
+    assert find_record(ACCOUNTING, "t-mem", "bob") is None
+    assert find_record(ACCOUNTING, "mem", "alice") is None
+
+
+def test_no_file_is_an_error() -> None:
+    with pytest.raises(OSError, match="No such file"):
+        find_record(ACCOUNTING.parent / "nowhere", "t-mem", "alice")
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 4096])
+def test_a_record_is_found_wherever_the_blocks_are_cut(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gridhub.grid.accounting._BLOCK", block)
+    assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_has_two_records_that_differ_is_not_known(before: bool, tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    # As Grid Engine 8.1.9 prints `-l hostname=...` of another person's job with line breaks.
+    forged = line.replace(":exec", ":words-of-bob").replace(":0:0:0:", ":0:9:0:", 1)
+    head, _, tail = line.replace(":alice:t-exit0:", ":bob:t-bob:").partition(":-l ")
+    written = f"{head}:-l hostname=exec1|x\n{forged}\nq{tail}"
+    path = tmp_path / "accounting"
+    path.write_text("\n".join([written, line] if before else [line, written]) + "\n", "utf-8")
+    assert ":words-of-bob" in path.read_text("utf-8")
+    assert find_record(path, "t-exit0", "alice") is None
+    # The same twice says the same.
+    path.write_text(f"{line}\n{line}\n", encoding="utf-8")
+    assert find_record(path, "t-exit0", "alice") == parse_record(line)
+
+
+def test_a_task_of_a_parallel_job_is_not_the_job(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    fields = line.split(":")
+    assert fields[-4] == "NONE"
+    fields[-4], fields[12] = "1.exec2", "9"
+    path = tmp_path / "accounting"
+    path.write_text(":".join(fields) + f"\n{line}\n", encoding="utf-8")
+    assert find_record(path, "t-exit0", "alice") == parse_record(line)
+
+
+def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    path = tmp_path / "accounting"
+    for end in ("", "\n"):
+        path.write_text(line + end, encoding="utf-8")
+        assert find_record(path, "t-exit0", "alice") is not None
+
+
+def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
+    fields = line.split(":")
+    fields[3:5] = ["bob", "other"]
+    fields[-5:-3] = ["alice", "t-exit0"]  # what bob may have written into the category
+    path = tmp_path / "accounting"
+    path.write_text(":".join(fields) + "\n", encoding="utf-8")
+    assert ":alice:t-exit0:" in path.read_text("utf-8")
+    assert find_record(path, "t-exit0", "alice") is None
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 500])
+def test_a_record_is_found_behind_those_of_other_jobs(jobs: int, tmp_path: Path) -> None:
+    lines = ACCOUNTING.read_text("utf-8").splitlines()
+    line, other = (next(each for each in lines if name in each) for name in (":t-mem:", ":w6:"))
+    path = tmp_path / "accounting"
+    path.write_text("\n".join([other, line, *[other] * jobs, ""]), encoding="utf-8")
+    assert find_record(path, "t-mem", "alice") == parse_record(line)
+
+
+def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "accounting"
+    path.write_bytes(ACCOUNTING.read_bytes() + b"#\n" * 5000)
+    assert find_record(path, "w6", "alice") is not None
+    assert find_record(path, "w6", "alice", limit=5000) is None
+
+
+@given(st.text(max_size=400) | st.binary(max_size=400).map(lambda b: b.decode("latin-1")))
+def test_no_line_breaks_the_parser(line: str) -> None:
+    parse_record(line)
+    parse_record("a:" * 50 + line)
+
+
+@given(st.lists(st.integers(0, 45), max_size=3), st.text(max_size=8))
+def test_a_damaged_line_is_read_or_left_out(places: list[int], text: str) -> None:
+    line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-mem:" in line)
+    fields = line.split(":")
+    for place in places:
+        fields[place % len(fields)] = text
+    record = parse_record(":".join(fields))
+    assert record is None or isinstance(record, Record)

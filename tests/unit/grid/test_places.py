@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Queue instances: what is free, and what a job would need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridhub.grid.details import parse_details
+from gridhub.grid.engine import AnswerError
+from gridhub.grid.places import (
+    CLOSED,
+    SLOTS,
+    QueueInstance,
+    Requirements,
+    free,
+    missing,
+    parse_places,
+    parse_queue,
+)
+from recorded import GB, Recorded
+
+
+@pytest.mark.parametrize(
+    ("words", "free"),
+    [
+        ("<slots_used>1</slots_used>", 3),
+        ("<slots_used>1</slots_used><slots_resv>2</slots_resv>", 1),
+        ("<slots_used>3</slots_used><slots_resv>2</slots_resv>", 0),
+        # A limit of the host is below what the queue has left.
+        ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
+        ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
+        ("<slots_used>1</slots_used><resource name='slots'>infinity</resource>", 3),
+    ],
+)
+def test_free_slots_are_what_neither_jobs_nor_reservations_hold(words: str, free: int) -> None:
+    queue = f"<name>all.q@exec1</name><slots_total>4</slots_total>{words}"
+    xml = f"<job_info><queue_info><Queue-List>{queue}</Queue-List></queue_info></job_info>"
+    assert parse_places(xml.encode())[0].free == free
+
+
+def test_the_tasks_of_an_array_wait_as_one_job() -> None:
+    jobs = "".join(
+        f"<job_list><JB_job_number>{number}</JB_job_number></job_list>" for number in (7, 9, 9, 8)
+    )
+    xml = f"<job_info><queue_info/><job_info>{jobs}</job_info></job_info>"
+    assert parse_queue(xml.encode()) == [7, 9, 8]
+
+
+def test_places_are_read_with_what_is_free(recorded: Recorded) -> None:
+    assert parse_places(recorded("places.xml").encode()) == [
+        QueueInstance("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
+        QueueInstance("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 0.0, "slots": 2.0}),
+    ]
+
+
+def test_waiting_jobs_are_read_in_their_order(recorded: Recorded) -> None:
+    assert parse_queue(recorded("waiting.xml").encode()) == [15, 16]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: bytes) -> None:
+    for parse in (parse_details, parse_places, parse_queue):
+        with pytest.raises(AnswerError):
+            parse(data)
+
+
+FULL = QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 4 * GB})
+
+
+ROOMY = QueueInstance(
+    "all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 1.0, "s_vmem": math.inf}
+)
+
+
+@pytest.mark.parametrize(
+    ("want", "lacks"),
+    [
+        (Requirements(1, {"h_vmem": GB, "gpu": 0}), set()),
+        (Requirements(2, {"h_vmem": 6 * GB, "gpu": 1}), set()),
+        (Requirements(4, {"h_vmem": GB}), {SLOTS}),
+        (Requirements(1, {"h_vmem": 7 * GB}), {"h_vmem"}),
+        (Requirements(1, {"h_vmem": GB, "gpu": 2}), {"gpu"}),
+        (Requirements(3, {"h_vmem": 7 * GB, "gpu": 2}), {SLOTS, "h_vmem", "gpu"}),
+        (Requirements(1, {"fpga": 1}), {"fpga"}),
+        (Requirements(1, {"s_vmem": 99 * GB, "gpu": 1}), set()),
+        (Requirements(1, {"s_vmem": 99 * GB, "gpu": 2}), {"gpu"}),
+        (Requirements(1, {}, queue="other.q"), {CLOSED}),
+        (Requirements(1, {}, queue="all.q"), set()),
+        (Requirements(1, {}, queue="all.q@exec2"), set()),
+        (Requirements(1, {}, queue="all.q@exec1"), {SLOTS}),
+        (Requirements(1, {}, queue="all.q@exec3"), {CLOSED}),
+        (Requirements(1, {}, queue="all.q@@workers"), set()),
+    ],
+)
+def test_what_is_missing_is_named(want: Requirements, lacks: set[str]) -> None:
+    assert missing(want, [FULL, ROOMY]) == lacks
+
+
+def test_a_full_place_is_a_better_guess_than_one_that_has_no_such_thing() -> None:
+    full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
+    for places in ([full, without], [without, full]):
+        assert missing(Requirements(1, {"gpu": 1.0}), places) == {SLOTS}
+
+
+def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
+    closed = replace(ROOMY, is_open=False)
+    assert missing(Requirements(1), [FULL, closed]) == {SLOTS}
+    assert missing(Requirements(1), [closed]) == {CLOSED}
+    assert missing(Requirements(1), []) == {CLOSED}
+
+
+@given(
+    st.builds(
+        Requirements,
+        st.integers(1, 8),
+        st.dictionaries(st.sampled_from(["h_vmem", "gpu"]), st.floats(0, 9), max_size=2),
+    ),
+    st.lists(
+        st.builds(
+            QueueInstance,
+            st.just("all.q"),
+            st.just("h"),
+            st.integers(0, 8),
+            st.integers(0, 8),
+            st.booleans(),
+            st.dictionaries(st.sampled_from(["h_vmem", "gpu"]), st.floats(0, 9), max_size=2),
+        ),
+        max_size=5,
+    ),
+)
+def test_nothing_is_missing_exactly_where_one_place_has_it_all(
+    want: Requirements, places: list[QueueInstance]
+) -> None:
+    fits = any(
+        place.is_open
+        and place.free >= want.slots
+        and all(place.resources.get(n, 0) >= a for n, a in want.resources.items())
+        for place in places
+    )
+    assert (missing(want, places) == frozenset()) is fits
+
+
+def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> None:
+    shared = replace(ROOMY, queue="other.q", free=1)
+    closed = replace(ROOMY, host="exec3", is_open=False)
+    places = [FULL, ROOMY, shared, closed]
+    assert free(places, SLOTS) == (2, 2)
+    assert free(places, "h_vmem") == (10 * GB, 6 * GB)
+    assert free(places, "gpu") == (1, 1)
+    assert free(places, "s_vmem") == (math.inf, math.inf)
+    assert free([closed], "gpu") == (0, 0)
+    assert free(places, SLOTS, "other.q") == (1, 1)
+    assert free(places, SLOTS, "all.q@exec1") == (0, 0)

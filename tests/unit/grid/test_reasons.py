@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Why Grid Engine does not start a job."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridhub.grid import reasons
+from gridhub.grid.places import (
+    CLOSED,
+    SLOTS,
+)
+from gridhub.grid.reasons import Reason, main_reason, parse_reasons
+from recorded import GB, Recorded, read
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "what"),
+    [
+        # As sgeobj and schedd print them (msg_schedd.h of Grid Engine 8.1).
+        ('cannot run because it exceeds limit "alice/////" in rule "slots/1"', "quota", "slots/1"),
+        (
+            'Job cannot run in queue instance "all.q@exec1" because exceeds limit in rule max/2',
+            "quota",
+            "max/2",
+        ),
+        ("job dropped because of user limitations", "person", ""),
+        ("job dropped because of job dependencies", "depends", ""),
+        (
+            "Job Filter: this job got ignored in the last scheduling run, because to many other "
+            "jobs with the same resource request are in the pending list before this one.",
+            "alike",
+            "",
+        ),
+        (
+            '(-l gpu=2) cannot run at host "exec2" because it offers only hc:gpu=1.000000',
+            "amount",
+            "gpu",
+        ),
+        (
+            '(-l gpu=2) cannot run at host "exec2" because it offers only hc:gpu=0.000000 due to '
+            "a reservation",
+            "reserved",
+            "",
+        ),
+        ('queue instance "all.q@exec1" dropped because it is full', "full", ""),
+        ('queue instance "all.q@exec1" dropped because it is disabled', "disabled", ""),
+        ('queue instance "all.q@exec1" dropped because it is suspended', "suspended", ""),
+        (
+            'queue instance "all.q@exec1" dropped because it is overloaded: np_load_avg=2.1',
+            "overloaded",
+            "",
+        ),
+        ('queue instance "a@b" dropped because it is temporarily not available', "away", ""),
+        ('has no permission for cluster queue "all.q"', "permission", ""),
+        ('Job 0 has no permission for host "exec1"', "permission", ""),
+        ('cannot run because no access to pe "smp"', "permission", ""),
+        (
+            '(project p) does not have the correct project to run in cluster queue "q"',
+            "project",
+            "",
+        ),
+        (
+            '(no project) does not have the correct project to run in cluster queue "q"',
+            "project",
+            "",
+        ),
+        (
+            '(project p) is not allowed to run in host "h" based on the excluded project list',
+            "project",
+            "",
+        ),
+        (
+            'cannot run in queue instance "all.q@exec1" because the job runtime of 3600 sec. is '
+            "too long",
+            "calendar",
+            "",
+        ),
+        (
+            '(-l cpu_type=amd) cannot run at host "exec1" because it offers only hf:cpu_type=intel',
+            "offer",
+            "cpu_type",
+        ),
+        (
+            '(-l h_rt=9) cannot run in queue "q" because it offers only qf:h_rt=00:00:05',
+            "offer",
+            "h_rt",
+        ),
+        (
+            '(-l x=1) cannot run in queue "q" because job requests unknown resource (x)',
+            "unknown",
+            "x",
+        ),
+        ('cannot run in queue "all.q" because PE "mpi" is not in pe list', "parallel", ""),
+        (
+            'cannot run in queue "b.q" because it is not contained in its hard queue list (-q)',
+            "queue",
+            "",
+        ),
+        ('cannot run in PE "smp" because it only offers 0 slots', "slots", ""),
+        ("something of a release to come", "other", ""),
+    ],
+)
+def test_what_the_scheduler_says_is_understood(line: str, name: str, what: str) -> None:
+    (reason,) = parse_reasons([line])
+    assert (reason.name, reason.what) == (name, what)
+
+
+def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> None:
+    reasons = parse_reasons(read(recorded, "details.xml")[55].reasons)
+    assert [(reason.name, reason.what, reason.offer) for reason in reasons] == [
+        ("amount", "h_vmem", 7.219 * GB),
+        ("full", "", None),
+    ]
+
+
+def test_a_queue_that_is_closed_to_the_person_is_told_after_what_matters() -> None:
+    # Grid Engine 8.1.9, on a cluster with a queue for others; exec1 has no GPUs, exec2 has 2.
+    said = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
+Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
+Job 27 cannot run in PE "smp" because it only offers 0 slots
+verification: no suitable queues
+Exiting."""
+    reasons = parse_reasons(said.splitlines())
+    assert [reason.name for reason in reasons] == ["quota", "slots", "permission"]
+    assert reasons[0].what == "trial/1"
+    said = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
+Job 1 (-l gpu=9) cannot run in queue "all.q@exec1" because job requests unknown resource (gpu)
+Job 1 (-l gpu=9) cannot run at host "exec2" because it offers only hc:gpu=2.000000
+verification: no suitable queues
+Exiting."""
+    amount = Reason("amount", "amount", "gpu", 2)
+    assert parse_reasons(said.splitlines())[0] == amount
+    (reason,) = parse_reasons(['Job 39 cannot run because no access to PE "shut"'])
+    assert (reason.name, reason.scope) == ("permission", "job")
+
+
+def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -> None:
+    offers = (f"cannot run at host because it offers only hc:gpu={n}.000000" for n in (0, 2, 1))
+    text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
+    assert parse_reasons(text) == [Reason("amount", "amount", "gpu", 2)]
+    assert parse_reasons(["(Collecting of scheduler job information is turned off)"]) == []
+
+
+def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
+    hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
+    reasons._meaning.cache_clear()
+    for number in range(10):
+        own = f'(-l gpu={number}) cannot run at host "node" because it offers only hc:gpu=0.000000'
+        for _ in range(3):
+            assert [reason.name for reason in parse_reasons([*hosts, own])] == ["amount", "full"]
+    assert reasons._meaning.cache_info().misses == 510
+
+
+FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)
+QUOTA, BARRED = Reason("quota", "job", "r/1"), Reason("permission", "barred")
+FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "lacks", "told"),
+    [
+        ([], None, "queued"),
+        ([], set(), "turn"),
+        ([], {SLOTS}, "lacks"),
+        ([], {CLOSED}, "closed"),
+        # A place that is full says nothing of one that has room.
+        ([FULL_NOW], set(), "turn"),
+        ([FULL_NOW], None, "full"),
+        ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
+        ([GPU, FEW], {"gpu"}, "lacks"),
+        # A queue that is not for this job is no news; unless there is no other.
+        ([FEW, BARRED], set(), "slots"),
+        ([FEW, BARRED], {SLOTS}, "lacks"),
+        ([BARRED], set(), "permission"),
+        ([BARRED, OTHER], set(), "other"),
+        ([FULL_NOW, BARRED], {SLOTS}, "lacks"),
+        ([FULL_NOW, BARRED], set(), "full"),
+        ([OTHER], set(), "other"),
+        ([OTHER], {SLOTS}, "lacks"),
+        ([FEW], None, "slots"),
+    ],
+)
+def test_what_says_most_is_told(reasons: list[Reason], lacks: set[str] | None, told: str) -> None:
+    assert main_reason(reasons, None if lacks is None else frozenset(lacks)).name == told
+
+
+@given(st.lists(st.text(max_size=80), max_size=5))
+def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list[str]) -> None:
+    reasons = parse_reasons(lines)
+    if any(reason.scope != "place" for reason in reasons):
+        assert main_reason(reasons, frozenset()).name != "turn"

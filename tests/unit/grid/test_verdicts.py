@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whether a job is there, and when that is not known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_grid import job
+from gridhub.grid import collector as collector_module
+from gridhub.grid.collector import GONE, Collector
+from gridhub.grid.engine import GridEngine
+from gridhub.grid.jobs import Job
+
+HERE, NOT_HERE = [job("a")], list[Job]()
+
+
+class TestVerdicts:
+    """What the answers mean, without asking: the clock is a number."""
+
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [0.0]
+
+    @pytest.fixture
+    async def watching(
+        self, grid: GridEngine, now: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> Collector:
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
+        collector = Collector(grid, clock=lambda: now[0])
+        collector.watch("a", "alice", waiting=False)
+        return collector
+
+    async def test_a_job_nobody_asked_about_is_not_known(self, watching: Collector) -> None:
+        assert watching.look_up("a") is None
+        assert watching.look_up("b") is None
+
+    async def test_one_answer_without_the_job_is_not_enough(self, watching: Collector) -> None:
+        watching.take(HERE, 1)
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") == HERE[0]
+
+    async def test_two_answers_without_the_job_are_enough(self, watching: Collector) -> None:
+        watching.take(NOT_HERE, 1)
+        assert watching.look_up("a") is None
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") is GONE
+
+    async def test_the_two_answers_must_follow_each_other(self, watching: Collector) -> None:
+        for asked_at in range(1, 9):
+            watching.take(HERE if asked_at % 2 else NOT_HERE, asked_at)
+            assert watching.look_up("a") == HERE[0]
+
+    async def test_a_job_that_comes_back_is_back(self, watching: Collector) -> None:
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.take(HERE, 3)
+        assert watching.look_up("a") == HERE[0]
+
+    async def test_a_job_of_the_name_that_is_somebody_elses_is_another_job(
+        self, watching: Collector
+    ) -> None:
+        for asked_at in (1, 2):
+            watching.take([job("a", owner="bob")], asked_at)
+        assert watching.look_up("a") is GONE
+
+    async def test_of_jobs_of_one_name_the_oldest_counts(self, watching: Collector) -> None:
+        watching.take([job("a", number=5), job("a", "qw", number=6)], 1)
+        found = watching.look_up("a")
+        assert isinstance(found, Job)
+        assert found.id == 5
+
+    @pytest.mark.parametrize("asked_at", [4.0, 5.0])
+    async def test_a_job_submitted_after_the_question_is_not_missed(
+        self, watching: Collector, now: list[float], asked_at: float
+    ) -> None:
+        now[0] = 5.0
+        watching.watch("b", "alice", waiting=True)
+        for _ in range(5):
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("a") is GONE
+        assert watching.look_up("b") is None
+
+    async def test_a_job_on_its_way_to_grid_engine_is_not_missed(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (1, 20, 40):
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("b") is None
+        now[0] = 41.0
+        watching.submitted("b")
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+            assert watching.look_up("b") is None
+        watching.take(NOT_HERE, 43)
+        assert watching.look_up("b") is GONE
+
+    async def test_a_job_that_never_came_is_over_when_it_cannot_come_any_more(
+        self, watching: Collector
+    ) -> None:
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+        assert watching.look_up("b") is GONE
+
+    async def test_what_was_missed_before_the_job_was_submitted_does_not_count(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        # A request may stand in the broker's line for longer than anybody thought.
+        watching.watch("b", "alice", waiting=True, delay=40)
+        for asked_at in (41, 42):
+            watching.take(NOT_HERE, asked_at)
+        now[0] = 50.0
+        watching.submitted("b")
+        assert watching.look_up("b") is None
+        watching.take([job("b", "qw")], 51)
+        assert watching.look_up("b") == job("b", "qw")
+
+    async def test_watching_again_does_not_start_over(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        watching.take(NOT_HERE, 1)
+        now[0] = 5.0
+        watching.watch("a", "alice", waiting=True, delay=99)
+        watching.take(NOT_HERE, 2)
+        assert watching.look_up("a") is GONE
+
+    async def test_a_released_job_is_watched_until_it_is_gone(self, watching: Collector) -> None:
+        watching.take(HERE, 1)
+        watching.release("a")
+        watching.release("a")
+        for asked_at, jobs in ((2, HERE), (3, NOT_HERE), (4, HERE), (5, NOT_HERE)):
+            watching.take(jobs, asked_at)
+            assert watching.watches("a")
+        watching.take(NOT_HERE, 6)
+        assert not watching.watches("a")
+        assert watching.look_up("a") is None
+
+    async def test_a_job_that_is_gone_is_not_watched_once_it_is_released(
+        self, watching: Collector
+    ) -> None:
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.release("a")
+        watching.release("a")
+        assert not watching.watches("a")
+
+    async def test_a_released_job_is_to_be_deleted_unless_it_is_being_deleted(
+        self, watching: Collector
+    ) -> None:
+        assert watching.take(HERE, 1) == []
+        watching.release("a")
+        assert watching.take(HERE, 2) == HERE
+        assert watching.take([job("a", "dr")], 3) == []
+        # Its host is lost: only a deletion from now on takes the job away.
+        lost = job("a", "dr", reports=False)
+        assert watching.take([lost], 4) == [lost]
+        assert watching.take(HERE, 4) == HERE
+        assert watching.take([job("a", owner="bob")], 5) == []
+
+    @pytest.mark.parametrize("asked_at", [4.0, 5.0])
+    async def test_an_answer_from_before_a_job_was_released_deletes_nothing(
+        self, watching: Collector, now: list[float], asked_at: float
+    ) -> None:
+        # The stop that released it has had it deleted already.
+        now[0] = 5.0
+        watching.release("a")
+        now[0] = 9.0
+        watching.release("a")
+        assert watching.take(HERE, asked_at) == []
+        assert watching.take(HERE, 6) == HERE
+
+    async def test_strays_of_this_hub_and_nobody_elses_are_to_be_deleted(
+        self, watching: Collector
+    ) -> None:
+        ours, others = "jupyterhub-" + "a" * 32, "jupyterhub-" + "b" * 8 + "a" * 24
+        watching.watch(ours[:-1] + "b", "alice", waiting=False)
+        jobs = [
+            job(ours, number=1),
+            job(ours[:-1] + "b", number=2),
+            job(others, number=3),
+            job(ours + "a", number=4),
+            job("x" + ours, number=5),
+            job("plain", number=6),
+            job(ours[:-1] + "c", "dr", number=7),
+        ]
+        assert watching.take(jobs, 1) == []  # nobody has said yet which are ours
+        watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
+        assert watching.take(jobs, 2) == [jobs[0]]
+
+    async def test_the_age_is_that_of_the_last_good_answers_question(
+        self, watching: Collector, now: list[float]
+    ) -> None:
+        assert watching.age is None
+        now[0] = 9.0
+        watching.take(HERE, 7.5)
+        assert watching.age == 1.5
+
+    @given(st.lists(st.booleans(), max_size=12))
+    def test_gone_means_two_answers_in_a_row(self, present: list[bool]) -> None:
+        collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
+        collector._watched["a"] = collector_module._Watched("alice", 0.0, waiting=False)
+        for asked_at, here in enumerate(present, 1):
+            collector.take(HERE if here else NOT_HERE, asked_at)
+        assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
+
+
+class TestPauses:
+    @pytest.fixture
+    def collector(self, grid: GridEngine, monkeypatch: pytest.MonkeyPatch) -> Collector:
+        monkeypatch.setattr(Collector, "_run", lambda self: None)
+        return Collector(grid, 1.0, 15.0, 600.0, 30.0, clock=lambda: 0.0)
+
+    def test_who_waits_makes_it_short_and_nobody_at_all_makes_it_longest(
+        self, collector: Collector
+    ) -> None:
+        assert collector._pause() == 600
+        collector.watch("a", "alice", waiting=True)
+        assert collector._pause() == 1
+        collector.watch("a", "alice", waiting=False)
+        assert collector._pause() == 15
+
+    def test_a_job_that_went_missing_or_is_to_go_makes_it_short(self, collector: Collector) -> None:
+        collector.watch("a", "alice", waiting=False)
+        collector.take([job("a")], 1)
+        assert collector._pause() == 15
+        collector.take([], 2)
+        assert collector._pause() == 1
+        collector.take([], 3)  # the verdict is final
+        assert collector._pause() == 15
+        collector.take([job("a")], 4)
+        collector.release("a")
+        assert collector._pause() == 1
+
+    def test_failures_double_it_up_to_the_longest(self, collector: Collector) -> None:
+        collector.watch("a", "alice", waiting=True)
+        found = []
+        for collector._failures in range(8):
+            found.append(collector._pause())
+        assert found == [1, 2, 4, 8, 16, 30, 30, 30]

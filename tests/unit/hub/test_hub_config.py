@@ -1,0 +1,119 @@
+"""The hub's configuration as the role writes it, loaded as the hub would load it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from jinja2 import Environment, StrictUndefined
+from traitlets.config import Config
+
+from folders import ROOT
+from gridhub.hub import idle
+
+ROLE = ROOT / "roles/jupyterhub"
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROLE / name).read_text(encoding="utf-8"))
+
+
+def rendered(**variables: object) -> Config:
+    """Return the configuration of a site that sets these variables and no others."""
+    environment = Environment(trim_blocks=True, autoescape=False, undefined=StrictUndefined)
+    environment.filters |= {"to_json": json.dumps, "comment": lambda words: f"# {words}"}
+    text = (ROLE / "templates/jupyterhub_config.py.j2").read_text(encoding="utf-8")
+    known = load("defaults/main.yml") | load("vars/main.yml") | variables
+    report = environment.from_string(known["__jupyterhub_idle_report"]).render(known)
+    known["__jupyterhub_idle_report"] = report
+    elsewhere = {
+        "ansible_managed": "managed",
+        "sge_common_root": "/sge",
+        "sge_common_cell": "default",
+        "sge_common_bin_dir": "/sge/bin",
+    }
+    config = Config()
+    source = environment.from_string(text).render(known | elsewhere)
+    exec(compile(source, "jupyterhub_config.py", "exec"), {"get_config": lambda: config})
+    return config
+
+
+def test_by_default_nothing_is_ended_as_idle() -> None:
+    config = rendered()
+    assert "services" not in config.JupyterHub
+    assert [role["name"] for role in config.JupyterHub.load_roles] == ["admin", "administrators"]
+
+
+@pytest.mark.parametrize("almighty", [False, True])
+def test_administrators_are_those_of_the_inventory_and_almighty_only_if_it_says_so(
+    almighty: bool,
+) -> None:
+    config = rendered(jupyterhub_admin_users=["ann"], jupyterhub_admin_access=almighty)
+    assert "admin_users" not in config.Authenticator
+    admin, administrators = config.JupyterHub.load_roles
+    # An empty list takes the role away from everybody; none at all would leave it with them.
+    assert admin == {"name": "admin", "users": ["ann"] if almighty else []}
+    assert administrators["users"] == ([] if almighty else ["ann"])
+    scopes = set(administrators["scopes"])
+    assert not {s for s in scopes if s.startswith(("admin:", "access:", "tokens", "shutdown"))}
+
+
+def test_without_administrators_nobody_is_one() -> None:
+    assert [role["users"] for role in rendered().JupyterHub.load_roles] == [[], []]
+
+
+def test_no_service_is_an_administrator() -> None:
+    config = rendered(jupyterhub_idle_timeout=90)
+    assert not any(service.get("admin") for service in config.JupyterHub.services)
+    assert config.Authenticator.allow_all is False
+
+
+def test_cookies_are_for_https_and_this_site() -> None:
+    options = rendered().JupyterHub.tornado_settings["cookie_options"]
+    assert options == {"secure": True, "samesite": "Lax"}
+
+
+def test_people_get_host_names_where_the_site_says_so() -> None:
+    config = rendered(
+        jupyterhub_public_url="https://hub.example.org:8443/lab/", jupyterhub_user_subdomains=True
+    )
+    assert config.JupyterHub.public_url == "https://hub.example.org:8443/lab/"
+    assert config.JupyterHub.subdomain_host == "https://hub.example.org:8443"
+    assert config.JupyterHub.cookie_host_prefix_enabled is True
+
+
+def test_by_default_all_sessions_are_at_the_hubs_host() -> None:
+    config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
+    assert "subdomain_host" not in config
+    # Its cookies would be sent to every session.
+    assert "cookie_host_prefix_enabled" not in config
+
+
+def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
+    config = rendered(jupyterhub_idle_timeout=90)
+    (service,), (*_, role) = config.JupyterHub.services, config.JupyterHub.load_roles
+    assert service.keys() == {"name", "command"}
+    assert service["name"] == idle.SERVICE
+    assert role["services"] == [idle.SERVICE]
+    assert role["scopes"] == [
+        "list:users",
+        "read:users:activity",
+        "read:servers",
+        "delete:servers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "every", "report"), [(1, 15, 15), (4, 60, 60), (20, 60, 300), (600, 60, 300)]
+)
+def test_hub_and_culler_go_by_the_same_timeout(minutes: int, every: int, report: int) -> None:
+    config = rendered(jupyterhub_idle_timeout=minutes)
+    command = config.JupyterHub.services[0]["command"]
+    assert f"--timeout={minutes * 60}" in command
+    assert f"--cull-every={every}" in command
+    rule = config.JupyterHub.tornado_settings[idle.SETTING]
+    assert rule == {"timeout": minutes * 60, "report": report}
+    # Several reports within the timeout, late ones included.
+    assert 3 * report <= rule["timeout"]

@@ -1,0 +1,175 @@
+"""The address people type: what the playbooks take for one, and what the proxy makes of it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import yaml
+from jinja2 import Environment
+
+from folders import ROOT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ansible.plugins.filter import core, urlsplit
+
+
+@pytest.fixture(scope="module")
+def environment() -> Environment:
+    """Return what evaluates expressions as Ansible does, as far as they go here."""
+    environment = Environment(autoescape=False)
+    environment.filters |= core.FilterModule().filters() | urlsplit.FilterModule().filters()
+    environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
+    return environment
+
+
+class Checks:
+    """The checks of the address in playbooks/validate.yml."""
+
+    def __init__(self, environment: Environment) -> None:
+        (play, *_) = yaml.safe_load((ROOT / "playbooks/validate.yml").read_text(encoding="utf-8"))
+        named = {
+            task["name"]: task["ansible.builtin.assert"]
+            for task in play["tasks"]
+            if "ansible.builtin.assert" in task
+        }
+        self.checks = [
+            named["Check the address people type"],
+            named["Check that people can have host names of their own"],
+        ]
+        self.environment = environment
+
+    def objections(self, url: str, subdomains: object = False) -> list[str]:
+        known = {"validate_url": url, "validate_hub": {"jupyterhub_user_subdomains": subdomains}}
+        return [
+            self.environment.from_string(check["fail_msg"]).render(known)
+            for check in self.checks
+            if not self.environment.compile_expression(check["that"])(**known)
+        ]
+
+
+@pytest.fixture
+def checks(environment: Environment) -> Checks:
+    return Checks(environment)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://jupyter.example.org/",
+        "https://jupyter.example.org",
+        "https://Jupyter.example.org:8443/hub2/",
+        "https://192.0.2.1/",
+        "https://[2001:db8::1]:8443/",
+        "https://localhost/",
+    ],
+)
+def test_an_address_is_what_people_type(checks: Checks, url: str) -> None:
+    assert checks.objections(url) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "jupyter.example.org",
+        "http://jupyter.example.org/",
+        "https://",
+        "https:///hub",
+        "https://ann@jupyter.example.org/",
+        "https://jupyter.example.org/?x=1",
+        "https://jupyter.example.org/#x",
+        "https://jupyter.example.org; return 200/",
+        "https://jupyter_example.org:x/",
+    ],
+)
+def test_anything_else_is_refused_with_its_value(checks: Checks, url: str) -> None:
+    (objection,) = checks.objections(url)
+    assert f"jupyterhub_public_url is '{url}'" in objection
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://jupyter.example.org/",
+        "https://hub-2.jupyter.example.org:8443/hub2/",
+        "https://jupyter.example.org:4430/",
+    ],
+)
+@pytest.mark.parametrize("wanted", [True, "true", "yes"])
+def test_people_can_have_host_names_below_a_name(checks: Checks, url: str, wanted: object) -> None:
+    assert checks.objections(url, wanted) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://localhost/",
+        "https://192.0.2.1/",
+        "https://[2001:db8::1]/",
+        "https://Jupyter.example.org/",
+        "https://jupyter.example.org:443/",
+        "https://-x.example.org/",
+        "https://jupyter.example.org./",
+    ],
+)
+def test_people_have_no_host_names_below_anything_else(checks: Checks, url: str) -> None:
+    (objection,) = checks.objections(url, True)
+    assert f"jupyterhub_public_url is '{url}'" in objection
+    assert "docs/admin.md" in objection
+    assert checks.objections(url, False) == []
+
+
+def proxy_variables(environment: Environment, **site: object) -> dict[str, Any]:
+    """Return the role's own variables of the address, as they come out for a site."""
+    text = (ROOT / "roles/proxy/vars/main.yml").read_text(encoding="utf-8")
+    known: dict[str, Any] = {
+        "proxy_server_name": "web",
+        "inventory_hostname": "web",
+        "ansible_facts": {"hostname": "web"},
+        "proxy_user_subdomains": False,
+        **site,
+    }
+    for name, value in yaml.safe_load(text).items():
+        if name.startswith(("__proxy_public", "__proxy_asked", "__proxy_certificate_names")):
+            expression = re.sub(r"^\s*{{|}}\s*$", "", value)
+            known[name] = environment.compile_expression(expression)(**known)
+    for name in ("__proxy_asked_names", "__proxy_certificate_names"):
+        known[name] = list(known[name])
+    return known
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "port"),
+    [
+        ("", "", ""),
+        ("https://Jupyter.example.org/hub2/", "jupyter.example.org", ""),
+        ("https://jupyter.example.org:443/", "jupyter.example.org", ""),
+        ("https://jupyter.example.org:4430", "jupyter.example.org", ":4430"),
+        ("https://192.0.2.1:8443/", "192.0.2.1", ":8443"),
+        ("https://[2001:db8::1]/", "[2001:db8::1]", ""),
+    ],
+)
+def test_the_proxy_takes_name_and_port_from_it(
+    environment: Environment, url: str, name: str, port: str
+) -> None:
+    known = proxy_variables(environment, proxy_public_url=url)
+    assert (known["__proxy_public_name"], known["__proxy_public_port"]) == (name, port)
+    # Certificates are asked for names only.
+    assert known["__proxy_asked_names"] == ([name] if "jupyter" in name else [])
+
+
+def test_a_certificate_holds_the_names_people_use(environment: Environment) -> None:
+    known = proxy_variables(
+        environment,
+        proxy_public_url="https://jupyter.example.org/",
+        proxy_user_subdomains="true",
+        proxy_server_name="jupyter.example.org",
+    )
+    names = ["jupyter.example.org", "*.jupyter.example.org", "web", "localhost"]
+    assert known["__proxy_certificate_names"] == names
+    assert known["__proxy_asked_names"] == ["jupyter.example.org", "a-person.jupyter.example.org"]

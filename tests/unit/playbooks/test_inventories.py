@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The inventories' menus: read as a site's is, and what people get who choose from them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jinja2 import Environment
+
+from folders import ROOT
+from gridhub.menu.file import VARIABLES, parse_menu
+from gridhub.menu.form import render_form
+from gridhub.menu.job import default_url, qsub_arguments, script_arguments
+from gridhub.menu.kinds import ChoiceError
+from gridhub.menu.menu import Menu
+
+GPU = {"gpu"}
+
+
+def variables_of(inventory: str) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for path in sorted((ROOT / "inventories" / inventory / "group_vars/all").iterdir()):
+        variables |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return variables
+
+
+def menu_of(inventory: str) -> Menu:
+    variables = variables_of(inventory)
+    return parse_menu(
+        json.dumps({part: variables.get(name, []) for part, name in VARIABLES.items()}), inventory
+    )
+
+
+@pytest.mark.parametrize("inventory", ["demo", "example", "example_rich"])
+def test_the_menu_is_right(inventory: str) -> None:
+    menu = menu_of(inventory)
+    for groups in menu.people():
+        assert render_form(menu, groups, {})
+        qsub_arguments(menu, menu.choose({}, groups))
+
+
+def documented() -> dict[str, Any]:
+    """The examples of docs/menu.md, put together."""
+    text = (ROOT / "docs/menu.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {"items": []}
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        part = yaml.safe_load(block)
+        if isinstance(part, list):
+            found["items"] += part
+        else:
+            for key, variable in VARIABLES.items():
+                found.setdefault(key, []).extend(part.get(variable, []))
+    return found
+
+
+class TestDocumentation:
+    def test_its_examples_are_a_menu(self) -> None:
+        found = documented()
+        assert [len(found[key]) for key in VARIABLES] == [7, 2, 2]
+        assert parse_menu(json.dumps(found))
+
+    @pytest.mark.parametrize(
+        ("raw", "groups"),
+        [
+            ({"memory": 3}, ()),
+            ({"cores": 17}, ()),
+            ({"queue": "root.q"}, GPU),
+            ({"mail": "me"}, ()),
+            ({"gpus": 1}, ()),
+            ({"queue": "gpu.q"}, ()),
+            ({"preset": "huge"}, ()),
+        ],
+    )
+    def test_its_messages_are_what_people_read(
+        self, raw: Mapping[str, object], groups: set[str]
+    ) -> None:
+        with pytest.raises(ChoiceError) as caught:
+            parse_menu(json.dumps(documented())).choose(raw, groups)
+        assert f"| {caught.value} |" in (ROOT / "docs/menu.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            {"cores": 4, "memory": 8, "gpus": 2, "queue": "gpu.q", "run_time": 2},
+            {"cores": 3, "memory": 8, "run_time": 1},
+        ],
+    )
+    def test_its_arithmetic_is_right(self, raw: Mapping[str, object]) -> None:
+        menu = parse_menu(json.dumps(documented()))
+        arguments = qsub_arguments(menu, menu.choose(raw, GPU))
+        assert f"| `{' '.join(arguments)}` |" in (ROOT / "docs/menu.md").read_text(encoding="utf-8")
+
+
+class TestDemo:
+    def test_everybody_has_two_presets_and_members_of_gpu_a_third(self) -> None:
+        menu = menu_of("demo")
+        labels = [[preset.label for preset in menu.presets_for(groups)] for groups in ((), GPU)]
+        assert labels == [["Small", "Teaching"], ["Small", "Teaching", "GPU"]]
+
+    def test_what_its_tests_ask_for_is_on_the_menu(self) -> None:
+        choice = menu_of("demo").choose({"cores": 1, "memory": 1, "run_time": 1}, ())
+        assert choice.values == {"cores": 1, "memory": 1, "run_time": 1}
+
+    def test_memory_is_limited_for_each_core(self) -> None:
+        menu = menu_of("demo")
+        assert menu.choose({"cores": 2, "memory": 8}, ())
+        with pytest.raises(ChoiceError, match="At most 4 GB for each CPU core"):
+            menu.choose({"cores": 1, "memory": 8}, ())
+
+
+class TestExampleRich:
+    @pytest.fixture
+    def menu(self) -> Menu:
+        return menu_of("example_rich")
+
+    @pytest.mark.parametrize(
+        ("raw", "groups", "arguments", "software", "url"),
+        [
+            ({}, (), "-pe smp 1 -l rmem=2097152K,h_rt=14400", [], "/lab"),
+            (
+                {"cores": "4", "memory": "8", "run_time": "8", "interface": "notebook"},
+                (),
+                "-pe smp 4 -l rmem=2097152K,h_rt=28800",
+                [],
+                "/tree",
+            ),
+            (
+                {"project": "climate", "mail": "a.b@phys.example.org", "processor": "rome"},
+                {"climate-guests"},
+                "-P climate -m ea -M a.b@phys.example.org -pe smp 1"
+                " -l rmem=2097152K,cpu_type=rome,h_rt=14400",
+                [],
+                "/lab",
+            ),
+            (
+                {"cores": 40, "parallel_environment": "mpi", "memory": 768, "software": "conda"},
+                (),
+                "-pe mpi 40 -l rmem=20132660K,h_rt=14400",
+                ["conda"],
+                "/lab",
+            ),
+            (
+                {"preset": "gpu", "cores": "40", "run_time": "8"},
+                GPU,
+                "-q gpu.q -pe smp 1 -l rmem=16777216K,gpu=1,h_rt=14400",
+                ["pytorch"],
+                "/lab",
+            ),
+            (
+                {"queue": "gpu.q", "gpus": 4, "cores": 2, "memory": 3},
+                GPU,
+                "-q gpu.q -pe smp 2 -l rmem=1572864K,gpu=2,h_rt=14400",
+                [],
+                "/lab",
+            ),
+            (
+                {"preset": "course", "mail": ""},
+                (),
+                "-P teaching -q interactive.q -pe smp 1 -l rmem=4194304K,h_rt=7200",
+                [],
+                "/tree",
+            ),
+        ],
+    )
+    def test_what_people_choose_becomes(
+        self,
+        menu: Menu,
+        raw: Mapping[str, object],
+        groups: set[str],
+        arguments: str,
+        software: list[str],
+        url: str,
+    ) -> None:
+        choice = menu.choose(raw, groups)
+        assert qsub_arguments(menu, choice) == arguments.split()
+        assert script_arguments(menu, choice) == software
+        assert default_url(menu, choice) == url
+
+    @pytest.mark.parametrize(
+        ("raw", "item", "words"),
+        [
+            ({"memory": 33}, "memory", "At most 32 GB for each CPU core"),
+            ({"memory": 769, "cores": 40}, "memory", "choose from 1 to 768 GB"),
+            ({"gpus": 1}, "queue", "GPUs are in the GPU queue only"),
+            ({"queue": "gpu.q"}, "gpus", "Choose at least one, or another queue"),
+            ({"queue": "gpu.q", "gpus": 1, "run_time": 8}, "run_time", "at most 4 hours"),
+            ({"queue": "gpu.q", "gpus": 1, "cores": 2}, "gpus", "choose a multiple of 2"),
+            ({"parallel_environment": "mpi"}, "parallel_environment", "at least 2 cores for MPI"),
+            ({"mail": "a@example.com"}, "mail", "like “j.smith@example.org”"),
+            ({"mail": "a@example.org,b@example.org"}, "mail", "like “j.smith@example.org”"),
+            ({"project": "genomics"}, "project", "it is for members of genomics"),
+            ({"run_time": 96}, "run_time", "choose 1, 2, 4 or 8 hours"),
+            ({"cores": 41}, "cores", "choose from 1 to 40"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_at_its_field(
+        self, menu: Menu, raw: Mapping[str, object], item: str, words: str
+    ) -> None:
+        with pytest.raises(ChoiceError, match=words) as caught:
+            menu.choose(raw, GPU)
+        assert caught.value.item == item
+
+    def test_who_may_not_use_gpus_sees_nothing_of_them(self, menu: Menu) -> None:
+        form = render_form(menu, (), {})
+        for words in ("gpu.q", 'name="gpus"', "pytorch", "One GPU", "Genomics"):
+            assert words not in form
+            assert words in render_form(menu, {"gpu", "genomics"}, {})
+
+    def test_prologues_are_in_no_form(self, menu: Menu) -> None:
+        assert "module load" not in render_form(menu, GPU, {"software": "conda"})
+
+
+class TestJobScript:
+    """The job script of a site, run as Grid Engine would run it."""
+
+    SESSION = "0123456789abcdef" * 2
+
+    def run(
+        self, folder: Path, menu: list[dict[str, Any]], *arguments: str, debugger: object = False
+    ) -> Any:
+        environment = Environment(trim_blocks=True, autoescape=False)  # as Ansible renders
+        environment.filters |= {"quote": shlex.quote, "comment": lambda words: f"# {words}"}
+        environment.filters["bool"] = lambda value: value in (True, "true")
+        template = ROOT / "roles/jupyterhub/templates/session.sh.j2"
+        script = folder / "session.sh"
+        script.write_text(
+            environment.from_string(template.read_text(encoding="utf-8")).render(
+                ansible_managed="managed",
+                jupyterhub_debugger=debugger,
+                jupyterhub_job_prologue="export STEPS=site",
+                jupyterhub_resource_menu=menu,
+                sge_common_session_path=folder,
+            ),
+            encoding="utf-8",
+        )
+        python = folder / "current/env/bin/python"
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\necho "$STEPS" "$*"\n', encoding="utf-8")
+        python.chmod(0o755)
+        checked = subprocess.run(["/bin/bash", "-n", script], check=False)
+        assert checked.returncode == 0
+        return subprocess.run(
+            ["/bin/bash", script, *arguments], capture_output=True, text=True, check=False
+        )
+
+    def menu(self) -> list[dict[str, Any]]:
+        menu: list[dict[str, Any]] = variables_of("example_rich")["jupyterhub_resource_menu"]
+        software = next(item for item in menu if item["request"]["kind"] == "environment")
+        for option in software["options"]:
+            option["prologue"] = f"STEPS=$STEPS,{option['value']}"
+        software["options"].append({"value": "bare", "label": "Nothing to load"})
+        return menu
+
+    @pytest.mark.parametrize(
+        ("arguments", "steps"),
+        [
+            ([], "site"),
+            (["conda"], "site,conda"),
+            (["pytorch"], "site,pytorch"),
+            (["bare"], "site"),
+        ],
+    )
+    def test_it_loads_what_was_chosen_and_starts_the_session(
+        self, tmp_path: Path, arguments: list[str], steps: str
+    ) -> None:
+        ran = self.run(tmp_path, self.menu(), self.SESSION, *arguments)
+        starter = f"-sE {tmp_path}/current/sge_session.py {self.SESSION}"
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{steps} {starter}\n", "")
+
+    @pytest.mark.parametrize(
+        ("debugger", "option"),
+        [(False, ""), ("false", ""), (True, " --debugger"), ("true", " --debugger")],
+    )
+    def test_it_has_a_debugger_only_where_the_site_says_so(
+        self, tmp_path: Path, debugger: object, option: str
+    ) -> None:
+        ran = self.run(tmp_path, self.menu(), self.SESSION, "conda", debugger=debugger)
+        assert ran.stdout.endswith(f"sge_session.py {self.SESSION}{option}\n")
+
+    @pytest.mark.parametrize("name", ["cond", "conda ", "*", "conda|pytorch", "?onda", "$(id)"])
+    def test_it_takes_no_other_name(self, tmp_path: Path, name: str) -> None:
+        ran = self.run(tmp_path, self.menu(), self.SESSION, name)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert f"no software environment {name}" in ran.stderr
+
+    def test_without_environments_it_takes_the_session_alone(self, tmp_path: Path) -> None:
+        ran = self.run(tmp_path, variables_of("demo")["jupyterhub_resource_menu"], self.SESSION)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "case" not in (tmp_path / "session.sh").read_text(encoding="utf-8")

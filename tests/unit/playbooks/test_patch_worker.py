@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``roles/patch/filter_plugins/patch_worker.py``: what becomes of a worker, without a playbook."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from folders import ROOT
+
+FILE = ROOT / "roles/patch/filter_plugins/patch_worker.py"
+spec = importlib.util.spec_from_file_location("patch_worker", FILE)
+assert spec is not None and spec.loader is not None
+patch_worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(patch_worker)
+
+#: A result whose connection was lost.
+LOST: dict[str, Any] = {"unreachable": True, "msg": "Connection reset"}
+
+
+def ended(stdout: str = "", rc: int = 0, **more: object) -> dict[str, Any]:
+    """Make what ``ansible.builtin.command`` registers."""
+    return {"rc": rc, "stdout": stdout, "stdout_lines": stdout.splitlines(), **more}
+
+
+def loop(*results: dict[str, Any]) -> dict[str, Any]:
+    return {"results": list(results)}
+
+
+@pytest.mark.parametrize(
+    ("queues", "disabled", "noted", "left_over", "kept", "to_disable"),
+    [
+        (ended("a@w\nb@w"), ended(rc=1), ended(rc=1), [], [], ["a@w", "b@w"]),
+        # An administrator has disabled b.
+        (ended("a@w\nb@w"), ended("b@w"), ended(rc=1), [], ["b@w"], ["a@w"]),
+        # A killed run has disabled a, and an administrator b.
+        (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
+        # The queue that was noted is enabled again.
+        (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
+        # There is no answer, or no task has asked.
+        (LOST, {}, {}, [], [], []),
+    ],
+)
+def test_only_queues_of_a_killed_run_are_enabled_and_those_of_administrators_stay(
+    queues: dict[str, Any],
+    disabled: dict[str, Any],
+    noted: dict[str, Any],
+    left_over: list[str],
+    kept: list[str],
+    to_disable: list[str],
+) -> None:
+    assert patch_worker.sort_queues(queues, disabled, noted) == {
+        "left_over": left_over,
+        "kept": kept,
+        "to_disable": to_disable,
+    }
+
+
+@pytest.mark.parametrize(
+    ("drain", "window", "left", "minutes"),
+    [
+        (None, None, 1e6, 60),
+        (480, None, 1e6, 480),
+        ("0.1", None, 1e6, 0.1),  # from the command line
+        (None, 240, 170.5, 170.5),
+        (60, 240, 170.5, 60),
+        (60, "240", "10", 10),
+        (0, 240, 170, 0),
+        (60, 0, -0.1, -0.1),
+    ],
+)
+def test_a_drain_takes_an_hour_or_what_is_set_but_no_longer_than_the_window(
+    drain: float | None, window: float | None, left: float, minutes: float
+) -> None:
+    assert patch_worker.drain_limit(drain, window, left) == minutes
+
+
+@pytest.mark.parametrize(
+    ("minutes", "pause", "retries"), [(60, 10, 360), ("0.1", "4", 2), (0, 10, 0), (-5, 10, 0)]
+)
+def test_there_are_as_many_queries_as_the_minutes_hold(
+    minutes: float, pause: float, retries: int
+) -> None:
+    assert patch_worker.retries(minutes, pause) == retries
+
+
+@pytest.mark.parametrize(
+    ("jobs", "left", "words"),
+    [
+        (ended(), 10, ""),
+        (ended("42 of alice"), 10, "42 of alice"),
+        (ended("42 of alice"), -1, "42 of alice"),
+        (ended(), 0, "the window is over"),
+        (ended(rc=1, stderr="cannot reach the qmaster"), 10, "cannot reach the qmaster"),
+        (LOST, 10, "Connection reset"),
+        ({}, 10, "the window is over"),
+    ],
+)
+def test_a_worker_is_busy_unless_grid_engine_says_that_it_has_no_jobs(
+    jobs: dict[str, Any], left: float, words: str
+) -> None:
+    assert patch_worker.busy(jobs, left) == words
+    assert patch_worker.without_jobs(jobs) is (jobs == ended())
+
+
+def test_the_port_of_the_daemon_is_that_of_the_hosts_services() -> None:
+    assert patch_worker.daemon_port(ended("sge-execd            537/tcp sge_execd")) == "537"
+    for unknown in (ended(rc=2), LOST, {}):
+        assert patch_worker.daemon_port(unknown) == "6445"
+
+
+@pytest.mark.parametrize(
+    ("daemon", "works"),
+    [
+        (ended("info:                     sge_execd_process_messages: R (0.54) | OK"), True),
+        # It runs, and the qmaster has not taken it in.
+        (ended("info:                     OK"), False),
+        (ended("endpoint w/execd/1: cannot find connection", rc=1), False),
+        (LOST, False),
+        ({"skipped": True}, False),
+    ],
+)
+def test_a_daemon_is_at_work_when_the_qmaster_has_taken_it_in(
+    daemon: dict[str, Any], works: bool
+) -> None:
+    assert patch_worker.daemon_at_work(daemon) is works
+
+
+QHOST = "HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD MEMTOT\nglobal - - - - - - -\n"
+
+
+@pytest.mark.parametrize(
+    ("load", "reported"),
+    [
+        (ended(f"{QHOST}w lx-amd64 2 1 2 2 0.10 7.8G"), True),
+        (ended(f"{QHOST}w lx-amd64 2 1 2 2 - 7.8G"), False),
+        (ended(f"{QHOST}w lx-amd64 2 1 2 2 0.10 7.8G", rc=1), False),
+        (ended("denied"), False),
+        (ended(), False),
+        (LOST, False),
+    ],
+)
+def test_a_host_without_a_load_does_not_report(load: dict[str, Any], reported: bool) -> None:
+    assert patch_worker.with_load(load) is reported
+
+
+def test_queues_are_enabled_that_were_disabled_or_may_be() -> None:
+    off = loop(
+        ended(item="a@w"),
+        ended(item="b@w", rc=1),  # Grid Engine has refused
+        LOST | {"item": "c@w"},
+        LOST,
+    )
+    assert patch_worker.perhaps_disabled(off) == ["a@w", "c@w"]
+    assert patch_worker.perhaps_disabled({}) == []
+    assert not patch_worker.all_answered(off)
+    assert patch_worker.all_answered(loop(ended())) and patch_worker.all_answered({})
+
+
+def test_the_reason_is_what_a_command_or_ansible_has_printed() -> None:
+    assert patch_worker.trouble(ended("out", stderr="err"), "Maintain") == "Maintain: out"
+    assert patch_worker.trouble(ended(stderr="err", msg="non-zero"), "Maintain") == "Maintain: err"
+    assert patch_worker.trouble(LOST, "Maintain") == "Maintain: Connection reset"
+    assert patch_worker.trouble({}, "Maintain") == "Maintain: "
+
+
+PLANNED: dict[str, Any] = {
+    "worker": "w",
+    "at_once": "25%",
+    "together": ["v", "w"],
+    "minutes": 29.5,
+    "reboot": "always",
+}
+
+
+def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
+    queues = {"left_over": [], "kept": ["b@w"], "to_disable": ["a@w"]}
+    assert patch_worker.plan(ended("41 of bob\n42 of alice"), queues, **PLANNED) == [
+        "w: together with v (patch_at_once: 25%)",
+        "takes no new jobs meanwhile: a@w",
+        "disabled before, and stays so: b@w",
+        "jobs to wait for, up to 30 minutes: ",
+        "41 of bob",
+        "42 of alice",
+        "then: updates, a reboot (always), and new jobs again",
+    ]
+    nothing: dict[str, list[str]] = {"left_over": [], "kept": [], "to_disable": []}
+    assert patch_worker.plan(ended(), nothing, **PLANNED | {"together": ["w"]})[:3] == [
+        "w: alone (patch_at_once: 25%)",
+        "takes no new jobs meanwhile: no queue",
+        "jobs to wait for, up to 30 minutes: none",
+    ]
+    assert patch_worker.plan(LOST, nothing, **PLANNED)[2:4] == [
+        "jobs to wait for, up to 30 minutes: ",
+        "not known",
+    ]
+
+
+OFF = loop(ended(item="a@w"))
+#: No queue is disabled at the end; all that there are.
+ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
+
+
+@pytest.mark.parametrize(
+    ("why", "off", "now", "check_mode", "words"),
+    [
+        ("", OFF, ENABLED, False, ""),
+        ("", {}, {"skipped": True}, False, ""),  # the worker has no queue
+        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),  # an administrator's
+        ("", OFF, loop(ended("a@w\nb@w"), ended("a@w")), False, "w; still disabled: a@w (qmod -e)"),
+        ("", OFF, loop(ended(rc=1), ended(rc=1)), False, "w; whether its queues are enabled"),
+        ("", OFF, loop(LOST, ended("a@w")), False, "w; whether its queues are enabled"),
+        ("", OFF, LOST, False, "w; whether its queues are enabled"),
+        ("Maintain: no", {}, {}, False, "w was not maintained. Maintain: no"),
+        (
+            "Maintain: no",
+            OFF,
+            ENABLED,
+            False,
+            "w was not maintained; its queues are enabled again. Maintain: no",
+        ),
+        ("", {}, {}, True, ""),
+        ("Check: no", {}, {}, True, "w would not be maintained. Check: no"),
+    ],
+)
+def test_a_worker_is_reported_that_was_not_maintained_or_takes_no_jobs(
+    why: str, off: dict[str, Any], now: dict[str, Any], check_mode: bool, words: str
+) -> None:
+    said = patch_worker.report(
+        why, off, now, kept=["b@w"], worker="w", admin_host="q", check_mode=check_mode
+    )
+    assert said.startswith(words)
+    assert bool(said) is bool(words)
+
+
+def test_ansible_finds_the_functions_under_the_name_of_the_role() -> None:
+    filters = patch_worker.FilterModule().filters()
+    assert filters["patch_busy"] is patch_worker.busy
+    assert all(name.startswith("patch_") for name in filters)

@@ -1,0 +1,173 @@
+"""What small playbooks say of a host, without one: with ``--check``, or an answer made up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from folders import ROOT
+
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+STARTED = "2026-12-08T03:26:00+00:00"
+
+
+def playbook(
+    name: str | Path, folder: Path, *arguments: str, group: str = "hub", **variables: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on this machine, which is a host of the group."""
+    groups = {each: {"hosts": {"here": HERE}} for each in {group, "proxy"}}
+    inventory = folder / "hosts.yml"
+    inventory.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
+    return subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("--inventory", inventory, ROOT / "playbooks" / name),
+            *("--extra-vars", json.dumps(variables), *arguments),
+        ],
+        cwd=folder,
+        env=os.environ
+        | {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [
+        ("", "maintenance now: none"),
+        (STARTED, f"maintenance now: running since {STARTED}, updating"),
+    ],
+    ids=["none", "running"],
+)
+def test_the_status_says_since_when_a_maintenance_runs(
+    running: str, words: str, tmp_path: Path
+) -> None:
+    seen = {"next": None, "problems": [], "last": None, "running": running, "phase": "updating"}
+    done = playbook(
+        "status.yml",
+        tmp_path,
+        group="maintenance",
+        maintenance_timer=False,
+        status_report={"rc": 0, "stdout": json.dumps(seen)},
+        status_units=[],
+    )
+    assert done.returncode == 0, said(done)
+    assert words in said(done)
+
+
+#: What an administrator asks for, what of it is shown, and what is refused in which words: by the
+#: role's argument specification, or by the hub's own checker.
+WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
+    "announce.yml": (
+        {"announce_text": "two words", "announce_level": "info"},
+        '+ "text": "two words"',
+        [
+            (
+                {"announce_level": "loud"},
+                "value of announce_level must be one of: info, warning, got: loud",
+            ),
+            ({"announce_until": "never"}, "until must be"),
+        ],
+    ),
+    "worker_window.yml": (
+        {"window_begin": "2030-01-31 18:00", "window_end": "2030-01-31 22:00"},
+        '+ "begin": "2030-01-31 18:00"',
+        [
+            ({"window_end": "2030-01-31 12:00"}, "must be after window_begin"),
+            (
+                {"window_rule": "ask"},
+                "value of window_rule must be one of: refuse, cap, got: ask",
+            ),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
+    name: str, tmp_path: Path
+) -> None:
+    right, shown, refusals = WORDS[name]
+    # The hub's own Python and modules, as far as the checker needs them.
+    (tmp_path / "python").symlink_to(sys.executable)
+    hub = {"__jupyterhub_bin": str(tmp_path), "__jupyterhub_release": str(ROOT / "files")}
+    there = sorted(Path("/etc").glob("jupyterhub/*"))
+
+    done = playbook(name, tmp_path, "--check", **hub, **right)
+    assert done.returncode == 0 and shown in said(done), said(done)
+    for wrong, refusal in refusals:
+        done = playbook(name, tmp_path, "--check", **hub, **right | wrong)
+        assert done.returncode != 0 and refusal in said(done), said(done)
+        assert shown not in said(done)
+    done = playbook(name, tmp_path, "--check", **hub)
+    assert done.returncode == 0, said(done)
+    # As without --check: it is refused where there is no hub that could read it.
+    done = playbook(name, tmp_path, "--check", **hub | {"__jupyterhub_bin": "/no/hub"}, **right)
+    assert done.returncode != 0 and "/no/hub/python" in said(done)
+
+    assert sorted(Path("/etc").glob("jupyterhub/*")) == there
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["first run", "later"])
+def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
+    there: bool, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    if there:
+        program.write_text("print('Reboot: when_required')", encoding="utf-8")
+    done = playbook(
+        "patch.yml",
+        tmp_path,
+        "--check",
+        group="maintenance",
+        __maintenance_program=str(program),
+        maintenance_reboot="when_required",
+    )
+    assert done.returncode == 0, said(done)
+    assert "Reboot: when_required" in said(done)
+    assert ("playbooks/site.yml installs it" in said(done)) is not there
+
+
+#: A host that is held: what it is asked for it notes, and does not do.
+HELD = """
+import json, pathlib, sys
+noted = pathlib.Path(__file__).with_suffix(".noted")
+if sys.argv[1] == "update":
+    noted.touch()
+last = {"started": "2026-12-08T03:26:00+00:00", "result": "held"} if noted.exists() else None
+held = "held until 2126-01-31 18:00 UTC: exams"
+print(json.dumps({"last": last, "held": held, "problems": [], "phase": "", "unfinished": False}))
+"""
+
+
+def test_patch_by_hand_fails_with_the_reason_on_a_host_that_is_held(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(HELD, encoding="utf-8")
+    done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=str(program))
+    assert program.with_suffix(".noted").exists()
+    assert done.returncode != 0
+    assert "held until 2126-01-31 18:00 UTC: exams" in said(done)
+
+
+def test_patch_by_hand_says_what_comes_first_where_the_program_is_not_there(
+    tmp_path: Path,
+) -> None:
+    program = str(tmp_path / "program.py")
+    done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=program)
+    assert done.returncode != 0
+    assert f"{program} is not there: run playbooks/site.yml first" in said(done)

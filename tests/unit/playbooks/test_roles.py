@@ -1,0 +1,263 @@
+"""The roles' variables: declared, defaulted and named alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from folders import ROOT
+
+ROLES = ROOT / "roles"
+NAMES = sorted(path.name for path in ROLES.iterdir())
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """Return the declared variables of each entry point of a role."""
+    declared = load(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
+    return {entry: spec.get("options", {}) for entry, spec in declared.items()}
+
+
+#: Entry points whose defaults are in the one playbook that calls them.
+OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window.yml"}
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_role_declares_the_variables_it_defaults_and_defaults_those_it_declares(
+    role: str,
+) -> None:
+    declared: dict[str, object] = {}
+    for entry, each in options(role).items():
+        if entry not in OF_A_PLAYBOOK:
+            required = {name for name, option in each.items() if option.get("required")}
+            declared |= {
+                n: option.get("default") for n, option in each.items() if n not in required
+            }
+    assert declared == load(ROLES / role / "defaults/main.yml")
+
+
+@pytest.mark.parametrize("entry", OF_A_PLAYBOOK)
+def test_a_playbook_defaults_the_variables_that_its_entry_point_declares(entry: str) -> None:
+    [play] = load(ROOT / "playbooks" / OF_A_PLAYBOOK[entry])
+    declared = options("jupyterhub")[entry]
+    assert {name: option["default"] for name, option in declared.items()} == play["vars"]
+    assert all(option["description"] and option["type"] for option in declared.values())
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_roles_variables_start_with_its_name(role: str) -> None:
+    for name in load(ROLES / role / "defaults/main.yml"):
+        assert name.startswith(f"{role}_")
+    for file in (ROLES / role / "vars").glob("*.yml"):
+        for name in load(file):
+            assert name.startswith(f"__{role}_")
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_roles_readme_names_its_variables(role: str) -> None:
+    readme = (ROLES / role / "README.md").read_text(encoding="utf-8")
+    missing = [
+        name for name in load(ROLES / role / "defaults/main.yml") if f"`{name}`" not in readme
+    ]
+    assert missing == [], f"{role}/README.md"
+
+
+#: What the role `distribution` alone may name, for all the others.
+DISTRIBUTIONS = r"alma|amazon|centos|debian|fedora|oracle|red ?hat|rhel|rocky|suse|ubuntu"
+PACKAGE_MANAGERS = r"os_family|ansible\.builtin\.(apt|dnf|yum|rpm)"
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_no_task_names_a_distribution(role: str) -> None:
+    pattern = DISTRIBUTIONS if role == "distribution" else f"{DISTRIBUTIONS}|{PACKAGE_MANAGERS}"
+    for folder in ("tasks", "handlers", "templates"):
+        for file in (ROLES / role / folder).glob("*"):
+            found = re.search(pattern, file.read_text(encoding="utf-8"), re.IGNORECASE)
+            assert found is None, f"{file}: {found}"
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_each_distribution_of_a_role_sets_the_same_variables_and_none_of_them_is_set_elsewhere(
+    role: str,
+) -> None:
+    files = sorted((ROLES / role / "vars").glob("*.yml"))
+    everywhere = {name for file in files if file.stem == "main" for name in load(file)}
+    names = [set(load(file)) for file in files if file.stem != "main"]
+    assert all(each == names[0] and not each & everywhere for each in names)
+    tasks = "".join(file.read_text("utf-8") for file in (ROLES / role / "tasks").glob("*.yml"))
+    assert bool(names) is (f"distribution_role: {role}\n" in tasks)
+
+
+PARTS = {"install", "configure", "service"}
+
+#: Roles of which no part can run alone, and the reason.
+WITHOUT_TAGS = {"patch": "a worker is drained, maintained and enabled again, or nothing of it"}
+
+
+def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
+    """Yield the name of each task of a file, with the tags that select it."""
+
+    def walk(tasks: list[dict[str, Any]], above: frozenset[str]) -> Iterator[tuple[str, Any]]:
+        for task in tasks:
+            own = above | set(task.get("tags", ()))
+            if "block" in task:
+                for part in ("block", "rescue", "always"):
+                    yield from walk(task.get(part, []), own)
+            elif "ansible.builtin.import_tasks" in task:
+                yield from tagged(role, task["ansible.builtin.import_tasks"], own)
+            else:
+                assert "ansible.builtin.include_tasks" not in task, "its tasks would need tags"
+                # What is included has other tags than the task that includes it.
+                included = task.get("ansible.builtin.include_role", {"apply": {"tags": own}})
+                yield task["name"], own & set(included["apply"]["tags"])
+
+    yield from walk(load(ROLES / role / "tasks" / name), tags)
+
+
+@pytest.mark.parametrize("role", [name for name in NAMES if name not in WITHOUT_TAGS])
+def test_each_task_of_a_role_has_its_tags(role: str) -> None:
+    for task, tags in tagged(role, "main.yml"):
+        of_a_part = bool(tags & PARTS) and role in tags
+        assert of_a_part or "always" in tags, f"{role}: {task}"
+    assert all(tags & (PARTS | {"always"}) for _, tags in tagged(role, "main.yml"))
+
+
+def test_the_tags_are_documented() -> None:
+    text = (ROOT / "docs/admin.md").read_text(encoding="utf-8")
+    documented = text.partition("## Tags")[2].partition("\n## ")[0]
+    for tag in {*PARTS, "menu"}:
+        assert f"`{tag}`" in documented
+
+
+def names(tasks: Any) -> Iterator[str]:
+    """Yield the names of plays, tasks and handlers."""
+    for task in tasks if isinstance(tasks, list) else []:
+        yield task["name"]
+        for part in ("tasks", "block", "rescue", "always"):
+            yield from names(task.get(part))
+
+
+TASK_FILES = sorted(
+    file.relative_to(ROOT)
+    for pattern in ("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*.yml")
+    for file in [*ROOT.glob(pattern), *ROOT.glob("molecule/shared/*.yml")]
+)
+
+
+@pytest.mark.parametrize("file", sorted(set(TASK_FILES)), ids=str)
+def test_the_name_of_a_task_stands_alone_in_a_log(file: Path) -> None:
+    for name in names(load(ROOT / file)):
+        assert (
+            re.search(r"^\w+ (it|its|them|both|what|whether it)\b|^(Say|Tell|Undo)\b", name) is None
+        )
+
+
+#: What Ansible finds on a host, and what the roles make of it.
+FOUND: list[tuple[dict[str, str], bool]] = [
+    ({"distribution": "Debian", "distribution_version": "12.11", "os_family": "Debian"}, True),
+    ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, True),
+    ({"distribution": "AlmaLinux", "distribution_version": "9.4", "os_family": "RedHat"}, False),
+]
+WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/Debian.yml"))
+
+
+def test_a_distribution_is_supported_or_named_with_those_that_are(tmp_path: Path) -> None:
+    plays = []
+    for number, (facts, _) in enumerate(FOUND):
+        major = {"distribution_major_version": facts["distribution_version"].split(".")[0]}
+        tasks: list[dict[str, Any]] = [{"set_fact": {"ansible_facts": facts | major}}]
+        for role in WITH_DISTRIBUTIONS:
+            loads = {"import_role": {"name": "distribution"}, "vars": {"distribution_role": role}}
+            shown = f"case {number} {role} {{{{ ansible_failed_result.msg | default('') }}}}"
+            loaded = f"case {number} {role} loaded {{{{ vars['{first_variable(role)}'] }}}}"
+            refused = [{"debug": {"msg": shown}}]
+            tasks.append({"block": [loads, {"debug": {"msg": loaded}}], "rescue": refused})
+        plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks})
+    said = run_plays(tmp_path, plays)
+    for number, (_, supported) in enumerate(FOUND):
+        for role in WITH_DISTRIBUTIONS:
+            refusal = (
+                f"case {number} {role} localhost runs AlmaLinux 9.4 (family RedHat), which the "
+                f"role {role} does not support. It supports the family Debian"
+            )
+            assert (f"case {number} {role} loaded" in said) is supported
+            assert (refusal in said) is not supported
+
+
+def first_variable(role: str) -> str:
+    return str(next(iter(load(ROLES / role / "vars/Debian.yml"))))
+
+
+def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str:
+    """Run plays on this machine, which must succeed; return what is shown."""
+    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), *arguments, "plays.yml"],
+        cwd=folder,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+PASSWORD = "5ec4e7"
+
+#: Variables for pip and npm, and those of them that are refused.
+ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
+    ({}, ""),
+    (
+        {
+            "PIP_INDEX_URL": "https://pypi.example.org/simple",
+            "NPM_CONFIG_REGISTRY": "https://npm.example.org/@ours/",
+            "PIP_TIMEOUT": 60,
+        },
+        "",
+    ),
+    ({"PIP_INDEX_URL": f"https://me:{PASSWORD}@pypi.example.org/simple"}, "PIP_INDEX_URL"),
+    (
+        {
+            "HTTPS_PROXY": f"http://me:{PASSWORD}@proxy.example.org:3128",
+            "PIP_TIMEOUT": 60,
+            "PIP_EXTRA_INDEX_URL": f"https://a.example.org https://{PASSWORD}@b.example.org",
+        },
+        "HTTPS_PROXY, PIP_EXTRA_INDEX_URL",
+    ),
+]
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """Ansible would show it in the command line of what it runs."""
+    role = {"name": "python_env", "tasks_from": "preflight"}
+    plays = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": [
+                {
+                    "block": [{"include_role": role, "vars": {"python_env_environment": asked}}],
+                    "rescue": [{"debug": {"msg": f"case {number} refused"}}],
+                }
+            ],
+        }
+        for number, (asked, _) in enumerate(ENVIRONMENTS)
+    ]
+    said = run_plays(tmp_path, plays, "-vvv")
+    for number, (_, refused) in enumerate(ENVIRONMENTS):
+        assert (f"case {number} refused" in said) is bool(refused), number
+        assert not refused or f"{refused} in jupyterhub_environment" in said
+    assert PASSWORD not in said

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""When a session counts as used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import select
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fake_grid import until
+from gridhub.session import activity, notices
+from gridhub.session.activity import Activity, IdleWatch, watch_use
+from gridhub.session.rules import Rules
+from watching import RULES, Clock, Told, at, moment
+
+
+class TestIdleWatch:
+    @pytest.mark.parametrize(
+        ("idle", "due"), [(0, ""), (599, ""), (600, ""), (899, ""), (900, "notice")]
+    )
+    def test_the_notice_is_due_before_the_end(self, idle: float, due: str) -> None:
+        assert IdleWatch(RULES).look(idle) == due
+
+    def test_it_is_due_until_it_is_given_and_then_no_more(self) -> None:
+        watch = IdleWatch(RULES)
+        assert [watch.look(900), watch.look(902)] == ["notice", "notice"]
+        watch.told = True
+        assert watch.look(904) == ""
+
+    def test_after_use_it_is_due_again(self) -> None:
+        watch = IdleWatch(RULES)
+        watch.look(900)
+        watch.told = True
+        assert [watch.look(0), watch.look(2), watch.look(900)] == ["back", "", "notice"]
+
+    def test_the_hub_hears_of_use_long_before_it_would_end_the_session(self) -> None:
+        watch = IdleWatch(RULES)
+        assert [watch.look(599), watch.look(0)] == ["", ""]
+        assert [watch.look(600), watch.look(0), watch.look(0)] == ["", "back", ""]
+
+    @pytest.mark.parametrize("notice", [0, 1, 600, 1199])
+    def test_whatever_the_notice_use_after_half_the_time_is_told(self, notice: int) -> None:
+        watch = IdleWatch(RULES._replace(idle_notice=notice))
+        watch.look(600)
+        watch.told = True
+        assert watch.look(0) == "back"
+
+    def test_without_a_notice_none_is_due(self) -> None:
+        assert IdleWatch(RULES._replace(idle_notice=0)).look(5000) == ""
+
+
+class Use:
+    """An activity as the test says it is."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.used = clock.now
+        self.again: float | None = None
+
+    def last(self) -> datetime:
+        if self.again is not None and self.clock.now >= self.again:
+            self.used, self.again = self.again, None
+        return datetime.fromtimestamp(self.used, UTC)
+
+
+@pytest.fixture
+def use(clock: Clock) -> Use:
+    return Use(clock)
+
+
+async def watched(rules: Rules, use: Any, told: Told, seconds: float) -> None:
+    task = asyncio.create_task(watch_use(rules, use, told))
+    until_then = told.clock.now + seconds
+    await until(lambda: task.done() or told.clock.now >= until_then)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class TestWatchingUse:
+    async def test_the_person_is_told_once_before_the_end(self, use: Use, told: Told) -> None:
+        await watched(RULES, use, told, 1190)
+        ((moment, message),) = told.person
+        assert 0 <= moment - 10_900 <= notices.LOOK_INTERVAL
+        assert message == f"idle, {at(11_200)} in 5"
+        assert told.hub == []
+
+    async def test_a_notice_that_does_not_get_through_is_tried_again(
+        self, use: Use, told: Told
+    ) -> None:
+        told.failures = 30
+        await watched(RULES, use, told, 1190)
+        assert [message[-4:] for _, message in told.person] == ["in 4"]
+
+    async def test_the_hub_is_told_at_once_that_the_session_is_in_use_again(
+        self, use: Use, told: Told
+    ) -> None:
+        use.again = 10_950.0
+        await watched(RULES, use, told, 1500)
+        ((moment, last),) = told.hub
+        assert 0 <= moment - 10_950 <= notices.LOOK_INTERVAL
+        assert last == datetime.fromtimestamp(10_950, UTC)
+        assert len(told.person) == 1
+
+    async def test_a_hub_that_is_away_is_told_when_it_is_back(self, use: Use, told: Told) -> None:
+        use.again = 10_700.0
+        told.failures = 20
+        await watched(RULES, use, told, 1000)
+        assert [last.timestamp() for _, last in told.hub] == [10_700.0]
+        assert 10_740 <= told.hub[0][0] < 10_750
+
+    async def test_where_nothing_is_ended_nothing_is_said(self, use: Use, told: Told) -> None:
+        await asyncio.wait_for(watch_use(RULES._replace(idle_timeout=0), use, told), 5)  # type: ignore[arg-type]
+        assert told.person == told.hub == []
+
+
+class Kernels:
+    def __init__(self, *states: str) -> None:
+        self.states = states
+        self.last_kernel_activity = moment(50)
+
+    def list_kernels(self) -> list[dict[str, str]]:
+        return [{"execution_state": state} for state in self.states]
+
+
+def web_app(*states: str, **settings: Any) -> Any:
+    kernels = Kernels(*states)
+    started = {"started": moment(60), "kernel_manager": kernels}
+    return SimpleNamespace(settings=started | settings)
+
+
+def is_now(found: datetime) -> bool:
+    return datetime.now(UTC) - found < timedelta(seconds=5)
+
+
+def request(method: str, path: str = "/", status: int = 200, kind: str = "application/json") -> Any:
+    return SimpleNamespace(
+        request=SimpleNamespace(method=method, path=path),
+        get_status=lambda: status,
+        _headers={"Content-Type": kind},
+    )
+
+
+class TestActivity:
+    @pytest.mark.parametrize(
+        ("states", "busy"),
+        [
+            ((), False),
+            (("idle",), False),
+            (("starting", "dead", "unknown"), False),
+            (("busy",), True),
+            (("idle", "busy"), True),
+        ],
+    )
+    def test_a_session_is_in_use_while_a_kernel_is_busy(
+        self, states: tuple[str, ...], busy: bool
+    ) -> None:
+        activity = Activity(web_app(*states))
+        assert activity.in_use() is busy
+        assert is_now(activity.last()) is busy
+
+    def test_it_was_last_in_use_when_a_kernel_or_a_terminal_said_something(self) -> None:
+        app = web_app("idle")
+        activity = Activity(app)
+        assert activity.last() == app.settings["kernel_manager"].last_kernel_activity
+        app.settings["terminal_last_activity"] = moment(40)
+        assert activity.last() == app.settings["terminal_last_activity"]
+
+    def test_the_server_says_what_we_say(self) -> None:
+        app = web_app("busy")
+        Activity(app)
+        assert is_now(app.last_activity())
+
+    @pytest.mark.parametrize(
+        ("asked", "used"),
+        [
+            (request("PUT", "/user/a/api/contents/x.ipynb"), True),
+            (request("POST", "/user/a/api/kernels"), True),
+            (request("DELETE", "/user/a/api/terminals/1", 204), True),
+            (request("GET", "/user/a/lab", kind="text/html; charset=UTF-8"), True),
+            (request("GET", "/user/a/api/contents"), False),
+            (request("HEAD", "/user/a/api"), False),
+            (request("GET", "/user/a/lab", 302), False),
+            (request("PUT", "/user/a/api/contents/x.ipynb", 403), False),
+            (request("GET", "/user/a/lab", 403, "text/html"), False),
+            (request("PUT", "/user/a/lab/api/workspaces/default", 204), False),
+            (request("POST", f"/user/a/{notices.NOTICES}/ingest"), False),
+        ],
+    )
+    def test_what_changes_something_or_opens_a_page_is_use_and_asking_for_news_is_not(
+        self, asked: Any, used: bool
+    ) -> None:
+        app = web_app("idle")
+        logged: list[Any] = []
+        app.settings["log_function"] = logged.append
+        activity = Activity(app)
+        app.settings["log_function"](asked)
+        assert is_now(activity.last()) is used
+        assert logged == [asked]
+
+    def test_what_jupyter_server_counts_besides_is_no_use(self) -> None:
+        app = web_app("idle", api_last_activity=datetime.now(UTC))
+        assert not is_now(Activity(app).last())
+
+
+class Shell:
+    """An interactive shell in a terminal, as Jupyter starts one."""
+
+    def __init__(self) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(str(shutil.which("bash")), ["bash", "--norc", "-i"])
+        self.seen = b""
+        self.ptyproc = self
+
+    def types(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def reads(self, text: bytes) -> None:
+        """Wait until it has printed this."""
+        while text not in self.seen:
+            assert select.select([self.fd], [], [], 10)[0], self.seen
+            self.seen += os.read(self.fd, 1000)
+
+    def close(self) -> None:
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    shell = Shell()
+    shell.types("echo rea''dy\n")
+    shell.reads(b"ready")
+    yield shell
+    if shell.fd >= 0:
+        shell.close()
+
+
+class TestTerminal:
+    async def test_a_shell_at_its_prompt_is_no_use(self, shell: Shell) -> None:
+        await until(lambda: os.tcgetpgrp(shell.fd) == shell.pid)
+        assert not activity.runs_a_program(shell)
+
+    async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
+        app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
+        activity = Activity(app)
+        # A program that says so runs; before that, Ctrl-C may meet the shell's own fork, which
+        # takes no notice of it.
+        shell.types("sh -c 'echo run\"\"ning; exec sleep 1000'\n")
+        shell.reads(b"running")
+        await until(activity.in_use)
+        assert is_now(activity.last())
+        shell.types("\x03")
+        await until(lambda: not activity.in_use())
+
+    async def test_a_program_in_the_background_is_none(self, shell: Shell) -> None:
+        shell.types("sleep 1000 & echo star''ted\n")
+        shell.reads(b"started")
+        await until(lambda: not activity.runs_a_program(shell))
+        shell.types("kill %1\n")
+
+    def test_a_terminal_that_is_closed_is_none(self, shell: Shell) -> None:
+        shell.close()
+        shell.fd = -1
+        assert not activity.runs_a_program(shell)

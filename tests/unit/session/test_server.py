@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The session's server and its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from folders import FILES
+from gridhub.contract import (
+    EXIT_EARLY_END,
+)
+from gridhub.session.activity import watch_use
+from gridhub.session.rules import EarlyEnd, read_rules
+from gridhub.session.server import (
+    END_WITHIN,
+    extension_settings,
+    keep_time,
+    page_settings,
+    serve,
+)
+from started import RULES, TOKEN, take
+
+
+class Loop:
+    """An event loop of Jupyter Server that runs its callbacks and is over."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[tuple[Any, ...]] = []
+
+    def add_callback(self, *callback: Any) -> None:
+        self.callbacks.append(callback)
+
+
+@pytest.fixture
+def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand-ins for the classes of Jupyter; the server as far as it was started."""
+
+    class ServerApp:
+        def __init__(self) -> None:
+            self.web_app = SimpleNamespace(settings={"started": None})
+            self.jpserver_extensions: dict[str, bool] = {}
+            self.kernel_spec_manager = SimpleNamespace(
+                user_kernel_dir="/home/alice/kernels", kernel_dirs=["/site/kernels"]
+            )
+
+        def find_server_extensions(self) -> None:
+            self.jpserver_extensions["jupyterlab_server_timer"] = True
+
+        def start(self) -> None:
+            self._find_http_port()
+            self.http_server = self
+            self.sockets: list[socket.socket] = []
+            self._bind_http_server_tcp()
+
+        def add_socket(self, server: socket.socket) -> None:
+            self.sockets.append(server)
+
+    class JupyterHubSingleUser:
+        serverapp_class: Any = None
+        app: Any = None
+
+        @classmethod
+        def initialize_server(cls, argv: list[str]) -> Any:
+            cls.app = cls.serverapp_class()
+            cls.app.argv = argv
+            cls.app.find_server_extensions()
+            cls.app.io_loop = Loop()
+            return cls.app
+
+    class KernelSpec:
+        def to_dict(self) -> dict[str, Any]:
+            return {"argv": ["python"], "metadata": {"debugger": True, "icon": "own"}}
+
+    modules = {
+        "jupyter_client": ModuleType("jupyter_client"),
+        "jupyter_client.kernelspec": ModuleType("jupyter_client.kernelspec"),
+        "jupyter_server": ModuleType("jupyter_server"),
+        "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
+        "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
+    }
+    modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
+    modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
+    extension = modules["jupyterhub.singleuser.extension"]
+    extension.JupyterHubSingleUser = JupyterHubSingleUser  # type: ignore[attr-defined]
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return JupyterHubSingleUser
+
+
+class TestServer:
+    def test_the_server_gets_the_socket_and_then_the_hub_its_port(
+        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rules = read_rules(RULES)
+        with take() as server:
+            port = server.getsockname()[1]
+            environment = {
+                "JUPYTERHUB_API_TOKEN": TOKEN,
+                "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
+            }
+            assert serve(environment, server, rules, 1000.0) == 0
+            assert jupyter.app.sockets == [server]
+            assert jupyter.app.port == port
+            kernels = jupyter.app.kernel_spec_manager
+            assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels"]
+            (live,), watched = jupyter.app.io_loop.callbacks
+        assert watched[:2] == (watch_use, rules)
+        assert jupyter.app.web_app.last_activity == watched[2].last
+        told: list[tuple[object, ...]] = []
+
+        async def announce(*arguments: object) -> None:
+            told.append(arguments)
+
+        async def warn(*arguments: object) -> None:
+            told.append(arguments[:2])
+
+        monkeypatch.setattr("gridhub.session.server.announce", announce)
+        monkeypatch.setattr("gridhub.session.server.warn", warn)
+        asyncio.run(live())
+        assert sorted(told, key=len) == [(rules, 1000.0), (environment, port, None)]
+
+    @pytest.mark.parametrize("debugger", [False, True])
+    def test_a_kernel_is_offered_with_its_debugger_only_where_the_site_says_so(
+        self, jupyter: Any, debugger: bool
+    ) -> None:
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            serve(environment, server, read_rules(RULES), 0.0, None, debugger)
+        spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
+        # All else that is told of it stays.
+        assert spec.to_dict() == {
+            "argv": ["python"],
+            "metadata": {"debugger": debugger, "icon": "own"},
+        }
+
+    def test_a_session_whose_end_has_come_ends_its_server_and_says_why_as_its_status(
+        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And if a kernel keeps the server from ending, the process ends all the same."""
+        ended: list[str] = []
+
+        async def over(announced: Any, *_: object) -> bool:
+            announced.close()
+            return True
+
+        class Timer:
+            def __init__(self, *arguments: object) -> None:
+                assert arguments == (END_WITHIN, os._exit, [EXIT_EARLY_END])
+
+            def start(self) -> None:
+                ended.append("in any case")
+
+        def start(app: Any) -> None:
+            app.stop = lambda: ended.append("the server")
+            asyncio.run(app.io_loop.callbacks[0][0]())
+
+        monkeypatch.setattr("gridhub.session.server.keep_time", over)
+        monkeypatch.setattr(threading, "Timer", Timer)
+        monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            assert serve(environment, server, read_rules(RULES), 0.0) == EXIT_EARLY_END
+        assert ended == ["in any case", "the server"]
+
+    @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
+    def test_without_a_run_time_no_countdown_is_made_up(
+        self, jupyter: Any, run_time: int | None, shown: bool
+    ) -> None:
+        rules = read_rules(RULES | {"run_time": run_time})
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            serve(environment, server, rules, 0.0)
+        assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
+        told = jupyter.app.web_app.settings["page_config_data"]
+        assert ("gridhubTimeLeft" in told) is shown
+
+    def test_the_pages_find_the_extension_of_the_starters_own_release(self, jupyter: Any) -> None:
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            serve(environment, server, read_rules(RULES), 0.0)
+        folder = FILES / "labextensions"
+        assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
+
+
+class TestTime:
+    """The end of the run time, and an earlier one that the hub knows of."""
+
+    @pytest.fixture
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        told: list[str] = []
+
+        async def warn(*_: object) -> None:
+            told.append("of the run time")
+
+        async def warn_of_early_end(cut: EarlyEnd, *_: object) -> None:
+            told.append(cut.words)
+
+        monkeypatch.setattr("gridhub.session.server.warn", warn)
+        monkeypatch.setattr("gridhub.session.server.warn_of_early_end", warn_of_early_end)
+        monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
+        return told
+
+    @pytest.mark.parametrize(
+        ("run_time", "end", "over", "minutes"),
+        [
+            (3600, 1000 + 1800, True, "30"),
+            (3600, 1000 + 3599, True, "59"),
+            (3600, 1000 + 3600, False, "60"),  # over in time by itself
+            (3600, None, False, "60"),
+            (None, 1000 + 1800, True, "30"),
+            (3600, 999, True, "0"),
+        ],
+    )
+    async def test_the_earlier_end_counts_and_the_countdown_shows_it(
+        self,
+        told: list[str],
+        run_time: int | None,
+        end: float | None,
+        over: bool,
+        minutes: str,
+    ) -> None:
+        async def announced() -> EarlyEnd | None:
+            return None if end is None else EarlyEnd(end, "of the window")
+
+        rules = read_rules(RULES | {"run_time": run_time})
+        assert await keep_time(announced(), rules, 1000.0, None) is over
+        assert told[-1:] == (["of the window"] if over else ["of the run time"])
+        assert os.environ["JOB_RUN_TIME"] == minutes
+
+    async def test_the_end_of_the_run_time_is_warned_of_while_the_hub_is_away(
+        self, told: list[str]
+    ) -> None:
+        back = asyncio.Event()
+
+        async def announced() -> None:
+            await back.wait()
+
+        times = asyncio.create_task(keep_time(announced(), read_rules(RULES), 1000.0, None))
+        await asyncio.sleep(0.01)
+        assert told == ["of the run time"]
+        back.set()
+        assert not await times
+
+
+class TestSettingsOfExtensions:
+    def test_the_countdown_is_told_when_the_job_began_and_how_many_minutes_it_has(
+        self, session: ModuleType
+    ) -> None:
+        assert extension_settings(read_rules(RULES), 1234.9) == {
+            "JOB_START_TIME": "1234",
+            "JOB_RUN_TIME": "60",
+        }
+
+    @pytest.mark.parametrize(
+        ("changes", "soon"),
+        [
+            ({}, 1800),
+            ({"run_time": 1800}, 600),  # what is not below the run time is never warned of
+            ({"warnings": []}, 300),
+        ],
+    )
+    def test_notebooks_countdown_is_told_the_words_and_when_it_is_to_stand_out(
+        self, changes: dict[str, Any], soon: int
+    ) -> None:
+        told = page_settings(read_rules(RULES | changes))
+        assert told == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
+
+    @pytest.mark.parametrize(
+        "changes", [{"run_time": None}, {"words": {"run_time": "x", "idle": "x"}}]
+    )
+    def test_notebook_counts_nothing_down_without_an_end_or_words_for_it(
+        self, changes: dict[str, Any]
+    ) -> None:
+        assert page_settings(read_rules(RULES | changes)) == {}
+
+    def test_how_often_the_hub_is_told_of_use_is_the_sites(self) -> None:
+        rules = read_rules(RULES | {"run_time": None, "idle_report": 45})
+        assert extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The rules of a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from gridhub.session.rules import Rules, RulesError, read_rules
+from watching import CONTENT, RULES
+
+
+class TestRules:
+    def test_what_the_broker_wrote_is_read(self) -> None:
+        assert Rules(3600, (1800, 600), 1200, 300, 300, CONTENT["words"]) == RULES
+        assert read_rules(CONTENT | {"run_time": None, "warnings": []}).run_time is None
+
+    def test_those_of_a_job_that_has_waited_since_before_an_upgrade_are_read_too(self) -> None:
+        words = {name: text for name, text in CONTENT["words"].items() if name != "left"}
+        assert read_rules(CONTENT | {"words": words}).words == words
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{name: wrong} for name in ("run_time", "idle_timeout", "idle_notice", "idle_report")
+         for wrong in ("60", 60.0, True, -1, [60])]
+        + [{name: None} for name in CONTENT if name != "run_time"]
+        + [{"warnings": wrong} for wrong in (600, ["600"], [-1], [True], {"600": 1})]
+        + [{"words": wrong} for wrong in ({}, {"idle": "x"}, [], "x")]
+        + [{"words": CONTENT["words"] | {name: wrong}} for name in ("idle", "left")
+         for wrong in ("", 4, None)]
+        + [{"words": CONTENT["words"] | {"more": "x"}}, {"more": 1}],
+    )  # fmt: skip
+    def test_anything_else_is_refused(self, changes: dict[str, object]) -> None:
+        with pytest.raises(RulesError):
+            read_rules(CONTENT | changes)
+
+    @pytest.mark.parametrize("content", [None, [], "x", 4, {}])
+    def test_what_are_no_rules_is_refused(self, content: object) -> None:
+        with pytest.raises(RulesError):
+            read_rules(content)
+
+    @pytest.mark.parametrize("name", sorted(CONTENT))
+    def test_nothing_may_be_missing(self, name: str) -> None:
+        with pytest.raises(RulesError):
+            read_rules({key: value for key, value in CONTENT.items() if key != name})

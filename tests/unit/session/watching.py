@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A clock of its own, and a person who is notified."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gridhub.session.notices import Notifier
+from gridhub.session.rules import read_rules
+
+CONTENT: dict[str, Any] = {
+    "run_time": 3600,
+    "warnings": [1800, 600],
+    "idle_timeout": 1200,
+    "idle_notice": 300,
+    "idle_report": 300,
+    "words": {
+        "run_time": "ends {end} in {minutes}",
+        "idle": "idle, {end} in {minutes}",
+        "left": "{left} left",
+    },
+}
+
+
+RULES = read_rules(CONTENT)
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 10_000.0
+        sleep = asyncio.sleep
+
+        async def pass_time(seconds: float) -> None:
+            self.now += seconds
+            await sleep(0)
+
+        monkeypatch.setattr(asyncio, "sleep", pass_time)
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+class Told(Notifier):
+    """Notes what it would say, and when; as often as the test says it does not get through."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.failures = 0
+        self.person: list[tuple[float, str]] = []
+        self.hub: list[tuple[float, datetime]] = []
+
+    def _gets_through(self) -> bool:
+        self.failures -= 1
+        return self.failures < 0
+
+    async def notify_person(self, message: str) -> bool:
+        through = self._gets_through()
+        if through:
+            self.person.append((self.clock.now, message))
+        return through
+
+    async def post_to_hub(self, last: datetime) -> bool:
+        through = self._gets_through()
+        if through:
+            self.hub.append((self.clock.now, last))
+        return through
+
+
+def at(seconds: float) -> str:
+    return time.strftime("%H:%M", time.localtime(seconds))
+
+
+def moment(minutes: float) -> datetime:
+    return datetime.now(UTC) - timedelta(minutes=minutes)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the pages show of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, timedelta
+from typing import Any
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+
+from fake_grid import SINCE, Qstat, details, until
+from gridhub.grid.places import QueueInstance
+from gridhub.hub import pages
+from gridhub.spawner.view import Amount, View
+from sge_spawner import SGESpawner
+from whole_hub import HAD, WITH_RMEM, Broker, Hub, Lab, known, running, starting
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def press(
+    hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> HTTPResponse:
+    """Send a form of a page, as a person who has a cookie instead of a token."""
+    monkeypatch.setattr(pages.StopHandler, "_accept_token_auth", True)
+    monkeypatch.setattr(pages.StopHandler, "check_xsrf_cookie", lambda self: None)
+    return await AsyncHTTPClient().fetch(
+        f"{hub.base}/hub/{path}",
+        method="POST",
+        headers={"Authorization": f"token {token}"},
+        body=body,
+        follow_redirects=False,
+        raise_error=False,
+    )
+
+
+class TestView:
+    async def test_a_session_that_runs_shows_what_it_has_and_uses(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        qstat.explains(details(usage={"cpu": 10, "vmem": 150 * 2**20}))
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        assert (await spawner.view()).state == "running"
+        await spawner.status.details.look(10)
+        view = await spawner.view()
+        assert (view.job, view.host, view.message, view.ended) == (1, "127.0.0.1", "", "")
+        assert view.since is not None
+        assert view.ends == view.since + timedelta(seconds=20)
+        assert view.since.replace(tzinfo=UTC).timestamp() == SINCE
+        cores, memory, gpus, queue, run_time = view.amounts
+        assert cores.label == "CPU cores"
+        assert re.fullmatch(r"\d+\.\d of 2 in use on average", cores.words)
+        share = pytest.approx(150 * 2**20 / 3e8)
+        assert memory == Amount("Memory", "150.0 MB of 300 MB", share)
+        assert (gpus.words, gpus.share, run_time.share) == ("1", None, None)
+        assert queue == Amount("Queue", "any")
+        spawner.asked = WITH_RMEM
+        assert (await spawner.view()).amounts[1] == Amount("Memory", "300 MB")
+
+    async def test_use_is_not_told_before_the_worker_has_reported(
+        self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
+    ) -> None:
+        qstat.explains(details(usage={}))
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        await spawner.status.details.look(10)
+        assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
+
+    async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
+        self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not alice.allow_named_servers
+        start = asyncio.create_task(alice.spawn("second", options={}))
+        await until(lambda: broker.starts)
+        assert [view.name for view in await pages.views(alice)] == ["", "second"]
+        answer = await press(hub, "stop/alice/second", "", token, monkeypatch)
+        assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
+        await asyncio.wait([start], timeout=10)
+        await until(lambda: not alice.spawners["second"].active)
+        assert [view.name for view in await pages.views(alice)] == [""]
+
+    @pytest.mark.parametrize(("free", "link"), [(1, "?_less=cores"), (4, "")])
+    async def test_whoever_asks_for_less_is_led_to_what_was_lacking(
+        self,
+        free: int,
+        link: str,
+        alice: Any,
+        hub: Hub,
+        broker: Broker,
+        token: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        start = await starting(alice, broker, cores=2)
+        broker.cluster.put(broker.session, "qw")
+        known(alice.spawners[""].outlook.places, [QueueInstance("all.q", "exec1", 4, free, True)])
+        answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
+        assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
+        await asyncio.wait([start], timeout=10)
+
+    async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
+        assert await spawner.view() == View(name="", state="none")

@@ -1,0 +1,262 @@
+"""The sentences people meet: all in one file, and a site's own words in their place."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from folders import FILES
+from gridhub import words
+from gridhub.broker.home import home_trouble
+from gridhub.grid.jobs import State
+from gridhub.hub import errors
+from gridhub.menu.file import parse_menu
+from gridhub.menu.kinds import ChoiceError
+from gridhub.words import WordsError, number_text, placeholders, read_own, with_site
+
+CALLS = [
+    (path.name, node)
+    for path in sorted(FILES.rglob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+]
+#: What a part of a name that is worked out may be.
+WORKED_OUT = {
+    "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
+    "maintenance.": "ahead|today",
+    "form.": "more|most|less|less_free|least",
+    "error.": "|".join(errors._MEANT.values()),
+}
+#: Their messages go to the job's log.
+STARTER = ("secrets.py", "port.py")
+ANYTHING = r"\w+"
+#: What is told with **.
+TELLING = {
+    "self.begins": {"date", "time"},
+    "self.ends": {"date", "time"},
+    "told": {"date", "time", "end_date", "end_time"},
+    "self.values()": {"begin", "end"},
+    "window.values()": {"begin", "end"},
+}
+SAYING: dict[str, set[str]] = {"text": set(), "number_text": {"number"}}
+OWN = {"waiting.queued": "Job {job} waits.", "page.title": "Sessions"}
+
+
+def test_every_sentence_of_ours_can_be_filled_in() -> None:
+    for name, text in read_own().items():
+        told = dict.fromkeys(placeholders(text), "x")
+        assert "{" not in text.format(**told), name
+
+
+def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
+    """Every sentence that a module says: where, its name, and what it tells."""
+    for file, call in CALLS:
+        if (function := call.func.id) in SAYING:
+            name = call.args[0]
+            if file == "words.py" and not isinstance(name, ast.Constant):
+                continue  # it says what it is given
+            names = [name.body, name.orelse] if isinstance(name, ast.IfExp) else [name]
+            for each in names:
+                parts = each.values if isinstance(each, ast.JoinedStr) else [each]
+                pattern = ""
+                for part in parts:
+                    if isinstance(part, ast.Constant):
+                        pattern += str(part.value)
+                    else:
+                        pattern += f"({WORKED_OUT.get(pattern, ANYTHING)})"
+                told = SAYING[function].union(
+                    *(
+                        TELLING[ast.unparse(each.value)] if each.arg is None else {each.arg}
+                        for each in call.keywords
+                    )
+                )
+                one = "(_one)?" if function == "number_text" else ""
+                yield f"{file}:{call.lineno}", re.compile(pattern + one), told
+
+
+def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> None:
+    own = read_own()
+    for place, name, told in said():
+        meant = [each for each in own if name.fullmatch(each)]
+        assert meant, f"{place}: there is no {name.pattern}"
+        for each in meant:
+            assert placeholders(own[each]) <= told, f"{place}: {each}"
+
+
+def test_every_sentence_is_said_somewhere() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
+    named = set(re.findall(r"(?:number_)?text\('([\w.]+)'", pages))
+    proxy = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (FILES.parent / "roles/proxy").rglob("*")
+        if path.suffix in (".j2", ".yml")
+    )
+    named |= set(re.findall(r"words\['([\w.]+)'\]", proxy))
+    begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as text('sessions.' ~ view.state)
+    patterns = [name for _, name, _ in said()]
+    unsaid = [
+        name
+        for name in read_own()
+        if name.removesuffix("_one") not in named
+        and not name.startswith(tuple(begun))
+        and not any(pattern.fullmatch(name) for pattern in patterns)
+    ]
+    assert unsaid == []
+
+
+def test_what_a_person_is_told_is_written_in_no_module() -> None:
+    for file, call in CALLS:
+        if (
+            call.func.id not in ("ChoiceError", "SessionError", "Refused", "Refusal")
+            or file in STARTER
+        ):
+            continue  # the starter's go to the job's log
+        for literal in [
+            each for each in call.args if isinstance(each, ast.JoinedStr | ast.Constant)
+        ]:
+            text = ast.unparse(literal)
+            # A refusal's kind is no sentence; what is wrong with a request is said to programs.
+            told_to_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
+            assert " " not in text or told_to_programs, f"{file}:{call.lineno}: {text}"
+
+
+def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
+    """To a session (sge_spawner) and to the idle culler, in JSON; people get a Refusal."""
+    literal = {
+        (path.name, ast.unparse(call.args[1]))
+        for path in FILES.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "web.HTTPError"
+        and isinstance(call.args[1], ast.JoinedStr | ast.Constant)
+    }
+    assert {file for file, _ in literal} == {"starter.py", "idle.py"}
+    assert len(literal) == 6, literal
+
+
+PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(FILES.glob("pages/*.html")), PROXYS_PAGE], ids=lambda path: str(path.name)
+)
+def test_a_page_has_no_words_of_its_own(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert not re.search(r'\blang="[^{]', page), "the language is the words' own"
+    page = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", page, flags=re.DOTALL)
+    for told in re.findall(r'\b(?:aria-label|title|alt|placeholder)="([^"]*)"', page):
+        assert not re.search(r"[^\W\d_]", told), told
+    page = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert re.findall(r"[^\W\d_]+", page) == []
+
+
+def test_the_pages_script_has_no_words_of_its_own() -> None:
+    script = (FILES / "pages/pages.js").read_text(encoding="utf-8")
+    script = re.sub(r"/\*.*?\*/|//.*", "", script)
+    literals = [each[1:-1] for each in re.findall(r"\"[^\"]*\"|'[^']*'|`[^`]*`", script)]
+    assert len(literals) > 50, "the script's strings are found"
+    # A sentence has two words, or a capital letter.
+    told = {each for each in literals if re.search(r"[A-Za-z] +[A-Za-z]|^[A-Z]", each)}
+    assert told == {"use strict", "Notification"}
+
+
+def test_one_thing_has_a_sentence_of_its_own() -> None:
+    assert number_text("unit.hours", 1) == "hour"
+    assert number_text("unit.hours", 0) == number_text("unit.hours", 2) == "hours"
+    for name in read_own():
+        assert not name.endswith("_one") or name.removesuffix("_one") in read_own(), name
+
+
+def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = {
+        "choice.not_possible": "{label}: {value} geht nicht; {allowed}.",
+        "choice.list": "waehlen Sie {values}",
+        "choice.one_of": "{others} oder {last}",
+        "choice.quoted": "»{text}«",
+        "home.is_full": "Ihr Verzeichnis {path} ist voll.",
+    }
+    words = with_site(read_own(), site)
+    monkeypatch.setattr("gridhub.words._sentences", lambda: words)
+    item = {
+        "name": "memory",
+        "label": "Speicher",
+        "unit": "GB",
+        "choices": [1, 2, 4],
+        "default": 1,
+        "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
+    }
+    menu = parse_menu(json.dumps({"items": [item]}))
+    with pytest.raises(
+        ChoiceError, match="^Speicher: »3« geht nicht; waehlen Sie 1, 2 oder 4 GB.$"
+    ):
+        menu.choose({"memory": "3"}, ())
+    full = home_trouble(OSError(errno.EDQUOT, "Disk quota exceeded", "/home/x"), Path("/home"))
+    assert full == "Ihr Verzeichnis /home/x ist voll."
+
+
+def test_a_sites_words_take_the_place_of_ours() -> None:
+    words = with_site(OWN, {"waiting.queued": "Auftrag {job} wartet."})
+    assert words == {"waiting.queued": "Auftrag {job} wartet.", "page.title": "Sessions"}
+
+
+def test_a_site_may_leave_out_what_a_sentence_tells() -> None:
+    assert with_site(OWN, {"waiting.queued": "Please wait."})["waiting.queued"] == "Please wait."
+
+
+@pytest.mark.parametrize(
+    ("site", "words"),
+    [
+        ({"waiting.nothing": "x"}, "waiting.nothing: there is no such sentence"),
+        ({"waiting.queued": "{host} waits"}, "waiting.queued: {host} is not available here; {job}"),
+        (
+            {"page.title": "{job}"},
+            "{job} is not available here; this sentence has no name in braces",
+        ),
+        ({"waiting.queued": "{job.__class__}"}, "{job.__class__} is not a plain name"),
+        ({"waiting.queued": "{0}"}, "{0} is not a plain name"),
+        ({"waiting.queued": "{job!r}"}, "{job} is not a plain name"),
+        ({"waiting.queued": "{job:>9999999}"}, "{job} is not a plain name"),
+        ({"waiting.queued": "{job"}, "waiting.queued: expected '}'"),
+        ({"waiting.queued": " "}, "the words must be text"),
+        ({"waiting.queued": 4}, "the words must be text, not 4"),
+        (["waiting.queued"], "must be a dictionary"),
+    ],
+)
+def test_words_that_cannot_be_used_are_refused_by_name(site: object, words: str) -> None:
+    with pytest.raises(WordsError) as refused:
+        with_site(OWN, site)
+    assert words in str(refused.value)
+
+
+def test_a_broken_file_of_the_site_costs_nobody_their_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "words.json"
+    path.write_text("{", encoding="utf-8")
+    monkeypatch.setattr("gridhub.words.SITE_FILE", path)
+    words._sentences.cache_clear()
+    try:
+        assert "Job 4 waits" in words.text("waiting.queued", job=4)
+    finally:
+        words._sentences.cache_clear()
+
+
+def test_the_checker_says_what_is_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, FILES / "sge_check.py", "words", "-"]
+
+    def check(site: object) -> subprocess.CompletedProcess[str]:
+        text = json.dumps(site)
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+    assert check({"waiting.queued": "Wait, {job}."}).returncode == 0
+    refused = check({"waiting.queued": "{when}"})
+    assert refused.returncode == 1
+    assert "Change jupyterhub_words in the inventory" in refused.stderr

@@ -1,0 +1,88 @@
+"""The last word on a scenario's tests: what failed is named, and no test at all is a failure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from folders import ROOT
+
+TOOL = ROOT / "tools/count_tests.py"
+
+PASSED = '<testcase classname="tests.a" name="test_one"/>'
+FAILED = (
+    '<testcase classname="tests.a" name="test_two">'
+    '<failure message="AssertionError: not within 60 s">long</failure></testcase>'
+)
+
+
+def count(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
+    path = folder / "results.xml"
+    suite = f'<testsuite tests="{ran}" failures="{failed}" errors="0" skipped="0">{cases}'
+    path.write_text(f"<testsuites>{suite}</testsuite></testsuites>", encoding="utf-8")
+    return path
+
+
+def test_enough_tests_that_passed_are_a_success(tmp_path: Path) -> None:
+    done = count(results(tmp_path, PASSED, 1, 0), 1)
+    assert (done.returncode, done.stdout) == (0, "results: 1 passed, 0 failed, 0 skipped\n")
+
+
+def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path) -> None:
+    done = count(results(tmp_path, PASSED + FAILED, 2, 1), 1)
+    assert done.returncode == 1
+    assert "FAILED tests.a::test_two\n  AssertionError: not within 60 s\n" in done.stdout
+    assert "1 passed, 1 failed, 0 skipped" in done.stdout
+
+
+def test_too_few_tests_are_a_failure(tmp_path: Path) -> None:
+    assert count(results(tmp_path, PASSED, 1, 0), 2).returncode == 1
+
+
+def test_no_results_are_a_failure_in_words(tmp_path: Path) -> None:
+    done = count(tmp_path / "none.xml", 1)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
+
+
+def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(tmp_path: Path) -> None:
+    lines = [
+        "  \x1b[2m│\x1b[0m TASK [Wait until systemd is up]",
+        "  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: non-zero return code\x1b[0m",
+        "  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31mfatal: [qmaster]: FAILED! =>\x1b[0m",
+        *(f"  \x1b[2m│\x1b[0m later {number}" for number in range(100)),
+    ]
+    (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
+    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    assert complaint[1:3] == [
+        "  [ERROR]: Task failed: non-zero return code",
+        "  fatal: [qmaster]: FAILED! =>",
+    ]
+    assert "  later 99" not in complaint
+
+
+def test_the_last_lines_are_shown_if_no_task_failed(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
+    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    assert (complaint[1], complaint[-1]) == ("  line 80", "  line 99")
+
+
+def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    good = results(tmp_path / "good", PASSED, 1, 0)
+    bad = results(tmp_path, FAILED, 1, 1)
+    for files in ((good, 1, bad, 1), (bad, 1, good, 1)):
+        done = count(*files)
+        assert done.returncode == 1
+        assert "results: 1 passed" in done.stdout
+        assert "FAILED tests.a::test_two" in done.stdout
+
+
+def test_no_file_at_all_is_a_failure() -> None:
+    assert count().returncode == 1

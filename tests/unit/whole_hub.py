@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A real hub for tests: only the proxy, the broker and Grid Engine are stood in for.
+
+The broker is a real server on a Unix socket, qstat a real command; the hub's pages, API, database
+and tokens are JupyterHub's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyterhub import orm, roles
+from jupyterhub.httpclient import JupyterHubHTTPClient
+from jupyterhub.proxy import Proxy
+from markupsafe import escape
+from sqlalchemy import text as sql
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler, create_signed_value
+from traitlets.config import Config
+
+from fake_grid import Qstat, job, listing, until
+from folders import DATA
+from gridhub.broker import protocol
+from gridhub.broker.protocol import Answer, Request, Start, Stop, job_name
+from gridhub.grid.jobs import Job
+from gridhub.grid.status import CachedQuery
+from gridhub.hub import idle, pages
+from gridhub.hub.app import GridHub
+from gridhub.hub.limits import Rate, rates
+from gridhub.menu.job import Requested
+from gridhub.spawner import form
+from gridhub.spawner.cluster import SETTING
+from gridhub.spawner.form import Link
+from gridhub.words import text
+from sge_spawner import SGESpawner
+
+MENU = [
+    {
+        "name": "cores",
+        "label": "CPU cores",
+        "choices": [1, 2, 4],
+        "default": 1,
+        "request": {"kind": "slots", "parallel_environment": "smp"},
+    },
+    {
+        "name": "gpus",
+        "label": "GPUs",
+        "choices": [0, 1, 2],
+        "default": 0,
+        "groups": ["no-such-group"],
+        "request": {"kind": "count", "complex": "gpu", "per": "job"},
+    },
+]
+
+
+MEMORY = {
+    "name": "memory",
+    "label": "Memory",
+    "unit": "GB",
+    "choices": [1, 2, 4, 8],
+    "default": 1,
+    "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
+}
+
+
+#: What may be sent: names and values of the menu and close to it, and anything else.
+HOSTILE = "<script>alert(1)</script>"
+
+
+SERVICE_TOKEN = "a5e7" * 8
+
+
+CULLER_TOKEN = "c0de" * 8
+
+
+CULLER_SCOPES = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+
+
+PORTS = (40000, 40999)
+
+
+SECRET = b"x" * 32
+
+
+AMPLE = dict.fromkeys(rates(), Rate(1_000_000, 1_000_000))
+
+
+class Routes(Proxy):
+    """A proxy that remembers its routes and does nothing with them."""
+
+    should_start = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.routes: dict[str, dict[str, Any]] = {}
+
+    async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
+        self.routes[routespec] = {"routespec": routespec, "target": target, "data": data}
+
+    async def delete_route(self, routespec: str) -> None:
+        self.routes.pop(routespec, None)
+
+    async def get_all_routes(self) -> dict[str, dict[str, Any]]:
+        return self.routes
+
+
+class Hub(GridHub):
+    """A whole hub, without a configuration file and without a process of its own."""
+
+    base = ""
+    looked = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.before = asyncio.all_tasks()
+        self.looks = asyncio.Event()
+
+    def load_config_file(self, *args: Any, **kwargs: Any) -> None:
+        """Read none: the test says how the hub is configured."""
+
+    def init_logging(self) -> None:
+        super().init_logging()
+        self.log.handlers.clear()
+        self.log.propagate = True
+
+    async def init_spawners(self) -> int:
+        self.looks.set()
+        count = await super().init_spawners()
+        self.looked = True
+        return count
+
+    async def open(self) -> None:
+        """Serve from the moment on from which the hub looks for its sessions."""
+        # A hub replaces the HTTP client of the process, and does not close the one before.
+        await JupyterHubHTTPClient.loop_instance().close()
+        self.opening = asyncio.create_task(self.initialize([]))
+        looks = asyncio.create_task(self.looks.wait())
+        await asyncio.wait([self.opening, looks], return_when=asyncio.FIRST_COMPLETED)
+        if not looks.done():
+            looks.cancel()
+            await self.opening
+        self.server = HTTPServer(self.tornado_application)
+        sockets = bind_sockets(0, "127.0.0.1")
+        self.server.add_sockets(sockets)
+        self.base = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+
+    async def kill(self, spare: Iterable[asyncio.Task[Any]] = ()) -> None:
+        """End as on SIGTERM: all tasks are cancelled; nothing is written to the database."""
+        self.server.stop()
+        tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
+        while tasks:  # JupyterHub's progress page takes one cancellation for the end of a start
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=0.5)
+        for user in self.users.values():
+            for spawner in user.spawners.values():
+                spawner.stop_polling()
+        self.db.rollback()
+        self.db.close()
+        self.db.get_bind().dispose()
+        gc.collect()  # what was left open here is found here, and in no other test
+
+    def person(self, name: str) -> Any:
+        found = orm.User.find(self.db, name)
+        if found is None:
+            found = orm.User(name=name)
+            self.db.add(found)
+            self.db.commit()
+            roles.assign_default_roles(self.db, entity=found)
+        return self.users[found]
+
+    def spawner(self, name: str = "alice") -> SGESpawner:
+        spawner = self.person(name).spawners[""]
+        assert isinstance(spawner, SGESpawner)
+        return spawner
+
+    async def ask(
+        self, path: str, token: str | None, body: object = None, method: str = "POST"
+    ) -> HTTPResponse:
+        return await AsyncHTTPClient().fetch(
+            f"{self.base}/hub/api/{path}",
+            method=method,
+            headers={"Authorization": f"token {token}"} if token else {},
+            body=body
+            if isinstance(body, bytes)
+            else None
+            if method in ("GET", "DELETE")
+            else json.dumps(body),
+            raise_error=False,
+        )
+
+    async def page(self, path: str, name: str = "alice") -> str:
+        """Return a page as the person sees it."""
+        return (await self.visit(path, name)).body.decode()
+
+    async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
+        """Do what the person's browser does, which has a cookie."""
+        cookie = create_signed_value(
+            self.cookie_secret, "jupyterhub-hub-login", self.person(name).cookie_id
+        )
+        return await AsyncHTTPClient().fetch(
+            f"{self.base}/hub/{path}",
+            method="GET" if body is None else "POST",
+            headers={"Cookie": f"jupyterhub-hub-login={cookie.decode()}"},
+            body=body,
+            follow_redirects=False,
+            raise_error=False,
+        )
+
+
+class Cluster:
+    """What is in Grid Engine: qstat says so from the next question on."""
+
+    def __init__(self, qstat: Qstat) -> None:
+        self.qstat = qstat
+        self.jobs: dict[str, Job] = {}
+        qstat.says(listing())
+
+    def put(self, session: str, letters: str = "r", **changes: Any) -> None:
+        """Add the job of a session, or change what it does."""
+        name = job_name(session)
+        number = self.jobs[name].id if name in self.jobs else len(self.jobs) + 1
+        host = changes.pop("host", "127.0.0.1")
+        self.jobs[name] = job(name, letters, **{"number": number, "host": host} | changes)
+        self.qstat.says(listing(*self.jobs.values()))
+
+    def remove(self, session: str) -> None:
+        self.jobs.pop(job_name(session), None)
+        self.qstat.says(listing(*self.jobs.values()))
+
+
+class Broker:
+    """A broker that notes what it is asked and answers as the test says."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        #: In which state a job begins; empty: it never comes to be.
+        self.letters = "qw"
+        #: Whether a job stays in deletion.
+        self.sticky = False
+        #: Whether it deletes nothing.
+        self.deaf = False
+        self.requests: list[Request] = []
+        self.answers: list[Answer] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self.tasks.add(task)
+        request = protocol.REQUEST.validate_json(await reader.read())
+        self.requests.append(request)
+        await self.open.wait()
+        answer = Answer(ok=True)
+        if self.answers:
+            answer = self.answers.pop(0)
+        elif isinstance(request, Start):
+            if self.letters:
+                self.cluster.put(request.session, self.letters, owner=request.user)
+            answer = Answer(ok=True, job_id=len(self.starts))
+        elif self.deaf:
+            pass
+        elif not self.sticky:
+            self.cluster.remove(request.session)
+        elif job_name(request.session) in self.cluster.jobs:
+            self.cluster.put(request.session, "dr", owner=request.user)
+        writer.write(answer.model_dump_json().encode())
+        writer.close()
+
+    @property
+    def starts(self) -> list[Start]:
+        return [request for request in self.requests if isinstance(request, Start)]
+
+    @property
+    def stops(self) -> list[Stop]:
+        return [request for request in self.requests if isinstance(request, Stop)]
+
+    @property
+    def session(self) -> str:
+        """The last session that was asked for."""
+        return self.starts[-1].session
+
+    @property
+    def token(self) -> str:
+        """Its token."""
+        return self.starts[-1].environment["JUPYTERHUB_API_TOKEN"]
+
+
+class Lab:
+    """A session's server, which answers or does not."""
+
+    def __init__(self) -> None:
+        class Api(RequestHandler):
+            def get(self) -> None:
+                self.set_header("X-JupyterHub-Version", "6.1.1")
+
+        self.server = HTTPServer(Application([(".*", Api)]))
+        for self.port in range(PORTS[0], PORTS[1] + 1):
+            with contextlib.suppress(OSError):
+                self.answer()
+                return
+        pytest.fail("no port is free")
+
+    def answer(self) -> None:
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        self.server.add_socket(listener)
+
+    async def fall_silent(self) -> None:
+        self.server.stop()
+        await self.server.close_all_connections()
+        self.server = HTTPServer(self.server.request_callback)
+
+
+def configuration(folder: Path, database: str) -> Config:
+    config = Config()
+    config.JupyterHub.db_url = database
+    config.JupyterHub.cookie_secret = SECRET
+    config.JupyterHub.proxy_class = Routes
+    config.JupyterHub.authenticator_class = "dummy"
+    config.JupyterHub.spawner_class = SGESpawner
+    config.JupyterHub.log_level = logging.WARNING
+    config.JupyterHub.init_spawners_timeout = 1
+    config.JupyterHub.template_paths = [str(pages.PAGES)]
+    config.JupyterHub.template_vars = pages.template_vars("GridHub", "", 2, 60)
+    config.JupyterHub.services = [
+        {"name": "helper", "api_token": SERVICE_TOKEN},
+        {"name": idle.SERVICE, "api_token": CULLER_TOKEN},
+    ]
+    config.JupyterHub.load_roles = [
+        {"name": "helper", "services": ["helper"], "scopes": ["admin:users", "admin:servers"]},
+        {"name": "culler", "services": [idle.SERVICE], "scopes": CULLER_SCOPES},
+    ]
+    config.JupyterHub.tornado_settings = {idle.SETTING: {"timeout": 60, "report": 15}}
+    config.JupyterHub.pid_file = str(folder / "hub.pid")
+    config.Authenticator.allow_all = True
+    config.SGESpawner.sge_bin_dir = str(folder)
+    return config
+
+
+async def end_cluster(hub: Hub) -> None:
+    """Forget the hub's cluster: the next test has another one."""
+    if cluster := hub.tornado_settings.pop(SETTING, None):
+        await cluster.collector.close()
+
+
+async def starting(alice: Any, broker: Broker, **options: object) -> asyncio.Task[Any]:
+    """Start a session; return when its job is submitted."""
+    spawner = alice.spawners[""]
+    start = asyncio.create_task(alice.spawn(options=options))
+    await until(lambda: start.done() or spawner.job_id)
+    return start
+
+
+Visit = Callable[..., Awaitable[HTTPResponse]]
+
+
+async def led(spawner: SGESpawner, link: Link) -> str:
+    """Return the form as the request that has come by a link draws it."""
+    context = copy_context()
+    context.run(form.followed.set, link)
+    return str(await asyncio.create_task(spawner.get_options_form(), context=context))
+
+
+def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
+    """Tell whether a page has a sentence of words.toml."""
+    return str(escape(text(name, **told))) in answer.body.decode()
+
+
+async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
+    """Start a session; return when it is up."""
+    spawner = alice.spawners[""]
+    start = await starting(alice, broker)
+    broker.cluster.put(broker.session)
+    spawner.announce(lab.port)
+    await asyncio.wait_for(start, 10)
+    return spawner
+
+
+async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
+    """Return when Grid Engine has been asked, and has answered, so many times more."""
+    before = len(qstat.calls)
+    while len(qstat.calls) < before + count + 1:
+        await asyncio.wait_for(spawner.collector.news(10), 10)
+
+
+@contextlib.contextmanager
+def readonly(database: Any) -> Iterator[None]:
+    """A database that cannot be written, as with a full disk."""
+    database.execute(sql("PRAGMA query_only = 1"))
+    try:
+        yield
+    finally:
+        database.rollback()
+        database.execute(sql("PRAGMA query_only = 0"))
+
+
+def stored(hub: Hub) -> list[dict[str, Any] | None]:
+    """What is left in the database when the hub dies now: what it has committed."""
+    hub.db.rollback()
+    return [spawner.state for spawner in hub.db.query(orm.Spawner)]
+
+
+HAD = tuple(
+    Requested(
+        item=item, label=label, value=value, words=words, kind=kind, complex=resource, total=total
+    )
+    for item, label, value, words, kind, resource, total in (
+        ("cores", "CPU cores", 2, "2", "slots", "", 2),
+        ("memory", "Memory", 300, "300 MB", "memory", "h_vmem", 3e8),
+        ("gpus", "GPUs", 1, "1", "count", "gpu", 1),
+        ("queue", "Queue", "all.q", "any", "queue", "", 0),
+        ("project", "Project", "", "none", "project", "", 0),
+        ("run_time", "Run time", 1, "1 hour", "run_time", "h_rt", 20),
+    )
+)
+
+
+def known(glance: CachedQuery[Any], answer: object) -> None:
+    """Let Grid Engine have answered so, and not be asked again."""
+    glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
+
+
+def record(like: str, session: str) -> str:
+    """Return an accounting record that was really written, as if it were of a session."""
+    lines = (DATA / "accounting").read_text("utf-8").splitlines()
+    return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))
+
+
+#: HAD where memory is a complex that does not limit address space.
+WITH_RMEM = tuple(
+    each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
+)
