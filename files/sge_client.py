@@ -97,6 +97,15 @@ async def _read(
     return b"".join(chunks) if size <= limit else None
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a process with everything it has started, and wait for their end."""
+    _kill(process)
+    await asyncio.gather(
+        _read(process, process.stdout, MAX_ANSWER), _read(process, process.stderr, MAX_ANSWER)
+    )
+    await process.wait()
+
+
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
@@ -105,8 +114,8 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
         command that hangs is killed with everything it started.
     :raises AnswerError: when it prints more than ``limit``; it is killed as well.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
+    start = asyncio.create_task(
+        asyncio.create_subprocess_exec(
             grid.command(name),
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
@@ -115,8 +124,17 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
             env=grid.environment(),
             start_new_session=True,
         )
+    )
+    try:
+        # asyncio, cancelled while it starts a command, kills that alone, and waits for what it has
+        # started in the meantime.
+        process = await asyncio.shield(start)
     except OSError as error:
         raise GridEngineError(f"{name} cannot be started: {error}") from error
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await start)
+        raise
     finished = False
     try:
         async with asyncio.timeout(grid.timeout):
@@ -129,12 +147,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
         raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
     finally:
         if not finished:
-            _kill(process)
-            await asyncio.gather(
-                _read(process, process.stdout, MAX_ANSWER),
-                _read(process, process.stderr, MAX_ANSWER),
-            )
-            await process.wait()
+            await _end(process)
     if output is None or complaint is None:
         raise AnswerError(f"{name}: the answer has more than {limit} bytes")
     if process.returncode != 0:

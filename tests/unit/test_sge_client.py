@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -455,6 +457,28 @@ class TestRun:
             await running
         pid = int(child.read_text(encoding="utf-8"))
         await until(lambda: not alive(pid))
+
+    async def test_giving_up_at_once_kills_everything_as_well(
+        self, grid: GridEngine, fake: Fake, tmp_path: Path
+    ) -> None:
+        child = tmp_path / "child"
+        fake("qstat", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
+        running = asyncio.create_task(run(grid, "qstat"))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        # Nothing else of this process goes on meanwhile: the command is not known as started yet.
+        deadline = time.monotonic() + 10
+        while not child.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)  # noqa: ASYNC251  # the loop is meant to stand still
+        pid = int(child.read_text(encoding="utf-8"))
+        running.cancel()
+        try:
+            await asyncio.wait({running}, timeout=10)
+            assert running.cancelled()
+            await until(lambda: not alive(pid))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def end(collector: Collector) -> None:
