@@ -109,6 +109,12 @@ def until_given_back(before: dict[str, Any]) -> None:
         raise AssertionError(f"{error}: {before} before, {costs()} now") from error
 
 
+#: A process shows its files to its own account, and only with all of its rights.
+AS_NGINX = (
+    "setpriv --reuid=www-data --regid=www-data --clear-groups"
+    " --inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
+)
+
 UPGRADES = (
     "",
     "Connection: Upgrade\r\nUpgrade: websocket\r\n",
@@ -225,8 +231,9 @@ def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_hos
             assert int(proxy_host.check_output("du -sm /var/lib/nginx").split()[0]) < 2
             pid = main_pid(proxy_host, "nginx.service")
             opened = proxy_host.run(
-                f"for p in $(pgrep -P {pid}); do ls -l /proc/$p/fd; done"
+                f"for p in $(pgrep -P {pid}); do {AS_NGINX} ls -l /proc/$p/fd; done"
             ).stdout
+            assert "socket:" in opened
             assert "/var/lib/nginx" not in opened, "a file that is deleted already"
     finally:
         host("qmaster").run("systemctl stop buffered-test")
