@@ -30,19 +30,9 @@ from folders import QSTAT
 from gridhub.grid.engine import GridEngine
 from gridhub.hub import guard
 from gridhub.hub.limits import Limits
+from hub_menus import MENU
 from sge_spawner import SGESpawner
-from whole_hub import (
-    AMPLE,
-    MENU,
-    PORTS,
-    Broker,
-    Cluster,
-    Hub,
-    Lab,
-    Visit,
-    configuration,
-    end_cluster,
-)
+from whole_hub import AMPLE, PORTS, Broker, Cluster, Hub, Lab, Visit, configuration, end_cluster
 
 # The same examples every time, so that a change is judged and not the dice;
 # `--hypothesis-profile=thorough` throws them.

@@ -39,45 +39,11 @@ from gridhub.grid.status import CachedQuery
 from gridhub.hub import idle, pages
 from gridhub.hub.app import GridHub
 from gridhub.hub.limits import Rate, rates
-from gridhub.menu.job import Requested
 from gridhub.spawner import form
 from gridhub.spawner.cluster import SETTING
 from gridhub.spawner.form import Link
 from gridhub.words import text
 from sge_spawner import SGESpawner
-
-MENU = [
-    {
-        "name": "cores",
-        "label": "CPU cores",
-        "choices": [1, 2, 4],
-        "default": 1,
-        "request": {"kind": "slots", "parallel_environment": "smp"},
-    },
-    {
-        "name": "gpus",
-        "label": "GPUs",
-        "choices": [0, 1, 2],
-        "default": 0,
-        "groups": ["no-such-group"],
-        "request": {"kind": "count", "complex": "gpu", "per": "job"},
-    },
-]
-
-
-MEMORY = {
-    "name": "memory",
-    "label": "Memory",
-    "unit": "GB",
-    "choices": [1, 2, 4, 8],
-    "default": 1,
-    "request": {"kind": "memory", "complex": "h_vmem", "per": "job"},
-}
-
-
-#: What may be sent: names and values of the menu and close to it, and anything else.
-HOSTILE = "<script>alert(1)</script>"
-
 
 SERVICE_TOKEN = "a5e7" * 8
 
@@ -422,21 +388,6 @@ def stored(hub: Hub) -> list[dict[str, Any] | None]:
     return [spawner.state for spawner in hub.db.query(orm.Spawner)]
 
 
-HAD = tuple(
-    Requested(
-        item=item, label=label, value=value, words=words, kind=kind, complex=resource, total=total
-    )
-    for item, label, value, words, kind, resource, total in (
-        ("cores", "CPU cores", 2, "2", "slots", "", 2),
-        ("memory", "Memory", 300, "300 MB", "memory", "h_vmem", 3e8),
-        ("gpus", "GPUs", 1, "1", "count", "gpu", 1),
-        ("queue", "Queue", "all.q", "any", "queue", "", 0),
-        ("project", "Project", "", "none", "project", "", 0),
-        ("run_time", "Run time", 1, "1 hour", "run_time", "h_rt", 20),
-    )
-)
-
-
 def known(glance: CachedQuery[Any], answer: object) -> None:
     """Let Grid Engine have answered so, and not be asked again."""
     glance._answer, glance._asked_at, glance._due = answer, glance._clock(), float("inf")
@@ -446,9 +397,3 @@ def record(like: str, session: str) -> str:
     """Return an accounting record that was really written, as if it were of a session."""
     lines = (DATA / "accounting").read_text("utf-8").splitlines()
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))
-
-
-#: HAD where memory is a complex that does not limit address space.
-WITH_RMEM = tuple(
-    each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
-)

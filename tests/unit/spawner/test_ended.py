@@ -19,8 +19,9 @@ from gridhub.grid.engine import GridEngine
 from gridhub.grid.jobs import Job
 from gridhub.spawner.ended import SessionEnd
 from gridhub.spawner.form import Link
+from hub_menus import HAD, WITH_RMEM
 from sge_spawner import SGESpawner
-from whole_hub import HAD, WITH_RMEM, Broker, Hub, Lab, led, record, running, stored
+from whole_hub import Broker, Hub, Lab, led, record, running, stored
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -22,8 +22,9 @@ from gridhub.spawner import form
 from gridhub.spawner.form import Link
 from gridhub.spawner.view import Free
 from gridhub.words import text
+from hub_menus import MEMORY, MENU
 from sge_spawner import SGESpawner
-from whole_hub import MEMORY, MENU, Broker, Lab, known
+from whole_hub import Broker, Lab, known
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,8 +15,9 @@ from fake_grid import SINCE, Qstat, details, until
 from gridhub.grid.places import QueueInstance
 from gridhub.hub import pages
 from gridhub.spawner.view import Amount, View
+from hub_menus import HAD, WITH_RMEM
 from sge_spawner import SGESpawner
-from whole_hub import HAD, WITH_RMEM, Broker, Hub, Lab, known, running, starting
+from whole_hub import Broker, Hub, Lab, known, running, starting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,8 +15,9 @@ from gridhub.grid.details import Details
 from gridhub.grid.places import QueueInstance
 from gridhub.spawner import waiting
 from gridhub.spawner.view import amounts
+from hub_menus import HAD
 from sge_spawner import SGESpawner
-from whole_hub import HAD, Broker, Hub, known, starting
+from whole_hub import Broker, Hub, known, starting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
