@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from browsing import Enter, OpenBrowser, changed, check, choose
 from hub_client import wait_for
-from test_playbooks import playbook, said
+from playbooks import playbook, said
 
 HOSTILE = "Maintenance on <b>Tuesday</b> & <script>document.title='taken'</script>"
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from browsing import SHOTS, Enter, card, changed, check, choose, no_job_left, run_a_cell
 from cluster import ROOT, LogIn, host
 from hub_client import wait_for
-from test_playbooks import menu, playbook, said
+from playbooks import menu, playbook, said
 
 #: Two programs, each within the memory of a session of 1 GB, and together above it.
 HOGS = (

@@ -12,14 +12,17 @@ from cluster import (
     proxy_host,
     qmaster_host,
 )
+from proxy_client import fetch, routes
 
 __all__ = [
     "base_url",
     "exec1_host",
     "exec2_host",
+    "fetch",
     "hub_host",
     "login",
     "passwords",
     "proxy_host",
     "qmaster_host",
+    "routes",
 ]

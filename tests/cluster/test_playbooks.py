@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster import ROOT, LogIn
 from hub_client import page_text, wait_for
-
-SITE = ROOT / "inventories/demo/group_vars/all/site.yml"
-
-
-def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    extra = ["--extra-vars", json.dumps(variables)] if variables else []
-    return subprocess.run(
-        [
-            "ansible-playbook",
-            "--inventory",
-            "inventories/demo",
-            f"playbooks/{name}",
-            *arguments,
-            *extra,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
-def said(run: subprocess.CompletedProcess[str]) -> str:
-    return " ".join((run.stdout + run.stderr).split())
-
-
-def menu() -> list[dict[str, Any]]:
-    return list(yaml.safe_load(SITE.read_text(encoding="utf-8"))["jupyterhub_resource_menu"])
+from playbooks import menu, playbook, said
 
 
 def test_a_changed_menu_takes_effect_without_a_restart(login: LogIn, hub_host: Any) -> None:

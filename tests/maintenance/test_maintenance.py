@@ -19,8 +19,8 @@ from archive import archive, build, run, version
 from cluster import PREFIX, ROOT, host
 from faults import BOOT, enter, main_process, queue_disabled
 from hub_client import page_text, wait_for
+from playbooks import playbook, said
 from sessions import Person, Session
-from test_playbooks import playbook, said
 
 PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
 SETTINGS = "/etc/gridhub/maintenance.json"

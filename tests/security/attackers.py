@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from cluster import host
-from test_proxy import run_python
+from proxy_client import run_python
 
 #: Opens many connections, does the same with each and leaves each in one of several ways. Says how
 #: often what came of it. Whom it reaches it does not check.

@@ -23,7 +23,7 @@ from cluster import (
     qmaster_host,
 )
 from hub_client import wait_for
-from test_proxy import fetch, routes
+from proxy_client import fetch, routes
 
 __all__ = [
     "base_url",

@@ -15,8 +15,8 @@ import pytest
 from attackers import attack, cost, costs, in_background, links_from, session_cost
 from cluster import AS_HUB, LogIn, host
 from hub_client import HubClient, wait_for
-from test_isolation import Session, open_session, session_of
-from test_proxy import API_CALL, ECHO, Answer, main_pid, run_python
+from person import Session, open_session, session_of
+from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
 #: How long an abandoned request may hold anything, in seconds (docs/security.md).
 GIVEN_BACK_WITHIN = 90

@@ -16,28 +16,10 @@ import pytest
 import websocket
 
 from cluster import AS_HUB, LogIn
-from test_proxy import ECHO, Answer, flood, run_python, tls_link
+from proxy_client import ECHO, Answer, flood, run_python, tls_link
+from raw_http import statuses, talk
 
 Fetch = Callable[..., Answer]
-
-
-def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:
-    """Send bytes as they are through TLS; return all that comes back until the end or silence."""
-    with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
-        link.settimeout(seconds)
-        received = b""
-        try:
-            link.sendall(data)
-            while chunk := link.recv(65536):
-                received += chunk
-                link.settimeout(1.5)
-        except OSError:
-            pass
-        return received
-
-
-def statuses(answer: bytes) -> list[int]:
-    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3})", answer)]
 
 
 @pytest.mark.attack(

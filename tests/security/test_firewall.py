@@ -10,7 +10,7 @@ import pytest
 
 from cluster import LogIn, host
 from hub_client import wait_for
-from test_playbooks import playbook, said
+from playbooks import playbook, said
 
 #: Says whether a TCP connection comes about: HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"

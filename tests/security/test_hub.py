@@ -12,7 +12,7 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
-from test_playbooks import playbook, said
+from playbooks import playbook, said
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 

@@ -6,13 +6,14 @@ import json
 import shlex
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from cluster import AS_HUB, BASE_URL, host
-from hub_client import HubClient, wait_for
-from test_proxy import Answer
+from cluster import AS_HUB, host
+from hub_client import wait_for
+from person import Session, session_of
+from proxy_client import Answer
 
 #: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
 #: and says what came of it. Whom it reaches it does not check.
@@ -33,40 +34,6 @@ def knock(address, port, path, how, headers={}, body=None):
     except (ssl.SSLError, ConnectionError, http.client.BadStatusLine):
         return "refused"
 """
-
-
-class Session(NamedTuple):
-    """A person's session, from inside and outside."""
-
-    client: HubClient
-    kernel: str
-    host: str
-    port: int
-
-    def run(self, code: str) -> str:
-        return self.client.run(self.kernel, code).strip()
-
-
-def open_session(client: HubClient) -> Session:
-    client.choose(cores=1, memory=1, run_time=1)
-    client.wait_until_ready()
-    client.open_lab()
-    kernel = client.start_kernel()
-    where = client.run(
-        kernel,
-        "import json, os, socket\nfrom urllib.parse import urlsplit\n"
-        "port = urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
-        "print(json.dumps([socket.gethostname(), port]))",
-    )
-    return Session(client, kernel, *json.loads(where))
-
-
-def session_of(name: str, password: str) -> Iterator[Session]:
-    client = HubClient(BASE_URL, name)
-    client.log_in(password)
-    client.stop()
-    yield open_session(client)
-    client.stop()
 
 
 #: Where Python looks for packages of alice's, and for what runs before all else; `PYTHON` is the

@@ -15,7 +15,7 @@ from requests.cookies import get_cookie_header
 
 from cluster import LogIn, host
 from hub_client import page_text, wait_for
-from test_isolation import Session, session_of
+from person import Session, session_of
 
 #: Asks the hub as often as told, with the session's certificate, and counts the answers.
 FLOOD = """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from test_proxy import UNIT, run_python
+from proxy_client import UNIT, run_python
 
 MEND = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
 

@@ -15,7 +15,7 @@ import pytest
 from cluster import PREFIX, LogIn, host
 from conftest import restart_hub
 from hub_client import HubClient, wait_for
-from test_playbooks import playbook
+from playbooks import playbook
 
 #: Where Grid Engine, the session and its programs leave files on a worker.
 PLACES = (

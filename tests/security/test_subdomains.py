@@ -20,9 +20,9 @@ from requests.cookies import get_cookie_header
 from browsing import CHROMIUM, FLAGS, card, choose, log_in, run_a_cell
 from cluster import BASE_URL, host, read_passwords
 from hub_client import HubClient, page_text, wait_for
-from test_edge import statuses, talk
-from test_playbooks import playbook, said
-from test_proxy import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
+from playbooks import playbook, said
+from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
+from raw_http import statuses, talk
 
 PORT = urlsplit(BASE_URL).port
 #: No name server knows it; the clients here are told where it is.

@@ -1,0 +1,42 @@
+"""Run the playbooks as an administrator does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import yaml
+
+from cluster import ROOT
+
+SITE = ROOT / "inventories/demo/group_vars/all/site.yml"
+
+
+def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    extra = ["--extra-vars", json.dumps(variables)] if variables else []
+    return subprocess.run(
+        [
+            "ansible-playbook",
+            "--inventory",
+            "inventories/demo",
+            f"playbooks/{name}",
+            *arguments,
+            *extra,
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def said(run: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((run.stdout + run.stderr).split())
+
+
+def menu() -> list[dict[str, Any]]:
+    return list(yaml.safe_load(SITE.read_text(encoding="utf-8"))["jupyterhub_resource_menu"])
