@@ -1,6 +1,6 @@
 #!/bin/bash
-# scenarios.sh PREFIX PORT NAME LEAST …: runs Molecule scenarios one after another on one cluster,
-# and removes it. At least LEAST tests of each must pass. Each line of output starts with the
+# scenarios.sh PREFIX PORT NAME TESTS …: runs Molecule scenarios one after another on one cluster,
+# and removes it. All tests in the folder TESTS of each must run and pass. Each line of output starts with the
 # scenario's name, because others may run at the same time. The output is also in .cache/NAME.log.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -8,12 +8,12 @@ prefix=$1 port=$2 cluster=$3
 shift 2
 
 run() {
-  local name=$1 least=$2 status
+  local name=$1 tests=$2 status
   # Clear Molecule's state of an earlier run, such as containers that no longer exist.
   molecule reset --scenario-name "$name" &&
     molecule test --scenario-name "$name" --destroy never
   status=$?
-  python tools/count_tests.py ".cache/$name.xml" "$least" && return $status
+  python tools/count_tests.py ".cache/$name.xml" "$tests" && return $status
 }
 
 # At the start, removes what an earlier run left; at the end, everything that this run made.

@@ -1,4 +1,4 @@
-"""The last word on a scenario's tests: what failed is named, and no test at all is a failure."""
+"""Failed tests are named again at the end, and so are files of which no test ran."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from folders import ROOT
 
 TOOL = ROOT / "tools/count_tests.py"
 
-PASSED = '<testcase classname="tests.a" name="test_one"/>'
+PASSED = '<testcase classname="tests.test_a" name="test_one"/>'
 FAILED = (
-    '<testcase classname="tests.a" name="test_two">'
+    '<testcase classname="tests.test_a" name="test_two">'
     '<failure message="AssertionError: not within 60 s">long</failure></testcase>'
 )
 
@@ -22,6 +24,16 @@ def count(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    """A folder with one test file."""
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "test_a.py").touch()
+    (folder / "helper.py").touch()
+    return folder
+
+
 def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
     path = folder / "results.xml"
     suite = f'<testsuite tests="{ran}" failures="{failed}" errors="0" skipped="0">{cases}'
@@ -29,28 +41,39 @@ def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
     return path
 
 
-def test_enough_tests_that_passed_are_a_success(tmp_path: Path) -> None:
-    done = count(results(tmp_path, PASSED, 1, 0), 1)
+def test_enough_tests_that_passed_are_a_success(tmp_path: Path, tests: Path) -> None:
+    done = count(results(tmp_path, PASSED, 1, 0), tests)
     assert (done.returncode, done.stdout) == (0, "results: 1 passed, 0 failed, 0 skipped\n")
 
 
-def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path) -> None:
-    done = count(results(tmp_path, PASSED + FAILED, 2, 1), 1)
+def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path, tests: Path) -> None:
+    done = count(results(tmp_path, PASSED + FAILED, 2, 1), tests)
     assert done.returncode == 1
-    assert "FAILED tests.a::test_two\n  AssertionError: not within 60 s\n" in done.stdout
+    assert "FAILED tests.test_a::test_two\n  AssertionError: not within 60 s\n" in done.stdout
     assert "1 passed, 1 failed, 0 skipped" in done.stdout
 
 
-def test_too_few_tests_are_a_failure(tmp_path: Path) -> None:
-    assert count(results(tmp_path, PASSED, 1, 0), 2).returncode == 1
+def test_a_file_of_which_no_test_ran_is_a_failure(tmp_path: Path, tests: Path) -> None:
+    (tests / "more").mkdir()
+    (tests / "more/test_b.py").touch()
+    done = count(results(tmp_path, PASSED, 1, 0), tests)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"no test ran of {tests}: test_b.py\n")
 
 
-def test_no_results_are_a_failure_in_words(tmp_path: Path) -> None:
-    done = count(tmp_path / "none.xml", 1)
+def test_a_test_in_a_class_counts_for_its_file(tmp_path: Path, tests: Path) -> None:
+    in_class = PASSED.replace("tests.test_a", "tests.test_a.TestIt")
+    assert count(results(tmp_path, in_class, 1, 0), tests).returncode == 0
+
+
+def test_no_results_are_a_failure_in_words(tmp_path: Path, tests: Path) -> None:
+    done = count(tmp_path / "none.xml", tests)
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
 
 
-def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(tmp_path: Path) -> None:
+def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(
+    tmp_path: Path, tests: Path
+) -> None:
     lines = [
         "  \x1b[2m│\x1b[0m TASK [Wait until systemd is up]",
         "  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: non-zero return code\x1b[0m",
@@ -58,7 +81,7 @@ def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(tmp_
         *(f"  \x1b[2m│\x1b[0m later {number}" for number in range(100)),
     ]
     (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
-    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    complaint = count(tmp_path / "none.xml", tests).stderr.splitlines()
     assert complaint[1:3] == [
         "  [ERROR]: Task failed: non-zero return code",
         "  fatal: [qmaster]: FAILED! =>",
@@ -66,22 +89,22 @@ def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(tmp_
     assert "  later 99" not in complaint
 
 
-def test_the_last_lines_are_shown_if_no_task_failed(tmp_path: Path) -> None:
+def test_the_last_lines_are_shown_if_no_task_failed(tmp_path: Path, tests: Path) -> None:
     lines = [f"line {number}" for number in range(100)]
     (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
-    complaint = count(tmp_path / "none.xml", 1).stderr.splitlines()
+    complaint = count(tmp_path / "none.xml", tests).stderr.splitlines()
     assert (complaint[1], complaint[-1]) == ("  line 80", "  line 99")
 
 
-def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path) -> None:
+def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path, tests: Path) -> None:
     (tmp_path / "good").mkdir()
     good = results(tmp_path / "good", PASSED, 1, 0)
     bad = results(tmp_path, FAILED, 1, 1)
-    for files in ((good, 1, bad, 1), (bad, 1, good, 1)):
+    for files in ((good, tests, bad, tests), (bad, tests, good, tests)):
         done = count(*files)
         assert done.returncode == 1
         assert "results: 1 passed" in done.stdout
-        assert "FAILED tests.a::test_two" in done.stdout
+        assert "FAILED tests.test_a::test_two" in done.stdout
 
 
 def test_no_file_at_all_is_a_failure() -> None:
