@@ -1,9 +1,9 @@
 """Fail unless the tests of each file in a folder ran and passed: ``count_tests.py FILE FOLDER …``.
 
-FILE is the report that ``pytest --junitxml`` wrote about FOLDER. Molecule's verifier also succeeds if it finds
-no test, and it prints a failed test far above its own last lines, so failed tests are listed here
-again. If no test has run, the tasks that failed before the tests are shown from the scenario's
-output (FILE with .log).
+FILE is the report that ``pytest --junitxml`` wrote about FOLDER. Molecule's verifier also succeeds
+if it finds no test, and it prints a failed test far above its own last lines, so failed tests are
+listed here again. If no test has run, the tasks that failed before the tests are shown from the
+scenario's output (FILE with .log).
 """
 
 from __future__ import annotations

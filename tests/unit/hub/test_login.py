@@ -50,7 +50,7 @@ DATA = {"username": "alice", "password": "right"}
 
 @pytest.fixture
 def by_proxy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A request that the proxy has brought; test_sge_tls.py has real ones."""
+    """A request that the proxy has brought; test_tls.py has real ones."""
     monkeypatch.setattr(
         "gridhub.hub.login.is_proxy", lambda connection: connection == "the proxy's"
     )
