@@ -90,7 +90,8 @@ def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
 
 
 @cache
-def _sentences() -> dict[str, str]:
+def sentences() -> dict[str, str]:
+    """Return all sentences by name, the site's in place of ours."""
     own = read_own()
     try:
         return with_site(own, json.loads(SITE_FILE.read_bytes()))
@@ -108,7 +109,7 @@ def text(name: str, /, **told: object) -> str:
 
     :raises KeyError: when there is no such sentence, or a placeholder has no value.
     """
-    return _sentences()[name].format(**told)
+    return sentences()[name].format(**told)
 
 
 def number_text(name: str, number: float, /, **told: object) -> str:

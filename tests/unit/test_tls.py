@@ -142,7 +142,7 @@ class TestRenewal:
     def test_another_name_makes_those_of_hub_and_proxy_anew(self, folder: Path) -> None:
         assert renew(folder, ["hub2"]) == ["hub-internal", "proxy-api", "proxy-client"]
         assert renew(folder, ["hub2"]) == []
-        assert "DNS:hub2" in certificates._names(tls.certificate(folder, "hub-internal"))
+        assert "DNS:hub2" in certificates.names_of(tls.certificate(folder, "hub-internal"))
 
     def test_what_is_missing_is_made(self, folder: Path) -> None:
         shutil.rmtree(folder)

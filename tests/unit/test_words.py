@@ -184,7 +184,7 @@ def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
         "home.is_full": "Ihr Verzeichnis {path} ist voll.",
     }
     words = with_site(read_own(), site)
-    monkeypatch.setattr("gridhub.words._sentences", lambda: words)
+    monkeypatch.setattr("gridhub.words.sentences", lambda: words)
     item = {
         "name": "memory",
         "label": "Speicher",
@@ -242,11 +242,11 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
     path = tmp_path / "words.json"
     path.write_text("{", encoding="utf-8")
     monkeypatch.setattr("gridhub.words.SITE_FILE", path)
-    words._sentences.cache_clear()
+    words.sentences.cache_clear()
     try:
         assert "Job 4 waits" in words.text("waiting.queued", job=4)
     finally:
-        words._sentences.cache_clear()
+        words.sentences.cache_clear()
 
 
 def test_the_checker_says_what_is_wrong(tmp_path: Path) -> None:

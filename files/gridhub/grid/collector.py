@@ -51,7 +51,9 @@ STRAYS_AT_ONCE = 2
 
 
 @dataclass
-class _Watched:
+class Watched:
+    """A session's job, as far as it is known."""
+
     owner: str
     #: From this time on, a missing job counts as missing; before, it may be on its way to Grid
     #: Engine.
@@ -90,17 +92,17 @@ class Collector:
     #: Deletes a job; if it raises :class:`GridEngineError`, it is called again later.
     delete: Callable[[Job], Awaitable[None]] | None = None
     #: The pattern of this hub's job names. Unknown until :meth:`sweep`.
-    _ours: re.Pattern[str] | None = None
+    ours: re.Pattern[str] | None = None
     _answered_at: float | None = None
     #: When to ask about the jobs of all users again, on ``clock``.
     _sweep_due: float = 0.0
-    _failures: int = 0
-    _watched: dict[str, _Watched] = field(default_factory=dict)
-    _deletions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    failures: int = 0
+    watched: dict[str, Watched] = field(default_factory=dict)
+    deletions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _stray_line: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(STRAYS_AT_ONCE)
     )
-    _task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -111,9 +113,9 @@ class Collector:
 
         :param delay: seconds in which the job may still be on its way to Grid Engine.
         """
-        watched = self._watched.get(name)
+        watched = self.watched.get(name)
         if watched is None:
-            self._watched[name] = _Watched(owner, self.clock() + delay, waiting)
+            self.watched[name] = Watched(owner, self.clock() + delay, waiting)
             self._hurry.set()
         else:
             watched.waiting = waiting
@@ -121,20 +123,20 @@ class Collector:
 
     def submitted(self, name: str) -> None:
         """Record that Grid Engine has the job: from now on, a missing job counts as missing."""
-        watched = self._watched[name]
+        watched = self.watched[name]
         # Earlier misses do not count: the request was still in the broker's line.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
     def release(self, name: str) -> None:
         """Delete a job that its session no longer wants, repeatedly until it is gone."""
-        watched = self._watched.get(name)
+        watched = self.watched.get(name)
         if watched is None:
             return
         if watched.wanted:
             watched.wanted, watched.released = False, self.clock()
         if watched.missed >= ANSWERS_WITHOUT:
-            del self._watched[name]
+            del self.watched[name]
         self._hurry.set()
 
     def sweep(self, ours: re.Pattern[str]) -> None:
@@ -142,7 +144,7 @@ class Collector:
 
         Call this only when all sessions in the database are watched: all other jobs are strays.
         """
-        self._ours = ours
+        self.ours = ours
         self._sweep_due = self.clock()
         self._hurry.set()
         self._run()
@@ -153,7 +155,7 @@ class Collector:
 
     def look_up(self, name: str) -> Job | Gone | None:
         """Return the job, :data:`GONE`, or ``None`` while its state is not known."""
-        watched = self._watched.get(name)
+        watched = self.watched.get(name)
         if watched is None:
             return None
         if watched.missed >= ANSWERS_WITHOUT:
@@ -162,16 +164,16 @@ class Collector:
 
     def last_seen(self, name: str) -> Job | None:
         """Return the job as Grid Engine last listed it; ``None`` if it never did."""
-        watched = self._watched.get(name)
+        watched = self.watched.get(name)
         return watched.job if watched else None
 
     def jobs(self) -> list[Job]:
         """Return the known jobs of all sessions."""
-        return [watched.job for watched in self._watched.values() if watched.job]
+        return [watched.job for watched in self.watched.values() if watched.job]
 
     def watches(self, name: str) -> bool:
         """Return whether the job is watched; a released job is watched until it is gone."""
-        return name in self._watched
+        return name in self.watched
 
     @property
     def age(self) -> float | None:
@@ -193,7 +195,7 @@ class Collector:
 
     async def close(self) -> None:
         """Stop watching without changing any job."""
-        tasks = [task for task in (self._task, *self._deletions.values()) if task]
+        tasks = [task for task in (self.task, *self.deletions.values()) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,13 +213,13 @@ class Collector:
         found = {
             (job.owner, job.name): job for job in reversed(jobs)
         }  # of several jobs with one name, the oldest counts
-        for name, watched in list(self._watched.items()):
+        for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed = job, 0
             elif watched.since < asked_at:
                 watched.missed += 1
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
-                    del self._watched[name]
+                    del self.watched[name]
         self.wake()
         # A job on a lost host stays in the deletion state until it is deleted again after Grid
         # Engine has noticed the loss (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
@@ -229,57 +231,62 @@ class Collector:
         ]
 
     def _is_unwanted(self, job: Job, asked_at: float) -> bool:
-        watched = self._watched.get(job.name)
+        watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
-            return bool(self._ours and self._ours.fullmatch(job.name))
+            return bool(self.ours and self.ours.fullmatch(job.name))
         return not watched.wanted and watched.released < asked_at
 
     def _run(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._loop())
+        if self.task is None or self.task.done():
+            self.task = asyncio.ensure_future(self._loop())
 
-    def _pause(self) -> float:
+    def pause(self) -> float:
         """Return how long to wait for the next question, in seconds."""
-        if self._failures:
-            return min(self.short_interval * 2.0**self._failures, self.longest_pause)
+        if self.failures:
+            return min(self.short_interval * 2.0**self.failures, self.longest_pause)
         if any(
             watched.waiting or not watched.wanted or 0 < watched.missed < ANSWERS_WITHOUT
-            for watched in self._watched.values()
+            for watched in self.watched.values()
         ):
             return self.short_interval
-        return self.long_interval if self._watched else self.sweep_interval
+        return self.long_interval if self.watched else self.sweep_interval
 
     async def _loop(self) -> None:
-        while self._watched or self._ours:
+        while self.watched or self.ours:
             asked_at = self.clock()
             self._hurry.clear()
             try:
-                self._delete(self.take(await self._ask(asked_at), asked_at))
-                self._failures = 0
+                self._delete(self.take(await self.ask(asked_at), asked_at))
+                self.failures = 0
             except GridEngineError as error:
-                self._failures = min(self._failures + 1, 10)
+                self.failures = min(self.failures + 1, 10)
                 log.warning(
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
                 # This is a bug in GridHub, and it must not stop the watch over the sessions.
-                self._failures = min(self._failures + 1, 10)
+                self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - asked_at
-            if self._failures:
+            if self.failures:
                 # After a failure, :meth:`hurry` does not shorten the pause: it would not help.
-                await asyncio.sleep(self._pause())
+                await asyncio.sleep(self.pause())
                 continue
             with contextlib.suppress(TimeoutError):
                 # The longer a query takes, the less often it runs.
-                async with asyncio.timeout(max(self._pause(), 4 * took)):
+                async with asyncio.timeout(max(self.pause(), 4 * took)):
                     await self._hurry.wait()
             least = max(min(self.least_interval, self.short_interval), 2 * took)
             await asyncio.sleep(asked_at + least - self.clock())
 
-    async def _ask(self, now: float) -> list[Job]:
-        owners = {watched.owner for watched in self._watched.values()}
-        wide = bool(self._ours) and now >= self._sweep_due
+    async def ask(self, now: float) -> list[Job]:
+        """Query the jobs of all sessions, or of all users when a sweep is due.
+
+        :param now: the time on ``clock``.
+        :raises GridEngineError: when there is no good answer.
+        """
+        owners = {watched.owner for watched in self.watched.values()}
+        wide = bool(self.ours) and now >= self._sweep_due
         if wide:
             # If this sweep fails, ask about the sessions first: on a big cluster a sweep may
             # always take too long.
@@ -299,12 +306,12 @@ class Collector:
 
     def _delete(self, strays: Iterable[Job]) -> None:
         for job in strays:
-            if self.delete and job.id not in self._deletions:
+            if self.delete and job.id not in self.deletions:
                 task = asyncio.ensure_future(self._delete_one(job))
-                self._deletions[job.id] = task
+                self.deletions[job.id] = task
 
     async def _delete_one(self, job: Job) -> None:
-        watched = self._watched.get(job.name)
+        watched = self.watched.get(job.name)
         is_sessions = watched is not None and watched.owner == job.owner
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
@@ -312,7 +319,7 @@ class Collector:
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)
-        del self._deletions[job.id]
+        del self.deletions[job.id]
         if not done:
             self._sweep_due = self.clock()  # only a sweep covers an owner without sessions
             self.hurry()

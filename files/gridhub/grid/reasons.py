@@ -67,7 +67,7 @@ _NO_NEWS = re.compile(
 # Cached, because the scheduler repeats its message about a host for every waiting job, and pages
 # ask every second.
 @lru_cache(maxsize=2**14)
-def _meaning(line: str) -> tuple[int, Reason] | None:
+def meaning_of(line: str) -> tuple[int, Reason] | None:
     """Return the rank of a line's message in the list, and the reason; ``None`` if it has none."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
@@ -82,7 +82,7 @@ def _meaning(line: str) -> tuple[int, Reason] | None:
 def parse_reasons(lines: Iterable[str]) -> list[Reason]:
     """Return the reasons in lines of the scheduler or ``qsub -w``, the most informative first."""
     found: dict[tuple[int, str], Reason] = {}
-    for meaning in filter(None, map(_meaning, lines)):
+    for meaning in filter(None, map(meaning_of, lines)):
         rank, reason = meaning
         before = found.get((rank, reason.what), reason)
         if before.offer is not None and reason.offer is not None:

@@ -46,28 +46,28 @@ class CachedQuery(Generic[T]):
         self._interval = self._pause = interval
         #: While the answer stays the same, ask less often, up to every this many seconds.
         self._longest = max(longest, interval)
-        self._clock = clock
-        self._answer: T | None = None
-        self._asked_at: float | None = None
+        self.clock = clock
+        self.last_answer: T | None = None
+        self.asked_at: float | None = None
         #: The earliest time of the next query.
-        self._due = float("-inf")
-        self._question: asyncio.Task[None] | None = None
+        self.due = float("-inf")
+        self.question: asyncio.Task[None] | None = None
 
     @property
     def answer(self) -> T | None:
         """The last answer; reading it starts a query for a newer one if due, and never waits."""
-        if self._question is None and self._clock() >= self._due:
-            self._question = asyncio.ensure_future(self._put())
+        if self.question is None and self.clock() >= self.due:
+            self.question = asyncio.ensure_future(self._put())
         return self._last()
 
     def _last(self) -> T | None:
         age = self.age
-        return self._answer if age is not None and age <= self._oldest else None
+        return self.last_answer if age is not None and age <= self._oldest else None
 
     @property
     def age(self) -> float | None:
         """Seconds since the start of the last good query; ``None`` before the first."""
-        return None if self._asked_at is None else self._clock() - self._asked_at
+        return None if self.asked_at is None else self.clock() - self.asked_at
 
     async def look(self, patience: float) -> T | None:
         """Return the answer; if there is none yet, or it is old, wait briefly for a new one.
@@ -75,28 +75,28 @@ class CachedQuery(Generic[T]):
         :param patience: longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
-        if self._question and (age is None or age > 2 * self._interval):
+        if self.question and (age is None or age > 2 * self._interval):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
-                    await asyncio.shield(self._question)
+                    await asyncio.shield(self.question)
             answer = self._last()
         return answer
 
     async def _put(self) -> None:
-        asked_at = self._clock()
+        asked_at = self.clock()
         try:
             answer = await self._ask()
-            is_same = self._asked_at is not None and answer == self._answer
+            is_same = self.asked_at is not None and answer == self.last_answer
             self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
-            self._answer, self._asked_at = answer, asked_at
+            self.last_answer, self.asked_at = answer, asked_at
         except GridEngineError as error:
             log.info("Cannot get Grid Engine's details now: %s", error)
         except Exception:
             log.exception("Cannot process Grid Engine's details")
         finally:
-            took = self._clock() - asked_at
-            self._due = self._clock() + max(self._pause, 4 * took)
-            self._question = None
+            took = self.clock() - asked_at
+            self.due = self.clock() + max(self._pause, 4 * took)
+            self.question = None
 
 
 #: Ask for the details of at most this many jobs: a command line has a limited length.
@@ -128,7 +128,7 @@ class ClusterStatus:
         #: Jobs that are left out, and until when, on the monotonic clock.
         self._spoilt: dict[int, float] = {}
         #: Usage, and reasons for waiting, by job number.
-        self.details: CachedQuery[dict[int, Details]] = CachedQuery(self._ask_details, interval)
+        self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
         #: The numbers of all waiting jobs, the next one to start first.
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
@@ -138,7 +138,8 @@ class ClusterStatus:
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
-    async def _ask_details(self) -> dict[int, Details]:
+    async def query_details(self) -> dict[int, Details]:
+        """Query the details of all sessions' jobs; leave out those that cannot be read."""
         # Jobs that need their reason for waiting are among the newest.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()

@@ -25,7 +25,8 @@ RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
 
-def _names(certificate: x509.Certificate) -> set[str]:
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """Return the names and addresses that a certificate is valid for, as OpenSSL writes them."""
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)} | {
         f"IP:{address}" for address in found.get_values_for_type(x509.IPAddress)
@@ -87,7 +88,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
                 changed.append(name)
         elif name in COMPONENTS:
             certificate = read_certificate(folder, name)
-            if _ends_within(certificate, RENEW_BEFORE) or not set(wanted) <= _names(certificate):
+            if _ends_within(certificate, RENEW_BEFORE) or not set(wanted) <= names_of(certificate):
                 store.remove_record(name)
     before = set(store.store)
     if not changed and before.issuperset((SESSIONS, *COMPONENTS)):

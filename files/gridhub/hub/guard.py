@@ -53,7 +53,7 @@ MAX_NOTE = 255
 
 #: How many progress streams of starting sessions the hub serves to one person at a time.
 MAX_STREAMS = 20
-_streams: Counter[str] = Counter()
+open_streams: Counter[str] = Counter()
 
 #: How many logins of a person to sessions the hub keeps. A browser whose login was dropped logs in
 #: again automatically when it loads a page.
@@ -287,10 +287,10 @@ class ProgressHandler(SpawnProgressAPIHandler):
         """
         name = _name(self)
         if name:
-            if _streams[name] >= MAX_STREAMS:
+            if open_streams[name] >= MAX_STREAMS:
                 _refuse(self, _limits(self), name, "streams", 10.0)
             self._streams_of = name
-            _streams[name] += 1
+            open_streams[name] += 1
         self._work = asyncio.ensure_future(super().get(user_name, server_name))
         with suppress(asyncio.CancelledError):
             await self._work
@@ -326,9 +326,9 @@ class ProgressHandler(SpawnProgressAPIHandler):
     def _release(self) -> None:
         name, self._streams_of = self._streams_of, ""
         if name:
-            _streams[name] -= 1
-            if not _streams[name]:
-                del _streams[name]
+            open_streams[name] -= 1
+            if not open_streams[name]:
+                del open_streams[name]
 
 
 _OURS = {

@@ -30,7 +30,7 @@ SERVICE = "idle-culler"
 SETTING = "idle"
 
 #: When the hub last heard from the session of each spawner, by :func:`time.monotonic`.
-_heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+last_heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
@@ -55,7 +55,7 @@ class HeardHandler(ActivityAPIHandler):
         super().post(user_name)
         spawners = self.find_user(user_name).spawners
         for name in self.get_json_body().get("servers") or ():
-            _heard[spawners[name]] = time.monotonic()
+            last_heard[spawners[name]] = time.monotonic()
 
 
 class ServerHandler(UserServerAPIHandler):
@@ -94,7 +94,7 @@ class ServerHandler(UserServerAPIHandler):
         spawner = user.spawners.get(server_name) if user else None
         if spawner is None:
             return  # JupyterHub reports the error
-        heard = _heard.get(spawner)
+        heard = last_heard.get(spawner)
         silent = None if heard is None else time.monotonic() - heard
         used = spawner.orm_spawner.last_activity
         unused = (utcnow(with_tz=False) - used).total_seconds() if used else 0.0

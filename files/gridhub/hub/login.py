@@ -25,7 +25,7 @@ DIRECTORY_LIMIT = 5.0
 
 #: Threads in which PAM checks passwords. A wrong password takes seconds (pam_fail_delay(3)): many
 #: of them must not delay the checks of people who are logged in, and those must not delay a login.
-_passwords = ThreadPoolExecutor(8, "password")
+PASSWORD_CHECKS = ThreadPoolExecutor(8, "password")
 
 #: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
 #: PAM_ACCT_EXPIRED. Other results can also mean a failure or a maintenance (pam_nologin(8)).
@@ -39,7 +39,7 @@ class ClusterAuthenticator(PAMAuthenticator):
     about that, so that they do not try the password again.
     """
 
-    def _objection(self, username: str) -> str:
+    def objection_to(self, username: str) -> str:
         """Return why PAM refuses the use of an account (pam_acct_mgmt(3)); empty if it does not."""
         try:
             pamela.check_account(username, service=self.service, encoding=self.encoding)
@@ -63,7 +63,8 @@ class ClusterAuthenticator(PAMAuthenticator):
             return False
         return True
 
-    async def _ask(self, question: Callable[[str], T], username: str) -> T:
+    async def ask(self, question: Callable[[str], T], username: str) -> T:
+        """Ask the directory about an account, without blocking the hub."""
         return await ask_directory(question.__name__, username, lambda: question(username))
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
@@ -82,10 +83,10 @@ class ClusterAuthenticator(PAMAuthenticator):
         # PAM asks for a second factor in the same conversation.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
         if not await asyncio.get_running_loop().run_in_executor(
-            _passwords, self._check_password, username, password
+            PASSWORD_CHECKS, self._check_password, username, password
         ):
             return None
-        if objection := await self._ask(self._objection, username):
+        if objection := await self.ask(self.objection_to, username):
             raise Refusal(403, text("login.but", objection=objection))
         return username
 
@@ -117,7 +118,7 @@ class ClusterAuthenticator(PAMAuthenticator):
     async def _stays(self, username: str) -> bool:
         try:
             async with asyncio.timeout(DIRECTORY_LIMIT):
-                return await self._ask(self._may_stay, username)
+                return await self.ask(self._may_stay, username)
         except (LookupError, OSError) as error:
             self.log.warning("Cannot check now whether %s may stay: %r", username, error)
             return True
@@ -147,7 +148,7 @@ class ClusterAuthenticator(PAMAuthenticator):
 
         :raises SessionError: with a message for the person.
         """
-        if objection := await self._ask(self._objection, user.name):
+        if objection := await self.ask(self.objection_to, user.name):
             raise SessionError(objection, reason="account")
         if not await self._stays(user.name):
             raise SessionError(text("account.not_here", name=user.name), reason="account")

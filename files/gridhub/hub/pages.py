@@ -60,18 +60,19 @@ def span(seconds: float) -> str:
     return text("time.minutes", minutes=minutes) if minutes else text("time.moment")
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """Return the time in UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)  # as the times in JupyterHub and View
 
 
 def ago(moment: datetime) -> str:
     """Return the time since a moment, in words."""
-    return span((_now() - moment).total_seconds())
+    return span((utc_now() - moment).total_seconds())
 
 
 def left(moment: datetime) -> str:
     """Return the time until a moment, in words."""
-    return span((moment - _now()).total_seconds())
+    return span((moment - utc_now()).total_seconds())
 
 
 def asset_url(base_url: str, name: str) -> str:

@@ -22,7 +22,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
         2.0, help="Seconds between looks at whether the proxy still has its routes."
     ).tag(config=True)
 
-    _watch: asyncio.Task[None] | None = None
+    watching: asyncio.Task[None] | None = None
 
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Add a route.
@@ -53,8 +53,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:
         """Update the proxy's routes; the first call also starts the watch on them."""
-        if self._watch is None:
-            self._watch = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
+        if self.watching is None:
+            self.watching = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
 
     async def add_user(self, user: Any, server_name: str = "") -> None:

@@ -69,12 +69,13 @@ def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> lis
             if first <= port <= last and state != TIME_WAIT:
                 held.add((int(uid), port))
     return [
-        (_account(uid), count)
+        (account_name(uid), count)
         for uid, count in Counter(uid for uid, _ in held).most_common(MOST_HOLDERS)
     ]
 
 
-def _account(uid: int) -> str:
+def account_name(uid: int) -> str:
+    """Return the name of an account, or its number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -12,13 +12,6 @@ from gridhub.grid.collector import Collector
 Recorded = Callable[[str], str]
 
 
-async def end(collector: Collector) -> None:
-    tasks = [task for task in (collector._task, *collector._deletions.values()) if task]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def news_until(collector: Collector, condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from collecting import end
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
 
@@ -16,4 +15,4 @@ from gridhub.grid.engine import GridEngine
 async def collector(grid: GridEngine) -> AsyncIterator[Collector]:
     collector = Collector(grid, short_interval=0.01, long_interval=1000.0)
     yield collector
-    await end(collector)
+    await collector.close()

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from collecting import OURS, end
+from collecting import OURS
 from fake_grid import job, listing
 from gridhub.grid import collector as collector_module
 from gridhub.grid.collector import GONE, Collector
@@ -86,11 +86,11 @@ class Anything(RuleBasedStateMachine):
                 else:
                     before.set_result(reply)
             async with asyncio.timeout(10):
-                while self.collector._watched or self.collector._ours:
+                while self.collector.watched or self.collector.ours:
                     if self.question and (reply is None or self.reply is not before):
                         break
                     await asyncio.sleep(0)
-                while self.collector._deletions:  # noqa: ASYNC110
+                while self.collector.deletions:  # noqa: ASYNC110
                     await asyncio.sleep(0)
 
         self.loop.run_until_complete(wait())
@@ -212,7 +212,7 @@ class Anything(RuleBasedStateMachine):
             assert self.collector.watches(name) == (name in self.since), name
 
     def teardown(self) -> None:
-        self.loop.run_until_complete(end(self.collector))
+        self.loop.run_until_complete(self.collector.close())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         self.patch.undo()

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from collecting import Recorded, end, news_until
+from collecting import Recorded, news_until
 from fake_grid import Qstat, job, listing, until
 from gridhub.grid.collector import GONE, Collector
 from gridhub.grid.engine import GridEngine
@@ -158,7 +158,7 @@ class TestCollector:
         if failure == "down":
             qstat.recovers()
         await news_until(collector, lambda: collector.look_up("a") is GONE)
-        await end(collector)
+        await collector.close()
 
     async def test_failures_between_two_good_answers_count_for_nothing(
         self, grid: GridEngine, qstat: Qstat
@@ -176,7 +176,7 @@ class TestCollector:
             await collector.news(10)
         assert seen == {None, "r", "s"}
         assert len(qstat.calls) == 7
-        await end(collector)
+        await collector.close()
 
     async def test_nobodys_hurry_makes_a_grid_engine_in_trouble_be_asked_sooner(
         self, grid: GridEngine, qstat: Qstat
@@ -194,8 +194,8 @@ class TestCollector:
         qstat.says(listing(job("a")))
         qstat.recovers()
         await news_until(collector, lambda: collector.look_up("a"))
-        assert collector._failures == 0
-        await end(collector)
+        assert collector.failures == 0
+        await collector.close()
 
     async def test_a_slow_grid_engine_is_asked_seldom(
         self, grid: GridEngine, monkeypatch: pytest.MonkeyPatch
@@ -217,7 +217,7 @@ class TestCollector:
             collector.hurry()
             await asyncio.sleep(0.005)
         assert 0.2 <= asked[4] - asked[3] < 0.5
-        await end(collector)
+        await collector.close()
 
     async def test_a_hanging_qstat_is_given_up_and_asked_again(
         self, grid: GridEngine, qstat: Qstat
@@ -227,7 +227,7 @@ class TestCollector:
         collector = Collector(replace(grid, timeout=0.5), short_interval=0.01)
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
-        await end(collector)
+        await collector.close()
 
     async def test_many_in_a_hurry_do_not_ask_more_often_than_the_least_interval(
         self, grid: GridEngine, qstat: Qstat
@@ -240,7 +240,7 @@ class TestCollector:
             for _ in range(100):
                 collector.hurry()
             await collector.news(10)
-        await end(collector)
+        await collector.close()
         assert len(qstat.calls) >= 4
         assert time.monotonic() - began >= 3 * 0.2
 
@@ -266,8 +266,8 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a") is GONE)
         collector.release("a")
-        assert collector._task is not None
-        await asyncio.wait_for(collector._task, 10)
+        assert collector.task is not None
+        await asyncio.wait_for(collector.task, 10)
         # And it begins again with the next session.
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collecting import OURS, end, news_until
+from collecting import OURS, news_until
 from fake_grid import Qstat, job, listing, until
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine, GridEngineError
@@ -41,7 +41,7 @@ class TestDeletions:
         await until(lambda: len(deleted) > 2)
         assert set(deleted) == {job("a")}
         qstat.says(listing(job("a", "dr")))
-        await news_until(collector, lambda: collector._watched["a"].job == job("a", "dr"))
+        await news_until(collector, lambda: collector.watched["a"].job == job("a", "dr"))
         before = len(deleted)
         await collector.news(10)
         await collector.news(10)
@@ -147,7 +147,7 @@ class TestDeletions:
             collector.watch(name, "alice", waiting=False, delay=1000)
         collector.release(mine)
         collector.sweep(OURS)
-        await until(lambda: len(collector._deletions) == 101)
+        await until(lambda: len(collector.deletions) == 101)
         await until(lambda: len(begun) == 3)
         asked = len(qstat.calls)
         await until(lambda: len(qstat.calls) > asked + 3)
@@ -185,7 +185,7 @@ class TestDeletions:
         collector.sweep(OURS)
         begun = collector.clock()
         for seconds in (0.0, 1.0, 599.0, 600.0, 601.0):
-            await collector._ask(begun + seconds)
+            await collector.ask(begun + seconds)
         assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
 
     async def test_the_sessions_come_first_after_a_sweep_that_failed(
@@ -198,10 +198,10 @@ class TestDeletions:
         begun = collector.clock()
         qstat.fails()
         with pytest.raises(GridEngineError):
-            await collector._ask(begun)
+            await collector.ask(begun)
         qstat.recovers()
         for seconds in (1.0, 29.0, 30.0, 31.0):
-            await collector._ask(begun + seconds)
+            await collector.ask(begun + seconds)
         assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
 
     async def test_a_sweep_that_failed_is_made_up_for(self, grid: GridEngine, qstat: Qstat) -> None:
@@ -213,7 +213,7 @@ class TestDeletions:
         qstat.says(listing())
         qstat.recovers()
         await news_until(collector, lambda: collector.age is not None)
-        await end(collector)
+        await collector.close()
 
     async def test_a_hub_without_sessions_can_be_in_a_hurry_too(
         self, collector: Collector, qstat: Qstat, caplog: pytest.LogCaptureFixture
@@ -225,5 +225,5 @@ class TestDeletions:
             collector.hurry()
             await until(lambda calls=calls: len(qstat.calls) == calls)
         await collector.news(1)
-        assert collector._failures == 0
+        assert collector.failures == 0
         assert "Cannot ask" not in caplog.text

@@ -146,12 +146,12 @@ def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -
 
 def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
     hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
-    reasons._meaning.cache_clear()
+    reasons.meaning_of.cache_clear()
     for number in range(10):
         own = f'(-l gpu={number}) cannot run at host "node" because it offers only hc:gpu=0.000000'
         for _ in range(3):
             assert [reason.name for reason in parse_reasons([*hosts, own])] == ["amount", "full"]
-    assert reasons._meaning.cache_info().misses == 510
+    assert reasons.meaning_of.cache_info().misses == 510
 
 
 FULL_NOW, GPU = Reason("full", "place"), Reason("amount", "amount", "gpu", 1)

@@ -40,8 +40,8 @@ class Question:
 
 
 async def settle(glance: CachedQuery[int]) -> None:
-    if glance._question:
-        await glance._question
+    if glance.question:
+        await glance.question
 
 
 @pytest.mark.asyncio
@@ -163,10 +163,10 @@ async def test_a_slow_grid_engine_is_asked_seldom() -> None:
     assert glance.age == 5.0, "it is as old as the question"
     question.now = 24.9  # 5 s for the answer, and four times that
     assert glance.answer == 1
-    assert glance._question is None
+    assert glance.question is None
     question.now = 25.1
     assert glance.answer == 1
-    assert glance._question is not None
+    assert glance.question is not None
     await settle(glance)
 
 
@@ -218,17 +218,19 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     cluster = Cluster(monkeypatch, spoilt)
     jobs = list(range(1, 1001))
     outlook = ClusterStatus(grid, lambda: jobs, set)
-    assert await outlook._ask_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
+    assert await outlook.query_details() == {
+        n: Details(n, "alice") for n in jobs if n not in spoilt
+    }
     assert len(cluster.questions) <= status.MAX_QUESTIONS
     cluster.questions.clear()
-    await outlook._ask_details()
+    await outlook.query_details()
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
         "it is not asked about again"
     )
     now = time.monotonic() + status.SPOILT_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
-    assert set(await outlook._ask_details()) == set(jobs)
+    assert set(await outlook.query_details()) == set(jobs)
 
 
 @pytest.mark.asyncio
@@ -241,7 +243,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
     found: dict[int, Details] = {}
     for _ in range(10):
         cluster.questions.clear()
-        found = await outlook._ask_details()
+        found = await outlook.query_details()
         assert len(cluster.questions) <= status.MAX_QUESTIONS
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 

@@ -204,7 +204,7 @@ class TestVerdicts:
     @given(st.lists(st.booleans(), max_size=12))
     def test_gone_means_two_answers_in_a_row(self, present: list[bool]) -> None:
         collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
-        collector._watched["a"] = collector_module._Watched("alice", 0.0, waiting=False)
+        collector.watched["a"] = collector_module.Watched("alice", 0.0, waiting=False)
         for asked_at, here in enumerate(present, 1):
             collector.take(HERE if here else NOT_HERE, asked_at)
         assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
@@ -219,27 +219,27 @@ class TestPauses:
     def test_who_waits_makes_it_short_and_nobody_at_all_makes_it_longest(
         self, collector: Collector
     ) -> None:
-        assert collector._pause() == 600
+        assert collector.pause() == 600
         collector.watch("a", "alice", waiting=True)
-        assert collector._pause() == 1
+        assert collector.pause() == 1
         collector.watch("a", "alice", waiting=False)
-        assert collector._pause() == 15
+        assert collector.pause() == 15
 
     def test_a_job_that_went_missing_or_is_to_go_makes_it_short(self, collector: Collector) -> None:
         collector.watch("a", "alice", waiting=False)
         collector.take([job("a")], 1)
-        assert collector._pause() == 15
+        assert collector.pause() == 15
         collector.take([], 2)
-        assert collector._pause() == 1
+        assert collector.pause() == 1
         collector.take([], 3)  # the verdict is final
-        assert collector._pause() == 15
+        assert collector.pause() == 15
         collector.take([job("a")], 4)
         collector.release("a")
-        assert collector._pause() == 1
+        assert collector.pause() == 1
 
     def test_failures_double_it_up_to_the_longest(self, collector: Collector) -> None:
         collector.watch("a", "alice", waiting=True)
         found = []
-        for collector._failures in range(8):
-            found.append(collector._pause())
+        for collector.failures in range(8):
+            found.append(collector.pause())
         assert found == [1, 2, 4, 8, 16, 30, 30, 30]

@@ -288,7 +288,7 @@ class TestStreams:
             )
 
         streams = [stream(), stream()]
-        await until(lambda: guard._streams["alice"] == 2)
+        await until(lambda: guard.open_streams["alice"] == 2)
         answer = await hub.ask("users/alice/server/progress", token, method="GET")
         assert answer.code == 429
         assert message(answer) == text("limit.streams", wait="10 seconds")
@@ -296,7 +296,7 @@ class TestStreams:
         for each in streams:
             assert (await asyncio.wait_for(each, 10)).code == 200
         await asyncio.wait_for(asking, 10)
-        assert not guard._streams
+        assert not guard.open_streams
 
     async def test_a_page_that_is_closed_ends_its_stream_at_once(
         self, hub: Hub, broker: Broker, token: str
@@ -312,7 +312,7 @@ class TestStreams:
             )
             await asyncio.wait_for(reader.readuntil(b"data:"), 10)
             writer.close()
-        await until(lambda: not guard._streams)
+        await until(lambda: not guard.open_streams)
         await until(lambda: not streaming())
         assert hub.spawner()._start_pending, "the start goes on"
         await hub.ask("users/alice/server", token, method="DELETE")

@@ -85,7 +85,7 @@ class TestIdleEnd:
     async def test_one_the_hub_has_not_heard_from_lives(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
-        idle._heard.clear()
+        idle.last_heard.clear()
         assert (await self.cull(hub)).code == 409
         assert used_long_ago.active
         assert broker.stops == []

@@ -96,9 +96,9 @@ def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
 async def test_a_flood_of_passwords_holds_up_no_other_question(
     authenticator: ClusterAuthenticator, holding_up: Callable[[ThreadPoolExecutor], None]
 ) -> None:
-    holding_up(login._passwords)
+    holding_up(login.PASSWORD_CHECKS)
     async with asyncio.timeout(10):
-        assert await authenticator._ask(authenticator._objection, "alice") == ""
+        assert await authenticator.ask(authenticator.objection_to, "alice") == ""
 
 
 @pytest.mark.usefixtures("closed")

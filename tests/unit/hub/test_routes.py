@@ -65,9 +65,9 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
     await proxy.check_routes(proxy.users, {})
     proxy.repairs = 0
     yield proxy
-    assert proxy._watch
-    proxy._watch.cancel()
-    await asyncio.gather(proxy._watch, return_exceptions=True)
+    assert proxy.watching
+    proxy.watching.cancel()
+    await asyncio.gather(proxy.watching, return_exceptions=True)
 
 
 async def looked(proxy: Proxy) -> None:

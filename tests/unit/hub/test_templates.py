@@ -212,7 +212,7 @@ def test_a_length_of_time_is_said_as_people_do(seconds: float, words: str) -> No
 
 def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 1, 1, 12)
-    monkeypatch.setattr("gridhub.hub.pages._now", lambda: now)
+    monkeypatch.setattr("gridhub.hub.pages.utc_now", lambda: now)
     assert ago(now - timedelta(minutes=5)) == "5 min"
     assert left(now + timedelta(minutes=5)) == "5 min"
 

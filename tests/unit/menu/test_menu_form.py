@@ -55,7 +55,7 @@ class TestForm:
 
     def test_words_of_the_site_are_text_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         words = with_site(read_own(), {"unit.hours": "<b>"})
-        monkeypatch.setattr("gridhub.words._sentences", lambda: words)
+        monkeypatch.setattr("gridhub.words.sentences", lambda: words)
         html = render_form(menu_of(HOURS), (), {})
         assert "<b>" not in html
         assert "&lt;b&gt;" in html

@@ -118,7 +118,7 @@ class TestHolders:
         assert port_holders(port, port) == []
 
     def test_the_reason_is_short_whoever_holds_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("gridhub.session.port._account", lambda uid: "x" * 64)
+        monkeypatch.setattr("gridhub.session.port.account_name", lambda uid: "x" * 64)
         with take() as taken:
             taken.listen()
             reason = no_port_reason(1, 65535)

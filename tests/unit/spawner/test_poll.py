@@ -64,7 +64,7 @@ class TestPoll:
         await spawner.collector.news(10)
         assert await spawner.poll() == 1
         assert set(spawner.get_state()) == {"last"}
-        assert not spawner.collector._watched
+        assert not spawner.collector.watched
         assert await spawner.poll() == 1
 
     async def test_a_session_that_is_over_loses_its_token(

@@ -350,4 +350,4 @@ class TestRestart:
         assert len(broker.stops) == 2
         broker.open.set()
         await until(lambda: second.spawner().job_id)
-        await until(lambda: len(broker.stops) == 40 and not second.spawner().collector._deletions)
+        await until(lambda: len(broker.stops) == 40 and not second.spawner().collector.deletions)

@@ -45,7 +45,7 @@ class TestStop:
         assert not stop.done()
         broker.cluster.remove(broker.session)
         await asyncio.wait_for(stop, 10)
-        assert not spawner.collector._watched
+        assert not spawner.collector.watched
         assert len(broker.stops) == 1
 
     async def test_stopping_is_stored_and_the_token_revoked_before_the_job_is_deleted(
@@ -144,7 +144,7 @@ class TestStop:
         qstat.recovers()
         await until(lambda: not broker.cluster.jobs)
         assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
-        await until(lambda: not spawner.collector._watched)
+        await until(lambda: not spawner.collector.watched)
 
     async def test_a_database_that_cannot_be_written_does_not_keep_the_job(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
@@ -153,7 +153,7 @@ class TestStop:
         with readonly(hub.db):
             stop = asyncio.create_task(spawner.stop())
             await until(lambda: not broker.cluster.jobs)
-            await until(lambda: not spawner.collector._watched)
+            await until(lambda: not spawner.collector.watched)
             # JupyterHub could not close the session now: it is held until it can.
             await asyncio.wait([stop], timeout=0.2)
             assert not stop.done()
