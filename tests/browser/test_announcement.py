@@ -82,7 +82,7 @@ def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_i
             if refuse > timedelta():
                 continue
             page.goto("/hub/spawn")
-            refused = "No session starts now, because the hub is under maintenance. Come back at"
+            refused = "No session can start now, because the hub is under maintenance. Come back at"
             expect(page.locator("#forecast")).to_contain_text(refused, timeout=30_000)
             choose(page, cores=1, memory=1)
             expect(page.get_by_role("alert")).to_contain_text(refused)

@@ -41,7 +41,7 @@ def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Not running", timeout=90_000)
     page.goto("/user/bob/lab")
-    reason = re.compile(r"went above its memory: they used [1-9]\.\d GB of 1\.0 GB")
+    reason = re.compile(r"used more than its memory: [1-9]\.\d GB of 1\.0 GB")
     expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
     expect(page.locator("main")).to_contain_text(reason)
     check(page, "not-running-ended")
@@ -155,11 +155,11 @@ def test_two_sessions_run_side_by_side_each_with_its_own_choice_up_to_the_limit(
         expect(amounts.filter(has_text="Memory")).to_contain_text(f"{memory} GB")
     page.goto("/hub/spawn/bob/last")
     page.goto("/hub/home")
-    expect(page.locator("main")).to_contain_text("You have all 2 further sessions")
+    expect(page.locator("main")).to_contain_text("You have all 2 additional sessions")
     check(page, "home-no-room")
     page.goto("/hub/spawn/bob/another")
     expect(page.locator("main")).to_contain_text(
-        "You have as many further sessions as you can have"
+        "You have as many additional sessions as you may have"
     )
     check(page, "error-no-room")
     page.goto("/hub/home")
@@ -191,7 +191,7 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
     old = card(page).get_by_text("old")
     expect(old).to_have_count(0, timeout=60_000)
     expect(raw).to_be_focused()
-    watch = card(page).get_by_role("link", name="See how far it is")
+    watch = card(page).get_by_role("link", name="Show progress")
     watch.focus()
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     expect(old).to_have_count(0, timeout=60_000)

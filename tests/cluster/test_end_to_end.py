@@ -83,7 +83,7 @@ def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
     bob = login("bob")
     assert "GPUs" not in page_text(bob.get("/hub/spawn"))
     refusal = bob.choose(cores=1, memory=1, gpus=1, run_time=1)
-    words = "GPUs: your account may not ask for “1”; it is for members of gpu. Choose 0."
+    words = "GPUs: your account may not ask for “1”; only members of gpu may. Choose 0."
     assert refusal.status_code == 400
     assert words in page_text(refusal)
     answer = bob.rest("POST", "/users/bob/server", {"gpus": 1})

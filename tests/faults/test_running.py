@@ -273,7 +273,7 @@ def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
     faults.delete(job)
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
     wait_for("the hub lists no session", bob.has_none, 90)
-    assert f"job {job.id}, was deleted from outside" in bob.reads_on_the_form()
+    assert f"job {job.id}, was deleted by an administrator" in bob.reads_on_the_form()
 
 
 @pytest.mark.fault(
@@ -298,8 +298,8 @@ def test_a_session_whose_programs_take_too_much_memory_is_told_why(bob: Person) 
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
     wait_for("the hub lists no session", bob.has_none, 90)
     text = bob.reads_on_the_form()
-    assert f"job {session.job}, was ended because all its programs together" in text
-    assert re.search(r"they used [1-9]\.\d GB of 1\.0 GB", text), text
+    assert f"job {session.job}, was ended because its programs together used" in text
+    assert re.search(r"its memory: [1-9]\.\d GB of 1\.0 GB", text), text
 
 
 @pytest.mark.fault(
@@ -311,7 +311,7 @@ def test_a_session_that_is_shut_down_from_within_is_told_so(bob: Person) -> None
     bob.shut_down()
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 60)
     wait_for("the hub lists no session", bob.has_none, 90)
-    assert f"job {session.job}, was shut down from within" in bob.reads_on_the_form()
+    assert f"job {session.job}, was shut down from inside the session" in bob.reads_on_the_form()
 
 
 @pytest.mark.fault(

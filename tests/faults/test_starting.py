@@ -137,7 +137,7 @@ def test_a_wait_that_takes_too_long_is_told_and_leaves_nothing(
         faults.queue_disabled(),
     ):
         text = bob.reads_after_failure(bob.choose(**CHOICE))
-        assert "no place for it has become free" in text
+        assert "no place for it became free" in text
         wait_for("no job is left", lambda: not faults.jobs("bob"), 30)
         assert faults.session_files() == ""
 
@@ -248,7 +248,7 @@ def test_a_closed_account_is_told(bob: Person) -> None:
         anew = HubClient(BASE_URL, "bob")
         page = anew.log_in(read_passwords()["bob"])
         assert page.status_code == 403
-        assert "Your password is right, but: The account bob cannot be used" in page_text(page)
+        assert "Your password is correct, but: The account bob cannot be used" in page_text(page)
 
 
 @pytest.mark.fault(

@@ -599,7 +599,7 @@ def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(bob
         wait_for("it is over", lambda: bob.server() is None, 60)
         assert datetime.now(UTC) >= begin
         wait_for("its job is gone", lambda: not faults.jobs("bob"))
-        why = "because its worker is maintained"
+        why = "because its worker is under maintenance"
         wait_for("the person reads why", lambda: why in announced(bob), 30)
     finally:
         run("hub", f"rm -f {WINDOW}")

@@ -58,7 +58,7 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
     assert alice.rest("GET", "/users/alice").status_code == 200
     progress = alice.get("/hub/api/users/alice/server/progress")
     assert progress.headers["Content-Type"].startswith("text/event-stream")
-    assert "Nothing is being started" in progress.text
+    assert "No session is starting" in progress.text
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_nobody_makes_tokens_by_the_thousand(
             ),
         )
         assert found.let_in() <= 20 + 10 * (1 + found.seconds / 60), found
-        assert "You have made too many tokens in a short time" in found.text
+        assert "You have requested too many tokens in a short time" in found.text
         # They log in and out of sessions as before.
         for _ in range(3):
             bob.client.http.cookies.clear("127.0.0.1", "/user/bob/")

@@ -75,7 +75,7 @@ async def test_a_closed_account_is_told_so(
     authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
     closed.add("alice")
-    with pytest.raises(web.HTTPError, match="password is right, but: The account alice cannot"):
+    with pytest.raises(web.HTTPError, match="password is correct, but: The account alice cannot"):
         await authenticator.authenticate(by_proxy, DATA)
 
 

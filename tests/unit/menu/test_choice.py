@@ -89,7 +89,7 @@ class TestChoice:
 
 class TestDefaults:
     def test_defaults_that_nobody_could_take_are_refused(self) -> None:
-        with pytest.raises(MenuError, match=f"{MENU_VARIABLE}, the defaults: .*shared out evenly"):
+        with pytest.raises(MenuError, match=f"{MENU_VARIABLE}, the defaults: .*divided evenly"):
             menu_of(CORES | {"default": 4}, GPUS | {"default": 1})
 
 

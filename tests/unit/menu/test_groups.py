@@ -34,8 +34,8 @@ class TestGroups:
         with pytest.raises(ChoiceError) as caught:
             menu.choose({"project": "genomics"}, {"gpu"})
         assert str(caught.value) == (
-            "Project: your account may not ask for “genomics”; it is for members of genomics or "
-            "guests. Choose “” (My default) or “teaching” (Teaching)."
+            "Project: your account may not ask for “genomics”; only members of genomics or "
+            "guests may. Choose “” (My default) or “teaching” (Teaching)."
         )
         assert caught.value.item == "project"
 
@@ -46,7 +46,7 @@ class TestGroups:
             choice = menu.choose(raw, ())
             assert choice.values == {"cores": 1}
             assert qsub_arguments(menu, choice) == ["-pe", "smp", "1"]
-        with pytest.raises(ChoiceError, match="“all.q”; it is for members of gpu. Leave it empty."):
+        with pytest.raises(ChoiceError, match="“all.q”; only members of gpu may. Leave it empty."):
             menu.choose({"queue": "all.q"}, ())
 
     @pytest.mark.parametrize("item", [GPUS, PROJECT, QUEUE, MAIL, SOFTWARE, LICENCE])

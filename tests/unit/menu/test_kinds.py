@@ -226,7 +226,7 @@ class TestArithmetic:
         try:
             choice = menu.choose(values, everybody(menu))
         except ChoiceError as error:
-            assert "shared out" in str(error)
+            assert "divided evenly" in str(error)
             return
         assert choice.values == values
         only_checked_values(menu, choice)

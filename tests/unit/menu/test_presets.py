@@ -93,7 +93,7 @@ class TestPresets:
             (SMALL | {"choice": {"cores": True}}, "choice, cores"),
             (SMALL | {"choice": {"cores": 1.5}}, "choice, cores"),
             (SMALL | {"choice": {"preset": "small"}}, "“preset” is not on the menu"),
-            (SMALL | {"choice": {"cores": 4, "gpus": 1}}, "cannot be shared out evenly"),
+            (SMALL | {"choice": {"cores": 4, "gpus": 1}}, "cannot be divided evenly"),
             (SMALL | {"label": ""}, "label"),
             (SMALL | {"item": "x"}, "item"),
             (SMALL | {"groups": ["a b"]}, "groups"),

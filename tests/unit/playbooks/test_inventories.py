@@ -196,7 +196,7 @@ class TestExampleRich:
             ({"parallel_environment": "mpi"}, "parallel_environment", "at least 2 cores for MPI"),
             ({"mail": "a@example.com"}, "mail", "like “j.smith@example.org”"),
             ({"mail": "a@example.org,b@example.org"}, "mail", "like “j.smith@example.org”"),
-            ({"project": "genomics"}, "project", "it is for members of genomics"),
+            ({"project": "genomics"}, "project", "only members of genomics may"),
             ({"run_time": 96}, "run_time", "choose 1, 2, 4 or 8 hours"),
             ({"cores": 41}, "cores", "choose from 1 to 40"),
         ],

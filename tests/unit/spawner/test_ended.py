@@ -40,9 +40,9 @@ class TestWhySessionsEnd:
         ("like", "words", "short_of"),
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
-            ("t-mem", "went above its memory: they used 418.5 MB of 286.1 MB", ("memory",)),
-            ("t-qdel", "job 1, was deleted from outside", ()),
-            ("t-exit0", "was shut down from within", ()),
+            ("t-mem", "used more than its memory: 418.5 MB of 286.1 MB", ("memory",)),
+            ("t-qdel", "job 1, was deleted by an administrator", ()),
+            ("t-exit0", "was shut down from inside the session", ()),
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
         ],
     )
@@ -116,11 +116,11 @@ class TestWhySessionsEnd:
         grid.accounting_file.touch()
         broker.cluster.remove(broker.session)
         await over(alice)
-        assert "it went above its memory" in await hub.spawner().get_options_form()
+        assert "it used too much memory" in await hub.spawner().get_options_form()
         grid.accounting_file.write_text(record("t-qdel", broker.session), encoding="utf-8")
-        assert "it went above its memory" in await hub.spawner().get_options_form(), "not at once"
+        assert "it used too much memory" in await hub.spawner().get_options_form(), "not at once"
         monkeypatch.setattr(hub.spawner(), "_explain_due", 0.0)
-        assert "job 1, was deleted from outside" in await hub.spawner().get_options_form()
+        assert "job 1, was deleted by an administrator" in await hub.spawner().get_options_form()
         assert stored(hub)[0]["last"]["why"] == "deleted"  # type: ignore[index]
 
     async def test_without_the_file_the_person_reads_what_may_have_been(
@@ -130,7 +130,7 @@ class TestWhySessionsEnd:
         broker.cluster.remove(broker.session)
         await over(alice)
         assert (
-            "its run time was over, it went above its memory" in (await hub.spawner().view()).ended
+            "its run time was over, it used too much memory" in (await hub.spawner().view()).ended
         )
 
     async def test_a_worker_that_did_not_report_any_more_is_named(
@@ -187,7 +187,7 @@ class TestWhySessionsEnd:
         broker.cluster.remove(broker.session)
         await over(alice)
         assert not hub.spawner().active
-        assert "it went above its memory" in (await hub.spawner().view()).ended
+        assert "it used too much memory" in (await hub.spawner().view()).ended
 
     async def test_an_accounting_file_that_hangs_keeps_no_session_from_ending(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
@@ -238,7 +238,7 @@ class TestWhySessionsEnd:
         grid.accounting_file.parent.mkdir(parents=True)
         line = record("t-qdel", broker.session).encode()
         grid.accounting_file.write_bytes(line + b"\n" + others)
-        assert "job 1, was deleted from outside" in (await hub.spawner().view()).ended
+        assert "job 1, was deleted by an administrator" in (await hub.spawner().view()).ended
 
     @pytest.mark.parametrize(
         ("hours", "pause", "farther"),
@@ -279,5 +279,5 @@ class TestWhySessionsEnd:
         )
         monkeypatch.setattr("gridhub.spawner.pages.GLIMPSE", 0.05)
         view = await asyncio.wait_for(hub.spawner().view(), 3)
-        assert "it went above its memory" in view.ended
+        assert "it used too much memory" in view.ended
         back.set()

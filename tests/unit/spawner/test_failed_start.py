@@ -94,8 +94,8 @@ class TestFailedStart:
     @pytest.mark.parametrize(
         ("like", "words", "why"),
         [
-            ("t-mem", "together went above its memory", "memory"),
-            ("t-qdel", "job 1, was deleted from outside", "deleted"),
+            ("t-mem", "together used more than its memory", "memory"),
+            ("t-qdel", "job 1, was deleted by an administrator", "deleted"),
             ("t-exit3", "Its messages are in", "start"),
         ],
     )

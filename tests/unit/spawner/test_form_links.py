@@ -53,7 +53,7 @@ class TestLinks:
         )
         full = await form(more=False, places=[replace(room, free=0)])
         assert '<option value="2" selected>' in full
-        assert "CPU cores: less than 2 does not help now" in full
+        assert "CPU cores: less than 2 would not help now" in full
         spawner.user_options = {"cores": 4}
         assert "you may not have more than 4" in await led(spawner, Link({}, ("cores",), more=True))
         assert "changed" not in await spawner.get_options_form(), "of this link alone"

@@ -60,7 +60,7 @@ class TestForm:
             assert re.search(r'action="/hub/spawn(/alice)?\?[^"]*_xsrf=', form)
             assert "cores=" not in form, "the form does not send the link on"
         assert not hub.spawner().active
-        left_out = "Not taken from the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
+        left_out = "Ignored in the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
         assert left_out in await page("spawn?cores=3")
         assert "the link" not in (await page()).lower()
         # A refusal of what was sent afterwards is what the person sees, and what they sent.

@@ -124,7 +124,7 @@ class TestRestart:
         assert not following.done()
         lab.answer()
         answer = await asyncio.wait_for(following, 10)
-        assert b"Job 1 runs on 127.0.0.1; waiting for it to answer." in answer.body
+        assert b"Job 1 is running on 127.0.0.1; but does not answer yet." in answer.body
         assert b'"ready": true' in answer.body
         assert spawner.ready
         assert not broker.stops
@@ -206,7 +206,7 @@ class TestRestart:
 
     @pytest.mark.parametrize(
         ("like", "words"),
-        [("t-qdel", "job 1, was deleted from outside"), ("", "job 1, has ended: its run time was")],
+        [("t-qdel", "job 1, was deleted by an administrator"), ("", "job 1, has ended: its run time was")],
     )
     async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
         self,

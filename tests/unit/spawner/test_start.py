@@ -106,7 +106,7 @@ class TestStart:
         monkeypatch.setattr(SGESpawner, "get_env", lambda self: {"JUPYTERHUB_API_TOKEN": secret})
         with pytest.raises(SpawnException) as caught:
             await alice.spawn("", options={})
-        assert "takes no such environment" in caught.value.jupyterhub_message
+        assert "does not accept such a environment" in caught.value.jupyterhub_message
         assert secret not in str(caught.value)
         assert broker.requests == []
         assert not alice.spawners[""].session

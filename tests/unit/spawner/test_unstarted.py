@@ -32,10 +32,10 @@ class TestUnstarted:
     @pytest.mark.parametrize(
         ("letters", "words"),
         [
-            ("qw", "no place for it has become free. What was known last: Job 1 waits"),
+            ("qw", "no place for it became free. The last known reason: Job 1 waits"),
             ("hqw", "it is still held"),
-            ("r", "JupyterLab has not come up on 127.0.0.1"),
-            ("t", "JupyterLab has not come up on 127.0.0.1"),
+            ("r", "JupyterLab did not come up on 127.0.0.1"),
+            ("t", "JupyterLab did not come up on 127.0.0.1"),
         ],
     )
     async def test_a_session_whose_time_is_over_is_told_what_it_was_waiting_for(
@@ -44,7 +44,7 @@ class TestUnstarted:
         spawner.wait_limit = 0.2
         broker.letters = letters
         start = await starting(alice, broker)
-        with pytest.raises(SpawnException, match=f"Job 1 was given up after 0.2 seconds: {words}"):
+        with pytest.raises(SpawnException, match=f"The hub gave up on job 1 after 0.2 seconds: {words}"):
             await asyncio.wait_for(start, 10)
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
@@ -206,10 +206,10 @@ class TestUnstarted:
         start = await starting(alice, broker)
         reading = asyncio.create_task(read())
         for letters, reports, words in (
-            ("qw", True, "Job 1 waits for a free place"),
+            ("qw", True, "Job 1 is waiting for a free place"),
             ("hqw", True, "Job 1 is held"),
-            ("t", True, "Job 1 is being started on 127.0.0.1"),
-            ("r", True, "Job 1 runs on 127.0.0.1"),
+            ("t", True, "Job 1 is starting on 127.0.0.1"),
+            ("r", True, "Job 1 is running on 127.0.0.1"),
             ("r", False, "127.0.0.1, where job 1 runs, does not report"),
             ("s", True, "Job 1 is suspended on 127.0.0.1"),
         ):
@@ -220,7 +220,7 @@ class TestUnstarted:
             await until(lambda: "Grid Engine does not answer" in messages[-1])
         spawner.announce(lab.port)
         broker.cluster.put(broker.session)
-        await until(lambda: "waiting for it to answer" in messages[-1])
+        await until(lambda: "but does not answer yet" in messages[-1])
         lab.answer()
         await asyncio.wait_for(start, 10)
         await asyncio.wait_for(reading, 10)

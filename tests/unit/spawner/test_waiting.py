@@ -28,19 +28,19 @@ class TestWhyJobsWait:
     @pytest.mark.parametrize(
         ("places", "words"),
         [
-            (None, "Job 7 waits for a free place in the queue."),
+            (None, "Job 7 is waiting for a free place in the queue."),
             (
                 [FULL],
-                "Job 7 waits until one worker has all of this free: CPU cores (2). "
+                "Job 7 is waiting until one worker has all of this free: CPU cores (2). "
                 "Free now on one worker that it may use: CPU cores 0 of 2.",
             ),
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
-                "Job 7 waits until one worker has all of this free: Memory (300 MB), GPUs (1). "
+                "Job 7 is waiting until one worker has all of this free: Memory (300 MB), GPUs (1). "
                 "Free now on one worker that it may use: Memory 95.3 MB of 300 MB, GPUs 0 of 1.",
             ),
-            ([replace(FULL, free=4)], "Job 7 waits for its turn; there is room for it."),
-            ([replace(FULL, is_open=False)], "Job 7 waits: the queue takes no jobs"),
+            ([replace(FULL, free=4)], "Job 7 is waiting for its turn; there is room for it."),
+            ([replace(FULL, is_open=False)], "Job 7 is waiting: the queue takes no jobs"),
         ],
     )
     async def test_the_person_reads_what_is_missing(
@@ -51,7 +51,7 @@ class TestWhyJobsWait:
         known(spawner.status.line, [3, 5, 7])
         said = spawner._why_queued(job(letters="qw", number=7))
         assert said.startswith(words)
-        assert said.endswith("Jobs in front of it: 2.")
+        assert said.endswith("Jobs ahead of it: 2.")
         known(spawner.status.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 

@@ -43,8 +43,8 @@ class TestWindows:
             ("refuse", 120.5, "Choose at most 1 hour."),  # it would cross it once it has started
             ("refuse", 115, "Choose at most 1 hour."),
             ("cap", 115, 1),
-            ("cap", 30, "no session would be over before"),
-            ("refuse", -30, "no session would be over before"),
+            ("cap", 30, "no session could end before that"),
+            ("refuse", -30, "no session could end before that"),
         ],
     )
     async def test_no_session_runs_into_the_window_of_the_workers(
