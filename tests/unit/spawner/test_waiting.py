@@ -97,7 +97,7 @@ class TestWhyJobsWait:
         known(spawner.status.line, [])
         known(spawner.status.details, {7: Details(7, "alice", reasons=(line,))})
         said = spawner._why_queued(job(letters="qw", number=7))
-        assert said.startswith("Job 7 waits: ")
+        assert said.startswith("Job 7 is waiting: ")
         assert words in said
 
     async def test_grid_engines_own_words_come_with_it_unedited(
