@@ -244,7 +244,7 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
     monkeypatch.setattr("gridhub.words.SITE_FILE", path)
     words.sentences.cache_clear()
     try:
-        assert "Job 4 waits" in words.text("waiting.queued", job=4)
+        assert "Job 4 is waiting" in words.text("waiting.queued", job=4)
     finally:
         words.sentences.cache_clear()
 
