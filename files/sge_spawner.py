@@ -32,8 +32,9 @@ from gridhub.broker.protocol import (
 from gridhub.contract import Ending
 from gridhub.grid.collector import GONE, Gone
 from gridhub.grid.details import ask_details
-from gridhub.grid.engine import NO_QUEUE, GridEngineError
+from gridhub.grid.engine import GridEngineError
 from gridhub.grid.jobs import Job, State
+from gridhub.grid.submit import NO_QUEUE
 from gridhub.menu.job import default_url, requested
 from gridhub.menu.kinds import ChoiceError
 from gridhub.notices import next_maintenance

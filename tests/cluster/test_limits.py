@@ -102,7 +102,9 @@ def test_people_are_warned_and_only_what_nobody_uses_is_ended(
         assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))
 
         (warning,) = wait_for("another is warned of the end", lambda: warned(in_a_terminal), 60)
-        assert re.search(r"This session ends at \d\d:\d\d, in about 2 min, when its run time", warning)
+        assert re.search(
+            r"This session ends at \d\d:\d\d, in about 2 min, when its run time", warning
+        )
         assert wait_for("so is the third", lambda: warned(computing), 60)
 
         assert cell.result() == "7\n"

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "gridhub.accounts",
         "gridhub.contract",
         "gridhub.grid.engine",
+        "gridhub.grid.submit",
         "gridhub.log",
         "gridhub.menu.file",
         "gridhub.menu.job",

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,17 +26,19 @@ from gridhub.broker.home import (
 from gridhub.broker.person import Refused, become, check_account, check_person, run_as_person
 from gridhub.broker.protocol import Answer, Check, Request, Start, Stop, job_name
 from gridhub.contract import SESSION_FOLDER
-from gridhub.grid.engine import AnswerError, parse_job_id
+from gridhub.grid.engine import AnswerError
+from gridhub.grid.submit import (
+    JOB_SHELL,
+    avoid_hosts,
+    is_qmaster_away,
+    is_unknown_job,
+    parse_job_id,
+)
 from gridhub.log import one_line
 from gridhub.menu.file import load_menu
 from gridhub.menu.job import qsub_arguments, requested, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.words import text
-
-#: Grid Engine starts the job script with this program, which runs the interpreter that the script's
-#: first line names. A shell here would be a login shell (``login_shells`` of sge_conf(5)), which
-#: would run ``~/.bash_profile`` before the session.
-JOB_SHELL = "/usr/bin/env"
 
 
 def _words(process: subprocess.CompletedProcess[str]) -> str:
@@ -45,12 +46,12 @@ def _words(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
-    """Check that the qmaster answered; only qsub's words distinguish its absence from a refusal.
+    """Check that the qmaster answered.
 
     :raises Refused: when the qmaster is away.
     """
     words = _words(process)
-    if "unable to send message to qmaster" in words or "unable to contact qmaster" in words:
+    if is_qmaster_away(words):
         raise Refused("grid", text("grid.no_answer", reason=words))
 
 
@@ -86,27 +87,6 @@ def check_choice(
         raise Refused("choice", str(error)) from error
     except MenuError as error:
         raise Refused("broker", str(error)) from error
-
-
-def _elsewhere(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of qsub that keep a session off some workers.
-
-    Only the last request for a host counts (seen with 8.1.9), so this one repeats the session's
-    own.
-
-    :param arguments: the other arguments of qsub for the session.
-    """
-    if not avoid:
-        return []
-    pairs = (
-        pair.partition("=")
-        for option, value in pairwise(arguments)
-        if option == "-l"
-        for pair in value.split(",")
-    )
-    hosts = [value for name, _, value in pairs if name in ("h", "hostname")]
-    others = f"!({'|'.join(avoid)})"
-    return ["-l", f"h=({hosts[-1]})&{others}" if hosts else f"h={others}"]
 
 
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
@@ -150,7 +130,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             # For administrators who read `qstat -j`; GridHub does not use it.
             "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
             *arguments,
-            *_elsewhere(request.avoid, arguments),
+            *avoid_hosts(request.avoid, arguments),
             str(config.job_script),
             request.session,
             *checked.script,
@@ -228,7 +208,7 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
-    if process.returncode != 0 and "does not exist" not in process.stdout + process.stderr:
+    if process.returncode != 0 and not is_unknown_job(process.stdout + process.stderr):
         raise Refused("grid", text("grid.not_deleted", reason=_words(process)))
     return Answer(ok=True)
 

@@ -6,15 +6,8 @@ The part of the broker that runs as root imports this module, so it is small and
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-
-_TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
-
-
-#: Part of the message of ``qsub -w e`` when a request cannot run even on an empty cluster.
-NO_QUEUE = "no suitable queues"
 
 
 class GridEngineError(Exception):
@@ -51,17 +44,3 @@ class GridEngine:
     def command(self, name: str) -> str:
         """Return the full path of a command such as ``qstat``."""
         return str(self.bin_dir / name)
-
-
-def parse_job_id(output: str) -> int:
-    """Return the job number that ``qsub -terse`` printed.
-
-    Submit verifiers and ``-now y`` print other lines before it (qsub(1)), so only the last line
-    counts, and it must contain just a number.
-
-    :raises AnswerError: when there is no such line.
-    """
-    lines = output.strip().splitlines()
-    if not lines or not _TERSE_JOB_ID.fullmatch(lines[-1].strip()):
-        raise AnswerError(f"qsub did not print a job number: {output.strip()[:200]!r}")
-    return int(lines[-1].strip())

@@ -17,8 +17,9 @@ from collecting import Recorded
 from fake_grid import SINCE, job, listing
 from folders import FILES, QSTAT
 from gridhub.grid import command
-from gridhub.grid.engine import AnswerError, parse_job_id
+from gridhub.grid.engine import AnswerError
 from gridhub.grid.jobs import Job, State, parse_qstat, read_state
+from gridhub.grid.submit import parse_job_id
 
 
 class TestStates:

@@ -206,7 +206,10 @@ class TestRestart:
 
     @pytest.mark.parametrize(
         ("like", "words"),
-        [("t-qdel", "job 1, was deleted by an administrator"), ("", "job 1, has ended: its run time was")],
+        [
+            ("t-qdel", "job 1, was deleted by an administrator"),
+            ("", "job 1, has ended: its run time was"),
+        ],
     )
     async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
         self,

@@ -44,7 +44,9 @@ class TestUnstarted:
         spawner.wait_limit = 0.2
         broker.letters = letters
         start = await starting(alice, broker)
-        with pytest.raises(SpawnException, match=f"The hub gave up on job 1 after 0.2 seconds: {words}"):
+        with pytest.raises(
+            SpawnException, match=f"The hub gave up on job 1 after 0.2 seconds: {words}"
+        ):
             await asyncio.wait_for(start, 10)
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The arguments of qsub that every session has in common, and the answers of qsub and qdel.
+
+The part of the broker that runs as root imports this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from gridhub.grid.engine import AnswerError
+
+#: Grid Engine starts the job script with this program, which runs the interpreter that the script's
+#: first line names. A shell here would be a login shell (``login_shells`` of sge_conf(5)), which
+#: would run ``~/.bash_profile`` before the session.
+JOB_SHELL = "/usr/bin/env"
+
+#: Part of the message of ``qsub -w e`` when a request cannot run even on an empty cluster.
+NO_QUEUE = "no suitable queues"
+
+#: Parts of the messages of a command that cannot reach the qmaster. Its exit status is the same as
+#: for a refusal.
+_AWAY = ("unable to send message to qmaster", "unable to contact qmaster")
+
+_TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+
+
+def parse_job_id(output: str) -> int:
+    """Return the job number that ``qsub -terse`` printed.
+
+    Submit verifiers and ``-now y`` print other lines before it (qsub(1)), so only the last line
+    counts, and it must contain just a number.
+
+    :raises AnswerError: when there is no such line.
+    """
+    lines = output.strip().splitlines()
+    if not lines or not _TERSE_JOB_ID.fullmatch(lines[-1].strip()):
+        raise AnswerError(f"qsub did not print a job number: {output.strip()[:200]!r}")
+    return int(lines[-1].strip())
+
+
+def is_qmaster_away(message: str) -> bool:
+    """Return whether a command failed because it could not reach the qmaster."""
+    return any(words in message for words in _AWAY)
+
+
+def is_unknown_job(message: str) -> bool:
+    """Return whether qdel failed because the job does not exist or has ended."""
+    return "does not exist" in message
+
+
+def avoid_hosts(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of qsub that keep a job off some hosts.
+
+    Only the last request for a host counts (seen with 8.1.9), so this one repeats the job's own.
+
+    :param arguments: the other arguments of qsub for the job.
+    """
+    if not avoid:
+        return []
+    pairs = (
+        pair.partition("=")
+        for option, value in pairwise(arguments)
+        if option == "-l"
+        for pair in value.split(",")
+    )
+    hosts = [value for name, _, value in pairs if name in ("h", "hostname")]
+    others = f"!({'|'.join(avoid)})"
+    return ["-l", f"h=({hosts[-1]})&{others}" if hosts else f"h={others}"]
