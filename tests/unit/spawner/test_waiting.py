@@ -37,7 +37,8 @@ class TestWhyJobsWait:
             (
                 [replace(FULL, free=4, resources={"h_vmem": 1e8, "gpu": 0.0})],
                 "Job 7 is waiting until one worker has all of this free: Memory (300 MB), "
-                "GPUs (1). Free now on one worker that it may use: Memory 95.3 MB of 300 MB, GPUs 0 of 1.",
+                "GPUs (1). Free now on one worker that it may use: "
+                "Memory 95.3 MB of 300 MB, GPUs 0 of 1.",
             ),
             ([replace(FULL, free=4)], "Job 7 is waiting for its turn; there is room for it."),
             ([replace(FULL, is_open=False)], "Job 7 is waiting: the queue takes no jobs"),
