@@ -98,7 +98,7 @@ async def _read(
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill a process with everything it has started, and wait for their end."""
+    """Kill a process with everything it has started, and wait until it has ended."""
     _kill(process)
     await asyncio.gather(
         _read(process, process.stdout, MAX_ANSWER), _read(process, process.stderr, MAX_ANSWER)
@@ -126,8 +126,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
         )
     )
     try:
-        # asyncio, cancelled while it starts a command, kills that alone, and waits for what it has
-        # started in the meantime.
+        # Cancelled here, asyncio would kill the command alone, and wait for the children it leaves.
         process = await asyncio.shield(start)
     except OSError as error:
         raise GridEngineError(f"{name} cannot be started: {error}") from error

@@ -346,6 +346,10 @@ class TestJobNumbers:
             assert len(str(error)) < 2000
 
 
+#: A command that waits for its child, whose process id it writes to a file.
+WITH_A_CHILD = "sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait"
+
+
 class TestRun:
     async def test_output_is_returned_and_arguments_arrive_as_they_are(
         self, grid: GridEngine, fake: Fake
@@ -449,7 +453,7 @@ class TestRun:
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"
-        fake("qstat", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
+        fake("qstat", WITH_A_CHILD.format(child=child))
         running = asyncio.create_task(run(grid, "qstat"))
         await until(child.exists)
         running.cancel()
@@ -458,18 +462,18 @@ class TestRun:
         pid = int(child.read_text(encoding="utf-8"))
         await until(lambda: not alive(pid))
 
-    async def test_giving_up_at_once_kills_everything_as_well(
+    async def test_giving_up_while_the_command_starts_kills_everything_as_well(
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"
-        fake("qstat", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
+        fake("qstat", WITH_A_CHILD.format(child=child))
         running = asyncio.create_task(run(grid, "qstat"))
         for _ in range(2):
             await asyncio.sleep(0)
-        # Nothing else of this process goes on meanwhile: the command is not known as started yet.
+        # The loop stands still until the command has a child: asyncio has not returned it yet.
         deadline = time.monotonic() + 10
         while not child.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)  # noqa: ASYNC251  # the loop is meant to stand still
+            time.sleep(0.005)  # noqa: ASYNC251  # to await would let the start be over
         pid = int(child.read_text(encoding="utf-8"))
         running.cancel()
         try:
