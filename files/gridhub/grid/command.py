@@ -8,7 +8,9 @@ import codecs
 import contextlib
 import os
 import signal
+import subprocess  # nosec B404
 from collections.abc import Iterator
+from typing import IO
 from xml.etree import ElementTree
 
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
@@ -18,40 +20,41 @@ from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 MAX_ANSWER = 128 * 2**20
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     # Kill the group, even if its leader has ended: on Debian, qstat is a wrapper script.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-async def _read(
-    process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None, limit: int
-) -> bytes | None:
-    """Read a process's stream to its end; if it is too long, kill the process and return ``None``.
-
-    The rest is read as well: unread data in a pipe would keep ``process.wait()`` from returning
-    (asyncio).
-    """
-    assert stream is not None
+async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -> bytes | None:
+    """Read a pipe of a process to its end; if it is too long, kill the process, return ``None``."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
     chunks: list[bytes] = []
     size = 0
-    while chunk := await stream.read(2**18):
-        if size <= limit < size + len(chunk):
-            chunks.clear()
-            _kill(process)
-        size += len(chunk)
-        if size <= limit:
+    try:
+        while chunk := await reader.read(2**18):
+            size += len(chunk)
+            if size > limit:
+                _kill(process)
+                return None
             chunks.append(chunk)
-    return b"".join(chunks) if size <= limit else None
+    finally:
+        transport.close()
+    return b"".join(chunks)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill a process and its children, and wait until they have ended."""
-    _kill(process)
-    await asyncio.gather(
-        _read(process, process.stdout, MAX_ANSWER), _read(process, process.stderr, MAX_ANSWER)
-    )
-    await process.wait()
+async def _exit(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a process has ended, and return its exit status (below 0: a signal)."""
+    pause = 0.0005
+    # A process usually ends as it closes its output. Threads are no help: a slow directory can
+    # occupy all that the event loop has.
+    while (status := process.poll()) is None:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return status
 
 
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
@@ -62,43 +65,44 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
         command that hangs is killed with everything it started.
     :raises AnswerError: when it prints more than ``limit``; it is then killed too.
     """
-    start = asyncio.create_task(
-        asyncio.create_subprocess_exec(
-            grid.command(name),
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    try:
+        # Not asyncio's subprocess: cancelled while it starts a command, it kills that alone, and
+        # waits for the children it leaves. Here the command is ours before the first await.
+        process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603  # returns after exec
+            [grid.command(name), *arguments],
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=grid.environment(),
             start_new_session=True,
         )
-    )
-    try:
-        # Cancelled here, asyncio kills the command alone, and waits for the children it has left.
-        process = await asyncio.shield(start)
     except OSError as error:
         raise GridEngineError(f"{name} cannot be started: {error}") from error
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            await _end(await start)
-        raise
+    assert process.stdout is not None
+    assert process.stderr is not None
     finished = False
-    try:
-        async with asyncio.timeout(grid.timeout):
-            output, complaint = await asyncio.gather(
-                _read(process, process.stdout, limit), _read(process, process.stderr, limit)
-            )
-            await process.wait()
-        finished = True
-    except TimeoutError as error:
-        raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
-    finally:
-        if not finished:
-            await _end(process)
+    with process.stdout, process.stderr:
+        try:
+            async with asyncio.timeout(grid.timeout):
+                async with asyncio.TaskGroup() as reading:
+                    reads = [
+                        reading.create_task(_read(process, pipe, limit))
+                        for pipe in (process.stdout, process.stderr)
+                    ]
+                status = await _exit(process)
+            finished = True
+        except TimeoutError as error:
+            raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
+        finally:
+            if not finished:
+                _kill(process)
+                await _exit(process)
+    output, complaint = (read.result() for read in reads)
     if output is None or complaint is None:
         raise AnswerError(f"{name}: the answer has more than {limit} bytes")
-    if process.returncode != 0:
-        words = complaint.decode(errors="replace").strip() or f"exit status {process.returncode}"
+    if status != 0:
+        words = complaint.decode(errors="replace").strip() or f"exit status {status}"
         raise GridEngineError(f"{name}: {words}")
     return output
 

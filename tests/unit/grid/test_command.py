@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,9 @@ from gridhub.grid.command import run
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
 Fake = Callable[[str, str], Path]
+
+#: A command that waits for its child, whose process id it writes to a file.
+WITH_A_CHILD = "sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait"
 
 
 class TestRun:
@@ -126,7 +130,7 @@ class TestRun:
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"
-        fake("qstat", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
+        fake("qstat", WITH_A_CHILD.format(child=child))
         running = asyncio.create_task(run(grid, "qstat"))
         await until(child.exists)
         running.cancel()
@@ -135,24 +139,56 @@ class TestRun:
         pid = int(child.read_text(encoding="utf-8"))
         await until(lambda: not alive(pid))
 
-    async def test_giving_up_at_once_kills_everything_as_well(
-        self, grid: GridEngine, fake: Fake, tmp_path: Path
+    @pytest.mark.parametrize("turns", [1, 2, 3, 4])
+    def test_a_process_that_stops_kills_a_command_it_just_started(
+        self, grid: GridEngine, fake: Fake, tmp_path: Path, turns: int
     ) -> None:
         child = tmp_path / "child"
-        fake("qstat", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
-        running = asyncio.create_task(run(grid, "qstat"))
-        for _ in range(2):
-            await asyncio.sleep(0)
-        # Nothing else of this process goes on meanwhile: the command is not known as started yet.
-        deadline = time.monotonic() + 10
-        while not child.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)  # noqa: ASYNC251  # the loop is meant to stand still
+        fake("qstat", WITH_A_CHILD.format(child=child))
+
+        async def main() -> None:
+            running = asyncio.create_task(run(grid, "qstat"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            # The loop stands still until the command has a child.
+            deadline = time.monotonic() + 10
+            while not child.exists() and time.monotonic() < deadline:
+                time.sleep(0.005)  # noqa: ASYNC251  # to await would let the start be over
+            assert not running.done()
+
+        # At its end, asyncio.run cancels all tasks and waits for them.
+        thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+        thread.start()
+        thread.join(20)
         pid = int(child.read_text(encoding="utf-8"))
-        running.cancel()
         try:
-            await asyncio.wait({running}, timeout=10)
-            assert running.cancelled()
-            await until(lambda: not alive(pid))
+            assert not thread.is_alive()
+            assert not alive(pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    async def test_a_second_cancellation_finds_everything_killed(
+        self, grid: GridEngine, fake: Fake, tmp_path: Path
+    ) -> None:
+        child = tmp_path / "child"
+        fake("qstat", WITH_A_CHILD.format(child=child))
+        running = asyncio.create_task(run(grid, "qstat"))
+        await until(child.exists)
+        for _ in range(3):
+            running.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        pid = int(child.read_text(encoding="utf-8"))
+        await until(lambda: not alive(pid))
+
+    async def test_a_child_in_a_session_of_its_own_does_not_outlast_the_time_limit(
+        self, grid: GridEngine, fake: Fake, tmp_path: Path
+    ) -> None:
+        child = tmp_path / "child"
+        fake("qstat", f"setsid sh -c 'echo $$ > {child}; exec sleep 1000' &")
+        with pytest.raises(GridEngineError, match="qstat gave no answer within 1 s"):
+            async with asyncio.timeout(10):
+                await run(replace(grid, timeout=1.0), "qstat")
+        os.kill(int(child.read_text(encoding="utf-8")), signal.SIGKILL)
