@@ -45,7 +45,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, copy)
     index = copy / "certipy.json"
     index.write_text(index.read_text().replace(str(made), str(copy)))
-    tls.authority.cache_clear()
+    tls.read_authority.cache_clear()
     return copy
 
 
@@ -142,7 +142,7 @@ class TestRenewal:
     def test_another_name_makes_those_of_hub_and_proxy_anew(self, folder: Path) -> None:
         assert renew(folder, ["hub2"]) == ["hub-internal", "proxy-api", "proxy-client"]
         assert renew(folder, ["hub2"]) == []
-        assert "DNS:hub2" in certificates.names_of(tls.certificate(folder, "hub-internal"))
+        assert "DNS:hub2" in certificates.names_of(tls.read_certificate(folder, "hub-internal"))
 
     def test_what_is_missing_is_made(self, folder: Path) -> None:
         shutil.rmtree(folder)
@@ -152,17 +152,17 @@ class TestRenewal:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         running = files(folder, ALICE)
-        before = tls.certificate(folder, "notebooks-ca")
+        before = tls.read_certificate(folder, "notebooks-ca")
         monkeypatch.setattr(
             "gridhub.hub.certificates.RENEW_AUTHORITY_BEFORE", timedelta(days=10 * 365)
         )
         monkeypatch.setattr("gridhub.hub.certificates.RENEW_BEFORE", timedelta(days=10 * 365))
         changed = renew(folder, ["hub"])
         assert {"hub-ca", "notebooks-ca", "proxy-client-ca", "hub-internal"} <= set(changed)
-        after = tls.certificate(folder, "notebooks-ca")
+        after = tls.read_certificate(folder, "notebooks-ca")
         assert after.serial_number != before.serial_number
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
-        tls.authority.cache_clear()
+        tls.read_authority.cache_clear()
         hub_context.cache_clear()
         # Both ways: the session knows the old certificates only, the hub the new ones.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
@@ -171,7 +171,8 @@ class TestRenewal:
     def test_a_session_ends_before_its_authority_and_clocks_may_differ(self, made: Path) -> None:
         found = x509.load_pem_x509_certificate(issue(made, ALICE).certificate.encode())
         assert (
-            found.not_valid_after_utc == tls.certificate(made, "notebooks-ca").not_valid_after_utc
+            found.not_valid_after_utc
+            == tls.read_certificate(made, "notebooks-ca").not_valid_after_utc
         )
         assert found.not_valid_before_utc < datetime.now(UTC) - timedelta(hours=23)
 

@@ -41,7 +41,7 @@ def close(settings: Settings, report: Report, result: str) -> None:
             report.log(f"FAILED: mail to {settings.mail_to}: {error}")
 
 
-def text(report: Mapping[str, Any]) -> str:
+def report_text(report: Mapping[str, Any]) -> str:
     """Return a report's data as a text for people."""
     lines = [
         f"Maintenance of {report['host']}: {report['result'] or report['phase']}",
@@ -63,7 +63,7 @@ def mail(settings: Settings, report: Report) -> None:
     message["Subject"] = f"Maintenance of {report.data['host']}: {report.data['result']}"
     message["From"] = settings.mail_from or f"root@{socket.getfqdn()}"
     message["To"] = settings.mail_to
-    message.set_content(text(report.data))
+    message.set_content(report_text(report.data))
     server_name, _, port = settings.mail_server.partition(":")
     with smtplib.SMTP(server_name, int(port or 25), timeout=30) as server:
         server.send_message(message)

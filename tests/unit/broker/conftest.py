@@ -7,13 +7,21 @@ import json
 import os
 import pwd
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from asked import MENU, PORTS
+from asked import MENU, PORTS, Fake
 from gridhub.broker.config import Config
+
+#: A qsub's script that notes its arguments, its environment and the modes of the session's files.
+NOTE = r"""
+cd "{folder}"
+printf '%s\0' "$@" > arguments
+env -0 > environment
+for file in "$HOME/.jupyterhub-sessions/"*.json; do stat -c '%a %n' "$file" >> secrets; done
+"""
 
 
 @pytest.fixture
@@ -57,3 +65,16 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
+
+
+@pytest.fixture
+def noting(fake: Fake, tmp_path: Path) -> Callable[[str], Path]:
+    """A qsub that notes what it is given and then does as the script says."""
+    folder = tmp_path / "noted"
+    folder.mkdir()
+
+    def make(script: str) -> Path:
+        fake("qsub", NOTE.format(folder=folder) + script)
+        return folder
+
+    return make

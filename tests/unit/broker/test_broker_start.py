@@ -20,7 +20,6 @@ from asked import (
     PORTS,
     SESSION,
     TOKEN,
-    Fake,
     request,
     secrets_in,
 )
@@ -32,27 +31,8 @@ from gridhub.broker.protocol import Answer
 from gridhub.broker.requests import start
 from gridhub.session.rules import read_rules
 
-NOTE = r"""
-cd "{folder}"
-printf '%s\0' "$@" > arguments
-env -0 > environment
-for file in "$HOME/.jupyterhub-sessions/"*.json; do stat -c '%a %n' "$file" >> secrets; done
-"""
-
 
 class TestStart:
-    @pytest.fixture
-    def noting(self, fake: Fake, tmp_path: Path) -> Callable[[str], Path]:
-        """A qsub that notes what it is given and then does as the script says."""
-        folder = tmp_path / "noted"
-        folder.mkdir()
-
-        def make(script: str) -> Path:
-            fake("qsub", NOTE.format(folder=folder) + script)
-            return folder
-
-        return make
-
     def test_qsub_gets_exactly_these_arguments(
         self,
         config: Config,

@@ -219,5 +219,5 @@ def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_form_tells_the_rule_for_idle_sessions_where_there_is_one() -> None:
     told = {"spawner_options_form": "", "url": "/hub/spawn", "for_user": None, "error_message": ""}
-    assert "when nothing has happened in it for 90 min" in render("spawn.html", **told)
-    assert "nothing has happened" not in render("spawn.html", **told, idle_minutes=0)
+    assert "when it has been idle for 90 min" in render("spawn.html", **told)
+    assert "has been idle" not in render("spawn.html", **told, idle_minutes=0)

@@ -141,7 +141,9 @@ def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
 
     sent: list[str] = []
     monkeypatch.setattr(host, "write", full)
-    monkeypatch.setattr(publish, "mail", lambda _, report: sent.append(publish.text(report.data)))
+    monkeypatch.setattr(
+        publish, "mail", lambda _, report: sent.append(publish.report_text(report.data))
+    )
     settings = dataclasses.replace(hub, mail_to="admins@example.org")
     assert procedure.maintain(settings, by_hand=True) == 1
     assert len(sent) == 1 and "No space left on device" in sent[0]

@@ -17,7 +17,7 @@ def test_a_step_that_fails_does_not_end_the_rest(report: Report) -> None:
         pass
     assert not report.ok
     assert report.failed_steps() == [{"name": "one", "ok": False, "words": "said\nbroken"}]
-    assert publish.text(report.data).splitlines()[-4:] == [
+    assert publish.report_text(report.data).splitlines()[-4:] == [
         "FAILED: one",
         "  said",
         "  broken",

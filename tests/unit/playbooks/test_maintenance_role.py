@@ -50,7 +50,7 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
     ),
     "database": (
         {"jupyterhub_database_url": POSTGRES},
-        "The hub's database is not SQLite: maintenance_backup_command must say how to back it up",
+        "not SQLite: maintenance_backup_command must be the command that backs it up",
     ),
     WITH_COMMAND: (
         {"jupyterhub_database_url": POSTGRES, "maintenance_backup_command": ["/sbin/dump"]},

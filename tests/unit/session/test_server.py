@@ -252,7 +252,7 @@ class TestTime:
 
 class TestSettingsOfExtensions:
     def test_the_countdown_is_told_when_the_job_began_and_how_many_minutes_it_has(
-        self, session: ModuleType
+        self,
     ) -> None:
         assert extension_settings(read_rules(RULES), 1234.9) == {
             "JOB_START_TIME": "1234",

@@ -100,7 +100,7 @@ class TestWhySessionsEnd:
     async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
         words = SessionEnd(job="1", why=Ending.MEMORY, used=4.02 * 2**30, had=(memory,)).words
-        assert "they used 4.1 GB of 4.0 GB" in words
+        assert "more than its memory: 4.1 GB of 4.0 GB" in words
 
     async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
         self,

@@ -65,7 +65,7 @@ class TestFullWorkers:
         words = spawner._progress()[1]
         assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
-        assert "40000 to 40999 of exec1 is taken. It says by whom: bob 998, alice 1" in caplog.text
+        assert "all ports of exec1 are taken. Reported holders: bob 998, alice 1" in caplog.text
         # The job that could not is let go of, and the other one is the session.
         await until(lambda: not spawner.collector.watches(job_name(first.session)))
         broker.cluster.put(second.session)

@@ -124,7 +124,7 @@ class TestRestart:
         assert not following.done()
         lab.answer()
         answer = await asyncio.wait_for(following, 10)
-        assert b"Job 1 is running on 127.0.0.1; but does not answer yet." in answer.body
+        assert b"Job 1 is running on 127.0.0.1, but does not answer yet." in answer.body
         assert b'"ready": true' in answer.body
         assert spawner.ready
         assert not broker.stops

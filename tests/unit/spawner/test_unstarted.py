@@ -32,7 +32,7 @@ class TestUnstarted:
     @pytest.mark.parametrize(
         ("letters", "words"),
         [
-            ("qw", "no place for it became free. The last known reason: Job 1 waits"),
+            ("qw", "no place for it became free. The last known reason: Job 1 is waiting"),
             ("hqw", "it is still held"),
             ("r", "JupyterLab did not come up on 127.0.0.1"),
             ("t", "JupyterLab did not come up on 127.0.0.1"),

@@ -97,7 +97,7 @@ class TestView:
     ) -> None:
         start = await starting(alice, broker, cores=2)
         broker.cluster.put(broker.session, "qw")
-        known(alice.spawners[""].outlook.places, [QueueInstance("all.q", "exec1", 4, free, True)])
+        known(alice.spawners[""].status.places, [QueueInstance("all.q", "exec1", 4, free, True)])
         answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
         await asyncio.wait([start], timeout=10)
