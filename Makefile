@@ -20,7 +20,7 @@ TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The tests of a scenario.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test lint unit clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test lint unit playbooks clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,8 +42,8 @@ demo-down: setup ## Remove the local cluster: containers, network, /home and ima
 
 # Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
 # clusters take the processors. What failed is named once more at the end.
-test: ## Run everything: linters, unit tests, the scenarios on three clusters of their own
-	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit clusters || status=$$?; \
+test: ## Run everything: linters, unit tests, playbooks, the scenarios on three clusters of their own
+	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit playbooks clusters || status=$$?; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
@@ -60,8 +60,11 @@ lint: setup ## Check the style of playbooks, roles and Python
 	bandit --quiet --recursive --severity-level medium $(filter-out tests bench,$(CODE))
 	mypy
 
-unit: setup ## Test the Python and the playbooks without a cluster
+unit: setup ## Test the Python without a cluster
 	pytest --numprocesses=auto --dist=worksteal tests/unit
+
+playbooks: setup ## Run the playbooks without a cluster: scripts answer for Grid Engine
+	pytest --numprocesses=auto --dist=worksteal tests/playbooks
 
 clusters: setup
 	@tools/setup.sh inotify $(words $(CLUSTERS))

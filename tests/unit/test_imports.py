@@ -36,7 +36,7 @@ PACKAGES = {
 #: and packages.
 MAY_IMPORT: dict[str, set[str]] = {
     # On a bare host, with the system's Python.
-    "maintenance": {"gridhub.contract"},
+    "maintenance": {"gridhub.contract", "gridhub.grid.engine", "gridhub.grid.job_numbers"},
     # In the job, with the packages of the notebook environment.
     "session": {
         "gridhub.contract",

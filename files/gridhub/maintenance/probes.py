@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gridhub.grid.engine import AnswerError
+from gridhub.grid.job_numbers import parse_job_numbers
 from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
@@ -105,9 +106,10 @@ def grid_engine_jobs(settings: Settings) -> set[str]:
     :raises MaintenanceError: when it does not answer.
     """
     shown = host.run(settings.qstat, seconds=15, environment=settings.environment)
-    if "</job_info>" not in shown:
-        raise MaintenanceError(f"{settings.qstat[0]}: no answer that can be read")
-    return set(re.findall(r"<JB_job_number>(\d+)</JB_job_number>", shown))
+    try:
+        return parse_job_numbers(shown)
+    except AnswerError as error:
+        raise MaintenanceError(f"{settings.qstat[0]}: {error}") from error
 
 
 def grid_engine_problem(settings: Settings) -> str:

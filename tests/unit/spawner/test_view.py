@@ -80,6 +80,7 @@ class TestView:
         assert [view.name for view in await pages.views(alice)] == ["", "second"]
         answer = await press(hub, "stop/alice/second", "", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, "/hub/home")
+        start.cancel()
         await asyncio.wait([start], timeout=10)
         await until(lambda: not alice.spawners["second"].active)
         assert [view.name for view in await pages.views(alice)] == [""]
@@ -100,6 +101,7 @@ class TestView:
         known(alice.spawners[""].status.places, [QueueInstance("all.q", "exec1", 4, free, True)])
         answer = await press(hub, "stop/alice", "then=choose", token, monkeypatch)
         assert (answer.code, answer.headers["Location"]) == (303, f"/hub/spawn/alice{link}")
+        start.cancel()
         await asyncio.wait([start], timeout=10)
 
     async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:

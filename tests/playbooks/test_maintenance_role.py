@@ -314,6 +314,10 @@ def test_the_program_is_delivered_with_its_package_and_without_modules_that_are_
         "sge_maintenance.py": 0o755,
         "gridhub": 0o755,
         "gridhub/__init__.py": 0o644,
+        "gridhub/grid": 0o755,
+        "gridhub/grid/__init__.py": 0o644,
+        "gridhub/grid/engine.py": 0o644,
+        "gridhub/grid/job_numbers.py": 0o644,
         "gridhub/maintenance": 0o755,
         **{f"gridhub/maintenance/{path.name}": 0o644 for path in wing.glob("*.py")},
     }

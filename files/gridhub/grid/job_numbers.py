@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The numbers of all jobs, for programs that run on a bare host.
+
+The maintenance imports this module, so it needs only the standard library.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gridhub.grid.engine import AnswerError
+
+_NUMBER = re.compile(r"<JB_job_number>(\d+)</JB_job_number>", re.ASCII)
+
+
+def parse_job_numbers(xml: str) -> set[str]:
+    """Return the number of each job that ``qstat -u '*' -xml`` lists.
+
+    :raises AnswerError: when the list is cut off, so that a missing job counts as unknown.
+    """
+    if "</job_info>" not in xml:
+        raise AnswerError("no answer that can be read")
+    return set(_NUMBER.findall(xml))
