@@ -186,7 +186,7 @@ def test_every_wing_of_the_table_is_there() -> None:
         ("from gridhub import broker", ["gridhub.broker"]),
         ("from gridhub.contracts import x", ["gridhub.contracts.x"]),
         ("from .. import broker", ["gridhub.broker"]),
-        ("from ..grid.engine import run", ["gridhub.grid.engine.run"]),
+        ("from ..grid.command import run", ["gridhub.grid.command.run"]),
     ],
 )
 def test_an_import_that_is_not_allowed_is_found(line: str, found: list[str]) -> None:

@@ -14,7 +14,7 @@ from gridhub.grid.jobs import parse_qstat
 def test_they_are_those_of_the_full_list() -> None:
     xml = (QSTAT / "mixed.xml").read_bytes()
     numbers = parse_job_numbers(xml.decode())
-    assert numbers == {str(job.number) for job in parse_qstat(xml)}
+    assert numbers == {str(job.id) for job in parse_qstat(xml)}
     assert len(numbers) > 2
 
 
