@@ -246,7 +246,9 @@ class TestTokens:
             hub.db.delete(client)
             hub.db.commit()
 
-    async def test_a_note_does_not_make_a_token_a_sessions(self, hub: Hub, token: str) -> None:
+    async def test_a_note_does_not_turn_a_token_into_a_session_token(
+        self, hub: Hub, token: str
+    ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(rates(), tokens=2)
         body = {"note": "Server at /user/alice/"}
         made = [await hub.ask("users/alice/tokens", token, body) for _ in range(2)]

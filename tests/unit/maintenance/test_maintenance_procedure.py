@@ -47,7 +47,7 @@ def test_the_host_reboots_always_or_when_an_update_requires_it(
     assert (commands == [["systemctl", "reboot", "--no-block"]]) is reboots
 
 
-def test_no_session_starts_between_long_updates_and_the_reboot(
+def test_no_session_starts_before_the_reboot_even_if_the_updates_take_long(
     hub: Settings, session: probes.Session, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = report.data["started"].replace("03:26", "04:30")

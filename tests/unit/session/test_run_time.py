@@ -52,7 +52,7 @@ class TestRunTime:
             with pytest.raises(RulesError, match="not the end of a session"):
                 read_early_end(wrong)
 
-    async def test_warnings_as_long_as_the_run_time_are_left_out(
+    async def test_warnings_not_shorter_than_the_run_time_are_left_out(
         self, clock: Clock, notifier: RecordingNotifier
     ) -> None:
         await warn(RULES._replace(run_time=600), 10_000.0, notifier)

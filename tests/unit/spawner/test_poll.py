@@ -24,7 +24,7 @@ class TestPoll:
         spawner.load_state({"job_id": "1", "session": "a" * 32, "host": "exec1", "port": 40001})
         return "a" * 32
 
-    async def test_a_session_that_is_not_known_yet_is_alive(
+    async def test_a_session_that_is_not_known_yet_counts_as_alive(
         self, spawner: SGESpawner, session: str, qstat: Qstat
     ) -> None:
         qstat.fails()

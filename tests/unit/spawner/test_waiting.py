@@ -90,7 +90,7 @@ class TestWhyJobsWait:
             ("something new", "Grid Engine gives a reason in its own words."),
         ],
     )
-    async def test_a_reason_of_the_scheduler_overrides_free_places(
+    async def test_the_schedulers_reason_is_shown_even_if_places_are_free(
         self, line: str, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
