@@ -1,4 +1,4 @@
-"""The hub's log, and what it reads of a request."""
+"""The hub's log, and its limits on requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def formatted(message: str, *arguments: object) -> str:
     return OneLineFormatter(fmt="[W] %(message)s").format(record)
 
 
-def test_the_hub_logs_with_it() -> None:
+def test_the_hub_uses_the_one_line_formatter() -> None:
     assert GridHub._log_formatter_cls is OneLineFormatter
 
 
@@ -38,20 +38,20 @@ def test_a_hub_with_many_sessions_makes_one_tls_context(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=300))
-def test_nothing_that_people_send_makes_a_line_of_its_own(word: str) -> None:
+def test_user_input_cannot_start_a_new_log_line(word: str) -> None:
     line = formatted("refused: %s", word)
     assert line.isprintable()
     assert line.startswith("[W] refused: ")
 
 
-def test_others_get_the_record_as_it_was() -> None:
+def test_other_formatters_get_the_unchanged_record() -> None:
     record = logging.LogRecord("hub", logging.INFO, "x.py", 1, "a %s", ("b\nc",), None)
     OneLineFormatter(fmt="%(message)s").format(record)
     assert record.getMessage() == "a b\nc"
 
 
 @given(st.text(max_size=100))
-def test_the_text_of_an_exception_makes_no_line_that_looks_like_the_logs(word: str) -> None:
+def test_the_text_of_an_exception_cannot_forge_a_log_line(word: str) -> None:
     try:
         raise ValueError(f"x{word}\n[I] FORGED")
     except ValueError:
@@ -61,14 +61,14 @@ def test_the_text_of_an_exception_makes_no_line_that_looks_like_the_logs(word: s
     assert others and all(line.lstrip().startswith("| ") for line in others if line.strip())
 
 
-def test_a_logins_id_is_not_told() -> None:
+def test_a_login_id_is_not_logged() -> None:
     record = logging.LogRecord(
         "hub", logging.INFO, "_xsrf_utils.py", 1, "new for %r %s", (b"id", "/hub/"), None
     )
     assert OneLineFormatter(fmt="%(message)s").format(record) == "new for '[secret]' /hub/"
 
 
-def test_oauthlib_tells_no_codes_whatever_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oauthlib_logs_no_codes_at_any_level(monkeypatch: pytest.MonkeyPatch) -> None:
     oauthlib = logging.getLogger("oauthlib")
     monkeypatch.setattr(oauthlib, "level", logging.NOTSET)
     GridHub(log_level="DEBUG").init_logging()
@@ -101,7 +101,7 @@ async def first_line(server: HubServer, sent: bytes) -> bytes:
         ("/hub/x", MAX_BODY + 1, b"HTTP/1.1 400 "),
         ("/x", MAX_STRAY_BODY, b"HTTP/1.1 200 OK"),
         ("/x", MAX_STRAY_BODY + 1, b"HTTP/1.1 503 "),
-        # More digits than Python makes a number of.
+        # More digits than Python converts to an integer.
         ("/x", "9" * 5000, b"HTTP/1.1 503 "),
     ],
 )
@@ -114,7 +114,7 @@ async def test_a_long_body_is_refused_before_it_is_read(
     assert (await first_line(server, head + body)).startswith(answer)
 
 
-async def test_requests_that_belong_to_no_session_are_bounded(
+async def test_requests_outside_any_session_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(HubServer, "strays", Limits({"strays": Rate(1, 0.001)}))

@@ -1,4 +1,4 @@
-"""The limits of one person in a real hub: at every way in, in words, and for nobody else."""
+"""Per-user limits in a real hub: every entry point, a message, and no effect on other users."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIGHT = dict.fromkeys(rates(), Rate(3, 0.5)) | {"lines": Rate(1, 1)}
 
 @pytest.fixture
 def tight(hub: Hub) -> Limits:
-    """The hub with limits that are met soon."""
+    """Low limits, set in the hub."""
     limits = Limits(TIGHT, tokens=3)
     hub.tornado_application.settings[SETTING] = limits
     return limits
@@ -45,14 +45,14 @@ def message(answer: HTTPResponse) -> str:
 
 
 class TestWhatIsCounted:
-    async def test_every_way_into_a_start_is_one(self) -> None:
+    async def test_every_way_to_start_a_session_counts_as_a_start(self) -> None:
         served = (*handlers.default_handlers, *apihandlers.default_handlers)
         classes = {base for _, each, *_ in served for base in each.__mro__[:-1]}
         ways = {each for each in classes if "spawn_single_user(" in inspect.getsource(each)}
         assert ways == {BaseHandler, SpawnHandler, pages.FormHandler, UserServerAPIHandler}
         for way in (SpawnHandler, pages.FormHandler, UserServerAPIHandler):
             assert counted(way, "POST").kind == "starts"
-        # By a link nothing starts; JupyterHub would start what has no form.
+        # A link starts nothing here; JupyterHub would start a session that has no form.
         assert counted(pages.FormHandler, "GET").kind == "looks"
 
     @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ class TestWhatIsCounted:
             *[each for each in COUNTED if each[1] == "DELETE"],
         ],
     )
-    async def test_what_ends_or_reports_a_session_has_a_bucket_of_its_own(
+    async def test_stops_and_reports_have_their_own_bucket(
         self, handler: type, method: str
     ) -> None:
         assert counted(handler, method).kind == "reports"
 
-    async def test_all_else_is_a_request(self) -> None:
+    async def test_everything_else_counts_as_a_request(self) -> None:
         assert counted(handlers.pages.HomeHandler, "GET").kind == "requests"
         assert counted(BaseHandler, "PATCH").kind == "requests"
 
 
 class TestLimits:
-    async def test_starts_through_the_api_end_in_words(
+    async def test_too_many_starts_through_the_api_are_refused_with_a_message(
         self, hub: Hub, tight: Limits, broker: Broker, token: str
     ) -> None:
         broker.letters = ""
@@ -87,7 +87,7 @@ class TestLimits:
         assert answer.headers["Content-Type"].startswith("application/json")
         assert broker.requests == []
 
-    async def test_starts_through_the_form_end_in_a_page(
+    async def test_too_many_starts_through_the_form_are_refused_with_a_page(
         self, hub: Hub, tight: Limits, broker: Broker, visit: Visit
     ) -> None:
         for _ in range(3):
@@ -105,7 +105,7 @@ class TestLimits:
             await visit("spawn", "cores=7")
         assert (await hub.ask("users/alice/server", token, {})).code == 429
 
-    async def test_the_form_and_its_forecasts_end_in_words(
+    async def test_too_many_forms_and_forecasts_are_refused_with_a_message(
         self, hub: Hub, tight: Limits, broker: Broker
     ) -> None:
         broker.answers = [Answer(ok=True, verdict="now")]
@@ -116,13 +116,13 @@ class TestLimits:
             assert answer.code == 429, path
             assert page_says(answer, "limit.looks", wait="2 minutes")
 
-    async def test_others_do_not_notice(self, hub: Hub, tight: Limits) -> None:
+    async def test_other_users_are_not_affected(self, hub: Hub, tight: Limits) -> None:
         for _ in range(10):
             last = await hub.visit("home")
         assert last.code == 429
         assert (await hub.visit("home", "bob")).code == 200
 
-    async def test_a_flood_of_requests_leaves_stops_and_reports_alone(
+    async def test_a_flood_of_requests_does_not_block_stops_and_reports(
         self, hub: Hub, tight: Limits, token: str
     ) -> None:
         for _ in range(10):
@@ -150,31 +150,33 @@ class TestLimits:
             answer = await hub.ask("users/alice", token, method="GET")
         assert answer.code == 429
 
-    async def test_what_a_limit_refuses_fills_no_log(
+    async def test_refused_requests_do_not_fill_the_log(
         self, hub: Hub, tight: Limits, token: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         hub.tornado_application.settings["log_function"] = guard.log_request
         with caplog.at_level(logging.DEBUG):
             for _ in range(50):
                 await hub.ask("users/alice", token, method="GET")
-        told = [each.getMessage() for each in caplog.records if "users/alice" in each.getMessage()]
-        assert len([each for each in told if each.startswith("429")]) == 1
+        lines = [each.getMessage() for each in caplog.records if "users/alice" in each.getMessage()]
+        assert len([each for each in lines if each.startswith("429")]) == 1
         assert "alice has reached the limit for requests" in caplog.text
         assert len(caplog.records) < 20
 
-    async def test_nobody_at_all_fills_no_memory(self, hub: Hub, tight: Limits) -> None:
+    async def test_requests_with_invented_tokens_use_no_memory(
+        self, hub: Hub, tight: Limits
+    ) -> None:
         for each in range(20):
             await hub.ask("users/alice", f"invented{each}", method="GET")
         assert len(tight) == 0
 
-    async def test_a_session_that_says_for_nobody_is_counted_by_its_certificate(
+    async def test_a_session_without_a_valid_token_is_counted_by_its_certificate(
         self, hub: Hub, tight: Limits, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.hub.guard.session_of", lambda socket: "a" * 32)
         for each in range(10):
             last = await hub.ask("users/alice", f"invented{each}", method="GET")
         assert last.code == 429
-        assert len(tight) == 2, "the requests of one session, and a line of the log"
+        assert len(tight) == 2, "one session's requests, and one line of the log"
 
     async def test_a_long_body_is_not_stored(self, hub: Hub, token: str, alice: Any) -> None:
         long = {"user_options": {"x": "y" * guard.MAX_BODY}}
@@ -184,10 +186,12 @@ class TestLimits:
 
 
 class TestTokens:
-    async def test_only_so_many_at_a_time(self, hub: Hub, tight: Limits, token: str) -> None:
+    async def test_the_number_of_tokens_is_limited(
+        self, hub: Hub, tight: Limits, token: str
+    ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(rates(), tokens=3)
         made = [await hub.ask("users/alice/tokens", token, {}) for _ in range(3)]
-        # The fixture's own is one of them.
+        # The fixture's own token counts too.
         assert [each.code for each in made] == [201, 201, 409]
         assert message(made[-1]) == text("most.tokens", number=3)
         first = json.loads(made[0].body)["id"]
@@ -195,7 +199,9 @@ class TestTokens:
         assert gone.code == 204
         assert (await hub.ask("users/alice/tokens", token, {})).code == 201
 
-    async def test_not_faster_than_the_rate(self, hub: Hub, tight: Limits, token: str) -> None:
+    async def test_the_rate_of_new_tokens_is_limited(
+        self, hub: Hub, tight: Limits, token: str
+    ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(
             rates() | {"tokens": Rate(2, 1)}, tokens=100
         )
@@ -203,7 +209,9 @@ class TestTokens:
         assert [each.code for each in made] == [201, 201, 429]
         assert message(made[-1]) == text("limit.tokens", wait="60 seconds")
 
-    async def test_not_by_password_either(self, hub: Hub, tight: Limits, alice: Any) -> None:
+    async def test_the_rate_also_applies_to_tokens_by_password(
+        self, hub: Hub, tight: Limits, alice: Any
+    ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(
             rates() | {"tokens": Rate(2, 1)}, tokens=100
         )
@@ -212,7 +220,7 @@ class TestTokens:
         assert [each.code for each in made] == [201, 201, 429]
 
     @pytest.mark.parametrize("kind", ["expired", "login", "session"])
-    async def test_these_are_none_of_them(
+    async def test_expired_login_and_session_tokens_do_not_count(
         self, hub: Hub, tight: Limits, alice: Any, spawner: Any, token: str, kind: str
     ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(rates(), tokens=2)
@@ -238,19 +246,21 @@ class TestTokens:
             hub.db.delete(client)
             hub.db.commit()
 
-    async def test_a_note_makes_no_token_a_sessions(self, hub: Hub, token: str) -> None:
+    async def test_a_note_does_not_turn_a_token_into_a_session_token(
+        self, hub: Hub, token: str
+    ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(rates(), tokens=2)
         body = {"note": "Server at /user/alice/"}
         made = [await hub.ask("users/alice/tokens", token, body) for _ in range(2)]
         assert [each.code for each in made] == [201, 409]
 
     @pytest.mark.parametrize("note", ["x" * 256, 7, ["x"]])
-    async def test_a_note_is_short_text(self, hub: Hub, token: str, note: object) -> None:
+    async def test_a_note_must_be_short_text(self, hub: Hub, token: str, note: object) -> None:
         answer = await hub.ask("users/alice/tokens", token, {"note": note})
         assert answer.code == 400
         assert message(answer) == text("most.note", most=255)
 
-    async def test_of_logins_the_newest_are_kept(
+    async def test_only_the_newest_logins_are_kept(
         self, hub: Hub, alice: Any, monkeypatch: pytest.MonkeyPatch, token: str
     ) -> None:
         monkeypatch.setattr("gridhub.hub.guard.MAX_LOGINS", 3)
@@ -261,14 +271,14 @@ class TestTokens:
             assert guard.forget_old_logins(hub.db, alice) == 2
             kept = [orm.APIToken.find(hub.db, each) is not None for each in made]
             assert kept == [False, False, True, True, True]
-            assert orm.APIToken.find(hub.db, token), "it is no login"
+            assert orm.APIToken.find(hub.db, token), "it is not a login"
         finally:
             hub.db.delete(client)
             hub.db.commit()
 
 
 class TestStreams:
-    async def test_a_person_has_so_many_streams_at_a_time(
+    async def test_a_users_open_streams_are_limited(
         self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.hub.guard.MAX_STREAMS", 2)
@@ -298,7 +308,7 @@ class TestStreams:
         await asyncio.wait_for(asking, 10)
         assert not guard.open_streams
 
-    async def test_a_page_that_is_closed_ends_its_stream_at_once(
+    async def test_closing_a_page_ends_its_stream_at_once(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
@@ -320,7 +330,7 @@ class TestStreams:
 
 
 def streaming() -> list[asyncio.Task[Any]]:
-    """Return the tasks that stream how far a start is."""
+    """Return the tasks that stream the progress of a start."""
     return [
         task
         for task in asyncio.all_tasks()

@@ -21,7 +21,7 @@ def load(name: str) -> Any:
 
 
 def rendered(**variables: object) -> Config:
-    """Return the configuration of a site that sets these variables and no others."""
+    """Return the configuration of a site that sets only these variables."""
     environment = Environment(trim_blocks=True, autoescape=False, undefined=StrictUndefined)
     environment.filters |= {"to_json": json.dumps, "comment": lambda words: f"# {words}"}
     text = (ROLE / "templates/jupyterhub_config.py.j2").read_text(encoding="utf-8")
@@ -40,27 +40,27 @@ def rendered(**variables: object) -> Config:
     return config
 
 
-def test_by_default_nothing_is_ended_as_idle() -> None:
+def test_by_default_idle_sessions_are_not_ended() -> None:
     config = rendered()
     assert "services" not in config.JupyterHub
     assert [role["name"] for role in config.JupyterHub.load_roles] == ["admin", "administrators"]
 
 
-@pytest.mark.parametrize("almighty", [False, True])
-def test_administrators_are_those_of_the_inventory_and_almighty_only_if_it_says_so(
-    almighty: bool,
+@pytest.mark.parametrize("full_access", [False, True])
+def test_the_inventory_names_the_administrators_and_whether_they_have_full_access(
+    full_access: bool,
 ) -> None:
-    config = rendered(jupyterhub_admin_users=["ann"], jupyterhub_admin_access=almighty)
+    config = rendered(jupyterhub_admin_users=["ann"], jupyterhub_admin_access=full_access)
     assert "admin_users" not in config.Authenticator
     admin, administrators = config.JupyterHub.load_roles
-    # An empty list takes the role away from everybody; none at all would leave it with them.
-    assert admin == {"name": "admin", "users": ["ann"] if almighty else []}
-    assert administrators["users"] == ([] if almighty else ["ann"])
+    # An empty list revokes the role; without a list, users who have the role would keep it.
+    assert admin == {"name": "admin", "users": ["ann"] if full_access else []}
+    assert administrators["users"] == ([] if full_access else ["ann"])
     scopes = set(administrators["scopes"])
     assert not {s for s in scopes if s.startswith(("admin:", "access:", "tokens", "shutdown"))}
 
 
-def test_without_administrators_nobody_is_one() -> None:
+def test_by_default_there_are_no_administrators() -> None:
     assert [role["users"] for role in rendered().JupyterHub.load_roles] == [[], []]
 
 
@@ -70,12 +70,12 @@ def test_no_service_is_an_administrator() -> None:
     assert config.Authenticator.allow_all is False
 
 
-def test_cookies_are_for_https_and_this_site() -> None:
+def test_cookies_are_limited_to_https_and_this_site() -> None:
     options = rendered().JupyterHub.tornado_settings["cookie_options"]
     assert options == {"secure": True, "samesite": "Lax"}
 
 
-def test_people_get_host_names_where_the_site_says_so() -> None:
+def test_users_get_host_names_if_the_site_enables_them() -> None:
     config = rendered(
         jupyterhub_public_url="https://hub.example.org:8443/lab/", jupyterhub_user_subdomains=True
     )
@@ -84,14 +84,14 @@ def test_people_get_host_names_where_the_site_says_so() -> None:
     assert config.JupyterHub.cookie_host_prefix_enabled is True
 
 
-def test_by_default_all_sessions_are_at_the_hubs_host() -> None:
+def test_by_default_all_sessions_share_the_hubs_host() -> None:
     config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
     assert "subdomain_host" not in config
-    # Its cookies would be sent to every session.
+    # With the prefix, the hub's cookies would be sent to every session.
     assert "cookie_host_prefix_enabled" not in config
 
 
-def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
+def test_the_culler_has_only_the_scopes_it_needs() -> None:
     config = rendered(jupyterhub_idle_timeout=90)
     (service,), (*_, role) = config.JupyterHub.services, config.JupyterHub.load_roles
     assert service.keys() == {"name", "command"}
@@ -108,12 +108,12 @@ def test_the_culler_may_do_what_it_needs_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("minutes", "every", "report"), [(1, 15, 15), (4, 60, 60), (20, 60, 300), (600, 60, 300)]
 )
-def test_hub_and_culler_go_by_the_same_timeout(minutes: int, every: int, report: int) -> None:
+def test_hub_and_culler_use_the_same_timeout(minutes: int, every: int, report: int) -> None:
     config = rendered(jupyterhub_idle_timeout=minutes)
     command = config.JupyterHub.services[0]["command"]
     assert f"--timeout={minutes * 60}" in command
     assert f"--cull-every={every}" in command
     rule = config.JupyterHub.tornado_settings[idle.SETTING]
     assert rule == {"timeout": minutes * 60, "report": report}
-    # Several reports within the timeout, late ones included.
+    # Several reports fit into the timeout, even if some are late.
     assert 3 * report <= rule["timeout"]

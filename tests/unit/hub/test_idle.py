@@ -21,10 +21,10 @@ from whole_hub import CULLER_TOKEN, SERVICE_TOKEN, Broker, Hub, Lab, running, st
 
 @pytest.mark.asyncio(loop_scope="module")
 class TestIdleEnd:
-    """The culler asks for the end of a session; the hub looks whether it is idle."""
+    """The culler asks the hub to end a session; the hub checks whether it is idle."""
 
     async def report(self, hub: Hub, broker: Broker, minutes: float) -> HTTPResponse:
-        """Say as the session that it was last in use so long ago."""
+        """Report, as the session, that it was last in use this many minutes ago."""
         last = (utcnow() - timedelta(minutes=minutes)).isoformat()
         body = {"servers": {"": {"last_activity": last}}, "last_activity": last}
         return await hub.ask("users/alice/activity", broker.token, body)
@@ -38,7 +38,7 @@ class TestIdleEnd:
     async def cull(self, hub: Hub) -> HTTPResponse:
         return await hub.ask("users/alice/server", CULLER_TOKEN, method="DELETE")
 
-    async def test_an_idle_session_is_ended_and_the_person_reads_why(
+    async def test_an_idle_session_is_ended_and_the_user_sees_why(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
         assert (await self.report(hub, broker, 10)).code == 200
@@ -51,7 +51,7 @@ class TestIdleEnd:
         assert state[0] and state[0]["last"]["why"] == "idle"
 
     @pytest.mark.parametrize("token", [SERVICE_TOKEN, ""])
-    async def test_whoever_else_stops_an_idle_session_is_not_the_culler(
+    async def test_a_stop_by_anyone_else_is_not_recorded_as_idle(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner, token: str
     ) -> None:
         await self.report(hub, broker, 10)
@@ -63,7 +63,7 @@ class TestIdleEnd:
         assert used_long_ago.last is None
 
     @pytest.mark.parametrize("up", [True, False])
-    async def test_what_an_administrator_stops_is_told_as_such(
+    async def test_a_stop_by_an_administrator_is_shown_as_such(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, up: bool
     ) -> None:
         admin = hub.person("bob")
@@ -82,7 +82,7 @@ class TestIdleEnd:
         assert (await hub.spawner().view()).ended == words
         assert (stored(hub)[0] or {})["last"]["why"] == "administrator"
 
-    async def test_one_the_hub_has_not_heard_from_lives(
+    async def test_a_session_the_hub_has_not_heard_from_is_kept(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
         idle.last_heard.clear()
@@ -91,7 +91,7 @@ class TestIdleEnd:
         assert broker.stops == []
         await alice.stop()
 
-    async def test_one_that_was_used_since_the_culler_looked_lives(
+    async def test_a_session_used_since_the_culler_looked_is_kept(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
         await self.report(hub, broker, 0.5)
@@ -99,7 +99,7 @@ class TestIdleEnd:
         assert used_long_ago.active
         await alice.stop()
 
-    async def test_the_culler_cannot_do_more_than_its_scopes_say(
+    async def test_the_culler_cannot_exceed_its_scopes(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
         assert (await hub.ask("users?state=ready", CULLER_TOKEN, method="GET")).code == 200
@@ -107,7 +107,7 @@ class TestIdleEnd:
             assert (await hub.ask(path, CULLER_TOKEN, {}, method)).code in (403, 404)
         await alice.stop()
 
-    async def test_reports_are_taken_as_before(
+    async def test_reports_of_use_are_still_accepted(
         self, hub: Hub, alice: Any, broker: Broker, used_long_ago: SGESpawner
     ) -> None:
         await self.report(hub, broker, 10)
@@ -128,9 +128,9 @@ class TestIdleEnd:
         (0, 3599, "used meanwhile"),
     ],
 )
-def test_a_session_is_ended_as_idle_only_where_the_hub_knows_that_it_is(
+def test_a_session_is_ended_only_if_the_hub_knows_it_is_idle(
     silent: float | None, unused: float, reason: str
 ) -> None:
-    said = idle.why_not({"timeout": 3600, "report": 300}, silent, unused)
-    assert reason in said
-    assert bool(said) is bool(reason)
+    objection = idle.why_not({"timeout": 3600, "report": 300}, silent, unused)
+    assert reason in objection
+    assert bool(objection) is bool(reason)

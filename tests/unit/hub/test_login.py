@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Login: who gives the right password and still may not in reads why; only PAM is stood in for."""
+"""Login: a user with the right password but no access sees why. Only PAM is replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gridhub.spawner.failures import SessionError
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The accounts that PAM does not let be used."""
+    """The accounts that PAM rejects."""
     names: set[str] = set()
 
     def check_account(username: str, service: str, encoding: str) -> None:
@@ -50,7 +50,7 @@ DATA = {"username": "alice", "password": "right"}
 
 @pytest.fixture
 def by_proxy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A request that the proxy has brought; test_tls.py has real ones."""
+    """A request that came through the proxy; test_tls.py has real ones."""
     monkeypatch.setattr(
         "gridhub.hub.login.is_proxy", lambda connection: connection == "the proxy's"
     )
@@ -64,14 +64,14 @@ async def test_the_right_password_is_enough(
     assert await authenticator.authenticate(by_proxy, DATA) == "alice"
 
 
-async def test_a_wrong_password_is_just_wrong(
+async def test_a_wrong_password_does_not_reveal_that_the_account_is_closed(
     authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
-    closed.add("alice")  # nobody learns of it without the password
+    closed.add("alice")
     assert await authenticator.authenticate(by_proxy, DATA | {"password": "wrong"}) is None
 
 
-async def test_a_closed_account_is_told_so(
+async def test_the_user_of_a_closed_account_sees_why(
     authenticator: ClusterAuthenticator, closed: set[str], by_proxy: SimpleNamespace
 ) -> None:
     closed.add("alice")
@@ -81,7 +81,7 @@ async def test_a_closed_account_is_told_so(
 
 @pytest.fixture
 def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
-    """Let all threads of a pool wait for nothing, with more in line."""
+    """Block all threads of a pool, with more tasks in line."""
     end = threading.Event()
 
     def hold_up(pool: ThreadPoolExecutor) -> None:
@@ -93,7 +93,7 @@ def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
 
 
 @pytest.mark.usefixtures("closed")
-async def test_a_flood_of_passwords_holds_up_no_other_question(
+async def test_a_flood_of_passwords_does_not_delay_other_checks(
     authenticator: ClusterAuthenticator, holding_up: Callable[[ThreadPoolExecutor], None]
 ) -> None:
     holding_up(login.PASSWORD_CHECKS)
@@ -102,7 +102,7 @@ async def test_a_flood_of_passwords_holds_up_no_other_question(
 
 
 @pytest.mark.usefixtures("closed")
-async def test_a_directory_that_is_slow_holds_up_no_password(
+async def test_a_slow_directory_does_not_delay_password_checks(
     authenticator: ClusterAuthenticator,
     by_proxy: SimpleNamespace,
     holding_up: Callable[[ThreadPoolExecutor], None],
@@ -113,7 +113,7 @@ async def test_a_directory_that_is_slow_holds_up_no_password(
         assert await authenticator.authenticate(by_proxy, wrong) is None
 
 
-async def test_an_account_that_is_not_named_is_told_so(
+async def test_the_user_of_an_account_that_is_not_allowed_sees_why(
     authenticator: ClusterAuthenticator,
 ) -> None:
     assert authenticator.check_allowed("alice") is True
@@ -122,7 +122,7 @@ async def test_an_account_that_is_not_named_is_told_so(
     assert caught.value.status_code == 403
 
 
-async def test_an_account_that_was_closed_after_the_login_gets_no_session(
+async def test_an_account_closed_after_the_login_gets_no_session(
     authenticator: ClusterAuthenticator, closed: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
@@ -168,21 +168,21 @@ class Directory:
         )
 
     def groups_of(self, name: str, group: int) -> list[int]:
-        # That it is down nobody is told here: there are fewer, and that is all.
-        told = self.knows_memberships and not self.down
-        mine = [each for each in self.groups if told and name in self.groups[each]]
+        # A directory that is down raises no error here; it only returns fewer groups.
+        known = self.knows_memberships and not self.down
+        mine = [each for each in self.groups if known and name in self.groups[each]]
         return [group, *(sorted(self.groups).index(each) + 1 for each in mine)]
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
     site = Directory()
-    for name, question in (
+    for name, function in (
         ("_getpwnam", site.account),
         ("_getgrnam", site.group),
         ("_getgrouplist", site.groups_of),
     ):
-        monkeypatch.setattr(ClusterAuthenticator, name, staticmethod(question))
+        monkeypatch.setattr(ClusterAuthenticator, name, staticmethod(function))
     yield site
     site.answers.set()
 
@@ -202,7 +202,7 @@ ALICE = SimpleNamespace(name="alice", spawners={"": SimpleNamespace(token_hash="
 
 @pytest.mark.usefixtures("closed")
 class TestRefresh:
-    """Who may not use the hub any more is logged out, and nobody else."""
+    """Only users who have lost access to the hub are logged out."""
 
     @pytest.fixture
     def authenticator(self, site: Directory) -> ClusterAuthenticator:
@@ -216,12 +216,14 @@ class TestRefresh:
             await authenticator.refresh_user(user, Handler(token))
         assert refused.value.status_code == 403
 
-    async def test_who_may_use_it_stays(self, authenticator: ClusterAuthenticator) -> None:
+    async def test_users_with_access_stay_logged_in(
+        self, authenticator: ClusterAuthenticator
+    ) -> None:
         for name in ("alice", "bob", "carol"):
             user = SimpleNamespace(name=name, spawners={})
             assert await authenticator.refresh_user(user, Handler()) is True
 
-    async def test_who_is_taken_out_of_the_group_does_not(
+    async def test_a_user_removed_from_the_group_is_logged_out(
         self, authenticator: ClusterAuthenticator, site: Directory
     ) -> None:
         site.groups["jupyter"].remove("alice")
@@ -229,19 +231,19 @@ class TestRefresh:
         with pytest.raises(SessionError, match="alice may not have sessions here"):
             await authenticator.pre_spawn_start(ALICE, None)
 
-    async def test_who_is_taken_off_the_list_does_not(
+    async def test_a_user_removed_from_the_list_is_logged_out(
         self, authenticator: ClusterAuthenticator
     ) -> None:
         authenticator.allowed_users = {"dave"}
         await self.is_logged_out(authenticator, "carol")
 
-    async def test_whose_account_has_expired_does_not(
+    async def test_a_user_whose_account_has_expired_is_logged_out(
         self, authenticator: ClusterAuthenticator, closed: set[str]
     ) -> None:
         closed.add("alice")
         await self.is_logged_out(authenticator)
 
-    async def test_trouble_of_pam_logs_nobody_out(
+    async def test_an_error_of_pam_does_not_log_users_out(
         self, authenticator: ClusterAuthenticator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def trouble(*_: object, **__: object) -> None:
@@ -250,17 +252,17 @@ class TestRefresh:
         monkeypatch.setattr(pamela, "check_account", trouble)
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
-    async def test_a_directory_that_is_down_logs_nobody_out(
+    async def test_a_directory_that_is_down_does_not_log_users_out(
         self, authenticator: ClusterAuthenticator, site: Directory
     ) -> None:
         site.down = True
         assert await authenticator.refresh_user(ALICE, Handler()) is True
         site.down = False
-        # Back with the account and without its groups, as caches do: its members are asked as well.
+        # A cache may know the account again before its groups; the group's members count too.
         site.knows_memberships = False
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
-    async def test_a_directory_that_does_not_answer_logs_nobody_out(
+    async def test_a_directory_that_does_not_answer_does_not_log_users_out(
         self,
         authenticator: ClusterAuthenticator,
         site: Directory,
@@ -270,7 +272,7 @@ class TestRefresh:
         site.answers.clear()
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
-    async def test_their_tokens_are_refused_but_not_that_of_a_session_that_runs(
+    async def test_tokens_are_refused_except_that_of_a_running_session(
         self, authenticator: ClusterAuthenticator, site: Directory
     ) -> None:
         assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Watching the proxy's routes; JupyterHub's own repair of them is only counted."""
+"""The watch on the proxy's routes; calls of JupyterHub's own repair are only counted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def looked(proxy: Proxy) -> None:
     await until(lambda: proxy.looks > before + 2)
 
 
-async def test_a_proxy_that_has_its_routes_is_left_alone(proxy: Proxy) -> None:
+async def test_a_proxy_with_all_its_routes_is_left_alone(proxy: Proxy) -> None:
     proxy.users[1] = person("/user/alice/")
     proxy.users[2] = person("/user/bob/", ready=False, active=True)
     proxy.routes = {"/": HUB, "/user/alice/": SESSION, "/user/bob/": SESSION, "/extra/": HUB}
@@ -83,13 +83,13 @@ async def test_a_proxy_that_has_its_routes_is_left_alone(proxy: Proxy) -> None:
     assert proxy.repairs == 0
 
 
-async def test_a_route_to_nobodys_session_is_taken_away(proxy: Proxy) -> None:
+async def test_a_route_without_a_session_is_removed(proxy: Proxy) -> None:
     proxy.users[1] = person("/user/alice/", ready=False)
     proxy.routes = {"/": HUB, "/user/alice/": SESSION}
     await until(lambda: proxy.repairs)
 
 
-async def test_a_session_has_its_route_added_and_deleted(
+async def test_a_sessions_route_is_added_and_deleted(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added: dict[str, str] = {}
@@ -105,7 +105,8 @@ async def test_a_session_has_its_route_added_and_deleted(
     alice = proxy.users[1] = person("/user/alice/")
     await proxy.add_user(alice, "/user/alice/")
     assert added == {"/user/alice/": "https://exec1:40000"}
-    # One that speaks TLS is named, for the proxy to ask for its certificate; the hub is not.
+    # With TLS, the target names the session, for the proxy to check its certificate. The hub's
+    # target has no name.
     alice.spawners["/user/alice/"].certified_name = "0a" * 16
     await proxy.add_user(alice, "/user/alice/")
     await proxy.add_route("/", "https://hub:8081", {"hub": True})
@@ -116,7 +117,7 @@ async def test_a_session_has_its_route_added_and_deleted(
     assert added == {}
 
 
-async def test_a_proxy_that_is_away_ends_no_session_and_keeps_none(
+async def test_an_unavailable_proxy_neither_ends_nor_keeps_a_session(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(*_: Any) -> None:
@@ -132,7 +133,7 @@ async def test_a_proxy_that_is_away_ends_no_session_and_keeps_none(
 
 
 @pytest.mark.parametrize("left", [{}, {"/": HUB}, {"/user/alice/": SESSION}])
-async def test_a_route_that_is_missing_is_sent_again(proxy: Proxy, left: dict[str, Any]) -> None:
+async def test_a_missing_route_is_sent_again(proxy: Proxy, left: dict[str, Any]) -> None:
     proxy.users[1] = person("/user/alice/")
     proxy.routes = left
     await until(lambda: proxy.repairs)
@@ -145,7 +146,7 @@ async def test_a_session_that_is_not_ready_needs_no_route(proxy: Proxy) -> None:
     assert proxy.repairs == 0
 
 
-async def test_a_proxy_that_is_away_is_watched_on(proxy: Proxy) -> None:
+async def test_an_unavailable_proxy_is_still_watched(proxy: Proxy) -> None:
     proxy.routes = None
     await looked(proxy)
     assert proxy.repairs == 0
@@ -153,7 +154,7 @@ async def test_a_proxy_that_is_away_is_watched_on(proxy: Proxy) -> None:
     await until(lambda: proxy.repairs)
 
 
-async def test_what_goes_over_a_route_is_no_use_of_the_session(
+async def test_traffic_on_a_route_does_not_count_as_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def get_all_routes(self: Any) -> dict[str, Any]:
@@ -162,7 +163,7 @@ async def test_what_goes_over_a_route_is_no_use_of_the_session(
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
     proxy = WatchedProxy(auth_token="x")
-    # Nor does JupyterHub know the name of the session in it.
+    # The session's name in the target is hidden from JupyterHub too.
     assert await proxy.get_all_routes() == {
         "/user/alice/": {"target": "https://exec1:40000", "data": {"user": "alice"}}
     }

@@ -1,4 +1,4 @@
-"""The pages' templates: complete, escaped, and in nobody's words but those of words.toml."""
+"""The pages' templates: complete, escaped, and with all sentences in words.toml."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def test_jupyterhubs_own_pages_find_every_block_they_fill() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_what_a_template_says_stands_in_the_words(name: str) -> None:
+def test_every_sentence_of_a_template_is_in_the_words(name: str) -> None:
     words = read_own()
-    for sentence, told in SAY.findall(text_of(name)):
-        given = set(re.findall(r"(\w+)=", told))
+    for sentence, arguments in SAY.findall(text_of(name)):
+        given = set(re.findall(r"(\w+)=", arguments))
         assert placeholders(words[sentence]) == given, sentence
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_template_has_no_handlers_in_its_attributes_and_nothing_from_elsewhere(
+def test_a_template_has_no_inline_handlers_and_loads_nothing_from_other_sites(
     name: str,
 ) -> None:
     assert not re.search(r"\son\w+\s*=", text_of(name))
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text_of(name))
 
 
-def render(name: str, **told: Any) -> str:
+def render(name: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(PAGES),
         autoescape=True,
@@ -81,7 +81,7 @@ def render(name: str, **told: Any) -> str:
         "xsrf": "x",
         "xsrf_token": "x",
     }
-    return environment.get_template(name).render(**(names | given | told))
+    return environment.get_template(name).render(**(names | given | values))
 
 
 VIEW = View(
@@ -98,7 +98,7 @@ VIEW = View(
 ENDED = View(name="", state="none", ended=HOSTILE, short_of=("memory",))
 
 
-def test_home_shows_everything_of_a_session_as_text() -> None:
+def test_the_home_page_escapes_everything_about_a_session() -> None:
     page = render("home.html", sessions=lambda user: [ENDED, VIEW], allow_named_servers=True)
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;") >= 8
@@ -118,7 +118,7 @@ def test_home_shows_everything_of_a_session_as_text() -> None:
         ),
     ],
 )
-def test_the_waiting_page_says_how_far_a_start_is_also_without_javascript(
+def test_the_waiting_page_shows_the_progress_of_a_start_even_without_javascript(
     view: View, stage: str
 ) -> None:
     spawner = SimpleNamespace(name="", view=lambda: view)
@@ -130,7 +130,7 @@ def test_the_waiting_page_says_how_far_a_start_is_also_without_javascript(
 
 
 @pytest.mark.parametrize("message", [HOSTILE, ""])
-def test_a_failed_start_and_an_error_are_told_as_text(message: str) -> None:
+def test_the_messages_of_a_failed_start_and_an_error_are_escaped(message: str) -> None:
     failed = render(
         "not_running.html", failed=True, failed_message=message, spawn_url="/hub/spawn/x"
     )
@@ -141,17 +141,17 @@ def test_a_failed_start_and_an_error_are_told_as_text(message: str) -> None:
 
 
 @pytest.mark.parametrize("spawn_url", ["/hub/spawn/x", "/hub/spawn/x?next=%2Fuser%2Fx%2Flab"])
-def test_a_session_that_is_not_running_says_why_it_ended_and_offers_more(spawn_url: str) -> None:
-    told = {"failed": False, "spawn_url": spawn_url, "sessions": lambda user: [ENDED, VIEW]}
-    page = render("not_running.html", server_name="", **told)
+def test_the_page_of_an_ended_session_shows_why_and_offers_more(spawn_url: str) -> None:
+    values = {"failed": False, "spawn_url": spawn_url, "sessions": lambda user: [ENDED, VIEW]}
+    page = render("not_running.html", server_name="", **values)
     assert "&lt;script&gt;" in page
     assert f'href="{spawn_url}">Start again</a>' in page
     mark = "&amp;" if "?" in spawn_url else "?"
     assert f'href="{spawn_url}{mark}_more=memory">Start again with more</a>' in page
-    assert "again" not in render("not_running.html", server_name="second", **told)
+    assert "again" not in render("not_running.html", server_name="second", **values)
 
 
-def test_what_can_be_focused_on_a_card_can_be_found_again() -> None:
+def test_everything_focusable_on_a_card_has_its_own_id() -> None:
     views = [
         ENDED,
         VIEW,
@@ -174,7 +174,7 @@ def test_what_can_be_focused_on_a_card_can_be_found_again() -> None:
         ("javascript:alert(1)", "javascript:alert(1)"),
     ],
 )
-def test_help_is_a_link_where_it_is_an_address(help_at: str, shown: str) -> None:
+def test_help_is_a_link_if_it_is_an_address(help_at: str, shown: str) -> None:
     page = render("logout.html", help_at=help_at)
     assert shown in page
     assert 'href="javascript' not in page
@@ -192,7 +192,7 @@ def test_every_picture_of_the_docs_is_made_by_a_test_and_shown() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_template_can_be_read(name: str) -> None:
+def test_every_template_can_be_parsed(name: str) -> None:
     meta.find_undeclared_variables(Environment().parse(text_of(name)))
 
 
@@ -206,18 +206,23 @@ def test_every_template_can_be_read(name: str) -> None:
         (26 * 3600, "1 d 2 h"),
     ],
 )
-def test_a_length_of_time_is_said_as_people_do(seconds: float, words: str) -> None:
+def test_a_duration_is_shown_in_everyday_units(seconds: float, words: str) -> None:
     assert span(seconds) == words
 
 
-def test_times_are_told_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_relative_to_now(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 1, 1, 12)
     monkeypatch.setattr("gridhub.hub.pages.utc_now", lambda: now)
     assert ago(now - timedelta(minutes=5)) == "5 min"
     assert left(now + timedelta(minutes=5)) == "5 min"
 
 
-def test_the_form_tells_the_rule_for_idle_sessions_where_there_is_one() -> None:
-    told = {"spawner_options_form": "", "url": "/hub/spawn", "for_user": None, "error_message": ""}
-    assert "when it has been idle for 90 min" in render("spawn.html", **told)
-    assert "has been idle" not in render("spawn.html", **told, idle_minutes=0)
+def test_the_form_shows_the_rule_for_idle_sessions_if_there_is_one() -> None:
+    values = {
+        "spawner_options_form": "",
+        "url": "/hub/spawn",
+        "for_user": None,
+        "error_message": "",
+    }
+    assert "when it has been idle for 90 min" in render("spawn.html", **values)
+    assert "has been idle" not in render("spawn.html", **values, idle_minutes=0)

@@ -1,4 +1,4 @@
-"""Shared by the tests of the maintenance: a report, a hub's settings and a session."""
+"""Fixtures for the tests of the maintenance: a report, a hub's settings and a session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
 
 @pytest.fixture
 def hub(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings of a host whose notice can be looked at."""
+    """The settings of a host whose notice is in a temporary folder."""
     monkeypatch.setattr(hold, "FILE", tmp_path / "hold")
     monkeypatch.setattr(timer, "expression", lambda: "Tue *-*-08..14 03:26:00 UTC")
     monkeypatch.setattr(schedule, "next_date", lambda _moment: (None, ""))

@@ -1,4 +1,4 @@
-"""The backup: copies that are read again."""
+"""The backup, whose copies are read back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_backup_holds_what_is_there_and_only_root_reads_it(
+def test_a_backup_contains_what_exists_and_only_root_can_read_it(
     database: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "etc"
@@ -58,7 +58,7 @@ def test_a_backup_holds_what_is_there_and_only_root_reads_it(
         assert link.execute("SELECT name FROM users").fetchall() == [("alice",), ("bob",)]
 
 
-def test_a_backup_that_is_not_whole_leaves_nothing_behind(database: Path, tmp_path: Path) -> None:
+def test_an_incomplete_backup_leaves_nothing_behind(database: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.sqlite"
     broken.write_bytes(os.urandom(10_000))
     empty = tmp_path / "empty.sqlite"
@@ -70,7 +70,7 @@ def test_a_backup_that_is_not_whole_leaves_nothing_behind(database: Path, tmp_pa
         assert list((tmp_path / "backup").iterdir()) == []
 
 
-def test_a_database_that_stays_locked_ends_the_backup_in_time(
+def test_a_locked_database_ends_the_backup_in_time(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "MAX_SECONDS", 2.0)
@@ -86,13 +86,13 @@ def test_a_database_that_stays_locked_ends_the_backup_in_time(
 def test_a_pipe_in_place_of_a_file_ends_the_backup_in_time(
     what: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is the hub's own may be anything, where the hub is somebody else's."""
+    """If an attacker controls the hub, its files may be anything."""
     monkeypatch.setattr(backup, "MAX_SECONDS", 2.0)
     database.unlink()
     (kept := tmp_path / "kept").mkdir()
     (kept / "file").write_text("this")
     monkeypatch.setattr(backup, "PROGRAM", (*backup.PROGRAM[:2], str(tmp_path / "run")))
-    # The pipe comes between the packing and the comparison.
+    # The pipe replaces the file between packing and comparison.
     (tmp_path / "run").write_text(
         f"import os, sys, tarfile; sys.path.insert(0, {FILES!r})\n"
         "from gridhub.maintenance.main import main\n"
@@ -124,9 +124,7 @@ def test_the_hubs_database_is_read_with_the_hubs_rights(database: Path, tmp_path
     assert log.read_text().split() == ["print-database", "check-database"]
 
 
-def test_a_database_that_is_written_to_by_a_log_of_its_own_is_copied(
-    database: Path, tmp_path: Path
-) -> None:
+def test_a_database_with_a_write_ahead_log_is_copied(database: Path, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as link:
         assert link.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
         link.execute("INSERT INTO users VALUES (3, 'carol')")
@@ -137,10 +135,10 @@ def test_a_database_that_is_written_to_by_a_log_of_its_own_is_copied(
         assert link.execute("SELECT count(*) FROM users").fetchone() == (3,)
 
 
-def test_no_name_is_a_backups_before_it_has_been_read_again(
+def test_a_backup_gets_its_name_only_after_it_has_been_read_back(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ends the program: nothing is cleared away here."""
+    """Nothing needs to be cleaned up, so the program may be killed at any time."""
     folder = tmp_path / "backup"
     folder.mkdir()
     (folder / f"2026-11-01T000000.sqlite{backup.UNFINISHED}").touch()
@@ -163,7 +161,7 @@ def test_no_name_is_a_backups_before_it_has_been_read_again(
     ]
 
 
-def test_the_notice_that_is_renewed_meanwhile_is_in_no_pack(tmp_path: Path) -> None:
+def test_the_notice_is_not_packed_because_it_is_rewritten_meanwhile(tmp_path: Path) -> None:
     kept = tmp_path / "etc"
     kept.mkdir()
     for name in ("maintenance.json", ".maintenance.json.42", "jupyterhub_config.py"):
@@ -176,7 +174,7 @@ def test_the_notice_that_is_renewed_meanwhile_is_in_no_pack(tmp_path: Path) -> N
     assert backup.pack_files(paths, pack, str(kept / "maintenance.json")) == 2
 
 
-def test_a_file_that_is_not_in_the_pack_as_on_disk_is_named(
+def test_a_file_that_differs_between_pack_and_disk_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("this")
@@ -196,6 +194,6 @@ def test_a_database_that_is_not_sqlite_is_backed_up_by_the_sites_command(tmp_pat
     assert made == "sh succeeded; its copy is not read again here"
     fails = ["sh", "-c", "echo no database >&2; exit 3", "--password=5ec4e7"]
     wrong = Settings(backup_folder=str(tmp_path), backup_command=fails)
-    # Its arguments are in no report, log or mail.
+    # The command's arguments must not appear in a report, log or mail.
     with pytest.raises(MaintenanceError, match="^sh: exit status 3\nno database$"):
         backup.back_up(wrong, datetime(2026, 12, 1, tzinfo=UTC))

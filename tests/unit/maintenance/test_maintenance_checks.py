@@ -18,15 +18,15 @@ from gridhub.maintenance.settings import Settings
 @pytest.mark.parametrize(
     ("jobs", "known", "trouble"),
     [
-        # Jobs at each look of Grid Engine's; the last one lasts.
+        # Grid Engine's jobs at each check; the last entry repeats.
         (["42 43"], "42 43", "Connection refused"),
         (["42 43"], "43", "the hub has forgotten it"),
         (["43"], "43", ""),
-        (["42 43", "43"], "42 43", ""),  # it ended while it was looked for
+        (["42 43", "43"], "42 43", ""),  # it ended during the check
         ([""], "", "more than half"),
     ],
 )
-def test_a_session_is_lost_if_its_job_is_there_and_it_is_not(
+def test_a_session_is_lost_if_its_job_exists_but_the_session_does_not(
     jobs: list[str],
     known: str,
     trouble: str,
@@ -61,11 +61,11 @@ def test_a_session_is_lost_if_its_job_is_there_and_it_is_not(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A route to one session; whatever else is asked, the hub answers, as it does that."""
+    """A route to one session; the hub redirects all other requests, as the real one does."""
 
     def do_GET(self) -> None:
-        asked = self.headers["Host"], self.path
-        self.send_response(200 if asked == ("alice.hub.test:8443", "/user/alice/api") else 302)
+        target = self.headers["Host"], self.path
+        self.send_response(200 if target == ("alice.hub.test:8443", "/user/alice/api") else 302)
         self.send_header("Location", f"/hub{self.path}")
         self.end_headers()
 
@@ -81,7 +81,7 @@ class Proxy(BaseHTTPRequestHandler):
         ("alice", False, "as hub.test:8443: status 302"),
     ],
 )
-def test_a_session_is_reached_through_the_proxy_by_the_name_that_people_use(
+def test_a_session_is_reached_through_the_proxy_by_its_public_name(
     user: str,
     subdomains: bool,
     trouble: str,
@@ -107,7 +107,7 @@ def test_a_session_is_reached_through_the_proxy_by_the_name_that_people_use(
     assert trouble in found and bool(found) is bool(trouble)
 
 
-def test_what_does_not_answer_is_named_and_the_rest_is_looked_at(
+def test_a_service_that_does_not_answer_is_named_and_the_rest_is_checked(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = "http://127.0.0.1:1/hub/login"

@@ -26,6 +26,6 @@ def test_a_hold_has_a_reason_and_an_end() -> None:
         ("reason: exams\nuntil: next week\n", "not 'next week'"),
     ],
 )
-def test_a_hold_that_cannot_be_read_says_what_would_be_right(text: str, message: str) -> None:
+def test_the_error_of_an_invalid_hold_names_the_right_form(text: str, message: str) -> None:
     with pytest.raises(MaintenanceError, match=message):
         hold.parse(text)

@@ -22,7 +22,7 @@ def test_a_command_that_fails_or_is_too_slow_is_named() -> None:
         host.run(["/no/such/program"])
 
 
-def test_a_file_for_others_can_be_read_by_them_whatever_roots_umask_is(tmp_path: Path) -> None:
+def test_a_files_mode_does_not_depend_on_roots_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         host.write(tmp_path / "notice", "words", 0o644)
@@ -33,7 +33,7 @@ def test_a_file_for_others_can_be_read_by_them_whatever_roots_umask_is(tmp_path:
 
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/var/log", "/var/lib/dpkg"])
-def test_a_file_system_that_is_full_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_file_system_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=(5 if str(path) == folder else 10_000) << 20)
 

@@ -18,7 +18,7 @@ from gridhub.maintenance.settings import Settings
 @pytest.mark.parametrize(
     ("act", "code"), [("run", 0), ("after", 0), ("now", 1), ("update", 1)], ids=str
 )
-def test_a_second_one_by_hand_fails_and_the_timers_own_does_not(
+def test_a_second_start_fails_by_hand_but_not_by_the_timer(
     act: str, code: int, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "read_settings", Settings)
@@ -27,9 +27,9 @@ def test_a_second_one_by_hand_fails_and_the_timers_own_does_not(
         assert main([act]) == code
 
 
-def test_the_program_needs_no_more_than_python(tmp_path: Path) -> None:
+def test_the_program_needs_only_python(tmp_path: Path) -> None:
     done = subprocess.run(
-        # -S: no package of the host either.
+        # -S: without the host's packages too.
         ["/usr/bin/python3", "-sES", sge_maintenance.__file__, "check", "/dev/null"],
         cwd=tmp_path,
         capture_output=True,

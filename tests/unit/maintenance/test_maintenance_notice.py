@@ -9,14 +9,14 @@ from gridhub.maintenance import notice
 from gridhub.maintenance.settings import Settings
 
 
-def test_the_notice_is_of_the_place_of_the_site() -> None:
+def test_the_notice_is_in_the_time_zone_of_the_site() -> None:
     start = datetime(2026, 7, 14, 2, 26, tzinfo=UTC)
     settings = Settings(announce_days=3, refuse_minutes=15, expected_minutes=40)
-    told = notice.content(settings, start, ZoneInfo("Europe/London"))
-    assert told["begins"] == {"date": "2026-07-14", "time": "03:26 BST"}
-    assert told["ends"] == {"date": "2026-07-14", "time": "04:06 BST"}
+    content = notice.content(settings, start, ZoneInfo("Europe/London"))
+    assert content["begins"] == {"date": "2026-07-14", "time": "03:26 BST"}
+    assert content["ends"] == {"date": "2026-07-14", "time": "04:06 BST"}
     moments = {
-        name: datetime.fromisoformat(told[name]) for name in ("show", "refuse", "day", "end")
+        name: datetime.fromisoformat(content[name]) for name in ("show", "refuse", "day", "end")
     }
     assert moments == {
         "show": start - timedelta(days=3),

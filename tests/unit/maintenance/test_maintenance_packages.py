@@ -19,7 +19,7 @@ def test_changed_packages_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("output", "words"),
     [
         ("INFO Packages that will be upgraded: a", []),
         ("WARNING package b upgradable but fails to be marked for upgrade", ["fails to be marked"]),
@@ -27,11 +27,11 @@ def test_changed_packages_are_named() -> None:
         ("WARNING Package d has conffile prompt and needs", ["d has conffile", "--force-confold"]),
     ],
 )
-def test_a_package_that_is_left_as_it_is_is_named(
-    said: str, words: list[str], report: Report, monkeypatch: pytest.MonkeyPatch
+def test_a_package_that_is_not_updated_is_named(
+    output: str, words: list[str], report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        host, "run", lambda command, **_: said if "unattended" in command[0] else ""
+        host, "run", lambda command, **_: output if "unattended" in command[0] else ""
     )
     monkeypatch.setattr(packages, "lock_holder", lambda: "")
     with report.step("updates") as notes:
@@ -39,10 +39,10 @@ def test_a_package_that_is_left_as_it_is_is_named(
     lines = report.data["steps"][0]["words"].splitlines()
     assert lines[0] == "nothing was updated" and len(lines) == 1 + len(words)
     assert all(word in line for word, line in zip(words, lines[1:], strict=True))
-    assert report.ok is ("conffile" not in said)
+    assert report.ok is ("conffile" not in output)
 
 
-def test_updates_are_installed_where_another_source_cannot_be_read(
+def test_updates_are_installed_even_if_another_source_cannot_be_read(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
@@ -50,7 +50,7 @@ def test_updates_are_installed_where_another_source_cannot_be_read(
     def run(command: list[str], **_: object) -> str:
         ran.append(command[0])
         if command[:2] == ["apt-get", "update"]:
-            raise MaintenanceError("apt-get update: the key of that archive is over")
+            raise MaintenanceError("apt-get update: the key of that archive has expired")
         return ""
 
     monkeypatch.setattr(host, "run", run)
@@ -59,10 +59,10 @@ def test_updates_are_installed_where_another_source_cannot_be_read(
         packages.update(10, 3600, notes)
     assert "unattended-upgrade" in ran
     assert not report.ok
-    assert "the key of that archive is over" in report.data["steps"][0]["words"]
+    assert "the key of that archive has expired" in report.data["steps"][0]["words"]
 
 
-def test_an_update_that_has_begun_during_the_backup_is_waited_for(
+def test_an_update_that_began_during_the_backup_is_waited_for(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []

@@ -1,4 +1,4 @@
-"""Single looks at addresses and sessions."""
+"""Single checks of addresses and sessions."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from gridhub.maintenance.settings import Settings
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     session: probes.Session, tmp_path: Path
 ) -> None:
-    """Whichever database it names: SQLAlchemy opens it."""
+    """SQLAlchemy opens any database that the configuration names."""
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     database = orm.new_session_factory(url)()
     alice, bob = orm.User(name="alice"), orm.User(name="bob.b")
     bobs = orm.Server(proto="https", ip="exec1", port=40002, base_url="/user/bob.b/")
     server = orm.Server(proto="https", ip="exec1", port=40001, base_url="/user/alice/")
-    unborn = orm.Server(proto="http", ip="", port=0, base_url="/x/")
+    unstarted = orm.Server(proto="http", ip="", port=0, base_url="/x/")
     database.add_all(
         [
             orm.Spawner(user=alice, name="", server=server, state={"job_id": 42}),
             orm.Spawner(user=bob, name="", state={}),
             orm.Spawner(user=bob, name="m", server=bobs),
-            orm.Spawner(user=bob, name="n", server=unborn),
+            orm.Spawner(user=bob, name="n", server=unstarted),
         ]
     )
     database.commit()
     database.close()
     config = tmp_path / "jupyterhub_config.py"
     lines = ["c = get_config()", "c.JupyterHub.db_url = 'sqlite://'", "c.JupyterHub.port = 1"]
-    # The site's own lines come last, and count.
+    # The site's own lines come last and override the others.
     config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
     command = [sys.executable, "-sE", str(FILES / "sge_sessions.py"), str(config)]
     found, of_bob = probes.running_sessions(command)
     assert found == session
-    # As JupyterHub names the person's host.
+    # The label is the one in JupyterHub's host name of the user.
     assert f"{of_bob['label']}.hub.test" == subdomain_hook_idna("bob.b", "hub.test", "user")
     config.write_text("c = get_config()\nc.JupyterHub.db_url = 'sqlite:////no/such/database'\n")
     with pytest.raises(MaintenanceError, match="unable to open database file"):
@@ -55,21 +55,21 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
             probes.running_sessions(command)
 
 
-@pytest.mark.parametrize("said", ["", "nothing", "[}"])
-def test_what_are_no_sessions_is_no_answer(said: str) -> None:
+@pytest.mark.parametrize("output", ["", "nothing", "[}"])
+def test_output_without_a_list_of_sessions_is_an_error(output: str) -> None:
     with pytest.raises(MaintenanceError, match="printed no list of sessions"):
-        probes.running_sessions(["echo", said])
+        probes.running_sessions(["echo", output])
 
 
-def test_a_proxy_that_is_away_is_said_of_its_sessions(session: probes.Session) -> None:
+def test_an_unavailable_proxy_is_reported_for_its_sessions(session: probes.Session) -> None:
     settings = Settings(proxy="http://127.0.0.1:1")
-    said = "alice (job 42) through http://127.0.0.1:1: [Errno 111] Connection refused"
-    assert probes.route_problem(settings, session) == said
+    problem = "alice (job 42) through http://127.0.0.1:1: [Errno 111] Connection refused"
+    assert probes.route_problem(settings, session) == problem
     assert probes.route_problem(Settings(), session) == ""
 
 
-def test_a_host_is_asked_by_the_name_it_answers_to() -> None:
-    """As nginx does, which refuses whoever asks for another name than the public one."""
+def test_a_host_is_queried_by_the_name_it_answers_to() -> None:
+    """For example, nginx refuses requests for any name but the public one."""
 
     class Strict(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -28,7 +28,7 @@ from gridhub.notices.next_maintenance import parse_maintenance
         ("when_required", True, True),
     ],
 )
-def test_it_reboots_always_or_when_an_update_asks_for_it(
+def test_the_host_reboots_always_or_when_an_update_requires_it(
     report: Report,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -47,7 +47,7 @@ def test_it_reboots_always_or_when_an_update_asks_for_it(
     assert (commands == [["systemctl", "reboot", "--no-block"]]) is reboots
 
 
-def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
+def test_no_session_starts_before_the_reboot_even_if_the_updates_take_long(
     hub: Settings, session: probes.Session, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = report.data["started"].replace("03:26", "04:30")
@@ -55,8 +55,8 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
 
     def refuses() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            told = Path(hub.notice_file).read_text("utf-8")
-            return bool(parse_maintenance(told).refusal(host.now()))
+            content = Path(hub.notice_file).read_text("utf-8")
+            return bool(parse_maintenance(content).refusal(host.now()))
         return False
 
     notice.publish(hub, datetime.fromisoformat(report.data["started"]))
@@ -65,7 +65,7 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     procedure.announce(hub)
     assert refuses()
 
-    # At the reboot it counts from there on, and the sessions are those of then.
+    # The reboot publishes a notice that begins now, and records the sessions running now.
     notice.publish(hub, datetime.fromisoformat(report.data["started"]))
     monkeypatch.setattr(probes, "running_sessions", lambda _: [session])
     settings = dataclasses.replace(hub, sessions=["ask"])
@@ -77,15 +77,15 @@ def test_no_session_starts_until_the_reboot_however_long_the_updates_take(
     ("phase", "minutes", "process", "is_over"),
     [
         ("updating", 0, "gone", True),
-        ("updating", 0, "another", True),  # its number came again
+        ("updating", 0, "another", True),  # its PID was reused
         ("updating", 60, "there", False),
         ("updating", 181, "there", True),  # it hangs
         ("rebooting", 19, "gone", False),
-        ("rebooting", 21, "gone", True),  # nobody has rebooted it
+        ("rebooting", 21, "gone", True),  # the reboot did not happen
         ("checking", 0, "gone", True),
     ],
 )
-def test_one_that_was_cut_off_keeps_nobody_out_and_the_next_one_is_announced(
+def test_after_an_interrupted_maintenance_sessions_start_and_the_next_one_is_announced(
     phase: str,
     minutes: int,
     process: str,
@@ -110,21 +110,21 @@ def test_one_that_was_cut_off_keeps_nobody_out_and_the_next_one_is_announced(
 
     moment += timedelta(minutes=minutes)
     procedure.announce(hub)
-    told = parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
-    assert (told.begins["date"] == "2027-01-12") is is_over
-    assert bool(told.refusal(moment)) is not is_over
+    announced = parse_maintenance(Path(hub.notice_file).read_text("utf-8"))
+    assert (announced.begins["date"] == "2027-01-12") is is_over
+    assert bool(announced.refusal(moment)) is not is_over
 
 
-def test_the_next_one_is_announced_where_no_report_can_be_written(
+def test_the_next_maintenance_is_announced_even_if_no_report_can_be_written(
     hub: Settings, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report.enter_phase("updating")
-    written = host.write
+    write = host.write
 
     def full(path: Path, text: str, mode: int) -> None:
         if path.parent == reports.STATE:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written(path, text, mode)
+        write(path, text, mode)
 
     monkeypatch.setattr(host, "write", full)
     coming = datetime(2027, 1, 12, 3, 26, tzinfo=UTC)
@@ -133,7 +133,7 @@ def test_the_next_one_is_announced_where_no_report_can_be_written(
     assert json.loads(Path(hub.notice_file).read_text("utf-8"))["begins"]["date"] == "2027-01-12"
 
 
-def test_a_full_disk_is_reported_by_mail_even_where_no_report_can_be_written(
+def test_a_full_disk_is_reported_by_mail_even_if_no_report_can_be_written(
     hub: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -15,7 +15,7 @@ from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
 
-def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
+def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
     report: Report,
 ) -> None:
     received: list[str] = []
@@ -47,7 +47,7 @@ def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
         mail_server=f"127.0.0.1:{server.getsockname()[1]}",
     )
     with server:
-        publish.close(settings, report, "done")  # nobody listens, and nothing is said of that
+        publish.close(settings, report, "done")  # sends nothing: no server answers yet
         with report.step("the hub answers"):
             raise MaintenanceError("it does not")
         taker = threading.Thread(target=take_one)
@@ -59,9 +59,8 @@ def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
     assert "FAILED: the hub answers" in received and "it does not" in received
     log = Path(report.data["log"]).read_text()
     assert "mail to" not in log
-    publish.close(
-        settings, report, "failed in part"
-    )  # the server is gone: said, and no reason to fail
+    # The server is gone. This is logged, but it is not a failure.
+    publish.close(settings, report, "failed in part")
     assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
 
 
@@ -69,7 +68,7 @@ def test_a_report_of_trouble_is_sent_and_one_of_success_only_where_it_is_wanted(
     ("always", "result", "sent"),
     [(False, "done", 0), (True, "done", 1), (False, "held", 1), (True, "failed", 1)],
 )
-def test_a_report_of_success_is_sent_where_the_site_wants_it(
+def test_a_report_of_success_is_sent_if_the_site_wants_it(
     always: bool, result: str, sent: int, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mails: list[Report] = []
@@ -78,7 +77,7 @@ def test_a_report_of_success_is_sent_where_the_site_wants_it(
     assert mails == [report] * sent
 
 
-def test_the_metrics_are_what_node_exporter_reads() -> None:
+def test_the_metrics_have_the_format_of_node_exporter() -> None:
     report = {
         "ended": "2026-12-08T03:40:00+00:00",
         "result": "failed",

@@ -9,7 +9,7 @@ from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
 
-def test_a_step_that_fails_does_not_end_the_rest(report: Report) -> None:
+def test_a_failed_step_does_not_stop_the_others(report: Report) -> None:
     with report.step("one") as notes:
         notes.append("said")
         raise MaintenanceError("broken")
@@ -25,7 +25,7 @@ def test_a_step_that_fails_does_not_end_the_rest(report: Report) -> None:
     ]
 
 
-def test_a_report_goes_on_after_a_boot_and_ends_for_good(report: Report) -> None:
+def test_a_report_continues_after_a_boot_until_it_is_closed(report: Report) -> None:
     report.enter_phase("rebooting")
     again = Report.load(Report.UNFINISHED)
     assert again is not None and again.data == report.data
@@ -33,5 +33,5 @@ def test_a_report_goes_on_after_a_boot_and_ends_for_good(report: Report) -> None
     assert Report.load(Report.UNFINISHED) is None
     last = Report.load(Report.LAST)
     assert last is not None and last.data["result"] == "done"
-    # Steps tell what the site's own commands have said.
+    # Steps contain the output of the site's own commands.
     assert (reports.STATE / Report.LAST).stat().st_mode & 0o777 == 0o600

@@ -17,12 +17,12 @@ from gridhub.maintenance.settings import Settings
     ("installed", "last", "why"),
     [
         (-60, None, ""),
-        (5, None, "This is no time for it"),  # the date is new, and passed before it came
+        (5, None, "This is no time for it"),  # the timer was installed after the date
         (-60, 1, "There was one at"),
         (-60, -60 * 24 * 28, ""),
     ],
 )
-def test_a_date_is_kept_once_and_only_if_the_timer_had_it_in_time(
+def test_a_date_counts_once_and_only_if_the_timer_was_installed_before_it(
     installed: int,
     last: int | None,
     why: str,
@@ -52,11 +52,11 @@ def test_a_date_without_a_report_is_missed() -> None:
     assert schedule.is_missed([date], before, None)
     assert schedule.is_missed([date], before, before)
     assert not schedule.is_missed([date], before, after)
-    assert not schedule.is_missed([date], after, None)  # the timer was not there yet
+    assert not schedule.is_missed([date], after, None)  # the timer was not installed yet
     assert not schedule.is_missed([], before, None)
 
 
-def test_one_by_hand_that_was_under_way_at_the_date_is_the_one_of_that_date(
+def test_a_manual_maintenance_that_runs_at_the_date_counts_for_that_date(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     date = datetime.fromisoformat(report.data["started"])

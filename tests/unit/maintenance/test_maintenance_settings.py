@@ -1,4 +1,4 @@
-"""The settings."""
+"""The settings of the maintenance."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from gridhub.maintenance.settings import read_settings
         ({"speed": 1}, "no setting 'speed'"),
     ],
 )
-def test_settings_that_are_wrong_are_named(
-    changed: dict[str, object], message: str, tmp_path: Path
-) -> None:
+def test_wrong_settings_are_named(changed: dict[str, object], message: str, tmp_path: Path) -> None:
     file = tmp_path / "maintenance.json"
     file.write_text(json.dumps(changed))
     with pytest.raises(MaintenanceError, match=message):

@@ -22,7 +22,7 @@ from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
 
-def test_a_maintenance_that_still_runs_is_told_since_when_and_misses_no_date(
+def test_a_running_maintenance_is_shown_with_its_start_and_misses_no_date(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     date = datetime.fromisoformat(report.data["started"])
@@ -34,34 +34,34 @@ def test_a_maintenance_that_still_runs_is_told_since_when_and_misses_no_date(
     missed = "the last date passed without a maintenance: the host was off, or asleep"
     assert status.status(Settings())["problems"] == [missed]
 
-    def told() -> tuple[str, list[str]]:
+    def shown() -> tuple[str, list[str]]:
         found = status.status(Settings())
         return found["running"], found["problems"]
 
     report.enter_phase("updating")
-    assert told() == (report.data["started"], []) and not schedule.missed_last(host.now())
-    # Until the host is up again and at its checks, nobody is at it.
+    assert shown() == (report.data["started"], []) and not schedule.missed_last(host.now())
+    # During the reboot, the maintenance has no process.
     report.data |= {"boot": "the last one", "process": -1}
     report.enter_phase("rebooting")
-    assert told() == (report.data["started"], [])
+    assert shown() == (report.data["started"], [])
 
-    # The checks after the boot are another process.
+    # Another process runs the checks after the boot.
     seen = []
-    monkeypatch.setattr(checks, "check_services", lambda *_: seen.append(told()))
+    monkeypatch.setattr(checks, "check_services", lambda *_: seen.append(shown()))
     monkeypatch.setattr(publish, "close", lambda *_: None)
     procedure.finish(Settings(), report)
     assert seen == [(report.data["started"], [])]
 
-    # One that was killed, or whose reboot does not come, is judged as any other.
+    # A killed maintenance, or one whose reboot does not happen, no longer counts as running.
     report.data["process"] = -1
     report.enter_phase("checking")
-    assert told() == ("", [missed, "a maintenance is not finished: checking"])
+    assert shown() == ("", [missed, "a maintenance is not finished: checking"])
     report.enter_phase("rebooting")
     monkeypatch.setattr(host, "now", lambda: date + timedelta(hours=2, minutes=31))
-    assert told() == ("", [missed, "a maintenance is not finished: rebooting"])
+    assert shown() == ("", [missed, "a maintenance is not finished: rebooting"])
 
 
-def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
+def test_a_host_maintained_only_by_playbook_misses_no_date(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "next_date", lambda _moment: (None, "the timer is not active"))
@@ -73,7 +73,7 @@ def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("output", "shown"),
     [
         (
             "2026-12-08 03:26:00,000 INFO Packages that will be upgraded: a b",
@@ -82,9 +82,9 @@ def test_a_host_that_is_maintained_by_playbook_only_misses_no_date(
         ("Lock could not be acquired", "  not known: unattended-upgrade --dry-run does not say"),
     ],
 )
-def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
+def test_a_plan_shows_a_hold_and_what_is_not_known(
     hub: Settings,
-    said: str,
+    output: str,
     shown: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -95,14 +95,14 @@ def test_a_plan_tells_of_a_hold_and_of_what_it_does_not_know(
     for name in ("lock_holder", "problem"):
         monkeypatch.setattr(packages, name, lambda: "")
     monkeypatch.setattr(host, "check_disk", lambda *_: None)
-    monkeypatch.setattr(host, "run", lambda *_, **_kw: said)
+    monkeypatch.setattr(host, "run", lambda *_, **_kw: output)
     assert status.plan(hub) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "A maintenance now would do nothing, even by hand: " + held in lines
     assert any(line.startswith(shown) for line in lines)
 
 
-def test_a_plan_names_no_dates_of_a_timer_that_is_off(
+def test_a_plan_lists_no_dates_if_the_timer_is_off(
     hub: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("lock_holder", "problem"):
@@ -115,7 +115,7 @@ def test_a_plan_names_no_dates_of_a_timer_that_is_off(
     assert "2026" not in shown and shown.startswith("No timer: it is maintained by playbook only.")
 
 
-def test_the_status_says_how_far_it_is(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_shows_the_phase(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "next_date", lambda _moment: (None, ""))
     monkeypatch.setattr(schedule, "missed_last", lambda _moment: False)
     phases = []

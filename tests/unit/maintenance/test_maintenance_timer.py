@@ -1,4 +1,4 @@
-"""The timer's dates, against a rule that is reckoned without systemd."""
+"""The timer's dates, compared with those of a rule that is computed without systemd."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RULES = {"Mon": rrule.MO, "Tue": rrule.TU, "Sun": rrule.SU, "Sat": rrule.SA}
 
 
 def calendar(weekday: str, week: int | str, time: str, zone: str) -> str:
-    """Return what the role writes into the timer."""
+    """Return the calendar expression that the role writes into the timer."""
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
     return (
         Environment()
@@ -43,7 +43,7 @@ def calendar(weekday: str, week: int | str, time: str, zone: str) -> str:
 
 
 def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> list[datetime]:
-    """Compute the dates without systemd: those that are skipped by a clock do not exist."""
+    """Compute the dates without systemd, leaving out times that a clock change skips."""
     hour, minute = map(int, time.split(":"))
     place = tz.gettz(zone)
     found = rrule.rrule(
@@ -56,7 +56,7 @@ def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> lis
         until=datetime(2026 + years, 1, 1),
     )
     local = [moment.replace(tzinfo=place) for moment in found]
-    # Of an hour that comes twice, the first one.
+    # Of an hour that occurs twice, the first one counts.
     return [moment.astimezone(UTC) for moment in local if tz.datetime_exists(moment)]
 
 
@@ -73,8 +73,8 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
         ("Tue", 2, "03:26", "Europe/London"),
         ("Mon", 1, "00:00", "Asia/Kolkata"),
         ("Sat", 4, "23:59", "Pacific/Auckland"),
-        # Clocks change there on that Sunday, over this time: in spring it is skipped, in autumn
-        # it comes twice.
+        # Clocks change at this time on that Sunday: in spring it is skipped, in autumn it occurs
+        # twice.
         ("Sun", "last", "03:26", "Europe/Helsinki"),
         ("Sun", "last", "03:26", ""),  # by the host's own clock
         ("Sun", "last", "02:26", "Europe/Berlin"),
@@ -83,7 +83,7 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
         ("Sun", 1, "02:26", "Australia/Sydney"),
     ],
 )
-def test_the_timers_dates_of_twenty_years_are_those_of_the_rule(
+def test_the_timers_dates_follow_the_rule_for_twenty_years(
     weekday: str,
     week: int | str,
     time: str,
@@ -100,19 +100,19 @@ def test_the_timers_dates_of_twenty_years_are_those_of_the_rule(
 
 
 @NEEDS_SYSTEMD
-def test_a_time_that_is_skipped_is_no_date_and_one_that_comes_twice_is_one() -> None:
+def test_a_skipped_time_is_no_date_and_a_repeated_time_is_one_date() -> None:
     expression = calendar("Sun", "last", "03:26", "Europe/Helsinki")
     spring = timer.dates(expression, datetime(2026, 3, 1, tzinfo=UTC), 1)
     assert spring == [datetime(2026, 4, 26, 0, 26, tzinfo=UTC)]  # not 29 March
     autumn = timer.dates(expression, datetime(2026, 10, 1, tzinfo=UTC), 1)
     assert autumn == [datetime(2026, 10, 25, 0, 26, tzinfo=UTC)]  # the first 03:26
-    # After the first one systemd does not come back for the second; if it did, TOGETHER would.
+    # systemd does not return the second 03:26.
     again = timer.dates(expression, datetime(2026, 10, 25, 0, 27, tzinfo=UTC), 1)
     assert again == [datetime(2026, 11, 29, 1, 26, tzinfo=UTC)]
 
 
 @pytest.mark.parametrize("iteration", ["Iter. #2", "Iteration #2"], ids=["252", "255"])
-def test_dates_are_read_in_utc_whatever_the_hosts_zone_is(iteration: str) -> None:
+def test_dates_are_parsed_in_utc_in_any_zone_of_the_host(iteration: str) -> None:
     shown = f"""
 Normalized form: Tue *-*-08..14 03:26:00
     Next elapse: Tue 2026-07-14 03:26:00 CEST
@@ -127,7 +127,7 @@ Normalized form: Tue *-*-08..14 03:26:00
     ]
 
 
-def test_the_timer_has_one_date() -> None:
+def test_the_timer_must_have_one_calendar_expression() -> None:
     shown = "TimersCalendar={ OnCalendar=Tue *-*-08..14 03:26:00 Europe/London ; next_elapse=x }"
     assert timer.parse_expression(shown) == "Tue *-*-08..14 03:26:00 Europe/London"
     assert timer.zone_of(timer.parse_expression(shown)) == ZoneInfo("Europe/London")
@@ -137,6 +137,6 @@ def test_the_timer_has_one_date() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "is_due"), [(-1, False), (0, True), (29, True), (30, False)])
-def test_it_begins_at_its_time_and_not_in_the_middle_of_the_day(minutes: int, is_due: bool) -> None:
+def test_a_maintenance_is_due_for_half_an_hour_from_its_date(minutes: int, is_due: bool) -> None:
     date = datetime(2026, 12, 8, 3, 26, tzinfo=UTC)
     assert (timer.due([date], date + timedelta(minutes=minutes)) == date) is is_due

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Jupyter server and a hub for tests of a session."""
+"""Fixtures for the tests of a session: a hub, a clock and a notifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from started import Hub
-from watching import Clock, Told
+from watching import Clock, RecordingNotifier
 
 
 @pytest.fixture
@@ -25,5 +25,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def told(clock: Clock) -> Told:
-    return Told(clock)
+def notifier(clock: Clock) -> RecordingNotifier:
+    return RecordingNotifier(clock)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests of a session share."""
+"""Shared helpers for the tests of a session."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def take(port: int = 0) -> socket.socket:
 
 
 class Hub:
-    """A real HTTP server that answers as told, one answer after the other; the last repeats."""
+    """A real HTTP server that sends ``answers`` one by one; the last one repeats."""
 
     def __init__(self) -> None:
         self.answers: list[int | bytes] = [204]

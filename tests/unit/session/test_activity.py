@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""When a session counts as used."""
+"""When a session counts as in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fake_grid import until
 from gridhub.session import activity, notices
 from gridhub.session.activity import Activity, IdleWatch, watch_use
 from gridhub.session.rules import Rules
-from watching import RULES, Clock, Told, at, moment
+from watching import RULES, Clock, RecordingNotifier, at, moment
 
 
 class TestIdleWatch:
@@ -29,36 +29,36 @@ class TestIdleWatch:
     def test_the_notice_is_due_before_the_end(self, idle: float, due: str) -> None:
         assert IdleWatch(RULES).look(idle) == due
 
-    def test_it_is_due_until_it_is_given_and_then_no_more(self) -> None:
+    def test_the_notice_is_due_until_it_is_given(self) -> None:
         watch = IdleWatch(RULES)
         assert [watch.look(900), watch.look(902)] == ["notice", "notice"]
         watch.told = True
         assert watch.look(904) == ""
 
-    def test_after_use_it_is_due_again(self) -> None:
+    def test_the_notice_is_due_again_after_use(self) -> None:
         watch = IdleWatch(RULES)
         watch.look(900)
         watch.told = True
         assert [watch.look(0), watch.look(2), watch.look(900)] == ["back", "", "notice"]
 
-    def test_the_hub_hears_of_use_long_before_it_would_end_the_session(self) -> None:
+    def test_the_hub_learns_of_use_long_before_it_would_end_the_session(self) -> None:
         watch = IdleWatch(RULES)
         assert [watch.look(599), watch.look(0)] == ["", ""]
         assert [watch.look(600), watch.look(0), watch.look(0)] == ["", "back", ""]
 
     @pytest.mark.parametrize("notice", [0, 1, 600, 1199])
-    def test_whatever_the_notice_use_after_half_the_time_is_told(self, notice: int) -> None:
+    def test_use_after_half_the_time_is_reported_with_any_notice(self, notice: int) -> None:
         watch = IdleWatch(RULES._replace(idle_notice=notice))
         watch.look(600)
         watch.told = True
         assert watch.look(0) == "back"
 
-    def test_without_a_notice_none_is_due(self) -> None:
+    def test_no_notice_is_due_if_the_rules_have_none(self) -> None:
         assert IdleWatch(RULES._replace(idle_notice=0)).look(5000) == ""
 
 
 class Use:
-    """An activity as the test says it is."""
+    """A stand-in for ``Activity`` that the test controls."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -76,49 +76,55 @@ def use(clock: Clock) -> Use:
     return Use(clock)
 
 
-async def watched(rules: Rules, use: Any, told: Told, seconds: float) -> None:
-    task = asyncio.create_task(watch_use(rules, use, told))
-    until_then = told.clock.now + seconds
-    await until(lambda: task.done() or told.clock.now >= until_then)
+async def watched(rules: Rules, use: Any, notifier: RecordingNotifier, seconds: float) -> None:
+    task = asyncio.create_task(watch_use(rules, use, notifier))
+    end = notifier.clock.now + seconds
+    await until(lambda: task.done() or notifier.clock.now >= end)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 class TestWatchingUse:
-    async def test_the_person_is_told_once_before_the_end(self, use: Use, told: Told) -> None:
-        await watched(RULES, use, told, 1190)
-        ((moment, message),) = told.person
+    async def test_the_user_is_notified_once_before_the_end(
+        self, use: Use, notifier: RecordingNotifier
+    ) -> None:
+        await watched(RULES, use, notifier, 1190)
+        ((moment, message),) = notifier.to_person
         assert 0 <= moment - 10_900 <= notices.LOOK_INTERVAL
         assert message == f"idle, {at(11_200)} in 5"
-        assert told.hub == []
+        assert notifier.to_hub == []
 
-    async def test_a_notice_that_does_not_get_through_is_tried_again(
-        self, use: Use, told: Told
+    async def test_an_undelivered_notice_is_sent_again(
+        self, use: Use, notifier: RecordingNotifier
     ) -> None:
-        told.failures = 30
-        await watched(RULES, use, told, 1190)
-        assert [message[-4:] for _, message in told.person] == ["in 4"]
+        notifier.failures = 30
+        await watched(RULES, use, notifier, 1190)
+        assert [message[-4:] for _, message in notifier.to_person] == ["in 4"]
 
-    async def test_the_hub_is_told_at_once_that_the_session_is_in_use_again(
-        self, use: Use, told: Told
+    async def test_the_hub_learns_at_once_that_the_session_is_in_use_again(
+        self, use: Use, notifier: RecordingNotifier
     ) -> None:
         use.again = 10_950.0
-        await watched(RULES, use, told, 1500)
-        ((moment, last),) = told.hub
+        await watched(RULES, use, notifier, 1500)
+        ((moment, last),) = notifier.to_hub
         assert 0 <= moment - 10_950 <= notices.LOOK_INTERVAL
         assert last == datetime.fromtimestamp(10_950, UTC)
-        assert len(told.person) == 1
+        assert len(notifier.to_person) == 1
 
-    async def test_a_hub_that_is_away_is_told_when_it_is_back(self, use: Use, told: Told) -> None:
+    async def test_an_unavailable_hub_gets_the_report_when_it_is_back(
+        self, use: Use, notifier: RecordingNotifier
+    ) -> None:
         use.again = 10_700.0
-        told.failures = 20
-        await watched(RULES, use, told, 1000)
-        assert [last.timestamp() for _, last in told.hub] == [10_700.0]
-        assert 10_740 <= told.hub[0][0] < 10_750
+        notifier.failures = 20
+        await watched(RULES, use, notifier, 1000)
+        assert [last.timestamp() for _, last in notifier.to_hub] == [10_700.0]
+        assert 10_740 <= notifier.to_hub[0][0] < 10_750
 
-    async def test_where_nothing_is_ended_nothing_is_said(self, use: Use, told: Told) -> None:
-        await asyncio.wait_for(watch_use(RULES._replace(idle_timeout=0), use, told), 5)  # type: ignore[arg-type]
-        assert told.person == told.hub == []
+    async def test_without_an_idle_timeout_there_are_no_notices(
+        self, use: Use, notifier: RecordingNotifier
+    ) -> None:
+        await asyncio.wait_for(watch_use(RULES._replace(idle_timeout=0), use, notifier), 5)  # type: ignore[arg-type]
+        assert notifier.to_person == notifier.to_hub == []
 
 
 class Kernels:
@@ -166,20 +172,20 @@ class TestActivity:
         assert activity.in_use() is busy
         assert is_now(activity.last()) is busy
 
-    def test_it_was_last_in_use_when_a_kernel_or_a_terminal_said_something(self) -> None:
+    def test_the_last_use_is_the_last_output_of_a_kernel_or_terminal(self) -> None:
         app = web_app("idle")
         activity = Activity(app)
         assert activity.last() == app.settings["kernel_manager"].last_kernel_activity
         app.settings["terminal_last_activity"] = moment(40)
         assert activity.last() == app.settings["terminal_last_activity"]
 
-    def test_the_server_says_what_we_say(self) -> None:
+    def test_the_server_reports_the_same_time_of_use(self) -> None:
         app = web_app("busy")
         Activity(app)
         assert is_now(app.last_activity())
 
     @pytest.mark.parametrize(
-        ("asked", "used"),
+        ("handler", "used"),
         [
             (request("PUT", "/user/a/api/contents/x.ipynb"), True),
             (request("POST", "/user/a/api/kernels"), True),
@@ -194,18 +200,18 @@ class TestActivity:
             (request("POST", f"/user/a/{notices.NOTICES}/ingest"), False),
         ],
     )
-    def test_what_changes_something_or_opens_a_page_is_use_and_asking_for_news_is_not(
-        self, asked: Any, used: bool
+    def test_changes_and_opened_pages_are_use_and_polling_is_not(
+        self, handler: Any, used: bool
     ) -> None:
         app = web_app("idle")
         logged: list[Any] = []
         app.settings["log_function"] = logged.append
         activity = Activity(app)
-        app.settings["log_function"](asked)
+        app.settings["log_function"](handler)
         assert is_now(activity.last()) is used
-        assert logged == [asked]
+        assert logged == [handler]
 
-    def test_what_jupyter_server_counts_besides_is_no_use(self) -> None:
+    def test_other_activity_that_jupyter_server_counts_is_not_use(self) -> None:
         app = web_app("idle", api_last_activity=datetime.now(UTC))
         assert not is_now(Activity(app).last())
 
@@ -224,7 +230,7 @@ class Shell:
         os.write(self.fd, text.encode())
 
     def reads(self, text: bytes) -> None:
-        """Wait until it has printed this."""
+        """Wait until the shell has printed a text."""
         while text not in self.seen:
             assert select.select([self.fd], [], [], 10)[0], self.seen
             self.seen += os.read(self.fd, 1000)
@@ -246,15 +252,15 @@ def shell() -> Iterator[Shell]:
 
 
 class TestTerminal:
-    async def test_a_shell_at_its_prompt_is_no_use(self, shell: Shell) -> None:
+    async def test_a_shell_at_its_prompt_is_not_use(self, shell: Shell) -> None:
         await until(lambda: os.tcgetpgrp(shell.fd) == shell.pid)
         assert not activity.runs_a_program(shell)
 
     async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
         app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
         activity = Activity(app)
-        # A program that says so runs; before that, Ctrl-C may meet the shell's own fork, which
-        # takes no notice of it.
+        # Wait for the program's own output. Before that, Ctrl-C may reach the shell's fork, which
+        # ignores it.
         shell.types("sh -c 'echo run\"\"ning; exec sleep 1000'\n")
         shell.reads(b"running")
         await until(activity.in_use)
@@ -262,13 +268,13 @@ class TestTerminal:
         shell.types("\x03")
         await until(lambda: not activity.in_use())
 
-    async def test_a_program_in_the_background_is_none(self, shell: Shell) -> None:
+    async def test_a_program_in_the_background_is_not_use(self, shell: Shell) -> None:
         shell.types("sleep 1000 & echo star''ted\n")
         shell.reads(b"started")
         await until(lambda: not activity.runs_a_program(shell))
         shell.types("kill %1\n")
 
-    def test_a_terminal_that_is_closed_is_none(self, shell: Shell) -> None:
+    def test_a_closed_terminal_is_not_use(self, shell: Shell) -> None:
         shell.close()
         shell.fd = -1
         assert not activity.runs_a_program(shell)

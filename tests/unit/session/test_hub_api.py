@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session reports to the hub."""
+"""The session's reports to the hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from started import TOKEN, Hub
 
 
 class Ended(BaseException):
-    """The process would have ended here."""
+    """Raised where the process would have ended."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def endings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 class TestAnnouncement:
     @pytest.mark.parametrize("slash", ["", "/"])
-    async def test_the_hub_is_told_the_port_with_the_sessions_token(
+    async def test_the_port_is_announced_with_the_sessions_token(
         self, hub: Hub, slash: str
     ) -> None:
         environment = hub.environment
@@ -48,24 +48,26 @@ class TestAnnouncement:
         assert headers["Content-Type"] == "application/json"
 
     @pytest.mark.parametrize("status", [200, 201, 204])
-    async def test_any_success_is_a_success(self, hub: Hub, status: int) -> None:
+    async def test_any_success_status_is_accepted(self, hub: Hub, status: int) -> None:
         hub.answers = [status]
         await announce(hub.environment, 40123)
         assert len(hub.requests) == 1
 
-    async def test_the_hub_may_answer_that_the_session_must_be_over_earlier(
+    async def test_the_hub_may_answer_with_an_earlier_end(
         self, hub: Hub, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        for body, cut in (
+        for body, early_end in (
             (b'{"end": 5000, "words": "ends at {end}"}', EarlyEnd(5000, "ends at {end}")),
             (b'{"end": "soon"}', None),
             (b"[]", None),
         ):
             hub.answers = [b"HTTP/1.0 200 OK\r\n\r\n" + body]
-            assert await announce(hub.environment, 40123) == cut
+            assert await announce(hub.environment, 40123) == early_end
         assert capsys.readouterr().err.count("The hub's answer: not the end of a session") == 2
 
-    async def test_a_hub_that_is_away_is_told_again(self, hub: Hub, endings: list[int]) -> None:
+    async def test_the_announcement_is_repeated_until_the_hub_is_back(
+        self, hub: Hub, endings: list[int]
+    ) -> None:
         hub.answers = [503, 502, 500, 429, 408, b"", 204]
         await announce(hub.environment, 40123)
         assert len(hub.requests) == 7
@@ -76,7 +78,7 @@ class TestAnnouncement:
         [b"", b"\0\xff" * 10 + b"\r\n\r\n", b"HTTP/1.1 ", b"HTTP/1.1 999999 x\r\n\r\n"],
         ids=["nothing", "no HTTP", "half a line", "no status"],
     )
-    async def test_an_answer_that_is_no_http_is_no_answer(
+    async def test_an_answer_that_is_not_http_counts_as_no_answer(
         self, hub: Hub, endings: list[int], garbage: bytes
     ) -> None:
         hub.answers = [garbage, 204]
@@ -84,7 +86,7 @@ class TestAnnouncement:
         assert len(hub.requests) == 2
         assert not endings
 
-    async def test_a_hub_that_does_not_listen_is_no_answer(
+    async def test_a_hub_that_does_not_listen_counts_as_no_answer(
         self, hub: Hub, capfd: pytest.CaptureFixture[str]
     ) -> None:
         environment = hub.environment
@@ -102,16 +104,16 @@ class TestAnnouncement:
         pauses: list[float] = []
         sleep = asyncio.sleep
 
-        async def noting(seconds: float) -> None:
+        async def record(seconds: float) -> None:
             pauses.append(seconds)
             await sleep(0)
 
-        monkeypatch.setattr(asyncio, "sleep", noting)
+        monkeypatch.setattr(asyncio, "sleep", record)
         hub.answers = [503, 503, 503, 503, 503, 204]
         await announce(hub.environment, 40123)
         assert pauses == [0.001, 0.002, 0.003, 0.003, 0.003]
 
-    async def test_the_event_loop_goes_on_while_the_hub_thinks(
+    async def test_waiting_for_the_hub_does_not_block_the_event_loop(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         threads: list[int] = []
@@ -126,7 +128,7 @@ class TestAnnouncement:
         assert threading.get_ident() not in threads
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410])
-    async def test_a_hub_that_refuses_ends_the_job(
+    async def test_a_refusal_by_the_hub_ends_the_job(
         self,
         hub: Hub,
         endings: list[int],
@@ -140,7 +142,7 @@ class TestAnnouncement:
         assert len(hub.requests) == 2
         assert f"HTTP {status}" in capsys.readouterr().err
 
-    async def test_a_proxy_of_the_environment_is_not_used(
+    async def test_proxy_variables_in_the_environment_are_ignored(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
@@ -153,32 +155,32 @@ class TestAnnouncement:
         + [(408, False), (429, False), (500, False), (503, False), (599, False)]
         + [(0, False), (200, False), (204, False), (302, False)],
     )
-    def test_only_a_clear_no_is_a_refusal(self, status: int, refusal: bool) -> None:
+    def test_only_a_definite_client_error_is_a_refusal(self, status: int, refusal: bool) -> None:
         assert is_refusal(status) is refusal
 
 
 class TestReport:
-    """Telling the hub why the session cannot start."""
+    """Reports of why the session cannot start."""
 
-    def test_the_hub_is_told_the_reason_with_the_sessions_token(self, hub: Hub) -> None:
+    def test_the_reason_is_reported_with_the_sessions_token(self, hub: Hub) -> None:
         report(hub.environment, "no <port> is free: é")
         ((method, path, headers, body),) = hub.requests
         assert (method, path) == ("POST", "/hub/api/sge/failure")
         assert body == {"reason": "no <port> is free: é"}
         assert headers["Authorization"] == f"token {TOKEN}"
 
-    def test_a_reason_is_no_longer_than_the_hub_takes(self, hub: Hub) -> None:
+    def test_a_reason_is_cut_to_the_length_that_the_hub_accepts(self, hub: Hub) -> None:
         report(hub.environment, "x" * 10_000)
         assert hub.requests[0][3] == {"reason": "x" * MAX_REASON}
         assert MAX_REASON == MAX_REASON
 
     @pytest.mark.parametrize("status", [204, 403, 404, 500])
-    def test_whatever_a_hub_answers_it_is_told_once(self, hub: Hub, status: int) -> None:
+    def test_the_reason_is_reported_once_with_any_answer(self, hub: Hub, status: int) -> None:
         hub.answers = [status]
         report(hub.environment, "no")
         assert len(hub.requests) == 1
 
-    def test_a_hub_that_is_away_is_told_a_few_times_and_no_more(
+    def test_the_report_to_an_unavailable_hub_is_repeated_only_a_few_times(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.session.hub_api.PAUSES", (0.0,) * 6)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where a kernel takes the output of its child processes.
+"""Where a kernel receives the output of its child processes.
 
-ipykernel and ZeroMQ are on the workers only, so they are stood in for. The real ones, of more than
-one version, are tested on the cluster.
+ipykernel and ZeroMQ are installed only on the workers, so these tests replace them. The tests on
+the cluster use several real versions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TestAddress:
 
 
 class ZMQError(Exception):
-    """An address that cannot be had."""
+    """Raised when an address cannot be bound."""
 
 
 class Socket:
@@ -82,7 +82,7 @@ class Stream:
 
 @pytest.fixture
 def thread(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """ipykernel's thread for output, as far as it has to do with the pipe."""
+    """The parts of ipykernel's output thread that use the pipe."""
 
     class IOPubThread:
         _pipe_flag = True
@@ -127,7 +127,7 @@ IPC, TCP = b"ipc:///run/kernel-ipc-2\0", b"tcp://127.0.0.1:40123"
 
 
 class TestPipe:
-    def test_a_kernel_on_sockets_has_its_pipe_there(self, thread: Any) -> None:
+    def test_a_kernel_on_sockets_uses_a_socket_as_its_pipe(self, thread: Any) -> None:
         kernel_settings.use_private_pipes()
         kernel = thread(IPC)
         pipe = kernel._pipe_in
@@ -138,13 +138,13 @@ class TestPipe:
         assert (out.address, out.used) == (b"PUSH", [("connect", "ipc:///run/kernel-ipc-p")])
         assert kernel.own == []
 
-    def test_a_kernel_on_tcp_has_its_own(self, thread: Any) -> None:
+    def test_a_kernel_on_tcp_uses_ipykernels_own_pipe(self, thread: Any) -> None:
         kernel_settings.use_private_pipes()
         kernel = thread(TCP)
         assert kernel._setup_pipe_out() == ("context", "pipe")
         assert kernel.own == ["in", "out"]
 
-    def test_where_there_can_be_no_socket_there_is_no_port_either(self, thread: Any) -> None:
+    def test_a_kernel_that_cannot_bind_its_socket_opens_no_port(self, thread: Any) -> None:
         kernel_settings.use_private_pipes()
         with pytest.warns(UserWarning, match="not shown: Permission denied"):
             kernel = thread(IPC, refuses=True)
@@ -160,13 +160,15 @@ class TestPipe:
 
 class TestFile:
     @pytest.mark.parametrize("as_configuration", [True, False])
-    def test_it_acts_where_ipython_loads_it_only(self, thread: Any, as_configuration: bool) -> None:
+    def test_the_file_acts_only_if_ipython_loads_it(
+        self, thread: Any, as_configuration: bool
+    ) -> None:
         names = {"get_config": dict} if as_configuration else {}
         runpy.run_path(os.fspath(kernel_settings.__file__), names)
         assert (thread(IPC).own == []) is as_configuration
 
-    def test_it_is_written_for_any_python(self) -> None:
-        """It has no syntax that Python 2.7 does not know."""
+    def test_the_file_can_be_parsed_by_any_python(self) -> None:
+        """It uses no syntax that Python 2.7 does not know."""
         text = Path(kernel_settings.__file__).read_text("ascii")
         for node in ast.walk(ast.parse(text)):
             assert not isinstance(

@@ -22,7 +22,7 @@ from started import take
 
 @pytest.fixture
 def two_ports() -> Iterator[list[socket.socket]]:
-    """Two neighbouring ports, both taken."""
+    """Two adjacent ports, both taken."""
     for _ in range(100):
         first = take()
         try:
@@ -37,7 +37,7 @@ def two_ports() -> Iterator[list[socket.socket]]:
 
 
 class TestPort:
-    def test_the_port_is_of_the_range_both_ends_included(
+    def test_the_port_is_in_the_range_including_both_ends(
         self, two_ports: list[socket.socket]
     ) -> None:
         first, last = (taken.getsockname()[1] for taken in two_ports)
@@ -48,7 +48,7 @@ class TestPort:
             with pytest.raises(SessionError, match=f"from {first} to {last} is taken"):
                 bind_port(first, last)
 
-    def test_a_port_that_is_taken_is_passed_over(self, two_ports: list[socket.socket]) -> None:
+    def test_a_taken_port_is_skipped(self, two_ports: list[socket.socket]) -> None:
         first, last = (taken.getsockname()[1] for taken in two_ports)
         two_ports[1].close()
         for _ in range(10):
@@ -57,7 +57,7 @@ class TestPort:
 
     @pytest.mark.parametrize("option", [0, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
     @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::", "::1"])
-    def test_nobody_can_take_the_port_meanwhile(self, option: int, address: str) -> None:
+    def test_no_other_program_can_take_the_port(self, option: int, address: str) -> None:
         if ":" in address and not socket.has_dualstack_ipv6():
             pytest.skip("this machine has no IPv6")
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -72,7 +72,7 @@ class TestPort:
                 other.bind((address, port))
                 other.listen()
 
-    def test_the_port_answers_before_the_server_is_up(self) -> None:
+    def test_the_port_accepts_connections_before_the_server_is_up(self) -> None:
         with take() as probe:
             port = probe.getsockname()[1]
         with bind_port(port, port) as server:
@@ -81,8 +81,8 @@ class TestPort:
                 pass
 
 
-#: A port of each of two accounts that listen, one that is connected, one of the range's end, one
-#: outside, one that is nobody's any more; and, over IPv6, one that is there twice.
+#: Two accounts listen on a port each. Then come a connected port, the last port of the range, a
+#: port outside it, and a closed one without an owner. IPv6 lists the first port again.
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4711        0 1 1 0
@@ -117,7 +117,9 @@ class TestHolders:
             assert port_holders(port, port) == [(pwd.getpwuid(os.getuid()).pw_name, 1)]
         assert port_holders(port, port) == []
 
-    def test_the_reason_is_short_whoever_holds_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_reason_is_short_even_with_long_account_names(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("gridhub.session.port.account_name", lambda uid: "x" * 64)
         with take() as taken:
             taken.listen()

@@ -30,7 +30,7 @@ from started import RULES, Hub, take
 NAME = "a" * 32
 
 
-#: The test's own process is the job here; ps(1) says how long it has been running.
+#: The test's own process is the job here; ps(1) shows how long it has been running.
 PROCESS_START = time.time() - int(
     subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
 )
@@ -69,19 +69,19 @@ class TestCommand:
     ) -> None:
         assert command(*arguments) == 2
 
-    def test_a_session_that_was_given_up_ends_its_job(
+    def test_the_job_of_a_session_that_was_given_up_ends(
         self, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert command(NAME) == 1
         assert "The session was given up before this job started" in capsys.readouterr().err
 
-    def test_a_file_that_is_no_file_ends_the_job(
+    def test_a_folder_in_place_of_the_file_ends_the_job(
         self, command: Callable[..., int], tmp_path: Path
     ) -> None:
         (tmp_path / SESSION_FOLDER / f"{NAME}.json").mkdir(parents=True)
         assert command(NAME) == 1
 
-    def test_no_core_dump_can_hold_the_secrets_that_are_read(
+    def test_core_dumps_are_off_when_secrets_are_read(
         self, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = resource.getrlimit(resource.RLIMIT_CORE)
@@ -95,7 +95,7 @@ class TestCommand:
         resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
         try:
             assert command(NAME) == 1
-            # The person may still raise it.
+            # The user may still raise the limit.
             assert seen == [(1 if before[1] else 0, before[1])]
         finally:
             resource.setrlimit(resource.RLIMIT_CORE, before)
@@ -125,7 +125,7 @@ class TestCommand:
         assert not hub.requests
 
     @pytest.mark.parametrize("options", [[], ["--debugger"]])
-    def test_the_job_script_says_whether_there_is_a_debugger(
+    def test_the_job_script_decides_whether_there_is_a_debugger(
         self,
         command: Callable[..., int],
         written: dict[str, str],
@@ -148,7 +148,7 @@ class TestCommand:
             (SystemExit("bad configuration"), "SystemExit('bad configuration')"),
         ],
     )
-    def test_why_it_cannot_start_reaches_the_hub_and_the_log(
+    def test_the_reason_for_a_failed_start_reaches_the_hub_and_the_log(
         self,
         command: Callable[..., int],
         written: dict[str, str],
@@ -168,7 +168,7 @@ class TestCommand:
         assert path == "/hub/api/sge/failure"
         assert reason in body["reason"]
 
-    def test_that_every_port_is_taken_reaches_the_hub(
+    def test_the_hub_learns_that_every_port_is_taken(
         self, command: Callable[..., int], written: dict[str, str], hub: Hub
     ) -> None:
         os.environ["HOSTNAME"] = "exec1"
@@ -177,10 +177,10 @@ class TestCommand:
             command(NAME)
         reason = hub.requests[0][3]["reason"]
         me = pwd.getpwuid(os.getuid()).pw_name
-        assert read_no_port(reason) == Holders("exec1", {me: 1}), "the hub says it in words"
+        assert read_no_port(reason) == Holders("exec1", {me: 1}), "the hub parses it"
 
     @pytest.mark.parametrize("status", [None, 0])
-    def test_a_server_that_ends_as_it_should_is_no_failure(
+    def test_a_server_that_ends_normally_is_not_a_failure(
         self,
         command: Callable[..., int],
         written: dict[str, str],

@@ -33,7 +33,7 @@ class TestSessionFile:
         path.write_text(json.dumps(CONTENT), encoding="utf-8")
         return path
 
-    def test_what_the_broker_wrote_is_read_and_deleted(self, tmp_path: Path) -> None:
+    def test_the_brokers_file_is_read_and_deleted(self, tmp_path: Path) -> None:
         environment = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_USER": 'é"\n\\'}
         path = tmp_path / "sessions" / "a1.json"
         write_session_file(path, environment, (40000, 40999), RULES)
@@ -45,7 +45,7 @@ class TestSessionFile:
         )
         assert not path.exists()
 
-    def test_key_and_certificates_are_kept_in_memory_for_the_person_alone(
+    def test_key_and_certificates_are_kept_in_memory_and_readable_only_by_the_user(
         self, tmp_path: Path
     ) -> None:
         path = tmp_path / "sessions" / "a1.json"
@@ -58,7 +58,7 @@ class TestSessionFile:
             assert Path(each).stat().st_mode & 0o777 == 0o600
         assert list(tmp_path.rglob("*")) == [path.parent]
 
-    def test_a_session_starts_once_only(self, path: Path) -> None:
+    def test_a_session_starts_only_once(self, path: Path) -> None:
         read_session_file(path)
         with pytest.raises(SessionError, match="given up before this job started"):
             read_session_file(path)
@@ -72,13 +72,13 @@ class TestSessionFile:
         assert link.is_symlink()
 
     @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o400, 0o700, 0o4600])
-    def test_a_file_others_might_have_seen_or_made_is_refused(self, path: Path, mode: int) -> None:
+    def test_a_file_with_other_permissions_is_refused(self, path: Path, mode: int) -> None:
         path.chmod(mode)
         with pytest.raises(SessionError, match="is not the file of a session"):
             read_session_file(path)
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
-    def test_a_file_of_somebody_else_is_refused(self, path: Path) -> None:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a file's owner")
+    def test_a_file_of_another_user_is_refused(self, path: Path) -> None:
         os.chown(path, 4711, 4711)
         with pytest.raises(SessionError, match="is not the file of a session"):
             read_session_file(path)
@@ -117,12 +117,12 @@ class TestSessionFile:
         with pytest.raises(SessionError):
             read_session_file(path)
 
-    def test_bytes_that_are_no_text_are_refused(self, path: Path) -> None:
+    def test_a_file_that_is_not_text_is_refused(self, path: Path) -> None:
         path.write_bytes(b'{"environment": "\xff"}')
         with pytest.raises(SessionError, match="cannot be read"):
             read_session_file(path)
 
-    def test_a_broken_file_does_not_show_its_secret(self, path: Path) -> None:
+    def test_the_error_of_a_broken_file_does_not_show_its_secret(self, path: Path) -> None:
         path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
         with pytest.raises(SessionError) as caught:
             read_session_file(path)

@@ -30,7 +30,7 @@ from started import RULES, TOKEN, take
 
 
 class Loop:
-    """An event loop of Jupyter Server that runs its callbacks and is over."""
+    """Jupyter Server's event loop, reduced to a record of its callbacks."""
 
     def __init__(self) -> None:
         self.callbacks: list[tuple[Any, ...]] = []
@@ -41,7 +41,7 @@ class Loop:
 
 @pytest.fixture
 def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stand-ins for the classes of Jupyter; the server as far as it was started."""
+    """Stand-ins for Jupyter's classes; ``app`` is the server that was started."""
 
     class ServerApp:
         def __init__(self) -> None:
@@ -96,7 +96,7 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class TestServer:
-    def test_the_server_gets_the_socket_and_then_the_hub_its_port(
+    def test_the_server_gets_the_socket_and_then_the_hub_gets_its_port(
         self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rules = read_rules(RULES)
@@ -114,37 +114,37 @@ class TestServer:
             (live,), watched = jupyter.app.io_loop.callbacks
         assert watched[:2] == (watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
-        told: list[tuple[object, ...]] = []
+        calls: list[tuple[object, ...]] = []
 
         async def announce(*arguments: object) -> None:
-            told.append(arguments)
+            calls.append(arguments)
 
         async def warn(*arguments: object) -> None:
-            told.append(arguments[:2])
+            calls.append(arguments[:2])
 
         monkeypatch.setattr("gridhub.session.server.announce", announce)
         monkeypatch.setattr("gridhub.session.server.warn", warn)
         asyncio.run(live())
-        assert sorted(told, key=len) == [(rules, 1000.0), (environment, port, None)]
+        assert sorted(calls, key=len) == [(rules, 1000.0), (environment, port, None)]
 
     @pytest.mark.parametrize("debugger", [False, True])
-    def test_a_kernel_is_offered_with_its_debugger_only_where_the_site_says_so(
+    def test_kernels_offer_their_debugger_only_if_the_site_enables_it(
         self, jupyter: Any, debugger: bool
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
             serve(environment, server, read_rules(RULES), 0.0, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
-        # All else that is told of it stays.
+        # Everything else in the kernel's specification stays.
         assert spec.to_dict() == {
             "argv": ["python"],
             "metadata": {"debugger": debugger, "icon": "own"},
         }
 
-    def test_a_session_whose_end_has_come_ends_its_server_and_says_why_as_its_status(
+    def test_at_an_early_end_the_server_stops_and_the_exit_status_gives_the_reason(
         self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And if a kernel keeps the server from ending, the process ends all the same."""
+        """The process ends even if a kernel keeps the server from stopping."""
         ended: list[str] = []
 
         async def over(announced: Any, *_: object) -> bool:
@@ -171,7 +171,7 @@ class TestServer:
         assert ended == ["in any case", "the server"]
 
     @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
-    def test_without_a_run_time_no_countdown_is_made_up(
+    def test_without_a_run_time_there_is_no_countdown(
         self, jupyter: Any, run_time: int | None, shown: bool
     ) -> None:
         rules = read_rules(RULES | {"run_time": run_time})
@@ -179,8 +179,8 @@ class TestServer:
         with take() as server:
             serve(environment, server, rules, 0.0)
         assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
-        told = jupyter.app.web_app.settings["page_config_data"]
-        assert ("gridhubTimeLeft" in told) is shown
+        page_config = jupyter.app.web_app.settings["page_config_data"]
+        assert ("gridhubTimeLeft" in page_config) is shown
 
     def test_the_pages_find_the_extension_of_the_starters_own_release(self, jupyter: Any) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
@@ -191,37 +191,37 @@ class TestServer:
 
 
 class TestTime:
-    """The end of the run time, and an earlier one that the hub knows of."""
+    """The end of the run time, and an earlier one that the hub sets."""
 
     @pytest.fixture
-    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        told: list[str] = []
+    def warnings(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        warnings: list[str] = []
 
         async def warn(*_: object) -> None:
-            told.append("of the run time")
+            warnings.append("of the run time")
 
-        async def warn_of_early_end(cut: EarlyEnd, *_: object) -> None:
-            told.append(cut.words)
+        async def warn_of_early_end(early_end: EarlyEnd, *_: object) -> None:
+            warnings.append(early_end.words)
 
         monkeypatch.setattr("gridhub.session.server.warn", warn)
         monkeypatch.setattr("gridhub.session.server.warn_of_early_end", warn_of_early_end)
         monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
-        return told
+        return warnings
 
     @pytest.mark.parametrize(
         ("run_time", "end", "over", "minutes"),
         [
             (3600, 1000 + 1800, True, "30"),
             (3600, 1000 + 3599, True, "59"),
-            (3600, 1000 + 3600, False, "60"),  # over in time by itself
+            (3600, 1000 + 3600, False, "60"),  # over in time anyway
             (3600, None, False, "60"),
             (None, 1000 + 1800, True, "30"),
             (3600, 999, True, "0"),
         ],
     )
-    async def test_the_earlier_end_counts_and_the_countdown_shows_it(
+    async def test_the_earlier_end_applies_and_the_countdown_shows_it(
         self,
-        told: list[str],
+        warnings: list[str],
         run_time: int | None,
         end: float | None,
         over: bool,
@@ -232,11 +232,11 @@ class TestTime:
 
         rules = read_rules(RULES | {"run_time": run_time})
         assert await keep_time(announced(), rules, 1000.0, None) is over
-        assert told[-1:] == (["of the window"] if over else ["of the run time"])
+        assert warnings[-1:] == (["of the window"] if over else ["of the run time"])
         assert os.environ["JOB_RUN_TIME"] == minutes
 
-    async def test_the_end_of_the_run_time_is_warned_of_while_the_hub_is_away(
-        self, told: list[str]
+    async def test_the_user_is_warned_of_the_run_time_while_the_hub_is_away(
+        self, warnings: list[str]
     ) -> None:
         back = asyncio.Event()
 
@@ -245,13 +245,13 @@ class TestTime:
 
         times = asyncio.create_task(keep_time(announced(), read_rules(RULES), 1000.0, None))
         await asyncio.sleep(0.01)
-        assert told == ["of the run time"]
+        assert warnings == ["of the run time"]
         back.set()
         assert not await times
 
 
 class TestSettingsOfExtensions:
-    def test_the_countdown_is_told_when_the_job_began_and_how_many_minutes_it_has(
+    def test_the_countdown_gets_the_jobs_start_and_its_minutes(
         self,
     ) -> None:
         assert extension_settings(read_rules(RULES), 1234.9) == {
@@ -263,24 +263,24 @@ class TestSettingsOfExtensions:
         ("changes", "soon"),
         [
             ({}, 1800),
-            ({"run_time": 1800}, 600),  # what is not below the run time is never warned of
+            ({"run_time": 1800}, 600),  # a warning not below the run time is never given
             ({"warnings": []}, 300),
         ],
     )
-    def test_notebooks_countdown_is_told_the_words_and_when_it_is_to_stand_out(
+    def test_notebooks_countdown_gets_its_words_and_when_to_stand_out(
         self, changes: dict[str, Any], soon: int
     ) -> None:
-        told = page_settings(read_rules(RULES | changes))
-        assert told == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
+        settings = page_settings(read_rules(RULES | changes))
+        assert settings == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
 
     @pytest.mark.parametrize(
         "changes", [{"run_time": None}, {"words": {"run_time": "x", "idle": "x"}}]
     )
-    def test_notebook_counts_nothing_down_without_an_end_or_words_for_it(
+    def test_notebook_has_no_countdown_without_an_end_or_words_for_it(
         self, changes: dict[str, Any]
     ) -> None:
         assert page_settings(read_rules(RULES | changes)) == {}
 
-    def test_how_often_the_hub_is_told_of_use_is_the_sites(self) -> None:
+    def test_the_site_sets_how_often_use_is_reported_to_the_hub(self) -> None:
         rules = read_rules(RULES | {"run_time": None, "idle_report": 45})
         assert extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}

@@ -10,11 +10,11 @@ from watching import CONTENT, RULES
 
 
 class TestRules:
-    def test_what_the_broker_wrote_is_read(self) -> None:
+    def test_the_brokers_rules_are_read(self) -> None:
         assert Rules(3600, (1800, 600), 1200, 300, 300, CONTENT["words"]) == RULES
         assert read_rules(CONTENT | {"run_time": None, "warnings": []}).run_time is None
 
-    def test_those_of_a_job_that_has_waited_since_before_an_upgrade_are_read_too(self) -> None:
+    def test_the_rules_of_a_job_from_before_an_upgrade_are_read(self) -> None:
         words = {name: text for name, text in CONTENT["words"].items() if name != "left"}
         assert read_rules(CONTENT | {"words": words}).words == words
 
@@ -34,11 +34,11 @@ class TestRules:
             read_rules(CONTENT | changes)
 
     @pytest.mark.parametrize("content", [None, [], "x", 4, {}])
-    def test_what_are_no_rules_is_refused(self, content: object) -> None:
+    def test_content_that_is_not_rules_is_refused(self, content: object) -> None:
         with pytest.raises(RulesError):
             read_rules(content)
 
     @pytest.mark.parametrize("name", sorted(CONTENT))
-    def test_nothing_may_be_missing(self, name: str) -> None:
+    def test_every_rule_is_required(self, name: str) -> None:
         with pytest.raises(RulesError):
             read_rules({key: value for key, value in CONTENT.items() if key != name})

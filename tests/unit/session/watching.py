@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A clock of its own, and a person who is notified."""
+"""A simulated clock, and a notifier that records what it sends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RULES = read_rules(CONTENT)
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that advances only when a task sleeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 10_000.0
@@ -45,30 +45,30 @@ class Clock:
         monkeypatch.setattr(time, "time", lambda: self.now)
 
 
-class Told(Notifier):
-    """Notes what it would say, and when; as often as the test says it does not get through."""
+class RecordingNotifier(Notifier):
+    """Records what it would send, and when; the first ``failures`` attempts fail."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.failures = 0
-        self.person: list[tuple[float, str]] = []
-        self.hub: list[tuple[float, datetime]] = []
+        self.to_person: list[tuple[float, str]] = []
+        self.to_hub: list[tuple[float, datetime]] = []
 
-    def _gets_through(self) -> bool:
+    def _succeeds(self) -> bool:
         self.failures -= 1
         return self.failures < 0
 
     async def notify_person(self, message: str) -> bool:
-        through = self._gets_through()
-        if through:
-            self.person.append((self.clock.now, message))
-        return through
+        sent = self._succeeds()
+        if sent:
+            self.to_person.append((self.clock.now, message))
+        return sent
 
     async def post_to_hub(self, last: datetime) -> bool:
-        through = self._gets_through()
-        if through:
-            self.hub.append((self.clock.now, last))
-        return through
+        sent = self._succeeds()
+        if sent:
+            self.to_hub.append((self.clock.now, last))
+        return sent
 
 
 def at(seconds: float) -> str:

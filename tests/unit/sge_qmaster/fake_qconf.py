@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Outputs recorded from qconf of Grid Engine 8.1.9, and a qconf that answers with them."""
+"""Outputs recorded from qconf of Grid Engine 8.1.9, and a fake qconf that replays them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OBJECTS = {
 
 
 class FakeQconf(Qconf):
-    """Answers calls with recorded outputs; keeps the calls and the files that they read."""
+    """Answers calls with recorded outputs; records the calls and the files that they read."""
 
     def __init__(self, *answers: tuple[int, str]) -> None:
         super().__init__("/usr/bin/qconf", "/nowhere", "default", 5, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deciding what to do, with a qconf that answers from recordings."""
+"""Deciding what to do, with a fake qconf that replays recordings."""
 
 from __future__ import annotations
 
@@ -128,12 +128,12 @@ def test_a_new_queue_starts_from_the_template_without_its_parallel_environments(
     assert outcome.msg == "created queue jupyter.q (rerun, h_rt)"
 
 
-def test_a_queue_keeps_the_parallel_environments_it_is_given() -> None:
+def test_a_new_queue_gets_the_requested_parallel_environments() -> None:
     qconf = FakeQconf((1, "missing_queue.err"), (0, "queue_template"))
     outcome = present(qconf, "queue", "x.q", check=True, pe_list=["smp"])
     assert outcome.after["pe_list"] == "smp"
 
 
-def test_a_host_configuration_is_not_made_empty() -> None:
+def test_an_empty_host_configuration_is_refused() -> None:
     with pytest.raises(BadRequestError, match="at least one attribute"):
         present(FakeQconf((1, "missing_configuration.err")), "configuration", "exec2")

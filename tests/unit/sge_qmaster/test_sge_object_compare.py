@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Comparing an object with what was requested."""
+"""Comparing an object with the request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fake_qconf import OBJECTS, recorded_object
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTS))
-def test_an_object_as_qconf_prints_it_is_no_change(name: str) -> None:
+def test_requesting_an_object_as_qconf_prints_it_is_no_change(name: str) -> None:
     kind, attributes = OBJECTS[name], recorded_object(name)
     spec = KINDS[kind]
     wanted = {k: v for k, v in attributes.items() if k != spec.key and k not in spec.read_only}
@@ -97,7 +97,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("name", "kind", "attribute", "value"), DIFFERENT)
-def test_another_value_is_a_change_and_changes_nothing_else(
+def test_another_value_changes_only_its_attribute(
     name: str, kind: str, attribute: str, value: Any
 ) -> None:
     wire = {attribute: wire_value(kind, attribute, value)}
@@ -109,7 +109,7 @@ def test_another_value_is_a_change_and_changes_nothing_else(
 
 
 def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
-    # qconf -Mconf keeps the word as it is, other than in a queue or a parallel environment.
+    # qconf -Mconf keeps the word as it is, unlike in a queue or a parallel environment.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 
 

@@ -25,14 +25,14 @@ from fake_qconf import DATA, recorded
 
 
 def test_the_list_of_options_is_not_repeated_in_an_error() -> None:
-    words = Result([], 1, "", recorded("refused_usage.err")).message
-    assert words.startswith('error: no option argument provided to "-sp"')
-    assert "-aattr" not in words
+    message = Result([], 1, "", recorded("refused_usage.err")).message
+    assert message.startswith('error: no option argument provided to "-sp"')
+    assert "-aattr" not in message
 
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[[str], Any]:
-    """Make a stand-in for qconf and a Qconf that runs it."""
+    """Return a function that makes a stand-in for qconf and a Qconf that runs it."""
 
     def make(body: str, timeout: int = 20) -> Any:
         path = tmp_path / "qconf"

@@ -127,7 +127,7 @@ def test_every_complex_of_a_real_table_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         ({"kind": "cue", "name": "all.q"}, "entry 3: kind is 'cue'"),
         ({"name": "all.q"}, "entry 3: kind is None"),
@@ -136,6 +136,6 @@ def test_every_complex_of_a_real_table_is_accepted() -> None:
         ({"kind": "queue", "name": "all.q", "attributes": "slots=4"}, "must be a dictionary"),
     ],
 )
-def test_a_wrong_entry_of_a_list_is_named(wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(BadRequestError, match=re.escape(words)):
+def test_a_wrong_entry_of_a_list_is_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequestError, match=re.escape(message)):
         check_description(wrong, 3)

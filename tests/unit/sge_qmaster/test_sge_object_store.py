@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writing an object, and confirming it."""
+"""Writing an object and confirming the change."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_load_values_in_broken_lines_contain_no_blank() -> None:
     assert "\\" not in values
 
 
-def test_the_heading_of_a_configuration_is_no_attribute() -> None:
+def test_the_heading_of_a_configuration_is_not_an_attribute() -> None:
     assert recorded("configuration_host").startswith("#exec1:")
     assert recorded_object("configuration_host") == {
         "mailer": "/bin/true",
@@ -66,7 +66,7 @@ def test_the_table_of_complexes_is_the_same_after_writing_and_parsing() -> None:
     assert parse_complexes(render_complexes(table)) == table
 
 
-def test_a_complex_that_cannot_be_parsed_is_refused_instead_of_lost() -> None:
+def test_a_complex_that_cannot_be_parsed_is_refused_and_not_dropped() -> None:
     with pytest.raises(BadRequestError, match="broken"):
         parse_complexes(recorded("complexes") + "broken b INT\n")
 
@@ -82,7 +82,7 @@ def test_the_diff_omits_the_load_that_a_host_reports() -> None:
     assert "load_values" not in text
 
 
-def test_the_diff_of_a_complex_is_its_line_only() -> None:
+def test_the_diff_of_a_complex_is_only_its_line() -> None:
     table = parse_complexes(recorded("complexes"))
     text = file_form("complex", "gpu", table["gpu"])
     assert parse_complexes(text) == {"gpu": table["gpu"]}

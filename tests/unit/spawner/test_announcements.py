@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the administrators announce, and the next maintenance."""
+"""What a starting session reports to the hub: its port, or why it failed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TestAnnouncements:
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
 
-    async def test_a_starting_session_may_tell_its_port(
+    async def test_a_starting_session_may_announce_its_port(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
         for port in (40000, 40500, 40999):
@@ -37,7 +37,7 @@ class TestAnnouncements:
                 assert spawner.port == port
                 assert (stored(hub)[0] or {})["port"] == port
 
-    async def test_nothing_else_may_be_told(
+    async def test_nothing_else_may_be_announced(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
         wrong: list[object] = [
@@ -74,7 +74,7 @@ class TestAnnouncements:
                 assert spawner.port == 0
                 assert (spawner.ip, spawner.job_id, spawner.get_state()) == before
 
-    async def test_a_reason_is_a_text_of_some_length(
+    async def test_a_reason_is_text_of_limited_length(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
         most = contract.MAX_REASON
@@ -97,13 +97,15 @@ class TestAnnouncements:
                 assert spawner.failure is None
         assert (await hub.ask("sge/failure", session, {"reason": "x" * most})).code == 204
 
-    async def test_a_port_is_told_once(self, hub: Hub, spawner: SGESpawner, session: str) -> None:
+    async def test_a_port_is_announced_once(
+        self, hub: Hub, spawner: SGESpawner, session: str
+    ) -> None:
         assert (await hub.ask("sge/port", session, {"port": 40001})).code == 204
         assert (await hub.ask("sge/port", session, {"port": 40002})).code == 403
         assert (await hub.ask("sge/failure", session, {"reason": "no"})).code == 403
         assert spawner.port == 40001
 
-    async def test_a_port_may_be_told_again_when_our_answer_was_lost(
+    async def test_a_port_may_be_announced_again_if_the_answer_was_lost(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         start = await starting(alice, broker)
@@ -114,7 +116,7 @@ class TestAnnouncements:
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port + 1})).code == 403
 
-    async def test_no_other_token_will_do(
+    async def test_no_other_token_is_accepted(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
         bob = hub.person("bob")
@@ -135,7 +137,7 @@ class TestAnnouncements:
         assert spawner.failure is None
 
     @pytest.mark.parametrize("attribute", ["_start_pending", "stopping"])
-    async def test_a_session_that_is_not_starting_may_tell_nothing(
+    async def test_a_session_that_is_not_starting_may_announce_nothing(
         self, hub: Hub, spawner: SGESpawner, session: str, attribute: str
     ) -> None:
         setattr(spawner, attribute, attribute == "stopping")
@@ -144,7 +146,7 @@ class TestAnnouncements:
         assert spawner.port == 0
 
     @pytest.mark.parametrize("used_before", [False, True])
-    async def test_a_port_that_cannot_be_stored_is_not_taken_and_may_be_told_again(
+    async def test_a_port_that_cannot_be_stored_is_not_accepted_and_may_be_announced_again(
         self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
         # A port that only this process knew would be lost with it; a refusal would end the job.
@@ -168,7 +170,7 @@ class TestAnnouncements:
         broker.open.set()
         await asyncio.wait_for(start, 10)
 
-    async def test_it_can_only_be_told(
+    async def test_announcements_can_only_be_posted(
         self, hub: Hub, spawner: SGESpawner, session: str, subtests: pytest.Subtests
     ) -> None:
         for method in ("GET", "DELETE", "PUT"):

@@ -27,10 +27,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def over(alice: Any) -> None:
-    """Let the session be seen to have ended, and JupyterHub do what it does then."""
+    """Wait until the session has ended, then stop it as JupyterHub does."""
     spawner = alice.spawners[""]
     while await spawner.poll() is None:
-        spawner.collector.hurry()  # the last question may have been on its way already
+        spawner.collector.hurry()  # a query may already have been in flight
         await spawner.collector.news(0.1)
     await alice.stop()
 
@@ -46,7 +46,7 @@ class TestWhySessionsEnd:
             ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
         ],
     )
-    async def test_the_accounting_record_is_read_to_the_person(
+    async def test_the_user_sees_the_reason_from_the_accounting_record(
         self,
         like: str,
         words: str,
@@ -63,7 +63,7 @@ class TestWhySessionsEnd:
         grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
         broker.cluster.remove(broker.session)
         await over(alice)
-        # JupyterHub has made a new spawner of what is in the database, as after a restart.
+        # JupyterHub has made a new spawner from the database, as after a restart.
         assert hub.spawner() is not spawner
         assert words in (await hub.spawner().view()).ended
         assert (await hub.spawner().view()).short_of == short_of
@@ -71,14 +71,14 @@ class TestWhySessionsEnd:
         assert words in form
         link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
         assert (link in form) == bool(short_of)
-        # Whoever has followed it is not sent there again.
+        # A form opened by that link does not offer it again.
         assert "with more" not in await led(hub.spawner(), Link({}, ("memory",), more=True))
 
     @pytest.mark.parametrize(
         ("like", "words"),
         [("t-hrt", "because its run time, 1 hour, was used up"), ("t-mem", "ended by a limit")],
     )
-    async def test_address_space_is_not_taken_for_other_memory(
+    async def test_address_space_is_not_mistaken_for_other_memory(
         self,
         like: str,
         words: str,
@@ -97,12 +97,12 @@ class TestWhySessionsEnd:
         await over(alice)
         assert words in (await hub.spawner().view()).ended
 
-    async def test_what_went_above_its_memory_reads_as_above_it(self) -> None:
+    async def test_use_just_above_the_memory_limit_is_shown_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
         words = SessionEnd(job="1", why=Ending.MEMORY, used=4.02 * 2**30, had=(memory,)).words
         assert "more than its memory: 4.1 GB of 4.0 GB" in words
 
-    async def test_a_record_that_is_written_late_is_found_by_who_looks_then(
+    async def test_a_record_that_is_written_late_is_found_by_a_later_look(
         self,
         hub: Hub,
         alice: Any,
@@ -123,7 +123,7 @@ class TestWhySessionsEnd:
         assert "job 1, was deleted by an administrator" in await hub.spawner().get_options_form()
         assert stored(hub)[0]["last"]["why"] == "deleted"  # type: ignore[index]
 
-    async def test_without_the_file_the_person_reads_what_may_have_been(
+    async def test_without_the_file_the_user_sees_possible_reasons(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         await running(alice, broker, lab)
@@ -133,7 +133,7 @@ class TestWhySessionsEnd:
             "its run time was over, it used too much memory" in (await hub.spawner().view()).ended
         )
 
-    async def test_a_worker_that_did_not_report_any_more_is_named(
+    async def test_a_worker_that_stopped_reporting_is_named(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         spawner = await running(alice, broker, lab)
@@ -153,24 +153,24 @@ class TestWhySessionsEnd:
         grid.accounting_file.touch()
         broker.cluster.remove(broker.session)
         await over(alice)
-        looks, goes_on = threading.Event(), threading.Event()
+        reading, proceed = threading.Event(), threading.Event()
 
         def find(*_: object) -> Record:
-            looks.set()
-            goes_on.wait(10)
+            reading.set()
+            proceed.wait(10)
             return Record(1, "exec1", 0, 0, 100, 137, 0)
 
         monkeypatch.setattr("gridhub.spawner.cluster.find_record", find)
         looking = asyncio.create_task(hub.spawner().explain_last())
-        await asyncio.to_thread(looks.wait, 10)
+        await asyncio.to_thread(reading.wait, 10)
         spawner = await running(alice, broker, lab)
-        goes_on.set()
+        proceed.set()
         await looking
         assert spawner.last is None
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
     @pytest.mark.parametrize("fault", [RuntimeError("ours"), TimeoutError()])
-    async def test_a_record_that_cannot_be_read_keeps_no_session_from_ending(
+    async def test_a_session_ends_even_if_its_record_cannot_be_read(
         self,
         fault: Exception,
         hub: Hub,
@@ -189,7 +189,7 @@ class TestWhySessionsEnd:
         assert not hub.spawner().active
         assert "it used too much memory" in (await hub.spawner().view()).ended
 
-    async def test_an_accounting_file_that_hangs_keeps_no_session_from_ending(
+    async def test_a_session_ends_even_if_the_accounting_file_hangs(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         back = threading.Event()
@@ -201,7 +201,7 @@ class TestWhySessionsEnd:
         assert not hub.spawner().active
         back.set()
 
-    async def test_what_another_release_has_written_costs_no_session(
+    async def test_state_written_by_another_release_loses_no_session(
         self, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         spawner = await running(alice, broker, lab)
@@ -212,7 +212,7 @@ class TestWhySessionsEnd:
         assert spawner.session == broker.session
         assert await spawner.poll() is None
 
-    async def test_what_was_seen_of_the_last_session_is_not_written_over_the_next_one(
+    async def test_the_last_sessions_reason_does_not_overwrite_the_next_session(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         before = await running(alice, broker, lab)
@@ -221,11 +221,11 @@ class TestWhySessionsEnd:
         last = before.last
         assert last is not None
         await running(alice, broker, lab)
-        # The spawner JupyterHub has let go of still has a look under way.
+        # The spawner that JupyterHub has dropped is still looking.
         before._store_last(last, replace(last, why=Ending.DELETED))
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
-    async def test_who_comes_the_next_morning_reads_the_reason(
+    async def test_a_user_who_returns_the_next_morning_sees_the_reason(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine
     ) -> None:
         await running(alice, broker, lab)
@@ -234,7 +234,7 @@ class TestWhySessionsEnd:
         last = hub.spawner().last
         assert last is not None
         hub.spawner().last = replace(last, ended=time.time() - 10 * 3600)
-        others = b"#\n" * (accounting.LOOK_BACK // 2)  # more than the first look goes through
+        others = b"#\n" * (accounting.LOOK_BACK // 2)  # more than the first look reads
         grid.accounting_file.parent.mkdir(parents=True)
         line = record("t-qdel", broker.session).encode()
         grid.accounting_file.write_bytes(line + b"\n" + others)
@@ -244,7 +244,7 @@ class TestWhySessionsEnd:
         ("hours", "pause", "farther"),
         [(0.0, 5, 1), (0.1, 90, 1), (10.0, 9000, 11), (1000.0, 900_000, 16)],
     )
-    async def test_a_record_that_never_comes_is_looked_for_more_and_more_seldom(
+    async def test_a_record_that_never_comes_is_looked_for_less_and_less_often(
         self,
         hours: float,
         pause: float,
@@ -254,7 +254,7 @@ class TestWhySessionsEnd:
     ) -> None:
         looks: list[int] = []
         monkeypatch.setattr(
-            "gridhub.spawner.cluster.find_record", lambda *told: looks.append(told[3])
+            "gridhub.spawner.cluster.find_record", lambda *arguments: looks.append(arguments[3])
         )
         spawner.last = SessionEnd(
             job="1", why=Ending.UNKNOWN, name="x", ended=time.time() - hours * 3600
@@ -267,7 +267,7 @@ class TestWhySessionsEnd:
         await spawner.view()
         assert len(looks) == 2
 
-    async def test_no_page_waits_for_an_accounting_file_that_hangs(
+    async def test_no_page_waits_for_a_hanging_accounting_file(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await running(alice, broker, lab)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A session does not start: why, in words."""
+"""Why a session did not start, as its user sees it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 class TestFailedStart:
     @pytest.mark.parametrize("letters", ["", "r"])
-    async def test_a_job_that_dies_is_told_at_once_with_its_log(
+    async def test_a_job_that_dies_is_reported_at_once_with_its_log(
         self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat, letters: str
     ) -> None:
         broker.letters = letters
@@ -37,12 +37,12 @@ class TestFailedStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
-        # The record may come later: whoever looks then finds it.
+        # The record may come later; a later look finds it.
         assert spawner.last
         assert spawner.last.why == "unknown"
         assert "Job 1 ended before JupyterLab was up" in spawner.last.words
 
-    async def test_a_job_that_leaves_the_queue_was_deleted(
+    async def test_a_job_that_leaves_the_queue_counts_as_deleted(
         self, alice: Any, spawner: SGESpawner, broker: Broker, qstat: Qstat
     ) -> None:
         start = await starting(alice, broker)
@@ -50,10 +50,10 @@ class TestFailedStart:
         broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
             await asyncio.wait_for(start, 10)
-        # Its file, which nobody has read, is removed by the broker.
+        # The broker removes the job's file, which was not read.
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
-    async def test_why_nothing_came_up_is_told_to_who_was_not_looking(
+    async def test_a_user_who_was_not_looking_sees_the_reason_later(
         self, hub: Hub, alice: Any, broker: Broker, token: str
     ) -> None:
         broker.letters = "r"
@@ -67,14 +67,14 @@ class TestFailedStart:
         assert words + "&lt;b&gt;" in await hub.page("spawn")
         assert (await hub.spawner().view()).ended == words + "<b>space</b>"
         assert (stored(hub)[0] or {})["last"]["why"] == "start"
-        # The next session makes it old news.
+        # The next session clears it.
         start = await starting(alice, broker)
         assert hub.spawner().last is None
         start.cancel()
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
 
-    async def test_a_start_that_fails_before_the_persons_eyes_is_told_once(
+    async def test_a_failure_that_the_user_watches_is_shown_once(
         self, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
@@ -99,7 +99,7 @@ class TestFailedStart:
             ("t-exit3", "Its messages are in", "start"),
         ],
     )
-    async def test_why_a_job_ended_before_it_was_up_is_read_in_its_record(
+    async def test_the_record_gives_the_reason_why_a_job_ended_before_it_was_up(
         self,
         alice: Any,
         spawner: SGESpawner,
@@ -120,7 +120,7 @@ class TestFailedStart:
         grid.accounting_file.touch()
         broker.cluster.remove(broker.session)
         await until(lambda: "Looking for the reason" in spawner._progress()[1])
-        # Grid Engine writes it late.
+        # Grid Engine writes the record late.
         grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{words}"):
             await asyncio.wait_for(start, 10)
@@ -128,7 +128,7 @@ class TestFailedStart:
         assert spawner.last.why == why
         assert words in spawner.last.words
 
-    async def test_an_error_state_is_told_in_grid_engines_words(
+    async def test_an_error_state_is_reported_in_grid_engines_words(
         self, alice: Any, broker: Broker, qstat: Qstat, recorded: Callable[[str], str]
     ) -> None:
         broker.letters = "Eqw"
@@ -142,7 +142,7 @@ class TestFailedStart:
         assert "-xml -j 1" in qstat.calls
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
-    async def test_an_error_of_another_persons_job_explains_nothing(
+    async def test_an_error_of_another_users_job_is_not_shown(
         self, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
         broker.letters = "Eqw"
@@ -151,7 +151,7 @@ class TestFailedStart:
         with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
             await asyncio.wait_for(start, 10)
 
-    async def test_an_error_state_nobody_can_explain_is_told_too(
+    async def test_an_error_state_without_a_reason_is_reported_too(
         self, alice: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def fail(*arguments: object) -> dict[int, Details]:
@@ -163,7 +163,7 @@ class TestFailedStart:
         with pytest.raises(SpawnException, match=r"\(state Eqw\): it gives no reason"):
             await asyncio.wait_for(start, 10)
 
-    async def test_a_job_that_somebody_deletes_is_told_at_once(
+    async def test_a_deleted_job_is_reported_at_once(
         self, alice: Any, broker: Broker, spawner: SGESpawner, qstat: Qstat
     ) -> None:
         start = await starting(alice, broker)
@@ -172,14 +172,14 @@ class TestFailedStart:
         with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
             await asyncio.wait_for(start, 10)
 
-    async def test_why_the_starter_gave_up_reaches_the_persons_page_as_text(
+    async def test_the_starters_reason_is_escaped_on_the_users_page(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
         broker.letters = "r"
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
-        told = await hub.ask("sge/failure", broker.token, {"reason": "no <script>alert()</script>"})
-        assert told.code == 204
+        reason = "no <script>alert()</script>"
+        assert (await hub.ask("sge/failure", broker.token, {"reason": reason})).code == 204
         answer = await asking
         words = "JupyterLab could not start in job 1: no <script>alert()</script>"
         assert words in json.loads(answer.body)["message"]

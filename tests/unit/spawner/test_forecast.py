@@ -35,7 +35,7 @@ class TestForecast:
 
     @pytest.fixture
     def places(self, spawner: SGESpawner) -> Iterator[Callable[..., None]]:
-        """Say what is free."""
+        """Set what is free."""
 
         def put(*places: QueueInstance) -> None:
             known(spawner.status.places, list(places))
@@ -75,7 +75,7 @@ class TestForecast:
             ),
         ],
     )
-    async def test_grid_engines_verdict_is_told(
+    async def test_grid_engines_verdict_is_shown(
         self,
         answer: Answer,
         message: str,
@@ -94,7 +94,7 @@ class TestForecast:
         assert request == Check(user="alice", choice={"cores": 4})
 
     @pytest.mark.parametrize(
-        ("words", "places", "told"),
+        ("words", "places", "message"),
         [
             (
                 'cannot run at host "exec1" because it offers only hc:gpu=0.000000\n'
@@ -103,7 +103,7 @@ class TestForecast:
                 [ROOMY],
                 "It can never start. No worker offers GPUs (2); the most that one has is 1.",
             ),
-            # The gpus are there, but not where the rest is.
+            # A worker has the GPUs, but not the rest.
             (
                 'cannot run at host "exec1" because it offers only hc:gpu=2.000000',
                 [ROOMY],
@@ -121,11 +121,11 @@ class TestForecast:
             ),
         ],
     )
-    async def test_what_no_worker_has_is_named_with_the_most_there_is(
+    async def test_an_amount_that_no_worker_has_is_named_with_the_most_that_one_has(
         self,
         words: str,
         places: list[QueueInstance],
-        told: str,
+        message: str,
         spawner: SGESpawner,
         broker: Broker,
         menu_file: Path,
@@ -135,10 +135,10 @@ class TestForecast:
         known(spawner.status.places, places)
         spawner.cluster.verdicts.kept.clear()
         broker.answers = [Answer(ok=True, verdict="never", words=words)]
-        assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(told)
+        assert (await spawner.forecast({"cores": "4", "gpus": "2"})).message.startswith(message)
         spawner.cluster.verdicts.kept.clear()
 
-    async def test_memory_that_no_queue_limits_is_neither_told_nor_lacking(
+    async def test_memory_that_no_queue_limits_is_neither_shown_nor_unavailable(
         self,
         spawner: SGESpawner,
         broker: Broker,
@@ -156,7 +156,7 @@ class TestForecast:
         notes = form.shift(load_menu(menu_file), (), shown, link, spawner.status.places.answer)
         assert notes["memory"].startswith("Memory: 2 GB instead of 4 GB, the next smaller amount.")
 
-    async def test_however_many_look_the_broker_is_asked_once_for_a_choice(
+    async def test_the_broker_is_asked_once_per_choice_for_any_number_of_forecasts(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
         places(self.ROOMY)
@@ -167,10 +167,10 @@ class TestForecast:
         await spawner.forecast({"cores": 2})
         assert len(broker.requests) == 2
 
-    async def test_a_verdict_is_asked_for_anew_once_something_else_is_missing(
+    async def test_the_broker_is_asked_again_once_something_else_is_unavailable(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
-        async def told() -> str:
+        async def message() -> str:
             return (await spawner.forecast({"cores": 4})).message
 
         broker.answers = [
@@ -178,18 +178,18 @@ class TestForecast:
             Answer(ok=True, verdict="now"),
         ]
         places(self.ROOMY)
-        assert (await told()).startswith("It would have to wait until")
+        assert (await message()).startswith("It would have to wait until")
         places(self.FULL, replace(self.ROOMY, free=2))
-        assert (await told()).startswith("It would have to wait until")
-        assert len(broker.requests) == 1, "the same is missing"
+        assert (await message()).startswith("It would have to wait until")
+        assert len(broker.requests) == 1, "the same is unavailable"
         places(replace(self.ROOMY, free=4))
-        assert await told() == "It can start now."
-        # What was said of the same not long ago still holds.
+        assert await message() == "It can start now."
+        # A recent verdict for the same unavailable items still applies.
         places(self.FULL, self.ROOMY)
-        assert (await told()).startswith("It would have to wait until")
+        assert (await message()).startswith("It would have to wait until")
         assert len(broker.requests) == 2
 
-    async def test_a_choice_that_is_refused_is_not_asked_for(
+    async def test_a_refused_choice_is_not_sent_to_the_broker(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
         places(self.ROOMY)
@@ -199,7 +199,7 @@ class TestForecast:
         assert forecast.free
         assert broker.requests == []
 
-    async def test_a_broker_that_refuses_is_told(
+    async def test_a_refusal_by_the_broker_is_shown(
         self, spawner: SGESpawner, broker: Broker, places: Callable[..., None]
     ) -> None:
         places(self.ROOMY)
@@ -207,7 +207,7 @@ class TestForecast:
         forecast = await spawner.forecast({})
         assert (forecast.message, forecast.verdict) == ("You may not.", "")
 
-    async def test_who_plays_with_the_form_holds_up_nobody(
+    async def test_many_forecasts_of_one_user_do_not_delay_others(
         self, alice: Any, spawner: SGESpawner, broker: Broker, places: Callable[..., None], lab: Lab
     ) -> None:
         places(self.ROOMY)
@@ -218,7 +218,7 @@ class TestForecast:
             )
             for cores in range(100)
         ]
-        await until(lambda: len(broker.requests) == 2)  # the third stands in line
+        await until(lambda: len(broker.requests) == 2)  # the third waits in line
         assert spawner.cluster.verdicts.checks.total() == 3
         assert not spawner.cluster.broker.line.locked()
         broker.answers = [Answer(ok=True, verdict="now")] * 3
@@ -230,7 +230,7 @@ class TestForecast:
         assert spawner.cluster.verdicts.checks.total() == 0
         assert len(broker.requests) == 3
 
-    async def test_what_nobody_asks_for_any_more_is_forgotten(
+    async def test_verdicts_that_are_no_longer_requested_are_forgotten(
         self,
         spawner: SGESpawner,
         broker: Broker,

@@ -24,13 +24,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestLinks:
-    async def test_an_old_form_is_told_to_be_old(self, hub: Hub) -> None:
+    async def test_a_stale_form_is_refused_with_a_message(self, hub: Hub) -> None:
         for path in ("spawn", "stop/alice", "login"):
             answer = await hub.visit(path, body="_xsrf=old")
             assert answer.code == 403
             assert page_says(answer, "error.stale_form")
 
-    async def test_more_and_less_are_filled_in_and_said_at_the_field(
+    async def test_more_and_less_are_filled_in_and_explained_at_the_field(
         self, spawner: SGESpawner
     ) -> None:
         async def form(*, more: bool, places: list[QueueInstance] | None = None) -> str:
@@ -56,9 +56,9 @@ class TestLinks:
         assert "CPU cores: less than 2 would not help now" in full
         spawner.user_options = {"cores": 4}
         assert "you may not have more than 4" in await led(spawner, Link({}, ("cores",), more=True))
-        assert "changed" not in await spawner.get_options_form(), "of this link alone"
+        assert "changed" not in await spawner.get_options_form(), "only for this link"
 
-    async def test_of_two_links_opened_at_once_each_fills_in_its_own_form(
+    async def test_two_links_opened_at_once_each_fill_in_their_own_form(
         self, visit: Visit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         both = asyncio.Barrier(2)
@@ -74,7 +74,7 @@ class TestLinks:
         assert '<option value="2" selected>' in first.body.decode()
         assert '<option value="4" selected>' in second.body.decode()
 
-    async def test_what_a_waiting_session_lacks_is_named_by_its_items(
+    async def test_the_unavailable_items_of_a_waiting_session_are_named(
         self, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
@@ -84,7 +84,7 @@ class TestLinks:
         assert spawner.missing == ()
 
     @pytest.mark.parametrize(
-        ("cores", "said", "items"),
+        ("cores", "reasons", "items"),
         [
             (
                 2,
@@ -96,14 +96,14 @@ class TestLinks:
             (2, 'exceeds limit "alice/////" in rule "mine/1"\nonly offers 0 slots', ""),
             (2, "because it offers only hc:h_vmem=1.000G due to a reservation", ""),
             (2, "", ""),
-            # One slot is on one host, whatever the parallel environment is.
+            # One slot is on one host with any parallel environment.
             (1, "", "gpus"),
         ],
     )
-    async def test_where_a_parallel_environment_may_spread_it_the_scheduler_says_what_it_lacks(
+    async def test_if_a_session_may_span_workers_the_scheduler_names_what_is_unavailable(
         self,
         cores: int,
-        said: str,
+        reasons: str,
         items: str,
         spawner: SGESpawner,
         monkeypatch: pytest.MonkeyPatch,
@@ -113,10 +113,10 @@ class TestLinks:
         monkeypatch.setattr(spawner, "session", "5e55" * 8)
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
         known(spawner.status.places, [QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
-        known(spawner.status.details, {7: Details(7, "alice", reasons=tuple(said.splitlines()))})
+        known(spawner.status.details, {7: Details(7, "alice", reasons=tuple(reasons.splitlines()))})
         assert spawner.missing == tuple(items.split())
 
-    async def test_less_is_what_the_chosen_queue_has(
+    async def test_less_is_what_the_chosen_queue_has_free(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
         menu_file.write_text(json.dumps({"items": [MENU[0], QUEUE]}), encoding="utf-8")
@@ -132,7 +132,7 @@ class TestLinks:
             form = await led(spawner, Link({}, ("cores",)))
             assert f"CPU cores: {cores} instead of 4" in form
 
-    async def test_less_of_one_thing_may_take_less_of_another_first(
+    async def test_less_of_one_item_may_require_less_of_another_first(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
         limit = {"rule": "memory <= 4 * cores", "item": "memory", "message": "Less."}
@@ -156,7 +156,7 @@ class TestLinks:
         assert '<option value="4" selected>' in form
         assert 'id="error-menu-cores">Fewer.' in form
 
-    async def test_a_refusal_is_gone_once_a_form_has_said_it(self, spawner: SGESpawner) -> None:
+    async def test_a_refusal_is_gone_once_a_form_has_shown_it(self, spawner: SGESpawner) -> None:
         with pytest.raises(SpawnException):
             await spawner._run_apply_user_options({"cores": 99})
         assert "is-invalid" in await spawner.get_options_form()
@@ -174,7 +174,7 @@ class TestLinks:
         await spawner._run_apply_user_options({"preset": "large", "cores": "1"})
         assert spawner.user_options == {"cores": 4}
 
-    async def test_the_interface_says_where_the_session_opens(
+    async def test_the_interface_sets_where_the_session_opens(
         self, spawner: SGESpawner, menu_file: Path
     ) -> None:
         menu_file.write_text(json.dumps({"items": [*MENU, INTERFACE]}), encoding="utf-8")
@@ -192,7 +192,7 @@ class TestLinks:
         await spawner._run_apply_user_options({"cores": 64})
         assert spawner.user_options == {"cores": 64}
 
-    async def test_a_broken_menu_is_told_without_details(
+    async def test_a_broken_menu_is_reported_without_details(
         self, hub: Hub, spawner: SGESpawner, menu_file: Path, token: str, broker: Broker
     ) -> None:
         menu_file.write_text("secret words", encoding="utf-8")
@@ -203,7 +203,7 @@ class TestLinks:
         assert str(menu_file).encode() not in answer.body
         assert not broker.requests
 
-    async def test_a_person_without_an_account_is_told_so(self, hub: Hub, broker: Broker) -> None:
+    async def test_a_user_without_an_account_sees_why(self, hub: Hub, broker: Broker) -> None:
         nobody = hub.person("no-such-account")
         with pytest.raises(SpawnException, match="no account no-such-account"):
             await nobody.spawners[""]._run_apply_user_options({})

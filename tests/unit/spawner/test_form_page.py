@@ -28,7 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestForm:
-    async def test_a_form_is_read_without_its_meaning(self, spawner: SGESpawner) -> None:
+    async def test_the_fields_of_a_form_are_read_but_not_interpreted(
+        self, spawner: SGESpawner
+    ) -> None:
         fields = {"cores": ["2"], "gpus": ["0", "1"], "_xsrf": ["abc"], "empty": []}
         assert await maybe_future(spawner.run_options_from_form(fields)) == {
             "cores": "2",
@@ -36,23 +38,23 @@ class TestForm:
             "empty": [],
         }
 
-    async def test_the_form_shows_what_the_person_may_use(self, spawner: SGESpawner) -> None:
+    async def test_the_form_shows_what_the_user_may_use(self, spawner: SGESpawner) -> None:
         spawner.user_options = {"cores": 4}
         form = await spawner.get_options_form()
         assert 'name="cores"' in form
         assert '<option value="4" selected>' in form
         assert "gpus" not in form
 
-    async def test_a_refused_form_says_why_at_the_field_and_once(
+    async def test_a_refused_form_shows_the_reason_once_and_at_the_field(
         self, hub: Hub, visit: Visit, token: str
     ) -> None:
         async def page(path: str = "spawn", body: str | None = None) -> str:
             return (await visit(path, body)).body.decode()
 
-        told = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
-        assert told in await page(body="cores=3")
+        error = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
+        assert error in await page(body="cores=3")
         assert "is-invalid" not in await page()
-        # JupyterHub's own page starts what a link says; ours fills it in.
+        # JupyterHub's own page starts the session of a link; ours fills in the form.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
             assert '<option value="2" selected>' in form
@@ -63,11 +65,11 @@ class TestForm:
         left_out = "Ignored in the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
         assert left_out in await page("spawn?cores=3")
         assert "the link" not in (await page()).lower()
-        # A refusal of what was sent afterwards is what the person sees, and what they sent.
+        # If the form sent afterwards is refused, the user sees the refusal and what they sent.
         form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form
-        # What a program was refused is no answer to a person.
+        # A refusal to a program is not shown to the user.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         assert "is-invalid" not in await page()
 
@@ -82,7 +84,7 @@ class TestForm:
             ("spawn/nobody", None, 404, "error.text_404"),
         ],
     )
-    async def test_what_cannot_be_done_is_said_in_words_of_ours(
+    async def test_impossible_requests_are_refused_in_our_own_words(
         self,
         path: str,
         body: bytes | None,
@@ -100,7 +102,9 @@ class TestForm:
         assert answer.code == code
         assert page_says(answer, words, name="next" if "next" in path else "cores")
 
-    async def test_a_form_without_named_sessions_says_so(self, visit: Visit) -> None:
+    async def test_a_form_for_a_named_session_is_refused_where_there_are_none(
+        self, visit: Visit
+    ) -> None:
         assert page_says(await visit("spawn/alice/b", b"cores=1"), "error.not_named")
 
     @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ class TestForm:
             (None, "b", "error.not_named"),
         ],
     )
-    async def test_the_rest_api_refuses_what_the_page_refuses_in_the_same_words(
+    async def test_the_rest_api_and_the_page_refuse_in_the_same_words(
         self, limit: int | None, name: str, words: str, hub: Hub, token: str, monkeypatch: Any
     ) -> None:
         settings = hub.tornado_application.settings
@@ -123,7 +127,7 @@ class TestForm:
         assert json.loads(answer.body)["message"] == text(words)
 
     @pytest.mark.parametrize("body", [None, b"cores=1"])
-    async def test_a_fault_of_our_own_is_told_without_its_details(
+    async def test_an_internal_error_is_reported_without_details(
         self, body: bytes | None, visit: Visit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def fail(*_: object, **__: object) -> str:
@@ -136,7 +140,7 @@ class TestForm:
         assert page_says(answer, "error.text_other")
         assert not {"secret", "Traceback"} & set(re.findall(r"\w+", answer.body.decode()))
 
-    async def test_a_second_press_of_start_is_told_that_it_starts_and_that_it_runs(
+    async def test_a_second_press_of_start_is_refused_because_the_session_is_active(
         self, alice: Any, broker: Broker, lab: Lab, visit: Visit
     ) -> None:
         start = await starting(alice, broker)
@@ -149,7 +153,7 @@ class TestForm:
         assert page_says(await visit("spawn", b"cores=1"), "error.active")
         assert len(broker.starts) == 1
 
-    async def test_a_full_hub_says_so_on_the_form(
+    async def test_the_form_shows_that_the_hub_is_full(
         self, hub: Hub, visit: Visit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bob = hub.person("bob")
@@ -170,7 +174,7 @@ class TestForm:
     @example(sent={"cores": [b"2"], "interface": [b"notebook"], "mail": [b"a@example.org"]})
     @example(sent={"preset": [b"large"]})
     @example(sent={"cores": [b"\xff"]})
-    async def test_whatever_is_sent_form_link_and_api_agree_and_only_the_menu_is_started(
+    async def test_form_link_and_api_agree_on_any_input_and_start_only_the_menus_choices(
         self,
         sent: dict[str, list[bytes]],
         hub: Hub,
@@ -216,7 +220,7 @@ class TestForm:
         assert link.code in (200, 400)
         assert not broker.requests
         assert HOSTILE not in link.body.decode()
-        # No more does what is no JSON at all.
+        # Invalid JSON starts nothing either.
         broken = await hub.ask("users/alice/server", token, body.encode() + b"\xff")
         assert broken.code == 400
         assert not broker.requests

@@ -27,25 +27,25 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestFullWorkers:
-    async def test_that_every_port_is_taken_is_said_by_the_hub(
+    async def test_the_hub_words_the_message_that_every_port_is_taken(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        # Grid Engine has not said yet that it runs, nor where.
+        # Grid Engine has not reported yet that the job runs, or where.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})
         message = json.loads((await asking).body)["message"]
-        # The one who says it may be an older release's, and says no more.
+        # A starter of an older release reports no more than this.
         assert "every port from 40000 to 40999 " in message
 
     @staticmethod
     async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
-        """Have the session of a start, the first or a later one, find no port."""
+        """Report that the session of a start, counted from 1, found no port."""
         await until(lambda: len(broker.starts) == place)
-        told = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
-        assert told.code == 204
+        answer = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
+        assert answer.code == 204
 
-    async def test_where_every_port_is_taken_the_session_starts_elsewhere(
+    async def test_if_every_port_is_taken_the_session_starts_elsewhere(
         self,
         hub: Hub,
         alice: Any,
@@ -54,7 +54,7 @@ class TestFullWorkers:
         token: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Another account's programs hold all ports of a worker; this person meets it first."""
+        """Another account's programs hold all ports of a worker; this user notices first."""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
         await self.full(hub, broker, 1, "exec1 bob=998,alice=1")
         await until(lambda: len(broker.starts) == 2)
@@ -66,7 +66,7 @@ class TestFullWorkers:
         assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
         assert "all ports of exec1 are taken. Reported holders: bob 998, alice 1" in caplog.text
-        # The job that could not is let go of, and the other one is the session.
+        # The failed job is dropped, and the other one is the session.
         await until(lambda: not spawner.collector.watches(job_name(first.session)))
         broker.cluster.put(second.session)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
@@ -74,7 +74,7 @@ class TestFullWorkers:
         assert spawner.ready and spawner.session == second.session
         assert stored(hub)[0]["session"] == second.session
 
-    async def test_the_worker_is_the_one_grid_engine_names(
+    async def test_the_avoided_worker_is_the_one_grid_engine_names(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
         broker.letters = "r"
@@ -86,33 +86,33 @@ class TestFullWorkers:
         await hub.ask("users/alice/server", token, method="DELETE")
         await asking
 
-    async def test_after_three_workers_the_person_is_told(
+    async def test_after_three_workers_the_user_sees_why(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         for place in (1, 2, 3):
             await self.full(hub, broker, place, f"exec{place} bob=1000")
         answer = await asking
-        told = {"first": 40000, "last": 40999, "host": "exec3"}
-        assert json.loads(answer.body)["message"] == text("start.no_port_other", **told)
+        values = {"first": 40000, "last": 40999, "host": "exec3"}
+        assert json.loads(answer.body)["message"] == text("start.no_port_other", **values)
         assert [each.avoid for each in broker.starts] == [(), ("exec1",), ("exec1", "exec2")]
         assert "bob" not in answer.body.decode()
 
-    async def test_a_worker_that_was_left_out_is_not_tried_for_ever(
+    async def test_an_avoided_worker_is_not_tried_forever(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        """A site's own request for a host may win."""
+        """A site's own request for a host may override what to avoid."""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         for place in (1, 2):
             await self.full(hub, broker, place, "exec1 alice=1000")
         answer = await asking
-        told = {"first": 40000, "last": 40999, "host": "exec1"}
-        assert json.loads(answer.body)["message"] == text("start.no_port_own", **told)
+        values = {"first": 40000, "last": 40999, "host": "exec1"}
+        assert json.loads(answer.body)["message"] == text("start.no_port_own", **values)
 
     @pytest.mark.parametrize(
         ("kind", "also"), [("grid", ""), ("home", " Your home folder is full")]
     )
-    async def test_where_no_other_worker_takes_it_this_is_said_and_what_else_there_is(
+    async def test_if_no_other_worker_takes_the_session_the_user_sees_this_and_any_other_problem(
         self, hub: Hub, broker: Broker, token: str, kind: str, also: str
     ) -> None:
         refused = also.strip() or "Grid Engine refused the session: no suitable queues"
@@ -123,8 +123,8 @@ class TestFullWorkers:
         ]
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await self.full(hub, broker, 1, "exec1 bob=1000")
-        told = {"first": 40000, "last": 40999, "host": "exec1"}
-        words = text("start.no_port_other", **told) + also
+        values = {"first": 40000, "last": 40999, "host": "exec1"}
+        words = text("start.no_port_other", **values) + also
         assert json.loads((await asking).body)["message"] == words
 
     @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ class TestFullWorkers:
             ("no_ports", None),
         ],
     )
-    async def test_of_what_a_starter_says_only_that_is_read(
+    async def test_only_valid_reports_of_a_starter_are_parsed(
         self, reason: str, found: Holders | None
     ) -> None:
         assert read_no_port(reason) == found

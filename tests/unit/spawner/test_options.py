@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What people ask for is checked, and started, or refused in words."""
+"""Choices are checked, then started or refused with a message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestOptions:
-    async def test_a_checked_choice_is_what_the_broker_is_asked_for(
+    async def test_the_broker_gets_the_checked_choice(
         self, alice: Any, spawner: SGESpawner, broker: Broker
     ) -> None:
         await starting(alice, broker, cores="2")
@@ -26,7 +26,7 @@ class TestOptions:
         assert broker.starts[0].choice == {"cores": 2}
         assert broker.starts[0].user == "alice"
 
-    async def test_a_choice_off_the_menu_is_refused_on_the_api_in_words(
+    async def test_the_api_refuses_a_choice_off_the_menu_with_a_message(
         self, hub: Hub, broker: Broker, token: str, subtests: pytest.Subtests
     ) -> None:
         wrong: list[tuple[dict[str, object], str]] = [
@@ -46,7 +46,7 @@ class TestOptions:
                 assert words in json.loads(answer.body)["message"]
         assert not broker.requests
 
-    async def test_a_refused_choice_is_not_taken_for_the_next_start(
+    async def test_a_refused_choice_is_not_used_for_the_next_start(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
@@ -56,7 +56,7 @@ class TestOptions:
         assert "no more today" in json.loads(answer.body)["message"]
         assert broker.starts[0].choice == {"cores": 1}
 
-    async def test_what_grid_engine_can_never_start_is_refused_in_words_of_ours(
+    async def test_a_session_that_can_never_start_is_refused_in_our_own_words(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
         refused = Answer(
@@ -64,7 +64,7 @@ class TestOptions:
         )
         barred = 'Job 1 has no permission for cluster queue "all.q"'
         never = Answer(ok=True, verdict="never", words=barred)
-        for verdict, told in (
+        for verdict, message in (
             (never, "It can never start: your account may not use any worker or queue"),
             (Answer(ok=True, verdict="now"), "no suitable queues"),
         ):
@@ -72,11 +72,11 @@ class TestOptions:
             broker.answers = [refused, verdict]
             answer = await hub.ask("users/alice/server", token, {"cores": 4})
             assert answer.code == 400
-            assert told in json.loads(answer.body)["message"]
+            assert message in json.loads(answer.body)["message"]
             assert broker.requests[-1] == Check(user="alice", choice={"cores": 4})
         spawner.cluster.verdicts.kept.clear()
 
-    async def test_an_accepted_choice_is_the_next_ones_default(
+    async def test_an_accepted_choice_is_the_next_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2
@@ -84,7 +84,7 @@ class TestOptions:
         await hub.ask("users/alice/server", token, None)
         assert [start.choice for start in broker.starts] == [{"cores": 4}] * 2
 
-    async def test_a_refused_choice_leaves_the_last_accepted_one_for_the_next_form(
+    async def test_after_a_refusal_the_next_form_shows_the_last_accepted_choice(
         self, hub: Hub, alice: Any, broker: Broker, token: str
     ) -> None:
         broker.answers = [Answer(ok=False, kind="grid", error="not now")] * 2

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 class TestPoll:
     @pytest.fixture
     def session(self, alice: Any, spawner: SGESpawner, broker: Broker) -> str:
-        """The name of a session of which no more is known."""
+        """The name of a session whose job has not been seen yet."""
         spawner.load_state({"job_id": "1", "session": "a" * 32, "host": "exec1", "port": 40001})
         return "a" * 32
 
-    async def test_a_session_that_is_not_known_yet_lives(
+    async def test_a_session_that_is_not_known_yet_counts_as_alive(
         self, spawner: SGESpawner, session: str, qstat: Qstat
     ) -> None:
         qstat.fails()
@@ -33,7 +33,7 @@ class TestPoll:
         assert await spawner.poll() is None
         assert await spawner.query_job_status() is JobStatus.UNKNOWN
 
-    async def test_a_session_whose_job_is_listed_lives(
+    async def test_a_session_whose_job_is_listed_is_alive(
         self, spawner: SGESpawner, session: str, cluster: Cluster, subtests: pytest.Subtests
     ) -> None:
         letters = dict.fromkeys(("qw", "hqw", "Eqw"), JobStatus.PENDING)
@@ -79,11 +79,13 @@ class TestPoll:
                 await spawner.collector.news(1)
         assert not orm.APIToken.find(hub.db, broker.token)
 
-    async def test_no_job_is_no_session(self, spawner: SGESpawner, qstat: Qstat) -> None:
+    async def test_without_a_job_there_is_no_session(
+        self, spawner: SGESpawner, qstat: Qstat
+    ) -> None:
         assert await spawner.poll() == 1
         assert qstat.calls == []
 
-    async def test_a_poll_asks_grid_engine_nothing(
+    async def test_a_poll_does_not_query_grid_engine(
         self, spawner: SGESpawner, session: str, qstat: Qstat, cluster: Cluster
     ) -> None:
         cluster.put(session)

@@ -36,7 +36,7 @@ from whole_hub import (
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("connections")]
 
 
-# A process that is cancelled while it is being started leaves its pipes to the garbage collector.
+# A process that is cancelled during its start leaves its pipes to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestRestart:
     """A second hub on the database of one that was killed."""
@@ -45,18 +45,18 @@ class TestRestart:
     async def hubs(
         self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
     ) -> AsyncIterator[Callable[[], Any]]:
-        """Open a hub on the one database; what was open before is killed, at once or politely."""
+        """Open a hub on the same database, and kill the hub before it, at once or politely."""
         opened: list[Hub] = []
         config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
         config.SGESpawner = settings
 
         async def open_hub(politely: bool = False) -> Hub:
             database = tmp_path / "hub.sqlite"
-            left = database.read_bytes() if opened else b""
+            content = database.read_bytes() if opened else b""
             await close_hub()
-            if left and not politely:
-                # What tasks that are cancelled write yet, a hub that is killed does not.
-                database.write_bytes(left)
+            if content and not politely:
+                # Undo what cancelled tasks have written: a hub that is killed would not write it.
+                database.write_bytes(content)
             opened.append(Hub(config=config))
             await opened[0].open()
             return opened[0]
@@ -80,18 +80,18 @@ class TestRestart:
         return str(first.person("alice").new_api_token())
 
     async def start(self, hub: Hub, broker: Broker, token: str) -> None:
-        """Have a session queued."""
+        """Queue a session."""
         asyncio.create_task(hub.ask("users/alice/server", token, {}))  # noqa: RUF006
         await until(lambda: hub.spawner().job_id)
 
     async def run(self, hub: Hub, broker: Broker, token: str, lab: Lab) -> None:
-        """Have a session up."""
+        """Start a session and wait until it is up."""
         await self.start(hub, broker, token)
         broker.cluster.put(broker.session)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         await until(lambda: hub.spawner().ready)
 
-    async def test_a_session_that_runs_is_taken_up_at_once(
+    async def test_a_running_session_is_reconnected_at_once(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
     ) -> None:
         await self.run(first, broker, token, lab)
@@ -105,7 +105,7 @@ class TestRestart:
         assert (await second.ask("users/alice/server", token, method="DELETE")).code == 204
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
-    async def test_a_session_that_does_not_answer_is_kept_and_ready_when_it_does(
+    async def test_a_session_that_does_not_answer_is_kept_and_is_ready_when_it_does(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
     ) -> None:
         await self.run(first, broker, token, lab)
@@ -130,7 +130,7 @@ class TestRestart:
         assert not broker.stops
 
     @pytest.mark.parametrize("announced", ["before", "after"])
-    async def test_a_session_in_the_queue_comes_up_as_without_a_restart(
+    async def test_a_queued_session_comes_up_as_without_a_restart(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, announced: str
     ) -> None:
         await self.start(first, broker, token)
@@ -171,7 +171,7 @@ class TestRestart:
         await until(lambda: spawner.ready)
         assert not broker.stops
 
-    async def test_a_job_that_never_came_to_be_is_told(
+    async def test_a_job_that_was_never_submitted_is_reported(
         self, hubs: Any, first: Hub, broker: Broker, token: str, monkeypatch: Any
     ) -> None:
         broker.letters = ""
@@ -187,7 +187,7 @@ class TestRestart:
         assert "The job was not submitted" in (stored(second)[0] or {})["last"]["text"]
 
     @pytest.mark.parametrize("politely", [True, False])
-    async def test_a_stop_goes_on(
+    async def test_a_stop_resumes(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, politely: bool
     ) -> None:
         await self.run(first, broker, token, lab)
@@ -211,7 +211,7 @@ class TestRestart:
             ("", "job 1, has ended: its run time was"),
         ],
     )
-    async def test_a_session_that_ended_meanwhile_is_closed_with_its_reason(
+    async def test_a_session_that_ended_during_the_restart_is_closed_with_its_reason(
         self,
         like: str,
         words: str,
@@ -244,11 +244,11 @@ class TestRestart:
             assert words in page.body.decode()
         assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
-        # Nothing is left of the look: the next session starts as ever.
+        # The look leaves nothing behind: the next session starts as usual.
         lab.answer()
         await self.run(second, broker, token, lab)
 
-    async def test_a_grid_engine_that_does_not_answer_ends_nothing(
+    async def test_a_grid_engine_that_does_not_answer_ends_no_session(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
     ) -> None:
         await self.run(first, broker, token, lab)
@@ -262,7 +262,7 @@ class TestRestart:
         await until(lambda: second.spawner().ready)
         assert not broker.stops
 
-    async def test_a_session_that_is_given_up_while_it_is_taken_up_is_stopped_once(
+    async def test_a_session_stopped_while_it_is_reconnected_is_stopped_once(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
     ) -> None:
         await self.run(first, broker, token, lab)
@@ -281,7 +281,7 @@ class TestRestart:
         assert len(broker.stops) == 1
 
     @pytest.mark.parametrize("fault", ["database", "ours"])
-    async def test_a_fault_of_ours_ends_no_session(
+    async def test_an_internal_error_ends_no_session(
         self,
         hubs: Any,
         first: Hub,
@@ -312,7 +312,7 @@ class TestRestart:
         assert not faults
         assert not broker.stops
 
-    async def test_a_hub_that_is_stopped_while_it_takes_up_ends_nothing(
+    async def test_a_hub_stopped_while_it_reconnects_ends_no_session(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
     ) -> None:
         await self.run(first, broker, token, lab)

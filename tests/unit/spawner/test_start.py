@@ -31,12 +31,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestHandlers:
-    async def test_the_handler_that_sets_any_attribute_is_gone(self) -> None:
+    async def test_batchspawners_handler_that_sets_any_attribute_is_gone(self) -> None:
         assert not [entry for entry in default_handlers if entry[1] is BatchSpawnerAPIHandler]
         assert [entry for entry in default_handlers if "batchspawner" in entry[0]] == []
         assert default_handlers.count((r"/api/sge/(port|failure)", SessionHandler)) == 1
 
-    async def test_the_hub_does_not_answer_it(self, hub: Hub, spawner: SGESpawner) -> None:
+    async def test_the_hub_does_not_serve_that_handler(self, hub: Hub, spawner: SGESpawner) -> None:
         token = spawner.user.new_api_token()
         for body in ({"port": 40001}, {"job_id": "1"}):
             assert (await hub.ask("batchspawner", token, body)).code == 404
@@ -49,8 +49,7 @@ class TestStart:
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
         await until(lambda: broker.starts)
         broker.cluster.put(broker.session)
-        told = await hub.ask("sge/port", broker.token, {"port": lab.port})
-        assert told.code == 204
+        assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         answer = await asking
         assert answer.code == 201, answer.body
         spawner = hub.spawner()
@@ -90,7 +89,7 @@ class TestStart:
         assert "/user/alice/" not in hub.proxy.routes
         assert stored(hub) == [{}]
 
-    async def test_the_session_carries_the_mark_of_this_hub(
+    async def test_the_sessions_name_begins_with_the_mark_of_this_hub(
         self, alice: Any, broker: Broker
     ) -> None:
         await starting(alice, broker)
@@ -99,7 +98,7 @@ class TestStart:
         assert hub_mark(SECRET) != hub_mark(b"y" * 32)
         assert re.fullmatch("[0-9a-f]{8}", hub_mark(SECRET))
 
-    async def test_what_the_broker_cannot_take_is_told_without_values(
+    async def test_a_request_that_the_broker_cannot_take_is_reported_without_values(
         self, alice: Any, spawner: SGESpawner, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         secret = "s3cret" * 2000
@@ -143,7 +142,7 @@ class TestStart:
         lab.answer()
         await asyncio.wait_for(start, 10)
 
-    async def test_a_server_that_cannot_be_reached_is_told_with_its_address(
+    async def test_a_server_that_cannot_be_reached_is_reported_with_its_address(
         self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab
     ) -> None:
         await lab.fall_silent()
@@ -154,7 +153,7 @@ class TestStart:
         with pytest.raises(SpawnException, match=f"on 127.0.0.1 in job 1.* at port {lab.port}"):
             await asyncio.wait_for(start, 10)
 
-    async def test_a_server_that_never_answered_and_whose_job_ends_is_told(
+    async def test_the_end_of_a_job_whose_server_never_answered_is_reported(
         self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab
     ) -> None:
         await lab.fall_silent()
@@ -166,7 +165,7 @@ class TestStart:
         with pytest.raises(SpawnException, match="Your last session, job 1, has ended"):
             await asyncio.wait_for(start, 10)
 
-    async def test_not_knowing_does_not_end_a_start(
+    async def test_an_unknown_state_does_not_end_a_start(
         self, alice: Any, spawner: SGESpawner, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
         qstat.fails()

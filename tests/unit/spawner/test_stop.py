@@ -20,14 +20,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestStop:
-    async def test_without_a_job_nothing_is_done(self, spawner: SGESpawner, broker: Broker) -> None:
+    async def test_stopping_without_a_job_does_nothing(
+        self, spawner: SGESpawner, broker: Broker
+    ) -> None:
         await spawner.stop()
         await spawner.stop(now=True)
         assert not broker.requests
 
-    async def test_stopping_twice_is_stopping_once(
-        self, alice: Any, broker: Broker, lab: Lab
-    ) -> None:
+    async def test_a_second_stop_does_nothing(self, alice: Any, broker: Broker, lab: Lab) -> None:
         spawner = await running(alice, broker, lab)
         await asyncio.wait_for(spawner.stop(), 10)
         await asyncio.wait_for(spawner.stop(), 10)
@@ -69,7 +69,7 @@ class TestStop:
         await asyncio.wait_for(spawner.stop(now=True), 10)
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
-    async def test_a_job_that_does_not_go_away_is_told_on_the_next_form(
+    async def test_a_job_that_does_not_go_away_is_shown_on_the_next_form(
         self,
         hub: Hub,
         alice: Any,
@@ -85,33 +85,33 @@ class TestStop:
         form = await hub.spawner().get_options_form()
         assert "Your last session, job 1, is being stopped but has not ended yet." in form
         assert "Your last session, job 1" in await hub.page("spawn/alice")
-        # The next session makes it old news.
+        # The next session clears it.
         broker.sticky = False
         await running(alice, broker, lab)
         assert "last session" not in await hub.spawner().get_options_form()
 
-    @pytest.mark.parametrize("old_news", ["", "another end", "a session", "another spawner"])
-    async def test_what_is_found_out_late_is_stored_only_where_it_is_still_news(
-        self, alice: Any, spawner: SGESpawner, hub: Hub, old_news: str
+    @pytest.mark.parametrize("replaced_by", ["", "another end", "a session", "another spawner"])
+    async def test_a_late_reason_is_stored_only_if_it_is_still_the_latest(
+        self, alice: Any, spawner: SGESpawner, hub: Hub, replaced_by: str
     ) -> None:
-        asked_about, known_now = (
+        unknown, found = (
             SessionEnd(job="1", why=Ending.UNKNOWN),
             SessionEnd(job="1", why=Ending.DELETED),
         )
-        spawner.last = asked_about
-        if old_news == "another end":
+        spawner.last = unknown
+        if replaced_by == "another end":
             spawner.last = SessionEnd(job="2", why=Ending.IDLE)
-        elif old_news == "a session":
+        elif replaced_by == "a session":
             spawner.session = "0" * 32
-        elif old_news == "another spawner":
+        elif replaced_by == "another spawner":
             alice.spawners[""] = alice._new_spawner("")
         before = spawner.last
-        spawner._store_last(asked_about, known_now)
+        spawner._store_last(unknown, found)
         spawner.session = ""
-        assert spawner.last is (before if old_news else known_now)
-        assert bool((stored(hub)[0] or {}).get("last")) == (not old_news)
+        assert spawner.last is (before if replaced_by else found)
+        assert bool((stored(hub)[0] or {}).get("last")) == (not replaced_by)
 
-    async def test_a_job_that_has_gone_away_at_last_is_told_no_more(
+    async def test_the_notice_disappears_once_the_job_is_gone(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         spawner = await running(alice, broker, lab)
@@ -125,7 +125,7 @@ class TestStop:
         assert (await hub.spawner().view()).ended == ""
         assert "last" not in (stored(hub)[0] or {})
 
-    async def test_the_notice_is_for_nobody_else(
+    async def test_the_notice_is_shown_only_to_its_user(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         hub.spawner().last = SessionEnd(job="<b>", why=Ending.ITSELF)
@@ -135,7 +135,7 @@ class TestStop:
     async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        # JupyterHub forgets the session whatever happens: nobody else would delete the job.
+        # JupyterHub forgets the session in any case, so nothing else would delete the job.
         spawner = await running(alice, broker, lab)
         qstat.fails()
         broker.answers = [Answer(ok=False, kind="grid", error="qmaster is down")] * 3
@@ -146,7 +146,7 @@ class TestStop:
         assert set(broker.stops) == {Stop(user="alice", session=broker.session)}
         await until(lambda: not spawner.collector.watched)
 
-    async def test_a_database_that_cannot_be_written_does_not_keep_the_job(
+    async def test_the_job_is_deleted_even_if_the_database_cannot_be_written(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
         spawner = await running(alice, broker, lab)
@@ -154,7 +154,7 @@ class TestStop:
             stop = asyncio.create_task(spawner.stop())
             await until(lambda: not broker.cluster.jobs)
             await until(lambda: not spawner.collector.watched)
-            # JupyterHub could not close the session now: it is held until it can.
+            # JupyterHub could not close the session now, so the stop waits until it can.
             await asyncio.wait([stop], timeout=0.2)
             assert not stop.done()
             assert spawner.session

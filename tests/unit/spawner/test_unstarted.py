@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A start that takes too long, or that the broker does not take."""
+"""A start that takes too long, or that the broker refuses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestUnstarted:
             ("t", "JupyterLab did not come up on 127.0.0.1"),
         ],
     )
-    async def test_a_session_whose_time_is_over_is_told_what_it_was_waiting_for(
+    async def test_a_start_that_takes_too_long_is_ended_with_what_it_waited_for(
         self, alice: Any, spawner: SGESpawner, broker: Broker, letters: str, words: str
     ) -> None:
         spawner.wait_limit = 0.2
@@ -51,7 +51,7 @@ class TestUnstarted:
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
     @pytest.mark.parametrize("why", ["old answer", "suspended", "host does not report"])
-    async def test_no_time_is_over_while_something_else_may_be_the_reason(
+    async def test_a_start_is_not_ended_while_something_else_may_be_the_reason(
         self,
         alice: Any,
         spawner: SGESpawner,
@@ -82,7 +82,7 @@ class TestUnstarted:
         broker.cluster.put(broker.session, reports=True)
         await asyncio.wait_for(start, 10)
 
-    async def test_a_refusal_of_the_broker_reaches_the_person(
+    async def test_a_refusal_by_the_broker_reaches_the_user(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, subtests: pytest.Subtests
     ) -> None:
         kinds = {"choice": 400, "home": 400, "grid": 400, "refused": 400}
@@ -91,12 +91,12 @@ class TestUnstarted:
                 broker.answers = [Answer(ok=False, kind=kind, error="cannot run: no <b>host</b>")]
                 answer = await hub.ask("users/alice/server", token, {})
                 assert "cannot run: no <b>host</b>" in json.loads(answer.body)["message"]
-                assert not broker.stops  # it says that there is no job
+                assert not broker.stops  # the refusal means that there is no job
                 assert answer.code == status
                 assert not hub.spawner().active
 
     @pytest.mark.parametrize("fault", ["absent", "silent", "hanging"])
-    async def test_a_broker_that_does_not_answer_is_told_without_details(
+    async def test_a_broker_that_does_not_answer_is_reported_without_details(
         self,
         hub: Hub,
         spawner: SGESpawner,
@@ -118,7 +118,7 @@ class TestUnstarted:
         assert b"submission service does not answer" in answer.body
         assert str(tmp_path).encode() not in answer.body
         if fault == "hanging":
-            # What the broker does after all is undone.
+            # If the broker submits the job later, it is deleted.
             broker.open.set()
             await until(lambda: len(broker.stops) > 0 and not broker.cluster.jobs)
 
@@ -137,7 +137,7 @@ class TestUnstarted:
         assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/alice/"
         assert {"JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"} <= set(environment)
 
-    async def test_the_name_is_stored_before_the_job_is_asked_for(
+    async def test_the_name_is_stored_before_the_job_is_requested(
         self, hub: Hub, alice: Any, broker: Broker
     ) -> None:
         broker.open.clear()
@@ -152,13 +152,13 @@ class TestUnstarted:
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)
 
-    async def test_without_a_database_no_job_is_asked_for(
+    async def test_without_a_database_no_job_is_requested(
         self, hub: Hub, broker: Broker, alice: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # No longer than that: JupyterHub has writes of its own, before and after.
+            # Only during this call: JupyterHub itself writes before and after it.
             with readonly(hub.db):
                 return await submit(self)
 
@@ -168,7 +168,7 @@ class TestUnstarted:
         assert not hub.spawner().active
         assert not broker.requests
 
-    async def test_a_start_given_up_while_the_broker_is_at_work_leaves_no_job(
+    async def test_a_start_stopped_while_the_broker_works_leaves_no_job(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str
     ) -> None:
         spawner.stop_timeout = 0.1
@@ -180,7 +180,7 @@ class TestUnstarted:
         assert answer.code == 204
         assert broker.stops
         broker.deaf = True
-        broker.open.set()  # the broker submits only now, after all there was to delete
+        broker.open.set()  # the broker submits only now, after the deletion
         await until(lambda: broker.cluster.jobs)
         broker.deaf = False
         await until(lambda: not broker.cluster.jobs)
@@ -190,7 +190,7 @@ class TestUnstarted:
         alice, bob = (hub.person(name).spawners[""] for name in ("alice", "bob"))
         assert alice.collector is bob.collector
 
-    async def test_the_person_reads_what_the_job_does(
+    async def test_the_user_sees_what_the_job_does(
         self,
         alice: Any,
         spawner: SGESpawner,
@@ -201,8 +201,8 @@ class TestUnstarted:
         messages: list[str] = []
 
         async def read() -> None:
-            async for said in spawner.progress():
-                messages.append(said["message"])
+            async for event in spawner.progress():
+                messages.append(event["message"])
 
         await lab.fall_silent()
         start = await starting(alice, broker)

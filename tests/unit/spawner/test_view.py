@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def press(
     hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> HTTPResponse:
-    """Send a form of a page, as a person who has a cookie instead of a token."""
+    """Send a page's form, as a user who has a cookie instead of a token."""
     monkeypatch.setattr(pages.StopHandler, "_accept_token_auth", True)
     monkeypatch.setattr(pages.StopHandler, "check_xsrf_cookie", lambda self: None)
     return await AsyncHTTPClient().fetch(
@@ -39,7 +39,7 @@ async def press(
 
 
 class TestView:
-    async def test_a_session_that_runs_shows_what_it_has_and_uses(
+    async def test_a_running_session_shows_what_it_has_and_uses(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
         qstat.explains(details(usage={"cpu": 10, "vmem": 150 * 2**20}))
@@ -62,7 +62,7 @@ class TestView:
         spawner.asked = WITH_RMEM
         assert (await spawner.view()).amounts[1] == Amount("Memory", "300 MB")
 
-    async def test_use_is_not_told_before_the_worker_has_reported(
+    async def test_use_is_not_shown_before_the_worker_has_reported(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
         qstat.explains(details(usage={}))
@@ -71,7 +71,7 @@ class TestView:
         await spawner.status.details.look(10)
         assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
 
-    async def test_what_runs_under_a_name_is_shown_and_stopped_where_no_more_is_allowed(
+    async def test_a_named_session_is_shown_and_stopped_even_if_no_longer_allowed(
         self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert not alice.allow_named_servers
@@ -86,7 +86,7 @@ class TestView:
         assert [view.name for view in await pages.views(alice)] == [""]
 
     @pytest.mark.parametrize(("free", "link"), [(1, "?_less=cores"), (4, "")])
-    async def test_whoever_asks_for_less_is_led_to_what_was_lacking(
+    async def test_asking_for_less_opens_the_form_at_the_unavailable_item(
         self,
         free: int,
         link: str,
@@ -104,5 +104,5 @@ class TestView:
         start.cancel()
         await asyncio.wait([start], timeout=10)
 
-    async def test_no_session_is_an_empty_place(self, spawner: SGESpawner) -> None:
+    async def test_without_a_session_the_view_is_empty(self, spawner: SGESpawner) -> None:
         assert await spawner.view() == View(name="", state="none")

@@ -44,24 +44,24 @@ class TestWhyJobsWait:
             ([replace(FULL, is_open=False)], "Job 7 is waiting: the queue takes no jobs"),
         ],
     )
-    async def test_the_person_reads_what_is_missing(
+    async def test_the_user_sees_what_is_unavailable(
         self, places: list[QueueInstance] | None, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
         known(spawner.status.places, places)
         known(spawner.status.line, [3, 5, 7])
-        said = spawner._why_queued(job(letters="qw", number=7))
-        assert said.startswith(words)
-        assert said.endswith("Jobs ahead of it: 2.")
+        message = spawner._why_queued(job(letters="qw", number=7))
+        assert message.startswith(words)
+        assert message.endswith("Jobs ahead of it: 2.")
         known(spawner.status.line, [7, 8])
         assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
 
-    async def test_what_another_worker_has_enough_of_is_not_told_as_missing(self) -> None:
+    async def test_an_item_that_another_worker_has_enough_of_is_not_shown(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
         words = waiting.free_at_most(HAD, {"slots", "gpu"}, [self.FULL, roomy])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
 
-    async def test_what_other_queues_have_free_is_not_told(self) -> None:
+    async def test_free_amounts_of_other_queues_are_not_shown(self) -> None:
         other = replace(self.FULL, queue="other.q", host="exec2", free=4)
         words = waiting.free_at_most(HAD, {"slots"}, [replace(self.FULL, free=1), other])
         assert words == " Free now on one worker that it may use: CPU cores 1 of 2."
@@ -74,7 +74,7 @@ class TestWhyJobsWait:
             (4096, 2.0**20, 2.0**30, "1024.0 MB of"),
         ],
     )
-    async def test_what_is_free_is_told_in_the_unit_of_the_choice_and_never_as_more(
+    async def test_free_memory_is_shown_in_the_chosen_unit_and_never_overstated(
         self, value: int, unit: float, free: float, words: str
     ) -> None:
         memory = HAD[1].model_copy(update={"value": value, "total": value * unit})
@@ -90,18 +90,18 @@ class TestWhyJobsWait:
             ("something new", "Grid Engine gives a reason in its own words."),
         ],
     )
-    async def test_there_is_no_room_where_the_scheduler_has_a_reason(
+    async def test_the_schedulers_reason_is_shown_even_if_places_are_free(
         self, line: str, words: str, spawner: SGESpawner
     ) -> None:
         spawner.asked = HAD
         known(spawner.status.places, [replace(self.FULL, free=4)])
         known(spawner.status.line, [])
         known(spawner.status.details, {7: Details(7, "alice", reasons=(line,))})
-        said = spawner._why_queued(job(letters="qw", number=7))
-        assert said.startswith("Job 7 is waiting: ")
-        assert words in said
+        message = spawner._why_queued(job(letters="qw", number=7))
+        assert message.startswith("Job 7 is waiting: ")
+        assert words in message
 
-    async def test_grid_engines_own_words_come_with_it_unedited(
+    async def test_grid_engines_own_words_are_passed_on_unedited(
         self, hub: Hub, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
         qstat.explains(details(reasons=["<b>it is full</b>"]))
@@ -121,7 +121,7 @@ class TestWhyJobsWait:
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
 
-    async def test_only_what_is_known_of_that_job_of_that_person_is_shown(
+    async def test_only_details_of_the_users_own_job_are_shown(
         self, spawner: SGESpawner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         spawner.asked = HAD

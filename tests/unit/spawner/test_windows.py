@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sessions keep out of maintenance and of the workers' window."""
+"""Sessions stay out of a maintenance and of the workers' maintenance window."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class TestWindows:
         ("rule", "minutes", "outcome"),
         [
             ("refuse", 125, 2),
-            ("refuse", 120.5, "Choose at most 1 hour."),  # it would cross it once it has started
+            ("refuse", 120.5, "Choose at most 1 hour."),  # it would cross it by the time it starts
             ("refuse", 115, "Choose at most 1 hour."),
             ("cap", 115, 1),
             ("cap", 30, "no session could end before that"),
             ("refuse", -30, "no session could end before that"),
         ],
     )
-    async def test_no_session_runs_into_the_window_of_the_workers(
+    async def test_no_session_runs_into_the_workers_window(
         self,
         spawner: SGESpawner,
         menu_file: Path,
@@ -69,7 +69,7 @@ class TestWindows:
         assert outcome in str(caught.value.message)
         assert spawner.refusal and spawner.refusal.item == "hours"
 
-    async def test_a_run_time_that_is_cut_is_told_before_and_while_it_waits(
+    async def test_a_shortened_run_time_is_shown_before_and_during_the_wait(
         self,
         hub: Hub,
         alice: Any,
@@ -84,7 +84,9 @@ class TestWindows:
         monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
         known(spawner.status.places, [])
         spawner.cluster.verdicts.kept.clear()
-        broker.answers = [Answer(ok=True, verdict="now")]  # both are the same to the broker
+        broker.answers = [
+            Answer(ok=True, verdict="now")
+        ]  # both forecasts send the broker the same choice
         words = "The run time is 1 hour, because the workers are maintained from"
         message = (await spawner.forecast({"hours": "2"})).message
         assert message.startswith(f"It can start now. {words}")
@@ -107,12 +109,12 @@ class TestWindows:
             ("cap", 3600, 3500, 200, True),
             ("cap", 3600, 1, 200, True),
             ("cap", 3600, -1, 409, False),
-            # Without a run time there is nothing that the person could choose less of.
+            # Without a run time, the user cannot choose a shorter one.
             ("refuse", None, 3500, 200, True),
             ("refuse", None, -1, 409, False),
         ],
     )
-    async def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(
+    async def test_a_session_that_has_waited_is_checked_against_the_window_when_it_starts(
         self,
         hub: Hub,
         alice: Any,
@@ -150,14 +152,14 @@ class TestWindows:
             assert (stored(hub)[0] or {})["ends"] == begin.timestamp()
             spawner.asked = HAD[:-1]
             assert (await spawner.view()).ends == begin.replace(tzinfo=None)
-        # Told again, when the answer was lost, it is the same one.
+        # Announced again because the answer was lost, the port gets the same answer.
         again = await hub.ask("sge/port", broker.token, {"port": lab.port})
         assert (again.code, again.body) == (answer.code, answer.body)
 
-    async def test_how_long_a_session_ran_already_counts_against_the_window(
+    async def test_the_time_that_a_session_has_already_run_counts(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The hub was away when it started."""
+        """The hub was away when the session started."""
         spawner = alice.spawners[""]
         start = await starting(alice, broker)
         spawner.asked = (HAD[-1].model_copy(update={"total": 3600}),)
