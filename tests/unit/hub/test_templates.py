@@ -20,7 +20,7 @@ STOCK = Path(sys.prefix) / "share/jupyterhub/templates"
 TEMPLATES = sorted(path.name for path in PAGES.glob("*.html"))
 HOSTILE = "<script>alert('x')</script>"
 BLOCK = re.compile(r"{%-?\s*block\s+(\w+)")
-SAY = re.compile(r"say\('([\w.]+)'(?:, ([^()]*))?\)")
+TEXT = re.compile(r"\btext\('([\w.]+)'(?:, ([^()]*(?:\([^()]*\)[^()]*)*))?\)")
 
 
 def text_of(name: str) -> str:
@@ -38,7 +38,11 @@ def test_jupyterhubs_own_pages_find_every_block_they_fill() -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_sentence_of_a_template_is_in_the_words(name: str) -> None:
     words = read_own()
-    for sentence, arguments in SAY.findall(text_of(name)):
+    source = text_of(name)
+    sentences = TEXT.findall(source)
+    computed = re.findall(r"\btext\('[\w.]+' (?:~|if )", source)
+    assert len(sentences) + len(computed) == len(re.findall(r"\btext\(", source))
+    for sentence, arguments in sentences:
         given = set(re.findall(r"(\w+)=", arguments))
         assert placeholders(words[sentence]) == given, sentence
 
