@@ -208,7 +208,7 @@ class Cluster:
 
 
 class Broker:
-    """A broker that records its requests and answers as the test sets it."""
+    """A broker that records its requests and answers as the test decides."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

@@ -170,7 +170,7 @@ class Site:
 
 
 def reported(worker: str, shown: str) -> str:
-    """Return what the report says about a worker; empty means that it is well."""
+    """Return what the report says about a worker; empty means no trouble."""
     flat = " ".join(shown.split())
     found = re.search(
         rf"\[{worker}\]: FAILED! => .*?msg: (.*?)(?= fatal:| ok:| \[ERROR\]:| PLAY RECAP)", flat
