@@ -1,4 +1,4 @@
-"""What the role maintenance refuses of an inventory, and what it makes of a database."""
+"""The role maintenance: inventories that it refuses, its settings, and files that it delivers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
 )
 
-#: What an inventory says, and what the role says to that; nothing: it takes it.
+#: Variables of an inventory, and the role's refusal; empty means that it accepts them.
 CASES: dict[str, tuple[dict[str, object], str]] = {
     "nothing": ({}, ""),
     "everything": (
@@ -85,21 +85,21 @@ def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any], *argu
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the role says to each case, and the database that it would copy."""
+    """The role's refusal or settings for each case."""
     folder = tmp_path_factory.mktemp("role")
 
-    def note(name: str, said: str) -> dict[str, object]:
+    def note(name: str, content: str) -> dict[str, object]:
         return {
             "copy": {
-                "content": said,
+                "content": content,
                 "dest": f"{folder}/{name}.{{{{ inventory_hostname }}}}.json",
                 "mode": "0600",
             }
         }
 
     role = {"name": "maintenance", "tasks_from": "preflight", "public": True}
-    taken = "{{ {'said': '', 'settings': __maintenance_settings} | to_json }}"
-    refused = "{{ {'said': ansible_failed_result.msg} | to_json }}"
+    taken = "{{ {'refusal': '', 'settings': __maintenance_settings} | to_json }}"
+    refused = "{{ {'refusal': ansible_failed_result.msg} | to_json }}"
     plays = [
         {
             "hosts": "hub,proxy" if name == WITH_COMMAND else "hub",
@@ -121,15 +121,15 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_wrong_is_refused_with_what_would_be_right(
+def test_a_wrong_variable_is_refused_with_the_right_values(
     name: str, answers: dict[str, dict[str, Any]]
 ) -> None:
-    said = " ".join(answers[f"{name}.here"]["said"].split())
-    assert CASES[name][1] in said
-    assert bool(said) is bool(CASES[name][1])
+    refusal = " ".join(answers[f"{name}.here"]["refusal"].split())
+    assert CASES[name][1] in refusal
+    assert bool(refusal) is bool(CASES[name][1])
 
 
-def test_the_database_that_is_copied_is_the_hubs(answers: dict[str, dict[str, Any]]) -> None:
+def test_the_backup_copies_the_hubs_database(answers: dict[str, dict[str, Any]]) -> None:
     found = {name: answer.get("settings", {}).get("database") for name, answer in answers.items()}
     assert found["nothing.here"] == "/var/lib/jupyterhub/jupyterhub.sqlite"
     assert found["relative database.here"] == "/var/lib/jupyterhub/hub.sqlite"
@@ -137,7 +137,7 @@ def test_the_database_that_is_copied_is_the_hubs(answers: dict[str, dict[str, An
     assert found[f"{WITH_COMMAND}.here"] == ""
 
 
-def test_the_command_that_copies_the_database_runs_on_the_hubs_host_alone(
+def test_the_backup_command_runs_only_on_the_hubs_host(
     answers: dict[str, dict[str, Any]],
 ) -> None:
     command = {
@@ -157,8 +157,7 @@ def test_the_hubs_host_looks_for_sessions_through_the_proxy(
     assert proxies == {"here": "https://there", "there": ""}
 
 
-#: What the inventories of a hub and of a proxy apart from it say, and the proxy's clock; what is
-#: refused then.
+#: Variables of a hub and of a proxy on another host, with the proxy's clock, and the refusal.
 APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     NOT_ASKED: ({}, {"maintenance_weekday": "Wed"}, "'Wed 2 03:26 '"),
     "same": ({}, {}, ""),
@@ -166,7 +165,7 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     "own-zone": ({}, {"maintenance_time_zone": "Asia/Tokyo"}, "'Tue 2 03:26 Asia/Tokyo'"),
     "own-clock": ({}, {"clock": "Asia/Tokyo"}, "maintenance_time_zone must name one"),
     "by-hand": ({}, {"maintenance_timer": False, "maintenance_weekday": "Wed"}, ""),
-    # These stay so.
+    # The hub's variables stay set in the cases that follow.
     "week-of-hub": ({"maintenance_week": "last"}, {}, "'Tue last 03:26 '"),
     "own-clock-one-zone": (
         {"maintenance_week": 2, "maintenance_time_zone": "Europe/London"},
@@ -183,13 +182,13 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
 
 @pytest.fixture(scope="module")
 def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the role says to each proxy; the hub is asked as well, but for the first one."""
+    """The role's refusals of the proxies; it also runs on the hub, except in the first case."""
     folder = tmp_path_factory.mktemp("apart")
     role = {"name": "maintenance", "tasks_from": "preflight"}
     plays = []
     for name, (hub, _, _) in APART.items():
-        said = "{{ ansible_failed_result.msg | to_json }}"
-        note = {"copy": {"content": said, "dest": f"{folder}/{name}.json", "mode": "0600"}}
+        refusal = "{{ ansible_failed_result.msg | to_json }}"
+        note = {"copy": {"content": refusal, "dest": f"{folder}/{name}.json", "mode": "0600"}}
         tasks: list[object] = [{"block": [{"include_role": role}], "rescue": [note]}]
         if hub:
             tasks.insert(0, {"set_fact": hub, "when": "inventory_hostname == 'hub'"})
@@ -209,15 +208,15 @@ def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", APART)
-def test_a_proxy_on_a_host_of_its_own_reboots_when_the_hubs_pages_say_so(
+def test_a_proxy_on_its_own_host_reboots_when_the_hubs_pages_announce_it(
     name: str, answers_apart: dict[str, str]
 ) -> None:
-    said = " ".join(answers_apart.get(name, "").split())
-    assert APART[name][2] in said
-    assert bool(said) is bool(APART[name][2])
+    refusal = " ".join(answers_apart.get(name, "").split())
+    assert APART[name][2] in refusal
+    assert bool(refusal) is bool(APART[name][2])
 
 
-#: What Debian's package brings, and a site could have added to it.
+#: The file of Debian's package, and lines that a site could have added to it.
 DISTRIBUTION = """
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };
 Unattended-Upgrade::Package-Blacklist { };
@@ -233,7 +232,7 @@ Unattended-Upgrade::Update-Days { "Mon"; };
     ],
     ids=["distribution", "site"],
 )
-def test_what_is_installed_is_what_the_site_says(
+def test_packages_come_from_the_origins_that_the_site_sets(
     origins: list[str], expected: list[str], tmp_path: Path
 ) -> None:
     environment = jinja2.Environment(trim_blocks=True)
@@ -263,7 +262,7 @@ def test_what_is_installed_is_what_the_site_says(
     assert values("D[Pp]kg::Options") == ["--force-confdef", "--force-confold"]
 
 
-def test_a_reboot_is_told_from_the_boot_before_on_a_machine_and_in_a_container() -> None:
+def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
     [task] = [task for task in tasks[-1]["block"] if "ansible.builtin.reboot" in task]
     # On a machine the first process starts at the same tick each time.
@@ -274,7 +273,7 @@ def test_a_reboot_is_told_from_the_boot_before_on_a_machine_and_in_a_container()
 
 
 def deliver(folder: Path, *arguments: str) -> dict[str, int]:
-    """Let the role deliver the program into a folder; return what Ansible counts."""
+    """Let the role deliver the program into a folder; return Ansible's counts."""
     variables = {
         "__maintenance_files": str(folder / "files"),
         "__maintenance_folder": str(folder / "lib"),
@@ -295,7 +294,7 @@ def deliver(folder: Path, *arguments: str) -> dict[str, int]:
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """Return the modes of all files and folders but the caches."""
+    """Return the modes of all files and folders except the caches."""
     return {
         str(path.relative_to(folder)): path.lstat().st_mode & 0o7777
         for path in folder.rglob("*")
@@ -303,7 +302,7 @@ def tree(folder: Path) -> dict[str, int]:
     }
 
 
-def test_the_program_is_delivered_with_its_package_and_without_modules_that_are_gone(
+def test_the_program_is_delivered_with_its_package_and_removed_modules_are_deleted(
     tmp_path: Path,
 ) -> None:
     files, lib = tmp_path / "files", tmp_path / "lib"
@@ -327,7 +326,7 @@ def test_the_program_is_delivered_with_its_package_and_without_modules_that_are_
     (files / "gridhub/other").mkdir()
     (files / "gridhub/other/__init__.py").touch()
 
-    # As on a host of the release that had one file; and with a group that the folder hands down.
+    # As on a host with the release that had one file, and with a folder that passes on its group.
     lib.mkdir()
     lib.chmod(0o2775)
     assert deliver(tmp_path, "--check")["changed"] == 1

@@ -1,4 +1,4 @@
-"""``playbooks/patch_workers.yml``, with a Grid Engine of scripts and connections that break."""
+"""``playbooks/patch_workers.yml``, with a fake Grid Engine and connections that break."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from folders import ROOT
 
-#: What each does when it is called, with FOLDER, a state of its own: a file for each disabled queue
-#: and each worker's jobs. ``broken/HOST`` holds the command after which HOST's own administrative
-#: host is lost, for good, or ``once``, for this one call. ``daemon/HOST`` says how its execution
-#: daemon is since the reboot; the qmaster has its load from before.
+#: Fake commands, with their state in FOLDER: a file for each disabled queue and each worker's jobs.
+#: ``broken/HOST`` names the command after which HOST's own administrative host is lost: for good,
+#: or for this one call if it says ``once``. ``daemon/HOST`` is the state of its execution daemon
+#: since the reboot; the qmaster still has the load from before.
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"
@@ -53,7 +53,7 @@ if grep -qx once FOLDER/lost/$host 2>/dev/null; then rm FOLDER/lost/$host; exit 
 [ ! -e FOLDER/lost/$host ] || exit 255
 exit $status
 """
-#: The role's own, as far as the playbook sees it.
+#: A replacement for the tasks of the role that the playbook calls.
 ROLE_NOW = [
     {"name": "Say what would be done", "debug": {"msg": "the plan of {{ inventory_hostname }}"}},
     {
@@ -81,11 +81,11 @@ ROLE_NOW = [
 
 
 class Site:
-    """Workers, each with an administrative host of its own, and what was done with them."""
+    """Workers, each with its own administrative host, and a record of what was done with them."""
 
     def __init__(self, folder: Path, workers: dict[str, dict[str, object]]) -> None:
         self.folder, self.workers = folder, workers
-        #: All that the last run has said.
+        #: The whole output of the last run.
         self.shown = ""
         for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken", "daemon"):
             (folder / name).mkdir()
@@ -110,7 +110,7 @@ class Site:
         file.chmod(0o755)
 
     def patch(self, *arguments: str, **variables: object) -> str:
-        """Run the playbook; return what it says in the end."""
+        """Run the playbook; return the output of its final report."""
         everybody = {
             "ansible_connection": "ssh",
             "ansible_ssh_executable": str(self.folder / "ssh"),
@@ -138,10 +138,10 @@ class Site:
             cwd=self.folder,
             env=os.environ
             | {
-                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # getent is the system's own
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # getent is found in PATH
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
-                "ANSIBLE_GATHERING": "explicit",  # the role's own needs no facts
+                "ANSIBLE_GATHERING": "explicit",  # the role's replacement needs no facts
                 "ANSIBLE_NOCOLOR": "1",
             },
             capture_output=True,
@@ -169,8 +169,8 @@ class Site:
         return {path.parent.name for path in self.folder.glob("notes/*/disabled-queues")}
 
 
-def said_of(worker: str, shown: str) -> str:
-    """What the last play says of a worker; nothing: it is well."""
+def reported(worker: str, shown: str) -> str:
+    """Return what the report says about a worker; empty means no trouble."""
     flat = " ".join(shown.split())
     found = re.search(
         rf"\[{worker}\]: FAILED! => .*?msg: (.*?)(?= fatal:| ok:| \[ERROR\]:| PLAY RECAP)", flat
@@ -178,7 +178,7 @@ def said_of(worker: str, shown: str) -> str:
     return found[1] if found else ""
 
 
-#: At which command Grid Engine is lost, for good; whether the worker may have been maintained then,
+#: The command at which Grid Engine is lost for good, whether the worker is maintained before that,
 #: and whether its queue stays disabled.
 LOST = {
     "list": ("qselect -q", False, False),
@@ -188,11 +188,11 @@ LOST = {
     "enable": ("qmod -e", True, False),
 }
 
-#: How the execution daemon is after the reboot: away, not taken in by the qmaster, or not yet.
+#: The execution daemon after the reboot: away, not accepted by the qmaster, or not accepted yet.
 DAEMONS = ("gone", "refused", "begins")
 
 UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
-#: What the report says of them.
+#: The report on each of these workers.
 STATES = {
     "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
     "disable": f"disable was not maintained{UNKNOWN}disable",
@@ -204,7 +204,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
-    """A dozen workers at once, each with a trouble of its own."""
+    """A dozen workers at once, each with its own trouble."""
     workers: dict[str, dict[str, object]] = {
         "well": {},
         "busy": {},
@@ -240,14 +240,14 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     site, shown = trouble
     assert {"well", "kept", "begins"} <= site.maintained
     assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
-    assert said_of("well", shown) == said_of("kept", shown) == said_of("begins", shown) == ""
-    assert "all.q@kept" in site.disabled  # somebody had a reason
-    # That was the playbook itself, which was cut off.
+    assert reported("well", shown) == reported("kept", shown) == reported("begins", shown) == ""
+    assert "all.q@kept" in site.disabled  # by an administrator
+    # This one was disabled by a run of the playbook that was interrupted.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
-    # What stays disabled is noted on the worker, and nothing else; and before it happens.
+    # Only queues that stay disabled are still noted; each was noted before it was disabled.
     assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
-    # Also a parallel job's tasks that began elsewhere keep a worker.
+    # A worker is also kept by tasks of a parallel job that began elsewhere.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
 
 
@@ -265,57 +265,57 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
             "held was not maintained. Check that the maintenance is not held: "
             "held until 2126-01-31: exams",
         ),
-        # It was disabled, and nobody heard of that.
+        # Its queue was disabled, but the answer was lost.
         ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
         ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
     ],
 )
-def test_a_worker_that_must_not_be_maintained_is_not_and_the_report_says_why(
+def test_a_worker_that_must_not_be_maintained_is_skipped_and_reported_with_the_reason(
     trouble: tuple[Site, str], worker: str, words: str
 ) -> None:
     site, shown = trouble
     assert worker not in site.maintained
-    assert words in said_of(worker, shown)
+    assert words in reported(worker, shown)
 
 
-def test_what_goes_wrong_with_one_is_said_of_it(trouble: tuple[Site, str]) -> None:
+def test_the_trouble_of_each_worker_is_reported(trouble: tuple[Site, str]) -> None:
     site, shown = trouble
-    assert "fails was not maintained; its queues are enabled again" in said_of("fails", shown)
-    assert "stuck; still disabled: all.q@stuck (qmod -e)" in said_of("stuck", shown)
+    assert "fails was not maintained; its queues are enabled again" in reported("fails", shown)
+    assert "stuck; still disabled: all.q@stuck (qmod -e)" in reported("stuck", shown)
     assert "all.q@stuck" in site.disabled
 
 
 @pytest.mark.parametrize("worker", LOST)
-def test_a_grid_engine_that_is_lost_is_reported_and_no_worker_goes_down_unasked(
+def test_a_lost_grid_engine_is_reported_and_no_worker_goes_down_without_its_answer(
     trouble: tuple[Site, str], worker: str
 ) -> None:
     site, shown = trouble
     _, maintained, disabled = LOST[worker]
     assert (worker in site.maintained) is maintained
     assert (f"all.q@{worker}" in site.disabled) is disabled
-    assert STATES[worker] in said_of(worker, shown)
+    assert STATES[worker] in reported(worker, shown)
 
 
 @pytest.mark.parametrize(
     ("worker", "words"), [("gone", "cannot find connection"), ("refused", "info: OK")]
 )
-def test_a_worker_whose_execution_daemon_is_not_back_is_lost_whatever_load_the_qmaster_remembers(
+def test_a_worker_whose_execution_daemon_is_not_back_is_lost_despite_an_old_load(
     trouble: tuple[Site, str], worker: str, words: str
 ) -> None:
     site, shown = trouble
     assert worker in site.maintained and worker in site.noted
-    assert f"{worker} was not maintained; its queues are enabled again" in said_of(worker, shown)
-    assert words in said_of(worker, shown)
+    assert f"{worker} was not maintained; its queues are enabled again" in reported(worker, shown)
+    assert words in reported(worker, shown)
 
 
-def test_as_many_at_a_time_as_are_asked_for_and_the_next_ones_when_these_are_back(
+def test_workers_are_patched_in_batches_of_the_requested_size(
     tmp_path: Path,
 ) -> None:
     workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 6)}
     site = Site(tmp_path, workers)
     shown = site.patch(patch_at_once=2)
     assert site.maintained == set(workers) and not site.disabled and not site.noted
-    assert [said_of(worker, shown) for worker in workers] == [""] * 5
+    assert [reported(worker, shown) for worker in workers] == [""] * 5
     most = (tmp_path / "most").read_text(encoding="utf-8").split()
     assert sorted(map(int, most)) == [1, 1, 1, 2, 2]
     order = [line.split() for line in site.log if line.startswith(("qmod -e", "qmod -d"))]
@@ -323,7 +323,7 @@ def test_as_many_at_a_time_as_are_asked_for_and_the_next_ones_when_these_are_bac
     assert turns == [["all.q@w1", "all.q@w2"], ["all.q@w3", "all.q@w4"], ["all.q@w5"]]
 
 
-def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path) -> None:
+def test_check_shows_the_plan_for_each_worker_and_changes_nothing(tmp_path: Path) -> None:
     workers: dict[str, dict[str, object]] = {
         name: {} for name in ("free", "busy", "kept", "left", "away", "deaf")
     }
@@ -351,16 +351,16 @@ def test_check_says_what_would_be_done_with_each_and_does_nothing(tmp_path: Path
     ):
         assert words in site.shown, words
     assert "the plan of away" not in site.shown
-    assert said_of("busy", shown) == said_of("left", shown) == ""
+    assert reported("busy", shown) == reported("left", shown) == ""
     away = (
         "away would not be maintained. Check that the worker can be reached: away cannot be reached"
     )
-    assert away in said_of("away", shown)
-    assert "deaf would not be maintained. Check that Grid Engine answers" in said_of("deaf", shown)
+    assert away in reported("away", shown)
+    assert "deaf would not be maintained. Check that Grid Engine answers" in reported("deaf", shown)
 
 
 @pytest.mark.parametrize("becomes", ["is lost", "breaks its daemon"])
-def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
+def test_no_more_than_the_share_is_disabled_and_no_worker_after_a_lost_one(
     becomes: str, tmp_path: Path
 ) -> None:
     workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 7)}
@@ -370,13 +370,13 @@ def test_no_more_than_the_share_are_disabled_and_none_after_one_that_is_lost(
     assert site.maintained == {"w1", "w2", "w3", "w4"}
     most = (tmp_path / "most").read_text(encoding="utf-8").split()
     assert max(map(int, most)) == 2 and not site.disabled
-    assert "w3 was not maintained" in said_of("w3", shown)
-    assert said_of("w4", shown) == ""
+    assert "w3 was not maintained" in reported("w3", shown)
+    assert reported("w4", shown) == ""
     for worker in ("w5", "w6"):
-        assert "w3 did not come back into service, so it was not begun" in said_of(worker, shown)
+        assert "w3 did not come back into service, so it was not begun" in reported(worker, shown)
 
 
-def test_a_worker_is_drained_until_its_last_job_ends_or_the_window_does(tmp_path: Path) -> None:
+def test_a_worker_is_drained_until_its_last_job_or_the_window_ends(tmp_path: Path) -> None:
     workers: dict[str, dict[str, object]] = {
         "ends": {"patch_drain_minutes": 5},
         "lasts": {"patch_drain_minutes": 60, "patch_window_minutes": 0.5},
@@ -388,13 +388,13 @@ def test_a_worker_is_drained_until_its_last_job_ends_or_the_window_does(tmp_path
     site._program("bin/qstat", COMMAND.replace("NAME", "qstat") + third + COMMANDS["qstat"])
     began = time.monotonic()
     shown = site.patch(patch_at_once=2)
-    # Half a minute, and what Ansible takes for the rest: far less than the hour of a drain.
+    # Half a minute, and Ansible's time for the rest: far less than the hour of a drain.
     assert time.monotonic() - began < 900
 
     looks = [line.split()[-1] for line in site.log if line.startswith(("qstat", "maintain"))]
     assert [each for each in looks if "lasts" not in each] == [*["*@ends"] * 3, "ends"]
     assert site.maintained == {"ends"} and not site.disabled and not site.noted
-    assert said_of("ends", shown) == ""
+    assert reported("ends", shown) == ""
     assert looks.count("*@lasts") > 1
-    assert "lasts was not maintained; its queues are enabled again" in said_of("lasts", shown)
-    assert "42 of alice on lasts" in said_of("lasts", shown)
+    assert "lasts was not maintained; its queues are enabled again" in reported("lasts", shown)
+    assert "42 of alice on lasts" in reported("lasts", shown)

@@ -1,4 +1,4 @@
-"""What small playbooks say of a host, without one: with ``--check``, or an answer made up."""
+"""Small playbooks, run without a real host: with ``--check``, or with a made-up answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def playbook(
     )
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def output(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -54,7 +54,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     ],
     ids=["none", "running"],
 )
-def test_the_status_says_since_when_a_maintenance_runs(
+def test_the_status_shows_since_when_a_maintenance_has_run(
     running: str, words: str, tmp_path: Path
 ) -> None:
     seen = {"next": None, "problems": [], "last": None, "running": running, "phase": "updating"}
@@ -66,12 +66,12 @@ def test_the_status_says_since_when_a_maintenance_runs(
         status_report={"rc": 0, "stdout": json.dumps(seen)},
         status_units=[],
     )
-    assert done.returncode == 0, said(done)
-    assert words in said(done)
+    assert done.returncode == 0, output(done)
+    assert words in output(done)
 
 
-#: What an administrator asks for, what of it is shown, and what is refused in which words: by the
-#: role's argument specification, or by the hub's own checker.
+#: Right variables, a line that shows them, and wrong variables with the message of the role's
+#: argument specification or of the hub's own checker.
 WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
@@ -99,7 +99,7 @@ WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] =
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
+def test_check_shows_the_text_for_people_and_refuses_wrong_variables(
     name: str, tmp_path: Path
 ) -> None:
     right, shown, refusals = WORDS[name]
@@ -109,22 +109,22 @@ def test_check_shows_what_people_would_read_and_refuses_what_would_be_refused(
     there = sorted(Path("/etc").glob("jupyterhub/*"))
 
     done = playbook(name, tmp_path, "--check", **hub, **right)
-    assert done.returncode == 0 and shown in said(done), said(done)
+    assert done.returncode == 0 and shown in output(done), output(done)
     for wrong, refusal in refusals:
         done = playbook(name, tmp_path, "--check", **hub, **right | wrong)
-        assert done.returncode != 0 and refusal in said(done), said(done)
-        assert shown not in said(done)
+        assert done.returncode != 0 and refusal in output(done), output(done)
+        assert shown not in output(done)
     done = playbook(name, tmp_path, "--check", **hub)
-    assert done.returncode == 0, said(done)
-    # As without --check: it is refused where there is no hub that could read it.
+    assert done.returncode == 0, output(done)
+    # As without --check, it is refused if there is no hub that could read it.
     done = playbook(name, tmp_path, "--check", **hub | {"__jupyterhub_bin": "/no/hub"}, **right)
-    assert done.returncode != 0 and "/no/hub/python" in said(done)
+    assert done.returncode != 0 and "/no/hub/python" in output(done)
 
     assert sorted(Path("/etc").glob("jupyterhub/*")) == there
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["first run", "later"])
-def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
+def test_check_shows_the_plan_before_and_after_the_program_is_installed(
     there: bool, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"
@@ -138,12 +138,12 @@ def test_check_says_what_would_be_done_before_the_program_is_there_and_after(
         __maintenance_program=str(program),
         maintenance_reboot="when_required",
     )
-    assert done.returncode == 0, said(done)
-    assert "Reboot: when_required" in said(done)
-    assert ("playbooks/site.yml installs it" in said(done)) is not there
+    assert done.returncode == 0, output(done)
+    assert "Reboot: when_required" in output(done)
+    assert ("playbooks/site.yml installs it" in output(done)) is not there
 
 
-#: A host that is held: what it is asked for it notes, and does not do.
+#: The program on a held host: it records the request to update, and does not update.
 HELD = """
 import json, pathlib, sys
 noted = pathlib.Path(__file__).with_suffix(".noted")
@@ -155,19 +155,19 @@ print(json.dumps({"last": last, "held": held, "problems": [], "phase": "", "unfi
 """
 
 
-def test_patch_by_hand_fails_with_the_reason_on_a_host_that_is_held(tmp_path: Path) -> None:
+def test_patch_by_hand_fails_with_the_reason_on_a_held_host(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(HELD, encoding="utf-8")
     done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=str(program))
     assert program.with_suffix(".noted").exists()
     assert done.returncode != 0
-    assert "held until 2126-01-31 18:00 UTC: exams" in said(done)
+    assert "held until 2126-01-31 18:00 UTC: exams" in output(done)
 
 
-def test_patch_by_hand_says_what_comes_first_where_the_program_is_not_there(
+def test_patch_by_hand_names_the_playbook_that_installs_the_missing_program(
     tmp_path: Path,
 ) -> None:
     program = str(tmp_path / "program.py")
     done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=program)
     assert done.returncode != 0
-    assert f"{program} is not there: run playbooks/site.yml first" in said(done)
+    assert f"{program} is not there: run playbooks/site.yml first" in output(done)

@@ -12,7 +12,7 @@ import pytest
 
 from folders import ROOT
 
-#: As Grid Engine's: it fails where no queue is disabled, and where nobody answers.
+#: Like Grid Engine's own, it fails if no queue is disabled and if the qmaster does not answer.
 QSELECT = """#!/bin/sh
 cd {folder}
 [ ! -e silent ] || exit 1
@@ -28,13 +28,13 @@ PERHAPS = "all.q@exec1 may still be disabled by playbooks/patch_workers.yml: the
     [
         (True, True, True, "all", LEFT),
         (True, False, True, "all", ""),
-        (False, True, True, "all", ""),  # somebody had a reason
+        (False, True, True, "all", ""),  # by an administrator
         (True, True, False, "all", PERHAPS),
         (True, True, True, "exec1", PERHAPS),
         (False, True, False, "all", ""),
     ],
 )
-def test_queues_that_a_run_has_left_disabled_are_told_and_so_is_what_is_not_known(
+def test_queues_that_a_run_left_or_may_have_left_disabled_are_reported(
     noted: bool, disabled: bool, answers: bool, limit: str, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "qselect").write_text(QSELECT.format(folder=tmp_path), encoding="utf-8")
@@ -65,7 +65,7 @@ def test_queues_that_a_run_has_left_disabled_are_told_and_so_is_what_is_not_know
         text=True,
         check=False,
     )
-    said = " ".join(done.stdout.split())
-    assert words in said
-    # The hub is none here, and has other troubles.
-    assert ("[exec1]: FAILED!" in said) is bool(words), said
+    output = " ".join(done.stdout.split())
+    assert words in output
+    # The hub here is not a real one, and fails for other reasons.
+    assert ("[exec1]: FAILED!" in output) is bool(words), output

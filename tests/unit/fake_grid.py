@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Grid Engine of shell scripts, and small helpers around it."""
+"""A fake Grid Engine of shell scripts, and small helpers for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Return when the condition holds."""
+    """Wait until the condition is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # the condition is outside of this process
             await asyncio.sleep(0.005)
@@ -42,14 +42,14 @@ def job(
     host: str = "exec1",
     reports: bool = True,
 ) -> Job:
-    """Make a job; one that waits has no host."""
+    """Make a job; a waiting job has no host."""
     waits = "w" in letters or "q" in letters
     since = None if waits else SINCE
     return Job(number, name, owner, letters, "" if waits else host, 1, reports, since)
 
 
 def listing(*jobs: Job) -> str:
-    """Make a job list out of one that was recorded: one queue instance for each host."""
+    """Make a job list from a recorded one, with one queue instance for each host."""
     root = ElementTree.fromstring((QSTAT / "mixed.xml").read_bytes())
     queues, waiting = root.find("queue_info"), root.find("job_info")
     assert queues is not None
@@ -97,7 +97,7 @@ def details(
     errors: Iterable[str] = (),
     usage: Mapping[str, float] | None = None,
 ) -> str:
-    """Make the details of one job out of some that were recorded."""
+    """Make the details of one job from recorded ones."""
     root = ElementTree.fromstring((QSTAT / "details.xml").read_bytes())
     jobs, messages = root.find("djob_info"), root.find("messages/element")
     assert jobs is not None
@@ -128,7 +128,7 @@ def details(
 
 
 class Qstat:
-    """A qstat that counts its calls, notes its arguments and prints what the test says."""
+    """A qstat that records its calls and prints what the test sets."""
 
     def __init__(self, fake: Callable[[str, str], Path], folder: Path) -> None:
         self.folder = folder
@@ -155,11 +155,11 @@ class Qstat:
 
     @property
     def questions(self) -> list[str]:
-        """About whose jobs it was asked, one entry for each question."""
+        """The owners in each query for a job list."""
         return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
 
     def explains(self, reason: str) -> None:
-        """Answer `qstat -xml -j` so."""
+        """Answer `qstat -xml -j` with this text."""
         self._put("reason", reason)
 
     def _put(self, name: str, text: str) -> None:
@@ -168,11 +168,11 @@ class Qstat:
         new.rename(self.folder / name)
 
     def says(self, text: str) -> None:
-        """Answer so from now on."""
+        """Answer with this text from now on."""
         self._put("rest", text)
 
     def says_once(self, call: int, text: str) -> None:
-        """Answer the call of that number so."""
+        """Answer the call of that number with this text."""
         self._put(f"answer.{call}", text)
 
     def holds_back(self, call: int) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Menus of the whole hub, and what jobs have asked for."""
+"""Menus for tests of the whole hub, and requests of jobs."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ FUZZED = [*MENU, INTERFACE, MAIL]
 
 PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
 
-#: What may be sent: names and values of the menu and close to it, and anything else.
 HOSTILE = "<script>alert(1)</script>"
 
+#: Form data: names and values on the menu, some close to them, and anything else.
 SENT = st.dictionaries(
     st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
     | st.text(max_size=8),
@@ -107,7 +107,7 @@ HAD = tuple(
     )
 )
 
-#: HAD where memory is a complex that does not limit address space.
+#: The same, but memory is a complex that does not limit address space.
 WITH_RMEM = tuple(
     each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
 )

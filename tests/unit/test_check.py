@@ -67,7 +67,7 @@ def test_a_good_file_is_accepted(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_is_wrong_is_named(kind: str) -> None:
+def test_a_wrong_value_is_named(kind: str) -> None:
     content, words = WRONG[kind]
     done = check(kind, "-", stdin=json.dumps(content))
     assert done.returncode == 1
@@ -76,14 +76,14 @@ def test_what_is_wrong_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_what_is_no_json_is_refused(kind: str) -> None:
+def test_text_that_is_not_json_is_refused(kind: str) -> None:
     done = check(kind, "-", stdin="[")
     assert done.returncode == 1
     assert done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     done = check("menu", str(tmp_path / "nothing.json"))
     assert done.returncode == 1
     assert "nothing.json cannot be read" in done.stderr

@@ -1,4 +1,4 @@
-"""Each host gets what its programs import, and nothing that they do not."""
+"""The delivery of programs: each host gets exactly the modules that they import."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def delivered() -> dict[str, tuple[list[str], list[str]]]:
 
 
 def modules_of(path: Path) -> set[Path]:
-    """Return the files of ours that a module imports, with the packages they are in."""
+    """Return our files that a module imports, with the packages they are in."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -51,7 +51,7 @@ def modules_of(path: Path) -> set[Path]:
 
 
 def closure(programs: list[str]) -> set[Path]:
-    """Return all files of ours that programs import."""
+    """Return all our files that programs import."""
     todo = [FILES / name for name in programs if name.endswith(".py")]
     done: set[Path] = set()
     while todo:
@@ -63,7 +63,7 @@ def closure(programs: list[str]) -> set[Path]:
 
 
 @pytest.mark.parametrize("role", delivered())
-def test_a_host_gets_what_its_programs_import_and_no_other_wing(role: str) -> None:
+def test_a_host_gets_exactly_the_wings_that_its_programs_import(role: str) -> None:
     programs, wings = delivered()[role]
     config = ROOT / "roles" / role / "templates/jupyterhub_config.py.j2"
     lines = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
@@ -79,7 +79,7 @@ def test_a_host_gets_what_its_programs_import_and_no_other_wing(role: str) -> No
     assert {parts[0] for parts in inside if parts[0] != "gridhub"} <= set(programs)
 
 
-def test_the_parts_that_roles_name_are_there() -> None:
+def test_the_programs_and_wings_that_roles_name_exist() -> None:
     for programs, wings in delivered().values():
         for name in programs:
             assert (FILES / name).is_file(), name

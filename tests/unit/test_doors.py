@@ -1,4 +1,4 @@
-"""What one client may take of the HTTP server of the hub and of a session."""
+"""Limits on what one client may use of the HTTP server of the hub or of a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Upload(web.RequestHandler):
 
 @asynccontextmanager
 async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
-    """Serve on a port of 127.0.0.1; yield what opens a connection to it."""
+    """Serve on a port of 127.0.0.1; yield a function that connects to it."""
     listening, port = bind_unused_port()
     server.add_socket(listening)
     async with AsyncExitStack() as stack:
@@ -52,7 +52,7 @@ async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
 
 
 async def answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], sent: bytes) -> bytes:
-    """Return the first line that comes back; nothing where the connection is closed."""
+    """Return the first line that comes back; empty if the connection is closed."""
     reader, writer = link
     try:
         writer.write(sent)
@@ -70,12 +70,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize("bound", ["waiting_each", "waiting_all"])
-async def test_who_asks_at_once_gets_in_where_others_only_wait(bound: str) -> None:
+async def test_a_client_that_sends_a_request_displaces_idle_connections(bound: str) -> None:
     server = type("Server", (BoundedServer,), {bound: 3})
     async with serving(server(web.Application([("/x", Upload)]))) as connect:
         waiting = [await connect() for _ in range(3)]
         assert await answer(await connect(), REQUEST) == OK
-        # The oldest has made room, and one that has asked waits no more.
+        # The oldest made room, and a connection with a request no longer counts as waiting.
         assert await waiting[0][0].read() == b""
         assert await answer(waiting[1], REQUEST) == OK
         again = [await connect() for _ in range(2)]
@@ -83,7 +83,9 @@ async def test_who_asks_at_once_gets_in_where_others_only_wait(bound: str) -> No
             assert await answer(link, REQUEST) == OK
 
 
-async def test_few_make_room_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_a_few_connections_make_room_in_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Server(BoundedServer):
         waiting_each = 1
 
@@ -152,7 +154,7 @@ def logged_in(name: str = COOKIE, secret: str = SECRET) -> str:
     return f"Cookie: other=1; {name}={value}"
 
 
-async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
+async def test_strangers_data_in_a_sessions_memory_is_limited() -> None:
     async with serving(session_server(strangers_may_send=1000)) as connect:
         half = await connect()
         half[1].write(post(600) + bytes(599))
@@ -163,15 +165,15 @@ async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
             return await answer(await connect(), sent) == refused
 
         await until(is_refused)
-        # A cookie that is made up, or good for something else, is that of a stranger.
+        # A client with a forged cookie, or one for another purpose, is a stranger.
         assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
         assert await is_refused(logged_in(secret="another"))
         assert await is_refused(logged_in(name="another"))
-        # The person goes on, and so does who has little to send.
+        # The session's owner still gets through, and so does a small request.
         own = post(600, logged_in()) + bytes(600)
         assert await answer(await connect(), own) == OK
         assert await answer(await connect(), post(10) + bytes(10)) == OK
-        # And there is room again when they have gone, or have their answer.
+        # There is room again once they have left or have their answer.
         half[1].close()
 
         async def has_room() -> bool:
@@ -185,9 +187,7 @@ async def test_strangers_can_have_only_so_much_in_a_sessions_memory() -> None:
 
 
 @pytest.mark.parametrize(("pieces", "status"), [(100, b"200"), (101, b"429")])
-async def test_a_stranger_who_does_not_say_how_much_counts_as_well(
-    pieces: int, status: bytes
-) -> None:
+async def test_a_stranger_who_sends_no_length_counts_too(pieces: int, status: bytes) -> None:
     async with serving(session_server(strangers_may_send=1000)) as connect:
         head = post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         body = b"a\r\n0123456789\r\n" * pieces + b"0\r\n\r\n"
@@ -202,7 +202,7 @@ async def test_a_strangers_body_has_a_time_limit() -> None:
         assert await reader.read() == b""
 
 
-async def test_some_addresses_have_a_share_of_their_own() -> None:
+async def test_reserved_addresses_have_their_own_share() -> None:
     class Server(BoundedServer):
         waiting_all = 0
         reserved = frozenset({LOOPBACK})
@@ -227,7 +227,7 @@ async def test_some_addresses_have_a_share_of_their_own() -> None:
         ("fe80::1%eth0", "fe80::"),
     ],
 )
-def test_a_network_of_ipv6_counts_as_one(address: str, source: str) -> None:
+def test_an_ipv6_network_counts_as_one_source(address: str, source: str) -> None:
     assert source_of((address, 1)) == source
 
 

@@ -1,4 +1,4 @@
-"""Each wing of the package ``gridhub`` imports only what its host has and its duty allows."""
+"""The imports of each wing of ``gridhub``: only modules that its host has and its task allows."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ PACKAGES = {
     "traitlets",
 }
 
-#: What each wing may import besides the standard library and itself: other parts of ``gridhub``,
-#: and packages.
+#: Parts of ``gridhub`` and packages that each wing may import besides itself and the standard
+#: library.
 MAY_IMPORT: dict[str, set[str]] = {
     # On a bare host, with the system's Python.
     "maintenance": {"gridhub.contract", "gridhub.grid.engine", "gridhub.grid.job_numbers"},
@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *PACKAGES,
     },
 }
-#: The hub's end of the conversation stands beside the broker's, and runs in the hub.
+#: The hub's client of the broker is in the broker's wing, but runs in the hub.
 MAY_ALSO = {"broker/client.py": {"gridhub.grid.jobs"}}
 MODULES = [
     (wing, path)
@@ -94,7 +94,7 @@ MODULES = [
 
 
 def imports(source: str, package: str) -> Iterator[str]:
-    """Yield the full name of each module that a module of a package imports, at any place in it.
+    """Yield the full name of each module that a module of a package imports, anywhere in it.
 
     ``from a import b`` yields ``a.b``, because ``b`` may be a module.
     """
@@ -108,7 +108,7 @@ def imports(source: str, package: str) -> Iterator[str]:
 
 
 def forbidden(source: str, package: str, wing: str) -> list[str]:
-    """Return what a module of a wing imports and may not."""
+    """Return the names that a module of a wing imports although it may not."""
     allowed = {f"gridhub.{wing}", *MAY_IMPORT[wing]}
     return [
         name
@@ -128,15 +128,15 @@ def test_a_wing_imports_only_what_it_may(wing: str, path: Path) -> None:
     assert [name for name in found if not any(name.startswith(f"{each}.") for each in also)] == []
 
 
-def test_the_shared_modules_import_each_other_only() -> None:
+def test_the_shared_modules_import_only_each_other() -> None:
     for path in (FILES / "gridhub").glob("*.py"):
         names = imports(path.read_text(encoding="utf-8"), "gridhub")
         ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("gridhub.")}
         assert ours <= SHARED, path
 
 
-def test_there_is_no_import_circle() -> None:
-    """Also not one that an import inside a function hides."""
+def test_there_is_no_import_cycle() -> None:
+    """Imports inside functions count too."""
     modules = {
         ".".join(path.relative_to(FILES).with_suffix("").parts): path
         for path in FILES.rglob("*.py")
@@ -149,11 +149,11 @@ def test_there_is_no_import_circle() -> None:
         arrows[module] = {name for name in names if name in modules and name != module}
     done: set[str] = set()
 
-    def follow(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
         if module not in done:
             for each in sorted(arrows[module]):
-                follow(each, (*way, module))
+                follow(each, (*path, module))
             done.add(module)
 
     for module in sorted(modules):
@@ -166,7 +166,7 @@ def test_no_module_is_long() -> None:
         assert lines <= (800 if path.name == "sge_spawner.py" else 400), f"{path}: {lines} lines"
 
 
-def test_every_wing_of_the_table_is_there() -> None:
+def test_every_wing_of_the_table_exists() -> None:
     for wing in MAY_IMPORT:
         assert (FILES / "gridhub" / wing / "__init__.py").exists()
 
@@ -189,5 +189,5 @@ def test_every_wing_of_the_table_is_there() -> None:
         ("from ..grid.command import run", ["gridhub.grid.command.run"]),
     ],
 )
-def test_an_import_that_is_not_allowed_is_found(line: str, found: list[str]) -> None:
+def test_a_forbidden_import_is_found(line: str, found: list[str]) -> None:
     assert forbidden(line, "gridhub.maintenance", "maintenance") == found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One event, one line."""
+"""Log lines: one for each event."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gridhub.log import one_line
 
 
 @given(st.text(max_size=200))
-def test_a_line_of_the_log_is_one_line_for_everybody(text: str) -> None:
+def test_a_log_line_is_one_line_for_every_reader(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
     assert [a for a, b in zip(text, line, strict=True) if a != b and a.isprintable()] == []
 
 
-def test_a_line_of_the_log_has_a_length() -> None:
+def test_a_log_line_has_a_maximum_length() -> None:
     assert len(one_line("x" * 60_000)) == 4_000

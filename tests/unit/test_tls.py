@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates, in real TLS connections: who gets through to a session, and who is believed."""
+"""Certificates in real TLS connections: who can connect to a session, and who is trusted."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def files(folder: Path, session: str) -> secrets.Tls:
     """The files of a session, as its starter keeps them."""
-    tls = Tls(**issue(folder, session)._asdict())  # the broker takes what is issued
+    tls = Tls(**issue(folder, session)._asdict())  # the broker accepts what is issued
     found = secrets.read_tls(tls.model_dump())
     assert found
     return found
 
 
 def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
-    """How hub or proxy connect: as JupyterHub does it."""
+    """Return the TLS context of the hub or the proxy, made as JupyterHub does it."""
     path = folder / name / name
     context: ssl.SSLContext = make_ssl_context(
         path.with_suffix(".key"), path.with_suffix(".crt"), folder / f"{trusts}_trust.crt"
@@ -69,7 +69,7 @@ def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
     """Connect, in memory.
 
-    :raises ssl.SSLError: when one of the two does not believe the other.
+    :raises ssl.SSLError: when one of the two does not trust the other.
     """
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
@@ -85,37 +85,37 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None
 
 
 class TestSession:
-    def test_hub_and_proxy_get_through(self, made: Path) -> None:
+    def test_hub_and_proxy_can_connect(self, made: Path) -> None:
         server = files(made, ALICE).server()
         handshake(server, hub_context(made), session_name(ALICE))
         handshake(server, pair(made, "proxy-client", "proxy-client-ca"), session_name(ALICE))
 
-    def test_the_session_reaches_itself(self, made: Path) -> None:
+    def test_the_session_can_connect_to_itself(self, made: Path) -> None:
         tls = files(made, ALICE)
         handshake(tls.server(), tls.client(), "127.0.0.1")
 
-    def test_another_session_does_not_get_through(self, made: Path) -> None:
+    def test_another_session_cannot_connect(self, made: Path) -> None:
         other = files(made, BOB).client()
         other.check_hostname, other.verify_mode = False, ssl.CERT_NONE
         with pytest.raises(ssl.SSLError, match="certificate verify failed"):
             handshake(files(made, ALICE).server(), other, session_name(ALICE))
 
-    def test_nobody_gets_through_without_a_certificate(self, made: Path) -> None:
+    def test_a_client_without_a_certificate_cannot_connect(self, made: Path) -> None:
         client = ssl.create_default_context(cafile=made / "notebooks-ca/notebooks-ca.crt")
         with pytest.raises(ssl.SSLError, match="peer did not return a certificate"):
             handshake(files(made, ALICE).server(), client, session_name(ALICE))
 
     @pytest.mark.parametrize("who", ["hub", "proxy"])
-    def test_another_session_is_not_believed_in_its_place(self, made: Path, who: str) -> None:
+    def test_another_session_is_not_trusted_in_its_place(self, made: Path, who: str) -> None:
         client = hub_context(made) if who == "hub" else pair(made, "proxy-client", "hub-ca")
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
             handshake(files(made, BOB).server(), client, session_name(ALICE))
 
-    def test_no_session_is_believed_to_be_the_hub(self, made: Path) -> None:
+    def test_a_session_is_not_trusted_as_the_hub(self, made: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             handshake(files(made, BOB).server(), files(made, ALICE).client(), "hub")
 
-    def test_the_hub_is_believed(self, made: Path) -> None:
+    def test_the_hub_is_trusted(self, made: Path) -> None:
         path = made / "hub-internal/hub-internal"
         server = make_ssl_context(
             path.with_suffix(".key"),
@@ -125,30 +125,30 @@ class TestSession:
         )
         handshake(server, files(made, ALICE).client(), "hub")
 
-    def test_keys_differ_and_are_on_no_disk(self, made: Path) -> None:
+    def test_keys_differ_and_are_not_stored(self, made: Path) -> None:
         before = sorted(made.rglob("*"))
         assert issue(made, ALICE).key != issue(made, ALICE).key
         assert sorted(made.rglob("*")) == before
 
 
 class TestRenewal:
-    def test_what_is_well_stays(self, made: Path) -> None:
+    def test_valid_certificates_are_kept(self, made: Path) -> None:
         assert renew(made, ["hub", "10.2.3.4"]) == []
         assert renew(made, ["10.2.3.4"]) == []
 
     def test_keys_are_for_the_hub_alone(self, made: Path) -> None:
         assert {key.stat().st_mode & 0o777 for key in made.rglob("*.key")} == {0o600}
 
-    def test_another_name_makes_those_of_hub_and_proxy_anew(self, folder: Path) -> None:
+    def test_another_name_renews_the_certificates_of_hub_and_proxy(self, folder: Path) -> None:
         assert renew(folder, ["hub2"]) == ["hub-internal", "proxy-api", "proxy-client"]
         assert renew(folder, ["hub2"]) == []
         assert "DNS:hub2" in certificates.names_of(tls.read_certificate(folder, "hub-internal"))
 
-    def test_what_is_missing_is_made(self, folder: Path) -> None:
+    def test_missing_certificates_are_made(self, folder: Path) -> None:
         shutil.rmtree(folder)
         assert {"hub-internal", "notebooks-ca"} <= set(renew(folder, ["hub"]))
 
-    def test_an_authority_that_ends_is_renewed_and_sessions_go_on(
+    def test_an_expiring_authority_is_renewed_and_sessions_go_on(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         running = files(folder, ALICE)
@@ -164,11 +164,13 @@ class TestRenewal:
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
         tls.read_authority.cache_clear()
         hub_context.cache_clear()
-        # Both ways: the session knows the old certificates only, the hub the new ones.
+        # In both directions: the session knows only the old certificates, the hub the new ones.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
         handshake(files(folder, BOB).server(), hub_context(folder), session_name(BOB))
 
-    def test_a_session_ends_before_its_authority_and_clocks_may_differ(self, made: Path) -> None:
+    def test_a_sessions_certificate_expires_with_its_authority_and_allows_for_wrong_clocks(
+        self, made: Path
+    ) -> None:
         found = x509.load_pem_x509_certificate(issue(made, ALICE).certificate.encode())
         assert (
             found.not_valid_after_utc
@@ -178,7 +180,7 @@ class TestRenewal:
 
 
 class TestHubServer:
-    """Who gets through to the hub, and who asks for whom."""
+    """Who can connect to the hub, and for whom."""
 
     class Handler(web.RequestHandler):
         def get(self) -> None:
@@ -220,7 +222,7 @@ class TestHubServer:
         assert await self.get(made, "https") == "https from 127.0.0.1"
 
     async def test_plain_http_is_refused(self, made: Path) -> None:
-        with pytest.raises(OSError):  # whatever the connection ends with
+        with pytest.raises(OSError):  # its type depends on how the connection ends
             await self.get(made, "http")
 
     @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ class TestHubServer:
             {"x-real-ip": "192.0.2.66", "x-scheme": "http"},
         ],
     )
-    async def test_only_the_proxy_says_where_a_request_comes_from(
+    async def test_only_the_proxy_may_name_the_source_of_a_request(
         self, made: Path, forged: dict[str, str]
     ) -> None:
         proxy = pair(made, "proxy-client", "proxy-client-ca")
@@ -260,7 +262,7 @@ class TestHubServer:
             assert await self.get(made, "https", shows=shows) == "none"
         assert await self.get(made, "http", has_tls=False) == "none"
 
-    async def test_only_the_proxy_brings_passwords(
+    async def test_passwords_are_accepted_only_from_the_proxy(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
@@ -284,7 +286,7 @@ class TestHubServer:
         assert (answer, asked) == ("alice", ["alice"])
 
 
-def test_the_maintenance_reaches_sessions_and_believes_them_alone(made: Path) -> None:
+def test_the_maintenance_reaches_sessions_and_trusts_only_them(made: Path) -> None:
     server = files(made, ALICE).server()
     handshake(server, internal_tls(str(made), "notebooks-ca"), "10.9.9.9")
     with pytest.raises(ssl.SSLError):

@@ -1,4 +1,4 @@
-"""The sentences people meet: all in one file, and a site's own words in their place."""
+"""The sentences people read: all in one file, and replaced by a site's own words."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: What a part of a name that is worked out may be.
-WORKED_OUT = {
+#: Values of the computed part of a sentence's name.
+COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
@@ -38,31 +38,32 @@ WORKED_OUT = {
 #: Their messages go to the job's log.
 STARTER = ("secrets.py", "port.py")
 ANYTHING = r"\w+"
-#: What is told with **.
-TELLING = {
+#: Values that calls pass with ``**``, by the expression that follows it.
+PASSED = {
     "self.begins": {"date", "time"},
     "self.ends": {"date", "time"},
     "told": {"date", "time", "end_date", "end_time"},
+    "values": {"date", "time", "end_date", "end_time"},
     "self.values()": {"begin", "end"},
     "window.values()": {"begin", "end"},
 }
-SAYING: dict[str, set[str]] = {"text": set(), "number_text": {"number"}}
+FUNCTIONS: dict[str, set[str]] = {"text": set(), "number_text": {"number"}}
 OWN = {"waiting.queued": "Job {job} waits.", "page.title": "Sessions"}
 
 
 def test_every_sentence_of_ours_can_be_filled_in() -> None:
     for name, text in read_own().items():
-        told = dict.fromkeys(placeholders(text), "x")
-        assert "{" not in text.format(**told), name
+        values = dict.fromkeys(placeholders(text), "x")
+        assert "{" not in text.format(**values), name
 
 
-def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
-    """Every sentence that a module says: where, its name, and what it tells."""
+def used() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
+    """Yield for each sentence that a module uses: place, pattern of its name, passed values."""
     for file, call in CALLS:
-        if (function := call.func.id) in SAYING:
+        if (function := call.func.id) in FUNCTIONS:
             name = call.args[0]
             if file == "words.py" and not isinstance(name, ast.Constant):
-                continue  # it says what it is given
+                continue  # it passes on the name that it is given
             names = [name.body, name.orelse] if isinstance(name, ast.IfExp) else [name]
             for each in names:
                 parts = each.values if isinstance(each, ast.JoinedStr) else [each]
@@ -71,27 +72,27 @@ def said() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
                     if isinstance(part, ast.Constant):
                         pattern += str(part.value)
                     else:
-                        pattern += f"({WORKED_OUT.get(pattern, ANYTHING)})"
-                told = SAYING[function].union(
+                        pattern += f"({COMPUTED.get(pattern, ANYTHING)})"
+                values = FUNCTIONS[function].union(
                     *(
-                        TELLING[ast.unparse(each.value)] if each.arg is None else {each.arg}
+                        PASSED[ast.unparse(each.value)] if each.arg is None else {each.arg}
                         for each in call.keywords
                     )
                 )
                 one = "(_one)?" if function == "number_text" else ""
-                yield f"{file}:{call.lineno}", re.compile(pattern + one), told
+                yield f"{file}:{call.lineno}", re.compile(pattern + one), values
 
 
-def test_every_sentence_that_a_module_says_is_there_and_gets_what_it_tells() -> None:
+def test_every_sentence_that_a_module_uses_exists_and_gets_its_values() -> None:
     own = read_own()
-    for place, name, told in said():
+    for place, name, values in used():
         meant = [each for each in own if name.fullmatch(each)]
         assert meant, f"{place}: there is no {name.pattern}"
         for each in meant:
-            assert placeholders(own[each]) <= told, f"{place}: {each}"
+            assert placeholders(own[each]) <= values, f"{place}: {each}"
 
 
-def test_every_sentence_is_said_somewhere() -> None:
+def test_every_sentence_is_used_somewhere() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("pages/*"))
     named = set(re.findall(r"(?:number_)?text\('([\w.]+)'", pages))
     proxy = "".join(
@@ -101,18 +102,18 @@ def test_every_sentence_is_said_somewhere() -> None:
     )
     named |= set(re.findall(r"words\['([\w.]+)'\]", proxy))
     begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as text('sessions.' ~ view.state)
-    patterns = [name for _, name, _ in said()]
-    unsaid = [
+    patterns = [name for _, name, _ in used()]
+    unused = [
         name
         for name in read_own()
         if name.removesuffix("_one") not in named
         and not name.startswith(tuple(begun))
         and not any(pattern.fullmatch(name) for pattern in patterns)
     ]
-    assert unsaid == []
+    assert unused == []
 
 
-def test_what_a_person_is_told_is_written_in_no_module() -> None:
+def test_no_module_contains_sentences_for_people() -> None:
     for file, call in CALLS:
         if (
             call.func.id not in ("ChoiceError", "SessionError", "Refused", "Refusal")
@@ -123,13 +124,13 @@ def test_what_a_person_is_told_is_written_in_no_module() -> None:
             each for each in call.args if isinstance(each, ast.JoinedStr | ast.Constant)
         ]:
             text = ast.unparse(literal)
-            # A refusal's kind is no sentence; what is wrong with a request is said to programs.
-            told_to_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
-            assert " " not in text or told_to_programs, f"{file}:{call.lineno}: {text}"
+            # A refusal's kind is not a sentence, and what is wrong with a request is for programs.
+            for_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
+            assert " " not in text or for_programs, f"{file}:{call.lineno}: {text}"
 
 
-def test_what_is_raised_as_an_http_error_is_said_to_programs() -> None:
-    """To a session (sge_spawner) and to the idle culler, in JSON; people get a Refusal."""
+def test_the_texts_of_http_errors_are_for_programs() -> None:
+    """For a session (sge_spawner) and for the idle culler, in JSON; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")
@@ -150,10 +151,10 @@ PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"
 )
 def test_a_page_has_no_words_of_its_own(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
-    assert not re.search(r'\blang="[^{]', page), "the language is the words' own"
+    assert not re.search(r'\blang="[^{]', page), "the language comes with the words"
     page = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", page, flags=re.DOTALL)
-    for told in re.findall(r'\b(?:aria-label|title|alt|placeholder)="([^"]*)"', page):
-        assert not re.search(r"[^\W\d_]", told), told
+    for text in re.findall(r'\b(?:aria-label|title|alt|placeholder)="([^"]*)"', page):
+        assert not re.search(r"[^\W\d_]", text), text
     page = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
     assert re.findall(r"[^\W\d_]+", page) == []
 
@@ -164,18 +165,18 @@ def test_the_pages_script_has_no_words_of_its_own() -> None:
     literals = [each[1:-1] for each in re.findall(r"\"[^\"]*\"|'[^']*'|`[^`]*`", script)]
     assert len(literals) > 50, "the script's strings are found"
     # A sentence has two words, or a capital letter.
-    told = {each for each in literals if re.search(r"[A-Za-z] +[A-Za-z]|^[A-Z]", each)}
-    assert told == {"use strict", "Notification"}
+    sentences = {each for each in literals if re.search(r"[A-Za-z] +[A-Za-z]|^[A-Z]", each)}
+    assert sentences == {"use strict", "Notification"}
 
 
-def test_one_thing_has_a_sentence_of_its_own() -> None:
+def test_the_number_one_has_its_own_sentence() -> None:
     assert number_text("unit.hours", 1) == "hour"
     assert number_text("unit.hours", 0) == number_text("unit.hours", 2) == "hours"
     for name in read_own():
         assert not name.endswith("_one") or name.removesuffix("_one") in read_own(), name
 
 
-def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_use_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
     site = {
         "choice.not_possible": "{label}: {value} geht nicht; {allowed}.",
         "choice.list": "waehlen Sie {values}",
@@ -202,12 +203,12 @@ def test_modules_say_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert full == "Ihr Verzeichnis /home/x ist voll."
 
 
-def test_a_sites_words_take_the_place_of_ours() -> None:
+def test_a_sites_words_replace_ours() -> None:
     words = with_site(OWN, {"waiting.queued": "Auftrag {job} wartet."})
     assert words == {"waiting.queued": "Auftrag {job} wartet.", "page.title": "Sessions"}
 
 
-def test_a_site_may_leave_out_what_a_sentence_tells() -> None:
+def test_a_site_may_leave_out_values_of_a_sentence() -> None:
     assert with_site(OWN, {"waiting.queued": "Please wait."})["waiting.queued"] == "Please wait."
 
 
@@ -236,7 +237,7 @@ def test_words_that_cannot_be_used_are_refused_by_name(site: object, words: str)
     assert words in str(refused.value)
 
 
-def test_a_broken_file_of_the_site_costs_nobody_their_page(
+def test_a_broken_file_of_the_site_breaks_no_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "words.json"
@@ -249,7 +250,7 @@ def test_a_broken_file_of_the_site_costs_nobody_their_page(
         words.sentences.cache_clear()
 
 
-def test_the_checker_says_what_is_wrong(tmp_path: Path) -> None:
+def test_the_checker_reports_wrong_words(tmp_path: Path) -> None:
     command = [sys.executable, FILES / "sge_check.py", "words", "-"]
 
     def check(site: object) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A real hub for tests: only the proxy, the broker and Grid Engine are stood in for.
+"""A real hub for tests: only the proxy, the broker and Grid Engine are replaced.
 
-The broker is a real server on a Unix socket, qstat a real command; the hub's pages, API, database
-and tokens are JupyterHub's own.
+The fake broker is a real server on a Unix socket, and the fake qstat a real command. The hub's
+pages, API, database and tokens are JupyterHub's own.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Routes(Proxy):
 
 
 class Hub(GridHub):
-    """A whole hub, without a configuration file and without a process of its own."""
+    """A whole hub, without a configuration file, in the process of the tests."""
 
     base = ""
     looked = False
@@ -94,7 +94,7 @@ class Hub(GridHub):
         self.looks = asyncio.Event()
 
     def load_config_file(self, *args: Any, **kwargs: Any) -> None:
-        """Read none: the test says how the hub is configured."""
+        """Read no file: the test configures the hub."""
 
     def init_logging(self) -> None:
         super().init_logging()
@@ -108,8 +108,8 @@ class Hub(GridHub):
         return count
 
     async def open(self) -> None:
-        """Serve from the moment on from which the hub looks for its sessions."""
-        # A hub replaces the HTTP client of the process, and does not close the one before.
+        """Serve from the moment at which the hub looks for its sessions."""
+        # A hub replaces the HTTP client of the process without closing the previous one.
         await JupyterHubHTTPClient.loop_instance().close()
         self.opening = asyncio.create_task(self.initialize([]))
         looks = asyncio.create_task(self.looks.wait())
@@ -123,7 +123,7 @@ class Hub(GridHub):
         self.base = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
 
     async def kill(self, spare: Iterable[asyncio.Task[Any]] = ()) -> None:
-        """End as on SIGTERM: all tasks are cancelled; nothing is written to the database."""
+        """End as on SIGTERM: cancel all tasks, and write nothing to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
         while tasks:  # JupyterHub's progress page takes one cancellation for the end of a start
@@ -136,7 +136,7 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        gc.collect()  # what was left open here is found here, and in no other test
+        gc.collect()  # report here what this test left open, and not in a later test
 
     def person(self, name: str) -> Any:
         found = orm.User.find(self.db, name)
@@ -172,7 +172,7 @@ class Hub(GridHub):
         return (await self.visit(path, name)).body.decode()
 
     async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
-        """Do what the person's browser does, which has a cookie."""
+        """Send a request as the person's browser does, with its cookie."""
         cookie = create_signed_value(
             self.cookie_secret, "jupyterhub-hub-login", self.person(name).cookie_id
         )
@@ -187,7 +187,7 @@ class Hub(GridHub):
 
 
 class Cluster:
-    """What is in Grid Engine: qstat says so from the next question on."""
+    """The jobs in Grid Engine; qstat shows each change from its next call on."""
 
     def __init__(self, qstat: Qstat) -> None:
         self.qstat = qstat
@@ -195,7 +195,7 @@ class Cluster:
         qstat.says(listing())
 
     def put(self, session: str, letters: str = "r", **changes: Any) -> None:
-        """Add the job of a session, or change what it does."""
+        """Add the job of a session, or change it."""
         name = job_name(session)
         number = self.jobs[name].id if name in self.jobs else len(self.jobs) + 1
         host = changes.pop("host", "127.0.0.1")
@@ -208,15 +208,15 @@ class Cluster:
 
 
 class Broker:
-    """A broker that notes what it is asked and answers as the test says."""
+    """A broker that records its requests and answers as the test decides."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        #: In which state a job begins; empty: it never comes to be.
+        #: The state in which a job begins; empty means that no job appears.
         self.letters = "qw"
         #: Whether a job stays in deletion.
         self.sticky = False
-        #: Whether it deletes nothing.
+        #: Whether the broker deletes nothing.
         self.deaf = False
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
@@ -257,7 +257,7 @@ class Broker:
 
     @property
     def session(self) -> str:
-        """The last session that was asked for."""
+        """The last session that was requested."""
         return self.starts[-1].session
 
     @property
@@ -267,7 +267,7 @@ class Broker:
 
 
 class Lab:
-    """A session's server, which answers or does not."""
+    """A session's server, which can answer or fall silent."""
 
     def __init__(self) -> None:
         class Api(RequestHandler):
@@ -326,13 +326,13 @@ def configuration(folder: Path, database: str) -> Config:
 
 
 async def end_cluster(hub: Hub) -> None:
-    """Forget the hub's cluster: the next test has another one."""
+    """Close and forget the hub's cluster: the next test has another one."""
     if cluster := hub.tornado_settings.pop(SETTING, None):
         await cluster.collector.close()
 
 
 async def starting(alice: Any, broker: Broker, **options: object) -> asyncio.Task[Any]:
-    """Start a session; return when its job is submitted."""
+    """Start a session, and wait until its job is submitted."""
     spawner = alice.spawners[""]
     start = asyncio.create_task(alice.spawn(options=options))
     await until(lambda: start.done() or spawner.job_id)
@@ -343,19 +343,19 @@ Visit = Callable[..., Awaitable[HTTPResponse]]
 
 
 async def led(spawner: SGESpawner, link: Link) -> str:
-    """Return the form as the request that has come by a link draws it."""
+    """Return the form as it is drawn for a request that came through a link."""
     context = copy_context()
     context.run(form.followed.set, link)
     return str(await asyncio.create_task(spawner.get_options_form(), context=context))
 
 
-def page_says(answer: HTTPResponse, name: str, /, **told: object) -> bool:
-    """Tell whether a page has a sentence of words.toml."""
-    return str(escape(text(name, **told))) in answer.body.decode()
+def page_says(answer: HTTPResponse, name: str, /, **values: object) -> bool:
+    """Return whether a page shows a sentence of words.toml."""
+    return str(escape(text(name, **values))) in answer.body.decode()
 
 
 async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
-    """Start a session; return when it is up."""
+    """Start a session, and wait until it is up."""
     spawner = alice.spawners[""]
     start = await starting(alice, broker)
     broker.cluster.put(broker.session)
@@ -365,7 +365,7 @@ async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
 
 
 async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
-    """Return when Grid Engine has been asked, and has answered, so many times more."""
+    """Wait until Grid Engine has answered this many more queries."""
     before = len(qstat.calls)
     while len(qstat.calls) < before + count + 1:
         await asyncio.wait_for(spawner.collector.news(10), 10)
@@ -373,7 +373,7 @@ async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
 
 @contextlib.contextmanager
 def readonly(database: Any) -> Iterator[None]:
-    """A database that cannot be written, as with a full disk."""
+    """Make a database read-only, as with a full disk."""
     database.execute(sql("PRAGMA query_only = 1"))
     try:
         yield
@@ -383,17 +383,17 @@ def readonly(database: Any) -> Iterator[None]:
 
 
 def stored(hub: Hub) -> list[dict[str, Any] | None]:
-    """What is left in the database when the hub dies now: what it has committed."""
+    """Return the committed states of sessions: all that is left if the hub dies now."""
     hub.db.rollback()
     return [spawner.state for spawner in hub.db.query(orm.Spawner)]
 
 
-def known(glance: CachedQuery[Any], answer: object) -> None:
-    """Let Grid Engine have answered so, and not be asked again."""
-    glance.last_answer, glance.asked_at, glance.due = answer, glance.clock(), float("inf")
+def known(query: CachedQuery[Any], answer: object) -> None:
+    """Set the answer of a query, which then never runs again."""
+    query.last_answer, query.asked_at, query.due = answer, query.clock(), float("inf")
 
 
 def record(like: str, session: str) -> str:
-    """Return an accounting record that was really written, as if it were of a session."""
+    """Return a real accounting record, with the name of a session's job."""
     lines = (DATA / "accounting").read_text("utf-8").splitlines()
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the broker's tests ask it for."""
+"""Requests, a menu and helpers for the broker's tests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ MENU = [
     {
         "name": "mail",
         "label": "Mail to",
-        # The broker does not rely on what a site's pattern leaves out.
+        # The broker makes its own check, whatever a site's pattern lets through.
         "text": {"pattern": "(?s).*", "example": "alice@example.org"},
         "default": "",
         "request": {"kind": "mail"},

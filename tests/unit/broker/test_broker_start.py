@@ -101,7 +101,7 @@ class TestStart:
             "rules": session_rules(config, None),
         }
 
-    def test_the_session_is_told_its_run_time_and_the_sites_rules(
+    def test_the_session_file_has_its_run_time_and_the_sites_rules(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
     ) -> None:
         item = {
@@ -126,10 +126,10 @@ class TestStart:
         (path,) = secrets_in(home)
         rules = read_rules(json.loads(path.read_text(encoding="utf-8"))["rules"])
         assert rules[:5] == (5400, (1800, 120), 3600, 600, 300)
-        for name, told in (("run_time", "end"), ("idle", "minutes"), ("left", "left")):
-            assert f"{{{told}}}" in rules.words[name]
+        for name, value in (("run_time", "end"), ("idle", "minutes"), ("left", "left")):
+            assert f"{{{value}}}" in rules.words[name]
 
-    def test_a_name_is_used_once(
+    def test_a_session_name_is_used_only_once(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
     ) -> None:
         noting("echo 4711")
@@ -138,14 +138,14 @@ class TestStart:
             start(config, alice, request())
         assert [path.stem for path in secrets_in(home)] == [SESSION]
 
-    def test_the_server_of_the_person_is_named_to_administrators(
+    def test_the_job_names_the_persons_server_for_administrators(
         self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
     ) -> None:
         folder = noting("echo 4711")
         start(config, alice, request(server="my.lab"))
         assert ",jupyterhub_server=my.lab\0" in (folder / "arguments").read_text(encoding="utf-8")
 
-    def test_a_home_that_hangs_gets_no_job(
+    def test_no_job_is_submitted_if_the_home_hangs(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -161,7 +161,7 @@ class TestStart:
             while not go_on.exists():
                 time.sleep(0.01)
             write(*arguments)
-            # Only now: what follows is the broker's own.
+            # Last: what follows is the broker's own code.
             gone_on.touch()
 
         monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
@@ -170,14 +170,14 @@ class TestStart:
             start(config, alice, request())
         assert caught.value.kind == "home"
         assert not list(folder.iterdir())
-        # A home that comes back too late keeps no secret.
+        # A home that comes back too late is left without a secret.
         go_on.touch()
         deadline = time.monotonic() + 10
         while not gone_on.exists() or secrets_in(home):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def test_chatter_before_the_number_does_no_harm(
+    def test_output_before_the_job_number_is_ignored(
         self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
     ) -> None:
         noting(f"cat {QSTAT / 'qsub_now.err.txt'} >&2; cat {QSTAT / 'qsub_jsv.txt'}")
@@ -226,26 +226,26 @@ class TestStart:
         assert not secrets_in(home)
 
     @pytest.mark.parametrize(
-        ("sites", "expected"),
+        ("site_arguments", "expected"),
         [
             ((), "h=!(exec1|exec-2.example.org)"),
             (("-l", "gpu=1,h=exec*"), "h=(exec*)&!(exec1|exec-2.example.org)"),
             (("-l", "hostname=a|b", "-l", "h_rt=60"), "h=(a|b)&!(exec1|exec-2.example.org)"),
         ],
     )
-    def test_workers_without_a_port_are_left_out_besides_what_the_site_asks_for(
+    def test_workers_without_a_port_are_excluded_in_addition_to_the_sites_requests(
         self,
         config: Config,
         alice: pwd.struct_passwd,
         noting: Callable[[str], Path],
-        sites: tuple[str, ...],
+        site_arguments: tuple[str, ...],
         expected: str,
     ) -> None:
         folder = noting("echo 4711")
-        config = config.model_copy(update={"qsub_arguments": sites})
+        config = config.model_copy(update={"qsub_arguments": site_arguments})
         start(config, alice, request(avoid=("exec1", "exec-2.example.org")))
         arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
-        # Of several requests for a host the last one counts.
+        # If a host is requested several times, the last request counts.
         assert arguments[-4:-2] == ["-l", expected]
 
     @pytest.mark.parametrize(
@@ -253,15 +253,15 @@ class TestStart:
         ["", "*", "exec1|exec2", "exec1)", "!exec1", "-q", "exec1,gpu=4", "a b", "exec1\n", "é"]
         + ["x" * 300, 7, None],
     )
-    def test_a_worker_to_leave_out_is_a_plain_name(self, host: object) -> None:
+    def test_an_excluded_worker_must_be_a_plain_name(self, host: object) -> None:
         with pytest.raises(ValidationError):
             request(avoid=(host,))
 
-    def test_not_every_worker_can_be_left_out(self) -> None:
+    def test_only_a_few_workers_can_be_excluded(self) -> None:
         with pytest.raises(ValidationError):
             request(avoid=tuple(f"exec{each}" for each in range(5)))
 
-    def test_words_become_arguments_of_qsub_and_of_the_job_script(
+    def test_word_items_become_arguments_of_qsub_and_of_the_job_script(
         self, config: Config, alice: pwd.struct_passwd, noting: Callable[[str], Path]
     ) -> None:
         folder = noting("echo 4711")

@@ -21,7 +21,7 @@ from gridhub.contract import SESSION_FOLDER
 class TestStop:
     @pytest.fixture
     def commands(self, fake: Fake, tmp_path: Path) -> Callable[..., Path]:
-        """A qdel that notes what it is to delete, and a qstat that must not be needed."""
+        """A qdel that records its arguments, and a qstat that must not be called."""
         deleted = tmp_path / "deleted"
 
         def make(qdel: str = "") -> Path:
@@ -43,10 +43,10 @@ class TestStop:
         assert deleted.read_text(encoding="utf-8") == f"jupyterhub-{SESSION}\n"
         assert not (tmp_path / "asked").exists()
 
-    def test_the_file_of_a_session_that_never_started_goes_before_its_job(
+    def test_the_file_of_a_session_that_never_started_is_removed_before_its_job(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        # A job that is on its way to Grid Engine yet then ends itself.
+        # Without the file, a job that is still on its way to Grid Engine ends itself.
         folder = Path(alice.pw_dir) / SESSION_FOLDER
         folder.mkdir()
         for name in (f"{SESSION}.json", "7.log", f"{'a' * 32}.json"):
@@ -58,7 +58,7 @@ class TestStop:
         left = (Path(alice.pw_dir) / "left").read_text(encoding="utf-8").split()
         assert left == ["7.log", f"{'a' * 32}.json"]
 
-    def test_a_home_that_hangs_does_not_keep_the_job(
+    def test_the_job_is_deleted_even_if_the_home_hangs(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -84,7 +84,7 @@ class TestStop:
         ],
         ids=["gone", "somebody else's", "on the other stream", "with a warning", "in deletion"],
     )
-    def test_a_job_that_is_gone_already_is_a_success(
+    def test_a_job_that_is_already_gone_is_a_success(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -94,7 +94,7 @@ class TestStop:
         commands(qdel)
         assert stop(config, alice, Stop(user="alice", session=SESSION)).ok
 
-    def test_a_qmaster_that_is_down_is_no_success(
+    def test_a_qmaster_that_is_down_is_a_failure(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
         commands(f"cat {QSTAT / 'qdel_down.txt'}; cat {QSTAT / 'qdel_down.err.txt'} >&2; exit 1")
@@ -102,7 +102,7 @@ class TestStop:
             stop(config, alice, Stop(user="alice", session=SESSION))
         assert caught.value.kind == "grid"
 
-    def test_a_qdel_that_hangs_is_no_success(
+    def test_a_qdel_that_hangs_is_a_failure(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
         commands("exec sleep 1000")
@@ -110,7 +110,7 @@ class TestStop:
         with pytest.raises(Refused, match=r"no answer within 0\.3 s"):
             stop(config, alice, Stop(user="alice", session=SESSION))
 
-    def test_a_person_who_may_have_no_sessions_any_more_can_still_end_theirs(
+    def test_a_person_who_may_no_longer_have_sessions_can_still_end_theirs(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
         commands()

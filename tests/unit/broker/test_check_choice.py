@@ -21,7 +21,7 @@ class TestCheck:
     def verify(
         self, fake: Callable[[str, str], Path], tmp_path: Path
     ) -> Callable[[str, str], Path]:
-        """Let ``qsub -w v`` and ``-w p`` do as the test says; returns where the arguments are."""
+        """Make a qsub with scripts for ``-w v`` and ``-w p``; return the file of its arguments."""
 
         def make(on_empty: str, now: str) -> Path:
             script = (
@@ -34,7 +34,7 @@ class TestCheck:
         return make
 
     FITS = "echo 'verification: found suitable queue(s)'"
-    NOT = "echo 'Unable to run job: only offers 0 slots' >&2; exit 1"
+    NO_FIT = "echo 'Unable to run job: only offers 0 slots' >&2; exit 1"
 
     @pytest.mark.parametrize(
         ("on_empty", "now", "answer"),
@@ -42,12 +42,12 @@ class TestCheck:
             (FITS, FITS, Answer(ok=True, verdict="now")),
             (
                 FITS,
-                NOT,
+                NO_FIT,
                 Answer(ok=True, verdict="later", words="Unable to run job: only offers 0 slots"),
             ),
         ],
     )
-    def test_grid_engine_is_asked_for_an_empty_cluster_and_for_now(
+    def test_grid_engine_is_queried_about_an_empty_cluster_and_about_now(
         self,
         on_empty: str,
         now: str,
@@ -64,30 +64,32 @@ class TestCheck:
         assert all("-pe smp 2" in line and "-terse" not in line for line in lines)
         assert secrets_in(home) == []
 
-    @pytest.mark.parametrize(("gpus", "told"), [(True, "offers only hc:gpu=2"), (False, "0 slots")])
-    def test_what_no_worker_has_is_asked_for_without_the_parallel_environment(
+    @pytest.mark.parametrize(
+        ("gpus", "reason"), [(True, "offers only hc:gpu=2"), (False, "0 slots")]
+    )
+    def test_an_impossible_choice_is_queried_again_without_the_parallel_environment(
         self,
         gpus: bool,
-        told: str,
+        reason: str,
         config: Config,
         alice: pwd.struct_passwd,
         fake: Callable[[str, str], Path],
         tmp_path: Path,
     ) -> None:
-        in_the_end = "echo 'it offers only hc:gpu=2' >&2; exit 1" if gpus else self.FITS
+        without_environment = "echo 'it offers only hc:gpu=2' >&2; exit 1" if gpus else self.FITS
         fake(
             "qsub",
-            f'echo "$@" >> {tmp_path}/calls; case "$*" in *"-pe smp 2"*) {self.NOT};; esac\n'
-            + in_the_end,
+            f'echo "$@" >> {tmp_path}/calls; case "$*" in *"-pe smp 2"*) {self.NO_FIT};; esac\n'
+            + without_environment,
         )
         answer = check(config, alice, Check(user="alice", choice={"cores": 2}))
         assert answer.verdict == "never"
-        assert told in answer.words
+        assert reason in answer.words
         lines = (tmp_path / "calls").read_text("utf-8").splitlines()
         assert lines[1] == lines[0].replace(" -pe smp 2", "")
         assert len(lines) == 2
 
-    def test_a_choice_that_is_not_on_the_menu_is_not_asked_for(
+    def test_grid_engine_is_not_queried_about_a_choice_off_the_menu(
         self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
     ) -> None:
         calls = verify(self.FITS, self.FITS)
@@ -96,18 +98,18 @@ class TestCheck:
         assert refused.value.kind == "choice"
         assert not calls.exists()
 
-    def test_who_may_not_have_sessions_may_not_ask(
+    def test_people_who_may_not_have_sessions_may_not_check_a_choice(
         self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
     ) -> None:
         calls = verify(self.FITS, self.FITS)
-        nobody = config.model_copy(
+        closed = config.model_copy(
             update={"allowed_users": frozenset(), "allowed_groups": frozenset()}
         )
         with pytest.raises(Refused, match="may not have sessions"):
-            check(nobody, alice, Check(user="alice", choice={}))
+            check(closed, alice, Check(user="alice", choice={}))
         assert not calls.exists()
 
-    def test_a_qmaster_that_is_away_gives_no_verdict(
+    def test_there_is_no_verdict_while_the_qmaster_is_down(
         self, config: Config, alice: pwd.struct_passwd, verify: Callable[[str, str], Path]
     ) -> None:
         verify("echo 'error: unable to send message to qmaster' >&2; exit 1", self.FITS)

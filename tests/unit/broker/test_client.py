@@ -40,7 +40,7 @@ class TestAsking:
         async with server:
             return await ask(path, request(), timeout)
 
-    async def test_the_request_is_ended_and_the_answer_read(self, tmp_path: Path) -> None:
+    async def test_the_sending_end_is_closed_and_the_answer_is_read(self, tmp_path: Path) -> None:
         seen = b""
 
         async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,12 +58,12 @@ class TestAsking:
                 writer.write(bytes([byte]))
                 await writer.drain()
                 for _ in range(3):
-                    await asyncio.sleep(0)  # let the other end read so far
+                    await asyncio.sleep(0)  # let the other end read this much
 
         assert (await self.talk(tmp_path / "s", broker)).error == "é" * 50
 
     @pytest.mark.parametrize("answer", [b"", b"{", b"null", b'{"ok": true, "more": 1}', b"\xff"])
-    async def test_a_broker_that_died_gave_no_answer(self, tmp_path: Path, answer: bytes) -> None:
+    async def test_a_broker_that_dies_is_reported(self, tmp_path: Path, answer: bytes) -> None:
         async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.write(answer)
@@ -71,7 +71,7 @@ class TestAsking:
         with pytest.raises(AnswerError, match="ended without an answer"):
             await self.talk(tmp_path / "s", broker)
 
-    async def test_a_broker_that_hangs_is_not_waited_for(self, tmp_path: Path) -> None:
+    async def test_waiting_for_a_broker_that_hangs_times_out(self, tmp_path: Path) -> None:
         over = asyncio.Event()
 
         async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ class TestAsking:
             await self.talk(tmp_path / "s", broker, timeout=0.1)
         over.set()
 
-    async def test_a_broker_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
+    async def test_a_missing_broker_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             await ask(tmp_path / "s", request(), 10)
 

@@ -25,13 +25,13 @@ class TestConfig:
             ("no_such_setting", 1),
         ],
     )
-    def test_a_configuration_that_would_open_a_door_is_refused(
+    def test_an_unsafe_configuration_is_refused(
         self, config: Config, name: str, value: object
     ) -> None:
         with pytest.raises(ValidationError):
             Config.model_validate(config.model_dump() | {name: value})
 
-    def test_nobody_is_allowed_unless_named(self, config: Config) -> None:
+    def test_only_named_users_and_groups_are_allowed(self, config: Config) -> None:
         fields = config.model_dump(exclude={"allowed_users", "allowed_groups"})
         bare = Config.model_validate(fields)
         assert not bare.allowed_users
@@ -39,7 +39,7 @@ class TestConfig:
 
 
 class TestCheckedConfig:
-    def test_a_right_one_is_accepted(self, config: Config) -> None:
+    def test_a_valid_configuration_is_accepted(self, config: Config) -> None:
         assert parse_config(config.model_dump_json().encode()) == config
 
     @pytest.mark.parametrize(

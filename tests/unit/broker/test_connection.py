@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who is at the other end of the socket."""
+"""The check of the caller at the other end of the socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestCaller:
     ) -> None:
         check_caller(pair[0], config.hub_user)
 
-    def test_nobody_else_may_call(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def test_another_user_may_not_call(self, pair: tuple[socket.socket, socket.socket]) -> None:
         other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.getuid())
         with pytest.raises(Refused, match=f"only {other} may use the broker") as caught:
             check_caller(pair[0], other)
@@ -80,7 +80,7 @@ class TestCaller:
         assert logged.startswith("refused (request): not a request")
         assert logged.count("\n") == 1
 
-    def test_the_broker_refuses_another_caller_before_it_reads(
+    def test_the_broker_refuses_another_caller_before_reading(
         self, config: Config, tmp_path: Path
     ) -> None:
         other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.getuid())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the broker does with a request, and logs of it."""
+"""The broker's decision on a request, and its log line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TestDecide:
             Check(user="alice", choice={}),
         ],
     )
-    def test_the_broker_becomes_no_system_account_for_anything(
+    def test_the_broker_never_becomes_a_system_account(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -73,7 +73,7 @@ class TestDecide:
         assert decide(config, request()) == Answer(ok=True, job_id=4711)
         assert capsys.readouterr().err == f"start for alice, session {SESSION}: job 4711\n"
 
-    def test_words_of_others_cannot_forge_a_line_of_the_log(
+    def test_text_of_other_programs_cannot_forge_a_log_line(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -94,7 +94,7 @@ class TestDecide:
         assert logged.err[:-1].isprintable()
         assert TOKEN not in logged.err
 
-    def test_words_of_grid_engine_do_not_flood_the_log(
+    def test_long_messages_of_grid_engine_do_not_flood_the_log(
         self,
         config: Config,
         alice: pwd.struct_passwd,

@@ -42,9 +42,7 @@ class TestSessionFile:
             "rules": RULES,
         }
 
-    def test_files_that_no_job_has_read_for_a_week_are_removed(
-        self, path: Path, home: Path
-    ) -> None:
+    def test_files_left_unread_for_a_week_are_removed(self, path: Path, home: Path) -> None:
         write_session_file(path, ENVIRONMENT, PORTS, RULES)
         day = 24 * 3600
         ages = {"old.json": 8 * day, "waits.json": 6 * day, "7.log": 300 * day}
@@ -84,7 +82,7 @@ class TestSessionFile:
         assert not (tmp_path / "nowhere").exists()
 
     @as_root
-    def test_a_folder_of_somebody_else_is_refused(self, path: Path, home: Path) -> None:
+    def test_another_users_folder_is_refused(self, path: Path, home: Path) -> None:
         folder = home / SESSION_FOLDER
         folder.mkdir()
         os.chown(folder, 4711, 4711)
@@ -113,7 +111,7 @@ class TestSessionFile:
         if exists:
             assert target.read_text(encoding="utf-8") == "untouched"
 
-    def test_a_file_that_is_there_is_neither_overwritten_nor_removed(
+    def test_an_existing_file_is_neither_overwritten_nor_removed(
         self, path: Path, home: Path
     ) -> None:
         write_session_file(path, {"JUPYTERHUB_USER": "first"}, PORTS, RULES)
@@ -121,14 +119,14 @@ class TestSessionFile:
             write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert "first" in path.read_text(encoding="utf-8")
 
-    def test_a_home_that_is_missing_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_home_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match=f"No such file or directory: {tmp_path}/gone"):
             write_session_file(
                 tmp_path / "gone" / SESSION_FOLDER / "a1.json", ENVIRONMENT, PORTS, RULES
             )
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-    def test_a_full_home_is_named_and_nothing_is_left(
+    def test_a_full_home_is_reported_and_no_secret_is_left(
         self, path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
         def full(descriptor: int) -> None:
@@ -142,7 +140,7 @@ class TestSessionFile:
         assert not secrets_in(home)
 
     @as_root
-    def test_a_disk_that_is_really_full_is_named_and_nothing_is_left(
+    def test_a_really_full_disk_is_reported_and_no_secret_is_left(
         self, path: Path, home: Path
     ) -> None:
         mounted = subprocess.run(
@@ -164,13 +162,13 @@ class TestSessionFile:
 
 
 class TestWithin:
-    """What touches the person's home runs beside the broker, which can wait no longer than told."""
+    """Work on the person's home runs in a separate process, with a time limit."""
 
-    def test_what_the_task_does_is_done(self, tmp_path: Path) -> None:
+    def test_the_task_runs(self, tmp_path: Path) -> None:
         within(10, (tmp_path / "done").touch)
         assert (tmp_path / "done").exists()
 
-    def test_a_refusal_arrives_as_it_is(self) -> None:
+    def test_a_refusal_arrives_unchanged(self) -> None:
         def refuse() -> None:
             raise Refused("home", "Your home folder is \u00e9 <full>.")
 
@@ -179,7 +177,7 @@ class TestWithin:
         assert caught.value.kind == "home"
 
     @pytest.mark.parametrize("fault", [OSError("no"), RuntimeError("no"), SystemExit("no")])
-    def test_a_fault_of_ours_is_one(self, fault: BaseException) -> None:
+    def test_an_unexpected_exception_is_a_fault_of_the_broker(self, fault: BaseException) -> None:
         def fail() -> None:
             raise fault
 
@@ -187,12 +185,12 @@ class TestWithin:
             within(10, fail)
         assert caught.value.kind == "broker"
 
-    def test_a_task_that_dies_is_a_fault_of_ours(self) -> None:
+    def test_a_task_that_dies_is_a_fault_of_the_broker(self) -> None:
         with pytest.raises(Refused, match="died") as caught:
             within(10, lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert caught.value.kind == "broker"
 
-    def test_a_home_that_hangs_is_not_waited_for(self, tmp_path: Path) -> None:
+    def test_waiting_for_a_home_that_hangs_times_out(self, tmp_path: Path) -> None:
         pipe = tmp_path / "pipe"
         os.mkfifo(pipe)
         began = time.monotonic()
@@ -201,9 +199,9 @@ class TestWithin:
         assert time.monotonic() - began < 5
         assert caught.value.kind == "home"
         with pipe.open("w"):
-            pass  # the child ends
+            pass  # now the child can end
 
-    def test_no_descriptor_is_left(self) -> None:
+    def test_no_file_descriptor_is_left_open(self) -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(5):
             within(10, lambda: None)

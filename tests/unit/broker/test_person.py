@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Becoming the person who asks."""
+"""Accounts that may have sessions, and becoming one of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestAccounts:
     def account(self, name: str = "alice", uid: int = 4711) -> pwd.struct_passwd:
         return pwd.struct_passwd((name, "x", uid, uid, "", "/home/alice", "/bin/sh"))
 
-    def test_groups_are_those_the_system_knows(self) -> None:
+    def test_groups_are_those_of_the_system(self) -> None:
         user = pwd.getpwuid(os.getuid())
         found = subprocess.run(
             ["id", "-Gn", "--", user.pw_name], capture_output=True, text=True, check=True
@@ -30,36 +30,38 @@ class TestAccounts:
         assert group_names(user) == set(found.stdout.split())
         assert grp.getgrgid(user.pw_gid).gr_name in group_names(user)
 
-    def test_a_group_without_a_name_is_passed_over(self) -> None:
+    def test_a_group_without_a_name_is_ignored(self) -> None:
         used = {entry.gr_gid for entry in grp.getgrall()}
         nameless = next(gid for gid in range(4_000_000, 4_000_500) if gid not in used)
         user = pwd.getpwuid(os.getuid())
         odd = pwd.struct_passwd((user.pw_name, "x", user.pw_uid, nameless, "", "/", "/bin/sh"))
         assert group_names(odd) <= group_names(user)
 
-    def test_a_named_account_may(self, config: Config) -> None:
+    def test_a_named_account_may_have_sessions(self, config: Config) -> None:
         check_account(config, self.account(), frozenset())
 
-    def test_a_member_of_a_named_group_may(self, config: Config) -> None:
+    def test_a_member_of_a_named_group_may_have_sessions(self, config: Config) -> None:
         config = config.model_copy(update={"allowed_groups": frozenset({"hpc", "lab"})})
         check_account(config, self.account("bob"), frozenset({"users", "lab"}))
 
-    def test_an_account_that_is_not_named_may_not(self, config: Config) -> None:
+    def test_an_account_that_is_not_named_may_not_have_sessions(self, config: Config) -> None:
         with pytest.raises(Refused, match="bob may not have sessions here") as caught:
             check_account(config, self.account("bob"), frozenset({"users"}))
         assert caught.value.kind == "refused"
 
     @pytest.mark.parametrize("uid", [1, 33, 999])
-    def test_a_system_account_may_not_even_when_named(self, config: Config, uid: int) -> None:
+    def test_a_system_account_may_not_have_sessions_even_when_named(
+        self, config: Config, uid: int
+    ) -> None:
         with pytest.raises(Refused, match="alice is a system account"):
             check_person(config, self.account(uid=uid))
 
-    def test_the_least_uid_of_a_person_may(self, config: Config) -> None:
+    def test_an_account_with_the_lowest_allowed_uid_may_have_sessions(self, config: Config) -> None:
         check_person(config, self.account(uid=1000))
 
 
 class TestBecome:
-    def test_staying_root_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failing_to_give_up_root_is_detected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("initgroups", "setresgid", "setresuid"):
             monkeypatch.setattr(os, name, lambda *arguments: None)
         user = pwd.struct_passwd(("alice", "x", os.getuid() + 1, os.getgid(), "", "/", "/bin/sh"))
@@ -67,7 +69,7 @@ class TestBecome:
             become(user)
 
     @as_root
-    def test_there_is_no_way_back(self) -> None:
+    def test_becoming_a_person_cannot_be_undone(self) -> None:
         script = (
             "import os, pwd, sys\n"
             "sys.path.insert(0, sys.argv[1])\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Requests that the broker takes and refuses."""
+"""Requests that the broker accepts or refuses."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def received(pair: tuple[socket.socket, socket.socket], data: bytes) -> Request:
 
 
 class TestRequests:
-    def test_a_start_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def test_a_start_request_is_parsed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         assert received(pair, json.dumps(START).encode()) == Start(
             user="alice", session=SESSION, choice={"cores": 2}, environment=ENVIRONMENT
         )
 
-    def test_a_stop_is_understood(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def test_a_stop_request_is_parsed(self, pair: tuple[socket.socket, socket.socket]) -> None:
         assert received(pair, json.dumps(STOP).encode()) == Stop(user="alice", session=SESSION)
 
-    def test_what_the_hub_sends_is_what_the_broker_reads(
+    def test_the_broker_reads_exactly_what_the_hub_sends(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         whole = Start(
@@ -119,7 +119,7 @@ class TestRequests:
     }  # fmt: skip
 
     @pytest.mark.parametrize("wrong", BAD.values(), ids=BAD)
-    def test_a_request_that_is_not_exactly_right_is_refused(
+    def test_an_invalid_request_is_refused(
         self, pair: tuple[socket.socket, socket.socket], wrong: Any
     ) -> None:
         with pytest.raises(Refused, match="not a request") as caught:
@@ -142,7 +142,7 @@ class TestRequests:
             json.dumps(START).replace("alice", "\\ud800").encode(),
         ],
     )  # fmt: skip
-    def test_what_is_not_one_json_object_is_refused(
+    def test_anything_but_one_json_object_is_refused(
         self, pair: tuple[socket.socket, socket.socket], data: bytes
     ) -> None:
         with pytest.raises(Refused, match="not a request"):
@@ -162,12 +162,12 @@ class TestRequests:
         with pytest.raises(Refused, match=f"longer than {MAX_MESSAGE} bytes"):
             received(pair, json.dumps(START).encode() + b" " * MAX_MESSAGE)
 
-    def test_a_request_of_the_greatest_length_is_read(
+    def test_a_request_of_the_maximum_length_is_read(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         assert received(pair, json.dumps(START).encode().ljust(MAX_MESSAGE)) == request()
 
-    def test_a_caller_that_never_ends_is_not_waited_for(
+    def test_a_caller_that_never_finishes_times_out(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.broker.connection.RECEIVE_TIMEOUT", 0.05)
@@ -175,7 +175,7 @@ class TestRequests:
         with pytest.raises(Refused, match="no whole request within 0.05 s"):
             receive(pair[0])
 
-    def test_a_caller_that_drips_is_not_waited_for_either(
+    def test_a_caller_that_sends_byte_by_byte_times_out_too(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.broker.connection.RECEIVE_TIMEOUT", 0.3)
@@ -200,7 +200,7 @@ class TestRequests:
 
     @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_no_bytes_raise_anything_but_a_refusal(self, data: bytes) -> None:
+    def test_arbitrary_bytes_raise_only_a_refusal(self, data: bytes) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs, contextlib.suppress(Refused):
             send(theirs, data)
@@ -212,21 +212,19 @@ class TestRequests:
         server=st.text(max_size=40),
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_names_that_get_through_can_be_nothing_but_names(
-        self, user: str, session: str, server: str
-    ) -> None:
-        """No option, path, shell word, job directive or second line can be made of them."""
+    def test_accepted_names_are_plain_names(self, user: str, session: str, server: str) -> None:
+        """They cannot act as an option, path, shell word, job directive or second line."""
         ours, theirs = socket.socketpair()
         with ours, theirs, contextlib.suppress(Refused):
             send(
                 theirs,
                 json.dumps(START | {"user": user, "session": session, "server": server}).encode(),
             )
-            taken = receive(ours)
-            assert isinstance(taken, Start)
-            assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.@-]*", taken.user)
-            assert re.fullmatch(r"[0-9a-f]{32}", taken.session)
-            assert re.fullmatch(r"[A-Za-z0-9_.~-]*", taken.server)
+            accepted = receive(ours)
+            assert isinstance(accepted, Start)
+            assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.@-]*", accepted.user)
+            assert re.fullmatch(r"[0-9a-f]{32}", accepted.session)
+            assert re.fullmatch(r"[A-Za-z0-9_.~-]*", accepted.server)
 
     @pytest.mark.parametrize(
         "wrong",

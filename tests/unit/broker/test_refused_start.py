@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker submits no job, and changes nothing."""
+"""Refused starts: the broker submits no job and changes nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestRefusedStart:
             ({"mail": "a@b\n"}, "like “alice@example.org”"),
         ],
     )
-    def test_the_menu_is_checked_again_before_anything_is_done(
+    def test_the_broker_checks_the_choice_again_before_anything_else(
         self,
         config: Config,
         alice: pwd.struct_passwd,
@@ -67,7 +67,7 @@ class TestRefusedStart:
         assert not list(folder.iterdir())
         assert not list(home.iterdir())
 
-    def test_an_account_that_may_not_gets_nothing_done(
+    def test_a_start_for_an_account_without_permission_changes_nothing(
         self, config: Config, alice: pwd.struct_passwd, home: Path, noting: Callable[[str], Path]
     ) -> None:
         folder = noting("echo 1")
@@ -77,7 +77,7 @@ class TestRefusedStart:
         assert not list(folder.iterdir())
         assert not list(home.iterdir())
 
-    def test_a_broken_menu_is_a_fault_of_ours(
+    def test_a_broken_menu_is_a_fault_of_the_broker(
         self, config: Config, alice: pwd.struct_passwd, home: Path
     ) -> None:
         config.menu.write_text("{}", encoding="utf-8")
@@ -86,7 +86,7 @@ class TestRefusedStart:
         assert caught.value.kind == "broker"
         assert not list(home.iterdir())
 
-    def test_the_person_is_become_before_their_home_is_touched(
+    def test_the_broker_becomes_the_person_before_it_touches_their_home(
         self, config: Config, alice: pwd.struct_passwd, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(user: pwd.struct_passwd) -> None:

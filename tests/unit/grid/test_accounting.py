@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session ended, read from lines that Grid Engine 8.1.9 really wrote.
+"""The end of a session, read from real accounting lines of Grid Engine 8.1.9.
 
 ``data/accounting``: ``t-hrt`` asked for a run time of 20 s; two programs of ``t-mem`` took 200 MB
 each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that exit status.
@@ -48,7 +48,7 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
         ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
-        # What is not proved is not said: it may have been a limit of the queue.
+        # Without proof the limit is not named: it may be one of the queue.
         ("t-hrt", None, None, Ending.LIMIT),
         ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
         ("t-mem", None, RUN_TIME, Ending.LIMIT),
@@ -60,7 +60,7 @@ def test_the_reason_is_read_from_the_record(
     assert why(found(name), memory, run_time) is reason
 
 
-def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
+def test_a_job_that_could_not_run_on_its_host_is_blamed_on_the_worker() -> None:
     record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
     assert record.ran == 0
     assert why(record, MEMORY, RUN_TIME) is Ending.WORKER
@@ -77,12 +77,12 @@ def test_a_job_that_could_not_run_on_its_host_is_the_workers_fault() -> None:
         ({"failed": 100, "status": 137}, Ending.DELETED),
         ({"failed": 0, "status": 143}, Ending.DELETED),
         ({"failed": 0, "status": 75}, Ending.MAINTENANCE),
-        # To be near a limit is not to be ended by it.
+        # Reaching a limit does not prove that the limit ended the job.
         ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Ending.ITSELF),
         ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Ending.DELETED),
     ],
 )
-def test_only_a_job_that_was_killed_has_met_a_limit(
+def test_only_a_killed_job_counts_as_ended_by_a_limit(
     changes: dict[str, float], reason: Ending
 ) -> None:
     record = Record(job=1, host="exec1", start=1, end=5, failed=0, status=0, maxvmem=1)
@@ -95,18 +95,18 @@ def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> N
     assert record.ran == 0
 
 
-def test_a_crash_is_nobodys_deletion() -> None:
+def test_a_crash_does_not_count_as_a_deletion() -> None:
     crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
     assert why(crashed, MEMORY, RUN_TIME) is Ending.FAILED
 
 
-def test_a_job_that_nobody_knows_has_no_record() -> None:
+def test_an_unknown_job_has_no_record() -> None:
     assert find_record(ACCOUNTING, "t-none", "alice") is None
     assert find_record(ACCOUNTING, "t-mem", "bob") is None
     assert find_record(ACCOUNTING, "mem", "alice") is None
 
 
-def test_no_file_is_an_error() -> None:
+def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(OSError, match="No such file"):
         find_record(ACCOUNTING.parent / "nowhere", "t-mem", "alice")
 
@@ -120,7 +120,7 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_what_has_two_records_that_differ_is_not_known(before: bool, tmp_path: Path) -> None:
+def test_a_job_with_two_different_records_is_not_known(before: bool, tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     # As Grid Engine 8.1.9 prints `-l hostname=...` of another person's job with line breaks.
     forged = line.replace(":exec", ":words-of-bob").replace(":0:0:0:", ":0:9:0:", 1)
@@ -130,12 +130,12 @@ def test_what_has_two_records_that_differ_is_not_known(before: bool, tmp_path: P
     path.write_text("\n".join([written, line] if before else [line, written]) + "\n", "utf-8")
     assert ":words-of-bob" in path.read_text("utf-8")
     assert find_record(path, "t-exit0", "alice") is None
-    # The same twice says the same.
+    # Two equal records count as one.
     path.write_text(f"{line}\n{line}\n", encoding="utf-8")
     assert find_record(path, "t-exit0", "alice") == parse_record(line)
 
 
-def test_a_task_of_a_parallel_job_is_not_the_job(tmp_path: Path) -> None:
+def test_a_task_of_a_parallel_job_is_not_taken_for_the_job(tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     fields = line.split(":")
     assert fields[-4] == "NONE"
@@ -145,7 +145,7 @@ def test_a_task_of_a_parallel_job_is_not_the_job(tmp_path: Path) -> None:
     assert find_record(path, "t-exit0", "alice") == parse_record(line)
 
 
-def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:
+def test_the_first_line_of_the_file_is_read_too(tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     path = tmp_path / "accounting"
     for end in ("", "\n"):
@@ -153,11 +153,11 @@ def test_the_first_line_of_a_file_is_a_record_as_well(tmp_path: Path) -> None:
         assert find_record(path, "t-exit0", "alice") is not None
 
 
-def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
+def test_a_job_that_only_names_another_is_not_taken_for_it(tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     fields = line.split(":")
     fields[3:5] = ["bob", "other"]
-    fields[-5:-3] = ["alice", "t-exit0"]  # what bob may have written into the category
+    fields[-5:-3] = ["alice", "t-exit0"]  # text that bob can put into the category
     path = tmp_path / "accounting"
     path.write_text(":".join(fields) + "\n", encoding="utf-8")
     assert ":alice:t-exit0:" in path.read_text("utf-8")
@@ -165,7 +165,7 @@ def test_a_job_is_not_taken_for_one_that_it_only_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 3, 500])
-def test_a_record_is_found_behind_those_of_other_jobs(jobs: int, tmp_path: Path) -> None:
+def test_a_record_is_found_among_those_of_other_jobs(jobs: int, tmp_path: Path) -> None:
     lines = ACCOUNTING.read_text("utf-8").splitlines()
     line, other = (next(each for each in lines if name in each) for name in (":t-mem:", ":w6:"))
     path = tmp_path / "accounting"
@@ -173,7 +173,7 @@ def test_a_record_is_found_behind_those_of_other_jobs(jobs: int, tmp_path: Path)
     assert find_record(path, "t-mem", "alice") == parse_record(line)
 
 
-def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
+def test_only_the_end_of_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "accounting"
     path.write_bytes(ACCOUNTING.read_bytes() + b"#\n" * 5000)
     assert find_record(path, "w6", "alice") is not None
@@ -181,13 +181,13 @@ def test_no_more_than_the_end_of_the_file_is_read(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=400) | st.binary(max_size=400).map(lambda b: b.decode("latin-1")))
-def test_no_line_breaks_the_parser(line: str) -> None:
+def test_arbitrary_lines_do_not_break_the_parser(line: str) -> None:
     parse_record(line)
     parse_record("a:" * 50 + line)
 
 
 @given(st.lists(st.integers(0, 45), max_size=3), st.text(max_size=8))
-def test_a_damaged_line_is_read_or_left_out(places: list[int], text: str) -> None:
+def test_a_damaged_line_is_read_or_ignored(places: list[int], text: str) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-mem:" in line)
     fields = line.split(":")
     for place in places:

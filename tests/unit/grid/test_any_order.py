@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The collector in any order of events, against a model of Grid Engine."""
+"""The collector under events in any order, checked against a model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from gridhub.grid.jobs import Job
 
 
 class Anything(RuleBasedStateMachine):
-    """The collector between sessions that come and go and a Grid Engine that says anything.
+    """The collector while sessions come and go and Grid Engine gives any answer.
 
-    Its own loop runs; only the command is stood in for, so that each answer comes when a rule says
-    so. Between two rules one question is waiting for its answer. The model beside it knows what is
-    promised: for each name the good answers that count, who wants it, and what is in Grid Engine.
+    The collector's own loop runs; only the command is replaced, so that a rule decides when an
+    answer comes. Between two rules one query waits for its answer. The model keeps, for each name,
+    the number of good answers in a row without its job, whether a session wants it, and its job's
+    state.
     """
 
     NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(3)]
@@ -33,16 +34,16 @@ class Anything(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 0.0
-        self.jobs: dict[str, str] = {}  # name to letters: what is in Grid Engine
-        self.since: dict[str, float] = {}  # of the watched ones
+        self.jobs: dict[str, str] = {}  # the jobs in Grid Engine: name to letters
+        self.since: dict[str, float] = {}  # for the watched names
         self.wanted: set[str] = set()
         self.used: set[str] = set()
-        self.lacking: dict[str, int] = {}
+        self.absences: dict[str, int] = {}
         self.released: dict[str, float] = {}
         self.swept = False
         self.deletions: list[str] = []
         self.deletion_fails = False
-        self.question: tuple[str, float, dict[str, str]] | None = None
+        self.query: tuple[str, float, dict[str, str]] | None = None
         self.reply: asyncio.Future[bytes] | None = None
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("gridhub.grid.collector.run", self.run_qstat)
@@ -60,22 +61,22 @@ class Anything(RuleBasedStateMachine):
         )
 
     async def run_qstat(self, grid: GridEngine, name: str, *arguments: str) -> bytes:
-        assert self.question is None, "two questions at a time"
+        assert self.query is None, "two queries at a time"
         assert arguments[-1]
-        self.question = arguments[-1], self.now, dict(self.jobs)
+        self.query = arguments[-1], self.now, dict(self.jobs)
         self.reply = asyncio.get_running_loop().create_future()
         try:
             return await self.reply
         finally:
-            self.question = None
+            self.query = None
 
     async def delete(self, job: Job) -> None:
-        self.deletions.append(job.name)  # judged with the answer: here nobody would hear of it
+        self.deletions.append(job.name)  # checked with the answer: here a failure would get lost
         if self.deletion_fails:
             raise GridEngineError("no")
 
     def settle(self, reply: bytes | Exception | None = None) -> None:
-        """Let everything happen until the next question waits for its answer."""
+        """Let everything happen until the next query waits for its answer."""
 
         async def wait() -> None:
             before = self.reply
@@ -87,7 +88,7 @@ class Anything(RuleBasedStateMachine):
                     before.set_result(reply)
             async with asyncio.timeout(10):
                 while self.collector.watched or self.collector.ours:
-                    if self.question and (reply is None or self.reply is not before):
+                    if self.query and (reply is None or self.reply is not before):
                         break
                     await asyncio.sleep(0)
                 while self.collector.deletions:  # noqa: ASYNC110
@@ -97,12 +98,12 @@ class Anything(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), delay=st.sampled_from([0.0, 3e-6]))
     def a_session_is_watched(self, name: str, delay: float) -> None:
-        # As sessions are: a name is new, or is in the database before anything is swept.
+        # As with real sessions: a name is new, or is in the database before the first sweep.
         if name in self.used and (self.swept or name not in self.wanted):
             return
         self.used.add(name)
         if name not in self.since:
-            self.since[name], self.lacking[name] = self.now + delay, 0
+            self.since[name], self.absences[name] = self.now + delay, 0
             self.wanted.add(name)
 
         async def watch() -> None:
@@ -116,7 +117,7 @@ class Anything(RuleBasedStateMachine):
         if name in self.wanted:
             self.jobs.setdefault(name, "qw")
             self.collector.submitted(name)
-            self.since[name], self.lacking[name] = self.now, 0
+            self.since[name], self.absences[name] = self.now, 0
 
     @rule(name=st.sampled_from(NAMES), letters=st.sampled_from(["qw", "r", "dr", "Eqw"]))
     def a_job_comes_or_changes(self, name: str, letters: str) -> None:
@@ -133,12 +134,12 @@ class Anything(RuleBasedStateMachine):
         if name in self.wanted:
             self.wanted.discard(name)
             self.released[name] = self.now
-        if self.lacking.get(name, 0) >= 2:
+        if self.absences.get(name, 0) >= 2:
             self.forget(name)
 
     def forget(self, name: str) -> None:
         self.since.pop(name, None)
-        self.lacking.pop(name, None)
+        self.absences.pop(name, None)
 
     @rule()
     def the_hub_says_which_names_are_its_own(self) -> None:
@@ -154,22 +155,22 @@ class Anything(RuleBasedStateMachine):
     def deletions_fail_or_succeed(self, fails: bool) -> None:
         self.deletion_fails = fails
 
-    @precondition(lambda self: self.question)
+    @precondition(lambda self: self.query)
     @rule(late=st.booleans(), seconds=st.sampled_from([0.0, 1e-6, 2e-6]))
     def grid_engine_answers(self, late: bool, seconds: float) -> None:
-        assert self.question is not None
-        self.now += seconds  # short ones: the pause after a slow answer is a real one
-        about, asked_at, then = self.question
+        assert self.query is not None
+        self.now += seconds  # short, because the pause after a slow answer is in real time
+        about, asked_at, then = self.query
         listed = then if late else dict(self.jobs)
         assert about in ("alice", "*")
         due = set()
         for name in self.NAMES:
             if name in self.since:
                 if name in listed:
-                    self.lacking[name] = 0
+                    self.absences[name] = 0
                 elif self.since[name] < asked_at:
-                    self.lacking[name] += 1
-                    if name not in self.wanted and self.lacking[name] >= 2:
+                    self.absences[name] += 1
+                    if name not in self.wanted and self.absences[name] >= 2:
                         self.forget(name)
             if (
                 listed.get(name, "d")[0] != "d"
@@ -188,7 +189,7 @@ class Anything(RuleBasedStateMachine):
         assert set(self.deletions) == due
         assert not due & self.wanted
 
-    @precondition(lambda self: self.question)
+    @precondition(lambda self: self.query)
     @rule(
         garbage=st.binary(max_size=20) | st.sampled_from([b"<job_info/>", listing().encode()[:-9]])
     )
@@ -197,7 +198,7 @@ class Anything(RuleBasedStateMachine):
         self.settle(garbage)
         assert not self.deletions
 
-    @precondition(lambda self: self.question)
+    @precondition(lambda self: self.query)
     @rule(error=st.sampled_from([GridEngineError("qmaster is down"), RuntimeError("ours")]))
     def grid_engine_does_not_answer(self, error: Exception) -> None:
         self.deletions.clear()
@@ -208,7 +209,7 @@ class Anything(RuleBasedStateMachine):
     def gone_means_two_good_answers_in_a_row_without_it(self) -> None:
         for name in self.NAMES:
             gone = self.collector.look_up(name) is GONE
-            assert gone == (self.lacking.get(name, 0) >= 2), name
+            assert gone == (self.absences.get(name, 0) >= 2), name
             assert self.collector.watches(name) == (name in self.since), name
 
     def teardown(self) -> None:

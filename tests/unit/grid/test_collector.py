@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One question to Grid Engine for all sessions."""
+"""The collector: one query to Grid Engine for all sessions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestCollector:
         assert collector.look_up("a") == job("a")
         assert qstat.calls[0] == "-f -ne -xml -u alice"
 
-    async def test_a_fault_of_ours_does_not_end_the_watch(
+    async def test_a_bug_of_ours_does_not_stop_the_collector(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         qstat.says(listing(job("a")))
@@ -44,9 +44,7 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
 
-    async def test_one_question_serves_all_sessions(
-        self, collector: Collector, qstat: Qstat
-    ) -> None:
+    async def test_one_query_serves_all_sessions(self, collector: Collector, qstat: Qstat) -> None:
         jobs = [job(f"s{n}", number=n, owner=f"user{n % 50:02}") for n in range(1, 501)]
         qstat.says(listing(*jobs))
         for one in jobs:
@@ -56,7 +54,7 @@ class TestCollector:
             assert all(isinstance(collector.look_up(one.name), Job) for one in jobs)
         assert qstat.questions == [",".join(f"user{number:02}" for number in range(50))]
 
-    async def test_about_very_many_people_is_asked_as_about_everybody(
+    async def test_with_very_many_people_the_query_is_about_everybody(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         qstat.says(listing(job("s0", owner="user0")))
@@ -66,7 +64,7 @@ class TestCollector:
         await news_until(collector, lambda: collector.look_up("s0"))
         assert qstat.questions[0] == "*"
 
-    async def test_nobody_waiting_means_the_long_interval(
+    async def test_the_interval_is_long_while_no_session_waits(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing(job("a")))
@@ -75,7 +73,7 @@ class TestCollector:
         await collector.news(0.2)
         assert len(qstat.calls) == 1
 
-    async def test_somebody_waiting_means_the_short_interval(
+    async def test_the_interval_is_short_while_a_session_waits(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing(job("a", "qw"), job("b", number=2, owner="bob")))
@@ -89,18 +87,18 @@ class TestCollector:
                 before = len(qstat.calls)
                 await collector.news(0.3)
 
-    async def test_a_job_that_went_missing_is_asked_for_again_soon(
+    async def test_a_missing_job_is_queried_again_soon(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing())
         collector.watch("a", "alice", waiting=False)
         await news_until(collector, lambda: collector.look_up("a") is GONE)
         assert len(qstat.calls) == 2
-        # The verdict is final: no reason to go on asking often.
+        # The verdict is final: frequent queries are no longer needed.
         await collector.news(0.2)
         assert len(qstat.calls) == 2
 
-    async def test_hurry_asks_before_the_interval_is_over(
+    async def test_hurry_queries_before_the_interval_is_over(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing(job("a")))
@@ -113,7 +111,7 @@ class TestCollector:
             lambda: isinstance(job := collector.look_up("a"), Job) and job.state is State.SUSPENDED,
         )
 
-    async def test_a_job_submitted_while_qstat_ran_is_not_missed(
+    async def test_a_job_submitted_while_qstat_ran_does_not_count_as_missing(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         pipe = qstat.holds_back(1)
@@ -123,11 +121,11 @@ class TestCollector:
         collector.watch("b", "bob", waiting=False)
         await asyncio.to_thread(pipe.write_text, listing(job("a")))
         await news_until(collector, lambda: collector.look_up("b") is GONE)
-        # The first answer says nothing of the second job; it takes two more.
+        # The first answer does not cover the second job, so it takes two more.
         assert qstat.questions == ["alice", "alice,bob", "alice,bob"]
 
     @pytest.mark.parametrize("failure", ["down", "words", "truncated", "other"])
-    async def test_not_knowing_is_never_gone(
+    async def test_a_job_is_not_gone_while_answers_are_unusable(
         self,
         grid: GridEngine,
         qstat: Qstat,
@@ -153,14 +151,14 @@ class TestCollector:
             await until(lambda: len(qstat.calls) > 4)
         assert isinstance(collector.look_up("a"), Job)
         assert "keeping them all" in caplog.text
-        # And when Grid Engine is back, the truth is found.
+        # Once Grid Engine is back, the job counts as gone.
         qstat.says(listing())
         if failure == "down":
             qstat.recovers()
         await news_until(collector, lambda: collector.look_up("a") is GONE)
         await collector.close()
 
-    async def test_failures_between_two_good_answers_count_for_nothing(
+    async def test_failures_between_two_good_answers_are_ignored(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
         collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
@@ -178,7 +176,7 @@ class TestCollector:
         assert len(qstat.calls) == 7
         await collector.close()
 
-    async def test_nobodys_hurry_makes_a_grid_engine_in_trouble_be_asked_sooner(
+    async def test_hurry_does_not_shorten_the_pause_while_grid_engine_fails(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
         qstat.fails()
@@ -190,14 +188,14 @@ class TestCollector:
             collector.watch("b", "alice", waiting=True)
             await asyncio.sleep(0.01)
         assert time.monotonic() - began > 0.2 + 0.4
-        # Its first good answer ends the caution.
+        # The first good answer resets the pause.
         qstat.says(listing(job("a")))
         qstat.recovers()
         await news_until(collector, lambda: collector.look_up("a"))
         assert collector.failures == 0
         await collector.close()
 
-    async def test_a_slow_grid_engine_is_asked_seldom(
+    async def test_a_slow_grid_engine_is_queried_less_often(
         self, grid: GridEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[float] = []
@@ -212,14 +210,14 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await until(lambda: len(asked) == 3)
         assert asked[2] - asked[1] >= 0.5
-        # Those in a hurry are heard, but not without a pause either.
+        # Hurry shortens the pause but does not remove it.
         while len(asked) < 5:
             collector.hurry()
             await asyncio.sleep(0.005)
         assert 0.2 <= asked[4] - asked[3] < 0.5
         await collector.close()
 
-    async def test_a_hanging_qstat_is_given_up_and_asked_again(
+    async def test_a_hanging_qstat_is_killed_and_run_again(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
         qstat.holds_back(1)
@@ -229,7 +227,7 @@ class TestCollector:
         await news_until(collector, lambda: collector.look_up("a"))
         await collector.close()
 
-    async def test_many_in_a_hurry_do_not_ask_more_often_than_the_least_interval(
+    async def test_many_hurries_still_keep_the_least_interval(
         self, grid: GridEngine, qstat: Qstat
     ) -> None:
         qstat.says(listing(job("a")))
@@ -244,7 +242,7 @@ class TestCollector:
         assert len(qstat.calls) >= 4
         assert time.monotonic() - began >= 3 * 0.2
 
-    async def test_there_is_never_more_than_one_question_at_a_time(
+    async def test_there_is_never_more_than_one_query_at_a_time(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         pipe = qstat.holds_back(1)
@@ -259,7 +257,7 @@ class TestCollector:
         await asyncio.to_thread(pipe.write_text, listing(job("a")))
         await news_until(collector, lambda: collector.look_up("a"))
 
-    async def test_nothing_is_asked_when_nothing_is_watched(
+    async def test_there_are_no_queries_while_no_job_is_watched(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         qstat.says(listing())
@@ -268,12 +266,12 @@ class TestCollector:
         collector.release("a")
         assert collector.task is not None
         await asyncio.wait_for(collector.task, 10)
-        # And it begins again with the next session.
+        # Queries start again with the next session.
         qstat.says(listing(job("a")))
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
 
-    async def test_the_answer_is_parsed_beside_the_event_loop(
+    async def test_the_answer_is_parsed_outside_the_event_loop(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         threads: list[int] = []
@@ -289,9 +287,7 @@ class TestCollector:
         assert threads
         assert threading.get_ident() not in threads
 
-    async def test_everybody_who_waits_hears_the_news(
-        self, collector: Collector, qstat: Qstat
-    ) -> None:
+    async def test_news_wakes_all_who_wait(self, collector: Collector, qstat: Qstat) -> None:
         qstat.says(listing(job("a")))
         waiters: Iterable[asyncio.Task[None]] = [
             asyncio.create_task(collector.news(60)) for _ in range(20)
@@ -299,13 +295,13 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await asyncio.wait_for(asyncio.gather(*waiters), 10)
 
-    async def test_waiting_for_news_ends_in_time_without_any(self, collector: Collector) -> None:
+    async def test_waiting_for_news_times_out(self, collector: Collector) -> None:
         await asyncio.wait_for(collector.news(0.01), 5)
 
-    async def test_giving_up_is_heard_even_when_news_comes_at_the_same_moment(
+    async def test_a_cancellation_is_not_lost_when_news_comes_at_the_same_moment(
         self, collector: Collector
     ) -> None:
-        # asyncio.wait_for of Python 3.11 would swallow it, and a start would outlive its time.
+        # asyncio.wait_for of Python 3.11 would swallow it; a start would outlive its time limit.
         waiting = asyncio.create_task(collector.news(60))
         for _ in range(5):
             await asyncio.sleep(0)

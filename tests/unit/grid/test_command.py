@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Grid Engine command: its time limit, its output, its end."""
+"""Grid Engine commands: their time limit, their output, and how they are killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestRun:
         fake("qstat", 'printf "%s|" "$@"')
         assert await run(grid, "qstat", "-u", "a b", "$HOME", "*", "") == b"-u|a b|$HOME|*||"
 
-    async def test_nothing_of_our_environment_reaches_the_command(
+    async def test_the_command_does_not_get_our_environment(
         self, grid: GridEngine, fake: Fake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "secret")
@@ -48,7 +48,7 @@ class TestRun:
         assert found == grid.environment()
         assert found["SGE_ROOT"] == str(grid.root)
 
-    async def test_a_failure_carries_the_words_of_grid_engine(
+    async def test_a_failure_has_the_message_of_grid_engine(
         self, grid: GridEngine, fake: Fake, recorded: Recorded
     ) -> None:
         fake("qstat", f"cat {QSTAT / 'qmaster_down.err.txt'} >&2; exit 1")
@@ -56,22 +56,20 @@ class TestRun:
             await run(grid, "qstat")
         assert recorded("qmaster_down.err.txt").strip() in str(caught.value)
 
-    async def test_a_failure_without_words_carries_its_exit_status(
+    async def test_a_failure_without_a_message_has_the_exit_status(
         self, grid: GridEngine, fake: Fake
     ) -> None:
         fake("qstat", "echo no list; exit 3")
         with pytest.raises(GridEngineError, match="qstat: exit status 3"):
             await run(grid, "qstat")
 
-    async def test_warnings_of_a_command_that_succeeds_are_not_its_output(
+    async def test_warnings_of_a_successful_command_are_not_output(
         self, grid: GridEngine, fake: Fake
     ) -> None:
         fake("qstat", "echo warning >&2; echo list")
         assert await run(grid, "qstat") == b"list\n"
 
-    async def test_words_that_are_not_utf8_are_carried_too(
-        self, grid: GridEngine, fake: Fake
-    ) -> None:
+    async def test_a_message_that_is_not_utf8_is_kept(self, grid: GridEngine, fake: Fake) -> None:
         fake("qstat", r"printf '\377' >&2; exit 1")
         with pytest.raises(GridEngineError, match="\N{REPLACEMENT CHARACTER}"):
             await run(grid, "qstat")
@@ -126,7 +124,7 @@ class TestRun:
             pid = int((tmp_path / name).read_text(encoding="utf-8"))
             await until(lambda pid=pid: not alive(pid))
 
-    async def test_giving_up_kills_everything_the_command_started(
+    async def test_cancelling_kills_everything_the_command_started(
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"
@@ -150,10 +148,10 @@ class TestRun:
             running = asyncio.create_task(run(grid, "qstat"))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            # The loop stands still until the command has a child.
+            # Block the loop until the command has a child.
             deadline = time.monotonic() + 10
             while not child.exists() and time.monotonic() < deadline:
-                time.sleep(0.005)  # noqa: ASYNC251  # to await would let the start be over
+                time.sleep(0.005)  # noqa: ASYNC251  # awaiting would let the start finish
             assert not running.done()
 
         # At its end, asyncio.run cancels all tasks and waits for them.
@@ -168,7 +166,7 @@ class TestRun:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    async def test_a_second_cancellation_finds_everything_killed(
+    async def test_repeated_cancellation_still_kills_everything(
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"
@@ -183,7 +181,7 @@ class TestRun:
         pid = int(child.read_text(encoding="utf-8"))
         await until(lambda: not alive(pid))
 
-    async def test_a_child_in_a_session_of_its_own_does_not_outlast_the_time_limit(
+    async def test_a_child_in_its_own_session_does_not_delay_the_time_limit(
         self, grid: GridEngine, fake: Fake, tmp_path: Path
     ) -> None:
         child = tmp_path / "child"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Jobs without a session are deleted."""
+"""The deletion of jobs that have no session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRAY = "jupyterhub-" + "a" * 32
 class TestDeletions:
     @pytest.fixture
     def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-        """What was deleted; nothing else happens to it."""
+        """The jobs that were deleted; the deletion itself does nothing."""
         monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
         jobs: list[Job] = []
 
@@ -45,15 +45,15 @@ class TestDeletions:
         before = len(deleted)
         await collector.news(10)
         await collector.news(10)
-        assert len(deleted) == before  # Grid Engine is at it
+        assert len(deleted) == before  # Grid Engine is already deleting it
         qstat.says(listing())
         await news_until(collector, lambda: not collector.watches("a"))
         assert len(deleted) == before
 
-    async def test_a_job_that_comes_after_it_was_released_is_deleted(
+    async def test_a_job_that_appears_after_its_release_is_deleted(
         self, collector: Collector, qstat: Qstat, deleted: list[Job]
     ) -> None:
-        # The person gave the start up while the broker was at work.
+        # The person cancelled the start while the broker was submitting the job.
         qstat.says(listing())
         collector.watch("a", "alice", waiting=True, delay=1000)
         collector.release("a")
@@ -65,7 +65,7 @@ class TestDeletions:
     @pytest.mark.parametrize(
         "fault", [GridEngineError("broker: TimeoutError()"), RuntimeError("a fault of ours")]
     )
-    async def test_a_deletion_that_failed_is_tried_again(
+    async def test_a_failed_deletion_is_tried_again(
         self,
         collector: Collector,
         qstat: Qstat,
@@ -87,7 +87,7 @@ class TestDeletions:
         await until(lambda: len(tried) == 3)
         assert "Job 1 of alice cannot be deleted now" in caplog.text
 
-    async def test_a_job_is_deleted_by_one_at_a_time(
+    async def test_each_job_has_only_one_deletion_at_a_time(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         begun: list[int] = []
@@ -117,7 +117,7 @@ class TestDeletions:
         await until(lambda: len(qstat.calls) > 4)
         assert deleted == [job("a")]
 
-    async def test_strays_are_looked_for_among_the_jobs_of_everybody(
+    async def test_stray_jobs_are_looked_for_among_the_jobs_of_all_users(
         self, collector: Collector, qstat: Qstat, deleted: list[Job]
     ) -> None:
         qstat.says(listing(job(STRAY, owner="carol"), job("jupyterhub-" + "b" * 32, number=2)))
@@ -127,7 +127,7 @@ class TestDeletions:
         assert set(deleted) == {job(STRAY, owner="carol")}
         assert "*" in qstat.questions[:2]
 
-    async def test_many_strays_hold_up_no_session_that_is_to_end(
+    async def test_many_stray_jobs_do_not_delay_the_end_of_a_session(
         self, collector: Collector, qstat: Qstat
     ) -> None:
         begun: list[str] = []
@@ -139,7 +139,7 @@ class TestDeletions:
 
         collector.delete = delete
         strays = [f"jupyterhub-{'a' * 8}{n:024x}" for n in range(100)]
-        # The name of somebody's session makes no session's job of another's.
+        # Another owner's job is not a session's job, even if it has the session's name.
         mine, borrowed = strays[:2]
         jobs = [job(name, owner="mallory", number=n) for n, name in enumerate(strays, 1)]
         qstat.says(listing(*jobs, job(mine, number=200)))
@@ -156,7 +156,7 @@ class TestDeletions:
         go_on.set()
         await until(lambda: len(begun) == 101)
 
-    async def test_strays_that_are_not_to_be_deleted_do_not_keep_the_broker_busy(
+    async def test_stray_jobs_that_cannot_be_deleted_do_not_keep_the_broker_busy(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 1000.0)
@@ -176,7 +176,7 @@ class TestDeletions:
             await until(lambda calls=calls: len(qstat.calls) >= calls)
         assert len(tried) == 2
 
-    async def test_the_next_look_at_everybody_is_after_the_sweep_interval(
+    async def test_the_next_sweep_comes_after_the_sweep_interval(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Collector, "_run", lambda self: None)
@@ -188,7 +188,7 @@ class TestDeletions:
             await collector.ask(begun + seconds)
         assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
 
-    async def test_the_sessions_come_first_after_a_sweep_that_failed(
+    async def test_the_sessions_come_first_after_a_failed_sweep(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Collector, "_run", lambda self: None)
@@ -204,7 +204,7 @@ class TestDeletions:
             await collector.ask(begun + seconds)
         assert qstat.questions == ["*", "alice", "alice", "*", "alice"]
 
-    async def test_a_sweep_that_failed_is_made_up_for(self, grid: GridEngine, qstat: Qstat) -> None:
+    async def test_a_failed_sweep_is_repeated(self, grid: GridEngine, qstat: Qstat) -> None:
         collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
         qstat.fails()
         collector.sweep(OURS)
@@ -215,7 +215,7 @@ class TestDeletions:
         await news_until(collector, lambda: collector.age is not None)
         await collector.close()
 
-    async def test_a_hub_without_sessions_can_be_in_a_hurry_too(
+    async def test_hurry_works_without_sessions_too(
         self, collector: Collector, qstat: Qstat, caplog: pytest.LogCaptureFixture
     ) -> None:
         qstat.says(listing())

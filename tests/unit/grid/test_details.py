@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `qstat -j` prints of jobs, and to whom each word belongs."""
+"""Details that ``qstat -j`` prints, each attributed to the right job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LITTLE_MEMORY = (
 )
 
 
-#: What bob has written into his job, wherever Grid Engine takes words.
+#: Text that bob put into his job wherever Grid Engine accepts text.
 FORGED = "WORDS OF BOB"
 
 
@@ -36,18 +36,18 @@ def test_usage_and_reasons_are_read_by_job(recorded: Recorded) -> None:
     }
 
 
-def test_the_reason_of_an_error_is_in_grid_engines_words_without_when_and_where(
+def test_the_reason_of_an_error_is_grid_engines_text_without_time_and_place(
     recorded: Recorded,
 ) -> None:
-    said = ("can't chdir to /no/such/folder: No such file or directory",)
-    # Of both tasks of an array, once.
+    errors = ("can't chdir to /no/such/folder: No such file or directory",)
+    # Both tasks of the array have it, but it is listed once.
     assert recorded("job_error.xml").count("No such file") == 2
-    assert read(recorded, "job_error.xml")[20].errors == said
-    assert read(recorded, "ocs_job_error.xml")[2].errors == said
+    assert read(recorded, "job_error.xml")[20].errors == errors
+    assert read(recorded, "ocs_job_error.xml")[2].errors == errors
     assert all(not each.errors for each in read(recorded, "details.xml").values())
 
 
-def test_open_cluster_scheduler_is_read_as_well(recorded: Recorded) -> None:
+def test_answers_of_open_cluster_scheduler_are_read_too(recorded: Recorded) -> None:
     # It has run for a minute, but systemd has not reported its memory.
     assert read(recorded, "ocs_job_running.xml") == {1: Details(1, "alice", cpu=0.0)}
     full = ('queue instance "all.q@ocs1" dropped because it is full',)
@@ -66,24 +66,24 @@ IN_ERROR = ("Job is in error state",)
 
 
 @pytest.mark.parametrize("name", ["job_unknown.xml", "ocs_job_unknown.xml"])
-def test_nothing_is_known_of_jobs_that_are_gone(recorded: Recorded, name: str) -> None:
+def test_jobs_that_are_gone_have_no_details(recorded: Recorded, name: str) -> None:
     assert read(recorded, name) == {}
 
 
-def test_a_qmaster_that_is_away_is_no_answer_that_cannot_be_read(recorded: Recorded) -> None:
+def test_a_qmaster_that_is_down_does_not_count_as_an_unreadable_answer(recorded: Recorded) -> None:
     with pytest.raises(GridEngineError, match="unable to send message to qmaster") as caught:
         read(recorded, "job_qmaster_down.xml")
-    assert not isinstance(caught.value, AnswerError), "no smaller question would help"
+    assert not isinstance(caught.value, AnswerError), "a smaller query would not help"
 
 
-def test_what_a_person_writes_is_in_no_other_jobs_details(recorded: Recorded) -> None:
+def test_a_persons_text_does_not_appear_in_any_details(recorded: Recorded) -> None:
     xml = recorded("details.xml")
     # As text and as XML, in -v, -ac and an argument.
     assert xml.count(FORGED) == 7
     assert FORGED not in repr(read(recorded, "details.xml"))
 
 
-def test_control_characters_and_broken_utf_8_cost_no_job_its_details() -> None:
+def test_control_characters_and_broken_utf_8_do_not_hide_any_details() -> None:
     xml = (QSTAT / "bad_characters.xml").read_bytes()
     assert b"\x01" in xml
     assert b"\xff\xfe\xc3" in xml
@@ -96,7 +96,7 @@ def test_control_characters_and_broken_utf_8_cost_no_job_its_details() -> None:
 
 
 def as_grid_engine(words: str | bytes) -> bytes:
-    """Print what a person writes as Grid Engine 8.1.9 does (``details.xml``)."""
+    """Print a person's text as Grid Engine 8.1.9 does (``details.xml``)."""
     data = words.encode("utf-8", "surrogatepass") if isinstance(words, str) else words
     for mark, entity in (
         (b"&", b"&amp;"),
@@ -109,7 +109,7 @@ def as_grid_engine(words: str | bytes) -> bytes:
     return data
 
 
-#: Sections that would be about 55 if they were read as Grid Engine's own.
+#: Text that would describe job 55 if it were taken for Grid Engine's own.
 SECTIONS = (
     "\n" + "=" * 62 + "\njob_number:                 55\nscheduling info:    WORDS OF BOB\n",
     "</VA_value></job_sublist></JB_env_list></element><element><JB_job_number>55</JB_job_number>"
@@ -124,7 +124,7 @@ SECTIONS = (
 )
 
 
-#: Elements of bob's job that hold what he has written.
+#: Elements of bob's job that hold his own text.
 WRITTEN = (
     ("VA_variable", b"TEXT"),
     ("PN_path", b"/dev/null"),
@@ -144,7 +144,7 @@ WRITTEN = (
         max_size=4,
     ),
 )
-def test_no_words_change_the_details_of_another_job(
+def test_no_text_in_a_job_changes_the_details_of_another(
     place: tuple[str, bytes], words: list[str | bytes]
 ) -> None:
     xml = (QSTAT / "details.xml").read_bytes()
@@ -177,18 +177,18 @@ ALICE, BOB = (element("JB_owner", name) for name in ("alice", "bob"))
         answer(element("JB_job_number", "٥") + ALICE),
         answer(element("JB_job_number", "-5") + ALICE),
         answer(element("JB_job_number", "") + ALICE),
-        # At another place than Grid Engine's own.
+        # Not where Grid Engine prints them.
         answer(element("JB_env_list", ONE + ALICE)),
         answer(element("JB_job_number", element("JB_owner", "alice") + ONE)),
         element("detailed_job_info", element("messages", element("element", ONE + ALICE))).encode(),
         element("detailed_job_info", element("djob_info", ONE + ALICE)).encode(),
     ],
 )
-def test_a_job_that_is_printed_twice_or_not_whole_is_not_known(xml: bytes) -> None:
+def test_a_job_printed_twice_or_incompletely_is_left_out(xml: bytes) -> None:
     assert parse_details(xml) == {}
 
 
-def test_words_count_at_their_place_only() -> None:
+def test_elements_count_only_in_their_proper_place() -> None:
     stray = element("QIM_message", "x") + element("MES_message", "x") + element("UA_value", "7")
     used = element("UA_name", "cpu") + element("UA_value", "7")
     others = (
@@ -203,7 +203,7 @@ def test_words_count_at_their_place_only() -> None:
     assert parse_details(answer(ONE + ALICE, messages=stray)) == {5: Details(5, "alice")}
 
 
-def test_the_tasks_of_a_parallel_job_use_together() -> None:
+def test_the_usage_of_a_parallel_jobs_tasks_is_added_up() -> None:
     def usage(tag: str, cpu: str) -> str:
         pair = element("UA_name", "cpu") + element("UA_value", cpu)
         return element(tag, element("scaled", pair))
@@ -214,14 +214,14 @@ def test_the_tasks_of_a_parallel_job_use_together() -> None:
     assert parse_details(answer(job))[5].cpu == 3.5
 
 
-def test_a_job_that_runs_waits_for_nothing_whatever_is_said_of_full_hosts(
+def test_a_running_job_has_no_reasons_even_if_hosts_are_full(
     recorded: Recorded,
 ) -> None:
     reasons = {job: each.reasons for job, each in read(recorded, "details.xml").items()}
     assert [job for job in sorted(reasons) if reasons[job]] == [55, 56, 57]
 
 
-def test_what_is_said_to_all_jobs_is_kept_once(recorded: Recorded) -> None:
+def test_messages_for_all_jobs_are_stored_once(recorded: Recorded) -> None:
     messages = element("MES_message", "full") * 3
     messages = element("SME_global_message_list", element("element", messages))
     jobs = (element("JB_job_number", str(number)) + ALICE for number in (5, 6))
@@ -232,7 +232,7 @@ def test_what_is_said_to_all_jobs_is_kept_once(recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("name", ["details.xml", "job_error.xml", "ocs_job_running.xml"])
 @given(st.data())
-def test_no_damage_raises_anything_but_an_answer_error(name: str, data: st.DataObject) -> None:
+def test_a_damaged_answer_raises_only_an_answer_error(name: str, data: st.DataObject) -> None:
     xml = (QSTAT / name).read_bytes()
     at = data.draw(st.integers(0, len(xml)))
     length = data.draw(st.integers(0, 60))
@@ -244,7 +244,7 @@ def test_no_damage_raises_anything_but_an_answer_error(name: str, data: st.DataO
 
 
 @given(st.data())
-def test_an_answer_that_breaks_off_is_none(data: st.DataObject) -> None:
+def test_a_truncated_answer_is_an_error(data: st.DataObject) -> None:
     whole = (QSTAT / "details.xml").read_bytes().rstrip()
     with pytest.raises(AnswerError):
         parse_details(whole[: data.draw(st.integers(0, len(whole) - 1))])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What qstat prints of jobs."""
+"""Job lists and job numbers that Grid Engine prints."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class TestStates:
             ("z", State.UNKNOWN),
         ],
     )
-    def test_the_letters_of_qstat_are_understood(self, letters: str, state: State) -> None:
+    def test_the_state_letters_of_qstat_are_parsed(self, letters: str, state: State) -> None:
         assert read_state(letters) is state
 
     @pytest.mark.parametrize(
         ("letters", "state"),
         [("hr", State.RUNNING), ("ht", State.STARTING), ("hs", State.SUSPENDED)],
     )
-    def test_a_hold_on_a_job_that_runs_does_not_stop_it(self, letters: str, state: State) -> None:
+    def test_a_hold_does_not_stop_a_running_job(self, letters: str, state: State) -> None:
         assert read_state(letters) is state
 
     @given(st.text(max_size=6))
@@ -77,7 +77,7 @@ class TestJobLists:
         return {job.id: job for job in parse_qstat(recorded(name).encode())}
 
     @pytest.mark.parametrize("name", ["empty.xml", "unknown_user.xml"])
-    def test_no_jobs_are_no_jobs(self, recorded: Recorded, name: str) -> None:
+    def test_an_empty_list_has_no_jobs(self, recorded: Recorded, name: str) -> None:
         assert parse_qstat(recorded(name).encode()) == []
 
     def test_jobs_of_all_kinds_are_read(self, recorded: Recorded) -> None:
@@ -116,9 +116,7 @@ class TestJobLists:
         job = self.jobs(recorded, name)[number]
         assert (job.state, job.host) == (state, host)
 
-    def test_a_job_on_a_host_that_does_not_report_is_told_from_the_others(
-        self, recorded: Recorded
-    ) -> None:
+    def test_a_job_on_a_host_that_does_not_report_is_marked(self, recorded: Recorded) -> None:
         (job,) = parse_qstat(recorded("not_reporting.xml").encode())
         assert not job.reports
         assert (job.state, job.host) == (State.RUNNING, "exec1")
@@ -126,7 +124,7 @@ class TestJobLists:
             assert all(job.reports for job in self.jobs(recorded, name).values())
 
     @pytest.mark.parametrize("states", ["d", "a", "adsSCDEo", ""])
-    def test_other_states_of_a_queue_do_not_mean_that_its_host_does_not_report(
+    def test_other_states_of_a_queue_do_not_mark_its_host_as_not_reporting(
         self, recorded: Recorded, states: str
     ) -> None:
         xml = recorded("not_reporting.xml").replace("<state>au<", f"<state>{states}<")
@@ -137,7 +135,7 @@ class TestJobLists:
         jobs = parse_qstat(recorded("array_running.xml").encode())
         assert [job.state for job in jobs if job.id == 16] == [State.RUNNING]
 
-    def test_of_the_tasks_of_an_array_the_first_is_kept(self) -> None:
+    def test_the_first_of_an_arrays_tasks_is_kept(self) -> None:
         jobs = parse_qstat(listing(job("a", "r"), job("a", "hqw")).encode())
         assert [job.state for job in jobs] == [State.RUNNING]
 
@@ -146,11 +144,13 @@ class TestJobLists:
         assert (found.owner, found.name) == ("alice", 'a&b%lt;c>"d')
 
     @given(st.text(st.characters(categories=["Cc", "Cn"])) | st.binary(), st.integers(-40, 0))
-    def test_characters_that_are_not_xml_hide_no_job(self, words: str | bytes, shift: int) -> None:
+    def test_characters_that_are_not_xml_do_not_hide_any_job(
+        self, words: str | bytes, shift: int
+    ) -> None:
         junk = words.encode() if isinstance(words, str) else words
         junk = junk.translate(None, b"<&")
         xml = listing(job(name="mine"), job(name="JUNK", number=2)).encode()
-        # Wherever the pieces are cut.
+        # The junk is around the place where the pieces are cut.
         before = command._PIECE - xml.index(b"JUNK") + shift
         junk = b"x" * before + junk + b"\xc3"
         found = {each.id: each for each in parse_qstat(xml.replace(b"JUNK", junk))}
@@ -173,7 +173,7 @@ class TestJobLists:
             max_size=5,
         )
     )
-    def test_what_the_stand_in_prints_is_what_the_parser_reads(self, jobs: list[Job]) -> None:
+    def test_the_parser_reads_what_the_fake_qstat_prints(self, jobs: list[Job]) -> None:
         jobs = [replace(job, name=job.name.strip()) for job in jobs]
         found = parse_qstat(listing(*jobs).encode())
         assert sorted(found, key=lambda job: job.id) == sorted(jobs, key=lambda job: job.id)
@@ -197,20 +197,22 @@ class TestJobLists:
             parse_qstat(xml)
 
     @pytest.mark.parametrize("name", ["job_qmaster_down.xml", "job_unknown.xml"])
-    def test_other_answers_of_qstat_are_no_job_lists(self, recorded: Recorded, name: str) -> None:
+    def test_other_answers_of_qstat_are_not_taken_for_job_lists(
+        self, recorded: Recorded, name: str
+    ) -> None:
         with pytest.raises(AnswerError, match="did not print a job list"):
             self.jobs(recorded, name)
 
     @given(st.data())
-    def test_a_list_that_breaks_off_is_refused(self, data: st.DataObject) -> None:
-        # Otherwise the jobs that are missing would be taken for gone.
+    def test_a_truncated_list_is_refused(self, data: st.DataObject) -> None:
+        # Otherwise the jobs that were cut off would count as gone.
         whole = (QSTAT / "mixed.xml").read_bytes().rstrip()
         cut = data.draw(st.integers(0, len(whole) - 1))
         with pytest.raises(AnswerError):
             parse_qstat(whole[:cut])
 
     @given(st.binary(max_size=200))
-    def test_no_bytes_raise_anything_but_an_answer_error(self, xml: bytes) -> None:
+    def test_arbitrary_bytes_raise_only_an_answer_error(self, xml: bytes) -> None:
         with contextlib.suppress(AnswerError):
             parse_qstat(xml)
 
@@ -221,7 +223,7 @@ class TestJobLists:
         st.binary(max_size=12)
         | st.sampled_from([b"<job_list>", b"\0", b"&x;", b"]]>", b"9" * 5000, "٤".encode()]),
     )
-    def test_no_damage_raises_anything_but_an_answer_error(
+    def test_a_damaged_answer_raises_only_an_answer_error(
         self, path: Path, at: int, length: int, new: bytes
     ) -> None:
         xml = path.read_bytes()
@@ -292,12 +294,12 @@ class TestJobNumbers:
     @pytest.mark.parametrize(
         ("name", "number"), [("qsub_terse.txt", 1), ("qsub_jsv.txt", 23), ("qsub_now.txt", 22)]
     )
-    def test_the_number_is_found_in_what_qsub_prints(
+    def test_the_job_number_is_found_in_the_output_of_qsub(
         self, recorded: Recorded, name: str, number: int
     ) -> None:
         assert parse_job_id(recorded(name)) == number
 
-    def test_chatter_on_the_other_stream_before_the_number_does_no_harm(
+    def test_output_of_the_other_stream_before_the_number_is_ignored(
         self, recorded: Recorded
     ) -> None:
         assert parse_job_id(recorded("qsub_now.err.txt") + recorded("qsub_now.txt")) == 22
@@ -306,7 +308,9 @@ class TestJobNumbers:
         "name",
         ["qsub_not_terse.txt", "qsub_array.txt", "qsub_now.err.txt", "qsub_now_refused.err.txt"],
     )
-    def test_other_words_of_qsub_are_no_number(self, recorded: Recorded, name: str) -> None:
+    def test_other_output_of_qsub_is_not_taken_for_a_number(
+        self, recorded: Recorded, name: str
+    ) -> None:
         with pytest.raises(AnswerError, match="did not print a job number"):
             parse_job_id(recorded(name))
 
@@ -319,7 +323,7 @@ class TestJobNumbers:
             parse_job_id(output)
 
     @given(st.text(max_size=40))
-    def test_no_text_raises_anything_but_an_answer_error(self, output: str) -> None:
+    def test_arbitrary_text_raises_only_an_answer_error(self, output: str) -> None:
         try:
             assert parse_job_id(output) >= 1
         except AnswerError as error:

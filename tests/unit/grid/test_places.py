@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances: what is free, and what a job would need."""
+"""Queue instances: their free resources, and those that a job would need."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from recorded import GB, Recorded
         ("<slots_used>1</slots_used>", 3),
         ("<slots_used>1</slots_used><slots_resv>2</slots_resv>", 1),
         ("<slots_used>3</slots_used><slots_resv>2</slots_resv>", 0),
-        # A limit of the host is below what the queue has left.
+        # The host's limit leaves fewer slots than the queue has free.
         ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
         ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
         ("<slots_used>1</slots_used><resource name='slots'>infinity</resource>", 3),
     ],
 )
-def test_free_slots_are_what_neither_jobs_nor_reservations_hold(words: str, free: int) -> None:
+def test_used_and_reserved_slots_are_not_free(words: str, free: int) -> None:
     queue = f"<name>all.q@exec1</name><slots_total>4</slots_total>{words}"
     xml = f"<job_info><queue_info><Queue-List>{queue}</Queue-List></queue_info></job_info>"
     assert parse_places(xml.encode())[0].free == free
 
 
-def test_the_tasks_of_an_array_wait_as_one_job() -> None:
+def test_the_tasks_of_an_array_count_as_one_waiting_job() -> None:
     jobs = "".join(
         f"<job_list><JB_job_number>{number}</JB_job_number></job_list>" for number in (7, 9, 9, 8)
     )
@@ -51,19 +51,19 @@ def test_the_tasks_of_an_array_wait_as_one_job() -> None:
     assert parse_queue(xml.encode()) == [7, 9, 8]
 
 
-def test_places_are_read_with_what_is_free(recorded: Recorded) -> None:
+def test_queue_instances_are_read_with_their_free_resources(recorded: Recorded) -> None:
     assert parse_places(recorded("places.xml").encode()) == [
         QueueInstance("all.q", "exec1", 4, 0, False, {"h_vmem": 4 * GB, "slots": 0.0}),
         QueueInstance("all.q", "exec2", 4, 2, True, {"h_vmem": 6 * GB, "gpu": 0.0, "slots": 2.0}),
     ]
 
 
-def test_waiting_jobs_are_read_in_their_order(recorded: Recorded) -> None:
+def test_waiting_jobs_keep_their_order(recorded: Recorded) -> None:
     assert parse_queue(recorded("waiting.xml").encode()) == [15, 16]
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_parsers_otherwise_than_with_an_answer_error(data: bytes) -> None:
+def test_arbitrary_bytes_raise_only_an_answer_error(data: bytes) -> None:
     for parse in (parse_details, parse_places, parse_queue):
         with pytest.raises(AnswerError):
             parse(data)
@@ -78,7 +78,7 @@ ROOMY = QueueInstance(
 
 
 @pytest.mark.parametrize(
-    ("want", "lacks"),
+    ("requirements", "unavailable"),
     [
         (Requirements(1, {"h_vmem": GB, "gpu": 0}), set()),
         (Requirements(2, {"h_vmem": 6 * GB, "gpu": 1}), set()),
@@ -97,17 +97,17 @@ ROOMY = QueueInstance(
         (Requirements(1, {}, queue="all.q@@workers"), set()),
     ],
 )
-def test_what_is_missing_is_named(want: Requirements, lacks: set[str]) -> None:
-    assert missing(want, [FULL, ROOMY]) == lacks
+def test_unavailable_resources_are_named(requirements: Requirements, unavailable: set[str]) -> None:
+    assert missing(requirements, [FULL, ROOMY]) == unavailable
 
 
-def test_a_full_place_is_a_better_guess_than_one_that_has_no_such_thing() -> None:
+def test_a_full_queue_instance_is_preferred_to_one_without_the_resource() -> None:
     full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
     for places in ([full, without], [without, full]):
         assert missing(Requirements(1, {"gpu": 1.0}), places) == {SLOTS}
 
 
-def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
+def test_a_closed_queue_instance_has_nothing_free() -> None:
     closed = replace(ROOMY, is_open=False)
     assert missing(Requirements(1), [FULL, closed]) == {SLOTS}
     assert missing(Requirements(1), [closed]) == {CLOSED}
@@ -133,19 +133,19 @@ def test_a_place_that_takes_no_jobs_has_nothing_free() -> None:
         max_size=5,
     ),
 )
-def test_nothing_is_missing_exactly_where_one_place_has_it_all(
-    want: Requirements, places: list[QueueInstance]
+def test_nothing_is_unavailable_exactly_if_one_queue_instance_has_everything(
+    requirements: Requirements, places: list[QueueInstance]
 ) -> None:
     fits = any(
         place.is_open
-        and place.free >= want.slots
-        and all(place.resources.get(n, 0) >= a for n, a in want.resources.items())
+        and place.free >= requirements.slots
+        and all(place.resources.get(n, 0) >= a for n, a in requirements.resources.items())
         for place in places
     )
-    assert (missing(want, places) == frozenset()) is fits
+    assert (missing(requirements, places) == frozenset()) is fits
 
 
-def test_what_is_free_counts_each_host_once_and_only_where_jobs_can_start() -> None:
+def test_free_resources_count_each_host_once_and_only_open_queue_instances() -> None:
     shared = replace(ROOMY, queue="other.q", free=1)
     closed = replace(ROOMY, host="exec3", is_open=False)
     places = [FULL, ROOMY, shared, closed]

@@ -103,12 +103,12 @@ from recorded import GB, Recorded, read
         ("something of a release to come", "other", ""),
     ],
 )
-def test_what_the_scheduler_says_is_understood(line: str, name: str, what: str) -> None:
+def test_messages_of_the_scheduler_are_parsed(line: str, name: str, what: str) -> None:
     (reason,) = parse_reasons([line])
     assert (reason.name, reason.what) == (name, what)
 
 
-def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> None:
+def test_recorded_messages_of_the_scheduler_are_parsed(recorded: Recorded) -> None:
     reasons = parse_reasons(read(recorded, "details.xml")[55].reasons)
     assert [(reason.name, reason.what, reason.offer) for reason in reasons] == [
         ("amount", "h_vmem", 7.219 * GB),
@@ -116,35 +116,35 @@ def test_what_the_scheduler_really_said_is_understood(recorded: Recorded) -> Non
     ]
 
 
-def test_a_queue_that_is_closed_to_the_person_is_told_after_what_matters() -> None:
+def test_a_queue_closed_to_the_person_is_listed_after_other_reasons() -> None:
     # Grid Engine 8.1.9, on a cluster with a queue for others; exec1 has no GPUs, exec2 has 2.
-    said = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
+    output = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
 Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
 Job 27 cannot run in PE "smp" because it only offers 0 slots
 verification: no suitable queues
 Exiting."""
-    reasons = parse_reasons(said.splitlines())
+    reasons = parse_reasons(output.splitlines())
     assert [reason.name for reason in reasons] == ["quota", "slots", "permission"]
     assert reasons[0].what == "trial/1"
-    said = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
+    output = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
 Job 1 (-l gpu=9) cannot run in queue "all.q@exec1" because job requests unknown resource (gpu)
 Job 1 (-l gpu=9) cannot run at host "exec2" because it offers only hc:gpu=2.000000
 verification: no suitable queues
 Exiting."""
     amount = Reason("amount", "amount", "gpu", 2)
-    assert parse_reasons(said.splitlines())[0] == amount
+    assert parse_reasons(output.splitlines())[0] == amount
     (reason,) = parse_reasons(['Job 39 cannot run because no access to PE "shut"'])
     assert (reason.name, reason.scope) == ("permission", "job")
 
 
-def test_of_all_offers_the_largest_is_told_and_what_says_nothing_is_left_out() -> None:
+def test_the_largest_offer_is_kept_and_lines_without_a_reason_are_dropped() -> None:
     offers = (f"cannot run at host because it offers only hc:gpu={n}.000000" for n in (0, 2, 1))
     text = ["Unable to run job: error: no suitable queues", *offers, "Exiting.", "verification: x"]
     assert parse_reasons(text) == [Reason("amount", "amount", "gpu", 2)]
     assert parse_reasons(["(Collecting of scheduler job information is turned off)"]) == []
 
 
-def test_what_is_said_to_many_jobs_is_worked_out_once() -> None:
+def test_messages_repeated_for_many_jobs_are_parsed_once() -> None:
     hosts = [f'queue instance "all.q@node{n}" dropped because it is full' for n in range(500)]
     reasons.meaning_of.cache_clear()
     for number in range(10):
@@ -160,18 +160,18 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
 
 
 @pytest.mark.parametrize(
-    ("reasons", "lacks", "told"),
+    ("reasons", "unavailable", "name"),
     [
         ([], None, "queued"),
         ([], set(), "turn"),
         ([], {SLOTS}, "lacks"),
         ([], {CLOSED}, "closed"),
-        # A place that is full says nothing of one that has room.
+        # A full queue instance does not matter if another has room.
         ([FULL_NOW], set(), "turn"),
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
         ([GPU, FEW], {"gpu"}, "lacks"),
-        # A queue that is not for this job is no news; unless there is no other.
+        # A queue that is not for this job matters only if there is no other.
         ([FEW, BARRED], set(), "slots"),
         ([FEW, BARRED], {SLOTS}, "lacks"),
         ([BARRED], set(), "permission"),
@@ -183,12 +183,15 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([FEW], None, "slots"),
     ],
 )
-def test_what_says_most_is_told(reasons: list[Reason], lacks: set[str] | None, told: str) -> None:
-    assert main_reason(reasons, None if lacks is None else frozenset(lacks)).name == told
+def test_the_most_informative_reason_is_chosen(
+    reasons: list[Reason], unavailable: set[str] | None, name: str
+) -> None:
+    frozen = None if unavailable is None else frozenset(unavailable)
+    assert main_reason(reasons, frozen).name == name
 
 
 @given(st.lists(st.text(max_size=80), max_size=5))
-def test_no_text_breaks_the_understanding_and_none_is_taken_for_room(lines: list[str]) -> None:
+def test_arbitrary_text_never_breaks_the_parser_or_counts_as_room(lines: list[str]) -> None:
     reasons = parse_reasons(lines)
     if any(reason.scope != "place" for reason in reasons):
         assert main_reason(reasons, frozenset()).name != "turn"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether a job is there, and when that is not known."""
+"""Verdicts on jobs: present, gone or not known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE, NOT_HERE = [job("a")], list[Job]()
 
 
 class TestVerdicts:
-    """What the answers mean, without asking: the clock is a number."""
+    """Verdicts from answers, without queries; the clock is a number."""
 
     @pytest.fixture
     def now(self) -> list[float]:
@@ -35,7 +35,7 @@ class TestVerdicts:
         collector.watch("a", "alice", waiting=False)
         return collector
 
-    async def test_a_job_nobody_asked_about_is_not_known(self, watching: Collector) -> None:
+    async def test_a_job_without_an_answer_is_not_known(self, watching: Collector) -> None:
         assert watching.look_up("a") is None
         assert watching.look_up("b") is None
 
@@ -50,32 +50,32 @@ class TestVerdicts:
         watching.take(NOT_HERE, 2)
         assert watching.look_up("a") is GONE
 
-    async def test_the_two_answers_must_follow_each_other(self, watching: Collector) -> None:
+    async def test_the_two_answers_must_be_consecutive(self, watching: Collector) -> None:
         for asked_at in range(1, 9):
             watching.take(HERE if asked_at % 2 else NOT_HERE, asked_at)
             assert watching.look_up("a") == HERE[0]
 
-    async def test_a_job_that_comes_back_is_back(self, watching: Collector) -> None:
+    async def test_a_job_that_comes_back_is_present_again(self, watching: Collector) -> None:
         watching.take(NOT_HERE, 1)
         watching.take(NOT_HERE, 2)
         watching.take(HERE, 3)
         assert watching.look_up("a") == HERE[0]
 
-    async def test_a_job_of_the_name_that_is_somebody_elses_is_another_job(
+    async def test_a_job_of_the_same_name_with_another_owner_does_not_count(
         self, watching: Collector
     ) -> None:
         for asked_at in (1, 2):
             watching.take([job("a", owner="bob")], asked_at)
         assert watching.look_up("a") is GONE
 
-    async def test_of_jobs_of_one_name_the_oldest_counts(self, watching: Collector) -> None:
+    async def test_the_oldest_of_several_jobs_of_one_name_counts(self, watching: Collector) -> None:
         watching.take([job("a", number=5), job("a", "qw", number=6)], 1)
         found = watching.look_up("a")
         assert isinstance(found, Job)
         assert found.id == 5
 
     @pytest.mark.parametrize("asked_at", [4.0, 5.0])
-    async def test_a_job_submitted_after_the_question_is_not_missed(
+    async def test_a_job_submitted_after_the_query_does_not_count_as_missing(
         self, watching: Collector, now: list[float], asked_at: float
     ) -> None:
         now[0] = 5.0
@@ -85,7 +85,7 @@ class TestVerdicts:
         assert watching.look_up("a") is GONE
         assert watching.look_up("b") is None
 
-    async def test_a_job_on_its_way_to_grid_engine_is_not_missed(
+    async def test_a_job_on_its_way_to_grid_engine_does_not_count_as_missing(
         self, watching: Collector, now: list[float]
     ) -> None:
         watching.watch("b", "alice", waiting=True, delay=40)
@@ -100,7 +100,7 @@ class TestVerdicts:
         watching.take(NOT_HERE, 43)
         assert watching.look_up("b") is GONE
 
-    async def test_a_job_that_never_came_is_over_when_it_cannot_come_any_more(
+    async def test_a_job_that_never_appeared_is_gone_once_its_delay_is_over(
         self, watching: Collector
     ) -> None:
         watching.watch("b", "alice", waiting=True, delay=40)
@@ -108,10 +108,10 @@ class TestVerdicts:
             watching.take(NOT_HERE, asked_at)
         assert watching.look_up("b") is GONE
 
-    async def test_what_was_missed_before_the_job_was_submitted_does_not_count(
+    async def test_answers_from_before_the_submission_do_not_count(
         self, watching: Collector, now: list[float]
     ) -> None:
-        # A request may stand in the broker's line for longer than anybody thought.
+        # A request may wait in the broker's queue for longer than expected.
         watching.watch("b", "alice", waiting=True, delay=40)
         for asked_at in (41, 42):
             watching.take(NOT_HERE, asked_at)
@@ -141,7 +141,7 @@ class TestVerdicts:
         assert not watching.watches("a")
         assert watching.look_up("a") is None
 
-    async def test_a_job_that_is_gone_is_not_watched_once_it_is_released(
+    async def test_a_job_that_is_gone_is_no_longer_watched_after_its_release(
         self, watching: Collector
     ) -> None:
         watching.take(NOT_HERE, 1)
@@ -150,24 +150,24 @@ class TestVerdicts:
         watching.release("a")
         assert not watching.watches("a")
 
-    async def test_a_released_job_is_to_be_deleted_unless_it_is_being_deleted(
+    async def test_a_released_job_is_to_be_deleted_unless_its_deletion_is_under_way(
         self, watching: Collector
     ) -> None:
         assert watching.take(HERE, 1) == []
         watching.release("a")
         assert watching.take(HERE, 2) == HERE
         assert watching.take([job("a", "dr")], 3) == []
-        # Its host is lost: only a deletion from now on takes the job away.
+        # Its host is lost: only another deletion removes the job.
         lost = job("a", "dr", reports=False)
         assert watching.take([lost], 4) == [lost]
         assert watching.take(HERE, 4) == HERE
         assert watching.take([job("a", owner="bob")], 5) == []
 
     @pytest.mark.parametrize("asked_at", [4.0, 5.0])
-    async def test_an_answer_from_before_a_job_was_released_deletes_nothing(
+    async def test_an_answer_from_before_the_release_deletes_nothing(
         self, watching: Collector, now: list[float], asked_at: float
     ) -> None:
-        # The stop that released it has had it deleted already.
+        # The stop that released the job has already deleted it.
         now[0] = 5.0
         watching.release("a")
         now[0] = 9.0
@@ -175,9 +175,7 @@ class TestVerdicts:
         assert watching.take(HERE, asked_at) == []
         assert watching.take(HERE, 6) == HERE
 
-    async def test_strays_of_this_hub_and_nobody_elses_are_to_be_deleted(
-        self, watching: Collector
-    ) -> None:
+    async def test_only_stray_jobs_of_this_hub_are_to_be_deleted(self, watching: Collector) -> None:
         ours, others = "jupyterhub-" + "a" * 32, "jupyterhub-" + "b" * 8 + "a" * 24
         watching.watch(ours[:-1] + "b", "alice", waiting=False)
         jobs = [
@@ -189,11 +187,11 @@ class TestVerdicts:
             job("plain", number=6),
             job(ours[:-1] + "c", "dr", number=7),
         ]
-        assert watching.take(jobs, 1) == []  # nobody has said yet which are ours
+        assert watching.take(jobs, 1) == []  # it is not known yet which are ours
         watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
         assert watching.take(jobs, 2) == [jobs[0]]
 
-    async def test_the_age_is_that_of_the_last_good_answers_question(
+    async def test_the_age_counts_from_the_query_of_the_last_good_answer(
         self, watching: Collector, now: list[float]
     ) -> None:
         assert watching.age is None
@@ -216,7 +214,7 @@ class TestPauses:
         monkeypatch.setattr(Collector, "_run", lambda self: None)
         return Collector(grid, 1.0, 15.0, 600.0, 30.0, clock=lambda: 0.0)
 
-    def test_who_waits_makes_it_short_and_nobody_at_all_makes_it_longest(
+    def test_the_pause_is_short_while_a_session_waits_and_longest_without_sessions(
         self, collector: Collector
     ) -> None:
         assert collector.pause() == 600
@@ -225,7 +223,9 @@ class TestPauses:
         collector.watch("a", "alice", waiting=False)
         assert collector.pause() == 15
 
-    def test_a_job_that_went_missing_or_is_to_go_makes_it_short(self, collector: Collector) -> None:
+    def test_the_pause_is_short_while_a_job_is_missing_or_to_be_deleted(
+        self, collector: Collector
+    ) -> None:
         collector.watch("a", "alice", waiting=False)
         collector.take([job("a")], 1)
         assert collector.pause() == 15
@@ -237,7 +237,7 @@ class TestPauses:
         collector.release("a")
         assert collector.pause() == 1
 
-    def test_failures_double_it_up_to_the_longest(self, collector: Collector) -> None:
+    def test_failures_double_the_pause_up_to_the_longest(self, collector: Collector) -> None:
         collector.watch("a", "alice", waiting=True)
         found = []
         for collector.failures in range(8):

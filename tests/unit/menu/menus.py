@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Menus for tests, and any menu that hypothesis can think of."""
+"""Menus for tests, and menus that hypothesis generates."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         "label": draw(st.text(min_size=1, max_size=20)),
         "help": draw(st.text(max_size=20)),
         "unit": draw(st.sampled_from(UNITS[kind])),
-        # With one core everything can be shared out: a menu's defaults must be possible.
+        # With one core everything can be divided: a menu's defaults must be possible.
         "default": 1 if kind == "slots" else draw(st.sampled_from(amounts)),
         "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
         "request": request,
@@ -180,7 +180,7 @@ def menus(draw: st.DrawFn, words: bool = True) -> Menu:
 
 
 def everybody(menu: Menu) -> frozenset[str]:
-    """The groups of somebody who may use everything."""
+    """Return the groups of a person who may use everything."""
     return menu.people()[-1]
 
 
@@ -200,7 +200,7 @@ json_values = st.recursive(
 
 
 def only_checked_values(menu: Menu, choice: Choice) -> None:
-    """Take qsub's arguments apart, each by the rule of its own option."""
+    """Check each of qsub's arguments by the rule of its option."""
     arguments = qsub_arguments(menu, choice)
     words = {str(value) for value in choice.values.values()}
     name = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"

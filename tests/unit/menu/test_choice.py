@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A choice from the menu is checked or refused."""
+"""Choices from the menu: checked or refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from menus import ALL, CORES, GPUS, allowed, json_values, menu_of, menus, only_c
 
 
 class TestChoice:
-    def test_what_is_missing_takes_its_default(self, menu: Menu) -> None:
+    def test_a_missing_item_gets_its_default(self, menu: Menu) -> None:
         assert menu.choose({}, {"gpu"}).values == {"cores": 1, "memory": 4, "gpus": 0, "hours": 4}
         assert menu.choose({"cores": "2"}, ()).values == {"cores": 2, "memory": 4, "hours": 4}
 
@@ -27,12 +27,12 @@ class TestChoice:
         assert menu.choose({"gpus": 2}, {"users", "ml-lab"}).values["gpus"] == 2
         assert menu.choose({"gpus": 2}, {"gpu"}).values["gpus"] == 2
 
-    def test_whoever_is_no_member_may_ask_for_nothing_only(self, menu: Menu) -> None:
+    def test_people_outside_the_groups_may_choose_only_zero(self, menu: Menu) -> None:
         for other in (True, False, None, 0.0, "00", [0]):
             with pytest.raises(ChoiceError):
                 menu.choose({"gpus": other}, {"users"})
-        for none in (0, "0"):
-            choice = menu.choose({"gpus": none}, {"users"})
+        for zero in (0, "0"):
+            choice = menu.choose({"gpus": zero}, {"users"})
             assert "gpus" not in choice.values
             assert not any("gpu" in argument for argument in qsub_arguments(menu, choice))
         with pytest.raises(ChoiceError, match="members of gpu or ml-lab") as caught:
@@ -60,7 +60,7 @@ class TestChoice:
         ),
         st.sets(st.sampled_from(["gpu", "ml-lab", "users"])),
     )
-    def test_a_choice_is_checked_or_refused_and_nothing_else(
+    def test_any_choice_is_either_checked_or_refused(
         self, raw: dict[str, Any], groups: set[str]
     ) -> None:
         menu = menu_of(*ALL)
@@ -74,27 +74,25 @@ class TestChoice:
         assert set(choice.values) == {item.name for item in menu.items_for(groups)}
         qsub_arguments(menu, choice)
 
-    def test_things_that_cannot_be_shared_out_are_refused_when_they_are_chosen(
-        self, menu: Menu
-    ) -> None:
+    def test_counts_that_cannot_be_divided_are_refused_when_chosen(self, menu: Menu) -> None:
         with pytest.raises(ChoiceError, match="multiple of 4") as caught:
             menu.choose({"cores": 4, "gpus": 1}, {"gpu"})
         assert caught.value.item == "gpus"
 
     def test_a_checked_choice_is_accepted_again(self, menu: Menu) -> None:
-        # The broker checks what the hub has checked.
+        # The broker checks again what the hub has checked.
         choice = menu.choose({"cores": "2", "gpus": "4"}, {"gpu"})
         assert menu.choose(choice.values, {"gpu"}) == choice
 
 
 class TestDefaults:
-    def test_defaults_that_nobody_could_take_are_refused(self) -> None:
+    def test_impossible_defaults_are_refused(self) -> None:
         with pytest.raises(MenuError, match=f"{MENU_VARIABLE}, the defaults: .*divided evenly"):
             menu_of(CORES | {"default": 4}, GPUS | {"default": 1})
 
 
 @given(menus(), st.dictionaries(st.text(max_size=5), json_values, max_size=3), st.data())
-def test_of_any_menu_a_choice_is_checked_or_refused_and_nothing_else(
+def test_any_choice_from_any_menu_is_either_checked_or_refused(
     menu: Menu, more: dict[str, Any], data: st.DataObject
 ) -> None:
     groups = data.draw(st.sampled_from(menu.people()))

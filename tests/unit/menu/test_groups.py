@@ -39,7 +39,7 @@ class TestGroups:
         )
         assert caught.value.item == "project"
 
-    def test_outside_its_groups_an_item_is_nothing(self) -> None:
+    def test_an_item_does_not_exist_outside_its_groups(self) -> None:
         menu = menu_of(CORES, options_of(QUEUE, "gpu.q", "all.q"))
         assert qsub_arguments(menu, menu.choose({}, {"gpu"})) == ["-pe", "smp", "1", "-q", "gpu.q"]
         for raw in ({}, {"queue": ""}):
@@ -50,20 +50,22 @@ class TestGroups:
             menu.choose({"queue": "all.q"}, ())
 
     @pytest.mark.parametrize("item", [GPUS, PROJECT, QUEUE, MAIL, SOFTWARE, LICENCE])
-    def test_what_people_can_do_without_can_be_kept_to_groups(self, item: dict[str, Any]) -> None:
+    def test_optional_items_can_be_limited_to_groups(self, item: dict[str, Any]) -> None:
         menu = menu_of(item | {"groups": ["some"]})
         assert menu.choose({}, ()).values == {}
 
     @pytest.mark.parametrize("item", [CORES, MEMORY, HOURS, INTERFACE])
-    def test_what_nobody_can_do_without_cannot(self, item: dict[str, Any]) -> None:
+    def test_items_that_everyone_needs_cannot_be_limited_to_groups(
+        self, item: dict[str, Any]
+    ) -> None:
         with pytest.raises(MenuError, match="cannot be limited to groups: everyone needs it"):
             menu_of(item | {"groups": ["some"]})
 
-    def test_the_default_is_for_everybody(self) -> None:
+    def test_the_default_cannot_be_limited_to_groups(self) -> None:
         with pytest.raises(MenuError, match="default 'genomics' is limited to groups"):
             menu_of(PROJECT | {"default": "genomics"})
 
-    def test_others_do_not_see_the_option(self) -> None:
+    def test_people_outside_the_groups_do_not_see_the_option(self) -> None:
         assert "genomics" not in render_form(menu_of(PROJECT), {"gpu"}, {"project": "genomics"})
         form = Form(render_form(menu_of(PROJECT), {"guests"}, {"project": "genomics"}))
         assert form.selected() == ["genomics"]

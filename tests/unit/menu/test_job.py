@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a choice asks Grid Engine for."""
+"""Requests to Grid Engine that a choice makes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gridhub.menu.menu import ending_within
 from menus import ALL, CORES, HOURS, menu_of
 
 
-def test_what_a_choice_asks_for_is_told_with_its_totals() -> None:
+def test_the_requests_of_a_choice_are_listed_with_their_totals() -> None:
     menu = parse_menu(
         json.dumps(
             {
@@ -63,10 +63,10 @@ def test_what_a_choice_asks_for_is_told_with_its_totals() -> None:
             }
         )
     )
-    told = [(a.item, a.words, a.complex, a.total) for a in requested(menu, menu.choose({}, ()))]
-    assert told == [
+    listed = [(a.item, a.words, a.complex, a.total) for a in requested(menu, menu.choose({}, ()))]
+    assert listed == [
         ("cores", "2", "", 2),
-        ("memory", "3 GB", "h_vmem", 3 * 2**30),  # in total, whatever it is counted by
+        ("memory", "3 GB", "h_vmem", 3 * 2**30),  # the total, although it is requested per slot
         ("run_time", "90 minutes", "h_rt", 5400),
         ("queue", "Graphics", "", 0),
     ]
@@ -77,7 +77,7 @@ def test_what_a_choice_asks_for_is_told_with_its_totals() -> None:
     ("chosen", "hours", "left"),
     [(4, 4.0, 4), (4, 8.0, 4), (4, 3.99, 1), (8, 7.0, 4), (8, 0.5, None), (1, -2.0, None)],
 )
-def test_a_run_time_that_is_too_long_has_one_that_is_over_in_time(
+def test_a_run_time_that_is_too_long_is_replaced_by_one_that_fits(
     chosen: int, hours: float, left: int | None
 ) -> None:
     menu = menu_of(*ALL)
@@ -90,7 +90,7 @@ def test_a_run_time_that_is_too_long_has_one_that_is_over_in_time(
     assert (fitting and fitting.values) == expected
 
 
-def test_a_run_time_that_is_over_in_time_keeps_to_the_limits_of_the_menu() -> None:
+def test_a_run_time_that_fits_keeps_the_limits_of_the_menu() -> None:
     limit = {"rule": "cores < 8 or hours != 4", "item": "hours", "message": "Not four."}
     menu = menu_of(*ALL, limits=[limit])
     choice = menu.choose({"hours": 8, "cores": 8}, ())
@@ -98,7 +98,7 @@ def test_a_run_time_that_is_over_in_time_keeps_to_the_limits_of_the_menu() -> No
     assert found and found[1] and found[1].values["hours"] == 1
 
 
-def test_minutes_in_a_range_are_cut_to_its_steps() -> None:
+def test_minutes_in_a_range_are_rounded_down_to_its_steps() -> None:
     steps = {"minimum": 10, "maximum": 60, "step": 25}
     item = {key: value for key, value in HOURS.items() if key != "choices"}
     menu = menu_of(item | {"range": steps, "unit": "minutes", "default": 60})
@@ -107,6 +107,6 @@ def test_minutes_in_a_range_are_cut_to_its_steps() -> None:
     assert found and found[1] and found[1].values == {"hours": 35}
 
 
-def test_a_menu_without_a_run_time_cannot_be_over_in_time() -> None:
+def test_a_menu_without_a_run_time_has_none_that_fits() -> None:
     menu = menu_of(CORES)
     assert ending_within(menu, menu.choose({}, ()), (), 60) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Amounts and units, and what they come to for a job."""
+"""Amounts and units, and the requests of a job that they become."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TestAmounts:
             (MEMORY | {"range": {"minimum": 1, "maximum": 9}}, "choose from 1 to 9 GB"),
         ],
     )
-    def test_the_words_name_what_is_allowed(self, item: dict[str, Any], words: str) -> None:
+    def test_the_message_names_the_allowed_values(self, item: dict[str, Any], words: str) -> None:
         assert item_of(item).allowed_words() == words
 
     def test_a_range_ends_at_its_last_whole_step(self) -> None:
@@ -150,12 +150,12 @@ class TestArithmetic:
         menu = menu_of(*items)
         return qsub_arguments(menu, menu.choose(amounts, {"gpu"}))
 
-    def test_totals_become_shares_of_the_slots(self) -> None:
+    def test_totals_are_divided_among_the_slots(self) -> None:
         assert self.arguments(*ALL, cores=4, memory=8, gpus=4, hours=8) == [
             "-pe", "smp", "4", "-l", f"h_vmem={2 * 1024 * 1024}K,gpu=1,h_rt=28800",
         ]  # fmt: skip
 
-    def test_what_is_counted_per_job_is_asked_for_whole(self) -> None:
+    def test_resources_per_job_are_requested_whole(self) -> None:
         items = [CORES, request_of(MEMORY, per="job"), request_of(GPUS, per="job")]
         assert self.arguments(*items, cores=4, memory=8, gpus=1) == [
             "-pe", "smp", "4", "-l", f"h_vmem={8 * 1024 * 1024}K,gpu=1",
@@ -166,25 +166,25 @@ class TestArithmetic:
             "-pe", "smp", "3", "-l", f"h_vmem={2 * 1024 * 1024 // 3 + 1}K",
         ]  # fmt: skip
 
-    def test_one_core_is_asked_for_through_the_parallel_environment_too(self) -> None:
+    def test_one_core_is_requested_through_the_parallel_environment_too(self) -> None:
         assert self.arguments(CORES) == ["-pe", "smp", "1"]
 
-    def test_nothing_is_asked_for_where_the_count_is_zero(self) -> None:
+    def test_a_count_of_zero_requests_nothing(self) -> None:
         assert self.arguments(GPUS, gpus=0) == []
 
-    def test_without_slots_on_the_menu_a_job_has_one(self) -> None:
+    def test_a_job_has_one_slot_if_there_are_none_on_the_menu(self) -> None:
         assert self.arguments(MEMORY, GPUS, gpus=2, memory=6) == ["-l", "h_vmem=6291456K,gpu=2"]
 
-    def test_things_that_cannot_be_shared_out_are_refused(self) -> None:
+    def test_counts_that_cannot_be_divided_are_refused(self) -> None:
         with pytest.raises(ChoiceError, match=r"1 cannot be .* among 4 CPU cores.*multiple of 4"):
             self.arguments(*ALL, cores=4, gpus=1)
 
-    def test_megabytes_and_minutes_are_understood(self) -> None:
+    def test_megabytes_and_minutes_are_converted(self) -> None:
         items = [MEMORY | {"unit": "MB"}, HOURS | {"unit": "minutes"}]
         assert self.arguments(*items, memory=2, hours=1) == ["-l", "h_vmem=2048K,h_rt=60"]
 
     @given(menus_with_choices(words=False))
-    def test_a_job_gets_what_was_asked_for_and_less_than_a_kilobyte_per_slot_more(
+    def test_a_job_gets_the_chosen_amounts_and_less_than_a_kilobyte_per_slot_more(
         self, chosen: tuple[Menu, dict[str, int]]
     ) -> None:
         menu, amounts = chosen
@@ -198,7 +198,7 @@ class TestArithmetic:
             assert amounts[item.name] % slots
             return
         slots = int(arguments[arguments.index("-pe") + 2]) if "-pe" in arguments else 1
-        asked = dict(
+        requested = dict(
             part.split("=") for part in (arguments[-1].split(",") if "-l" in arguments else ())
         )
         for item in menu.items:
@@ -207,19 +207,19 @@ class TestArithmetic:
             if request.kind == "slots":
                 assert slots == amount
             elif request.kind == "run_time":
-                assert int(asked.pop(request.complex)) == amount * request.units[item.unit]
+                assert int(requested.pop(request.complex)) == amount * request.units[item.unit]
             elif request.kind == "memory":
-                share = int(asked.pop(request.complex).removesuffix("K"))
+                share = int(requested.pop(request.complex).removesuffix("K"))
                 total = share * (slots if request.per == "slot" else 1)
                 over = total - amount * request.units[item.unit]
                 assert 0 <= over < (slots if request.per == "slot" else 1)
             elif amount:
-                share = int(asked.pop(request.complex))
+                share = int(requested.pop(request.complex))
                 assert share * (slots if request.per == "slot" else 1) == amount
-        assert not asked
+        assert not requested
 
     @given(menus_with_choices())
-    def test_nothing_reaches_qsub_but_options_of_ours_with_checked_values(
+    def test_qsub_gets_only_our_options_with_checked_values(
         self, chosen: tuple[Menu, dict[str, Any]]
     ) -> None:
         menu, values = chosen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A menu with a mistake is refused by name."""
+"""Menus with a mistake: the refusal names the item."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 class TestMenuErrors:
     @pytest.mark.parametrize(("item", "words"), BAD.values(), ids=BAD)
-    def test_a_bad_item_is_named_with_what_is_wrong(self, item: dict[str, Any], words: str) -> None:
+    def test_a_bad_item_is_named_with_its_fault(self, item: dict[str, Any], words: str) -> None:
         with pytest.raises(MenuError) as caught:
             menu_of(GPUS | {"name": "other"}, item)
         assert f"item {item['name']!r}" in str(caught.value)
@@ -111,7 +111,7 @@ class TestMenuErrors:
 
     @pytest.mark.parametrize("name", HOSTILE_NAMES)
     @pytest.mark.parametrize("where", ["name", "parallel_environment", "complex", "group"])
-    def test_a_name_that_could_be_read_as_something_else_is_refused(
+    def test_a_name_that_could_be_mistaken_for_something_else_is_refused(
         self, where: str, name: object
     ) -> None:
         item = {
@@ -127,7 +127,7 @@ class TestMenuErrors:
         with pytest.raises(MenuError, match="item number 2, name"):
             menu_of(CORES, {k: v for k, v in HOURS.items() if k != "name"})
 
-    def test_every_fault_is_named_at_once(self) -> None:
+    def test_all_faults_are_named_at_once(self) -> None:
         with pytest.raises(MenuError) as caught:
             menu_of(CORES | {"choices": []}, MEMORY | {"unit": "TB"}, HOURS | {"default": 9})
         for words in ("item 'cores', choices", "item 'memory'", "item 'hours'", "TB", "default 9"):
@@ -178,7 +178,7 @@ class TestMenuErrors:
             "[" + "9" * 5000 + "]",
         ],
     )
-    def test_what_is_no_list_of_items_is_refused(self, text: str | bytes) -> None:
+    def test_anything_but_a_list_of_items_is_refused(self, text: str | bytes) -> None:
         with pytest.raises(MenuError):
             parse_menu(text)
 
@@ -268,9 +268,7 @@ BAD_WORDS: dict[str, tuple[list[dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize(("items", "words"), BAD_WORDS.values(), ids=BAD_WORDS)
-def test_a_bad_item_of_words_is_named_with_what_is_wrong(
-    items: list[dict[str, Any]], words: str
-) -> None:
+def test_a_bad_word_item_is_named_with_its_fault(items: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(MenuError) as caught:
         menu_of(*items)
     assert words in str(caught.value)
@@ -282,7 +280,7 @@ def test_a_bad_item_of_words_is_named_with_what_is_wrong(
     st.dictionaries(st.sampled_from([*PROJECT, "groups", "text", "help"]), json_values, max_size=2),
     st.dictionaries(st.sampled_from(["presets", "limits", "menu"]), json_values, max_size=1),
 )
-def test_any_change_of_a_menu_of_words_gives_a_menu_or_a_menu_error(
+def test_any_change_of_a_word_item_gives_a_menu_or_a_menu_error(
     item: dict[str, Any], changes: dict[str, Any], others: dict[str, Any]
 ) -> None:
     try:
@@ -294,5 +292,5 @@ def test_any_change_of_a_menu_of_words_gives_a_menu_or_a_menu_error(
         only_checked_values(menu, menu.choose({}, groups))
 
 
-def test_a_menu_is_read_once_for_the_same_text(menu: Menu) -> None:
+def test_the_same_text_is_parsed_only_once(menu: Menu) -> None:
     assert parse_menu(written(*ALL)) is parse_menu(written(*ALL))

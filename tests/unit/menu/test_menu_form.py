@@ -66,7 +66,7 @@ class TestForm:
         assume("\r" not in label and "\0" not in label)
         assert f"{label} (hours)" in Form(html).text
 
-    def test_only_what_the_person_may_use_is_drawn(self, menu: Menu) -> None:
+    def test_only_items_that_the_person_may_use_are_drawn(self, menu: Menu) -> None:
         assert 'name="gpus"' in render_form(menu, {"gpu"}, {})
         assert "gpu" not in render_form(menu, {"users"}, {})
 
@@ -76,14 +76,14 @@ class TestForm:
         assert form.named("memory")["value"] == "16"
 
     @pytest.mark.parametrize("last", [{}, {"cores": 7, "memory": "<b>", "hours": None, "x": 1}])
-    def test_defaults_are_shown_where_there_is_no_usable_last_choice(
+    def test_defaults_are_shown_if_there_is_no_usable_last_choice(
         self, menu: Menu, last: dict[str, object]
     ) -> None:
         form = Form(render_form(menu, (), last))
         assert form.selected() == ["1", "4"]
         assert form.named("memory")["value"] == "4"
 
-    def test_the_browser_is_told_the_limits(self, menu: Menu) -> None:
+    def test_the_browser_gets_the_limits(self, menu: Menu) -> None:
         field = Form(render_form(menu, (), {})).named("memory")
         assert (field["min"], field["max"], field["step"]) == ("2", "64", "2")
         assert [
@@ -118,7 +118,7 @@ class TestFormErrors:
         html = render_form(menu, groups, raw, caught.value)
         return Form(html), str(caught.value)
 
-    def test_the_reason_stands_at_the_field_with_what_was_written(self) -> None:
+    def test_the_reason_is_shown_at_the_field_with_the_entered_value(self) -> None:
         form, words = self.refused(menu_of(*ALL), {"memory": "5", "cores": "8"})
         field = form.named("memory")
         assert field["class"] == "form-control is-invalid"
@@ -137,7 +137,7 @@ class TestFormErrors:
         assert form.selected()[0] == "1"
         assert words in form.text
 
-    def test_a_broken_limit_keeps_all_that_was_chosen(self) -> None:
+    def test_a_broken_limit_keeps_the_whole_choice(self) -> None:
         menu = menu_of(*ALL, limits=[RULE])
         form, words = self.refused(menu, {"cores": "1", "memory": "64", "hours": "8"})
         assert form.named("memory")["value"] == "64"
@@ -145,12 +145,12 @@ class TestFormErrors:
         assert form.selected() == ["1", "8"]
         assert words in form.text
 
-    def test_a_wrong_preset_is_told_at_the_presets(self) -> None:
+    def test_a_wrong_preset_is_reported_at_the_presets(self) -> None:
         form, words = self.refused(menu_of(*ALL, presets=[SMALL]), {"preset": "large"})
         assert form.named("preset")["aria-invalid"] == "true"
         assert words in form.text
 
-    def test_what_is_about_no_field_marks_none(self) -> None:
+    def test_an_error_about_no_field_marks_none(self) -> None:
         for raw in ({"disk": 1}, {"gpus": 1}):
             form, _ = self.refused(menu_of(*ALL), raw)
             assert not [found for _, found in form.elements if "aria-invalid" in found]
@@ -162,7 +162,7 @@ class TestFormErrors:
         assert not [found for _, found in form.elements if "aria-invalid" in found]
         assert form.named("memory")["value"] == "4"
 
-    def test_every_field_has_a_place_where_the_browser_can_explain_what_is_wrong(self) -> None:
+    def test_every_field_has_a_place_for_the_browsers_error_message(self) -> None:
         menu = menu_of(*ALL, *ALL_WORDS[:3], presets=[SMALL])
         html = render_form(menu, {"gpu"}, {})
         for field in re.findall(r'<(?:select|input) [^>]*name="([^"]+)"[^>]*>', html):
@@ -173,13 +173,13 @@ class TestFormErrors:
     @pytest.mark.parametrize(
         "raw", ["x" * 100_000, "a\0b", 10**5000, -(10**5000), ["x"], None, {}], ids=range(7)
     )
-    def test_what_a_field_cannot_show_is_not_shown(self, raw: object) -> None:
+    def test_a_value_that_a_field_cannot_show_is_not_shown(self, raw: object) -> None:
         for item, shown in ((MEMORY, "4"), (LICENCE, "")):
             form, _ = self.refused(menu_of(item), {item["name"]: raw})
             assert form.named(item["name"])["value"] == shown
 
     @given(st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE_WORDS))
-    def test_refused_words_are_text_and_never_html(self, words: str) -> None:
+    def test_refused_values_are_text_and_never_html(self, words: str) -> None:
         menu = menu_of(MEMORY, LICENCE, presets=[SMALL | {"choice": {"memory": 2}}])
         kinds = {"div", "label", "input", "select", "option", "br"}
         names = {
@@ -211,8 +211,8 @@ class TestFormErrors:
             )
 
         plain, _ = self.refused(menu("plain words"), {"cores": 8})
-        form, told = self.refused(menu(words), {"cores": 8})
-        assert told == words
+        form, message = self.refused(menu(words), {"cores": 8})
+        assert message == words
         assert [tag for tag, _ in form.elements] == [tag for tag, _ in plain.elements]
         assert [list(found) for _, found in form.elements] == [
             list(found) for _, found in plain.elements
@@ -221,7 +221,7 @@ class TestFormErrors:
 
     @given(menus(), st.data())
     def test_what_any_form_sends_is_accepted(self, menu: Menu, data: st.DataObject) -> None:
-        # As a browser does: what is selected, or else the first option.
+        # As a browser does: send the selected option, or else the first.
         form = Form(render_form(menu, everybody(menu), {}))
         sent: dict[str, str] = {}
         name = ""

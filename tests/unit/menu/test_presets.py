@@ -20,7 +20,7 @@ class TestPresets:
     def menu(self, *presets: dict[str, Any], **others: Any) -> Menu:
         return menu_of(*ALL, presets=presets, **others)
 
-    def test_a_preset_stands_for_its_values(self) -> None:
+    def test_a_preset_sets_its_values(self) -> None:
         menu = self.menu(SMALL, FAST)
         raw = {"preset": "small", "cores": "8", "memory": "<nonsense>", "hours": "1"}
         assert menu.choose(raw, ()).values == {"cores": 1, "memory": 2, "hours": 1}
@@ -31,14 +31,14 @@ class TestPresets:
             assert menu.choose({"preset": "", "cores": 8}, ()).values["cores"] == 8
 
     @pytest.mark.parametrize("raw", ["large", "Small", None, 0, True, ["small"], {}, "small\n"])
-    def test_an_unknown_preset_is_refused_with_those_there_are(self, raw: object) -> None:
+    def test_an_unknown_preset_is_refused_with_the_known_ones(self, raw: object) -> None:
         with pytest.raises(
             ChoiceError, match="choose “small” .Small., or leave it empty"
         ) as caught:
             self.menu(SMALL, FAST).choose({"preset": raw}, ())
         assert caught.value.item == "preset"
 
-    def test_a_preset_is_for_who_may_choose_all_of_it(self) -> None:
+    def test_a_preset_is_for_people_who_may_choose_all_of_it(self) -> None:
         menu = self.menu(SMALL | {"groups": ["some"]}, FAST)
         for groups, names in (((), []), ({"gpu"}, ["fast"]), ({"some"}, ["small"])):
             assert [preset.name for preset in menu.presets_for(groups)] == names
@@ -47,12 +47,12 @@ class TestPresets:
         with pytest.raises(ChoiceError, match="“fast” is not possible; leave it empty"):
             menu.choose({"preset": "fast"}, ())
 
-    def test_a_preset_may_name_what_somebody_may_not_use_if_it_asks_for_none_of_it(self) -> None:
+    def test_a_preset_may_set_an_item_that_people_may_not_use_to_zero(self) -> None:
         menu = self.menu(SMALL | {"choice": {"cores": 1, "gpus": 0}})
         assert [preset.name for preset in menu.presets_for(())] == ["small"]
         assert menu.choose({"preset": "small"}, ()).values == {"cores": 1, "memory": 4, "hours": 4}
 
-    def test_presets_come_first_in_the_form_with_what_they_set(self) -> None:
+    def test_presets_come_first_in_the_form_with_their_values(self) -> None:
         menu = self.menu(SMALL, FAST)
         form = Form(render_form(menu, {"gpu"}, {}))
         names = [found["name"] for _, found in form.elements if "name" in found]
@@ -66,22 +66,22 @@ class TestPresets:
         assert "Small – CPU cores: 1, Memory: 2 GB." in form.text
         assert "Fast – CPU cores: 2, GPUs: 2. With GPUs." in form.text
 
-    def test_a_preset_is_shown_again_with_its_values_whatever_else_was_said(self) -> None:
+    def test_the_last_preset_is_shown_again_and_overrides_other_values(self) -> None:
         last = {"preset": "small", "cores": "8", "memory": "16", "hours": "1"}
         form = Form(render_form(self.menu(SMALL, FAST), (), last))
         assert form.selected() == ["small", "1", "1"]
         assert form.named("memory")["value"] == "2"
-        # One that is not theirs any more counts for nothing.
+        # A preset that they may no longer use is ignored.
         form = Form(render_form(self.menu(FAST), (), last | {"preset": "fast"}))
         assert form.selected() == ["8", "1"]
 
-    def test_the_browser_is_told_what_a_preset_fills_in(self) -> None:
+    def test_the_browser_gets_the_values_of_a_preset(self) -> None:
         small = SMALL | {"choice": {"cores": 1}, "label": "It's <small>"}
         form = Form(render_form(self.menu(small), (), {}))
         fills = [found.get("data-fills") for tag, found in form.elements if tag == "option"]
         assert fills[:2] == [None, '{"cores": 1}']
 
-    def test_without_presets_there_is_no_such_field(self) -> None:
+    def test_without_presets_there_is_no_field_for_them(self) -> None:
         assert "preset" not in render_form(self.menu(FAST), (), {}).lower()
 
     @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ class TestPresets:
         assert words in str(caught.value)
         assert f"Change {PRESETS_VARIABLE} in" in str(caught.value)
 
-    def test_names_of_presets_differ(self) -> None:
+    def test_two_presets_cannot_have_the_same_name(self) -> None:
         with pytest.raises(MenuError, match="preset 'small': two presets have this name"):
             self.menu(SMALL, SMALL)
 
     @pytest.mark.parametrize("name", HOSTILE_NAMES)
-    def test_names_of_presets_are_names(self, name: object) -> None:
+    def test_the_name_of_a_preset_must_be_plain(self, name: object) -> None:
         with pytest.raises(MenuError, match=PRESETS_VARIABLE):
             self.menu(SMALL | {"name": name})

@@ -32,7 +32,7 @@ class TestLimits:
             menu.choose({"cores": 1, "memory": 34}, ())
         assert caught.value.item == "memory"
 
-    def test_what_somebody_may_not_use_counts_as_nothing(self) -> None:
+    def test_an_item_that_a_person_may_not_use_counts_as_empty(self) -> None:
         menu = self.menu(IN_QUEUE)
         assert "gpus" not in menu.choose({}, ()).values
         assert menu.choose({"gpus": 1, "queue": "gpu.q"}, {"gpu"}).values["gpus"] == 1
@@ -40,12 +40,12 @@ class TestLimits:
             with pytest.raises(ChoiceError, match="Wrong queue"):
                 menu.choose({"gpus": 1}, groups)
 
-    def test_a_preset_keeps_the_limits_with_the_other_fields_too(self) -> None:
+    def test_limits_apply_to_a_preset_together_with_the_other_fields(self) -> None:
         menu = self.menu(RULE, presets=[{"name": "p", "label": "P", "choice": {"cores": 1}}])
         with pytest.raises(ChoiceError, match="Too much"):
             menu.choose({"preset": "p", "cores": 4, "memory": 64}, ())
 
-    def test_a_rule_that_cannot_be_evaluated_is_not_kept(self) -> None:
+    def test_a_rule_that_cannot_be_evaluated_counts_as_broken(self) -> None:
         menu = self.menu(RULE | {"rule": "gpus == 0 or 2 / (gpus - 1) > 0"})
         assert menu.choose({"gpus": 2}, {"gpu"})
         with pytest.raises(ChoiceError, match="Too much"):
@@ -83,7 +83,7 @@ class TestLimits:
         assert words in str(caught.value)
         assert f"Change {LIMITS_VARIABLE} in" in str(caught.value)
 
-    def test_defaults_of_members_keep_the_limits_too(self) -> None:
+    def test_limits_apply_to_the_defaults_of_members_too(self) -> None:
         gpus = GPUS | {"default": 1}
         with pytest.raises(MenuError, match="own defaults break it: gpus = 1, queue = ''"):
             menu_of(CORES, gpus, QUEUE, limits=[IN_QUEUE])

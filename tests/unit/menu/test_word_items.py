@@ -34,7 +34,7 @@ from menus import (
     options_of,
 )
 
-#: What would be something else as an argument of qsub, in a list of it, in the shell or in a file.
+#: Values with another meaning as an argument of qsub, in its lists, in the shell or in a file.
 HOSTILE_VALUES = [
     "-l", "-q", "--", "-", "a b", " a", "a ", "a\n", "a\n-l", "\na", "a\tb", "a,b", "a,", ",",
     "a=b", "a;b", "a$b", "$(id)", "`id`", "a'b", 'a"b', "a\\b", "a|b", "a&b", "a*", "a?b", "!a",
@@ -78,23 +78,23 @@ class TestWords:
         assert script_arguments(menu, choice) == ["conda"]
         assert default_url(menu, choice) == "/tree"
 
-    def test_nothing_asks_for_nothing(self) -> None:
+    def test_empty_values_add_no_arguments(self) -> None:
         menu, choice = self.chosen(*ALL_WORDS)
         assert qsub_arguments(menu, choice) == ["-pe", "smp", "1"]
         assert script_arguments(menu, choice) == []
         assert default_url(menu, choice) == "/lab"
 
-    def test_without_the_items_nothing_is_said(self) -> None:
+    def test_absent_items_add_no_arguments(self) -> None:
         menu, choice = self.chosen(CORES)
         assert script_arguments(menu, choice) == []
         assert default_url(menu, choice) == ""
 
-    def test_words_of_a_complex_stand_beside_amounts(self) -> None:
+    def test_words_of_a_complex_are_listed_with_the_amounts(self) -> None:
         menu, choice = self.chosen(MEMORY, LICENCE, HOURS, licence="2024")
         assert qsub_arguments(menu, choice) == ["-l", "h_vmem=4194304K,licence=2024,h_rt=14400"]
 
     @pytest.mark.parametrize("raw", [0, 1, True, None, ["teaching"], {}, "Teaching", "teaching "])
-    def test_look_alikes_of_an_option_are_refused_with_all_that_there_is(self, raw: object) -> None:
+    def test_look_alikes_of_an_option_are_refused_with_all_options(self, raw: object) -> None:
         with pytest.raises(ChoiceError) as caught:
             menu_of(PROJECT).choose({"project": raw}, ())
         assert caught.value.item == "project"
@@ -105,7 +105,7 @@ class TestWords:
 
     @pytest.mark.parametrize("value", HOSTILE_VALUES)
     @pytest.mark.parametrize("item", [PROJECT, QUEUE, WHERE, SOFTWARE, INTERFACE, LICENCE])
-    def test_no_menu_can_offer_a_value_that_is_more_than_one(
+    def test_no_menu_can_offer_a_value_that_acts_as_more_than_one(
         self, item: dict[str, Any], value: str
     ) -> None:
         item = {key: word for key, word in options_of(item, value).items() if key != "text"}
@@ -115,7 +115,7 @@ class TestWords:
 
     @pytest.mark.parametrize("value", HOSTILE_VALUES)
     @pytest.mark.parametrize("kind", ["project", "queue", "complex"])
-    def test_no_pattern_lets_a_value_through_that_is_more_than_one(
+    def test_no_pattern_accepts_a_value_that_acts_as_more_than_one(
         self, kind: str, value: str
     ) -> None:
         request = {"kind": kind} | ({"complex": "c"} if kind == "complex" else {})
@@ -126,16 +126,16 @@ class TestWords:
             menu.choose({"licence": value}, ())
 
     @pytest.mark.parametrize("value", HOSTILE_ADDRESSES + HOSTILE_VALUES)
-    def test_no_pattern_lets_anything_but_one_address_through(self, value: str) -> None:
+    def test_no_pattern_accepts_anything_but_one_address(self, value: str) -> None:
         with pytest.raises(ChoiceError, match="give something like “alice@example.org”"):
             menu_of(MAIL).choose({"mail": value}, ())
 
     @pytest.mark.parametrize("value", [*ADDRESSES, "x_1+tag@a-b.c", "a-b@c"])
-    def test_usual_addresses_are_taken(self, value: str) -> None:
+    def test_usual_addresses_are_accepted(self, value: str) -> None:
         assert menu_of(MAIL).choose({"mail": value}, ()).values == {"mail": value}
 
     @given(st.text(max_size=30) | st.text("ab@.-+, =\n\"'", max_size=20))
-    def test_whatever_is_accepted_is_one_harmless_value(self, value: str) -> None:
+    def test_every_accepted_value_is_one_harmless_value(self, value: str) -> None:
         free = {"pattern": "(?s).*", "example": "x"}
         items = [
             MAIL,
@@ -152,17 +152,17 @@ class TestWords:
             only_checked_values(menu, choice)
 
     @pytest.mark.parametrize("value", ["all.q", "gpu.q@node1", "gpu.q@@fat", "1_q"])
-    def test_queues_may_be_kept_to_hosts(self, value: str) -> None:
+    def test_queues_may_be_limited_to_hosts(self, value: str) -> None:
         assert menu_of(options_of(QUEUE, value)).items[0].default == value
 
-    def test_a_menu_offers_no_interface_that_is_not_there(self) -> None:
+    def test_a_menu_cannot_offer_an_unknown_interface(self) -> None:
         with pytest.raises(MenuError, match="option 'rstudio' cannot be a value of kind interface"):
             menu_of(options_of(INTERFACE, "lab", "rstudio"))
 
 
 class TestText:
     @pytest.mark.parametrize("text", ["matlab", "a", "2024", ""])
-    def test_text_that_matches_as_a_whole_is_taken(self, text: str) -> None:
+    def test_text_that_matches_as_a_whole_is_accepted(self, text: str) -> None:
         assert menu_of(LICENCE).choose({"licence": text}, ()).values == {"licence": text}
 
     @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ class TestText:
             assert not text.matches(other)
 
     @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*b", "(.*){20}b"])
-    def test_no_pattern_holds_the_hub_up(self, pattern: str) -> None:
+    def test_no_pattern_blocks_the_hub(self, pattern: str) -> None:
         menu = menu_of(LICENCE | {"text": {"pattern": pattern, "example": "aab"}})
         began = time.process_time()
         with pytest.raises(ChoiceError):

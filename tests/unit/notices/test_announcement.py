@@ -1,4 +1,4 @@
-"""The announcement: what is taken, and that nothing wrong with it costs anybody a page."""
+"""The announcement: files that are accepted, and wrong files, which break no page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_announcement_has_a_text_a_level_and_an_end() -> None:
     assert parse_announcement('{"text": "Hello", "until": ""}') == Announcement("Hello")
 
 
-def test_a_time_without_a_zone_is_one_of_the_hosts_clock() -> None:
+def test_a_time_without_a_zone_is_in_the_hosts_time_zone() -> None:
     until = parse_announcement('{"text": "x", "until": "2030-07-31 18:00"}').until
     assert until == datetime(2030, 7, 31, 18).astimezone()
 
@@ -52,13 +52,13 @@ def test_a_time_without_a_zone_is_one_of_the_hosts_clock() -> None:
         ('{"text": "x", "until": "0001-01-01T00:00+23:59"}', "until must be a time such as"),
     ],
 )
-def test_a_wrong_announcement_is_refused_in_words(text: str, words: str) -> None:
+def test_a_wrong_announcement_is_refused_with_the_reason(text: str, words: str) -> None:
     with pytest.raises(AnnouncementError) as refused:
         parse_announcement(text)
     assert words in str(refused.value)
 
 
-def test_what_is_over_is_not_shown(tmp_path: Path) -> None:
+def test_an_expired_announcement_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "announcement.json"
     over = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     file.write_text(json.dumps({"text": "x", "until": over}), encoding="utf-8")
@@ -68,38 +68,38 @@ def test_what_is_over_is_not_shown(tmp_path: Path) -> None:
     assert WatchedFile(file, parse_announcement).current() is not None
 
 
-def test_the_file_is_read_anew_only_when_what_was_read_is_old(
+def test_the_file_is_read_again_only_when_the_last_reading_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "announcement.json"
-    board = WatchedFile(file, parse_announcement)
-    assert board.current() is None
+    watched = WatchedFile(file, parse_announcement)
+    assert watched.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
-    assert board.current() is None
+    assert watched.current() is None
     monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
-    assert board.current() == Announcement("x")
+    assert watched.current() == Announcement("x")
     file.unlink()
-    assert board.current() is None
+    assert watched.current() is None
 
 
-def test_a_broken_file_shows_nothing_and_is_complained_of_once(
+def test_a_broken_file_shows_nothing_and_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
-    board = WatchedFile(file, parse_announcement)
-    assert board.current() is None
-    assert board.current() is None
+    watched = WatchedFile(file, parse_announcement)
+    assert watched.current() is None
+    assert watched.current() is None
     assert len(caplog.records) == 1
     file.unlink()
     file.mkdir()
-    assert board.current() is None
+    assert watched.current() is None
     assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize(("text", "status"), [('{"text": "x"}', 0), ('{"text": ""}', 1)])
-def test_the_checker_tells_by_its_status(tmp_path: Path, text: str, status: int) -> None:
+def test_the_checker_reports_by_its_exit_status(tmp_path: Path, text: str, status: int) -> None:
     file = tmp_path / "announcement.json"
     file.write_text(text, encoding="utf-8")
     command = [sys.executable, CHECK, "announcement", str(file)]

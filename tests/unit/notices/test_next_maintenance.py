@@ -1,4 +1,4 @@
-"""The next maintenance on the hub's pages: what is said when, and when no session starts."""
+"""The next maintenance on the hub's pages: announcements, and when no session starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHECK = str(FILES / "sge_check.py")
 
 
 def written(start: datetime) -> str:
-    """What the program of the role maintenance writes."""
+    """Return the file that the program of the role maintenance writes."""
     return json.dumps(content(Settings(), start, None))
 
 
@@ -43,25 +43,25 @@ def written(start: datetime) -> str:
         (timedelta(minutes=-20), None, ""),
     ],
 )
-def test_the_pages_tell_of_it_days_before_and_on_the_day(
+def test_the_pages_announce_it_days_before_and_on_the_day(
     before: timedelta, level: str | None, words: str
 ) -> None:
     maintenance = parse_maintenance(written(START))
     now = START - before
     assert maintenance.holds(now) is (level is not None)
     if level:
-        told = maintenance.announcement(now)
-        assert told.level == level and told.text.startswith(words)
+        shown = maintenance.announcement(now)
+        assert shown.level == level and shown.text.startswith(words)
 
 
-def test_no_session_starts_in_the_last_minutes() -> None:
+def test_no_session_starts_in_the_minutes_before_it() -> None:
     maintenance = parse_maintenance(written(START))
     assert maintenance.refusal(START - timedelta(minutes=11)) == ""
     assert "Come back at 03:46" in maintenance.refusal(START - timedelta(minutes=10))
     assert maintenance.refusal(START + timedelta(minutes=20)) == ""
 
 
-def test_the_administrators_words_stand_beside_it(
+def test_the_administrators_announcement_is_shown_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, ours = tmp_path / "announcement.json", tmp_path / "maintenance.json"
@@ -88,14 +88,14 @@ def window(**changed: object) -> str:
     return json.dumps({**whole, "rule": "cap", **changed})
 
 
-def test_the_window_of_the_workers_stands_on_the_pages(
+def test_the_window_of_the_workers_is_shown_on_the_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "window.json"
     file.write_text(window())
     monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
-    (told,) = next_maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
-    assert told.text.startswith("The workers are maintained from 20")
+    (shown,) = next_maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
+    assert shown.text.startswith("The workers are maintained from 20")
     file.write_text(window(begin="2020-01-31 18:00", end="2020-01-31 20:00"))
     monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
     assert next_maintenance.windows.current() is None
@@ -110,7 +110,7 @@ def test_the_window_of_the_workers_stands_on_the_pages(
         ({"rule": "maybe"}, "refuse or cap, not 'maybe'"),
     ],
 )
-def test_a_window_that_is_wrong_is_named(
+def test_a_wrong_window_is_refused_with_the_reason(
     changed: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "window.json"
@@ -125,6 +125,6 @@ def test_a_window_that_is_wrong_is_named(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"show": 1}', '{"show": "soon"}'])
-def test_what_is_no_maintenance_is_refused(text: str) -> None:
+def test_a_file_without_a_maintenance_date_is_refused(text: str) -> None:
     with pytest.raises(AnnouncementError, match="this is not a maintenance date"):
         parse_maintenance(text)

@@ -1,4 +1,4 @@
-"""The address people type: what the playbooks take for one, and what the proxy makes of it."""
+"""The address people type: its checks in the playbooks, and the proxy's variables from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="module")
 def environment() -> Environment:
-    """Return what evaluates expressions as Ansible does, as far as they go here."""
+    """Return an environment that evaluates these expressions as Ansible does."""
     environment = Environment(autoescape=False)
     environment.filters |= core.FilterModule().filters() | urlsplit.FilterModule().filters()
     environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
@@ -68,7 +68,7 @@ def checks(environment: Environment) -> Checks:
         "https://localhost/",
     ],
 )
-def test_an_address_is_what_people_type(checks: Checks, url: str) -> None:
+def test_an_address_that_people_can_type_is_accepted(checks: Checks, url: str) -> None:
     assert checks.objections(url) == []
 
 
@@ -117,7 +117,7 @@ def test_people_can_have_host_names_below_a_name(checks: Checks, url: str, wante
         "https://jupyter.example.org./",
     ],
 )
-def test_people_have_no_host_names_below_anything_else(checks: Checks, url: str) -> None:
+def test_people_cannot_have_host_names_below_anything_else(checks: Checks, url: str) -> None:
     (objection,) = checks.objections(url, True)
     assert f"jupyterhub_public_url is '{url}'" in objection
     assert "docs/admin.md" in objection
@@ -125,7 +125,7 @@ def test_people_have_no_host_names_below_anything_else(checks: Checks, url: str)
 
 
 def proxy_variables(environment: Environment, **site: object) -> dict[str, Any]:
-    """Return the role's own variables of the address, as they come out for a site."""
+    """Return the role's internal variables of the address for a site."""
     text = (ROOT / "roles/proxy/vars/main.yml").read_text(encoding="utf-8")
     known: dict[str, Any] = {
         "proxy_server_name": "web",
@@ -154,16 +154,16 @@ def proxy_variables(environment: Environment, **site: object) -> dict[str, Any]:
         ("https://[2001:db8::1]/", "[2001:db8::1]", ""),
     ],
 )
-def test_the_proxy_takes_name_and_port_from_it(
+def test_the_proxy_takes_name_and_port_from_the_address(
     environment: Environment, url: str, name: str, port: str
 ) -> None:
     known = proxy_variables(environment, proxy_public_url=url)
     assert (known["__proxy_public_name"], known["__proxy_public_port"]) == (name, port)
-    # Certificates are asked for names only.
+    # Certificates are requested only for names.
     assert known["__proxy_asked_names"] == ([name] if "jupyter" in name else [])
 
 
-def test_a_certificate_holds_the_names_people_use(environment: Environment) -> None:
+def test_a_certificate_has_the_names_that_people_use(environment: Environment) -> None:
     known = proxy_variables(
         environment,
         proxy_public_url="https://jupyter.example.org/",

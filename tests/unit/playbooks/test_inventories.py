@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The inventories' menus: read as a site's is, and what people get who choose from them."""
+"""The inventories' menus, read like a site's, and the jobs of people who choose from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def menu_of(inventory: str) -> Menu:
 
 
 @pytest.mark.parametrize("inventory", ["demo", "example", "example_rich"])
-def test_the_menu_is_right(inventory: str) -> None:
+def test_the_menu_is_valid(inventory: str) -> None:
     menu = menu_of(inventory)
     for groups in menu.people():
         assert render_form(menu, groups, {})
@@ -48,7 +48,7 @@ def test_the_menu_is_right(inventory: str) -> None:
 
 
 def documented() -> dict[str, Any]:
-    """The examples of docs/menu.md, put together."""
+    """Return the examples of docs/menu.md as one menu."""
     text = (ROOT / "docs/menu.md").read_text(encoding="utf-8")
     found: dict[str, Any] = {"items": []}
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
@@ -105,7 +105,7 @@ class TestDemo:
         labels = [[preset.label for preset in menu.presets_for(groups)] for groups in ((), GPU)]
         assert labels == [["Small", "Teaching"], ["Small", "Teaching", "GPU"]]
 
-    def test_what_its_tests_ask_for_is_on_the_menu(self) -> None:
+    def test_the_choice_of_its_tests_is_on_the_menu(self) -> None:
         choice = menu_of("demo").choose({"cores": 1, "memory": 1, "run_time": 1}, ())
         assert choice.values == {"cores": 1, "memory": 1, "run_time": 1}
 
@@ -170,7 +170,7 @@ class TestExampleRich:
             ),
         ],
     )
-    def test_what_people_choose_becomes(
+    def test_choices_become_arguments_of_the_job(
         self,
         menu: Menu,
         raw: Mapping[str, object],
@@ -201,20 +201,20 @@ class TestExampleRich:
             ({"cores": 41}, "cores", "choose from 1 to 40"),
         ],
     )
-    def test_what_does_not_fit_is_refused_at_its_field(
+    def test_a_choice_that_does_not_fit_is_refused_at_its_field(
         self, menu: Menu, raw: Mapping[str, object], item: str, words: str
     ) -> None:
         with pytest.raises(ChoiceError, match=words) as caught:
             menu.choose(raw, GPU)
         assert caught.value.item == item
 
-    def test_who_may_not_use_gpus_sees_nothing_of_them(self, menu: Menu) -> None:
+    def test_people_who_may_not_use_gpus_do_not_see_them(self, menu: Menu) -> None:
         form = render_form(menu, (), {})
         for words in ("gpu.q", 'name="gpus"', "pytorch", "One GPU", "Genomics"):
             assert words not in form
             assert words in render_form(menu, {"gpu", "genomics"}, {})
 
-    def test_prologues_are_in_no_form(self, menu: Menu) -> None:
+    def test_prologues_are_not_in_the_form(self, menu: Menu) -> None:
         assert "module load" not in render_form(menu, GPU, {"software": "conda"})
 
 
@@ -268,7 +268,7 @@ class TestJobScript:
             (["bare"], "site"),
         ],
     )
-    def test_it_loads_what_was_chosen_and_starts_the_session(
+    def test_it_loads_the_chosen_software_and_starts_the_session(
         self, tmp_path: Path, arguments: list[str], steps: str
     ) -> None:
         ran = self.run(tmp_path, self.menu(), self.SESSION, *arguments)
@@ -279,19 +279,19 @@ class TestJobScript:
         ("debugger", "option"),
         [(False, ""), ("false", ""), (True, " --debugger"), ("true", " --debugger")],
     )
-    def test_it_has_a_debugger_only_where_the_site_says_so(
+    def test_it_has_a_debugger_only_if_the_site_enables_it(
         self, tmp_path: Path, debugger: object, option: str
     ) -> None:
         ran = self.run(tmp_path, self.menu(), self.SESSION, "conda", debugger=debugger)
         assert ran.stdout.endswith(f"sge_session.py {self.SESSION}{option}\n")
 
     @pytest.mark.parametrize("name", ["cond", "conda ", "*", "conda|pytorch", "?onda", "$(id)"])
-    def test_it_takes_no_other_name(self, tmp_path: Path, name: str) -> None:
+    def test_it_accepts_no_other_name(self, tmp_path: Path, name: str) -> None:
         ran = self.run(tmp_path, self.menu(), self.SESSION, name)
         assert (ran.returncode, ran.stdout) == (1, "")
         assert f"no software environment {name}" in ran.stderr
 
-    def test_without_environments_it_takes_the_session_alone(self, tmp_path: Path) -> None:
+    def test_without_environments_it_takes_only_the_session(self, tmp_path: Path) -> None:
         ran = self.run(tmp_path, variables_of("demo")["jupyterhub_resource_menu"], self.SESSION)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert "case" not in (tmp_path / "session.sh").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``roles/patch/filter_plugins/patch_worker.py``: what becomes of a worker, without a playbook."""
+"""``roles/patch/filter_plugins/patch_worker.py``: decisions on a worker, without a playbook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOST: dict[str, Any] = {"unreachable": True, "msg": "Connection reset"}
 
 
 def ended(stdout: str = "", rc: int = 0, **more: object) -> dict[str, Any]:
-    """Make what ``ansible.builtin.command`` registers."""
+    """Make a result as ``ansible.builtin.command`` registers it."""
     return {"rc": rc, "stdout": stdout, "stdout_lines": stdout.splitlines(), **more}
 
 
@@ -39,11 +39,11 @@ def loop(*results: dict[str, Any]) -> dict[str, Any]:
         (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
         # The queue that was noted is enabled again.
         (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
-        # There is no answer, or no task has asked.
+        # There is no answer, or there was no query.
         (LOST, {}, {}, [], [], []),
     ],
 )
-def test_only_queues_of_a_killed_run_are_enabled_and_those_of_administrators_stay(
+def test_queues_disabled_by_a_killed_run_are_enabled_and_those_by_administrators_stay_disabled(
     queues: dict[str, Any],
     disabled: dict[str, Any],
     noted: dict[str, Any],
@@ -71,7 +71,7 @@ def test_only_queues_of_a_killed_run_are_enabled_and_those_of_administrators_sta
         (60, 0, -0.1, -0.1),
     ],
 )
-def test_a_drain_takes_an_hour_or_what_is_set_but_no_longer_than_the_window(
+def test_a_drain_takes_an_hour_or_the_set_time_but_no_longer_than_the_window(
     drain: float | None, window: float | None, left: float, minutes: float
 ) -> None:
     assert patch_worker.drain_limit(drain, window, left) == minutes
@@ -80,7 +80,7 @@ def test_a_drain_takes_an_hour_or_what_is_set_but_no_longer_than_the_window(
 @pytest.mark.parametrize(
     ("minutes", "pause", "retries"), [(60, 10, 360), ("0.1", "4", 2), (0, 10, 0), (-5, 10, 0)]
 )
-def test_there_are_as_many_queries_as_the_minutes_hold(
+def test_the_number_of_queries_follows_from_the_minutes(
     minutes: float, pause: float, retries: int
 ) -> None:
     assert patch_worker.retries(minutes, pause) == retries
@@ -98,14 +98,14 @@ def test_there_are_as_many_queries_as_the_minutes_hold(
         ({}, 10, "the window is over"),
     ],
 )
-def test_a_worker_is_busy_unless_grid_engine_says_that_it_has_no_jobs(
+def test_a_worker_is_busy_unless_grid_engine_reports_that_it_has_no_jobs(
     jobs: dict[str, Any], left: float, words: str
 ) -> None:
     assert patch_worker.busy(jobs, left) == words
     assert patch_worker.without_jobs(jobs) is (jobs == ended())
 
 
-def test_the_port_of_the_daemon_is_that_of_the_hosts_services() -> None:
+def test_the_port_of_the_daemon_comes_from_the_hosts_services() -> None:
     assert patch_worker.daemon_port(ended("sge-execd            537/tcp sge_execd")) == "537"
     for unknown in (ended(rc=2), LOST, {}):
         assert patch_worker.daemon_port(unknown) == "6445"
@@ -115,14 +115,14 @@ def test_the_port_of_the_daemon_is_that_of_the_hosts_services() -> None:
     ("daemon", "works"),
     [
         (ended("info:                     sge_execd_process_messages: R (0.54) | OK"), True),
-        # It runs, and the qmaster has not taken it in.
+        # It runs, but the qmaster has not accepted it.
         (ended("info:                     OK"), False),
         (ended("endpoint w/execd/1: cannot find connection", rc=1), False),
         (LOST, False),
         ({"skipped": True}, False),
     ],
 )
-def test_a_daemon_is_at_work_when_the_qmaster_has_taken_it_in(
+def test_a_daemon_is_at_work_when_the_qmaster_has_accepted_it(
     daemon: dict[str, Any], works: bool
 ) -> None:
     assert patch_worker.daemon_at_work(daemon) is works
@@ -146,10 +146,10 @@ def test_a_host_without_a_load_does_not_report(load: dict[str, Any], reported: b
     assert patch_worker.with_load(load) is reported
 
 
-def test_queues_are_enabled_that_were_disabled_or_may_be() -> None:
+def test_queues_that_are_or_may_be_disabled_are_enabled() -> None:
     off = loop(
         ended(item="a@w"),
-        ended(item="b@w", rc=1),  # Grid Engine has refused
+        ended(item="b@w", rc=1),  # Grid Engine refused
         LOST | {"item": "c@w"},
         LOST,
     )
@@ -159,7 +159,7 @@ def test_queues_are_enabled_that_were_disabled_or_may_be() -> None:
     assert patch_worker.all_answered(loop(ended())) and patch_worker.all_answered({})
 
 
-def test_the_reason_is_what_a_command_or_ansible_has_printed() -> None:
+def test_the_reason_is_the_output_of_a_command_or_of_ansible() -> None:
     assert patch_worker.trouble(ended("out", stderr="err"), "Maintain") == "Maintain: out"
     assert patch_worker.trouble(ended(stderr="err", msg="non-zero"), "Maintain") == "Maintain: err"
     assert patch_worker.trouble(LOST, "Maintain") == "Maintain: Connection reset"
@@ -199,7 +199,7 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
 
 
 OFF = loop(ended(item="a@w"))
-#: No queue is disabled at the end; all that there are.
+#: At the end: the disabled queues, of which there are none, and all queues.
 ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
 
 
@@ -225,17 +225,17 @@ ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
         ("Check: no", {}, {}, True, "w would not be maintained. Check: no"),
     ],
 )
-def test_a_worker_is_reported_that_was_not_maintained_or_takes_no_jobs(
+def test_a_worker_that_was_not_maintained_or_takes_no_jobs_is_reported(
     why: str, off: dict[str, Any], now: dict[str, Any], check_mode: bool, words: str
 ) -> None:
-    said = patch_worker.report(
+    message = patch_worker.report(
         why, off, now, kept=["b@w"], worker="w", admin_host="q", check_mode=check_mode
     )
-    assert said.startswith(words)
-    assert bool(said) is bool(words)
+    assert message.startswith(words)
+    assert bool(message) is bool(words)
 
 
-def test_ansible_finds_the_functions_under_the_name_of_the_role() -> None:
+def test_the_names_of_the_filters_start_with_the_name_of_the_role() -> None:
     filters = patch_worker.FilterModule().filters()
     assert filters["patch_busy"] is patch_worker.busy
     assert all(name.startswith("patch_") for name in filters)

@@ -1,4 +1,4 @@
-"""The roles' variables: declared, defaulted and named alike."""
+"""The roles' variables, tasks and tags: declared, named and documented consistently."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_a_role_declares_the_variables_it_defaults_and_defaults_those_it_declares(
+def test_the_declared_variables_of_a_role_agree_with_its_defaults(
     role: str,
 ) -> None:
     declared: dict[str, object] = {}
@@ -49,7 +49,9 @@ def test_a_role_declares_the_variables_it_defaults_and_defaults_those_it_declare
 
 
 @pytest.mark.parametrize("entry", OF_A_PLAYBOOK)
-def test_a_playbook_defaults_the_variables_that_its_entry_point_declares(entry: str) -> None:
+def test_the_declared_variables_of_an_entry_point_agree_with_its_playbooks_defaults(
+    entry: str,
+) -> None:
     [play] = load(ROOT / "playbooks" / OF_A_PLAYBOOK[entry])
     declared = options("jupyterhub")[entry]
     assert {name: option["default"] for name, option in declared.items()} == play["vars"]
@@ -74,7 +76,7 @@ def test_a_roles_readme_names_its_variables(role: str) -> None:
     assert missing == [], f"{role}/README.md"
 
 
-#: What the role `distribution` alone may name, for all the others.
+#: Names of distributions, for no task, and of package managers, only for the role `distribution`.
 DISTRIBUTIONS = r"alma|amazon|centos|debian|fedora|oracle|red ?hat|rhel|rocky|suse|ubuntu"
 PACKAGE_MANAGERS = r"os_family|ansible\.builtin\.(apt|dnf|yum|rpm)"
 
@@ -89,7 +91,7 @@ def test_no_task_names_a_distribution(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_each_distribution_of_a_role_sets_the_same_variables_and_none_of_them_is_set_elsewhere(
+def test_all_distributions_of_a_role_set_the_same_variables_and_only_they_set_them(
     role: str,
 ) -> None:
     files = sorted((ROLES / role / "vars").glob("*.yml"))
@@ -119,7 +121,7 @@ def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator
                 yield from tagged(role, task["ansible.builtin.import_tasks"], own)
             else:
                 assert "ansible.builtin.include_tasks" not in task, "its tasks would need tags"
-                # What is included has other tags than the task that includes it.
+                # An included role has other tags than the task that includes it.
                 included = task.get("ansible.builtin.include_role", {"apply": {"tags": own}})
                 yield task["name"], own & set(included["apply"]["tags"])
 
@@ -157,14 +159,14 @@ TASK_FILES = sorted(
 
 
 @pytest.mark.parametrize("file", sorted(set(TASK_FILES)), ids=str)
-def test_the_name_of_a_task_stands_alone_in_a_log(file: Path) -> None:
+def test_the_name_of_a_task_can_be_read_alone_in_a_log(file: Path) -> None:
     for name in names(load(ROOT / file)):
         assert (
             re.search(r"^\w+ (it|its|them|both|what|whether it)\b|^(Say|Tell|Undo)\b", name) is None
         )
 
 
-#: What Ansible finds on a host, and what the roles make of it.
+#: Facts that Ansible finds on a host, and whether the roles support it.
 FOUND: list[tuple[dict[str, str], bool]] = [
     ({"distribution": "Debian", "distribution_version": "12.11", "os_family": "Debian"}, True),
     ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, True),
@@ -173,7 +175,7 @@ FOUND: list[tuple[dict[str, str], bool]] = [
 WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/Debian.yml"))
 
 
-def test_a_distribution_is_supported_or_named_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unsupported_distribution_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     plays = []
     for number, (facts, _) in enumerate(FOUND):
         major = {"distribution_major_version": facts["distribution_version"].split(".")[0]}
@@ -185,15 +187,15 @@ def test_a_distribution_is_supported_or_named_with_those_that_are(tmp_path: Path
             refused = [{"debug": {"msg": shown}}]
             tasks.append({"block": [loads, {"debug": {"msg": loaded}}], "rescue": refused})
         plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks})
-    said = run_plays(tmp_path, plays)
+    output = run_plays(tmp_path, plays)
     for number, (_, supported) in enumerate(FOUND):
         for role in WITH_DISTRIBUTIONS:
             refusal = (
                 f"case {number} {role} localhost runs AlmaLinux 9.4 (family RedHat), which the "
                 f"role {role} does not support. It supports the family Debian"
             )
-            assert (f"case {number} {role} loaded" in said) is supported
-            assert (refusal in said) is not supported
+            assert (f"case {number} {role} loaded" in output) is supported
+            assert (refusal in output) is not supported
 
 
 def first_variable(role: str) -> str:
@@ -201,7 +203,7 @@ def first_variable(role: str) -> str:
 
 
 def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str:
-    """Run plays on this machine, which must succeed; return what is shown."""
+    """Run plays on this machine, which must succeed; return the output."""
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), *arguments, "plays.yml"],
@@ -241,7 +243,7 @@ ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    """Ansible would show it in the command line of what it runs."""
+    """Ansible would show it in the command lines that it runs."""
     role = {"name": "python_env", "tasks_from": "preflight"}
     plays = [
         {
@@ -249,15 +251,17 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) 
             "gather_facts": False,
             "tasks": [
                 {
-                    "block": [{"include_role": role, "vars": {"python_env_environment": asked}}],
+                    "block": [
+                        {"include_role": role, "vars": {"python_env_environment": variables}}
+                    ],
                     "rescue": [{"debug": {"msg": f"case {number} refused"}}],
                 }
             ],
         }
-        for number, (asked, _) in enumerate(ENVIRONMENTS)
+        for number, (variables, _) in enumerate(ENVIRONMENTS)
     ]
-    said = run_plays(tmp_path, plays, "-vvv")
+    output = run_plays(tmp_path, plays, "-vvv")
     for number, (_, refused) in enumerate(ENVIRONMENTS):
-        assert (f"case {number} refused" in said) is bool(refused), number
-        assert not refused or f"{refused} in jupyterhub_environment" in said
-    assert PASSWORD not in said
+        assert (f"case {number} refused" in output) is bool(refused), number
+        assert not refused or f"{refused} in jupyterhub_environment" in output
+    assert PASSWORD not in output

@@ -31,7 +31,7 @@ def test_no_pinned_version_is_behind_an_advisory(advisories: dict[str, Any]) -> 
 
 
 def test_every_package_of_the_list_is_pinned_somewhere(advisories: dict[str, Any]) -> None:
-    """A name spelt otherwise than in the lock files would never be found behind anything."""
+    """A name that is spelt differently in the lock files would never match an advisory."""
     pinned = {name for _, name, _ in audit.locked()}
     named = {name for name, fixed in advisories.items() if isinstance(fixed, dict)}
     assert named and named | set(advisories["none_published"]) <= pinned
@@ -44,7 +44,7 @@ def test_an_older_version_is_found(advisories: dict[str, Any]) -> None:
     assert "GHSA-69wv-m5fw-2fhp" in other
 
 
-def test_the_list_says_when_it_was_made(advisories: dict[str, Any]) -> None:
+def test_the_list_has_its_date(advisories: dict[str, Any]) -> None:
     assert isinstance(advisories["looked_up"], datetime.date)
 
 
@@ -55,7 +55,7 @@ def test_every_line_of_a_lock_file_has_hashes(path: Path) -> None:
         assert "--hash=sha256:" in pin, pin[:80]
 
 
-def test_whatever_is_installed_has_hashes() -> None:
+def test_every_installation_requires_hashes() -> None:
     sources = [*ROOT.glob("tools/*.sh"), *ROOT.glob("roles/*/templates/*"), ROOT / ".ci/run"]
     lines = [line for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
     installs = [line for line in lines if re.search(r"\bpip\b.* install\b", line)]

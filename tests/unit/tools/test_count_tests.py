@@ -1,4 +1,4 @@
-"""Failed tests are named again at the end, and so are files of which no test ran."""
+"""The summary of the tests: it names failed tests and files without a test that ran."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def results(folder: Path, cases: str, ran: int, failed: int) -> Path:
     return path
 
 
-def test_enough_tests_that_passed_are_a_success(tmp_path: Path, tests: Path) -> None:
+def test_passed_tests_are_a_success(tmp_path: Path, tests: Path) -> None:
     done = count(results(tmp_path, PASSED, 1, 0), tests)
     assert (done.returncode, done.stdout) == (0, "results: 1 passed, 0 failed, 0 skipped\n")
 
 
-def test_a_failed_test_is_named_with_its_complaint(tmp_path: Path, tests: Path) -> None:
+def test_a_failed_test_is_named_with_its_message(tmp_path: Path, tests: Path) -> None:
     done = count(results(tmp_path, PASSED + FAILED, 2, 1), tests)
     assert done.returncode == 1
     assert "FAILED tests.test_a::test_two\n  AssertionError: not within 60 s\n" in done.stdout
     assert "1 passed, 1 failed, 0 skipped" in done.stdout
 
 
-def test_a_file_of_which_no_test_ran_is_a_failure(tmp_path: Path, tests: Path) -> None:
+def test_a_test_file_without_a_test_that_ran_is_a_failure(tmp_path: Path, tests: Path) -> None:
     (tests / "more").mkdir()
     (tests / "more/test_b.py").touch()
     done = count(results(tmp_path, PASSED, 1, 0), tests)
@@ -66,12 +66,12 @@ def test_a_test_in_a_class_counts_for_its_file(tmp_path: Path, tests: Path) -> N
     assert count(results(tmp_path, in_class, 1, 0), tests).returncode == 0
 
 
-def test_no_results_are_a_failure_in_words(tmp_path: Path, tests: Path) -> None:
+def test_missing_results_are_a_failure_with_a_message(tmp_path: Path, tests: Path) -> None:
     done = count(tmp_path / "none.xml", tests)
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'none.xml'}: no test has run\n")
 
 
-def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(
+def test_a_failure_before_the_tests_is_shown_without_molecules_decoration(
     tmp_path: Path, tests: Path
 ) -> None:
     lines = [
@@ -81,19 +81,19 @@ def test_what_failed_before_the_tests_is_shown_without_molecules_decoration(
         *(f"  \x1b[2m│\x1b[0m later {number}" for number in range(100)),
     ]
     (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
-    complaint = count(tmp_path / "none.xml", tests).stderr.splitlines()
-    assert complaint[1:3] == [
+    shown = count(tmp_path / "none.xml", tests).stderr.splitlines()
+    assert shown[1:3] == [
         "  [ERROR]: Task failed: non-zero return code",
         "  fatal: [qmaster]: FAILED! =>",
     ]
-    assert "  later 99" not in complaint
+    assert "  later 99" not in shown
 
 
 def test_the_last_lines_are_shown_if_no_task_failed(tmp_path: Path, tests: Path) -> None:
     lines = [f"line {number}" for number in range(100)]
     (tmp_path / "none.log").write_text("\n".join(lines), encoding="utf-8")
-    complaint = count(tmp_path / "none.xml", tests).stderr.splitlines()
-    assert (complaint[1], complaint[-1]) == ("  line 80", "  line 99")
+    shown = count(tmp_path / "none.xml", tests).stderr.splitlines()
+    assert (shown[1], shown[-1]) == ("  line 80", "  line 99")
 
 
 def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path, tests: Path) -> None:
@@ -107,5 +107,5 @@ def test_one_bad_scenario_of_several_is_a_failure(tmp_path: Path, tests: Path) -
         assert "FAILED tests.test_a::test_two" in done.stdout
 
 
-def test_no_file_at_all_is_a_failure() -> None:
+def test_a_call_without_files_is_a_failure() -> None:
     assert count().returncode == 1

@@ -1,4 +1,4 @@
-"""docs/faults.md and docs/security.md say what their tests say."""
+"""docs/faults.md and docs/security.md agree with their tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_the_table_is_up_to_date(path: Path) -> None:
     assert page == fault_table.render(page, fault_table.TABLES[path]), "run `make fault-table`"
 
 
-def test_variants_have_lines_of_their_own(tmp_path: Path) -> None:
+def test_variants_have_their_own_lines(tmp_path: Path) -> None:
     test = tmp_path / "test_x.py"
     test.write_text(
         '"""Heading."""\n'
@@ -36,7 +36,7 @@ def test_variants_have_lines_of_their_own(tmp_path: Path) -> None:
         '@pytest.mark.fault("x")\ndef test_a(): ...\n',
     ],
 )
-def test_a_test_that_does_not_say_its_fault_is_an_error(tmp_path: Path, text: str) -> None:
+def test_a_test_that_does_not_name_its_fault_is_an_error(tmp_path: Path, text: str) -> None:
     test = tmp_path / "test_x.py"
     test.write_text(text)
     with pytest.raises(fault_table.MarkerError):
