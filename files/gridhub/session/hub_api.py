@@ -70,7 +70,7 @@ def post_to_hub(
 
 
 def is_refusal(status: int) -> bool:
-    """Return whether an HTTP status means that the hub refuses this session for good."""
+    """Return whether an HTTP status means that the hub refuses this session permanently."""
     return 400 <= status < 500 and status not in (408, 429)
 
 
