@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a maintenance leaves for others: the final report, the mail and the metrics."""
+"""The results of a maintenance: the final report, the mail and the metrics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
-#: How many logs are kept.
+#: How many logs to keep.
 LOGS_KEPT = 24
 
 
 def close(settings: Settings, report: Report, result: str) -> None:
-    """Save the final report, write the metrics, and send the mail that the site asks for."""
+    """Save the final report, write the metrics, and send the mail if the site wants it."""
     report.data["result"], report.data["ended"] = result, host.now().isoformat()
     report.log(f"The maintenance of {report.data['host']}: {result}.")
     try:
@@ -42,7 +42,7 @@ def close(settings: Settings, report: Report, result: str) -> None:
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """Return a report's data as a text for people."""
+    """Return a report's data as text for people."""
     lines = [
         f"Maintenance of {report['host']}: {report['result'] or report['phase']}",
         f"Started {report['started']}, ended {report.get('ended', 'not yet')}.",
@@ -57,7 +57,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 def mail(settings: Settings, report: Report) -> None:
     """Mail a report.
 
-    :raises OSError, smtplib.SMTPException: when the server does not take it.
+    :raises OSError, smtplib.SMTPException: when the server does not accept it.
     """
     message = EmailMessage()
     message["Subject"] = f"Maintenance of {report.data['host']}: {report.data['result']}"
@@ -104,7 +104,7 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
 
 
 def write_metrics(settings: Settings) -> None:
-    """Write the metrics, where the site wants them."""
+    """Write the metrics if the site wants them."""
     if settings.metrics_file:
         report = Report.load(Report.LAST)
         lines = metrics(

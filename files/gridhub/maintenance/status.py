@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The answers to an administrator: the status, and the plan of the next maintenance."""
+"""The reports to an administrator: the status, and the plan of the next maintenance."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan_dates() -> None:
 
 
 def plan(settings: Settings) -> int:
-    """Print what a maintenance would do, and change nothing; return the exit status."""
+    """Print what a maintenance would do, without changing anything; return the exit status."""
     if settings.timer:
         plan_dates()
     else:
