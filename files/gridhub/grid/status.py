@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Answers of Grid Engine that pages show, shared by all viewers.
 
-Grid Engine is asked only while a person is looking. Pages wait only briefly for these answers, and
-decisions about sessions do not depend on them.
+Grid Engine is queried only while someone looks at a page. Pages wait only briefly for the answers,
+and no decision about a session depends on them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ T = TypeVar("T")
 class CachedQuery(Generic[T]):
     """A shared answer of Grid Engine, refreshed only while it is being read.
 
-    However many callers read it, Grid Engine is asked at most once every ``interval`` seconds, less
-    often when it is slow, and never twice at the same time. Callers get the last answer and its
-    age.
+    However many callers read it, Grid Engine is queried at most once every ``interval`` seconds,
+    less often when it is slow, and never twice at the same time. Callers get the last answer and
+    its age.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CachedQuery(Generic[T]):
         #: Ignore an answer older than this many seconds: pages would show it as current.
         self._oldest = oldest
         self._interval = self._pause = interval
-        #: While the answer stays the same, ask less often, up to every this many seconds.
+        #: While the answer stays the same, query less often, with pauses up to this many seconds.
         self._longest = max(longest, interval)
         self.clock = clock
         self.last_answer: T | None = None
@@ -99,15 +99,15 @@ class CachedQuery(Generic[T]):
             self.question = None
 
 
-#: Ask for the details of at most this many jobs: a command line has a limited length.
+#: Query the details of at most this many jobs: a command line has a limited length.
 MAX_JOBS = 1000
 
-#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are asked
-#: about in halves: to find one such job among :data:`MAX_JOBS` takes 21 queries.
+#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are
+#: queried in halves: finding one such job among :data:`MAX_JOBS` takes 21 queries.
 MAX_QUESTIONS = 32
 
-#: If the answer about a single job cannot be read, leave the job out for this many seconds.
-SPOILT_PAUSE = 600.0
+#: If the answer about a single job cannot be read, leave that job out for this many seconds.
+UNREADABLE_PAUSE = 600.0
 
 
 class ClusterStatus:
@@ -125,8 +125,8 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: Jobs that are left out, and until when, on the monotonic clock.
-        self._spoilt: dict[int, float] = {}
+        #: Jobs to leave out, and until when, on the monotonic clock.
+        self._unreadable: dict[int, float] = {}
         #: Usage, and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
@@ -143,27 +143,27 @@ class ClusterStatus:
         # Jobs that need their reason for waiting are among the newest.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
-        self._spoilt = {
+        self._unreadable = {
             number: until
-            for number, until in self._spoilt.items()
+            for number, until in self._unreadable.items()
             if now < until and number in numbers
         }
         found: dict[int, Details] = {}
-        left = [[number for number in numbers if number not in self._spoilt]]
+        left = [[number for number in numbers if number not in self._unreadable]]
         for _ in range(MAX_QUESTIONS):
             if not left:
                 break
-            # One job that spoils an answer must not cost the other jobs their details.
-            if not (asked := left.pop()):
+            # An unreadable job must not cost the other jobs their details.
+            if not (batch := left.pop()):
                 continue
             try:
-                found |= await ask_details(self._grid, asked)
+                found |= await ask_details(self._grid, batch)
             except AnswerError as error:
-                if len(asked) > 1:
-                    left += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
+                if len(batch) > 1:
+                    left += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                     continue
-                self._spoilt[asked[0]] = now + SPOILT_PAUSE
-                log.warning("The details of job %s cannot be read: %s", asked[0], error)
+                self._unreadable[batch[0]] = now + UNREADABLE_PAUSE
+                log.warning("The details of job %s cannot be read: %s", batch[0], error)
         return found
 
     async def _ask_places(self) -> list[QueueInstance]:

@@ -227,7 +227,7 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
         "it is not asked about again"
     )
-    now = time.monotonic() + status.SPOILT_PAUSE
+    now = time.monotonic() + status.UNREADABLE_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
     assert set(await outlook.query_details()) == set(jobs)
