@@ -17,7 +17,7 @@ class Refusal(web.HTTPError):
         self.jupyterhub_message = message
 
 
-#: Names of our messages (``error.NAME``), by a part of JupyterHub's sentence that they replace
+#: Names of our messages (``error.NAME``), by a part of the JupyterHub message that each replaces
 #: (JupyterHub 6.1.1).
 _MEANT = {
     "_xsrf": "stale_form",
@@ -42,5 +42,5 @@ def error_words(error: BaseException | None, status_code: int) -> str:
 
 def meant(error: BaseException | None) -> str:
     """Return the message for a refusal by JupyterHub itself; empty for any other error."""
-    told = getattr(error, "log_message", None) or ""
-    return next((text(f"error.{name}") for mark, name in _MEANT.items() if mark in told), "")
+    original = getattr(error, "log_message", None) or ""
+    return next((text(f"error.{name}") for part, name in _MEANT.items() if part in original), "")

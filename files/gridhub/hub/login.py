@@ -33,7 +33,7 @@ CLOSED = (6, 13)
 
 
 class ClusterAuthenticator(PAMAuthenticator):
-    """PAM login for only the people that the inventory names.
+    """PAM login, only for people whom the inventory names.
 
     A person with the right password who is not named, or whose account is closed, gets a message
     about that, so that they do not try the password again.

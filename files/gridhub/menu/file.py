@@ -41,13 +41,13 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
             continue
         for groups in menu.people():
             values = menu.everything({}, groups)
-            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
+            shown = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
             try:
                 if not limit.holds(values):
-                    yield f"{where}: the menu's own defaults break it: {told}"
+                    yield f"{where}: the menu's own defaults break it: {shown}"
                     break
             except Exception as error:  # an expression can raise any error
-                yield f"{where}: it cannot be evaluated for the menu's defaults, {told}: {error}"
+                yield f"{where}: it cannot be evaluated for the menu's defaults, {shown}: {error}"
                 break
 
 

@@ -46,8 +46,8 @@ class Maintenance:
         if self.refuse <= now:
             return Announcement(text("maintenance.now", **self.ends), "warning")
         which, level = ("today", "warning") if self.day <= now else ("ahead", "info")
-        told = {**self.begins, "end_date": self.ends["date"], "end_time": self.ends["time"]}
-        return Announcement(text(f"maintenance.{which}", **told), level)  # type: ignore[arg-type]
+        values = {**self.begins, "end_date": self.ends["date"], "end_time": self.ends["time"]}
+        return Announcement(text(f"maintenance.{which}", **values), level)  # type: ignore[arg-type]
 
     def refusal(self, now: datetime) -> str:
         """Return why no session starts now, or an empty string."""
@@ -127,12 +127,12 @@ windows = WatchedFile(WINDOW, parse_window)
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
     """Return the announcements for every page: the administrators', then the maintenance."""
     coming, window = board.current(), windows.current()
-    told = [
+    found = [
         site.current(),
         coming.announcement(datetime.now(UTC)) if coming else None,
         window.announcement() if window else None,
     ]
-    return [each for each in told if each]
+    return [each for each in found if each]
 
 
 def refusal() -> str:
