@@ -247,13 +247,13 @@ class SGESpawner(ShownSpawner):
         if NO_QUEUE not in refusal:
             return ""
         menu, places = self._menu(), self.status.places.answer
-        had = tuple(requested(menu, self.choice))
+        requests = tuple(requested(menu, self.choice))
         answer = await self.cluster.verdicts.verdict(
-            self.user.name, self.choice, waiting.missing_for(had, places)
+            self.user.name, self.choice, waiting.missing_for(requests, places)
         )
         if answer is None or answer.verdict != "never":
             return ""
-        return why_never(answer.words, menu, had, places)
+        return why_never(answer.words, menu, requests, places)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep the reason of a failed start, to show it on the person's next visit.
@@ -329,7 +329,7 @@ class SGESpawner(ShownSpawner):
         if last.why in OWN_DOING:
             last = replace(last, why=Ending.START, text=words)
         elif last.why is Ending.UNKNOWN:
-            last = replace(last, text=words)  # a later look may find the record
+            last = replace(last, text=words)  # a later search may find the record
         else:
             words = f"{words} {last.words}"
         self.last = last
@@ -380,7 +380,7 @@ class SGESpawner(ShownSpawner):
             answer in time.
         """
         deadline = asyncio.get_running_loop().time() + (limit or float("inf"))
-        looks = iter(reach.LOOKS)
+        pauses = iter(reach.PAUSES)
         pause = 0.0
         while not (response := await self._answer()):
             job = self._job()
@@ -391,7 +391,7 @@ class SGESpawner(ShownSpawner):
                     text("start.unreachable", host=self.host, job=self.job_id, port=self.port),
                     reason="unreachable",
                 )
-            pause = next(looks, pause)
+            pause = next(pauses, pause)
             await asyncio.sleep(pause)
 
         async def wait_up(**_: object) -> ClientResponse:
@@ -542,7 +542,7 @@ class SGESpawner(ShownSpawner):
 
         :raises SessionError: when it is over.
         """
-        pauses = iter(reach.LOOKS)
+        pauses = iter(reach.PAUSES)
         pause = 0.0
         while True:
             try:
