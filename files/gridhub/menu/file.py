@@ -43,7 +43,7 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
             values = menu.everything({}, groups)
             shown = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
             try:
-                if not limit.holds(values):
+                if not limit.is_met(values):
                     yield f"{where}: the menu's own defaults break it: {shown}"
                     break
             except Exception as error:  # an expression can raise any error
@@ -58,14 +58,14 @@ def _preset_problems(menu: Menu) -> Iterator[str]:
         where = f"{PRESETS_VARIABLE}, preset {preset.name!r}"
         if names.count(preset.name) > 1:
             yield f"{where}: two presets have this name"
-        wrong = False
+        is_wrong = False
         for name, value in preset.choice.items():
             try:
                 menu._value(name, value, everybody)
             except ChoiceError as error:
-                wrong = True
+                is_wrong = True
                 yield f"{where}, choice: {error}"
-        if wrong:
+        if is_wrong:
             continue
         for groups in menu.people():
             if preset in menu.presets_for(groups):
@@ -123,7 +123,7 @@ def _faults(error: ValidationError, content: object) -> Iterator[str]:
     problems = error.errors(include_url=False)
     for problem in problems:
         if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
-            continue  # reported for the whole list because every item in it was refused
+            continue  # the whole list was refused because every item in it was
         value = problem["input"]
         shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
         words = problem["msg"].removeprefix("Value error, ")
