@@ -87,7 +87,7 @@ class IdleWatch:
         self._quiet_after = half if self._notice is None else min(half, self._notice)
         self._quiet = False
         #: Whether the user has been notified; set by the caller.
-        self.told = False
+        self.notified = False
 
     def look(self, idle: float) -> str:
         """Return what is due after ``idle`` seconds: ``notice``, ``back`` or an empty string.
@@ -95,10 +95,10 @@ class IdleWatch:
         ``back``: the session is in use again. The hub must know this before it ends the session.
         """
         if idle < self._quiet_after:
-            was_quiet, self._quiet, self.told = self._quiet, False, False
+            was_quiet, self._quiet, self.notified = self._quiet, False, False
             return "back" if was_quiet else ""
         self._quiet = True
-        due = self._notice is not None and idle >= self._notice and not self.told
+        due = self._notice is not None and idle >= self._notice and not self.notified
         return "notice" if due else ""
 
 
@@ -115,7 +115,7 @@ async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> Non
         due = watch.look(now - last.timestamp())
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
-            watch.told = await notifier.notify_person(message(rules.words["idle"], end, now))
+            watch.notified = await notifier.notify_person(message(rules.words["idle"], end, now))
         # If the hub does not answer, repeat the report until it does.
         must_report = must_report or due == "back"
         if must_report:

@@ -32,13 +32,13 @@ class TestIdleWatch:
     def test_it_is_due_until_it_is_given_and_then_no_more(self) -> None:
         watch = IdleWatch(RULES)
         assert [watch.look(900), watch.look(902)] == ["notice", "notice"]
-        watch.told = True
+        watch.notified = True
         assert watch.look(904) == ""
 
     def test_after_use_it_is_due_again(self) -> None:
         watch = IdleWatch(RULES)
         watch.look(900)
-        watch.told = True
+        watch.notified = True
         assert [watch.look(0), watch.look(2), watch.look(900)] == ["back", "", "notice"]
 
     def test_the_hub_hears_of_use_long_before_it_would_end_the_session(self) -> None:
@@ -50,7 +50,7 @@ class TestIdleWatch:
     def test_whatever_the_notice_use_after_half_the_time_is_told(self, notice: int) -> None:
         watch = IdleWatch(RULES._replace(idle_notice=notice))
         watch.look(600)
-        watch.told = True
+        watch.notified = True
         assert watch.look(0) == "back"
 
     def test_without_a_notice_none_is_due(self) -> None:
