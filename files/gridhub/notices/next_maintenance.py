@@ -37,7 +37,7 @@ class Maintenance:
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it is announced at that time."""
         return self.show <= now < self.end
 
@@ -83,7 +83,7 @@ class Window:
     #: Whether to refuse a choice whose run time is too long, or to cap its run time.
     rule: Literal["refuse", "cap"]
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it is in the future or in progress."""
         return now < self.end
 

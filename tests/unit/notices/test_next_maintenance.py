@@ -48,7 +48,7 @@ def test_the_pages_tell_of_it_days_before_and_on_the_day(
 ) -> None:
     maintenance = parse_maintenance(written(START))
     now = START - before
-    assert maintenance.holds(now) is (level is not None)
+    assert maintenance.applies(now) is (level is not None)
     if level:
         told = maintenance.announcement(now)
         assert told.level == level and told.text.startswith(words)
