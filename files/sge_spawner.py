@@ -80,7 +80,7 @@ class SGESpawner(ShownSpawner):
         menu = self._menu()
         try:
             self.choice, self.note = over_in_time(
-                menu, menu.choose(options, groups), groups, next_maintenance.windows.current()
+                menu, menu.choose(options, groups), groups, next_maintenance.window_file.current()
             )
         except ChoiceError as error:
             self.refusal = error
@@ -411,7 +411,7 @@ class SGESpawner(ShownSpawner):
             or when the port cannot be stored.
         """
         try:
-            window = next_maintenance.windows.current()
+            window = next_maintenance.window_file.current()
             self.ends = end_before(window, self._job(), self.asked)
         except SessionError as error:
             self.failure = error

@@ -120,13 +120,13 @@ def parse_window(text: str | bytes) -> Window:
 
 
 #: The hub's view of both files; the pages and all spawners share it.
-board = WatchedFile(FILE, parse_maintenance)
-windows = WatchedFile(WINDOW, parse_window)
+maintenance_file = WatchedFile(FILE, parse_maintenance)
+window_file = WatchedFile(WINDOW, parse_window)
 
 
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
     """Return the announcements for every page: the administrators', then the maintenance."""
-    coming, window = board.current(), windows.current()
+    coming, window = maintenance_file.current(), window_file.current()
     found = [
         site.current(),
         coming.announcement(datetime.now(UTC)) if coming else None,
@@ -137,5 +137,5 @@ def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
 
 def refusal() -> str:
     """Return why no session starts now, in words for the user, or an empty string."""
-    coming = board.current()
+    coming = maintenance_file.current()
     return coming.refusal(datetime.now(UTC)) if coming else ""

@@ -51,7 +51,7 @@ async def forecast(
         return Forecast(free=room, age=age, message=words)
     try:
         choice, note = over_in_time(
-            menu, menu.choose(options, groups), groups, next_maintenance.windows.current()
+            menu, menu.choose(options, groups), groups, next_maintenance.window_file.current()
         )
     except ChoiceError as error:
         return Forecast(free=room, age=age, message=str(error), item=error.item or "")
