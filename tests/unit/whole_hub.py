@@ -390,7 +390,7 @@ def stored(hub: Hub) -> list[dict[str, Any] | None]:
 
 def known(glance: CachedQuery[Any], answer: object) -> None:
     """Let Grid Engine have answered so, and not be asked again."""
-    glance.last_answer, glance.asked_at, glance.due = answer, glance.clock(), float("inf")
+    glance.last_answer, glance.queried_at, glance.due = answer, glance.clock(), float("inf")
 
 
 def record(like: str, session: str) -> str:

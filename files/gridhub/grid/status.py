@@ -48,16 +48,16 @@ class CachedQuery(Generic[T]):
         self._longest = max(longest, interval)
         self.clock = clock
         self.last_answer: T | None = None
-        self.asked_at: float | None = None
+        self.queried_at: float | None = None
         #: The earliest time of the next query.
         self.due = float("-inf")
-        self.question: asyncio.Task[None] | None = None
+        self.running_query: asyncio.Task[None] | None = None
 
     @property
     def answer(self) -> T | None:
         """The last answer; reading it starts a query for a newer one if due, and never waits."""
-        if self.question is None and self.clock() >= self.due:
-            self.question = asyncio.ensure_future(self._put())
+        if self.running_query is None and self.clock() >= self.due:
+            self.running_query = asyncio.ensure_future(self._put())
         return self._last()
 
     def _last(self) -> T | None:
@@ -67,7 +67,7 @@ class CachedQuery(Generic[T]):
     @property
     def age(self) -> float | None:
         """Seconds since the start of the last good query; ``None`` before the first."""
-        return None if self.asked_at is None else self.clock() - self.asked_at
+        return None if self.queried_at is None else self.clock() - self.queried_at
 
     async def look(self, patience: float) -> T | None:
         """Return the answer; if there is none yet, or it is old, wait briefly for a new one.
@@ -75,28 +75,28 @@ class CachedQuery(Generic[T]):
         :param patience: longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
-        if self.question and (age is None or age > 2 * self._interval):
+        if self.running_query and (age is None or age > 2 * self._interval):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
-                    await asyncio.shield(self.question)
+                    await asyncio.shield(self.running_query)
             answer = self._last()
         return answer
 
     async def _put(self) -> None:
-        asked_at = self.clock()
+        queried_at = self.clock()
         try:
             answer = await self._ask()
-            is_same = self.asked_at is not None and answer == self.last_answer
+            is_same = self.queried_at is not None and answer == self.last_answer
             self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
-            self.last_answer, self.asked_at = answer, asked_at
+            self.last_answer, self.queried_at = answer, queried_at
         except GridEngineError as error:
             log.info("Cannot get Grid Engine's details now: %s", error)
         except Exception:
             log.exception("Cannot process Grid Engine's details")
         finally:
-            took = self.clock() - asked_at
+            took = self.clock() - queried_at
             self.due = self.clock() + max(self._pause, 4 * took)
-            self.question = None
+            self.running_query = None
 
 
 #: Query the details of at most this many jobs: a command line has a limited length.
@@ -104,7 +104,7 @@ MAX_JOBS = 1000
 
 #: Longest series of queries for one set of details. If an answer cannot be read, its jobs are
 #: queried in halves: finding one such job among :data:`MAX_JOBS` takes 21 queries.
-MAX_QUESTIONS = 32
+MAX_QUERIES = 32
 
 #: If the answer about a single job cannot be read, leave that job out for this many seconds.
 UNREADABLE_PAUSE = 600.0
@@ -150,7 +150,7 @@ class ClusterStatus:
         }
         found: dict[int, Details] = {}
         left = [[number for number in numbers if number not in self._unreadable]]
-        for _ in range(MAX_QUESTIONS):
+        for _ in range(MAX_QUERIES):
             if not left:
                 break
             # An unreadable job must not cost the other jobs their details.

@@ -40,8 +40,8 @@ class Question:
 
 
 async def settle(glance: CachedQuery[int]) -> None:
-    if glance.question:
-        await glance.question
+    if glance.running_query:
+        await glance.running_query
 
 
 @pytest.mark.asyncio
@@ -163,10 +163,10 @@ async def test_a_slow_grid_engine_is_asked_seldom() -> None:
     assert glance.age == 5.0, "it is as old as the question"
     question.now = 24.9  # 5 s for the answer, and four times that
     assert glance.answer == 1
-    assert glance.question is None
+    assert glance.running_query is None
     question.now = 25.1
     assert glance.answer == 1
-    assert glance.question is not None
+    assert glance.running_query is not None
     await settle(glance)
 
 
@@ -221,7 +221,7 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     assert await outlook.query_details() == {
         n: Details(n, "alice") for n in jobs if n not in spoilt
     }
-    assert len(cluster.questions) <= status.MAX_QUESTIONS
+    assert len(cluster.questions) <= status.MAX_QUERIES
     cluster.questions.clear()
     await outlook.query_details()
     assert cluster.questions == [[n for n in jobs if n not in spoilt]], (
@@ -244,7 +244,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_bit_by_bit(
     for _ in range(10):
         cluster.questions.clear()
         found = await outlook.query_details()
-        assert len(cluster.questions) <= status.MAX_QUESTIONS
+        assert len(cluster.questions) <= status.MAX_QUERIES
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 
