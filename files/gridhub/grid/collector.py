@@ -201,21 +201,21 @@ class Collector:
 
     # -- answers of Grid Engine -------------------------------------------------------------------
 
-    def take(self, jobs: Sequence[Job], asked_at: float) -> list[Job]:
-        """Process a good answer to a query that started at ``asked_at``.
+    def take(self, jobs: Sequence[Job], queried_at: float) -> list[Job]:
+        """Process a good answer to a query that started at ``queried_at``.
 
         A job that was submitted after that time may be missing from the answer and still exist.
 
         :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
-        self._answered_at = asked_at
+        self._answered_at = queried_at
         found = {
             (job.owner, job.name): job for job in reversed(jobs)
         }  # of several jobs with one name, the oldest counts
         for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed = job, 0
-            elif watched.since < asked_at:
+            elif watched.since < queried_at:
                 watched.missed += 1
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self.watched[name]
@@ -225,15 +225,15 @@ class Collector:
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job, asked_at)
+            if self._is_unwanted(job, queried_at)
             and (job.state is not State.DELETING or not job.reports)
         ]
 
-    def _is_unwanted(self, job: Job, asked_at: float) -> bool:
+    def _is_unwanted(self, job: Job, queried_at: float) -> bool:
         watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
             return bool(self.ours and self.ours.fullmatch(job.name))
-        return not watched.wanted and watched.released < asked_at
+        return not watched.wanted and watched.released < queried_at
 
     def _run(self) -> None:
         if self.task is None or self.task.done():
@@ -252,10 +252,10 @@ class Collector:
 
     async def _loop(self) -> None:
         while self.watched or self.ours:
-            asked_at = self.clock()
+            queried_at = self.clock()
             self._hurry.clear()
             try:
-                self._delete(self.take(await self.ask(asked_at), asked_at))
+                self._delete(self.take(await self.ask(queried_at), queried_at))
                 self.failures = 0
             except GridEngineError as error:
                 self.failures = min(self.failures + 1, 10)
@@ -266,7 +266,7 @@ class Collector:
                 # This is a bug in GridHub, and it must not stop the watch over the sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
-            took = self.clock() - asked_at
+            took = self.clock() - queried_at
             if self.failures:
                 # After a failure, :meth:`hurry` does not shorten the pause: it would not help.
                 await asyncio.sleep(self.pause())
@@ -276,7 +276,7 @@ class Collector:
                 async with asyncio.timeout(max(self.pause(), 4 * took)):
                     await self._hurry.wait()
             least = max(min(self.least_interval, self.short_interval), 2 * took)
-            await asyncio.sleep(asked_at + least - self.clock())
+            await asyncio.sleep(queried_at + least - self.clock())
 
     async def ask(self, now: float) -> list[Job]:
         """Query the jobs of all sessions, or of all users when a sweep is due.

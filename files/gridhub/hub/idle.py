@@ -20,7 +20,7 @@ from jupyterhub.utils import utcnow
 from tornado import web
 
 from gridhub.contract import Ending
-from gridhub.hub.errors import meant
+from gridhub.hub.errors import refusal_words
 from gridhub.spawner.ended import stopped_by
 
 #: The culler's name among the hub's services.
@@ -72,7 +72,7 @@ class ServerHandler(UserServerAPIHandler):
         try:
             await super().post(user_name, server_name)
         except web.HTTPError as error:
-            if words := meant(error):
+            if words := refusal_words(error):
                 vars(error)["jupyterhub_message"] = words
             raise
 

@@ -63,9 +63,9 @@ class ClusterAuthenticator(PAMAuthenticator):
             return False
         return True
 
-    async def ask(self, question: Callable[[str], T], username: str) -> T:
-        """Ask the directory about an account, without blocking the hub."""
-        return await ask_directory(question.__name__, username, lambda: question(username))
+    async def ask(self, query: Callable[[str], T], username: str) -> T:
+        """Query the directory service about an account, without blocking the hub."""
+        return await ask_directory(query.__name__, username, lambda: query(username))
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
         """Check name and password; accept them only from the proxy, which limits login attempts.
