@@ -89,7 +89,7 @@ class Start(Model):
         if unknown:
             raise ValueError(f"not a variable of a session: {unknown[0][:40]!r}")
         if any("\0" in value for value in environment.values()):
-            raise ValueError("a value holds a NUL character")
+            raise ValueError("a value contains a NUL character")
         if environment.get("JUPYTERHUB_DEFAULT_URL", "/lab") not in INTERFACES.values():
             raise ValueError("JUPYTERHUB_DEFAULT_URL is not the address of an interface")
         return environment

@@ -128,7 +128,7 @@ def check_database() -> None:
         found = copy.execute("PRAGMA integrity_check").fetchall()
         tables = copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
     if found != [("ok",)] or tables != (1,):
-        raise MaintenanceError(f"it is not whole: {found}")
+        raise MaintenanceError(f"it is incomplete or damaged: {found}")
 
 
 def digest_of(file: Any) -> str:

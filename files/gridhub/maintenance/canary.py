@@ -47,7 +47,7 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
     def session() -> dict[str, Any]:
         status, body = call_hub(settings, "GET", user)
         if status != 200:
-            raise MaintenanceError(f"the hub says {status} {body.get('message', '')}")
+            raise MaintenanceError(f"the hub answered {status} {body.get('message', '')}")
         return dict(body.get("servers", {}).get("") or {})
 
     def refused() -> str:

@@ -141,7 +141,7 @@ def check_disk(free_mb: int, backup_folder: str) -> None:
             full.append(f"{folder} has {free} MB free")
     if full:
         raise MaintenanceError(
-            f"{', '.join(full)}; maintenance_free_mb asks for {free_mb} MB: make room"
+            f"{', '.join(full)}; maintenance_free_mb requires {free_mb} MB: free some space"
         )
 
 

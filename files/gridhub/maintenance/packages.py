@@ -108,7 +108,7 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in output:
         raise MaintenanceError(
-            "a package is kept back because a file of its was changed: Dpkg::Options must have"
+            "a package is kept back because one of its files was changed: Dpkg::Options must have"
             " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
         )
     if unread:

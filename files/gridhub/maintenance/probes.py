@@ -106,7 +106,7 @@ def grid_engine_jobs(settings: Settings) -> set[str]:
     """
     shown = host.run(settings.qstat, seconds=15, environment=settings.environment)
     if "</job_info>" not in shown:
-        raise MaintenanceError(f"{settings.qstat[0]}: no answer that can be read")
+        raise MaintenanceError(f"{settings.qstat[0]}: the answer cannot be read")
     return set(re.findall(r"<JB_job_number>(\d+)</JB_job_number>", shown))
 
 

@@ -62,14 +62,14 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         report.enter_phase("updating")
         with report.step("the updates are installed") as notes:
             packages.update(settings.lock_wait, settings.time_limit, notes)
-        with report.step("the packages are whole") as notes:
+        with report.step("all packages are fully installed") as notes:
             packages.repair(notes)
         if packages.problem():
             # A host with half-installed packages may fail to boot, but it still runs now.
             return give_up(settings, report)
         return reboot(settings, report, reboots=reboots)
     except Exception as error:  # any failure must reach the report and the mail
-        return give_up(settings, record_unforeseen(report, error))
+        return give_up(settings, record_unexpected(report, error))
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
@@ -79,34 +79,34 @@ def prepare(settings: Settings, report: Report, started: datetime) -> bool:
             raise MaintenanceError(
                 f"another program holds {found}, for more than {settings.lock_wait} minutes"
             )
-    with report.step("there is room on the disks"):
+    with report.step("there is enough disk space"):
         host.check_disk(settings.free_mb, settings.backup_folder)
     if not report.ok:
         return False
-    with report.step("the packages are whole") as notes:
+    with report.step("all packages are fully installed") as notes:
         packages.repair(notes)
     if settings.backup_folder:
-        with report.step("a backup is made and read again") as notes:
+        with report.step("a backup is made and verified") as notes:
             notes.append(backup.back_up(settings, started))
-    note_sessions(settings, report)
+    record_sessions(settings, report)
     return report.ok
 
 
-def note_sessions(settings: Settings, report: Report) -> None:
+def record_sessions(settings: Settings, report: Report) -> None:
     """Record the running sessions, for the check after the reboot."""
     if settings.sessions:
-        with report.step("the running sessions are noted") as notes:
+        with report.step("the running sessions are recorded") as notes:
             report.data["sessions"] = probes.running_sessions(settings.sessions)
-            notes.append(f"{len(report.data['sessions'])} sessions run")
+            notes.append(f"{len(report.data['sessions'])} sessions are running")
 
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
     """Reboot if the site's settings ask for it; otherwise go on to the checks."""
     if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
-        report.log("No update asks for a reboot, and this site reboots only when one does.")
+        report.log("No update requires a reboot, and this site reboots only if one does.")
         return finish(settings, report)
     notice.publish(settings, host.now())
-    note_sessions(settings, report)
+    record_sessions(settings, report)
     report.log("The host reboots.")
     report.enter_phase("rebooting")
     if not reboots:
@@ -130,9 +130,9 @@ def continue_after_boot(settings: Settings) -> int:
         print("The host has not been rebooted since the maintenance began.")
         return 0
     if report.data["phase"] not in ("rebooting", "checking"):
-        with report.step("nobody else reboots the host"):
+        with report.step("no one else has rebooted the host"):
             raise MaintenanceError("the host went down before the updates were done")
-    with report.step("the packages are whole") as notes:
+    with report.step("all packages are fully installed") as notes:
         packages.repair(notes)
     return finish(settings, report)
 
@@ -147,8 +147,8 @@ def finish(settings: Settings, report: Report) -> int:
     try:
         checks.check_services(settings, report)
     except Exception as error:
-        record_unforeseen(report, error)
-    return end(settings, report, "done" if report.ok else "failed in part: see what is marked so")
+        record_unexpected(report, error)
+    return end(settings, report, "done" if report.ok else "failed in part: see the failed steps")
 
 
 def give_up(settings: Settings, report: Report) -> int:
@@ -167,10 +167,10 @@ def end(settings: Settings, report: Report, result: str) -> int:
     return 0 if result == "done" else 1
 
 
-def record_unforeseen(report: Report, error: Exception) -> Report:
+def record_unexpected(report: Report, error: Exception) -> Report:
     """Add an unexpected exception to the report, as a failed step."""
     report.log(traceback.format_exc())
-    with report.step("nothing unforeseen happens"):
+    with report.step("no unexpected error occurs"):
         raise MaintenanceError(f"{error!r}") from error
     return report
 

@@ -74,7 +74,7 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
     numbers: list[tuple[str, str, float]] = [
         (
             "gridhub_maintenance_next_timestamp_seconds",
-            "When the next maintenance begins; 0: none is to come.",
+            "When the next maintenance begins; 0: none is planned.",
             coming.timestamp() if coming else 0,
         ),
         (
@@ -90,10 +90,10 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
             ("gridhub_maintenance_last_timestamp_seconds", "When the last one ended.", ended),
             (
                 "gridhub_maintenance_last_success",
-                "Whether all of the last one went well.",
+                "Whether all steps of the last one succeeded.",
                 report["result"] == "done",
             ),
-            ("gridhub_maintenance_last_failed_steps", "Steps that went wrong.", failed),
+            ("gridhub_maintenance_last_failed_steps", "Failed steps of the last one.", failed),
         ]
     return "".join(
         f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {float(value):g}\n"

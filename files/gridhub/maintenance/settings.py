@@ -98,7 +98,7 @@ def read_settings(path: Path = CONFIG) -> Settings:
         if isinstance(value, int) and value < 0:
             raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
     if settings.backup_keep < 1:
-        raise MaintenanceError(f"{path}: backup_keep must be at least 1: the one that is made")
+        raise MaintenanceError(f"{path}: backup_keep must be at least 1, for the new backup")
     if settings.reboot not in ("always", "when_required"):
         raise MaintenanceError(
             f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"

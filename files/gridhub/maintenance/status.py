@@ -55,7 +55,7 @@ def plan(settings: Settings) -> int:
         print("No timer: it is maintained by playbook only.")
     for name, problem in (
         ("another update runs", packages.lock_holder),
-        ("the packages are not whole, and would be repaired", packages.problem),
+        ("some packages are not fully installed, and would be repaired", packages.problem),
     ):
         if found := problem():
             print(f"{name}: {found}")
