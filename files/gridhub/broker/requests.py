@@ -251,7 +251,7 @@ def main() -> int:
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
-    # The hub may have disconnected meanwhile, which is not an error of the broker.
+    # The hub may have disconnected, which is not an error of the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
         # A child that hangs in the person's home keeps its copy of the connection open.

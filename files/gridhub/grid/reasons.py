@@ -65,7 +65,7 @@ _NO_NEWS = re.compile(
 
 
 # Cached, because the scheduler repeats its message about a host for every waiting job, and pages
-# ask every second.
+# parse them every second.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
     """Return the rank of a line's message, and its reason; ``None`` if it gives no reason."""

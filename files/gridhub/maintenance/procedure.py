@@ -101,7 +101,7 @@ def record_sessions(settings: Settings, report: Report) -> None:
 
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
-    """Reboot if the site's settings ask for it; otherwise go on to the checks."""
+    """Reboot if the site's settings require it; otherwise go on to the checks."""
     if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
         report.log("No update requires a reboot, and this site reboots only if one does.")
         return finish(settings, report)

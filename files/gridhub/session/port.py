@@ -55,7 +55,7 @@ def bind_port(first: int, last: int) -> socket.socket:
 def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> list[tuple[str, int]]:
     """Return the accounts that hold ports of a range, with their number of ports, largest first.
 
-    The kernel does not list sockets that are bound but neither listen nor are connected.
+    The kernel does not list sockets that are bound but not listening or connected.
     """
     held: set[tuple[int, int]] = set()
     for table in tables:
