@@ -90,7 +90,7 @@ def counted(handler: type, method: str) -> Counted:
 
 
 class TooMany(Refusal):
-    """A person has reached a limit; the message is for them. Only the first refusal is logged."""
+    """A person has reached a limit; the message is for them. Logged at most once a minute."""
 
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)

@@ -123,7 +123,7 @@ def _faults(error: ValidationError, content: object) -> Iterator[str]:
     problems = error.errors(include_url=False)
     for problem in problems:
         if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
-            continue  # the whole list was refused because every item in it was
+            continue  # reported for the whole list because every item in it was refused
         value = problem["input"]
         shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
         words = problem["msg"].removeprefix("Value error, ")

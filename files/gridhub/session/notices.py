@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gridhub.session.hub_api import ask
+from gridhub.session.hub_api import post
 from gridhub.session.rules import EarlyEnd, Rules
 
 #: Seconds between checks whether the session is in use.
@@ -36,7 +36,7 @@ class Notifier:
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
         token = self._environment["JUPYTERHUB_API_TOKEN"]
-        status, _ = await asyncio.to_thread(ask, url, token, body, self._context)
+        status, _ = await asyncio.to_thread(post, url, token, body, self._context)
         return 200 <= status < 300
 
     async def notify_person(self, message: str) -> bool:

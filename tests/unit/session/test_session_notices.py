@@ -23,7 +23,7 @@ class TestTeller:
             seen.append((url, token, body))
             return 503 if len(seen) == 1 else 200, b""
 
-        monkeypatch.setattr("gridhub.session.notices.ask", note)
+        monkeypatch.setattr("gridhub.session.notices.post", note)
         return seen
 
     ENVIRONMENT = {
