@@ -178,8 +178,8 @@ class Menu(Model):
     ) -> dict[str, int | str]:
         """Return checked values with the missing ones filled in, for the rules of the limits.
 
-        A missing value becomes the item's default, or the value that requests nothing if the item is
-        not for the person.
+        A missing value becomes the item's default or, if the item is not for the person, the value
+        that requests nothing.
         """
         whole: dict[str, int | str] = {}
         for item in self.items:
