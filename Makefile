@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` ends with a working hub on this machine, `make test` proves it.
+# The two main commands: `make demo` sets up a working hub on this machine, `make test` tests everything.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 CODE := files tests bench tools roles/maintenance/library roles/patch/filter_plugins roles/sge_qmaster/library roles/sge_qmaster/module_utils
 
-# The clusters of `make test`, their ports and scenarios. The first scenario deploys the cluster, the others use it.
+# The clusters of `make test`, their ports and scenarios. A cluster's first scenario deploys it, the others use it.
 # Only root can break Grid Engine's daemons and reboot the hosts.
 IS_ROOT := $(filter 0,$(shell id -u))
 CLUSTERS := default security faults
@@ -17,7 +17,7 @@ scenarios_default := default $(if $(IS_ROOT),maintenance)
 scenarios_security := security
 scenarios_faults := $(if $(IS_ROOT),faults) browser
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
-# The tests of a scenario.
+# The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
 .PHONY: help setup demo demo-code demo-down test lint unit playbooks clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
@@ -40,13 +40,13 @@ demo-code: ## Copy files/ into the running demo and restart the hub (for develop
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Several things at a time: much of their time is waiting. Unit tests have time limits of seconds, and run before the
-# clusters take the processors. What failed is named once more at the end.
-test: ## Run everything: linters, unit tests, playbooks, the scenarios on three clusters of their own
+# Run several jobs at a time, because they wait a lot. Unit tests have time limits of seconds, so they run before the
+# clusters need the processors. Failed tests are listed again at the end.
+test: ## Run everything: linters, unit tests, playbooks, the scenarios on three separate clusters
 	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit playbooks clusters || status=$$?; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
-	  [ -n "$(IS_ROOT)" ] || echo "Not tried, because they need root: faults maintenance."; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance."; \
 	  exit $$status
 
 $(CLUSTERS:%=on-%): on-%: clusters

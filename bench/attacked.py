@@ -22,7 +22,7 @@ from hub_client import HubClient  # noqa: E402
 UNIT = "bench-attack"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
-#: Each attack goes on until its measurement is over.
+#: The attacks; each continues until its measurement is over.
 ATTACKS: dict[str, dict[str, object]] = {
     "abandoned upgrades": {
         "host": "proxy",

@@ -1,14 +1,13 @@
 """Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
 
 Run ``make demo``, then ``make bench-pages``. It makes accounts and jobs, and removes them again. On
-the hub it leaves one package, python3-drmaa, with which one program submits all the jobs; with qsub
+the hub it leaves the package python3-drmaa, which lets one program submit all the jobs. With qsub,
 this would take half an hour.
 
-One session is real. The others are rows in the hub's database, as a release without TLS left them.
-Each has its own running job in Grid Engine, and all have the address of one small web server on a
-worker, because 1,000 JupyterLabs do not fit on this machine. On a site, the hub has a host of its
-own, so here its container gets priority over Grid Engine's if cores are short. Connects to
-127.0.0.1 only.
+One session is real. The others are rows in the hub's database, like those of a release without TLS.
+Each has its own running job in Grid Engine, but all have the address of one small web server on a
+worker, because 1,000 JupyterLabs do not fit on this machine. A site's hub has its own host, so here
+its container gets priority over Grid Engine's if cores are scarce. Connects to 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ def queue(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sessions(names: list[str], real: str) -> Iterator[None]:
-    """Give each user a session, as far as hub, proxy and Grid Engine can see."""
+    """Give each user what hub, proxy and Grid Engine see as a session."""
     mark = json.loads(
         give(
             "hub",
@@ -229,7 +228,7 @@ def main() -> None:
         try:
             with sessions(busy, alice.name), queue(arguments.jobs), hub_first():
                 wait_for("the hub answers", answers, 120)
-                wait_for("all sessions are taken up", lambda: ready() > len(busy), 600)
+                wait_for("all sessions are resumed", lambda: ready() > len(busy), 600)
                 waiting = qmaster("qstat -s p -u '*' | tail -n +3 | wc -l").strip()
                 print(f"{ready()} sessions, {waiting} jobs wait")
                 measure(
@@ -251,7 +250,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     began = time.time()
 
     def look(place: int) -> None:
-        # As a page and its script do, but load the page again where the script asks again.
+        # Do what a page and its script do, but also load the page again for each forecast.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:

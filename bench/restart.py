@@ -196,11 +196,11 @@ def main() -> None:
 
             wait_for("the hub answers", answers)
             up = time.perf_counter() - began
-            wait_for("all sessions are taken up", lambda: ready() == len(names), 120)
-            taken_up = time.perf_counter() - began
+            wait_for("all sessions are resumed", lambda: ready() == len(names), 120)
+            resumed = time.perf_counter() - began
             print(
                 f"hub restart: pages after {up:.1f} s, "
-                f"all {len(names)} sessions after {taken_up:.1f} s"
+                f"all {len(names)} sessions after {resumed:.1f} s"
             )
             inside("proxy", "systemctl restart jupyterhub-proxy.service")
             began = time.perf_counter()

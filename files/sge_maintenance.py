@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The monthly maintenance of a host: updates, a reboot, and a check of the services afterwards.
 
-Root runs it with the host's own Python and nothing but the standard library: on hosts without a
-hub too, and while packages change. ``jupyterhub-maintenance.timer`` starts it. The package
+Root runs it with the host's own Python and only the standard library, because hosts may have no
+hub, and packages change while it runs. ``jupyterhub-maintenance.timer`` starts it. The package
 ``gridhub.maintenance`` beside this file does the work.
 """
 

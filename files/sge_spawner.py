@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SGESpawner: start, poll, stop and resume a session that runs as a Grid Engine job.
 
-A session survives a hub that is killed because the hub writes to the session's database row before
-each step: the session's name before the job is submitted, its port before the starter gets an
-answer, and that it is stopping before the job is deleted.
+Sessions survive when the hub is killed, because the hub writes to the session's database row before
+each step: the session's name before it submits the job, the port before it answers the starter, and
+that the session is stopping before it deletes the job.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class SGESpawner(ShownSpawner):
         menu = self._menu()
         try:
             self.choice, self.note = over_in_time(
-                menu, menu.choose(options, groups), groups, next_maintenance.windows.current()
+                menu, menu.choose(options, groups), groups, next_maintenance.window_file.current()
             )
         except ChoiceError as error:
             self.refusal = error
@@ -133,7 +133,7 @@ class SGESpawner(ShownSpawner):
             )
         except ValidationError as error:
             where = " and ".join(str(problem["loc"][0]) for problem in error.errors())
-            # The message leaves out the values, which may be secrets.
+            # The message omits the values, which may be secrets.
             raise SessionError(
                 text("start.request", name=self.user.name, what=where),
                 reason="request",
@@ -247,13 +247,13 @@ class SGESpawner(ShownSpawner):
         if NO_QUEUE not in refusal:
             return ""
         menu, places = self._menu(), self.status.places.answer
-        had = tuple(requested(menu, self.choice))
+        requests = tuple(requested(menu, self.choice))
         answer = await self.cluster.verdicts.verdict(
-            self.user.name, self.choice, waiting.missing_for(had, places)
+            self.user.name, self.choice, waiting.missing_for(requests, places)
         )
         if answer is None or answer.verdict != "never":
             return ""
-        return why_never(answer.words, menu, had, places)
+        return why_never(answer.words, menu, requests, places)
 
     def _keep_reason(self, error: SessionError) -> None:
         """Keep the reason of a failed start, to show it on the person's next visit.
@@ -329,7 +329,7 @@ class SGESpawner(ShownSpawner):
         if last.why in OWN_DOING:
             last = replace(last, why=Ending.START, text=words)
         elif last.why is Ending.UNKNOWN:
-            last = replace(last, text=words)  # a later look may find the record
+            last = replace(last, text=words)  # a later search may find the record
         else:
             words = f"{words} {last.words}"
         self.last = last
@@ -380,7 +380,7 @@ class SGESpawner(ShownSpawner):
             answer in time.
         """
         deadline = asyncio.get_running_loop().time() + (limit or float("inf"))
-        looks = iter(reach.LOOKS)
+        pauses = iter(reach.PAUSES)
         pause = 0.0
         while not (response := await self._answer()):
             job = self._job()
@@ -391,14 +391,14 @@ class SGESpawner(ShownSpawner):
                     text("start.unreachable", host=self.host, job=self.job_id, port=self.port),
                     reason="unreachable",
                 )
-            pause = next(looks, pause)
+            pause = next(pauses, pause)
             await asyncio.sleep(pause)
 
         async def wait_up(**_: object) -> ClientResponse:
             return response
 
         # JupyterHub checks once more, and would stop the session if its worker lost the network at
-        # that very moment. Give it the answer that has already arrived.
+        # that moment. Give it the answer that has already arrived.
         self.server.wait_up = wait_up
 
     async def _answer(self) -> ClientResponse | None:
@@ -411,7 +411,7 @@ class SGESpawner(ShownSpawner):
             or when the port cannot be stored.
         """
         try:
-            window = next_maintenance.windows.current()
+            window = next_maintenance.window_file.current()
             self.ends = end_before(window, self._job(), self.asked)
         except SessionError as error:
             self.failure = error
@@ -440,7 +440,7 @@ class SGESpawner(ShownSpawner):
     async def poll(self) -> int | None:
         """Return ``None`` while the job exists or its state is not known, 1 when it is over."""
         if self.session and self._check_pending and self._spawn_future is None:
-            return await self._take_up()
+            return await self._resume()
         if self.session:
             self._watch()
         if await self.query_job_status() is JobStatus.NOTFOUND:
@@ -466,10 +466,10 @@ class SGESpawner(ShownSpawner):
             )
 
     async def get_url(self) -> str:
-        """Return the session's URL; JupyterHub asks for it after a restart."""
+        """Return the session's URL, which JupyterHub needs after a restart."""
         return self._address()
 
-    async def _take_up(self) -> int | None:
+    async def _resume(self) -> int | None:
         """Resume a session after a restart of the hub, whether it was running or still starting.
 
         JupyterHub would stop a session that does not answer within ``http_timeout`` or that is
@@ -483,40 +483,40 @@ class SGESpawner(ShownSpawner):
         self._spawn_pending = self._start_pending = True
         self._watch()
         # A bare future, which only the person cancels: a hub that shuts down cancels all tasks.
-        self._spawn_future = wish = asyncio.get_running_loop().create_future()
+        self._spawn_future = outcome = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
-        work = asyncio.ensure_future(self._resume())
+        work = asyncio.ensure_future(self._until_resumed())
         try:
-            await asyncio.wait([wish, work], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([outcome, work], return_when=asyncio.FIRST_COMPLETED)
         finally:
             work.cancel()
         self._spawn_pending = self._start_pending = False
-        if wish.cancelled():
-            return await self._given_up()
+        if outcome.cancelled():
+            return await self._until_stopped()
         try:
             work.result()
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                # The session was up, so this is no failed start. The reason for its end is looked
-                # up later: by the poll with which JupyterHub begins to stop the session, or when
-                # a person opens a page.
+                # The session was up, so this is no failed start. The reason for its end is found
+                # later: by the poll that JupyterHub makes before it stops the session, or when a
+                # person opens a page.
                 self.last = self._own_end()
-                wish.set_result(None)
+                outcome.set_result(None)
                 self._spawn_future = None
                 return 1
             self._keep_reason(error)
-            wish.set_exception(error)  # the person's page shows it
-            wish.exception()  # keeps asyncio from complaining if no page retrieves it
+            outcome.set_exception(error)  # the person's page shows it
+            outcome.exception()  # keeps asyncio from complaining if no page retrieves it
             return 1
         # No `await` from here until JupyterHub marks the session as ready: code that waits for
-        # `wish` checks the state as soon as it is set.
-        wish.set_result(None)
+        # `outcome` checks the state as soon as it is set.
+        outcome.set_result(None)
         self._spawn_future = None
         self._watch()
         return None
 
-    async def _given_up(self) -> int | None:
+    async def _until_stopped(self) -> int | None:
         """Wait until JupyterHub has stopped a session that the person has cancelled.
 
         JupyterHub stops it through this spawner as soon as no other action is pending; until then
@@ -534,15 +534,15 @@ class SGESpawner(ShownSpawner):
                     break
             if not self._stop_pending:  # the stop has failed: the session is as before
                 self._check_pending = True
-                return await self._take_up()
+                return await self._resume()
         return 1
 
-    async def _resume(self) -> None:
+    async def _until_resumed(self) -> None:
         """Wait until a session that was started before the hub's restart answers.
 
         :raises SessionError: when it is over.
         """
-        pauses = iter(reach.LOOKS)
+        pauses = iter(reach.PAUSES)
         pause = 0.0
         while True:
             try:

@@ -1,8 +1,8 @@
 """Check the versions in the lock files against published advisories: ``audit.py [--offline]``.
 
-First against requirements/advisories.toml, which needs no network; then, unless ``--offline`` is
-given, with pip-audit and npm audit, which query PyPI's and npm's own lists. If a list cannot be
-reached, this is reported and only the pinned list counts. A finding of any of the three fails.
+The first check uses requirements/advisories.toml and needs no network. Unless ``--offline`` is
+given, pip-audit and npm audit then query the lists of PyPI and npm. If one cannot be reached, this
+is reported, and only the pinned list counts. A finding of any check makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted([*ROOT.glob("roles/*/files/requirements.txt"), *ROOT.glob("requirements/*.txt")])
 NODE = ROOT / "roles/proxy/files/node"
 ADVISORIES = ROOT / "requirements/advisories.toml"
-#: Longest time for one look-up over the network, in seconds.
+#: Time limit for one auditor, in seconds.
 TIMEOUT = 300
 
 
@@ -49,7 +49,7 @@ def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any])
     ]
 
 
-def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
+def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
     """Run an auditor; return whether it found something, from its exit status and its output.
 
     Both auditors also exit with 1 if they cannot reach their list. This is reported, but it is not
@@ -60,7 +60,7 @@ def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) ->
             command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{title}: not asked ({error.__class__.__name__})")
+        print(f"{title}: not run ({error.__class__.__name__})")
         return False
     words = run.stdout + run.stderr
     if run.returncode == 0:
@@ -71,7 +71,7 @@ def ask(title: str, command: list[str], folder: Path, found: tuple[int, str]) ->
     if run.returncode == found[0] and found[1] in words:
         print(f"{title}:\n{words}", file=sys.stderr)
         return True
-    print(f"{title}: its list cannot be reached; only the pinned one was asked")
+    print(f"{title}: its list cannot be reached; only the pinned list was checked")
     return False
 
 
@@ -85,9 +85,9 @@ def main() -> int:
         for path in LOCKS:
             title = f"pip-audit {path.relative_to(ROOT)}"
             command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes"]
-            bad |= ask(title, [*command, "-r", str(path)], ROOT, (1, "known vulnerabilit"))
+            bad |= audit(title, [*command, "-r", str(path)], ROOT, (1, "known vulnerabilit"))
         command = ["npm", "audit", "--package-lock-only", "--omit=dev"]
-        bad |= ask("npm audit", command, NODE, (1, "severity"))
+        bad |= audit("npm audit", command, NODE, (1, "severity"))
     return int(bad)
 
 

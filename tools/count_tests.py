@@ -1,9 +1,9 @@
 """Fail unless the tests of each file in a folder ran and passed: ``count_tests.py FILE FOLDER …``.
 
 FILE is the report that ``pytest --junitxml`` wrote about FOLDER. Molecule's verifier also succeeds
-if it finds no test, and it prints a failed test far above its own last lines, so failed tests are
-listed here again. If no test has run, the tasks that failed before the tests are shown from the
-scenario's output (FILE with .log).
+if it finds no test. It prints failed tests far above its last lines, so they are listed here again.
+If no test has run, the tasks that failed before the tests are shown from the scenario's output
+(FILE with .log).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def failed_tasks(log: Path) -> str:
 
 
 def not_run(folder: Path, cases: Iterable[ElementTree.Element]) -> list[str]:
-    """Return the test files of a folder of which no test ran."""
-    # tests.security.test_edge, and the class where there is one.
+    """Return the test files of a folder from which no test ran."""
+    # A class name is tests.security.test_edge, followed by the class if there is one.
     ran = {part for case in cases for part in case.get("classname", "").split(".")}
     return sorted(path.name for path in folder.rglob("test_*.py") if path.stem not in ran)
 
@@ -62,7 +62,7 @@ def is_good(path: Path, folder: Path) -> bool:
     print(f"{path.stem}: {ran - failed - skipped} passed, {failed} failed, {skipped} skipped")
     missing = not_run(folder, cases)
     if missing:
-        print(f"{path}: no test ran of {folder}: {', '.join(missing)}", file=sys.stderr)
+        print(f"{path}: no test ran from {folder}: {', '.join(missing)}", file=sys.stderr)
     return bool(cases) and not failed and not missing
 
 

@@ -37,7 +37,7 @@ code() {
     tar -C files --exclude=__pycache__ -c . | podman exec -i "gridhub-$host" tar --no-same-owner -C "$release" -x
   done
   podman exec gridhub-hub systemctl restart jupyterhub
-  say "The hub now runs the code in files/. Sessions that start from now on do as well."
+  say "The hub now runs the code in files/, and so will new sessions."
 }
 
 down() {

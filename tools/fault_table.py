@@ -79,7 +79,7 @@ def render(page: str, tests: Path) -> str:
     line = BEGIN % tests.relative_to(ROOT)
     head, begin, _ = page.partition(line)
     if not begin:
-        raise MarkerError(f"the page lacks the line {line.strip()}")
+        raise MarkerError(f"the page must have the line {line.strip()}")
     return head + begin + "".join(section(path) for path in sorted(tests.glob("test_*.py")))
 
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # scenarios.sh PREFIX PORT NAME TESTS …: runs Molecule scenarios one after another on one cluster,
-# and removes it. All tests in the folder TESTS of each must run and pass. Each line of output starts with the
-# scenario's name, because others may run at the same time. The output is also in .cache/NAME.log.
+# then removes the cluster. For each scenario, all tests in the folder TESTS must run and pass. Each line of output
+# starts with the scenario's name, because others may run at the same time. The output is also in .cache/NAME.log.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 prefix=$1 port=$2 cluster=$3

@@ -49,7 +49,7 @@ setup_python() {
 check_machine() {
   local prefix=$1 port=$2 memory disk
   [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || fail "GRIDHUB_PORT is '$port'; it is a port from 1 to 65535."
-  # A cluster that is already up holds the port and the memory itself.
+  # If the cluster is already up, it uses the port and the memory itself.
   if [ "$(podman port "$prefix-proxy" 443 2>/dev/null)" != "127.0.0.1:$port" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     fail "port $port of 127.0.0.1 is taken, and the cluster $prefix needs it. Free it; the demo can also take another: make demo GRIDHUB_PORT=9443"
   fi
@@ -61,7 +61,7 @@ check_machine() {
   [ "$disk" -ge 6000 ] || fail "the local cluster needs 6000 MB of free disk below $HOME; there are $((disk)) MB."
 }
 
-# systemd in a container takes seven inotify instances (five containers: 35, measured). If the kernel has none left,
+# systemd in a container uses seven inotify instances (five containers: 35, measured). If the kernel has none left,
 # systemd does not start and gives no reason. Containers left over from an earlier run are about to be removed, so
 # their instances do not count.
 check_inotify() {

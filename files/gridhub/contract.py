@@ -41,7 +41,7 @@ class Ending(enum.StrEnum):
     MEMORY = "memory"
     #: It exceeded another limit, such as one of the queue. Grid Engine does not report which.
     LIMIT = "limit"
-    #: It was deleted with qdel, or killed on its worker, which looks the same.
+    #: It was deleted with qdel or killed on its worker; both look the same.
     DELETED = "deleted"
     #: Its worker failed.
     WORKER = "worker"
@@ -51,7 +51,7 @@ class Ending(enum.StrEnum):
     IDLE = "idle"
     #: An administrator stopped it.
     ADMINISTRATOR = "administrator"
-    #: It never started; the reason is stored with it.
+    #: It never started; the reason is stored as text.
     START = "start"
     #: It was stopped, but its job still exists.
     LINGERS = "lingers"

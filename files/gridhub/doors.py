@@ -4,10 +4,10 @@
 Anyone who can reach a port can open connections, and the process can have only a limited number of
 files open. A connection shows its certificate only with its first request. Until then it counts
 towards a limit for its address and a limit in total, and it is closed if no request arrives in
-time; a few addresses have a separate limit. When a limit is reached, the connection that has waited
+time. A few addresses have a separate limit. When a limit is reached, the connection that has waited
 longest is closed to make room. A real client sends its request at once, so clients that only wait
-cannot keep it out. The other files that the process may open are left for connections that have
-shown a certificate. These are counted by the name in it.
+cannot keep it out. The other files that the process may open are reserved for connections that have
+shown a certificate, which are counted by the name in it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class BoundedServer(HTTPServer):
         return ""
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
-        # Decide before the costly part, which is a TLS context for each connection.
+        # Decide before the expensive step, which makes a TLS context for the connection.
         if not self._has_room_for(source_of(address)):
             connection.close()
             return
@@ -247,7 +247,7 @@ def source_of(address: Any) -> str:
 
 
 class _FirstRequest(Delegate):
-    """The first request on a connection; the certificate is known from this moment on."""
+    """The first request on a connection; once it arrives, the certificate is known."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: BoundedServer, stream: IOStream

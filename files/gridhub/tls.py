@@ -30,7 +30,7 @@ SESSIONS = "notebooks-ca"
 #: The authority that signs only the certificate that the proxy shows to hub and sessions.
 PROXY = "proxy-client-ca"
 
-#: The clocks of hub and workers may differ by this much.
+#: The clocks of hub and workers may differ by up to this much.
 CLOCKS_DIFFER = timedelta(days=1)
 COMPONENTS = ("hub-internal", "proxy-api", "proxy-client")
 
@@ -59,7 +59,7 @@ def read_certificate(folder: Path, name: str) -> x509.Certificate:
 
 @lru_cache(maxsize=4)
 def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
-    """Return an authority's certificate and key, cached: loading the key is slower than signing."""
+    """Return an authority's certificate and key; cached, because loading the key takes long."""
     key = (folder / name / f"{name}.key").read_bytes()
     return read_certificate(folder, name), serialization.load_pem_private_key(key, password=None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every sentence that people can see, and the sentences with which a site replaces them.
+"""Every sentence that people can see, from the release or from the site.
 
 ``words.toml`` beside the package has all sentences, in English. A site that wants other words or
 another language lists the sentence's name and its own text in ``jupyterhub_words``, which Ansible
@@ -104,20 +104,20 @@ def sentences() -> dict[str, str]:
         return own
 
 
-def text(name: str, /, **told: object) -> str:
+def text(name: str, /, **values: object) -> str:
     """Return a sentence, such as ``text("waiting.queued", job=42)``.
 
     :raises KeyError: when there is no such sentence, or a placeholder has no value.
     """
-    return sentences()[name].format(**told)
+    return sentences()[name].format(**values)
 
 
-def number_text(name: str, number: float, /, **told: object) -> str:
+def number_text(name: str, number: float, /, **values: object) -> str:
     """Return a sentence about a number of things; for 1, it is the sentence ``name_one``.
 
     :raises KeyError: as :func:`text` does.
     """
-    return text(f"{name}_one" if number == 1 else name, number=number, **told)
+    return text(f"{name}_one" if number == 1 else name, number=number, **values)
 
 
 def one_of(words: Sequence[str]) -> str:

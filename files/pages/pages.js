@@ -1,7 +1,7 @@
-// Convenience only: every page works without it. What people read stands in the pages themselves.
+// Optional: every page works without this script. The texts are in the pages themselves.
 "use strict";
 
-// -- Forms: a second press of a button sends nothing again -----------------------------------------
+// -- Forms: a second click on a button does not send the form again --------------------------------
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches("[data-once]")) return;
@@ -10,21 +10,22 @@ document.addEventListener("submit", (event) => {
   form.querySelectorAll("button").forEach((button) => button.setAttribute("aria-disabled", "true"));
 });
 window.addEventListener("pageshow", () => {
-  // Back from the next page: the form is to be used again.
+  // The user has come back from the next page: let them send the form again.
   document.querySelectorAll("[data-once]").forEach((form) => {
     delete form.dataset.sent;
     form.querySelectorAll("button").forEach((button) => button.removeAttribute("aria-disabled"));
   });
 });
 
-/** Fetch this page once more; null when the hub does not answer. */
+/** Fetch this page again; return null when the hub does not answer. */
 async function fetchPage() {
   try {
-    // A redirect may lead to a session at another host, where this page must not look.
+    // Do not follow redirects: one may lead to a session on another host, which this page must not
+    // read.
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
     const moved = answer.type === "opaqueredirect";
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    // While the hub is away, the proxy answers with a page of its own.
+    // While the hub is away, the proxy answers with its own page.
     if (!moved && !page.getElementById("main")) return null;
     const busy = answer.status === 429;
     return { page, moved, busy, failed: answer.status >= 500 || busy };
@@ -33,7 +34,7 @@ async function fetchPage() {
   }
 }
 
-/** Put a part of a page that was fetched in the place of ours, where it differs. */
+/** Replace a part of this page with that of the fetched page, if they differ. */
 function swap(page, id) {
   const ours = document.getElementById(id);
   const theirs = page.getElementById(id);
@@ -41,7 +42,7 @@ function swap(page, id) {
   fillClocks(theirs);
   if (ours.innerHTML !== theirs.innerHTML) {
     const active = ours.contains(document.activeElement) ? document.activeElement : null;
-    // What has the keyboard's focus keeps it; where it is gone, its session's heading gets it.
+    // Keep the keyboard focus; if the focused element is gone, focus its session's heading.
     const focused = [active?.id, active?.closest("section")?.getAttribute("aria-labelledby")];
     const open = [...ours.querySelectorAll("details")].map((each) => each.open);
     ours.replaceChildren(...theirs.childNodes);
@@ -51,7 +52,7 @@ function swap(page, id) {
   return true;
 }
 
-/** Write times as this browser's clock has them; the server does not know its zone. */
+/** Show times in this browser's time zone, which the server does not know. */
 function fillClocks(root) {
   root.querySelectorAll("time.clock").forEach((time) => {
     const moment = new Date(time.dateTime);
@@ -63,7 +64,7 @@ function fillClocks(root) {
 }
 fillClocks(document);
 
-// -- Home: the sessions as they are now -------------------------------------------------------------
+// -- Home: refresh the sessions ---------------------------------------------------------------------
 const sessions = document.getElementById("sessions");
 if (sessions) {
   const pause = Number(sessions.dataset.refresh) * 1000;
@@ -73,7 +74,7 @@ if (sessions) {
     last = Date.now();
     const fetched = await fetchPage();
     const fresh = fetched !== null && swap(fetched.page, "sessions");
-    // Such as after a logout in another window: what there is instead says so itself.
+    // For example after a logout in another window: load the page that has replaced this one.
     if (fetched && !fresh && !fetched.failed) return location.reload();
     if (fresh) swap(fetched.page, "announcement");
     document.getElementById("stale").hidden = Boolean(fresh);
@@ -81,7 +82,7 @@ if (sessions) {
   setInterval(refresh, 1000);
 }
 
-// -- Form: a preset fills in its fields; whoever changes one of them then makes a choice of their own -
+// -- Form: a preset fills in its fields; changing one of them deselects the preset --------------------
 const preset = document.getElementById("menu-preset");
 if (preset) {
   const fills = () => JSON.parse(preset.selectedOptions[0].dataset.fills ?? "{}");
@@ -97,16 +98,16 @@ if (preset) {
   });
 }
 
-// -- Form: what is free, and what would become of the choice ------------------------------------------
+// -- Form: show what is free and whether the choice could start ---------------------------------------
 const forecast = document.getElementById("forecast");
 if (forecast) {
   const form = forecast.closest("form");
   const part = (name) => forecast.querySelector(`.forecast-${name}`);
-  let asked = "";
+  let query = "";
   let timer = 0;
   let changed = false;
 
-  /** Explain at its field what is wrong with the choice, as the form does when it is drawn. */
+  /** Show the error at its field, as the server does when it renders the form. */
   const explain = (wrong, message) => {
     for (const field of form.querySelectorAll("[name]")) {
       const place = document.getElementById(`error-${field.id}`);
@@ -122,26 +123,26 @@ if (forecast) {
   const look = async () => {
     if (document.hidden) return;
     const fields = new URLSearchParams([...new FormData(form)].filter(([name]) => name !== "_xsrf"));
-    asked = fields.toString();
-    let told = null;
+    query = fields.toString();
+    let answer = null;
     try {
-      const answer = await fetch(`${forecast.dataset.url}?${fields}`);
-      if (answer.ok) told = await answer.json();
+      const response = await fetch(`${forecast.dataset.url}?${fields}`);
+      if (response.ok) answer = await response.json();
     } catch {
       // The hub is away for a moment; the form works without this.
     }
-    if (asked !== fields.toString()) return; // changed meanwhile
-    forecast.hidden = told === null;
-    if (told === null) return;
-    // Why a choice was refused stands there until another one is made.
-    if (changed) explain(told.item, told.message);
-    forecast.dataset.verdict = told.verdict;
-    if (part("message").textContent !== told.message) part("message").textContent = told.message;
-    part("raw").hidden = !told.raw;
-    part("raw").querySelector("pre").textContent = told.raw;
-    part("age").textContent = told.age ? `(${told.age})` : "";
+    if (query !== fields.toString()) return; // the form has changed since
+    forecast.hidden = answer === null;
+    if (answer === null) return;
+    // Keep the reason for a refused choice until the user changes the choice.
+    if (changed) explain(answer.item, answer.message);
+    forecast.dataset.verdict = answer.verdict;
+    if (part("message").textContent !== answer.message) part("message").textContent = answer.message;
+    part("raw").hidden = !answer.raw;
+    part("raw").querySelector("pre").textContent = answer.raw;
+    part("age").textContent = answer.age ? `(${answer.age})` : "";
     part("free").replaceChildren(
-      ...told.free.map((line) => {
+      ...answer.free.map((line) => {
         const item = document.createElement("li");
         item.textContent = line;
         return item;
@@ -162,7 +163,7 @@ if (forecast) {
   soon(0);
 }
 
-// -- Waiting ----------------------------------------------------------------------------------------
+// -- Waiting for a session to start -----------------------------------------------------------------
 const wait = document.getElementById("wait");
 if (wait) {
   const message = document.getElementById("wait-message");
@@ -173,13 +174,13 @@ if (wait) {
   let stream = null;
   let leaving = false;
 
-  // JupyterHub calls a start that is being given up ready for a moment; nobody is to be led there.
+  // JupyterHub reports a start that is being cancelled as ready for a moment: do not go there.
   wait.addEventListener("submit", () => {
     leaving = true;
     stream?.close();
   });
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) location.reload(); // back from the next page: much may have happened
+    if (event.persisted) location.reload(); // back from the next page: this one may be out of date
   });
 
   const reach = (name) => {
@@ -201,7 +202,7 @@ if (wait) {
     if (message.textContent !== text) message.textContent = text;
   };
 
-  /** Find out from the page itself what has become of the start. */
+  /** Fetch the page to find out how the start is going. */
   const look = async () => {
     const fetched = await fetchPage();
     if (leaving) return;
@@ -218,27 +219,27 @@ if (wait) {
     if (leaving) return;
     stream = new EventSource(wait.dataset.progress);
     stream.onmessage = (event) => {
-      const told = JSON.parse(event.data);
-      if (told.ready) {
+      const progress = JSON.parse(event.data);
+      if (progress.ready) {
         stream.close();
         reach("ready");
         try {
           if (wanted) new Notification(notify.dataset.title, { body: notify.dataset.text });
         } catch {
-          // A browser that lets no page do so, allowed or not.
+          // Some browsers let no page do this, even with permission.
         }
         location.reload();
-      } else if (told.failed) {
-        // The page has the reason, in the site's own words.
+      } else if (progress.failed) {
+        // The page shows the reason, in the site's own words.
         stream.close();
         look();
       } else {
-        if (told.stage) reach(told.stage);
-        // Where there is a "progress" it is JupyterHub's own sentence.
-        if (told.message && told.progress === undefined) show(told.message);
-        if (told.raw !== undefined) {
-          raw.hidden = !told.raw;
-          raw.querySelector("pre").textContent = told.raw;
+        if (progress.stage) reach(progress.stage);
+        // An event with a "progress" field has JupyterHub's own message.
+        if (progress.message && progress.progress === undefined) show(progress.message);
+        if (progress.raw !== undefined) {
+          raw.hidden = !progress.raw;
+          raw.querySelector("pre").textContent = progress.raw;
         }
       }
     };
@@ -248,11 +249,11 @@ if (wait) {
   };
   listen();
 
-  /** Whether this page could show a notification; Android's browsers leave that to service workers. */
+  /** Return whether this page can show notifications; on Android only service workers can. */
   const canNotify = () => {
     if (!("Notification" in window) || Notification.permission === "denied") return false;
     try {
-      // Nobody has allowed it yet: it is not shown.
+      // The user has not given permission yet, so this shows nothing.
       if (Notification.permission === "default") new Notification("");
       return true;
     } catch {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The time left, at the top of Notebook. JupyterLab has a countdown in its status bar, which
-// Notebook has not.
+// Show the time left at the top of Notebook. JupyterLab has a countdown in its status bar; Notebook
+// has no status bar.
 //
-// This is a prebuilt extension without a build: the page loads this file, hands `init` the modules
-// it shares, and asks `get` for the plugin. The file must not lie in a folder named `static`: what
-// is there browsers keep for good, as it has its hash in its name otherwise.
+// This is a prebuilt extension that needs no build: the page loads this file, passes the modules it
+// shares to `init`, and gets the plugin from `get`. The file must not be in a folder named `static`:
+// browsers cache the files there for ever, because their names usually contain a hash.
 (() => {
   "use strict";
 
   const NAME = "gridhub-time-left";
   let scope;
 
-  /** Return a module of the page; of several versions the one in use, whose tokens the page knows. */
+  /** Return a module of the page: of several versions the loaded one, whose tokens the page uses. */
   const shared = async (name) => {
     const versions = Object.values(scope[name]);
     const version = versions.find((each) => each.loaded) ?? versions[0];
@@ -20,9 +20,9 @@
 
   const show = async (app) => {
     const { PageConfig } = await shared("@jupyterlab/coreutils");
-    const told = JSON.parse(PageConfig.getOption("gridhubTimeLeft") || "null");
-    if (!told) {
-      return; // the session has no end
+    const config = JSON.parse(PageConfig.getOption("gridhubTimeLeft") || "null");
+    if (!config) {
+      return; // the session has no time limit
     }
     const { ServerConnection } = await shared("@jupyterlab/services");
     const settings = app.serviceManager.serverSettings;
@@ -32,13 +32,13 @@
       throw new Error(`${address}: HTTP ${response.status}`);
     }
     const end = (await response.json())["end-time"] * 1000;
-    // By the server's clock: the computer's own may be wrong.
+    // Use the server's clock: the user's may be wrong.
     const ahead = Date.parse(response.headers.get("Date")) - Date.now() || 0;
 
     const { Widget } = await shared("@lumino/widgets");
     const widget = new Widget();
     widget.id = NAME;
-    // Screen readers find it, but do not say it each time it changes; the notices are said.
+    // Screen readers can find it, but do not read every change aloud; they do read the notices.
     widget.node.setAttribute("role", "timer");
     Object.assign(widget.node.style, {
       alignSelf: "center",
@@ -47,22 +47,22 @@
       whiteSpace: "nowrap",
     });
     const count = () => {
-      // From the time of day each time: pages in the background and computers at rest do not count.
+      // Use the time of day each time: timers stop in background pages and sleeping computers.
       const left = Math.max(end - ahead - Date.now(), 0) / 1000;
       const minutes = Math.floor(left / 60);
       const clock = `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}`;
-      const words = told.words.replace("{left}", clock);
+      const words = config.words.replace("{left}", clock);
       if (widget.node.textContent !== words) {
         widget.node.textContent = words;
       }
-      const soon = left < told.soon;
-      // A line below, not a colour of the words: no theme has one that is easy to read.
+      const soon = left < config.soon;
+      // Underline the text instead of colouring it: no theme has a readable warning colour.
       widget.node.style.fontWeight = soon ? "bold" : "normal";
       widget.node.style.boxShadow = soon ? "inset 0 -3px var(--jp-warn-color1)" : "none";
     };
     count();
     setInterval(count, 1000);
-    app.shell.add(widget, "top", { rank: 20000 }); // at the right, after what fills the middle
+    app.shell.add(widget, "top", { rank: 20000 }); // on the right, after what fills the middle
   };
 
   const plugin = (IStatusBar) => ({
@@ -71,7 +71,7 @@
     optional: [IStatusBar],
     activate: (app, statusBar) => {
       if (!statusBar) {
-        // Not awaited: the page is there without it.
+        // Not awaited: the page must not wait for it.
         show(app).catch((error) => console.warn("The time left is not shown:", error));
       }
     },

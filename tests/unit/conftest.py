@@ -151,7 +151,7 @@ async def connections() -> AsyncIterator[None]:
 def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any) -> Config:
     """The configuration of spawners, with short pauses."""
     monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
-    monkeypatch.setattr("gridhub.spawner.reach.LOOKS", (0.01,))
+    monkeypatch.setattr("gridhub.spawner.reach.PAUSES", (0.01,))
     monkeypatch.setattr("sge_spawner.EXPLAIN_START_FOR", 0.0)
     return Config(
         menu_file=str(menu_file),

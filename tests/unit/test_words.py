@@ -42,7 +42,6 @@ ANYTHING = r"\w+"
 PASSED = {
     "self.begins": {"date", "time"},
     "self.ends": {"date", "time"},
-    "told": {"date", "time", "end_date", "end_time"},
     "values": {"date", "time", "end_date", "end_time"},
     "self.values()": {"begin", "end"},
     "window.values()": {"begin", "end"},

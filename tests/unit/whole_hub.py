@@ -390,7 +390,7 @@ def stored(hub: Hub) -> list[dict[str, Any] | None]:
 
 def known(query: CachedQuery[Any], answer: object) -> None:
     """Set the answer of a query, which then never runs again."""
-    query.last_answer, query.asked_at, query.due = answer, query.clock(), float("inf")
+    query.last_answer, query.queried_at, query.due = answer, query.clock(), float("inf")
 
 
 def record(like: str, session: str) -> str:

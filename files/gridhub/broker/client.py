@@ -45,7 +45,7 @@ class BrokerClient:
     Each request is a process on the hub's host. When a class of a hundred people presses Start
     together, their requests wait in line here instead of finding the socket closed.
 
-    :param timeout: seconds for one request, from its turn on.
+    :param timeout: seconds for one request, counted from its turn.
     """
 
     def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:

@@ -35,9 +35,9 @@ class Config(Model):
     timeout: Annotated[float, Field(gt=0)]
     #: First and last port a session may use.
     ports: tuple[Port, Port]
-    #: A session warns its person this many minutes before the end of its run time.
+    #: How many minutes before the end of its run time a session warns its person.
     run_time_warnings: tuple[Minutes, ...] = ()
-    #: Minutes without use after which a session is ended (0: never), and how many minutes before
+    #: After how many minutes without use a session is ended (0: never), and how many minutes before
     #: that it shows a warning (0: no warning).
     idle_timeout: Minutes = 0
     idle_notice: Minutes = 0
@@ -45,7 +45,7 @@ class Config(Model):
     idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
 
     @model_validator(mode="after")
-    def _is_said_in_time(self) -> Config:
+    def _warns_in_time(self) -> Config:
         if self.idle_timeout and self.idle_notice >= self.idle_timeout:
             raise ValueError(
                 f"jupyterhub_idle_notice is {self.idle_notice} minutes; it must be less than "

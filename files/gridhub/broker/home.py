@@ -28,20 +28,20 @@ HOME_TIMEOUT = 10.0
 
 def home_trouble(error: OSError, folder: Path) -> str:
     """Return a sentence about a home in which the session's file cannot be written."""
-    what = "unusable"
+    state = "unusable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = "full"
+        state = "full"
     elif error.errno == errno.ENOENT:
-        what = "missing"
+        state = "missing"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        what = "read_only"
-    return text(f"home.is_{what}", reason=error.strerror, path=error.filename or folder)
+        state = "read_only"
+    return text(f"home.is_{state}", reason=error.strerror, path=error.filename or folder)
 
 
 def remove_old_files(folder: Path) -> None:
     """Remove files of sessions that never started and that could not be removed at the time.
 
-    A session deletes its own file when it starts; a file that is a week old has no job any more.
+    A session deletes its own file when it starts, so a file that is a week old has no job.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):
@@ -51,10 +51,10 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return the limits that a session must know.
+    """Return the limits of a session, and its sentences about them.
 
-    :func:`gridhub.session.rules.read_rules` parses them. The sentences among them still contain
-    the placeholders ``{end}``, ``{minutes}`` and ``{left}``.
+    :func:`gridhub.session.rules.read_rules` parses them. The sentences still contain the
+    placeholders ``{end}``, ``{minutes}`` and ``{left}``.
     """
     return {
         "run_time": run_time,
@@ -109,8 +109,8 @@ def write_session_file(
 def within(seconds: float, task: Callable[[], object]) -> None:
     """Run a task that touches the person's home in a separate process, which may hang.
 
-    If a home's file server does not answer, each process that touches the home blocks, and signals
-    do not end it.
+    If the file server of a home does not answer, each process that touches the home blocks, and
+    signals do not end it.
 
     :raises Refused: when the task fails, or takes longer than ``seconds``.
     """

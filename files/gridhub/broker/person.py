@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The person a request is for: check their account, and permanently become them."""
+"""The person a request is for: check their account, then permanently become them."""
 
 from __future__ import annotations
 

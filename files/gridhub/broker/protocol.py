@@ -89,7 +89,7 @@ class Start(Model):
         if unknown:
             raise ValueError(f"not a variable of a session: {unknown[0][:40]!r}")
         if any("\0" in value for value in environment.values()):
-            raise ValueError("a value holds a NUL character")
+            raise ValueError("a value contains a NUL character")
         if environment.get("JUPYTERHUB_DEFAULT_URL", "/lab") not in INTERFACES.values():
             raise ValueError("JUPYTERHUB_DEFAULT_URL is not the address of an interface")
         return environment
@@ -104,7 +104,7 @@ class Stop(Model):
 
 
 class Check(Model):
-    """A request to ask Grid Engine whether a choice could start, without submitting a job."""
+    """A request to check whether a choice could start, without submitting a job."""
 
     action: Literal["check"] = "check"
     user: UserName
@@ -122,11 +122,11 @@ class Answer(Model):
     job_id: int | None = None
     #: After a check: whether the choice can start now, later, or never.
     verdict: Literal["now", "later", "never", ""] = ""
-    #: Grid Engine's own words about a verdict.
+    #: Grid Engine's message about a verdict.
     words: str = ""
     error: str = ""
     #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
-    #: ``grid``: Grid Engine's own words; ``request``, ``broker``: an error in GridHub.
+    #: ``grid``: Grid Engine's message; ``request``, ``broker``: an error in GridHub.
     kind: str = ""
 
 

@@ -92,8 +92,8 @@ def check_choice(
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: when the session is not submitted. If Grid Engine has accepted a job all the
-        same, it finds no session file and ends.
+    :raises Refused: when the session is not submitted. If Grid Engine has accepted a job anyway, it
+        finds no session file and ends.
     """
     checked = check_choice(config, user, request.choice)
     rules = session_rules(config, checked.run_time)
@@ -150,7 +150,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     """Ask Grid Engine as the person whether a session could start, without submitting a job.
 
-    ``qsub -w v`` asks about an empty cluster, ``-w p`` about the cluster as it is now (qsub(1)).
+    ``qsub -w v`` assumes an empty cluster, ``-w p`` the cluster as it is now (qsub(1)).
 
     :raises Refused: when the choice is not allowed, or Grid Engine does not answer.
     """
@@ -167,7 +167,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     # qsub reads the person's .sge_request, and cannot be killed while it waits for a dead file
     # server.
     within(HOME_TIMEOUT, reach)
-    # Give two commands the time of one, because the hub waits no longer for a check.
+    # Both commands together get the time of one: the hub does not wait longer for a check.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
@@ -183,10 +183,10 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 
     if never := verify("v", resources):
         # With a parallel environment, qsub reports only "offers 0 slots" if a resource counted per
-        # job is missing, so ask again without it.
+        # job is not available, so check again without it.
         if "-pe" in resources:
-            place = resources.index("-pe")
-            never = verify("v", resources[:place] + resources[place + 3 :]) or never
+            index = resources.index("-pe")
+            never = verify("v", resources[:index] + resources[index + 3 :]) or never
         return Answer(ok=True, verdict="never", words=never)
     if later := verify("p", resources):
         return Answer(ok=True, verdict="later", words=later)
@@ -203,8 +203,8 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # Remove the file first: without it, a job that has not started yet, or is still on its way to
-    # Grid Engine, ends when it starts.
+    # Remove the file first: without it, a job ends as soon as it starts, even one that is still on
+    # its way to Grid Engine.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
@@ -251,7 +251,7 @@ def main() -> int:
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
-    # The hub may have disconnected meanwhile, which is not an error of the broker.
+    # The hub may have disconnected, which is not an error of the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
         # A child that hangs in the person's home keeps its copy of the connection open.

@@ -3,8 +3,8 @@
 
 The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
 (accounting(5)). Sites share that folder with their submit hosts, because ``qacct`` needs it too.
-But ``qacct -j`` reads the whole file, which covers years on a big cluster, while people ask about a
-session that ended a moment ago. So this module reads the file from its end.
+But ``qacct -j`` reads the whole file, which covers years on a big cluster. People usually ask about
+a session that has just ended, so this module reads the file from its end.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
             position -= size
             file.seek(position)
             block = file.read(size) + tail
-            # Most blocks do not contain the needle. Of these only the beginning is needed: it is
-            # the rest of a line that starts in the block before.
+            # Most blocks do not contain the needle. Of these keep only the beginning, which ends a
+            # line of the block before.
             tail, *lines = block.split(b"\n", -1 if needle in block else 1)
             yield from (line for line in reversed(lines) if needle in line)
         # If the search stops within a line, the rest has too few fields to count as a record.

@@ -5,8 +5,7 @@
 without the job.
 
 A session is identified by its job's *name*, which the hub chooses before the job exists. So the job
-is found again even if a program is killed after it has requested the job and before the hub learns
-its number.
+is found again even if the hub or the broker is killed before the hub learns the job's number.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ LONGEST_LIST = 100_000
 #: Delete a job again after this many seconds if it still exists.
 DELETION_PAUSE = 10.0
 
-#: How many jobs that belong to no session to delete at the same time. Anyone can give thousands of
-#: jobs such names, and starts and stops of sessions use the same broker.
+#: Delete at most this many jobs that belong to no session at the same time. Anyone can give
+#: thousands of jobs such names, and starts and stops of sessions use the same broker.
 STRAYS_AT_ONCE = 2
 
 
@@ -68,7 +67,7 @@ class Watched:
 
 @dataclass
 class Collector:
-    """Asks Grid Engine about the jobs of all sessions at once, and keeps the last good answer.
+    """Queries the jobs of all sessions at once, and keeps the last good answer.
 
     One qstat covers all sessions. It runs every ``short_interval`` seconds while a person waits for
     a session (or a job has just gone missing), and every ``long_interval`` seconds otherwise. Every
@@ -94,7 +93,7 @@ class Collector:
     #: The pattern of this hub's job names. Unknown until :meth:`sweep`.
     ours: re.Pattern[str] | None = None
     _answered_at: float | None = None
-    #: When to ask about the jobs of all users again, on ``clock``.
+    #: When to query the jobs of all users again, on ``clock``.
     _sweep_due: float = 0.0
     failures: int = 0
     watched: dict[str, Watched] = field(default_factory=dict)
@@ -150,7 +149,7 @@ class Collector:
         self._run()
 
     def hurry(self) -> None:
-        """Ask Grid Engine again now instead of at the end of the interval."""
+        """Query Grid Engine now instead of at the end of the interval."""
         self._hurry.set()
 
     def look_up(self, name: str) -> Job | Gone | None:
@@ -202,21 +201,21 @@ class Collector:
 
     # -- answers of Grid Engine -------------------------------------------------------------------
 
-    def take(self, jobs: Sequence[Job], asked_at: float) -> list[Job]:
-        """Process a good answer to a query that started at ``asked_at``.
+    def take(self, jobs: Sequence[Job], queried_at: float) -> list[Job]:
+        """Process a good answer to a query that started at ``queried_at``.
 
         A job that was submitted after that time may be missing from the answer and still exist.
 
         :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
-        self._answered_at = asked_at
+        self._answered_at = queried_at
         found = {
             (job.owner, job.name): job for job in reversed(jobs)
         }  # of several jobs with one name, the oldest counts
         for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed = job, 0
-            elif watched.since < asked_at:
+            elif watched.since < queried_at:
                 watched.missed += 1
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self.watched[name]
@@ -226,22 +225,22 @@ class Collector:
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job, asked_at)
+            if self._is_unwanted(job, queried_at)
             and (job.state is not State.DELETING or not job.reports)
         ]
 
-    def _is_unwanted(self, job: Job, asked_at: float) -> bool:
+    def _is_unwanted(self, job: Job, queried_at: float) -> bool:
         watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
             return bool(self.ours and self.ours.fullmatch(job.name))
-        return not watched.wanted and watched.released < asked_at
+        return not watched.wanted and watched.released < queried_at
 
     def _run(self) -> None:
         if self.task is None or self.task.done():
             self.task = asyncio.ensure_future(self._loop())
 
     def pause(self) -> float:
-        """Return how long to wait for the next question, in seconds."""
+        """Return the pause before the next query, in seconds."""
         if self.failures:
             return min(self.short_interval * 2.0**self.failures, self.longest_pause)
         if any(
@@ -253,10 +252,10 @@ class Collector:
 
     async def _loop(self) -> None:
         while self.watched or self.ours:
-            asked_at = self.clock()
+            queried_at = self.clock()
             self._hurry.clear()
             try:
-                self._delete(self.take(await self.ask(asked_at), asked_at))
+                self._delete(self.take(await self.ask(queried_at), queried_at))
                 self.failures = 0
             except GridEngineError as error:
                 self.failures = min(self.failures + 1, 10)
@@ -267,7 +266,7 @@ class Collector:
                 # This is a bug in GridHub, and it must not stop the watch over the sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
-            took = self.clock() - asked_at
+            took = self.clock() - queried_at
             if self.failures:
                 # After a failure, :meth:`hurry` does not shorten the pause: it would not help.
                 await asyncio.sleep(self.pause())
@@ -277,7 +276,7 @@ class Collector:
                 async with asyncio.timeout(max(self.pause(), 4 * took)):
                     await self._hurry.wait()
             least = max(min(self.least_interval, self.short_interval), 2 * took)
-            await asyncio.sleep(asked_at + least - self.clock())
+            await asyncio.sleep(queried_at + least - self.clock())
 
     async def ask(self, now: float) -> list[Job]:
         """Query the jobs of all sessions, or of all users when a sweep is due.
@@ -288,7 +287,7 @@ class Collector:
         owners = {watched.owner for watched in self.watched.values()}
         wide = bool(self.ours) and now >= self._sweep_due
         if wide:
-            # If this sweep fails, ask about the sessions first: on a big cluster a sweep may
+            # If this sweep fails, query the sessions' jobs first: on a big cluster, a sweep may
             # always take too long.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
@@ -315,7 +314,7 @@ class Collector:
         is_sessions = watched is not None and watched.owner == job.owner
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
-            if not done:  # still in line, so that jobs the broker refuses do not keep it busy
+            if not done:  # keep the place in line: jobs that the broker refuses must not flood it
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)

@@ -49,8 +49,8 @@ async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -
 async def _exit(process: subprocess.Popen[bytes]) -> int:
     """Wait until a process has ended, and return its exit status (below 0: a signal)."""
     pause = 0.0005
-    # A process usually ends as it closes its output. Threads are no help: a slow directory can
-    # occupy all that the event loop has.
+    # A process usually ends as soon as it closes its output. Do not wait in a thread: a slow
+    # directory service can occupy all threads of the event loop.
     while (status := process.poll()) is None:
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)
@@ -66,8 +66,8 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     :raises AnswerError: when it prints more than ``limit``; it is then killed too.
     """
     try:
-        # Not asyncio's subprocess: cancelled while it starts a command, it kills that alone, and
-        # waits for the children it leaves. Here the command is ours before the first await.
+        # Not asyncio's subprocess: if it is cancelled while it starts a command, it kills only that
+        # command and then waits for its children. Here we hold the process before the first await.
         process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603  # returns after exec
             [grid.command(name), *arguments],
             bufsize=0,

@@ -33,7 +33,7 @@ class Details:
     #: does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
     vmem: float | None = None
     #: Why it waits, one line for each message of the scheduler (``schedd_job_info``,
-    #: sched_conf(5)). Empty if it has any usage, which means that it is running.
+    #: sched_conf(5)). Empty if it has any usage, because it is then running.
     reasons: tuple[str, ...] = ()
     #: Why it is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
@@ -63,8 +63,8 @@ _LEAVES = frozenset(
     }
 )
 
-#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ...": remove the time and the place,
-#: which are not part of the reason.
+#: The part of an error message such as "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..."
+#: that is not part of the reason.
 _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 
@@ -207,7 +207,7 @@ JOB_SIZE = 64 * 2**10
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
-    """Ask Grid Engine for the details of some jobs; return those of known jobs by job number.
+    """Query the details of some jobs; return those of known jobs by job number.
 
     :raises AnswerError: when the answer cannot be parsed, or is too long.
     :raises GridEngineError: when there is no answer.

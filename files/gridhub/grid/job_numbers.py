@@ -19,5 +19,5 @@ def parse_job_numbers(xml: str) -> set[str]:
     :raises AnswerError: when the list is cut off, so that a missing job counts as unknown.
     """
     if "</job_info>" not in xml:
-        raise AnswerError("no answer that can be read")
+        raise AnswerError("the answer cannot be read")
     return set(_NUMBER.findall(xml))

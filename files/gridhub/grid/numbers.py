@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 def read_number(text: str) -> float | None:
     """Return the value of a number with a Grid Engine multiplier; ``None`` for ``N/A`` and such.
 
-    A resource without a limit is infinite, for example memory where no host defines an amount.
+    A resource without a limit is infinite, for example memory if no host defines an amount.
     """
     if text.strip().lower() == "infinity":
         return math.inf

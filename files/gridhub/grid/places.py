@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances, their free resources, and the resources that are missing for a request."""
+"""Queue instances, their free resources, and which resources of a request are not free."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ SLOTS = "slots"
 
 
 def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
-    """Return what keeps a session from starting, on the queue instance where the least is missing.
+    """Return the resources that a session needs but that are not free, on the best queue instance.
+
+    The best queue instance is the one where the fewest resources are missing.
 
     :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance that
         the request allows takes jobs; empty if the session can start.
@@ -88,17 +90,18 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
     for place in places:
         if not want.may_use(place):
             continue
-        lacks = {
+        unavailable = {
             name
             for name, amount in want.resources.items()
             # A host that does not list a consumable does not have it.
             if place.resources.get(name, 0.0) < amount
         }
         if place.free < want.slots:
-            lacks.add(SLOTS)
+            unavailable.add(SLOTS)
         # On a tie, a full queue instance is a better guess than one without a GPU.
-        if least is None or (len(lacks), SLOTS not in lacks) < (len(least), SLOTS not in least):
-            least = frozenset(lacks)
+        rank = len(unavailable), SLOTS not in unavailable
+        if least is None or rank < (len(least), SLOTS not in least):
+            least = frozenset(unavailable)
     return frozenset({CLOSED}) if least is None else least
 
 

@@ -25,12 +25,12 @@ class Reason:
     scope: str = ""
     #: The complex or rule that it is about.
     what: str = ""
-    #: The largest amount of that on any queue instance; ``None`` if the message does not name it.
+    #: The largest amount of it on any queue instance; ``None`` if the message does not give it.
     offer: float | None = None
 
 
-#: The messages of Grid Engine's scheduler, the most informative ones first. Messages that a queue
-#: does not accept the job come last, because they appear whenever the cluster has such a queue.
+#: The messages of Grid Engine's scheduler, the most informative ones first. Messages about a queue
+#: that does not accept the job come last: they appear whenever the cluster has such a queue.
 _MESSAGES = tuple(
     (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for name, scope, pattern in (
@@ -65,17 +65,17 @@ _NO_NEWS = re.compile(
 
 
 # Cached, because the scheduler repeats its message about a host for every waiting job, and pages
-# ask every second.
+# parse them every second.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
-    """Return the rank of a line's message in the list, and the reason; ``None`` if it has none."""
+    """Return the rank of a line's message, and its reason; ``None`` if it gives no reason."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
-    for place, (name, scope, pattern) in enumerate(_MESSAGES):
+    for rank, (name, scope, pattern) in enumerate(_MESSAGES):
         if match := pattern.search(line):
-            told = match.groupdict()
-            offer = read_number(told.get("offer") or "")
-            return place, Reason(name, scope, told.get("what") or "", offer)
+            groups = match.groupdict()
+            offer = read_number(groups.get("offer") or "")
+            return rank, Reason(name, scope, groups.get("what") or "", offer)
     return len(_MESSAGES), Reason("other", "other")
 
 
@@ -91,30 +91,31 @@ def parse_reasons(lines: Iterable[str]) -> list[Reason]:
     return [found[key] for key in sorted(found)]
 
 
-def main_reason(reasons: Collection[Reason], lacks: frozenset[str] | None) -> Reason:
+def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None) -> Reason:
     """Return the reason to show for a job that does not start.
 
     :param reasons: the result of :func:`parse_reasons`.
-    :param lacks: the result of :func:`missing`; ``None`` if it is not known.
+    :param unavailable: the result of :func:`missing`; ``None`` if it is not known.
     :returns: one of ``reasons``, or one without a scope: ``closed`` or ``lacks`` if resources are
-        missing, ``turn`` if there is room, ``queued`` if the reason is not known.
+        not available, ``turn`` if there is room, ``queued`` if the reason is not known.
     """
     # A queue instance that does not accept the job matters only if there is no other reason: the
     # job could run elsewhere on an empty cluster.
-    told = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
-    first = next(iter(told), Reason("queued"))
+    candidates = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
+    first = next(iter(candidates), Reason("queued"))
     if first.scope == "job":
         return first
-    if lacks:
-        return Reason(CLOSED if CLOSED in lacks else "lacks")
-    # ``lacks`` already ignores queue instances that are full or closed; the job may get another.
-    if lacks is not None and all(reason.scope == "place" for reason in reasons):
+    if unavailable:
+        return Reason(CLOSED if CLOSED in unavailable else "lacks")
+    # ``unavailable`` already ignores queue instances that are full or closed: the job may get
+    # another one.
+    if unavailable is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
     return first
 
 
 def missing_by_reason(reason: Reason) -> frozenset[str]:
-    """Return what is missing according to a reason, in the terms of :func:`missing`."""
+    """Return the unavailable resources that a reason names, in the form of :func:`missing`."""
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})
     return frozenset({reason.what} if reason.name == "amount" else ())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Answers of Grid Engine that pages show, shared by all viewers.
 
-Grid Engine is asked only while a person is looking. Pages wait only briefly for these answers, and
-decisions about sessions do not depend on them.
+Grid Engine is queried only while someone looks at a page. Pages wait only briefly for the answers,
+and no decision about a session depends on them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ T = TypeVar("T")
 class CachedQuery(Generic[T]):
     """A shared answer of Grid Engine, refreshed only while it is being read.
 
-    However many callers read it, Grid Engine is asked at most once every ``interval`` seconds, less
-    often when it is slow, and never twice at the same time. Callers get the last answer and its
-    age.
+    However many callers read it, Grid Engine is queried at most once every ``interval`` seconds,
+    less often when it is slow, and never twice at the same time. Callers get the last answer and
+    its age.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class CachedQuery(Generic[T]):
         #: Ignore an answer older than this many seconds: pages would show it as current.
         self._oldest = oldest
         self._interval = self._pause = interval
-        #: While the answer stays the same, ask less often, up to every this many seconds.
+        #: While the answer stays the same, query less often, with pauses up to this many seconds.
         self._longest = max(longest, interval)
         self.clock = clock
         self.last_answer: T | None = None
-        self.asked_at: float | None = None
+        self.queried_at: float | None = None
         #: The earliest time of the next query.
         self.due = float("-inf")
-        self.question: asyncio.Task[None] | None = None
+        self.running_query: asyncio.Task[None] | None = None
 
     @property
     def answer(self) -> T | None:
         """The last answer; reading it starts a query for a newer one if due, and never waits."""
-        if self.question is None and self.clock() >= self.due:
-            self.question = asyncio.ensure_future(self._put())
+        if self.running_query is None and self.clock() >= self.due:
+            self.running_query = asyncio.ensure_future(self._put())
         return self._last()
 
     def _last(self) -> T | None:
@@ -67,7 +67,7 @@ class CachedQuery(Generic[T]):
     @property
     def age(self) -> float | None:
         """Seconds since the start of the last good query; ``None`` before the first."""
-        return None if self.asked_at is None else self.clock() - self.asked_at
+        return None if self.queried_at is None else self.clock() - self.queried_at
 
     async def look(self, patience: float) -> T | None:
         """Return the answer; if there is none yet, or it is old, wait briefly for a new one.
@@ -75,39 +75,39 @@ class CachedQuery(Generic[T]):
         :param patience: longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
-        if self.question and (age is None or age > 2 * self._interval):
+        if self.running_query and (age is None or age > 2 * self._interval):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
-                    await asyncio.shield(self.question)
+                    await asyncio.shield(self.running_query)
             answer = self._last()
         return answer
 
     async def _put(self) -> None:
-        asked_at = self.clock()
+        queried_at = self.clock()
         try:
             answer = await self._ask()
-            is_same = self.asked_at is not None and answer == self.last_answer
+            is_same = self.queried_at is not None and answer == self.last_answer
             self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
-            self.last_answer, self.asked_at = answer, asked_at
+            self.last_answer, self.queried_at = answer, queried_at
         except GridEngineError as error:
             log.info("Cannot get Grid Engine's details now: %s", error)
         except Exception:
             log.exception("Cannot process Grid Engine's details")
         finally:
-            took = self.clock() - asked_at
+            took = self.clock() - queried_at
             self.due = self.clock() + max(self._pause, 4 * took)
-            self.question = None
+            self.running_query = None
 
 
-#: Ask for the details of at most this many jobs: a command line has a limited length.
+#: Query the details of at most this many jobs: a command line has a limited length.
 MAX_JOBS = 1000
 
-#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are asked
-#: about in halves: to find one such job among :data:`MAX_JOBS` takes 21 queries.
-MAX_QUESTIONS = 32
+#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are
+#: queried in halves: finding one such job among :data:`MAX_JOBS` takes 21 queries.
+MAX_QUERIES = 32
 
-#: If the answer about a single job cannot be read, leave the job out for this many seconds.
-SPOILT_PAUSE = 600.0
+#: If the answer about a single job cannot be read, leave that job out for this many seconds.
+UNREADABLE_PAUSE = 600.0
 
 
 class ClusterStatus:
@@ -125,8 +125,8 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: Jobs that are left out, and until when, on the monotonic clock.
-        self._spoilt: dict[int, float] = {}
+        #: Jobs to leave out, and until when, on the monotonic clock.
+        self._unreadable: dict[int, float] = {}
         #: Usage, and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
@@ -143,27 +143,27 @@ class ClusterStatus:
         # Jobs that need their reason for waiting are among the newest.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
-        self._spoilt = {
+        self._unreadable = {
             number: until
-            for number, until in self._spoilt.items()
+            for number, until in self._unreadable.items()
             if now < until and number in numbers
         }
         found: dict[int, Details] = {}
-        left = [[number for number in numbers if number not in self._spoilt]]
-        for _ in range(MAX_QUESTIONS):
+        left = [[number for number in numbers if number not in self._unreadable]]
+        for _ in range(MAX_QUERIES):
             if not left:
                 break
-            # One job that spoils an answer must not cost the other jobs their details.
-            if not (asked := left.pop()):
+            # An unreadable job must not cost the other jobs their details.
+            if not (batch := left.pop()):
                 continue
             try:
-                found |= await ask_details(self._grid, asked)
+                found |= await ask_details(self._grid, batch)
             except AnswerError as error:
-                if len(asked) > 1:
-                    left += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
+                if len(batch) > 1:
+                    left += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                     continue
-                self._spoilt[asked[0]] = now + SPOILT_PAUSE
-                log.warning("The details of job %s cannot be read: %s", asked[0], error)
+                self._unreadable[batch[0]] = now + UNREADABLE_PAUSE
+                log.warning("The details of job %s cannot be read: %s", batch[0], error)
         return found
 
     async def _ask_places(self) -> list[QueueInstance]:

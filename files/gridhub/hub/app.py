@@ -28,8 +28,8 @@ from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
 from sge_spawner import SGESpawner
 
-# JupyterHub makes a context for each session that starts or is resumed, and reads all authorities
-# of the system each time: a hub that starts with a thousand sessions would be busy for minutes.
+# Cached, because JupyterHub makes a context for each session that starts or is resumed, and reads
+# all of the system's authorities each time. With a thousand sessions, that would take minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
@@ -65,8 +65,8 @@ async def addresses(hosts: list[str]) -> frozenset[str]:
     found = {source_of(("127.0.0.1",)), source_of(("::1",))}
     for host in hosts:
         with contextlib.suppress(OSError):
-            told = await asyncio.get_running_loop().getaddrinfo(host, None)
-            found |= {source_of(each[4]) for each in told}
+            results = await asyncio.get_running_loop().getaddrinfo(host, None)
+            found |= {source_of(each[4]) for each in results}
     return frozenset(found)
 
 
@@ -86,13 +86,13 @@ class GridHub(JupyterHub):
     def init_db(self) -> None:
         """Open the database; from then on, its errors become :class:`DatabaseTrouble`."""
         super().init_db()
-        event.listen(self.db.get_bind(), "handle_error", self._say_so)
+        event.listen(self.db.get_bind(), "handle_error", self._raise_trouble)
 
-    def _say_so(self, context: ExceptionContext) -> None:
+    def _raise_trouble(self, context: ExceptionContext) -> None:
         if not isinstance(context.sqlalchemy_exception, OperationalError):
             return
-        # All of JupyterHub shares one database session, which nothing can use after a failure until
-        # it is rolled back. So roll back in the next turn of the event loop.
+        # All of JupyterHub shares one database session, which is unusable after a failure until it
+        # is rolled back. So roll it back in the next turn of the event loop.
         with contextlib.suppress(RuntimeError):  # no loop yet: the hub is starting
             asyncio.get_running_loop().call_soon(self._roll_back)
         raise DatabaseTrouble from context.original_exception
@@ -112,8 +112,8 @@ class GridHub(JupyterHub):
     async def start(self) -> None:
         """Start the hub, then exclude all objects made so far from garbage collection.
 
-        These objects live as long as the hub. To search them takes the collector more than 100 ms,
-        and the hub serves no page during that time.
+        These objects live as long as the hub. Searching them takes the collector more than 100 ms,
+        during which the hub serves no page.
         """
         ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
         HubServer.reserved = await addresses([each for each in ours if each])

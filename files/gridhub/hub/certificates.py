@@ -41,12 +41,12 @@ def alt_name(name: str) -> str:
         return f"DNS:{name}"
 
 
-def _ends_within(certificate: x509.Certificate, span: timedelta) -> bool:
+def _expires_within(certificate: x509.Certificate, span: timedelta) -> bool:
     return certificate.not_valid_after_utc - datetime.now(UTC) < span
 
 
 def _renew_authority(folder: Path, name: str) -> None:
-    """Make a new certificate with an authority's old key, so that all it has signed stays valid."""
+    """Make a new certificate for an authority's old key, so that all it has signed stays valid."""
     old, key = read_authority(folder, name)
     now = datetime.now(UTC)
     builder = (
@@ -83,12 +83,13 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
     store = Certipy(store_dir=str(folder)).store
     for name in list(store.store):
         if store.store[name]["is_ca"]:
-            if _ends_within(read_certificate(folder, name), RENEW_AUTHORITY_BEFORE):
+            if _expires_within(read_certificate(folder, name), RENEW_AUTHORITY_BEFORE):
                 _renew_authority(folder, name)
                 changed.append(name)
         elif name in COMPONENTS:
             certificate = read_certificate(folder, name)
-            if _ends_within(certificate, RENEW_BEFORE) or not set(wanted) <= names_of(certificate):
+            has_all_names = set(wanted) <= names_of(certificate)
+            if _expires_within(certificate, RENEW_BEFORE) or not has_all_names:
                 store.remove_record(name)
     before = set(store.store)
     if not changed and before.issuperset((SESSIONS, *COMPONENTS)):

@@ -17,9 +17,9 @@ class Refusal(web.HTTPError):
         self.jupyterhub_message = message
 
 
-#: Names of our messages (``error.NAME``), by a part of JupyterHub's sentence that they replace
+#: Names of our messages (``error.NAME``), by a part of the JupyterHub message that each replaces
 #: (JupyterHub 6.1.1).
-_MEANT = {
+_MESSAGES = {
     "_xsrf": "stale_form",
     "XSRF": "stale_form",
     "Login form invalid or expired": "stale_form",
@@ -35,12 +35,12 @@ def error_words(error: BaseException | None, status_code: int) -> str:
     """Return the message for an error, never in JupyterHub's own words, which go to the log."""
     if words := getattr(error, "jupyterhub_message", ""):
         return str(words)
-    if words := meant(error):
+    if words := refusal_words(error):
         return words
     return text(f"error.text_{status_code if status_code in (403, 404, 429, 503) else 'other'}")
 
 
-def meant(error: BaseException | None) -> str:
+def refusal_words(error: BaseException | None) -> str:
     """Return the message for a refusal by JupyterHub itself; empty for any other error."""
-    told = getattr(error, "log_message", None) or ""
-    return next((text(f"error.{name}") for mark, name in _MEANT.items() if mark in told), "")
+    original = getattr(error, "log_message", None) or ""
+    return next((text(f"error.{name}") for part, name in _MESSAGES.items() if part in original), "")

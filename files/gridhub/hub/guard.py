@@ -2,9 +2,8 @@
 """Apply the limits of :mod:`gridhub.hub.limits` to each person's requests, on every path.
 
 Importing this module is enough: every request to JupyterHub goes through
-:meth:`BaseHandler.prepare`, which finds out whose request it is. The proxy counts requests of
-clients that are not logged in. A session's request without a token is counted by the session's
-certificate.
+:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts requests of clients
+that are not logged in. A session's request without a token is counted by the session's certificate.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ MAX_NOTE = 255
 MAX_STREAMS = 20
 open_streams: Counter[str] = Counter()
 
-#: How many logins of a person to sessions the hub keeps. A browser whose login was dropped logs in
-#: again automatically when it loads a page.
+#: How many of a person's logins to sessions the hub keeps. A browser whose login was dropped logs
+#: in again automatically when it loads a page.
 MAX_LOGINS = 200
 
 
@@ -91,12 +90,12 @@ def counted(handler: type, method: str) -> Counted:
 
 
 class TooMany(Refusal):
-    """A person has reached a limit; the message is for them. It is logged once, not each time."""
+    """A person has reached a limit; the message is for them. Logged at most once a minute."""
 
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)
-        told = "requests" if name == "reports" else name
-        words = text(f"limit.{told}", wait=f"{wait} {number_text(f'unit.{unit}', wait)}")
+        shown = "requests" if name == "reports" else name
+        words = text(f"limit.{shown}", wait=f"{wait} {number_text(f'unit.{unit}', wait)}")
         super().__init__(429, words)
         # Without this, Tornado would log every refusal.
         self._log_message = None
@@ -119,7 +118,7 @@ def _socket(handler: BaseHandler) -> Any:
 
 
 def _name(handler: BaseHandler) -> str:
-    """Return whose request it is; empty for a service, or if the proxy counts it."""
+    """Return who sent a request; empty for a service, or if the proxy counts the request."""
     requester = handler.current_user
     if isinstance(requester, User):
         return str(requester.name)
@@ -128,7 +127,7 @@ def _name(handler: BaseHandler) -> str:
     return ""
 
 
-def hold(handler: BaseHandler, kind: str) -> None:
+def count_request(handler: BaseHandler, kind: str) -> None:
     """Count a request.
 
     :param kind: one of :func:`gridhub.hub.limits.rates`.
@@ -158,11 +157,11 @@ _prepare = BaseHandler.prepare
 
 
 async def prepare(self: BaseHandler) -> None:
-    """Find out whose request it is, as JupyterHub does, and apply their limits."""
+    """Identify the requester, as JupyterHub does, and apply their limits."""
     await _prepare(self)
     how = counted(type(self), self.request.method)
     if not _has_for_all(self, how.right):
-        hold(self, how.kind)
+        count_request(self, how.kind)
     if len(self.request.body) > MAX_BODY and _name(self) and not _has_for_all(self, "admin:users"):
         raise Refusal(413, text("most.body", most=MAX_BODY // 1024))
 
@@ -181,19 +180,19 @@ def log_request(handler: web.RequestHandler) -> None:
 class TokensHandler(UserTokenListAPIHandler):
     """Makes tokens, up to the number that a person may have."""
 
-    _held = False
+    _is_counted = False
 
     def _resolve_roles_and_scopes(self) -> None:
-        """Find out what the requester may do, and count the request here.
+        """Find out what the requester may do, and count the request.
 
         A requester can also identify themselves with a password in the body. JupyterHub checks it
         only after :func:`prepare`, so the requester is not known before this point.
         """
         super()._resolve_roles_and_scopes()
-        if self.request.method == "POST" and self.current_user is not None and not self._held:
-            self._held = True
+        if self.request.method == "POST" and self.current_user is not None and not self._is_counted:
+            self._is_counted = True
             if not _has_for_all(self, "tokens"):
-                hold(self, "tokens")
+                count_request(self, "tokens")
 
     async def post(self, user_name: str) -> None:
         """Make a token, unless the note is too long or the person has too many tokens.
@@ -230,8 +229,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    Do not count the tokens of sessions and those of logins to sessions: JupyterHub manages them. A
-    token's note cannot show its kind, because the person chooses the note.
+    The tokens of sessions and of logins to sessions do not count: JupyterHub manages them. The note
+    of a token cannot show its kind, because the person chooses the note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(
@@ -312,8 +311,8 @@ class ProgressHandler(SpawnProgressAPIHandler):
 
     @staticmethod
     async def _end(work: asyncio.Future[None]) -> None:
-        # JupyterHub treats the first cancellation as the end of the start, and waits for that, so
-        # cancel until the work is done.
+        # JupyterHub takes the first cancellation for the end of the progress, then waits for the
+        # start, so cancel until the work is done.
         while not work.done():
             work.cancel()
             await asyncio.wait([work], timeout=0.1)

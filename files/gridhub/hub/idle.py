@@ -20,7 +20,7 @@ from jupyterhub.utils import utcnow
 from tornado import web
 
 from gridhub.contract import Ending
-from gridhub.hub.errors import meant
+from gridhub.hub.errors import refusal_words
 from gridhub.spawner.ended import stopped_by
 
 #: The culler's name among the hub's services.
@@ -72,7 +72,7 @@ class ServerHandler(UserServerAPIHandler):
         try:
             await super().post(user_name, server_name)
         except web.HTTPError as error:
-            if words := meant(error):
+            if words := refusal_words(error):
                 vars(error)["jupyterhub_message"] = words
             raise
 
@@ -81,11 +81,11 @@ class ServerHandler(UserServerAPIHandler):
 
         :raises web.HTTPError: 409, when the culler must not stop it.
         """
-        asker = self.current_user
-        if asker and asker.kind == "service" and asker.name == SERVICE:
+        requester = self.current_user
+        if requester and requester.kind == "service" and requester.name == SERVICE:
             self._check(user_name, server_name)
             stopped_by.set(Ending.IDLE)
-        elif asker and asker.kind == "user" and asker.name != user_name:
+        elif requester and requester.kind == "user" and requester.name != user_name:
             stopped_by.set(Ending.ADMINISTRATOR)
         await super().delete(user_name, server_name)
 
@@ -94,8 +94,8 @@ class ServerHandler(UserServerAPIHandler):
         spawner = user.spawners.get(server_name) if user else None
         if spawner is None:
             return  # JupyterHub reports the error
-        heard = last_heard.get(spawner)
-        silent = None if heard is None else time.monotonic() - heard
+        heard_at = last_heard.get(spawner)
+        silent = None if heard_at is None else time.monotonic() - heard_at
         used = spawner.orm_spawner.last_activity
         unused = (utcnow(with_tz=False) - used).total_seconds() if used else 0.0
         if reason := why_not(self.settings[SETTING], silent, unused):

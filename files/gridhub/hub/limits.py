@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-#: Drop the buckets of people who have sent no requests lately once there are this many or more.
+#: Once there are this many buckets, drop those of people who have sent no requests lately.
 SWEEP_AT = 1000
 
 

@@ -33,7 +33,7 @@ CLOSED = (6, 13)
 
 
 class ClusterAuthenticator(PAMAuthenticator):
-    """PAM login for only the people that the inventory names.
+    """PAM login, only for people whom the inventory names.
 
     A person with the right password who is not named, or whose account is closed, gets a message
     about that, so that they do not try the password again.
@@ -63,9 +63,9 @@ class ClusterAuthenticator(PAMAuthenticator):
             return False
         return True
 
-    async def ask(self, question: Callable[[str], T], username: str) -> T:
-        """Ask the directory about an account, without blocking the hub."""
-        return await ask_directory(question.__name__, username, lambda: question(username))
+    async def ask(self, query: Callable[[str], T], username: str) -> T:
+        """Query the directory service about an account, without blocking the hub."""
+        return await ask_directory(query.__name__, username, lambda: query(username))
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:
         """Check name and password; accept them only from the proxy, which limits login attempts.

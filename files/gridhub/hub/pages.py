@@ -34,8 +34,8 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: The folder of templates, style and script. The path is resolved, so that it stays that of the
-#: release with which the hub started: a deployment switches the link before it restarts the hub.
+#: The folder of templates, style and script. The path is resolved, so that the hub keeps using the
+#: release with which it started: a deployment switches the link before it restarts the hub.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
@@ -149,25 +149,25 @@ class FormHandler(SpawnHandler):
     def _forget_the_link(self) -> None:
         """Keep only JupyterHub's own arguments, so that the form does not send the others again."""
         kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
-        told = {name: value for name, value in kept.items() if value is not None}
-        self.request.uri = url_concat(self.request.path, told)
-        self.request.query_arguments = {name: [value.encode()] for name, value in told.items()}
+        arguments = {name: value for name, value in kept.items() if value is not None}
+        self.request.uri = url_concat(self.request.path, arguments)
+        self.request.query_arguments = {name: [value.encode()] for name, value in arguments.items()}
 
-    async def _wrap_spawn_single_user(self, *told: Any, **also: Any) -> Any:
+    async def _wrap_spawn_single_user(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await super()._wrap_spawn_single_user(*told, **also)
+            return await super()._wrap_spawn_single_user(*args, **kwargs)
         except web.HTTPError as error:
             if not hasattr(error, "jupyterhub_message"):
                 # Without this, the form would show JupyterHub's own message.
                 vars(error)["jupyterhub_message"] = error_words(error, error.status_code)
             raise
 
-    async def _render_form(self, for_user: Any, spawner_options_form: str, **told: str) -> str:
+    async def _render_form(self, for_user: Any, spawner_options_form: str, **values: str) -> str:
         name = self.path_args[1] if len(self.path_args) > 1 else ""
         if name and self.request.method == "POST":
             # JupyterHub draws the form of the default session here, without the refusal.
             spawner_options_form = await for_user.spawners[name].get_options_form()
-        form: str = await super()._render_form(for_user, spawner_options_form, **told)
+        form: str = await super()._render_form(for_user, spawner_options_form, **values)
         return form
 
 
@@ -192,13 +192,13 @@ class StopHandler(BaseHandler):
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
         missing = spawner.missing if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
-        goal, told = ["home"], {}
+        target, arguments = ["home"], {}
         if self.get_body_argument("then", "") == "choose":
-            goal = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
-            told = {LESS: ",".join(missing)} if missing else {}
+            target = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
+            arguments = {LESS: ",".join(missing)} if missing else {}
         self.set_header("Content-Type", "text/html")
-        url = url_path_join(self.hub.base_url, *filter(None, goal))
-        self.redirect(url_concat(url, told), status=303)
+        url = url_path_join(self.hub.base_url, *filter(None, target))
+        self.redirect(url_concat(url, arguments), status=303)
 
 
 class ForecastHandler(BaseHandler):
@@ -206,7 +206,7 @@ class ForecastHandler(BaseHandler):
 
     @web.authenticated
     async def get(self) -> None:
-        """Return whole sentences as JSON; the query's arguments are the fields of the form."""
+        """Return complete sentences as JSON; the query's arguments are the fields of the form."""
         spawner = self.current_user.spawner
         fields = {
             name: [value.decode(errors="replace") for value in values]

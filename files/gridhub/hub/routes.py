@@ -15,11 +15,11 @@ class WatchedProxy(ConfigurableHTTPProxy):
     """Restores routes within seconds after the proxy restarted or was away, and ends no session.
 
     JupyterHub checks the routes every five minutes, and at the same time writes all last activities
-    to the database. To check only the routes is cheap, so it can be done more often.
+    to the database. Checking only the routes is cheap, so this class does it more often.
     """
 
     watch_interval = Float(
-        2.0, help="Seconds between looks at whether the proxy still has its routes."
+        2.0, help="Seconds between checks whether the proxy still has its routes."
     ).tag(config=True)
 
     watching: asyncio.Task[None] | None = None
@@ -80,8 +80,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
-                # A proxy that has just started has no routes at all, not even the hub's; one that
-                # was away for a moment has missed changes.
+                # A proxy that has just started has no routes, not even the hub's. One that was away
+                # for a moment has missed changes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}

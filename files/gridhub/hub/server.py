@@ -15,7 +15,7 @@ from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
 #: The longest body of a request, in bytes, the same as nginx allows for the hub's pages. Requests
-#: without a running session arrive here too, and the hub keeps a body in memory.
+#: for sessions that do not run arrive here too, and the hub keeps a body in memory.
 MAX_BODY = 2**20
 
 #: The longest body of a request for a session that does not run, in bytes. The hub still answers
@@ -92,7 +92,7 @@ class HubServer(BoundedServer):
     def name_of(self, stream: IOStream) -> str:
         """Return the session's name; empty for the hub and the proxy, which are not counted.
 
-        A certificate outlives its session: all ended sessions are counted as one, "ended".
+        A certificate outlives its session, so all ended sessions count as one, "ended".
         """
         name = session_of(stream.socket)
         is_here = self.cluster is not None and self.cluster.watches(name)

@@ -17,7 +17,7 @@ from sge_spawner import SGESpawner
 
 
 class SessionHandler(APIHandler):
-    """Takes a starting session's port, or the reason why it cannot start, and nothing more."""
+    """Accepts only a starting session's port, or the reason why the session cannot start."""
 
     _trouble = False
 
@@ -45,7 +45,7 @@ class SessionHandler(APIHandler):
 
     @web.authenticated
     def post(self, what: str) -> None:
-        """Take ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
+        """Accept ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
 
         The request must carry a starting session's own token.
 

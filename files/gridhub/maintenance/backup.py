@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The backup of the hub's database and the configuration; every copy is read again.
+"""The backup of the hub's database and the configuration; every copy is verified.
 
-Some parts of it run as programs of their own (:data:`PROGRAM`), because they need a time limit or
+Some of its parts run as separate programs (:data:`PROGRAM`), because they need a time limit or
 another account.
 """
 
@@ -25,30 +25,30 @@ from gridhub.maintenance.settings import Settings
 #: The command that starts this program.
 PROGRAM = (sys.executable, "-sE", str(Path(__file__).resolve().parents[2] / "sge_maintenance.py"))
 
-#: The suffix of a backup's name until it has been read again.
+#: The suffix of a backup's name until the backup is verified.
 UNFINISHED = ".unfinished"
 
-#: How long each copy may take, in seconds: a database that stays locked, or a file system that
-#: does not answer, must not stop the maintenance for good.
+#: Time limit for each copy, in seconds. A database that stays locked, or a file system that does
+#: not answer, must not stop the maintenance for ever.
 MAX_SECONDS = 600.0
 
 
 def back_up(settings: Settings, started: datetime) -> str:
-    """Copy the hub's database and the configuration, read the copies again, and keep the newest.
+    """Copy the hub's database and the configuration, verify the copies, and keep the newest.
 
     :returns: a line for each copy.
-    :raises MaintenanceError: when a copy is not whole.
+    :raises MaintenanceError: when a copy is incomplete.
     """
     folder = Path(settings.backup_folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = f"{started:%Y-%m-%dT%H%M%S}"
     made, copies = [], []
-    for cut_off in folder.glob(f"*{UNFINISHED}"):
-        cut_off.unlink()
+    for unfinished in folder.glob(f"*{UNFINISHED}"):
+        unfinished.unlink()
     with contextlib.ExitStack() as undo:
 
         def begin(kind: str) -> Path:
-            """Return the name of a copy that has not been read again, and cannot pass for one."""
+            """Return the path of a copy; its name marks it as not verified yet."""
             copy = folder / f"{stamp}{kind}{UNFINISHED}"
             undo.callback(copy.unlink, missing_ok=True)
             copies.append(copy)
@@ -78,11 +78,11 @@ def back_up(settings: Settings, started: datetime) -> str:
 
 
 def copy_database(database: str, as_hub: Sequence[str], copy: Path) -> None:
-    """Copy a SQLite database that is in use, and read the copy again.
+    """Copy a SQLite database that is in use, and verify the copy.
 
-    The hub owns the database, and may have put anything under its name: root opens none of it.
+    The hub owns the file and could have replaced it with anything, so root does not open it.
 
-    :raises MaintenanceError: when the copy is not whole, or takes too long.
+    :raises MaintenanceError: when the copy is incomplete, or takes too long.
     """
     program = [*as_hub, *PROGRAM]
     with os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+") as file:
@@ -107,18 +107,19 @@ def print_database(source: str) -> None:
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
         contextlib.closing(sqlite3.connect(":memory:")) as new,
     ):
-        # While another program has it locked, this tries again for ever: the caller sets a limit.
+        # This retries for ever while another program has the database locked. The caller has a time
+        # limit.
         old.backup(new)
         copy = bytearray(new.serialize())
     if copy:
-        # "File format version numbers" of sqlite.org/fileformat2.html: 2 for a database with a
-        # write-ahead log, which the copy does not have.
+        # "File format version numbers" of sqlite.org/fileformat2.html: 2 means that there is a
+        # write-ahead log, but the copy has none.
         copy[18:20] = b"\1\1"
     sys.stdout.buffer.write(copy)
 
 
 def check_database() -> None:
-    """Check that standard input is the database of a hub, and whole.
+    """Check that standard input is a complete database of a hub.
 
     :raises MaintenanceError: when it is not.
     """
@@ -127,7 +128,7 @@ def check_database() -> None:
         found = copy.execute("PRAGMA integrity_check").fetchall()
         tables = copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'users'").fetchone()
     if found != [("ok",)] or tables != (1,):
-        raise MaintenanceError(f"it is not whole: {found}")
+        raise MaintenanceError(f"it is incomplete or damaged: {found}")
 
 
 def digest_of(file: Any) -> str:
@@ -139,16 +140,16 @@ def digest_of(file: Any) -> str:
 
 
 def pack_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
-    """Pack files and folders, and compare the pack with them; return how many files it has.
+    """Pack files and folders, compare the archive with them, and return how many files it has.
 
-    :param notice_file: is left out: the notice's timer writes it meanwhile.
+    :param notice_file: left out of the archive, because the notice's timer may write it meanwhile.
     :raises MaintenanceError: naming the file that differs.
     """
     notice_path = Path(notice_file)
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
         for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
-            # With its temporary file; a file of the same name in another folder is packed.
+            # Leave out its temporary file too, but pack files of the same name in other folders.
             is_notice = path.name == notice_path.name or path.match(f".{notice_path.name}.*")
             if not (notice_file and path.parent == notice_path.parent and is_notice):
                 pack.add(path, recursive=False)

@@ -16,9 +16,9 @@ from gridhub.maintenance.settings import Settings
 
 
 def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
-    """Call the hub's REST API as the canary's account; return status and answer.
+    """Call the hub's REST API as the canary's account; return the status and the answer.
 
-    :raises OSError: when it does not answer.
+    :raises OSError: when the hub does not answer.
     """
     target = urlsplit(settings.hub_api)
     token = Path(settings.canary_token).read_text(encoding="utf-8").strip()
@@ -47,14 +47,14 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
     def session() -> dict[str, Any]:
         status, body = call_hub(settings, "GET", user)
         if status != 200:
-            raise MaintenanceError(f"the hub says {status} {body.get('message', '')}")
+            raise MaintenanceError(f"the hub answered {status} {body.get('message', '')}")
         return dict(body.get("servers", {}).get("") or {})
 
     def refused() -> str:
         status, body = call_hub(settings, "POST", f"{user}/server")
         return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
 
-    # The notice goes first, because it keeps sessions from starting; the hub reads it every few
+    # Replace the notice first: the old one keeps sessions from starting. The hub reads it every few
     # seconds.
     notice.publish(settings, schedule.next_date(host.now())[0])
     begun = time.monotonic()

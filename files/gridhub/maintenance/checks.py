@@ -18,7 +18,7 @@ def check_sessions(
 ) -> None:
     """Check that the hub knows every session that ran before, and that people can reach it.
 
-    :param seconds: how long that may take: the proxy's host may still be booting.
+    :param seconds: time limit; the proxy's host may still be booting.
     :raises MaintenanceError: naming the sessions that are lost.
     """
     everyone = {each["job"] for each in before}
@@ -49,7 +49,7 @@ def check_sessions(
         notes.append(f"ended meanwhile: jobs {', '.join(sorted(ended))}")
     if found:
         raise MaintenanceError(found)
-    # A few sessions may come to their end in these minutes. If most do, something has ended them.
+    # A few sessions may end normally in these minutes. If most do, something has ended them.
     if len(ended) >= 2 and len(ended) * 2 > len(everyone):
         raise MaintenanceError(
             "more than half of the sessions have ended: did the hub delete them?"

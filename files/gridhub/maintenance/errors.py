@@ -5,4 +5,4 @@ from __future__ import annotations
 
 
 class MaintenanceError(Exception):
-    """A step has failed; the message gives the reason, and the remedy where there is one."""
+    """A step has failed; the message gives the reason and, if there is one, the remedy."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hold file, with which an administrator suspends the maintenance for a while."""
+"""The hold file, with which an administrator suspends the maintenance until a given time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Hold:
     until: datetime
 
     def applies(self, moment: datetime) -> bool:
-        """Return whether it has not expired at that moment."""
+        """Return whether the hold has not expired at that time."""
         return moment < self.until
 
     def __str__(self) -> str:
-        """Return it as people read it."""
+        """Return the hold in words."""
         return f"held until {self.until:%Y-%m-%d %H:%M} UTC: {self.reason}"
 
 
@@ -53,7 +53,7 @@ def parse(text: str) -> Hold:
 def read() -> Hold | None:
     """Return the hold, if there is one, expired or not.
 
-    :raises MaintenanceError: when it cannot be read. No maintenance begins then.
+    :raises MaintenanceError: when the file cannot be read; no maintenance may begin then.
     """
     try:
         return parse(FILE.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The host: its commands, files, clock, processes, boots and disks.
 
-The other modules call these functions through the module (``host.run(...)``), so that a test
-replaces each in one place.
+The other modules call these functions through the module (``host.run(...)``), so that a test can
+replace each in one place.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import IO
 
 from gridhub.maintenance.errors import MaintenanceError
 
-#: Time limit of an ordinary command, and of a repair of the packages or the site's own backup, in
-#: seconds.
+#: Time limits in seconds: for an ordinary command; for a repair of the packages or the site's own
+#: backup.
 QUICK, LONG = 60.0, 1800.0
 
 _QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
@@ -39,8 +39,8 @@ def run(
 ) -> str:
     """Run a command and return its standard output.
 
-    :param seconds: its time limit. It then gets SIGTERM, and time to leave things in order.
-    :param named: its name in messages, where its arguments may be confidential.
+    :param seconds: time limit; after it, the command gets SIGTERM and some time to clean up.
+    :param named: its name in messages, for a command whose arguments may be confidential.
     :param reads: its standard input, instead of an empty one.
     :param writes: where its standard output goes, instead of into the result.
     :raises MaintenanceError: with its output, when it fails and ``check`` is set, or is too slow.
@@ -63,8 +63,8 @@ def run(
     except subprocess.TimeoutExpired:
         process.terminate()
         try:
-            # unattended-upgrade ends after its current package. Nothing is killed here: a half
-            # installed package is worse than a late one.
+            # unattended-upgrade stops after its current package. Do not kill the command: a
+            # half-installed package is worse than a late one.
             process.communicate(timeout=max(seconds / 4, 5))
         except subprocess.TimeoutExpired as error:
             raise MaintenanceError(f"{named}: does not end, and is left running") from error
@@ -76,7 +76,7 @@ def run(
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Replace a file as a whole, so that readers see the old content or the new one."""
+    """Replace a file atomically, so that readers see either the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A maintenance and the notice's timer may write the same file at the same time.
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -95,9 +95,9 @@ def now() -> datetime:
 
 
 def process_start(number: int) -> str:
-    """Return the start of a process, in the kernel's ticks; empty when there is no such process.
+    """Return when a process started, in the kernel's ticks; empty if there is no such process.
 
-    Process numbers are used again. Number and start together identify a process of this boot.
+    Process numbers are reused. Number and start together identify a process of this boot.
     """
     try:
         shown = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
@@ -109,14 +109,14 @@ def process_start(number: int) -> str:
 def boot_id() -> str:
     """Return an identifier of this boot.
 
-    In a container the kernel's own does not change, but its first process starts again.
+    In a container, the kernel's identifier does not change, but the first process starts again.
     """
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{kernel}/{process_start(1)}"
 
 
 def wait_until_clear(problem: Callable[[], str], seconds: float, pause: float = 2.0) -> str:
-    """Ask for a problem until there is none or the time is over; return the last answer."""
+    """Call ``problem`` until it returns "" or the time is up; return its last result."""
     deadline = time.monotonic() + seconds
     while (found := problem()) and time.monotonic() < deadline:
         time.sleep(pause)
@@ -136,12 +136,12 @@ def check_disk(free_mb: int, backup_folder: str) -> None:
         while not path.exists():
             path = path.parent
         free = shutil.disk_usage(path).free // 2**20
-        # /boot is small everywhere, and only a kernel goes there.
+        # /boot is usually small, and needs room only for a kernel.
         if free < (min(free_mb, 200) if folder == "/boot" else free_mb):
             full.append(f"{folder} has {free} MB free")
     if full:
         raise MaintenanceError(
-            f"{', '.join(full)}; maintenance_free_mb asks for {free_mb} MB: make room"
+            f"{', '.join(full)}; maintenance_free_mb requires {free_mb} MB: free some space"
         )
 
 

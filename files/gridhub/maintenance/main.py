@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 
 USAGE = "sge_maintenance.py run|now|update|after|announce|status|plan, or check FILE"
 
-#: The commands that change the host: one at a time.
+#: The commands that change the host; only one may run at a time.
 _CHANGES: dict[str, Callable[[Settings], int]] = {
     "run": lambda values: procedure.maintain(values, by_hand=False),
     "now": lambda values: procedure.maintain(values, by_hand=True),
@@ -76,7 +76,7 @@ def _change(name: str) -> int:
         if has_lock:
             return _CHANGES[name](values)
     print("A maintenance is already running. Nothing is done.", file=sys.stderr)
-    # The timer may be second; an administrator must see that this was not the one asked for.
+    # For the timer this is no error. An administrator must see that the command did not run.
     return int(name in ("now", "update"))
 
 

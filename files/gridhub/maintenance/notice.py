@@ -26,7 +26,8 @@ def content(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[
     return {
         "show": (start - timedelta(days=settings.announce_days)).isoformat(),
         "refuse": (start - timedelta(minutes=settings.refuse_minutes)).isoformat(),
-        # The pages mark the day itself; a day has 24 hours here, even when clocks change on it.
+        # From this time on, the pages show it as a warning. A change of the clocks on that day is
+        # ignored.
         "day": start.astimezone(zone).replace(hour=0, minute=0, second=0).isoformat(),
         "end": end.isoformat(),
         "begins": clock(start),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The host's packages: their state, its repair, and the updates."""
+"""The host's packages: their state, their repair, and the updates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 
 def problem() -> str:
-    """Return what is wrong with the installed packages; empty when they are whole."""
+    """Return what is wrong with the installed packages; empty if all are fully installed."""
     if any(path.name.isdigit() for path in Path("/var/lib/dpkg/updates").iterdir()):
         return "dpkg was interrupted"
     if found := host.run(["dpkg", "--audit"], check=False).strip():
@@ -48,9 +48,9 @@ def problem() -> str:
 
 
 def repair(notes: list[str]) -> None:
-    """Finish an installation that was interrupted.
+    """Finish an interrupted installation.
 
-    :raises MaintenanceError: when the packages are still not whole. The host must not reboot then.
+    :raises MaintenanceError: when packages are still broken; the host must not reboot then.
     """
     if not (found := problem()):
         return
@@ -71,7 +71,7 @@ def repair(notes: list[str]) -> None:
 
 
 def lock_holder() -> str:
-    """Return the lock of dpkg or apt that another program has; empty when all are free."""
+    """Return the lock of dpkg or apt that another program holds; empty if all are free."""
     for name in _LOCKS:
         try:
             with Path(name).open("rb+") as file:
@@ -86,7 +86,7 @@ def lock_holder() -> str:
 def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     """Install the updates that unattended-upgrades may install.
 
-    :param lock_wait: minutes to wait for another update to end.
+    :param lock_wait: minutes to wait until another update has ended.
     :param time_limit: seconds that the updates may take.
     :raises MaintenanceError: when an archive cannot be read, or a package cannot be installed.
     """
@@ -104,11 +104,11 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     finally:
         notes += changes(before, installed_versions()) or ["nothing was updated"]
         notes += [str(unread)] if unread else []
-    # unattended-upgrade counts them as a success.
+    # unattended-upgrade counts packages that it leaves out as a success.
     notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in output:
         raise MaintenanceError(
-            "a package is kept back because a file of its was changed: Dpkg::Options must have"
+            "a package is kept back because one of its files was changed: Dpkg::Options must have"
             " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
         )
     if unread:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Single looks at units, addresses, Grid Engine and sessions.
+"""Single checks of units, addresses, Grid Engine and sessions.
 
-A function named ``*_problem`` returns what is wrong, in words; empty means that all is well.
+A function named ``*_problem`` returns a description of the problem, or an empty string.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
     folder = Path(certificates)
     trusted = folder / authority / f"{authority}.crt"
     certificate, key = (folder / f"hub-internal/hub-internal.{kind}" for kind in ("crt", "key"))
-    # The hub owns the folder. Anything but a file there, a pipe for example, might never end.
+    # The hub owns the folder. It could contain a pipe, for example, and reading that might block.
     if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
         raise OSError(f"{', '.join(wrong)}: there is no such file")
     context = ssl.create_default_context(cafile=trusted)
-    # Hosts are called by their addresses here; the authority certifies our own peers only.
+    # Peers are contacted by address, not by name. The authority certifies only our own components.
     context.check_hostname = False
     context.load_cert_chain(certificate, key)
     return context
 
 
 def public_tls(*, verify: bool) -> ssl.SSLContext:
-    """Return the TLS context of a browser, with or without a check of the certificate."""
+    """Return a TLS context like a browser's, with or without a check of the certificate."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -53,7 +53,7 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
 
 
 def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Return a connection, not yet open, to the host of an address."""
+    """Return an unopened connection to the host of an address."""
     target = urlsplit(url)
     if target.scheme == "https":
         return http.client.HTTPSConnection(
@@ -63,9 +63,9 @@ def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HT
 
 
 def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
-    """Return the status with which an address answers.
+    """Return the HTTP status of an address.
 
-    :param name: the name for the header ``Host``; empty means the address's own.
+    :param name: the name for the header ``Host``; if empty, that of the address.
     :raises OSError: when there is no answer, or the certificate is not valid.
     """
     link = connect(url, context, 10)
@@ -94,7 +94,7 @@ def url_problem(settings: Settings, url: str) -> str:
 
 
 def units_problem(units: Sequence[str]) -> str:
-    """Return which units are not active."""
+    """Return which units are not active, in words."""
     shown = host.run(["systemctl", "is-active", *units], check=False).split()
     down = [unit for unit, state in zip(units, shown, strict=False) if state != "active"]
     return f"not active: {', '.join(down)}" if down or len(shown) < len(units) else ""
@@ -124,7 +124,7 @@ def grid_engine_problem(settings: Settings) -> str:
 def running_sessions(command: Sequence[str]) -> list[Session]:
     """Return the sessions that the hub's database lists as running.
 
-    :param command: prints them (``files/sge_sessions.py``).
+    :param command: the command that prints them (``files/sge_sessions.py``).
     :raises MaintenanceError: when they cannot be read.
     """
     shown = host.run(command)
@@ -151,8 +151,8 @@ def session_problem(settings: Settings, session: Session) -> str:
 def route_problem(settings: Settings, session: Session) -> str:
     """Return why people cannot reach a session through the proxy.
 
-    A Jupyter server shows its version there to everybody. Without a route the hub answers, with a
-    redirect to its own pages.
+    A Jupyter server shows its version at this address to everyone. Without a route, the hub answers
+    with a redirect to its own pages.
     """
     if not settings.proxy:
         return ""

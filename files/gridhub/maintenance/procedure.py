@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The maintenance from its beginning to its end, across the reboot.
+"""The maintenance from beginning to end, across the reboot.
 
-The phases: ``before`` (checks, repair, backup), ``updating``, ``rebooting``, ``checking``. The
-functions that end a phase return the exit status of the program.
+The phases are ``before`` (checks, repair, backup), ``updating``, ``rebooting`` and ``checking``.
+The functions that end a phase return the exit status of the program.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ REBOOT_REQUIRED = Path("/run/reboot-required")
 def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
     """Do the maintenance.
 
-    :param by_hand: an administrator has started it: it begins at any time, and after any other.
-    :param reboots: whether the program reboots the host; else the caller does.
+    :param by_hand: whether an administrator has started it; it then ignores the schedule.
+    :param reboots: whether the program reboots the host; otherwise the caller does.
     """
     started = host.now()
     if not by_hand and (why := schedule.why_not_now(started)):
@@ -62,51 +62,51 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         report.enter_phase("updating")
         with report.step("the updates are installed") as notes:
             packages.update(settings.lock_wait, settings.time_limit, notes)
-        with report.step("the packages are whole") as notes:
+        with report.step("all packages are fully installed") as notes:
             packages.repair(notes)
         if packages.problem():
-            # A host with half installed packages may not boot again; as it is, it runs.
+            # A host with half-installed packages may fail to boot, but it still runs now.
             return give_up(settings, report)
         return reboot(settings, report, reboots=reboots)
     except Exception as error:  # any failure must reach the report and the mail
-        return give_up(settings, record_unforeseen(report, error))
+        return give_up(settings, record_unexpected(report, error))
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
-    """Do everything that must succeed before anything is changed; return whether it did."""
+    """Do everything that must succeed before the updates; return whether it did."""
     with report.step("no other update is running"):
         if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
             raise MaintenanceError(
                 f"another program holds {found}, for more than {settings.lock_wait} minutes"
             )
-    with report.step("there is room on the disks"):
+    with report.step("there is enough disk space"):
         host.check_disk(settings.free_mb, settings.backup_folder)
     if not report.ok:
         return False
-    with report.step("the packages are whole") as notes:
+    with report.step("all packages are fully installed") as notes:
         packages.repair(notes)
     if settings.backup_folder:
-        with report.step("a backup is made and read again") as notes:
+        with report.step("a backup is made and verified") as notes:
             notes.append(backup.back_up(settings, started))
-    note_sessions(settings, report)
+    record_sessions(settings, report)
     return report.ok
 
 
-def note_sessions(settings: Settings, report: Report) -> None:
+def record_sessions(settings: Settings, report: Report) -> None:
     """Record the running sessions, for the check after the reboot."""
     if settings.sessions:
-        with report.step("the running sessions are noted") as notes:
+        with report.step("the running sessions are recorded") as notes:
             report.data["sessions"] = probes.running_sessions(settings.sessions)
-            notes.append(f"{len(report.data['sessions'])} sessions run")
+            notes.append(f"{len(report.data['sessions'])} sessions are running")
 
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
-    """Reboot if the site's settings ask for it; else go on to the checks."""
+    """Reboot if the site's settings require it; otherwise go on to the checks."""
     if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
-        report.log("No update asks for a reboot, and this site reboots only when one does.")
+        report.log("No update requires a reboot, and this site reboots only if one does.")
         return finish(settings, report)
     notice.publish(settings, host.now())
-    note_sessions(settings, report)
+    record_sessions(settings, report)
     report.log("The host reboots.")
     report.enter_phase("rebooting")
     if not reboots:
@@ -121,7 +121,7 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 
 
 def continue_after_boot(settings: Settings) -> int:
-    """Continue the maintenance that the last boot has left unfinished."""
+    """Continue the maintenance that was interrupted by the reboot."""
     report = Report.load(Report.UNFINISHED)
     if report is None:
         print("No maintenance is unfinished.")
@@ -130,16 +130,16 @@ def continue_after_boot(settings: Settings) -> int:
         print("The host has not been rebooted since the maintenance began.")
         return 0
     if report.data["phase"] not in ("rebooting", "checking"):
-        with report.step("nobody else reboots the host"):
+        with report.step("no one else has rebooted the host"):
             raise MaintenanceError("the host went down before the updates were done")
-    with report.step("the packages are whole") as notes:
+    with report.step("all packages are fully installed") as notes:
         packages.repair(notes)
     return finish(settings, report)
 
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
-    report.data["process"] = os.getpid()  # another one than before the boot
+    report.data["process"] = os.getpid()  # not the process from before the reboot
     longest = timedelta(minutes=settings.check_minutes) + MAX_OTHER_STEPS
     report.data["overdue"] = (host.now() + longest).isoformat()
     with contextlib.suppress(OSError):
@@ -147,8 +147,8 @@ def finish(settings: Settings, report: Report) -> int:
     try:
         checks.check_services(settings, report)
     except Exception as error:
-        record_unforeseen(report, error)
-    return end(settings, report, "done" if report.ok else "failed in part: see what is marked so")
+        record_unexpected(report, error)
+    return end(settings, report, "done" if report.ok else "failed in part: see the failed steps")
 
 
 def give_up(settings: Settings, report: Report) -> int:
@@ -160,29 +160,29 @@ def end(settings: Settings, report: Report, result: str) -> int:
     """Publish the report and announce the next maintenance."""
     publish.close(settings, report, result)
     try:
-        # Not announce(): where no report can be written, this one is still listed as running.
+        # Not announce(): if no report can be written, it still finds this maintenance running.
         notice.publish(settings, schedule.next_date(host.now())[0])
     except (OSError, MaintenanceError) as error:
         report.log(f"FAILED: the notice of the next maintenance: {error}")
     return 0 if result == "done" else 1
 
 
-def record_unforeseen(report: Report, error: Exception) -> Report:
-    """Add an exception that no step expects to the report, as a failed step."""
+def record_unexpected(report: Report, error: Exception) -> Report:
+    """Add an unexpected exception to the report, as a failed step."""
     report.log(traceback.format_exc())
-    with report.step("nothing unforeseen happens"):
+    with report.step("no unexpected error occurs"):
         raise MaintenanceError(f"{error!r}") from error
     return report
 
 
 def announce(settings: Settings) -> int:
-    """Bring the notice of the next maintenance, and the metrics, up to date."""
+    """Update the notice of the next maintenance, and the metrics."""
     report = Report.load(Report.UNFINISHED)
     if report and report.is_before_reboot():
-        # It may take longer than expected: no session starts until the reboot.
+        # It may take longer than expected. No session may start until the reboot.
         notice.publish(settings, host.now())
     elif not (report and report.awaits_reboot(settings.expected_minutes)):
-        # Also after one that was cut off: its notice is out of date.
+        # This also replaces the outdated notice of a maintenance that was cut off.
         notice.publish(settings, schedule.next_date(host.now())[0])
     publish.write_metrics(settings)
     return 0

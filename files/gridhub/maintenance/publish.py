@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a maintenance leaves for others: the final report, the mail and the metrics."""
+"""The results of a maintenance: the final report, the mail and the metrics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
-#: How many logs are kept.
+#: How many logs to keep.
 LOGS_KEPT = 24
 
 
 def close(settings: Settings, report: Report, result: str) -> None:
-    """Save the final report, write the metrics, and send the mail that the site asks for."""
+    """Save the final report, write the metrics, and send the mail if the site wants it."""
     report.data["result"], report.data["ended"] = result, host.now().isoformat()
     report.log(f"The maintenance of {report.data['host']}: {result}.")
     try:
@@ -42,7 +42,7 @@ def close(settings: Settings, report: Report, result: str) -> None:
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """Return a report's data as a text for people."""
+    """Return a report's data as text for people."""
     lines = [
         f"Maintenance of {report['host']}: {report['result'] or report['phase']}",
         f"Started {report['started']}, ended {report.get('ended', 'not yet')}.",
@@ -57,7 +57,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 def mail(settings: Settings, report: Report) -> None:
     """Mail a report.
 
-    :raises OSError, smtplib.SMTPException: when the server does not take it.
+    :raises OSError, smtplib.SMTPException: when the server does not accept it.
     """
     message = EmailMessage()
     message["Subject"] = f"Maintenance of {report.data['host']}: {report.data['result']}"
@@ -74,7 +74,7 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
     numbers: list[tuple[str, str, float]] = [
         (
             "gridhub_maintenance_next_timestamp_seconds",
-            "When the next maintenance begins; 0: none is to come.",
+            "When the next maintenance begins; 0: none is planned.",
             coming.timestamp() if coming else 0,
         ),
         (
@@ -90,10 +90,10 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
             ("gridhub_maintenance_last_timestamp_seconds", "When the last one ended.", ended),
             (
                 "gridhub_maintenance_last_success",
-                "Whether all of the last one went well.",
+                "Whether all steps of the last one succeeded.",
                 report["result"] == "done",
             ),
-            ("gridhub_maintenance_last_failed_steps", "Steps that went wrong.", failed),
+            ("gridhub_maintenance_last_failed_steps", "Failed steps of the last one.", failed),
         ]
     return "".join(
         f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {float(value):g}\n"
@@ -104,7 +104,7 @@ def metrics(report: Mapping[str, Any] | None, coming: datetime | None, missed: b
 
 
 def write_metrics(settings: Settings) -> None:
-    """Write the metrics, where the site wants them."""
+    """Write the metrics if the site wants them."""
     if settings.metrics_file:
         report = Report.load(Report.LAST)
         lines = metrics(

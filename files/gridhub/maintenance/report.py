@@ -20,16 +20,17 @@ from gridhub.maintenance.errors import MaintenanceError
 STATE = Path("/var/lib/gridhub-maintenance")
 LOGS = Path("/var/log/gridhub-maintenance")
 
-#: How long a reboot may take, from the order to the checks. After that it counts as failed.
+#: How long a reboot may take, from the command to the checks. After that it counts as failed.
 MAX_REBOOT = timedelta(minutes=30)
 
-#: How long everything but the updates may take. A maintenance that takes longer hangs, on a file
-#: system that does not answer for example: it no longer keeps sessions from starting.
+#: How long everything except the updates may take. A maintenance that takes longer is considered
+#: stuck, for example on a file system that does not answer, and no longer keeps sessions from
+#: starting.
 MAX_OTHER_STEPS = timedelta(hours=3)
 
 
 class Report:
-    """The record of one maintenance; its data is JSON, because it must outlive the boot."""
+    """The record of one maintenance; its data is JSON, because it must survive the reboot."""
 
     UNFINISHED = "unfinished.json"
     LAST = "report.json"
@@ -54,7 +55,7 @@ class Report:
 
     @classmethod
     def load(cls, name: str) -> Report | None:
-        """Read a report of an earlier run, if there is one."""
+        """Load the report of an earlier run; return ``None`` if there is none."""
         try:
             data = json.loads((STATE / name).read_bytes())
         except (OSError, ValueError):
@@ -66,7 +67,7 @@ class Report:
     def log(self, text: str) -> None:
         """Write a text to the journal and to the log file."""
         print(text, flush=True)
-        # On a full disk the journal must do.
+        # If the disk is full, the journal is enough.
         with contextlib.suppress(OSError):
             LOGS.mkdir(mode=0o750, exist_ok=True)
             with Path(self.data["log"]).open("a", encoding="utf-8") as file:
@@ -74,16 +75,16 @@ class Report:
                     file.write(f"{host.now():%Y-%m-%d %H:%M:%S} UTC  {line}\n")
 
     def enter_phase(self, name: str) -> None:
-        """Begin a phase and save it: the next boot continues from there."""
+        """Begin a phase and save it, so that the next boot can continue from there."""
         self.data["phase"], self.data["reached"] = name, host.now().isoformat()
         self.data["process_start"] = host.process_start(os.getpid())
         host.write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Run a step and record its outcome; a failure is recorded, and not raised.
+        """Run a step and record its outcome; record a failure instead of raising it.
 
-        The list that it yields takes the notes of the step.
+        Yields a list to which the step adds its notes.
         """
         notes: list[str] = []
         step: dict[str, Any] = {"name": name, "ok": True, "words": ""}
@@ -99,7 +100,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all steps went well."""
+        """Whether all steps have succeeded."""
         return all(step["ok"] for step in self.data["steps"])
 
     def failed_steps(self) -> list[dict[str, Any]]:
@@ -107,7 +108,7 @@ class Report:
         return [step for step in self.data["steps"] if not step["ok"]]
 
     def is_before_reboot(self) -> bool:
-        """Return whether it is at work on this boot and has not come to the reboot or checks."""
+        """Return whether it is at work in this boot, before the reboot and the checks."""
         return (
             self.data["boot"] == host.boot_id()
             and self.data["phase"] in ("before", "updating")
@@ -115,7 +116,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether it has ordered the reboot in these last minutes, and it is to come."""
+        """Return whether it requested the reboot within these minutes, and the host is still up."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
@@ -124,13 +125,13 @@ class Report:
         )
 
     def is_running(self) -> bool:
-        """Return whether it is under way: not killed, and the host not stuck at its reboot."""
+        """Return whether it is in progress: it was not killed, and the reboot is not stuck."""
         if self.data["phase"] == "rebooting":
             return host.now() < datetime.fromisoformat(self.data["reached"]) + MAX_REBOOT
         return self.is_before_reboot() or (self.data["phase"] == "checking" and self._is_at_work())
 
     def _is_at_work(self) -> bool:
-        # The lock would show it too; but trying it could keep out one that begins at that moment.
+        # Do not try the lock instead: that could block a maintenance that begins at that moment.
         start = host.process_start(self.data["process"])
         has_process = start == str(self.data["process_start"])
         return has_process and host.now() < datetime.fromisoformat(self.data["overdue"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""When the next maintenance is, whether one is due now, and whether the last date was missed."""
+"""The schedule: the next maintenance, whether one is due now, and whether the last was missed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gridhub.maintenance import hold, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 
-#: A second start within this time is the same maintenance: a clock was set back, or an hour came
-#: twice.
+#: A second start within this time counts as the same maintenance: the clock was set back, or an
+#: hour occurred twice.
 MIN_APART = timedelta(hours=12)
 
 
 def next_date(moment: datetime) -> tuple[datetime | None, str]:
-    """Return the date of the next maintenance, and the reason where there is none."""
+    """Return the date of the next maintenance, or the reason why there is none."""
     if not timer.is_active():
         return None, f"{timer.TIMER} is not active"
     coming = timer.dates(timer.expression(), moment, 1)
@@ -32,9 +32,9 @@ def next_date(moment: datetime) -> tuple[datetime | None, str]:
 
 
 def why_not_now(moment: datetime) -> str:
-    """Return why the timer should not have started a maintenance now; empty when one is due."""
+    """Return why no maintenance is due, although the timer fired; empty if one is due."""
     date = timer.due(timer.dates(timer.expression(), moment - timer.MAX_DELAY, 4), moment)
-    # A timer with a new date fires at once where that date has passed since its last start.
+    # A timer with a new date fires at once if that date has passed since its last start.
     if date is None or date < timer.installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)
@@ -46,7 +46,7 @@ def why_not_now(moment: datetime) -> str:
 
 
 def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
-    """Return whether a date has no report.
+    """Return whether a maintenance was missed: there is a date without a report.
 
     :param since: when the timer was installed; earlier dates do not count.
     :param last: the end of the last maintenance, if there was one.
@@ -55,9 +55,9 @@ def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) 
 
 
 def missed_last(moment: datetime) -> bool:
-    """Return whether the timer's last date passed without a maintenance: the host was off, say.
+    """Return whether the timer's last date passed without a maintenance, as when the host was off.
 
-    A maintenance that is still running has no report yet, and counts as kept.
+    A maintenance that is still running has no report yet, but does not count as missed.
     """
     unfinished = Report.load(Report.UNFINISHED)
     if unfinished and unfinished.is_running():
@@ -68,6 +68,6 @@ def missed_last(moment: datetime) -> bool:
         if date + timer.MAX_DELAY <= moment
     ]
     report = Report.load(Report.LAST)
-    # One by hand may have been under way at the date.
+    # A maintenance by hand may have been running at that date.
     last = datetime.fromisoformat(report.data["ended"]) if report else None
     return is_missed(past[-1:], timer.installed(), last)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The settings of a host's maintenance, as the role has written them."""
+"""The settings of a host's maintenance, as the role writes them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ CONFIG = Path("/etc/gridhub/maintenance.json")
 class Settings:
     """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
 
-    #: Whether the host has the timer; else it is maintained by playbook only, and misses no date.
+    #: Whether the host has the timer; without it, only playbooks maintain the host, and no date can
+    #: be missed.
     timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"
-    #: Seconds the updates may take.
+    #: Time limit for the updates, in seconds.
     time_limit: int = 3600
-    #: Free space each file system must have before, in MB.
+    #: Free space that each file system must have before the updates, in MB.
     free_mb: int = 1000
-    #: Minutes to wait for another update to end.
+    #: Minutes to wait until another update has ended.
     lock_wait: int = 10
     announce_days: int = 7
     refuse_minutes: int = 10
@@ -34,36 +35,37 @@ class Settings:
     notice_file: str = ""
     backup_folder: str = ""
     backup_keep: int = 6
-    #: The hub's SQLite database; empty where there is none.
+    #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
-    #: The prefix that runs a command as the hub: the hub's own files are read with its rights only.
+    #: The prefix that runs a command as the hub, so that the hub's files are read with its rights
+    #: only.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
     #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
     #: without a hub.
     sessions: Sequence[str] = ()
-    #: Minutes the services have to come back.
+    #: Minutes the services may take to come back.
     check_minutes: int = 10
     units: Sequence[str] = ()
-    #: Addresses that must answer with 200.
+    #: Addresses that must answer with status 200.
     urls: Sequence[str] = ()
-    #: The name in the request for a host that answers only to a name other than its address.
+    #: The name for the header ``Host``, by address, for hosts that do not answer to the address.
     names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
-    #: The proxy's address, through which people reach their sessions; empty means no check there.
+    #: The proxy's address, through which people reach their sessions; if empty, it is not checked.
     proxy: str = ""
-    #: Whether each person's sessions have a host name of their own, below the public one.
+    #: Whether each person's sessions have their own host name below the public one.
     user_subdomains: bool = False
-    #: The command that asks Grid Engine for all jobs, as XML; empty means no such check.
+    #: The command that prints all jobs in Grid Engine as XML; if empty, there is no such check.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: The account whose session is started and stopped in the end, and the file with its API token.
+    #: The account whose session is started and stopped at the end, and the file with its API token.
     canary_user: str = ""
     canary_token: str = ""
     hub_api: str = ""
-    #: The folder of the certificates with which the hub speaks inside the cluster
+    #: The folder of the hub's certificates for connections within the cluster
     #: (``gridhub/tls.py``).
     certificates: str = ""
     metrics_file: str = ""
@@ -96,7 +98,7 @@ def read_settings(path: Path = CONFIG) -> Settings:
         if isinstance(value, int) and value < 0:
             raise MaintenanceError(f"{path}: {name} must not be negative, and is {value}")
     if settings.backup_keep < 1:
-        raise MaintenanceError(f"{path}: backup_keep must be at least 1: the one that is made")
+        raise MaintenanceError(f"{path}: backup_keep must be at least 1, for the new backup")
     if settings.reboot not in ("always", "when_required"):
         raise MaintenanceError(
             f"{path}: reboot must be 'always' or 'when_required', not {settings.reboot!r}"

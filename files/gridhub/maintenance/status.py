@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The answers to an administrator: the status, and the plan of the next maintenance."""
+"""The reports to an administrator: the status, and the plan of the next maintenance."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def plan_dates() -> None:
 
 
 def plan(settings: Settings) -> int:
-    """Print what a maintenance would do, and change nothing; return the exit status."""
+    """Print what a maintenance would do, without changing anything; return the exit status."""
     if settings.timer:
         plan_dates()
     else:
         print("No timer: it is maintained by playbook only.")
     for name, problem in (
         ("another update runs", packages.lock_holder),
-        ("the packages are not whole, and would be repaired", packages.problem),
+        ("some packages are not fully installed, and would be repaired", packages.problem),
     ):
         if found := problem():
             print(f"{name}: {found}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The timer and its dates, as systemd counts them: no other place knows them."""
+"""The timer and its dates; systemd is the only source of the dates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 TIMER = "jupyterhub-maintenance.timer"
-#: Its age is that of the present date: no earlier date can have been missed.
+#: Its modification time is when the current date was set; no earlier date can have been missed.
 UNIT = Path(f"/etc/systemd/system/{TIMER}")
 
-#: How long after its date a maintenance may still begin. A machine that was off, paused or asleep
-#: at 03:26 does not reboot in the middle of the day.
+#: How long after its date a maintenance may still begin, so that a machine that was off, paused or
+#: asleep at that time does not reboot in the middle of the day.
 MAX_DELAY = timedelta(minutes=30)
 
 #: systemd up to 252 writes ``Iter. #2``, newer ones ``Iteration #2``.
@@ -30,7 +30,7 @@ _ELAPSE = re.compile(
 def parse_dates(shown: str) -> list[datetime]:
     """Parse the output of ``systemd-analyze calendar``; return its dates in UTC.
 
-    Where this host's zone is not UTC, each date is listed twice, the second time in UTC.
+    If this host's time zone is not UTC, each date is listed twice, the second time in UTC.
     """
     found: list[datetime] = []
     for line in shown.splitlines():
@@ -57,7 +57,7 @@ def parse_expression(shown: str) -> str:
 
 
 def zone_of(calendar: str) -> ZoneInfo | None:
-    """Return the zone of a calendar expression; ``None`` where it has this host's zone."""
+    """Return the time zone of a calendar expression; ``None`` if it has this host's zone."""
     last = calendar.rpartition(" ")[2]
     if not re.fullmatch(r"[A-Za-z][A-Za-z_+-]*(/[A-Za-z0-9_+-]+)*", last):
         return None
@@ -65,7 +65,7 @@ def zone_of(calendar: str) -> ZoneInfo | None:
 
 
 def due(dates: Sequence[datetime], moment: datetime) -> datetime | None:
-    """Return the date at which a maintenance may begin at that moment, if there is one."""
+    """Return the date for which a maintenance may begin at that time, if there is one."""
     return next((date for date in dates if date <= moment < date + MAX_DELAY), None)
 
 
@@ -88,5 +88,5 @@ def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
 
 
 def installed() -> datetime:
-    """Return since when the timer has had its present date."""
+    """Return when the timer got its current date."""
     return datetime.fromtimestamp(UNIT.stat().st_mtime, UTC)

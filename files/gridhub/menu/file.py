@@ -41,13 +41,13 @@ def _limit_problems(menu: Menu) -> Iterator[str]:
             continue
         for groups in menu.people():
             values = menu.everything({}, groups)
-            told = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
+            shown = ", ".join(f"{name} = {values[name]!r}" for name in sorted(used))
             try:
-                if not limit.holds(values):
-                    yield f"{where}: the menu's own defaults break it: {told}"
+                if not limit.is_met(values):
+                    yield f"{where}: the menu's own defaults break it: {shown}"
                     break
             except Exception as error:  # an expression can raise any error
-                yield f"{where}: it cannot be evaluated for the menu's defaults, {told}: {error}"
+                yield f"{where}: it cannot be evaluated for the menu's defaults, {shown}: {error}"
                 break
 
 
@@ -58,14 +58,14 @@ def _preset_problems(menu: Menu) -> Iterator[str]:
         where = f"{PRESETS_VARIABLE}, preset {preset.name!r}"
         if names.count(preset.name) > 1:
             yield f"{where}: two presets have this name"
-        wrong = False
+        is_wrong = False
         for name, value in preset.choice.items():
             try:
                 menu._value(name, value, everybody)
             except ChoiceError as error:
-                wrong = True
+                is_wrong = True
                 yield f"{where}, choice: {error}"
-        if wrong:
+        if is_wrong:
             continue
         for groups in menu.people():
             if preset in menu.presets_for(groups):

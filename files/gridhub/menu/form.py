@@ -114,7 +114,7 @@ def _again(
         return str(item.value(raw, groups))
     except ChoiceError:
         text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
-        # Show people their own input beside the error; a list can show only its own entries.
+        # Show the person's own input beside the error; a list can show only its own entries.
         if error is not None and text and (item.range or item.text):
             return text
         return str(item.default)

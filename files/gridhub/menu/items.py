@@ -62,8 +62,7 @@ class Option(Model):
 @cache
 def _matcher(pattern: str) -> SchemaValidator:
     # Not Python's `re`: it can take years for a pattern such as (a+)+b, and the hub has one thread
-    # for all users. With this engine the time is proportional to the length of the text, for every
-    # pattern.
+    # for all users. With this engine, the time is always proportional to the length of the text.
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
@@ -100,7 +99,7 @@ class Text(Model):
 
 
 def are_for(members: Groups, groups: Collection[str]) -> bool:
-    """Return whether ``groups`` include one of ``members``; true if ``members`` is empty."""
+    """Return whether ``groups`` contains one of ``members``; true if ``members`` is empty."""
     return not members or not set(members).isdisjoint(groups)
 
 
@@ -251,7 +250,7 @@ class Item(Model):
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Return how many whole units of the item an amount of Grid Engine has (bytes, slots, …).
+        """Convert an amount in Grid Engine's base unit (bytes, slots, …) to whole item units.
 
         An infinite amount becomes the largest number that a menu can offer.
         """

@@ -93,7 +93,7 @@ class _Kind(Model):
 
 
 class Slots(_Kind):
-    """CPU cores: ``-pe NAME N``. Used even for one core, so that a session's slots always count.
+    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots always count.
 
     The parallel environment is named here, or by an item of that kind.
     """

@@ -83,8 +83,8 @@ class Limit(Model):
         """The names that the rule uses."""
         return meta.find_undeclared_variables(_RULES.parse(f"{{{{ {self.rule} }}}}"))
 
-    def holds(self, values: Mapping[str, int | str]) -> bool:
-        """Return whether values satisfy the rule; raise every error of the expression."""
+    def is_met(self, values: Mapping[str, int | str]) -> bool:
+        """Return whether values satisfy the rule; raise any error of the expression."""
         return bool(_rule(self.rule)(values))
 
 
@@ -132,7 +132,7 @@ class Menu(Model):
         return tuple(item for item in self.items if item.is_for(groups))
 
     def presets_for(self, groups: Collection[str]) -> list[Preset]:
-        """Return the presets of which a member of ``groups`` may choose every value."""
+        """Return the presets whose every value a member of ``groups`` may choose."""
 
         def is_possible(preset: Preset) -> bool:
             try:
@@ -178,8 +178,8 @@ class Menu(Model):
     ) -> dict[str, int | str]:
         """Return checked values with the missing ones filled in, for the rules of the limits.
 
-        A missing value becomes the item's default, or requests nothing if the item is not for the
-        person.
+        A missing value becomes the item's default or, if the item is not for the person, the value
+        that requests nothing.
         """
         whole: dict[str, int | str] = {}
         for item in self.items:
@@ -196,18 +196,18 @@ class Menu(Model):
         :param groups: names of the Unix groups of the person.
         :raises ChoiceError: for the first mistake, in words for the person.
         """
-        asked = dict(raw)
-        preset = asked.pop(PRESET_FIELD, "")
+        given = dict(raw)
+        preset = given.pop(PRESET_FIELD, "")
         if preset != "":
-            asked |= self._preset(preset, groups).choice
-        values = {name: self._value(name, value, groups) for name, value in asked.items()}
+            given |= self._preset(preset, groups).choice
+        values = {name: self._value(name, value, groups) for name, value in given.items()}
         whole = self.everything(values, groups)
         for limit in self.limits:
             try:
-                held = limit.holds(whole)
-            except Exception:  # such as a division by a chosen 0, which counts as broken
-                held = False
-            if not held:
+                is_met = limit.is_met(whole)
+            except Exception:  # for example a division by a chosen 0; the limit counts as broken
+                is_met = False
+            if not is_met:
                 raise ChoiceError(limit.message, limit.item)
         choice = Choice(values={item.name: whole[item.name] for item in self.items_for(groups)})
         qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
@@ -253,7 +253,7 @@ class Menu(Model):
         if item is None or not isinstance(old, int):
             return None
         candidates = item.above(old) if most is None else item.below(min(old, most + 1))
-        # Rules may refuse each amount, and a range may have a thousand million of them.
+        # Rules may refuse each amount, and a range may have a billion amounts.
         for new in islice(candidates, _MAX_STEPS):
             with suppress(ChoiceError):
                 self.choose({**values, name: new}, groups)
@@ -261,10 +261,10 @@ class Menu(Model):
         return None
 
     def people(self) -> list[frozenset[str]]:
-        """Return the sets of groups that may see different menus: no group, each alone, all."""
+        """Return the sets of groups that may see different menus: none, each one alone, all."""
         options = [option for item in self.items for option in item.options or ()]
-        kept: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
-        named = {group for thing in kept for group in thing.groups}
+        parts: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
+        named = {group for part in parts for group in part.groups}
         return [frozenset(), *(frozenset({group}) for group in sorted(named)), frozenset(named)]
 
 
@@ -274,7 +274,7 @@ def ending_within(
     """Return the run-time item, and the choice with the longest run time that ends in time.
 
     That may be the choice itself; it is ``None`` if every run time on the menu is too long. If the
-    menu has no run time at all, return ``None`` instead of a pair.
+    menu has no run time, return ``None`` instead of a pair.
 
     :param seconds: the time that is left.
     """

@@ -40,7 +40,7 @@ class Announcement:
     #: When it expires; ``None``: it stays until an administrator removes it.
     until: datetime | None = None
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it is still current."""
         return self.until is None or now < self.until
 
@@ -76,7 +76,7 @@ def parse_announcement(text: str | bytes) -> Announcement:
 class Timely(Protocol):
     """A value that applies for a limited time."""
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it applies at that time."""
 
 
@@ -98,7 +98,7 @@ class WatchedFile(Generic[T]):
         if time.monotonic() - self._read_at > _FRESH:
             self._read_at = time.monotonic()
             self._read = self._look()
-        return self._read if self._read and self._read.holds(datetime.now(UTC)) else None
+        return self._read if self._read and self._read.applies(datetime.now(UTC)) else None
 
     def _look(self) -> T | None:
         trouble = ""

@@ -37,7 +37,7 @@ class Maintenance:
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it is announced at that time."""
         return self.show <= now < self.end
 
@@ -46,8 +46,8 @@ class Maintenance:
         if self.refuse <= now:
             return Announcement(text("maintenance.now", **self.ends), "warning")
         which, level = ("today", "warning") if self.day <= now else ("ahead", "info")
-        told = {**self.begins, "end_date": self.ends["date"], "end_time": self.ends["time"]}
-        return Announcement(text(f"maintenance.{which}", **told), level)  # type: ignore[arg-type]
+        values = {**self.begins, "end_date": self.ends["date"], "end_time": self.ends["time"]}
+        return Announcement(text(f"maintenance.{which}", **values), level)  # type: ignore[arg-type]
 
     def refusal(self, now: datetime) -> str:
         """Return why no session starts now, or an empty string."""
@@ -83,7 +83,7 @@ class Window:
     #: Whether to refuse a choice whose run time is too long, or to cap its run time.
     rule: Literal["refuse", "cap"]
 
-    def holds(self, now: datetime) -> bool:
+    def applies(self, now: datetime) -> bool:
         """Return whether it is in the future or in progress."""
         return now < self.end
 
@@ -120,22 +120,22 @@ def parse_window(text: str | bytes) -> Window:
 
 
 #: The hub's view of both files; the pages and all spawners share it.
-board = WatchedFile(FILE, parse_maintenance)
-windows = WatchedFile(WINDOW, parse_window)
+maintenance_file = WatchedFile(FILE, parse_maintenance)
+window_file = WatchedFile(WINDOW, parse_window)
 
 
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
     """Return the announcements for every page: the administrators', then the maintenance."""
-    coming, window = board.current(), windows.current()
-    told = [
+    coming, window = maintenance_file.current(), window_file.current()
+    found = [
         site.current(),
         coming.announcement(datetime.now(UTC)) if coming else None,
         window.announcement() if window else None,
     ]
-    return [each for each in told if each]
+    return [each for each in found if each]
 
 
 def refusal() -> str:
     """Return why no session starts now, in words for the user, or an empty string."""
-    coming = board.current()
+    coming = maintenance_file.current()
     return coming.refusal(datetime.now(UTC)) if coming else ""

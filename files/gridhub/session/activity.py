@@ -25,7 +25,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Parts of the paths that a page posts to automatically, without its user. JupyterLab saves the
 #: layout of its tabs every ten seconds.
-_BY_ITSELF = ("/lab/api/workspaces/", f"/{NOTICES}/")
+_AUTOMATIC = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
 
 def runs_a_program(terminal: Any) -> bool:
@@ -34,7 +34,7 @@ def runs_a_program(terminal: Any) -> bool:
         # The shell is a session leader, so its PID is also the ID of its process group.
         foreground = os.tcgetpgrp(terminal.ptyproc.fd)
         return foreground > 0 and foreground != terminal.ptyproc.pid
-    except OSError:  # the terminal was closed in the meantime
+    except OSError:  # the terminal has been closed
         return False
 
 
@@ -53,7 +53,7 @@ class Activity:
         if self._log:
             self._log(handler)
         path = handler.request.path
-        if handler.get_status() < 400 and not any(part in path for part in _BY_ITSELF):
+        if handler.get_status() < 400 and not any(part in path for part in _AUTOMATIC):
             kind = handler._headers.get("Content-Type", "")
             if handler.request.method not in _READING or kind.startswith("text/html"):
                 self._person = datetime.now(UTC)
@@ -87,7 +87,7 @@ class IdleWatch:
         self._quiet_after = half if self._notice is None else min(half, self._notice)
         self._quiet = False
         #: Whether the user has been notified; set by the caller.
-        self.told = False
+        self.notified = False
 
     def look(self, idle: float) -> str:
         """Return what is due after ``idle`` seconds: ``notice``, ``back`` or an empty string.
@@ -95,19 +95,19 @@ class IdleWatch:
         ``back``: the session is in use again. The hub must know this before it ends the session.
         """
         if idle < self._quiet_after:
-            back, self._quiet, self.told = self._quiet, False, False
-            return "back" if back else ""
+            was_quiet, self._quiet, self.notified = self._quiet, False, False
+            return "back" if was_quiet else ""
         self._quiet = True
-        due = self._notice is not None and idle >= self._notice and not self.told
+        due = self._notice is not None and idle >= self._notice and not self.notified
         return "notice" if due else ""
 
 
-async def watch_use(rules: Rules, activity: Activity, teller: Notifier) -> None:
+async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> None:
     """Warn the user before an idle session is ended; report to the hub once it is in use again."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)
-    owed = False
+    must_report = False
     while True:
         await asyncio.sleep(LOOK_INTERVAL)
         last = activity.last()
@@ -115,8 +115,8 @@ async def watch_use(rules: Rules, activity: Activity, teller: Notifier) -> None:
         due = watch.look(now - last.timestamp())
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
-            watch.told = await teller.notify_person(message(rules.words["idle"], end, now))
+            watch.notified = await notifier.notify_person(message(rules.words["idle"], end, now))
         # If the hub does not answer, repeat the report until it does.
-        owed = owed or due == "back"
-        if owed:
-            owed = not await teller.post_to_hub(last)
+        must_report = must_report or due == "back"
+        if must_report:
+            must_report = not await notifier.post_to_hub(last)

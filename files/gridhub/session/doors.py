@@ -24,8 +24,8 @@ class SessionServer(BoundedServer):
     Jupyter reads a whole body before it authenticates the client.
     """
 
-    #: Bytes of request bodies that clients without a login may keep here at a time, in all, and how
-    #: many seconds one body may take.
+    #: How many bytes of request bodies from clients without a login may be in memory in total, and
+    #: how many seconds one body may take.
     strangers_may_send = 2**27
     strangers_may_take = 600.0
 
@@ -36,7 +36,7 @@ class SessionServer(BoundedServer):
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Start a request on a connection; its previous request is over, and the body is gone."""
+        """Start a request on a connection; the body of the previous one is no longer in memory."""
         self._sent.pop(server_conn, None)
         request = super().start_request(server_conn, request_conn)
         return _Request(request, self, server_conn, request_conn)

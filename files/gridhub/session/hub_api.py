@@ -22,7 +22,7 @@ from gridhub.session.rules import EarlyEnd, RulesError, read_early_end
 MAX_ANSWER = 65_536
 
 
-def ask(
+def post(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
     """Post once; return the HTTP status (0 without an answer) and the body of the answer.
@@ -63,14 +63,14 @@ def post_to_hub(
     The status is 0 when the hub did not answer.
     """
     url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
-    status, answer = ask(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
+    status, answer = post(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
     if not status:
         print("The hub does not answer.", file=sys.stderr, flush=True)
     return status, answer
 
 
 def is_refusal(status: int) -> bool:
-    """Return whether an HTTP status means that the hub refuses this session for good."""
+    """Return whether an HTTP status means that the hub refuses this session permanently."""
     return 400 <= status < 500 and status not in (408, 429)
 
 

@@ -35,7 +35,7 @@ def use_private_pipes():
     # type: () -> None
     """Make the kernel of this process open its pipe next to its other sockets.
 
-    Except for the address, the two functions do the same as those in ipykernel 4.3 to 7.4.
+    Except for the address, the two functions do the same as those of ipykernel 4.3 to 7.4.
     """
     import os
     import warnings
@@ -61,7 +61,7 @@ def use_private_pipes():
         try:
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
-            # As ipykernel does if it gets no port. Using a port here would let other users in.
+            # ipykernel does the same if it gets no port. A TCP port here would let other users in.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()

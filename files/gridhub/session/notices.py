@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gridhub.session.hub_api import ask
+from gridhub.session.hub_api import post
 from gridhub.session.rules import EarlyEnd, Rules
 
 #: Seconds between checks whether the session is in use.
@@ -24,7 +24,7 @@ NOTICES = "jupyterlab-notifications-extension"
 
 
 class Notifier:
-    """Notifies the user in the session and reports to the hub; each call returns its success."""
+    """Notifies the user in the session and reports to the hub; calls return their success."""
 
     def __init__(
         self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
@@ -36,7 +36,7 @@ class Notifier:
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> bool:
         token = self._environment["JUPYTERHUB_API_TOKEN"]
-        status, _ = await asyncio.to_thread(ask, url, token, body, self._context)
+        status, _ = await asyncio.to_thread(post, url, token, body, self._context)
         return 200 <= status < 300
 
     async def notify_person(self, message: str) -> bool:
@@ -81,30 +81,30 @@ def warning_times(end: float, rules: Rules) -> list[float]:
     return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
 
 
-async def warn(rules: Rules, start: float, teller: Notifier) -> None:
+async def warn(rules: Rules, start: float, notifier: Notifier) -> None:
     """Warn the user each time a warning is due, until the run time is over.
 
     A notice can fail, because only the hub can check the token and the hub may be away. It is then
-    tried again until the next one is due.
+    repeated until it succeeds or the next one is due.
     """
     if rules.run_time is None:
         return
     end = start + rules.run_time
-    await _tell_each(warning_times(end, rules), rules.words["run_time"], end, teller)
+    await _notify_each(warning_times(end, rules), rules.words["run_time"], end, notifier)
 
 
-async def _tell_each(moments: list[float], words: str, end: float, teller: Notifier) -> None:
+async def _notify_each(moments: list[float], words: str, end: float, notifier: Notifier) -> None:
     for moment, next_moment in pairwise([*moments, end]):
         await asyncio.sleep(max(moment - time.time(), 0))
         while (now := time.time()) < next_moment:
-            if await teller.notify_person(message(words, end, now)):
+            if await notifier.notify_person(message(words, end, now)):
                 break
             await asyncio.sleep(LOOK_INTERVAL)
 
 
-async def warn_of_early_end(cut: EarlyEnd, rules: Rules, teller: Notifier) -> None:
-    """Warn the user now and again before the early end; return when the end has come."""
+async def warn_of_early_end(cut: EarlyEnd, rules: Rules, notifier: Notifier) -> None:
+    """Warn the user now, and again as the early end comes closer; return when it is reached."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
-    await _tell_each(sorted({now} | later), cut.words, cut.end, teller)
+    await _notify_each(sorted({now} | later), cut.words, cut.end, notifier)
     await asyncio.sleep(max(cut.end - time.time(), 0))

@@ -53,9 +53,9 @@ def bind_port(first: int, last: int) -> socket.socket:
 
 
 def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> list[tuple[str, int]]:
-    """Return the accounts that hold ports of a range, with their number of ports, most first.
+    """Return the accounts that hold ports of a range, with their number of ports, largest first.
 
-    The kernel does not list sockets that are bound but neither listen nor are connected.
+    The kernel does not list sockets that are bound but not listening or connected.
     """
     held: set[tuple[int, int]] = set()
     for table in tables:
@@ -83,7 +83,7 @@ def account_name(uid: int) -> str:
 
 
 def no_port_reason(first: int, last: int) -> str:
-    """Return the report for the hub if no port is free: the host, and accounts with their ports."""
+    """Return the report that no port is free, for the hub: the host, and accounts with ports."""
     # The host's name in Grid Engine, which the hub uses to request another host.
     host = os.environ.get("HOSTNAME") or socket.gethostname()
     holders = ",".join(f"{name}={count}" for name, count in port_holders(first, last))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The file with the session's secrets, read once and deleted; key and certificate stay in memory.
 
-They are never on a disk of the worker, and are gone when the process ends, for any reason.
+They are never on a disk of the worker, and disappear when the process ends, for any reason.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ SOON = 300
 
 
 async def keep_time(
-    announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, teller: Notifier
+    announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, notifier: Notifier
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
@@ -50,7 +50,7 @@ async def keep_time(
 
     :returns: whether the session is over now; if not, Grid Engine ends it.
     """
-    warnings = asyncio.ensure_future(warn(rules, start, teller))
+    warnings = asyncio.ensure_future(warn(rules, start, notifier))
     cut = await announced
     if cut is None or (rules.run_time is not None and start + rules.run_time <= cut.end):
         await warnings
@@ -58,7 +58,7 @@ async def keep_time(
     warnings.cancel()
     left = rules._replace(run_time=max(int(cut.end - start), 0))
     os.environ.update(extension_settings(left, start))
-    await warn_of_early_end(cut, rules, teller)
+    await warn_of_early_end(cut, rules, notifier)
     return True
 
 
@@ -107,8 +107,8 @@ def hide_debuggers(spec: Any) -> None:
     plain = spec.to_dict
 
     def to_dict(self: Any) -> dict[str, Any]:
-        told = plain(self)
-        return {**told, "metadata": {**told["metadata"], "debugger": False}}
+        values = plain(self)
+        return {**values, "metadata": {**values["metadata"], "debugger": False}}
 
     spec.to_dict = to_dict
 
@@ -170,18 +170,18 @@ def serve(
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
     # Without the user's settings, the server does not find the user's kernels either. Unlike the
-    # settings, kernels run no code in the server. Their folder comes last, so that none of them
-    # replaces a kernel of the site.
+    # settings, kernels run no code in the server. Their folder comes last, so that they cannot
+    # replace a kernel of the site.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
     context = tls.client() if tls else None
-    teller = Notifier(environment, port, context)
+    notifier = Notifier(environment, port, context)
     over = False
 
     async def live() -> None:
         nonlocal over
-        over = await keep_time(announce(environment, port, context), rules, start, teller)
+        over = await keep_time(announce(environment, port, context), rules, start, notifier)
         if over:
             # The worker is free in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
@@ -189,9 +189,9 @@ def serve(
             last_resort.start()
             app.stop()
 
-    # Runs after the server listens: both are callbacks of the same loop, in this order.
+    # These run once the server listens: that is a callback of the same loop, added before them.
     app.io_loop.add_callback(live)
-    app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), teller)
+    app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()
     return EXIT_EARLY_END if over else 0
 

@@ -11,7 +11,7 @@ from gridhub.words import number_text
 
 
 def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in the unit that suits ``other``, which is also in bytes.
+    """Return a number of bytes in the unit that suits ``other``, another number of bytes.
 
     :param whole: rounds to tenths of the unit: ``floor``, ``ceil`` or ``round``.
     """

@@ -52,19 +52,19 @@ class ClusterSpawner(BatchSpawnerBase):
     sge_bin_dir = Unicode("/usr/bin", help="Folder of qstat.").tag(config=True)
     sge_timeout = Float(10.0, help="Seconds a Grid Engine command may take.").tag(config=True)
     short_interval = Float(
-        1.0, help="Seconds between questions to Grid Engine while somebody waits."
+        1.0, help="Seconds between queries to Grid Engine while a person waits."
     ).tag(config=True)
-    long_interval = Float(15.0, help="Seconds between questions to Grid Engine otherwise.").tag(
+    long_interval = Float(15.0, help="Seconds between queries to Grid Engine otherwise.").tag(
         config=True
     )
     wait_limit = Float(
-        600.0, help="Seconds a session may take from its submission until it has told its port."
+        600.0, help="Seconds a session may take from its submission until it reports its port."
     ).tag(config=True)
     stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
         config=True
     )
     accounting_file = Unicode(
-        help="Grid Engine's accounting file; the one of the cell where it is empty."
+        help="Grid Engine's accounting file; if empty, that of the cell."
     ).tag(config=True)
     session_ports = Tuple(
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
@@ -87,7 +87,7 @@ class ClusterSpawner(BatchSpawnerBase):
     #: When the session must end before its run time is over, in seconds since the epoch; 0: it may
     #: use all of its run time.
     ends: float = 0.0
-    #: A sentence about what was changed in the choice; empty if it was not changed.
+    #: A sentence about a change to the choice; empty if it was not changed.
     note: str = ""
     #: What the session has requested; kept, because the menu may change while it runs.
     asked: tuple[Requested, ...] = ()
@@ -113,7 +113,7 @@ class ClusterSpawner(BatchSpawnerBase):
 
     @default("poll_interval")
     def _default_poll_interval(self) -> int:
-        return 5  # a look-up costs nothing
+        return 5  # a poll only reads the collector's last answer
 
     def _menu(self) -> Menu:
         """Load the menu; the next session uses a changed menu without a restart."""
@@ -203,10 +203,10 @@ class ClusterSpawner(BatchSpawnerBase):
         JupyterHub writes to the database after a stop; if that fails, it shows the session as
         stopping for ever.
         """
-        looks = iter(reach.LOOKS)
+        pauses = iter(reach.PAUSES)
         pause = 0.0
         while self.session == session and not self._try(self._store_end):
-            pause = next(looks, pause)
+            pause = next(pauses, pause)
             await asyncio.sleep(pause)
 
     @property

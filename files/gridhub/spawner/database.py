@@ -50,14 +50,14 @@ class SessionState(NamedTuple):
             for name, default in cls._field_defaults.items()
             if name not in ("asked", "last")
         }
-        # Another release may have written another format. Only people read these two values:
-        # losing them costs no session.
-        had: tuple[Requested, ...] = ()
+        # Another release may have written another format. These two values are only shown to
+        # people, so no session is lost without them.
+        asked: tuple[Requested, ...] = ()
         last = None
         with suppress(ValidationError, ValueError, TypeError, KeyError):
-            had = tuple(Requested.model_validate(each) for each in state.get("asked", ()))
+            asked = tuple(Requested.model_validate(each) for each in state.get("asked", ()))
             last = SessionEnd.load(end) if (end := state.get("last")) else None
-        return cls(**plain, asked=had, last=last)
+        return cls(**plain, asked=asked, last=last)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ directory = ThreadPoolExecutor(8, "directory")
 
 #: The pending queries, by event loop, query name and person. Requests with the same query share the
 #: answer, so that many requests of one person take one thread.
-_questions: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
+_pending: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
 
 
-async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _T:
+async def ask_directory(what: str, person: str, query: Callable[[], _T]) -> _T:
     """Query the directory service about a person, in a thread; equal queries share one answer.
 
     :param what: the query's name.
@@ -27,10 +27,10 @@ async def ask_directory(what: str, person: str, question: Callable[[], _T]) -> _
     """
     loop = asyncio.get_running_loop()
     key = loop, what, person
-    future = _questions.get(key)
+    future = _pending.get(key)
     if future is None:
-        future = loop.run_in_executor(directory, question)
-        _questions[key] = future
-        future.add_done_callback(lambda _: _questions.pop(key, None))
+        future = loop.run_in_executor(directory, query)
+        _pending[key] = future
+        future.add_done_callback(lambda _: _pending.pop(key, None))
     # A caller that is cancelled must not cancel the query for the others.
     return await asyncio.shield(future)

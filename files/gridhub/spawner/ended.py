@@ -22,7 +22,7 @@ from gridhub.words import text
 #: calls ``stop`` in a task of the request, which inherits the request's context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
-#: Endings of a session that was not up yet where only its log shows the reason.
+#: Endings for which only the log shows the reason, if the session was not up yet.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
 #: The pause before the next search for an accounting record that is not there yet: at least this
@@ -49,6 +49,7 @@ class SessionEnd:
     #: The largest memory in use, in bytes.
     used: float = 0.0
     status: int = 0
+    #: What the session had requested.
     had: tuple[Requested, ...] = ()
     #: A sentence on why the session could not start; empty if it did start.
     text: str = ""
@@ -58,7 +59,7 @@ class SessionEnd:
         """The sentence for the person."""
         if self.text:
             return text("start.last", reason=self.text)
-        had = {each.kind: each.words for each in self.had}
+        words = {each.kind: each.words for each in self.had}
         limit = next((each.total for each in self.had if each.kind == "memory"), 0.0)
         used, memory = limit_in_words(self.used, limit)
         return text(
@@ -68,13 +69,13 @@ class SessionEnd:
             used=used,
             status=self.status,
             memory=memory,
-            run_time=had.get("run_time", ""),
+            run_time=words.get("run_time", ""),
             log=log_path(self.job),
         )
 
     @property
     def short_of(self) -> tuple[str, ...]:
-        """The items of the menu of which the session had too little."""
+        """The menu items of which the session had too little."""
         return tuple(each.item for each in self.had if each.kind == self.why)
 
     @property

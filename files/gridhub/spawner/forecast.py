@@ -51,17 +51,17 @@ async def forecast(
         return Forecast(free=room, age=age, message=words)
     try:
         choice, note = over_in_time(
-            menu, menu.choose(options, groups), groups, next_maintenance.windows.current()
+            menu, menu.choose(options, groups), groups, next_maintenance.window_file.current()
         )
     except ChoiceError as error:
         return Forecast(free=room, age=age, message=str(error), item=error.item or "")
-    had = tuple(requested(menu, choice))
-    answer = await cluster.verdicts.verdict(person, choice, missing_for(had, places))
+    requests = tuple(requested(menu, choice))
+    answer = await cluster.verdicts.verdict(person, choice, missing_for(requests, places))
     return Forecast(
         free=room,
         age=age,
         verdict=answer.verdict if answer else "",
-        message=f"{_message(answer, menu, had, places)} {note}".rstrip(),
+        message=f"{_message(answer, menu, requests, places)} {note}".rstrip(),
         raw=answer.words if answer else "",
     )
 
@@ -69,7 +69,7 @@ async def forecast(
 def _message(
     answer: Answer | None,
     menu: Menu,
-    had: Collection[Requested],
+    requests: Collection[Requested],
     places: list[QueueInstance] | None,
 ) -> str:
     if answer is None:
@@ -77,43 +77,45 @@ def _message(
     if not answer.ok:
         return answer.error
     if answer.verdict == "later":
-        return why_later(answer.words, had, places)
+        return why_later(answer.words, requests, places)
     if answer.verdict == "never":
-        return why_never(answer.words, menu, had, places)
+        return why_never(answer.words, menu, requests, places)
     return text("forecast.now")
 
 
-def why_later(words: str, had: Collection[Requested], places: list[QueueInstance] | None) -> str:
+def why_later(
+    words: str, requests: Collection[Requested], places: list[QueueInstance] | None
+) -> str:
     """Return why a session with this choice would have to wait.
 
     :param words: the output of ``qsub -w p``.
     """
-    names = missing_for(had, places)
+    names = missing_for(requests, places)
     reason = main_reason(parse_reasons(words.splitlines()), names)
     if reason.scope not in ("", "other"):
-        return text("forecast.waits", reason=in_words(reason, had))
+        return text("forecast.waits", reason=in_words(reason, requests))
     if reason.name == "lacks":
-        first = text("forecast.lacks", what=missing_in_words(had, names or ()))
-        return first + free_at_most(had, names or (), places or ())
+        first = text("forecast.lacks", what=missing_in_words(requests, names or ()))
+        return first + free_at_most(requests, names or (), places or ())
     return text("forecast.closed" if reason.name == "closed" else "forecast.later")
 
 
 def why_never(
-    words: str, menu: Menu, had: Collection[Requested], places: list[QueueInstance] | None
+    words: str, menu: Menu, requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> str:
     """Return why a session with this choice can never start.
 
     :param words: the output of ``qsub -w v``, which assumes an empty cluster: the amounts in it are
-        all that the cluster has.
+        the most that the cluster has.
     """
     reasons = parse_reasons(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
-    if places and not may_spread(had):
+    if places and not may_spread(requests):
         offers[SLOTS] = max(float(place.slots) for place in places)
     items = {item.name: item for item in menu.items}
     most = [
         (f"{each.label} ({each.words})", items[each.item].in_units(offer))
-        for each in had
+        for each in requests
         if (offer := offers.get(SLOTS if each.kind == "slots" else each.complex)) is not None
         and offer < each.total
     ]
@@ -125,5 +127,5 @@ def why_never(
         return text("forecast.quota", what=first.what)
     # The scope `slots` is not in this list: if only slots are missing, a queue accepts this job.
     if first.scope in ("barred", "job"):
-        return text("forecast.barred", reason=in_words(first, had))
+        return text("forecast.barred", reason=in_words(first, requests))
     return text("forecast.never")

@@ -20,8 +20,8 @@ from gridhub.words import text
 #: A form shows at most this many notices about parts of a link that it left out.
 MAX_NOTICES = 5
 
-#: Fields in a link to the form: the items, separated by commas, that the form sets to less or more
-#: than the last time. No item of the menu can have such a name.
+#: Fields in a link to the form: the items, separated by commas, of which the form sets less or more
+#: than the last time. No menu item can have such a name.
 LESS, MORE = "_less", "_more"
 
 
@@ -33,7 +33,7 @@ class Link:
     values: dict[str, object]
     #: The items to change: a session had too little of them, or they were not free.
     shifts: tuple[str, ...] = ()
-    #: Whether to set these items to more; otherwise to less.
+    #: Whether to set more of these items; otherwise less.
     more: bool = False
 
 
@@ -78,8 +78,8 @@ def fill_shifted(
     """Return the form with the last choice, but with more or less of the link's items.
 
     :param last: the last choice, as it was sent.
-    :param places: the queue instances with what is free now; used only to set items to less, and
-        ``None`` if not known.
+    :param places: the queue instances with what is free now, needed only to set less; ``None`` if
+        not known.
     """
     shown, _ = menu.take(last, groups)
     shown.pop(PRESET_FIELD, None)

@@ -21,7 +21,7 @@ from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, fol
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
 
-#: How long a page waits for a value that it can also show the next time, in seconds.
+#: How long a page waits for a value that it could also show the next time, in seconds.
 GLIMPSE = 0.5
 
 
@@ -137,7 +137,7 @@ class ShownSpawner(ClusterSpawner):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The items of the menu that a waiting session is missing now, as far as known."""
+        """The menu items that a waiting session needs and that are not free, as far as known."""
         reasons = self._raw_reason().splitlines()
         return waiting.missing_now(self.asked, self.status.places.answer, reasons)
 

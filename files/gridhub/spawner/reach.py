@@ -14,7 +14,7 @@ from jupyterhub.utils import AnyTimeoutError
 
 #: Pauses between attempts to reach a session that does not answer yet, in seconds; the last one
 #: repeats.
-LOOKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("jupyterhub.sge")
 

@@ -31,7 +31,7 @@ PATIENCE = 5.0
 
 
 class Verdicts:
-    """A cache of verdicts; it asks the broker for new ones, two at a time.
+    """A cache of verdicts; it requests new ones from the broker, two at a time.
 
     Starts and stops of sessions use a separate client, so that checks do not delay them.
     """
@@ -40,8 +40,8 @@ class Verdicts:
         self._broker = BrokerClient(broker, timeout, at_once=2)
         #: How many checks of each person run or wait.
         self.checks: Counter[str] = Counter()
-        #: The verdicts by person, choice and what was missing for it. What is missing is part of
-        #: the key because the page shows the verdict beside what is free: both must agree.
+        #: The verdicts by person, choice, and resources for it that were not free. The last is part
+        #: of the key because a page shows the verdict beside what is free, and both must agree.
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(

@@ -67,7 +67,7 @@ class View:
     raw: str = ""
     #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""
-    #: The menu items ("memory", "run_time") of which that session had too little; for a link.
+    #: The menu items (such as "memory") of which that session had too little; for a link.
     short_of: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""
@@ -85,7 +85,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 
 def amounts(
-    had: Iterable[Requested], details: Details | None, elapsed: float | None
+    requests: Iterable[Requested], details: Details | None, elapsed: float | None
 ) -> tuple[Amount, ...]:
     """Return the resources that a session has requested, each with the amount in use if known.
 
@@ -107,5 +107,7 @@ def amounts(
 
     # Show texts unless they are empty, and amounts unless they are zero.
     return tuple(
-        amount(each) for each in had if each.total or (isinstance(each.value, str) and each.value)
+        amount(each)
+        for each in requests
+        if each.total or (isinstance(each.value, str) and each.value)
     )

@@ -20,51 +20,52 @@ from gridhub.words import text
 OLD_ANSWER = 30.0
 
 
-def requirements(had: Collection[Requested]) -> Requirements:
-    """Return the request in the form that is compared with what is free."""
-    values = {each.kind: each.value for each in had}
-    consumables = {each.complex: each.total for each in had if each.kind in ("memory", "count")}
+def requirements(requests: Collection[Requested]) -> Requirements:
+    """Return a session's requests in the form that can be compared with what is free."""
+    values = {each.kind: each.value for each in requests}
+    counted = [each for each in requests if each.kind in ("memory", "count")]
+    consumables = {each.complex: each.total for each in counted}
     return Requirements(int(values.get("slots", 1)), consumables, str(values.get("queue", "")))
 
 
-def may_spread(had: Collection[Requested]) -> bool:
+def may_spread(requests: Collection[Requested]) -> bool:
     """Return whether a parallel environment of the menu may spread a session over several hosts."""
-    values = {each.kind: each.value for each in had}
+    values = {each.kind: each.value for each in requests}
     return "parallel_environment" in values and values.get("slots") != 1
 
 
 def missing_for(
-    had: Collection[Requested], places: list[QueueInstance] | None
+    requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> frozenset[str] | None:
-    """Return the names of what is missing for a session; ``None`` if that is not known."""
-    if not places or may_spread(had):
+    """Return what a session needs that is not free (:func:`missing`); ``None`` if not known."""
+    if not places or may_spread(requests):
         return None
-    return missing(requirements(had), places)
+    return missing(requirements(requests), places)
 
 
-def missing_items(had: Collection[Requested], names: Collection[str]) -> list[Requested]:
-    """Return the requested items that are among the missing ones.
+def missing_items(requests: Collection[Requested], names: Collection[str]) -> list[Requested]:
+    """Return the requests for resources that are not free.
 
-    :param names: what is missing: complexes or :data:`SLOTS`.
+    :param names: the resources that are not free: complexes or :data:`SLOTS`.
     """
-    return [each for each in had if (SLOTS if each.kind == "slots" else each.complex) in names]
+    return [each for each in requests if (SLOTS if each.kind == "slots" else each.complex) in names]
 
 
-def missing_in_words(had: Collection[Requested], names: Collection[str]) -> str:
-    """Return the labels and amounts of the missing items, as in the form."""
-    return ", ".join(f"{each.label} ({each.words})" for each in missing_items(had, names))
+def missing_in_words(requests: Collection[Requested], names: Collection[str]) -> str:
+    """Return the labels and amounts of the items that are not free, as in the form."""
+    return ", ".join(f"{each.label} ({each.words})" for each in missing_items(requests, names))
 
 
 def free_at_most(
-    had: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
+    requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the largest amounts of the missing items that one worker has free.
+    """Return a sentence with the largest amounts that one worker has free of the missing items.
 
-    It begins with a blank. Empty if, for each item, one worker has enough.
+    It begins with a space. It is empty if, for each item, one worker has enough.
     """
     amounts = []
-    queue = requirements(had).queue
-    for each in missing_items(had, names):
+    queue = requirements(requests).queue
+    for each in missing_items(requests, names):
         most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
         if most < each.total:
             number = beside(each, most, floor) if each.kind == "memory" else f"{most:g}"
@@ -73,30 +74,30 @@ def free_at_most(
     return f" {text('forecast.at_most', what=', '.join(amounts))}" if amounts else ""
 
 
-def in_words(reason: Reason, had: Collection[Requested]) -> str:
+def in_words(reason: Reason, requests: Collection[Requested]) -> str:
     """Return a reason of the scheduler in words, with the labels and amounts of the form."""
-    items = missing_in_words(had, {reason.what}) if reason.what else ""
+    items = missing_in_words(requests, {reason.what}) if reason.what else ""
     return text(f"reason.{reason.name}", what=items or reason.what)
 
 
 def why_queued(
     job: Job,
-    had: Collection[Requested],
+    requests: Collection[Requested],
     details: Details | None,
     places: list[QueueInstance] | None,
     queue: list[int] | None,
 ) -> str:
-    """Return why a job waits in the queue, as far as that is known.
+    """Return why a job waits in the queue, as far as known.
 
-    :param queue: the numbers of all waiting jobs, the next one first.
+    :param queue: the numbers of all waiting jobs, the next one to start first.
     """
-    names = missing_for(had, places)
+    names = missing_for(requests, places)
     reason = main_reason(parse_reasons(details.reasons if details else ()), names)
     if reason.scope:
-        words = text("waiting.reason", job=job.id, reason=in_words(reason, had))
+        words = text("waiting.reason", job=job.id, reason=in_words(reason, requests))
     elif reason.name == "lacks":
-        words = text("waiting.lacks", job=job.id, what=missing_in_words(had, names or ()))
-        words += free_at_most(had, names or (), places or ())
+        words = text("waiting.lacks", job=job.id, what=missing_in_words(requests, names or ()))
+        words += free_at_most(requests, names or (), places or ())
     elif reason.name == "closed":
         words = text("waiting.closed", job=job.id)
     else:
@@ -106,16 +107,16 @@ def why_queued(
 
 
 def missing_now(
-    had: Collection[Requested], places: list[QueueInstance] | None, reasons: Collection[str]
+    requests: Collection[Requested], places: list[QueueInstance] | None, reasons: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the items of the menu that a waiting session is missing now, as far as known.
+    """Return the menu items that a waiting session needs and that are not free, as far as known.
 
     :param reasons: the scheduler's messages about its job.
     """
-    names = missing_for(had, places)
+    names = missing_for(requests, places)
     if names is None:
         names = missing_by_reason(main_reason(parse_reasons(reasons), None))
-    return tuple(each.item for each in missing_items(had, names))
+    return tuple(each.item for each in missing_items(requests, names))
 
 
 def stage(job: Job | Gone | None) -> str:

@@ -45,7 +45,9 @@ def over_in_time(
     raise ChoiceError(text("maintenance.too_long", longest=longest, **window.values()), item.name)
 
 
-def end_before(window: Window | None, job: Job | Gone | None, had: Collection[Requested]) -> float:
+def end_before(
+    window: Window | None, job: Job | Gone | None, requests: Collection[Requested]
+) -> float:
     """Return when a session that starts now must end because of a maintenance of the workers.
 
     The run time was checked before the session waited in the queue, so it may no longer fit.
@@ -58,7 +60,7 @@ def end_before(window: Window | None, job: Job | Gone | None, had: Collection[Re
         return 0.0
     begin, now = window.begin.timestamp(), time.time()
     started = (job.since if isinstance(job, Job) and job.host else None) or now
-    run_time = next((each.total for each in had if each.kind == "run_time"), None)
+    run_time = next((each.total for each in requests if each.kind == "run_time"), None)
     if run_time is not None and started + run_time <= begin:
         return 0.0
     # Without a run time on the menu, the person could not choose a shorter one: cut in any case.

@@ -40,8 +40,8 @@ class Query:
 
 
 async def settle(cached: CachedQuery[int]) -> None:
-    if cached.question:
-        await cached.question
+    if cached.running_query:
+        await cached.running_query
 
 
 @pytest.mark.asyncio
@@ -163,10 +163,10 @@ async def test_a_slow_grid_engine_is_queried_less_often() -> None:
     assert cached.age == 5.0, "the answer is as old as its query"
     query.now = 24.9  # 5 s for the answer, and four times that
     assert cached.answer == 1
-    assert cached.question is None
+    assert cached.running_query is None
     query.now = 25.1
     assert cached.answer == 1
-    assert cached.question is not None
+    assert cached.running_query is not None
     await settle(cached)
 
 
@@ -219,13 +219,13 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     jobs = list(range(1, 1001))
     shared = ClusterStatus(grid, lambda: jobs, set)
     assert await shared.query_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
-    assert len(cluster.queries) <= status.MAX_QUESTIONS
+    assert len(cluster.queries) <= status.MAX_QUERIES
     cluster.queries.clear()
     await shared.query_details()
     assert cluster.queries == [[n for n in jobs if n not in spoilt]], (
         "a job that spoils the answer is not queried again"
     )
-    now = time.monotonic() + status.SPOILT_PAUSE
+    now = time.monotonic() + status.UNREADABLE_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
     assert set(await shared.query_details()) == set(jobs)
@@ -242,7 +242,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_step_by_step(
     for _ in range(10):
         cluster.queries.clear()
         found = await shared.query_details()
-        assert len(cluster.queries) <= status.MAX_QUESTIONS
+        assert len(cluster.queries) <= status.MAX_QUERIES
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 

@@ -48,7 +48,7 @@ def test_the_pages_announce_it_days_before_and_on_the_day(
 ) -> None:
     maintenance = parse_maintenance(written(START))
     now = START - before
-    assert maintenance.holds(now) is (level is not None)
+    assert maintenance.applies(now) is (level is not None)
     if level:
         shown = maintenance.announcement(now)
         assert shown.level == level and shown.text.startswith(words)
@@ -66,7 +66,7 @@ def test_the_administrators_announcement_is_shown_beside_it(
 ) -> None:
     theirs, ours = tmp_path / "announcement.json", tmp_path / "maintenance.json"
     monkeypatch.setattr(
-        "gridhub.notices.next_maintenance.board", WatchedFile(ours, parse_maintenance)
+        "gridhub.notices.next_maintenance.maintenance_file", WatchedFile(ours, parse_maintenance)
     )
     site = WatchedFile(theirs, parse_announcement)
     assert next_maintenance.announcements(site) == []
@@ -74,7 +74,7 @@ def test_the_administrators_announcement_is_shown_beside_it(
     theirs.write_text('{"text": "Hello"}')
     ours.write_text(written(datetime.now(UTC)))
     monkeypatch.setattr(
-        "gridhub.notices.next_maintenance.board", WatchedFile(ours, parse_maintenance)
+        "gridhub.notices.next_maintenance.maintenance_file", WatchedFile(ours, parse_maintenance)
     )
     first, second = next_maintenance.announcements(WatchedFile(theirs, parse_announcement))
     assert first == Announcement("Hello")
@@ -93,12 +93,16 @@ def test_the_window_of_the_workers_is_shown_on_the_pages(
 ) -> None:
     file = tmp_path / "window.json"
     file.write_text(window())
-    monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
+    monkeypatch.setattr(
+        "gridhub.notices.next_maintenance.window_file", WatchedFile(file, parse_window)
+    )
     (shown,) = next_maintenance.announcements(WatchedFile(tmp_path / "none", parse_announcement))
     assert shown.text.startswith("The workers are maintained from 20")
     file.write_text(window(begin="2020-01-31 18:00", end="2020-01-31 20:00"))
-    monkeypatch.setattr("gridhub.notices.next_maintenance.windows", WatchedFile(file, parse_window))
-    assert next_maintenance.windows.current() is None
+    monkeypatch.setattr(
+        "gridhub.notices.next_maintenance.window_file", WatchedFile(file, parse_window)
+    )
+    assert next_maintenance.window_file.current() is None
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ class TestIdleWatch:
     def test_the_notice_is_due_until_it_is_given(self) -> None:
         watch = IdleWatch(RULES)
         assert [watch.look(900), watch.look(902)] == ["notice", "notice"]
-        watch.told = True
+        watch.notified = True
         assert watch.look(904) == ""
 
     def test_the_notice_is_due_again_after_use(self) -> None:
         watch = IdleWatch(RULES)
         watch.look(900)
-        watch.told = True
+        watch.notified = True
         assert [watch.look(0), watch.look(2), watch.look(900)] == ["back", "", "notice"]
 
     def test_the_hub_learns_of_use_long_before_it_would_end_the_session(self) -> None:
@@ -50,7 +50,7 @@ class TestIdleWatch:
     def test_use_after_half_the_time_is_reported_with_any_notice(self, notice: int) -> None:
         watch = IdleWatch(RULES._replace(idle_notice=notice))
         watch.look(600)
-        watch.told = True
+        watch.notified = True
         assert watch.look(0) == "back"
 
     def test_no_notice_is_due_if_the_rules_have_none(self) -> None:

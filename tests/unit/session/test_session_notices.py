@@ -23,7 +23,7 @@ class TestNotifier:
             seen.append((url, token, body))
             return 503 if len(seen) == 1 else 200, b""
 
-        monkeypatch.setattr("gridhub.session.notices.ask", post)
+        monkeypatch.setattr("gridhub.session.notices.post", post)
         return seen
 
     ENVIRONMENT = {

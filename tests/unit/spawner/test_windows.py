@@ -59,7 +59,7 @@ class TestWindows:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=minutes)
         window = next_maintenance.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
+        monkeypatch.setattr(next_maintenance.window_file, "current", lambda: window)
         if isinstance(outcome, int):
             await spawner._run_apply_user_options({})
             assert spawner.user_options["hours"] == outcome
@@ -81,7 +81,7 @@ class TestWindows:
         menu_file.write_text(json.dumps({"items": [*MENU, HOURS]}), encoding="utf-8")
         begin = datetime.now(UTC) + timedelta(minutes=115)
         window = next_maintenance.Window(begin, begin + timedelta(hours=2), "cap")
-        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
+        monkeypatch.setattr(next_maintenance.window_file, "current", lambda: window)
         known(spawner.status.places, [])
         spawner.cluster.verdicts.kept.clear()
         broker.answers = [
@@ -136,7 +136,7 @@ class TestWindows:
         # The window was set while the session waited.
         begin = datetime.now(UTC) + timedelta(seconds=left)
         window = next_maintenance.Window(begin, begin + timedelta(hours=2), rule)
-        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
+        monkeypatch.setattr(next_maintenance.window_file, "current", lambda: window)
         answer = await hub.ask("sge/port", broker.token, {"port": lab.port})
         assert answer.code == code
         if code == 409:
@@ -167,7 +167,7 @@ class TestWindows:
         monkeypatch.setattr(spawner, "_job", lambda: job)
         begin = datetime.now(UTC) + timedelta(seconds=3100)
         window = next_maintenance.Window(begin, begin + timedelta(hours=2), "refuse")
-        monkeypatch.setattr(next_maintenance.windows, "current", lambda: window)
+        monkeypatch.setattr(next_maintenance.window_file, "current", lambda: window)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
         monkeypatch.undo()
         broker.cluster.put(broker.session)

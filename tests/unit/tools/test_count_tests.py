@@ -58,7 +58,7 @@ def test_a_test_file_without_a_test_that_ran_is_a_failure(tmp_path: Path, tests:
     (tests / "more/test_b.py").touch()
     done = count(results(tmp_path, PASSED, 1, 0), tests)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"no test ran of {tests}: test_b.py\n")
+    assert done.stderr.endswith(f"no test ran from {tests}: test_b.py\n")
 
 
 def test_a_test_in_a_class_counts_for_its_file(tmp_path: Path, tests: Path) -> None:
