@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from browsing import Enter, OpenBrowser, changed, check, choose
 from hub_client import wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
 HOSTILE = "Maintenance on <b>Tuesday</b> & <script>document.title='taken'</script>"
 
@@ -29,7 +29,7 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
     outside.goto("/hub/login")
     try:
         run = playbook("announce.yml", announce_text=HOSTILE, announce_level="warning")
-        assert run.returncode == 0, said(run)
+        assert run.returncode == 0, output(run)
         for page in (outside, inside):
             wait_for("the announcement is shown", lambda page=page: "Tuesday" in shown(page))
             expect(page.locator("#announcement")).to_contain_text("<b>Tuesday</b> &")
@@ -47,7 +47,7 @@ def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host:
     for check_only in ((), ("--check",)):
         run = playbook("announce.yml", *check_only, announce_text="x", announce_level="loud")
         assert run.returncode != 0
-        assert "value of announce_level must be one of: info, warning, got: loud" in said(run)
+        assert "value of announce_level must be one of: info, warning, got: loud" in output(run)
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
 
 
@@ -99,7 +99,7 @@ def test_the_form_says_that_the_run_time_is_cut_before_the_workers_are_maintaine
     end = hub_host.check_output("date -d '4 hours' '+%Y-%m-%d %H:%M'")
     try:
         run = playbook("worker_window.yml", window_begin=begin, window_end=end, window_rule="cap")
-        assert run.returncode == 0, said(run)
+        assert run.returncode == 0, output(run)
         wait_for("the page tells of it", lambda: f"maintained from {begin}" in shown(page))
         cut = f"The run time is 1 hour, because the workers are maintained from {begin}"
         expect(page.locator("#forecast")).to_contain_text(cut, timeout=30_000)

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from browsing import SHOTS, Enter, card, changed, check, choose, no_job_left, run_a_cell
 from cluster import ROOT, LogIn, host
 from hub_client import wait_for
-from playbooks import menu, playbook, said
+from playbooks import menu, output, playbook
 
 #: Two programs, each within the memory of a session of 1 GB, and together above it.
 HOGS = (
@@ -270,7 +270,7 @@ MORE_ITEMS = [
 def deploy_menu(*items: dict[str, Any]) -> None:
     """Deploy the demo's menu with some items more."""
     run = playbook("site.yml", "--tags", "menu", jupyterhub_resource_menu=[*menu(), *items])
-    assert run.returncode == 0, said(run)
+    assert run.returncode == 0, output(run)
 
 
 KERNEL = {

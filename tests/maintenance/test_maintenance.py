@@ -19,7 +19,7 @@ from archive import archive, build, run, version
 from cluster import PREFIX, ROOT, host
 from faults import BOOT, enter, main_process, queue_disabled
 from hub_client import page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 from sessions import Person, Session
 
 PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
@@ -297,7 +297,7 @@ def test_two_do_not_run_at_once() -> None:
         )
         before = main_process("hub")
         done = playbook("patch.yml", "--limit", "hub")
-        assert done.returncode != 0 and "already running" in said(done)
+        assert done.returncode != 0 and "already running" in output(done)
         assert main_process("hub") == before and status("hub")["phase"] == "updating"
     finally:
         run("hub", "rm -f /var/lib/gridhub-maintenance/unfinished.json")
@@ -458,7 +458,7 @@ def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) ->
             "hub", "systemctl --failed --no-legend --plain"
         )
         shown = playbook("status.yml")
-        assert shown.returncode != 0 and "not active: jupyterhub.service" in said(shown)
+        assert shown.returncode != 0 and "not active: jupyterhub.service" in output(shown)
     finally:
         run(
             "hub",
@@ -469,23 +469,23 @@ def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) ->
     assert (code, report["result"]) == (0, "done"), words(report)
     run("hub", "systemctl reset-failed jupyterhub-maintenance-check")
     shown = playbook("status.yml")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
 
 
 def test_by_hand_a_host_is_maintained_now_and_check_says_what_that_would_be() -> None:
     began = "cat /proc/sys/kernel/random/boot_id && cut -d ' ' -f 22 /proc/1/stat"
     running = main_process("hub"), run("hub", began)
     shown = playbook("patch.yml", "--check", "--limit", "hub")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
     assert (main_process("hub"), run("hub", began)) == running
     coming = second_tuesdays(datetime.now(UTC).replace(microsecond=0), 2)
     for date in coming:
-        assert f"{date:%A %Y-%m-%d %H:%M} UTC" in said(shown)
-    assert "Tue *-*-08..14 03:26:00" in said(shown) and "Reboot: always" in said(shown)
+        assert f"{date:%A %Y-%m-%d %H:%M} UTC" in output(shown)
+    assert "Tue *-*-08..14 03:26:00" in output(shown) and "Reboot: always" in output(shown)
     build("proxy", "gridhub-probe", "3.0")
     before = main_process("proxy")
     done = playbook("patch.yml", "--limit", "proxy")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     assert main_process("proxy") not in ("0", before)
     assert version("proxy", "gridhub-probe") == "installed 3.0"
     report = last("proxy")
@@ -537,8 +537,8 @@ def test_workers_are_maintained_one_by_one_when_their_last_job_has_ended() -> No
         before = {name: main_process(name) for name in ("exec1", "exec2")}
         done = playbook("patch_workers.yml", "--extra-vars", "patch_drain_minutes=0.1")
         assert done.returncode != 0
-        assert "exec2 was not maintained; its queues are enabled again" in said(done)
-        assert "exec1 was not maintained" not in said(done)
+        assert "exec2 was not maintained; its queues are enabled again" in output(done)
+        assert "exec1 was not maintained" not in output(done)
         assert main_process("exec1") not in ("0", before["exec1"])
         assert main_process("exec2") == before["exec2"]
         assert version("exec1", "gridhub-probe") == "installed 2.0"
@@ -557,15 +557,15 @@ def test_a_queue_that_a_run_has_left_disabled_is_told() -> None:
         run("qmaster", "qmod -d all.q@exec1")
         shown = playbook("status.yml", "--limit", "hub:exec1")
         assert shown.returncode != 0
-        assert "all.q@exec1 was left disabled by playbooks/patch_workers.yml" in said(shown)
+        assert "all.q@exec1 was left disabled by playbooks/patch_workers.yml" in output(shown)
         shown = playbook("status.yml", "--limit", "exec1")
         assert shown.returncode != 0
-        assert "all.q@exec1 may still be disabled" in said(shown)
+        assert "all.q@exec1 may still be disabled" in output(shown)
     finally:
         run("qmaster", "qmod -e all.q@exec1")
         run("exec1", f"rm -f {note}")
     shown = playbook("status.yml", "--limit", "exec1")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
@@ -614,7 +614,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
             "window_end": (begin + timedelta(hours=3)).strftime(clock),
         }
         done = playbook("worker_window.yml", **window)
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, output(done)
         wait_for("the pages tell of it", lambda: "The workers are maintained" in announced(bob), 10)
         page = page_text(bob.choose(cores=1, memory=1, run_time=2))
         assert "Choose at most 1 hour." in page
@@ -622,7 +622,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
         bob.wait_until_ready(120)
     finally:
         done = playbook("worker_window.yml")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     wait_for("the notice has gone", lambda: "The workers are" not in announced(bob), 10)
 
 
@@ -648,11 +648,11 @@ def test_the_role_keeps_a_host_without_a_hub(tmp_path: Path) -> None:
 
     try:
         wrong = deploy(maintenance_time_zone="Europe/Atlantis")
-        assert wrong.returncode != 0 and "systemd does not understand" in said(wrong)
+        assert wrong.returncode != 0 and "systemd does not understand" in output(wrong)
         done = deploy()
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, output(done)
         again = deploy()
-        assert "changed=0" in again.stdout, said(again)
+        assert "changed=0" in again.stdout, output(again)
         assert "Sun *-*~07/1 03:26:00 Europe/Helsinki" in run("qmaster", f"{PROGRAM} plan")
         assert host("qmaster").run(f"{PROGRAM} now").rc == 0
         assert last("qmaster")["result"] == "done"

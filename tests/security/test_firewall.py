@@ -10,7 +10,7 @@ import pytest
 
 from cluster import LogIn, host
 from hub_client import wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
 #: Succeeds if it can open a TCP connection: HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
@@ -88,7 +88,7 @@ def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> 
         before = rules("exec1")
         run = playbook("firewall.yml", firewall_enabled=True, firewall_more_sources=["x y"])
         assert run.returncode != 0
-        assert "x y" in said(run)
+        assert "x y" in output(run)
         assert rules("exec1") == before
         assert "changed=0" in run.stdout
         alice = login("alice")

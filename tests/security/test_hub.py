@@ -12,7 +12,7 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
@@ -97,7 +97,7 @@ def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
         wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
         run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
         assert run.returncode != 0
-        assert "Invalid role name" in said(run)
+        assert "Invalid role name" in output(run)
         assert hub_host.check_output(f"cat {precious}") == "precious"
     finally:
         hub_host.check_output(f"mv {bundle}.aside {bundle} && rm {precious}")

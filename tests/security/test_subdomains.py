@@ -20,7 +20,7 @@ from requests.cookies import get_cookie_header
 from browsing import CHROMIUM, FLAGS, card, choose, log_in, run_a_cell
 from cluster import BASE_URL, host, read_passwords
 from hub_client import HubClient, page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
@@ -65,7 +65,7 @@ class Person(HubClient):
 def deploy(**variables: object) -> str:
     # The inventory's check is localhost's.
     run = playbook("site.yml", "--limit", "hub,proxy,localhost", **variables)
-    assert run.returncode == 0, said(run)
+    assert run.returncode == 0, output(run)
     return run.stdout
 
 
@@ -393,7 +393,7 @@ def test_host_names_for_people_need_a_host_name_of_the_hub() -> None:
         "site.yml", jupyterhub_user_subdomains=True, jupyterhub_public_url="https://192.0.2.1/"
     )
     assert run.returncode != 0
-    assert "jupyterhub_public_url is 'https://192.0.2.1/'. People's host names are made" in said(
+    assert "jupyterhub_public_url is 'https://192.0.2.1/'. People's host names are made" in output(
         run
     )
     assert "changed=0" in run.stdout
