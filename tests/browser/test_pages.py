@@ -177,12 +177,12 @@ def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> Non
         choose(page, memory=1)
         page.wait_for_url(WAITING)
         notify = page.get_by_role("button", name="Notify me when it is ready")
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
         notify.click()  # the browser denies it, as no user allows it
         denied = "Your browser does not let this page notify you."
         expect(page.locator("#notify-on")).to_have_text(denied)
         page.reload()
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()  # another click would be useless
 
         page.context.grant_permissions(["notifications"])
@@ -223,7 +223,7 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         expect(notify).to_be_visible()
         page.add_init_script(unable % "default")
         page.reload()
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
         # If the site already has permission, the page finds out only when it tries.
         page.add_init_script(unable % "granted")
@@ -264,7 +264,7 @@ def test_the_waiting_page_opens_the_session_when_it_starts(enter: Enter, qmaster
         page = enter("alice", goal="/hub/spawn")
         choose(page, memory=1)
         page.wait_for_url(WAITING)
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
     finally:
         qmaster_host.check_output("qmod -e all.q")
     page.wait_for_url(LAB, timeout=60_000)
@@ -277,7 +277,7 @@ def test_a_failed_start_shows_the_reason_and_leads_back_to_the_form(
     page = enter("bob", goal="/hub/spawn")
     choose(page, memory=4)
     page.wait_for_url(WAITING)
-    expect(page.locator("#wait-message")).to_contain_text("waits")
+    expect(page.locator("#wait-message")).to_contain_text("is waiting")
     hub_host.check_output("qdel -u bob")
     expect(page.get_by_role("heading", name="Your session could not start")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("was deleted before JupyterLab was up")
@@ -421,7 +421,7 @@ def test_an_error_is_shown_in_plain_words(enter: Enter) -> None:
 
 def test_named_sessions_can_be_started_stopped_and_removed(enter: Enter, hub_host: Any) -> None:
     page = enter("bob")
-    page.get_by_label("Its name").fill("second")
+    page.get_by_label("Session name").fill("second")
     page.get_by_role("button", name="Choose").click()
     choose(page, memory=1)
     page.wait_for_url(re.compile(r"/user/bob/second/lab"), timeout=60_000)
@@ -444,7 +444,7 @@ def test_the_pages_work_without_javascript(enter: Enter, qmaster_host: Any, hub_
         page.set_viewport_size({"width": NARROW, "height": 740})
         choose(page, memory=1)
         page.wait_for_url(WAITING)
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
     finally:
         qmaster_host.check_output("qmod -e all.q")
     # The page reloads every few seconds.

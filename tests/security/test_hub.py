@@ -77,7 +77,7 @@ def test_root_reads_no_file_for_the_hub(hub_host: Any, proxy_host: Any) -> None:
         )
         run = playbook("site.yml", "--limit", "proxy,localhost")
         assert run.returncode != 0
-        assert "Read the certificates on the hub's host" in run.stdout
+        assert "Read the certificates of configurable-http-proxy on the hub's host" in run.stdout
         assert proxy_host.check_output(handed) == before
     finally:
         hub_host.check_output(f"mv {key}.aside {key}")
