@@ -1,4 +1,4 @@
-"""A real browser at the hub's pages, and what every page of ours must hold."""
+"""A real browser at the hub's pages, and the checks that every page must pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from cluster import BASE_URL, ROOT, LogIn
 from hub_client import wait_for
 
-#: The distribution's: no browser is downloaded.
+#: The distribution's browser; none is downloaded.
 CHROMIUM = os.environ.get("GRIDHUB_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
@@ -29,13 +29,13 @@ FLAGS = (
 )
 SHOTS = ROOT / ".cache/screenshots"
 
-#: The page's own style sheets are enough; axe would fetch what they import from wrong addresses.
+#: The page's own style sheets are enough; axe would fetch their imports from wrong addresses.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
-#: A telephone, and a desk.
+#: Widths of a telephone and of a desktop screen.
 NARROW, WIDE = 360, 1400
 
-# The cluster's two cores are the browser's as well.
+# The browser shares two cores with the cluster.
 expect.set_options(timeout=30_000)
 
 
@@ -52,7 +52,7 @@ OpenBrowser = Callable[..., Page]
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[OpenBrowser]:
-    """Open windows of browsers that have nothing in common, not even cookies."""
+    """Open browser windows that share nothing, not even cookies."""
     contexts = []
 
     def open_window(javascript: bool = True) -> Page:
@@ -73,7 +73,7 @@ def window(browser: Browser) -> Iterator[OpenBrowser]:
 
 
 def log_in(page: Page, name: str, password: str, goal: str = "/hub/home") -> None:
-    """Log in with the form, on the way to a page."""
+    """Log in with the form, which then leads to a page."""
     page.goto(goal)
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(password)
@@ -82,7 +82,7 @@ def log_in(page: Page, name: str, password: str, goal: str = "/hub/home") -> Non
 
 @pytest.fixture
 def enter(window: OpenBrowser, login: LogIn, passwords: dict[str, str]) -> Callable[..., Page]:
-    """Log people in, in a window of their own; they have no session before and after the test."""
+    """Log people in, each in their own window; stop their sessions before and after the test."""
 
     def open_and_log_in(name: str, javascript: bool = True, goal: str = "/hub/home") -> Page:
         login(name)
@@ -98,14 +98,14 @@ Enter = Callable[..., Page]
 
 @pytest.fixture
 def closed_queue(qmaster_host: Any) -> Iterator[None]:
-    """Let no job start for the time of the test."""
+    """Let no job start during the test."""
     qmaster_host.check_output("qmod -d all.q")
     yield
     qmaster_host.check_output("qmod -e all.q")
 
 
 def problems(page: Page, options: dict[str, Any]) -> list[str]:
-    """Return what axe-core finds to be serious."""
+    """Return the serious and critical findings of axe-core."""
     return [
         f"{rule['impact']}: {rule['id']} at {node['target']}: {node['failureSummary']}"
         for rule in Axe().run(page, options=options).response["violations"]
@@ -115,10 +115,10 @@ def problems(page: Page, options: dict[str, Any]) -> list[str]:
 
 
 def check(page: Page, name: str, options: dict[str, Any] | None = None) -> None:
-    """Check what every page must hold on a telephone, at a desk and in the dark; keep pictures."""
+    """Check a page on a telephone, on a desktop and in dark mode; keep screenshots."""
     axe = AXE | (options or {})
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.emulate_media(reduced_motion="reduce")  # a colour on its way is none to judge
+    page.emulate_media(reduced_motion="reduce")  # no colours in transition
     for width, height in ((NARROW, 740), (WIDE, 640)):
         page.set_viewport_size({"width": width, "height": height})
         header = page.evaluate("document.querySelector('.site-header')?.offsetHeight ?? 0")
@@ -130,7 +130,7 @@ def check(page: Page, name: str, options: dict[str, Any] | None = None) -> None:
     theme = page.evaluate("document.documentElement.dataset.bsTheme")
     page.evaluate("document.documentElement.dataset.bsTheme = 'dark'")
     page.screenshot(path=SHOTS / f"{name}-dark.png", full_page=True)
-    assert problems(page, axe | {"runOnly": ["color-contrast"]}) == [], f"{name} in the dark"
+    assert problems(page, axe | {"runOnly": ["color-contrast"]}) == [], f"{name} in dark mode"
     page.evaluate("theme => document.documentElement.dataset.bsTheme = theme", theme)
     headings = page.locator("h1, h2, h3").evaluate_all("all => all.map(each => each.tagName)")
     assert headings[:1] == ["H1"], f"{name}: the first heading is {headings[:1]}"
@@ -155,10 +155,10 @@ def choose(page: Page, **amounts: object) -> None:
 
 
 def run_a_cell(page: Page, lab: str, code: str, printed: str) -> None:
-    """Open JupyterLab, run a cell in a new notebook, and see what it prints."""
+    """Open JupyterLab, run a cell in a new notebook, and check its output."""
     page.goto(f"{lab}?reset")
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click(timeout=60_000)
-    # Until its kernel is there, JupyterLab draws the new notebook anew, and what is typed is lost.
+    # Until the kernel is ready, JupyterLab redraws the new notebook and loses typed text.
     expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
     cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
     cell.click()
@@ -169,7 +169,7 @@ def run_a_cell(page: Page, lab: str, code: str, printed: str) -> None:
     expect(output).to_have_text(re.compile(rf"^{printed}\s*$"), timeout=60_000)
 
 
-def no_job_left(hub_host: Any, user: str) -> None:
+def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
     """Wait until Grid Engine has no job of a person."""
     wait_for(
         f"no job of {user} is left", lambda: not hub_host.check_output("qstat -u %s", user).strip()
@@ -178,12 +178,12 @@ def no_job_left(hub_host: Any, user: str) -> None:
 
 @contextmanager
 def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files, which are read anew each time, until the test is over."""
+    """Change one of the hub's JSON files, which the hub always reads again, during the test."""
     path = f"/etc/jupyterhub/{name}"
     whole = host.check_output("cat %s", path)
 
     def write(text: str) -> None:
-        # Through cat: the file keeps its owner and its mode.
+        # With cat, the file keeps its owner and mode.
         host.check_output(f"printf %%s %s | cat > {path}", text)
 
     parsed = json.loads(whole)

@@ -1,4 +1,4 @@
-"""What stands on every page: the administrators' own words, and what is maintained when."""
+"""Notices on every page: the administrators' announcement and the dates of maintenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from browsing import Enter, OpenBrowser, changed, check, choose
 from hub_client import wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
 HOSTILE = "Maintenance on <b>Tuesday</b> & <script>document.title='taken'</script>"
 
@@ -21,7 +21,7 @@ def shown(page: Page) -> str:
     return page.locator("#announcement").inner_text()
 
 
-def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_restart(
+def test_an_announcement_appears_as_text_and_disappears_without_a_restart(
     window: OpenBrowser, enter: Enter, hub_host: Any
 ) -> None:
     started = hub_host.check_output("systemctl show -P ActiveEnterTimestampMonotonic jupyterhub")
@@ -29,7 +29,7 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
     outside.goto("/hub/login")
     try:
         run = playbook("announce.yml", announce_text=HOSTILE, announce_level="warning")
-        assert run.returncode == 0, said(run)
+        assert run.returncode == 0, output(run)
         for page in (outside, inside):
             wait_for("the announcement is shown", lambda page=page: "Tuesday" in shown(page))
             expect(page.locator("#announcement")).to_contain_text("<b>Tuesday</b> &")
@@ -43,24 +43,24 @@ def test_an_announcement_appears_everywhere_as_text_and_goes_again_without_a_res
     assert again == started
 
 
-def test_a_wrong_announcement_is_refused_in_words_and_replaces_nothing(hub_host: Any) -> None:
+def test_a_wrong_announcement_is_refused_and_changes_nothing(hub_host: Any) -> None:
     for check_only in ((), ("--check",)):
         run = playbook("announce.yml", *check_only, announce_text="x", announce_level="loud")
         assert run.returncode != 0
-        assert "value of announce_level must be one of: info, warning, got: loud" in said(run)
+        assert "value of announce_level must be one of: info, warning, got: loud" in output(run)
     assert not hub_host.file("/etc/jupyterhub/announcement.json").exists
 
 
 @pytest.fixture
 def no_other_notice(hub_host: Any) -> Iterator[None]:
-    """Keep the maintenance from writing its own notice, which it does every five minutes."""
+    """Stop the maintenance from writing its own notice, as it does every five minutes."""
     hub_host.check_output("systemctl stop jupyterhub-maintenance-notice.timer")
     yield
     hub_host.check_output("systemctl start jupyterhub-maintenance-notice.timer")
 
 
 @pytest.mark.usefixtures("no_other_notice")
-def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_its_last_minutes(
+def test_the_maintenance_is_announced_and_no_session_starts_just_before_it(
     enter: Enter, hub_host: Any
 ) -> None:
     page = enter("bob")
@@ -69,8 +69,8 @@ def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_i
 
     def stage(day: timedelta, refuse: timedelta) -> Any:
         moments = {"show": -hour, "day": day, "refuse": refuse, "end": 2 * hour}
-        told = {name: (now + distance).isoformat() for name, distance in moments.items()}
-        return changed(hub_host, "maintenance.json", lambda parts: parts.update(told))
+        values = {name: (now + distance).isoformat() for name, distance in moments.items()}
+        return changed(hub_host, "maintenance.json", lambda parts: parts.update(values))
 
     for day, refuse, words in (
         (hour, hour, "Maintenance on "),
@@ -88,10 +88,10 @@ def test_the_maintenance_is_told_ahead_and_on_its_day_and_no_session_starts_in_i
             expect(page.get_by_role("alert")).to_contain_text(refused)
             check(page, "form-maintenance")
             page.goto("/hub/home")
-    wait_for("it has gone from the page", lambda: "Maintenance, until" not in shown(page))
+    wait_for("the notice has gone", lambda: "Maintenance, until" not in shown(page))
 
 
-def test_the_form_says_that_the_run_time_is_cut_before_the_workers_are_maintained(
+def test_the_form_shows_that_the_run_time_is_cut_before_maintenance_of_the_workers(
     enter: Enter, hub_host: Any
 ) -> None:
     page = enter("bob", goal="/hub/spawn?cores=1&memory=1&run_time=2")
@@ -99,8 +99,8 @@ def test_the_form_says_that_the_run_time_is_cut_before_the_workers_are_maintaine
     end = hub_host.check_output("date -d '4 hours' '+%Y-%m-%d %H:%M'")
     try:
         run = playbook("worker_window.yml", window_begin=begin, window_end=end, window_rule="cap")
-        assert run.returncode == 0, said(run)
-        wait_for("the page tells of it", lambda: f"maintained from {begin}" in shown(page))
+        assert run.returncode == 0, output(run)
+        wait_for("the page shows the window", lambda: f"maintained from {begin}" in shown(page))
         cut = f"The run time is 1 hour, because the workers are maintained from {begin}"
         expect(page.locator("#forecast")).to_contain_text(cut, timeout=30_000)
         check(page, "form-cut")
@@ -110,4 +110,4 @@ def test_the_form_says_that_the_run_time_is_cut_before_the_workers_are_maintaine
         expect(page.locator("main")).to_contain_text("1 hour")
     finally:
         assert playbook("worker_window.yml").returncode == 0
-    wait_for("it has gone from the page", lambda: "The workers are" not in shown(page))
+    wait_for("the notice has gone", lambda: "The workers are" not in shown(page))

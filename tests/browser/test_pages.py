@@ -1,4 +1,4 @@
-"""The pages in a browser, as people meet them: choose, wait, work, stop, and what may go wrong."""
+"""The pages in a browser, as people use them: choose, wait, work, stop; and their errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from browsing import (
     check,
     choose,
     log_in,
-    no_job_left,
     run_a_cell,
+    wait_until_no_job_is_left,
 )
 from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
@@ -31,7 +31,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     page = enter("alice")
     expect(card(page)).to_contain_text("Not running")
     check(page, "home-nothing")
-    # "Start again", where her last session has ended by itself.
+    # The link is "Start again" if her last session ended without her.
     card(page).get_by_role("link", name=re.compile("^Start")).click()
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
     expect(page.locator("#forecast")).to_contain_text("It can start now.")
@@ -39,10 +39,10 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     choose(page, cores=2, memory=4, run_time=1)
 
     page.wait_for_url(LAB, timeout=60_000)
-    # Whatever JupyterLab remembers of an earlier run is of no use here.
+    # Remove notebooks of earlier runs.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     run_a_cell(page, "/user/alice/lab", "print(6 * 7)", "42")
-    # JupyterLab takes the server's word for it that this kernel has none (docs/security.md).
+    # The server tells JupyterLab that this kernel has no debugger (docs/security.md).
     expect(page.locator(".jp-DebuggerBugButton")).to_have_attribute("aria-disabled", "true")
 
     page.goto("/hub/home")
@@ -55,11 +55,13 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     check(page, "home-running")
     running.get_by_role("button", name="Stop").click()
     expect(card(page)).to_contain_text("Not running")
-    no_job_left(hub_host, "alice")
+    wait_until_no_job_is_left(hub_host, "alice")
 
 
 @pytest.mark.usefixtures("closed_queue")
-def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: Any) -> None:
+def test_the_waiting_page_gives_the_reason_and_offers_to_ask_for_less(
+    enter: Enter, hub_host: Any
+) -> None:
     page = enter("bob", goal="/hub/spawn")
     choose(page, cores=2, memory=8, run_time=2)
     page.wait_for_url(WAITING)
@@ -77,10 +79,10 @@ def test_whoever_waits_reads_why_and_can_ask_for_less(enter: Enter, hub_host: An
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible(timeout=60_000)
     expect(page.locator("#menu-memory")).to_have_value("8")
     expect(page.locator("#menu-cores")).to_have_value("2")
-    no_job_left(hub_host, "bob")
+    wait_until_no_job_is_left(hub_host, "bob")
 
 
-def test_asking_for_less_fills_in_what_is_free_and_says_so(
+def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     enter: Enter, qmaster_host: Any, hub_host: Any, login: LogIn
 ) -> None:
     qmaster_host.check_output("qmod -d all.q@exec1")
@@ -102,8 +104,9 @@ def test_asking_for_less_fills_in_what_is_free_and_says_so(
         check(page, "form-less")
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
-    no_job_left(hub_host, "carol")
-    # What a session had too little of: the link of its card. The form sent, it is as ever.
+    wait_until_no_job_is_left(hub_host, "carol")
+    # The link of a session's card that had too little memory: the form has more, and is otherwise
+    # as it was sent.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -118,13 +121,13 @@ def test_a_link_fills_in_the_form_and_starts_nothing(
     log_in(page, "bob", passwords["bob"], "/hub/spawn?cores=2&memory=8&gpus=1&colour=%3Cb%3E")
     expect(page.locator("#menu-cores")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_have_value("8")
-    told = page.get_by_role("status")
-    expect(told.first).to_have_text("The link has filled in this form. Nothing is started yet.")
+    status = page.get_by_role("status")
+    expect(status.first).to_have_text("The link has filled in this form. Nothing is started yet.")
     expect(page.locator("main")).to_contain_text("only members of gpu may")
     expect(page.locator("main")).to_contain_text("“colour” is not on the menu")
     check(page, "form-link")
     assert bob.server() is None
-    # A rule between the fields refuses it: everything stays as it was.
+    # A rule between fields refuses the choice: the form keeps it.
     page.locator("#menu-cores").fill("1")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -132,16 +135,14 @@ def test_a_link_fills_in_the_form_and_starts_nothing(
     expect(page.locator("#menu-cores")).to_have_value("1")
 
 
-def test_a_preset_fills_in_its_fields_and_leaves_them_to_the_person(
-    enter: Enter, login: LogIn
-) -> None:
+def test_a_preset_fills_in_its_fields_and_they_can_be_changed(enter: Enter, login: LogIn) -> None:
     bob = login("bob")
     page = enter("bob", goal="/hub/spawn?cores=3&run_time=1")
     preset = page.get_by_label("Preset")
     preset.select_option("teaching")
     expect(page.locator("#menu-cores")).to_have_value("1")
     expect(page.locator("#menu-run_time")).to_have_value("2")
-    # What it does not set is left alone; what is changed then makes a choice of one's own.
+    # It leaves other fields alone; a change afterwards makes it the person's own choice.
     expect(preset).to_have_value("teaching")
     page.locator("#menu-memory").select_option("4")
     expect(preset).to_have_value("")
@@ -161,14 +162,14 @@ def test_a_wait_can_be_cancelled(enter: Enter, hub_host: Any) -> None:
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_url(HOME, timeout=60_000)
     expect(card(page)).to_contain_text("Not running")
-    no_job_left(hub_host, "bob")
+    wait_until_no_job_is_left(hub_host, "bob")
 
 
-def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host: Any) -> None:
-    told: list[str] = []
+def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> None:
+    notifications: list[str] = []
 
-    def tell(text: str) -> None:
-        told.append(text)
+    def record(text: str) -> None:
+        notifications.append(text)
 
     qmaster_host.check_output("qmod -d all.q")
     try:
@@ -176,19 +177,19 @@ def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host:
         choose(page, memory=1)
         page.wait_for_url(WAITING)
         notify = page.get_by_role("button", name="Notify me when it is ready")
-        expect(page.locator("#wait-message")).to_contain_text("waits")
-        notify.click()  # nobody is there to allow it, so the browser does not
-        told_off = "Your browser does not let this page notify you."
-        expect(page.locator("#notify-on")).to_have_text(told_off)
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
+        notify.click()  # the browser denies it, as no user allows it
+        denied = "Your browser does not let this page notify you."
+        expect(page.locator("#notify-on")).to_have_text(denied)
         page.reload()
-        expect(page.locator("#wait-message")).to_contain_text("waits")
-        expect(notify).to_be_hidden()  # there is no use in asking again
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
+        expect(notify).to_be_hidden()  # another click would be useless
 
         page.context.grant_permissions(["notifications"])
-        page.expose_function("told", tell)
+        page.expose_function("record", record)
         page.add_init_script(
             "window.Notification = class extends Notification {"
-            "  constructor(title, options) { super(title, options); told(options.body); } };"
+            "  constructor(title, options) { super(title, options); record(options.body); } };"
         )
         page.reload()
         notify.click()
@@ -196,14 +197,14 @@ def test_whoever_wants_it_is_notified_by_the_browser(enter: Enter, qmaster_host:
             "You will be notified while this page is open."
         )
         expect(notify).to_be_hidden()
-        assert told == []
+        assert notifications == []
     finally:
         qmaster_host.check_output("qmod -e all.q")
     page.wait_for_url(LAB, timeout=60_000)
-    assert told == ["Your session is ready."]
+    assert notifications == ["Your session is ready."]
 
 
-def test_where_a_page_cannot_notify_that_is_not_offered_and_the_session_opens_all_the_same(
+def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
     enter: Enter, qmaster_host: Any
 ) -> None:
     # As browsers on Android do.
@@ -222,9 +223,9 @@ def test_where_a_page_cannot_notify_that_is_not_offered_and_the_session_opens_al
         expect(notify).to_be_visible()
         page.add_init_script(unable % "default")
         page.reload()
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # Where another page has been allowed to, this one cannot find out before.
+        # If the site already has permission, the page finds out only when it tries.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()
@@ -234,7 +235,7 @@ def test_where_a_page_cannot_notify_that_is_not_offered_and_the_session_opens_al
     page.wait_for_url(LAB, timeout=60_000)
 
 
-def test_a_session_that_stops_is_shown_to_stop(
+def test_a_stopping_session_is_shown_as_stopping(
     enter: Enter, qmaster_host: Any, hub_host: Any
 ) -> None:
     page = enter("alice", goal="/hub/spawn")
@@ -243,7 +244,7 @@ def test_a_session_that_stops_is_shown_to_stop(
     page.goto("/hub/home")
     qmaster_host.check_output("pkill -STOP sge_qmaster")
     try:
-        # The answer takes as long as Grid Engine does not give one.
+        # The hub answers only after Grid Engine does.
         card(page).get_by_role("button", name="Stop").click(no_wait_after=True)
         other = page.context.new_page()
         other.goto("/hub/spawn-pending/alice")
@@ -251,34 +252,32 @@ def test_a_session_that_stops_is_shown_to_stop(
         check(other, "stopping")
     finally:
         qmaster_host.check_output("pkill -CONT sge_qmaster")
-    # The page leads home by itself.
+    # The page then leads home automatically.
     other.wait_for_url(HOME, timeout=60_000)
     expect(card(other)).to_contain_text("Not running", timeout=60_000)
-    no_job_left(hub_host, "alice")
+    wait_until_no_job_is_left(hub_host, "alice")
 
 
-def test_the_waiting_page_goes_on_by_itself_when_a_place_becomes_free(
-    enter: Enter, qmaster_host: Any
-) -> None:
+def test_the_waiting_page_opens_the_session_when_it_starts(enter: Enter, qmaster_host: Any) -> None:
     qmaster_host.check_output("qmod -d all.q")
     try:
         page = enter("alice", goal="/hub/spawn")
         choose(page, memory=1)
         page.wait_for_url(WAITING)
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
     finally:
         qmaster_host.check_output("qmod -e all.q")
     page.wait_for_url(LAB, timeout=60_000)
 
 
 @pytest.mark.usefixtures("closed_queue")
-def test_a_start_that_failed_says_why_and_leads_back_to_the_form(
+def test_a_failed_start_shows_the_reason_and_leads_back_to_the_form(
     enter: Enter, hub_host: Any
 ) -> None:
     page = enter("bob", goal="/hub/spawn")
     choose(page, memory=4)
     page.wait_for_url(WAITING)
-    expect(page.locator("#wait-message")).to_contain_text("waits")
+    expect(page.locator("#wait-message")).to_contain_text("is waiting")
     hub_host.check_output("qdel -u bob")
     expect(page.get_by_role("heading", name="Your session could not start")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("was deleted before JupyterLab was up")
@@ -287,14 +286,16 @@ def test_a_start_that_failed_says_why_and_leads_back_to_the_form(
     expect(page.locator("#menu-memory")).to_have_value("4")
 
 
-def test_a_session_that_was_ended_from_outside_says_so_at_home(enter: Enter, hub_host: Any) -> None:
+def test_the_home_page_shows_that_a_session_was_ended_with_qdel(
+    enter: Enter, hub_host: Any
+) -> None:
     page = enter("alice", goal="/hub/spawn")
     choose(page, memory=1)
     page.wait_for_url(LAB, timeout=60_000)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Running")
     hub_host.check_output("qdel -u alice")
-    # The page finds out by itself.
+    # The page updates itself.
     again = card(page).get_by_role("link", name="Start again", exact=True)
     expect(again).to_be_visible(timeout=120_000)
     expect(card(page)).to_contain_text("was deleted by an administrator or with qdel")
@@ -309,11 +310,11 @@ def test_the_home_page_keeps_itself_up_to_date(enter: Enter, login: LogIn) -> No
     page.evaluate("window.same = true")
     login("bob").choose(memory=1)
     expect(card(page)).to_contain_text("Waiting", timeout=60_000)
-    assert page.evaluate("window.same"), "the page was not loaded anew"
+    assert page.evaluate("window.same"), "the page was reloaded"
     check(page, "home-waiting")
 
 
-def test_the_home_page_of_whoever_has_logged_out_in_another_window_says_so(enter: Enter) -> None:
+def test_the_home_page_shows_the_login_after_a_logout_in_another_window(enter: Enter) -> None:
     page = enter("bob")
     other = page.context.new_page()
     other.goto("/hub/logout")
@@ -321,16 +322,16 @@ def test_the_home_page_of_whoever_has_logged_out_in_another_window_says_so(enter
     expect(page.get_by_label("User name")).to_be_visible(timeout=60_000)
 
 
-def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
+def test_the_form_shows_free_resources_and_a_forecast_for_the_choice(
     enter: Enter, qmaster_host: Any, login: LogIn
 ) -> None:
-    page = enter("carol", goal="/hub/spawn?cores=1")  # whatever she chose the last time
+    page = enter("carol", goal="/hub/spawn?cores=1")  # not her last choice
     forecast = page.locator("#forecast")
     expect(forecast).to_contain_text("It can start now.", timeout=30_000)
     expect(forecast).to_contain_text("GPUs: 2, at most 2 on one worker")
     expect(forecast).to_contain_text(re.compile(r"Memory: \d+ GB, at most \d GB on one worker"))
     expect(forecast).to_contain_text(re.compile(r"as of \d+ s ago"))
-    # Another person takes both GPUs' worker for themselves.
+    # Another person takes all cores of the worker with the GPUs.
     qmaster_host.check_output("qmod -d all.q@exec1")
     try:
         bob = login("bob")
@@ -348,7 +349,7 @@ def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
     cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
     expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
-    # A rule between fields is explained at the one it is about, for as long as it is broken.
+    # A rule between fields is explained at its own field, as long as it is broken.
     cores.fill("1")
     page.locator("#menu-memory").select_option("8")
     memory = page.get_by_label("Memory")
@@ -363,21 +364,21 @@ def test_the_form_tells_what_is_free_and_what_becomes_of_a_choice(
     expect(cores).to_be_focused()
 
 
-def test_gpus_are_shown_to_whoever_may_have_them_and_to_nobody_else(enter: Enter) -> None:
+def test_only_people_who_may_have_gpus_see_them(enter: Enter) -> None:
     assert enter("bob", goal="/hub/spawn").get_by_label("GPUs").count() == 0
     expect(enter("carol", goal="/hub/spawn").get_by_label("GPUs")).to_be_visible()
 
 
 def test_a_refused_choice_is_explained_on_the_form(enter: Enter) -> None:
     page = enter("bob", goal="/hub/spawn")
-    # What a browser does not let anybody choose.
+    # A value that the form does not offer.
     page.locator("#menu-memory option").first.evaluate("each => each.value = 3")
     choose(page, memory=3)
     expect(page.get_by_role("alert")).to_contain_text("is not possible; choose 1, 2, 4 or 8 GB.")
     check(page, "form-refused")
 
 
-def test_a_wrong_password_is_told_at_the_form(
+def test_a_wrong_password_is_shown_on_the_form(
     window: OpenBrowser, passwords: dict[str, str]
 ) -> None:
     page = window()
@@ -390,7 +391,7 @@ def test_a_wrong_password_is_told_at_the_form(
     check(page, "login-refused")
 
 
-def test_whoever_may_not_use_the_hub_is_told_so(
+def test_an_account_that_may_not_use_the_hub_gets_the_reason(
     window: OpenBrowser, passwords: dict[str, str]
 ) -> None:
     page = window()
@@ -399,7 +400,7 @@ def test_whoever_may_not_use_the_hub_is_told_so(
     check(page, "login-not-allowed")
 
 
-def test_a_page_that_is_not_there_leads_home(enter: Enter) -> None:
+def test_a_missing_page_leads_home(enter: Enter) -> None:
     page = enter("bob")
     page.goto("/hub/nowhere")
     expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
@@ -408,7 +409,7 @@ def test_a_page_that_is_not_there_leads_home(enter: Enter) -> None:
     page.wait_for_url(HOME)
 
 
-def test_an_error_is_told_in_plain_words(enter: Enter) -> None:
+def test_an_error_is_shown_in_plain_words(enter: Enter) -> None:
     page = enter("bob", goal="/hub/new-session?name=%3Cb%3E")
     expect(page.locator("main")).to_contain_text("A session name has 1 to 30 lowercase letters")
     assert "Traceback" not in page.content()
@@ -418,9 +419,9 @@ def test_an_error_is_told_in_plain_words(enter: Enter) -> None:
     check(page, "error-503")
 
 
-def test_named_sessions_come_and_go(enter: Enter, hub_host: Any) -> None:
+def test_named_sessions_can_be_started_stopped_and_removed(enter: Enter, hub_host: Any) -> None:
     page = enter("bob")
-    page.get_by_label("Its name").fill("second")
+    page.get_by_label("Session name").fill("second")
     page.get_by_role("button", name="Choose").click()
     choose(page, memory=1)
     page.wait_for_url(re.compile(r"/user/bob/second/lab"), timeout=60_000)
@@ -433,7 +434,7 @@ def test_named_sessions_come_and_go(enter: Enter, hub_host: Any) -> None:
     expect(second).to_contain_text("Not running")
     second.get_by_role("button", name="Remove").click()
     expect(second).to_have_count(0)
-    no_job_left(hub_host, "bob")
+    wait_until_no_job_is_left(hub_host, "bob")
 
 
 def test_the_pages_work_without_javascript(enter: Enter, qmaster_host: Any, hub_host: Any) -> None:
@@ -443,20 +444,20 @@ def test_the_pages_work_without_javascript(enter: Enter, qmaster_host: Any, hub_
         page.set_viewport_size({"width": NARROW, "height": 740})
         choose(page, memory=1)
         page.wait_for_url(WAITING)
-        expect(page.locator("#wait-message")).to_contain_text("waits")
+        expect(page.locator("#wait-message")).to_contain_text("is waiting")
     finally:
         qmaster_host.check_output("qmod -e all.q")
-    # The page asks again every few seconds.
+    # The page reloads every few seconds.
     page.wait_for_url(LAB, timeout=60_000)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Running")
     card(page).get_by_role("button", name="Stop").click()
     page.wait_for_url(HOME, timeout=60_000)
     expect(card(page)).to_contain_text("Not running")
-    no_job_left(hub_host, "alice")
+    wait_until_no_job_is_left(hub_host, "alice")
 
 
-def test_nobody_stops_a_session_of_somebody_else_or_through_a_foreign_page(
+def test_only_its_person_can_stop_a_session_and_only_from_our_pages(
     login: LogIn,
 ) -> None:
     alice, bob = login("alice"), login("bob")
@@ -471,17 +472,17 @@ def test_nobody_stops_a_session_of_somebody_else_or_through_a_foreign_page(
     assert stop(bob, _xsrf=bob._xsrf()) in (403, 404)
     assert stop(alice) == 403
     server = alice.server()
-    assert server and server["ready"], "it runs on"
+    assert server and server["ready"], "the session has ended"
     page = alice.http.post(alice.url("/hub/stop/alice"), data={"_xsrf": alice._xsrf()}, timeout=60)
     assert page.url.endswith("/hub/home")
     wait_for("alice's session is gone", lambda: alice.server() is None)
 
 
-def test_pages_of_jupyterhub_itself_come_in_the_same_frame(enter: Enter) -> None:
+def test_pages_of_jupyterhub_itself_have_the_same_frame(enter: Enter) -> None:
     page = enter("admin", goal="/hub/token")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.wait_for_load_state("networkidle")  # it takes its scripts one by one
+    page.wait_for_load_state("networkidle")  # it loads its scripts one by one
     page.get_by_role("button", name="Request new API token").click()
     expect(page.locator("#token-result")).to_be_visible()
     page.goto("/hub/admin")
@@ -490,7 +491,7 @@ def test_pages_of_jupyterhub_itself_come_in_the_same_frame(enter: Enter) -> None
     assert errors == []
 
 
-def test_the_announcement_file_breaks_no_page(hub_host: Any, base_url: str) -> None:
+def test_a_broken_announcement_file_breaks_no_page(hub_host: Any, base_url: str) -> None:
     path = "/etc/jupyterhub/announcement.json"
     visitor = HubClient(base_url, "nobody")
     hub_host.check_output("echo '{' > %s", path)

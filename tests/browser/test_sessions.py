@@ -1,4 +1,4 @@
-"""Sessions in a browser from their start to their end, as the menu and the site's rules have it."""
+"""Sessions in a browser from start to end, under the menu and the site's rules."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from browsing import SHOTS, Enter, card, changed, check, choose, no_job_left, run_a_cell
+from browsing import (
+    SHOTS,
+    Enter,
+    card,
+    changed,
+    check,
+    choose,
+    run_a_cell,
+    wait_until_no_job_is_left,
+)
 from cluster import ROOT, LogIn, host
 from hub_client import wait_for
-from playbooks import menu, playbook, said
+from playbooks import menu, output, playbook
 
-#: Two programs, each within the memory of a session of 1 GB, and together above it.
+#: Two programs: each fits into the memory of a session of 1 GB, both together do not.
 HOGS = (
     "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
     "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
@@ -29,14 +38,14 @@ def start(page: Page, person: str, **amounts: object) -> None:
     page.wait_for_url(re.compile(rf"/user/{person}/lab"), timeout=60_000)
 
 
-def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
+def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     enter: Enter, hub_host: Any
 ) -> None:
     page = enter("bob")
     start(page, "bob", cores=1, memory=1)
     hub_host.check_output("rm -f /home/bob/Untitled*.ipynb")
     run_a_cell(page, "/user/bob/lab", HOGS, "begun")
-    # Grid Engine ends it, and the bookmark of the session leads to the reason.
+    # Grid Engine ends it, and the session's address shows the reason.
     wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u bob").strip(), 150)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Not running", timeout=90_000)
@@ -46,7 +55,7 @@ def test_whoever_used_too_much_memory_reads_so_and_can_start_with_more(
     expect(page.locator("main")).to_contain_text(reason)
     check(page, "not-running-ended")
     page.get_by_role("link", name="Start again", exact=True).click()
-    # The form says it too, and has the same to offer.
+    # The form shows the reason too, and offers the same.
     expect(page.get_by_role("status").first).to_contain_text(reason)
     check(page, "form-ended")
     page.get_by_role("link", name="Start again with more").click()
@@ -88,7 +97,7 @@ def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
         expect(countdown).to_contain_text(f"{left}0", timeout=60_000)
         expect(timer).to_have_text("Noch 0:00")
         expect(timer).to_have_css("font-weight", "700")
-        # JupyterLab has one countdown only.
+        # JupyterLab has only one countdown.
         expect(page.get_by_role("timer")).to_have_count(0)
         wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u alice"), 120)
         page.goto("/hub/home")
@@ -107,15 +116,15 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 
 @pytest.fixture
-def others_queue(qmaster_host: Any) -> Iterator[None]:
-    """Have a queue that is for nobody who uses the hub: Grid Engine tells of it each time."""
+def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
+    """Have a queue that no user of the hub may use: Grid Engine mentions it each time."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
 
 
-@pytest.mark.usefixtures("others_queue")
-def test_what_no_worker_has_is_named_before_it_is_asked_for_and_when_it_is(
+@pytest.mark.usefixtures("closed_user_queue")
+def test_the_form_shows_that_no_worker_has_the_requested_gpus_before_and_after_it_is_sent(
     enter: Enter, hub_host: Any
 ) -> None:
     def nine(parts: Any) -> None:
@@ -128,17 +137,17 @@ def test_what_no_worker_has_is_named_before_it_is_asked_for_and_when_it_is(
         expect(page.locator("#forecast")).to_contain_text(never, timeout=30_000)
         check(page, "form-never")
         choose(page)
-        # On the form, or on the waiting page where the dry run takes its time.
+        # On the form, or on the waiting page if the dry run is slow.
         expect(page.get_by_role("alert")).to_contain_text(never, timeout=60_000)
 
 
-def test_two_sessions_run_side_by_side_each_with_its_own_choice_up_to_the_limit(
+def test_sessions_run_side_by_side_with_their_own_choices_up_to_the_limit(
     enter: Enter, login: LogIn, hub_host: Any
 ) -> None:
     page = enter("bob")
     start(page, "bob", cores=2, memory=1)
     page.goto("/hub/spawn/bob/big")
-    # A refusal is told on its own form, with what was chosen.
+    # A refusal is shown on the session's form, with the choice.
     page.locator("#menu-cores").fill("1")
     choose(page, memory=8)
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -171,22 +180,22 @@ def test_two_sessions_run_side_by_side_each_with_its_own_choice_up_to_the_limit(
         expect(card(page, name)).to_have_count(0)
     expect(card(page)).to_contain_text("Running")
     login("bob")
-    no_job_left(hub_host, "bob")
+    wait_until_no_job_is_left(hub_host, "bob")
 
 
 @pytest.mark.usefixtures("closed_queue")
-def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
+def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
     enter: Enter, login: LogIn
 ) -> None:
     page = enter("bob")
     card(page).get_by_role("link", name=re.compile("^Start")).focus()
     login("bob").choose(memory=1)
     expect(card(page)).to_contain_text("Waiting", timeout=60_000)
-    # What had the focus is gone; its card's heading has it.
+    # The focused link is gone, so the focus moves to its card's heading.
     expect(page.get_by_role("heading", name="Session", exact=True)).to_be_focused()
     raw = card(page).get_by_text("What Grid Engine says")
     raw.focus()
-    # Something of the card changes, and what has the focus is drawn anew.
+    # The card changes, so the focused element is redrawn.
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     old = card(page).get_by_text("old")
     expect(old).to_have_count(0, timeout=60_000)
@@ -199,7 +208,7 @@ def test_the_keyboards_focus_stays_on_its_card_when_the_home_page_renews_itself(
 
 
 def rich(parts: Any) -> None:
-    """Put the example's menu, with something of each kind, in the place of the demo's."""
+    """Replace the demo's menu by the example's, which has items of each kind."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
@@ -207,7 +216,7 @@ def rich(parts: Any) -> None:
         parts[part] = value
 
 
-def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
+def test_every_other_page_is_accessible(enter: Enter, hub_host: Any, proxy_host: Any) -> None:
     page = enter("bob")
     page.goto("/user/bob/lab")
     expect(page.get_by_role("heading", name="This session is not running")).to_be_visible()
@@ -219,13 +228,13 @@ def test_every_other_page_is_accessible_too(enter: Enter, hub_host: Any, proxy_h
     page.goto("/hub/token")
     page.wait_for_load_state("networkidle")
     check(page, "tokens")
-    # The proxy's own: one while configurable-http-proxy is away, and one for too many requests,
-    # which nobody else is to meet now.
+    # The proxy's own pages: one while configurable-http-proxy is down, and one for too many
+    # requests, taken from the configuration so that no limit is reached.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
         page.goto("/hub/login")
         expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
-        # It says that it tries again by itself, which it cannot do otherwise: it has no script.
+        # It has no script, so it can reload only with meta refresh, and says so.
         check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
@@ -268,9 +277,9 @@ MORE_ITEMS = [
 
 
 def deploy_menu(*items: dict[str, Any]) -> None:
-    """Deploy the demo's menu with some items more."""
+    """Deploy the demo's menu with additional items."""
     run = playbook("site.yml", "--tags", "menu", jupyterhub_resource_menu=[*menu(), *items])
-    assert run.returncode == 0, said(run)
+    assert run.returncode == 0, output(run)
 
 
 KERNEL = {
@@ -282,7 +291,7 @@ KERNEL = {
 
 @pytest.fixture
 def course_kernel() -> Iterator[None]:
-    """Have a kernel on the workers that none but those who ask for it are offered."""
+    """Have a kernel on the workers that is offered only on request."""
     folder = "/tmp/course/kernels/course"
     for worker in ("exec1", "exec2"):
         host(worker).check_output(
@@ -294,9 +303,7 @@ def course_kernel() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("course_kernel")
-def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
-    enter: Enter, hub_host: Any
-) -> None:
+def test_a_session_has_the_chosen_notebook_software_and_mail(enter: Enter, hub_host: Any) -> None:
     deploy_menu(*MORE_ITEMS)
     try:
         page = enter("alice", goal="/hub/spawn")
@@ -322,7 +329,7 @@ def test_notebook_software_and_mail_of_the_menu_are_what_the_session_has(
         timer = page.get_by_role("timer")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
         expect(timer).to_have_css("font-weight", "400")
-        # As after the computer has slept: it counts on from the time of day.
+        # As after the computer has slept: the countdown follows the clock.
         page.clock.fast_forward("40:00")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
         expect(timer).to_have_css("font-weight", "700")

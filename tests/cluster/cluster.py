@@ -1,4 +1,4 @@
-"""A running cluster of containers, the demo's or a Molecule scenario's, and fixtures for it."""
+"""The running cluster of containers (the demo or a Molecule scenario), and its fixtures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
-#: Python for the hub's host: `context` is how the hub itself speaks TLS inside the cluster.
+#: Python for the hub's host: `context` has the hub's TLS settings for the cluster.
 AS_HUB = """
 import ssl, sys, urllib.error, urllib.request
 folder = "/var/lib/jupyterhub/internal-ssl"
@@ -33,7 +33,7 @@ def host(name: str) -> Any:
 
 @pytest.fixture(scope="session")
 def base_url() -> str:
-    """The address people type."""
+    """The address that people type."""
     return BASE_URL
 
 
@@ -75,7 +75,7 @@ def passwords() -> dict[str, str]:
 
 @pytest.fixture
 def login(passwords: dict[str, str]) -> Any:
-    """Log people in; whatever sessions they have are stopped before and after the test."""
+    """Log people in; stop their sessions before and after the test."""
     clients: list[HubClient] = []
 
     def log_in(name: str) -> HubClient:

@@ -1,4 +1,4 @@
-"""Fixtures for the tests on a running cluster: the demo's, or a Molecule scenario's."""
+"""Fixtures for the tests on a running cluster (the demo or a Molecule scenario)."""
 
 from __future__ import annotations
 

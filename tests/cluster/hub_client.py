@@ -1,7 +1,7 @@
 """A person at the hub's pages: logs in, fills in the form, waits, and runs code in the notebook.
 
-It goes the way a browser goes (forms, cookies, redirects, the kernel's websocket) and uses no
-token. Waiting is on a condition with a deadline.
+Like a browser, it uses forms, cookies, redirects and the kernel's websocket, and no token. It waits
+for conditions, with a deadline.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from requests.cookies import get_cookie_header
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Return the condition's first true value; fail when the deadline passes."""
+    """Return the condition's first true value.
+
+    :raises AssertionError: after this many seconds without one.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -53,7 +56,7 @@ class _Text(HTMLParser):
 
 
 def page_text(page: requests.Response) -> str:
-    """Return what a person reads on a page."""
+    """Return the visible text of a page."""
     parser = _Text()
     parser.feed(page.content.decode())
     return " ".join(" ".join(parser.parts).split())
@@ -66,14 +69,14 @@ class HubClient:
         self.base_url = base_url
         self.name = name
         self.http = requests.Session()
-        # The demo's certificate is self-signed: trusted as a browser's user does, once, by name.
+        # The demo's certificate is self-signed: trust it once, as a browser's user does.
         target = urlsplit(base_url)
         with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
             file.write(ssl.get_server_certificate((target.hostname or "", target.port or 443)))
         self.certificate = file.name
         weakref.finalize(self, Path(self.certificate).unlink, missing_ok=True)
         self.http.verify = self.certificate
-        self.http.trust_env = False  # REQUESTS_CA_BUNDLE would take its place
+        self.http.trust_env = False  # or REQUESTS_CA_BUNDLE would replace it
 
     def url(self, path: str) -> str:
         return f"{self.base_url}{path}"
@@ -124,7 +127,7 @@ class HubClient:
         return dict(answer.json()["servers"]).get("")
 
     def wait_until_ready(self, seconds: float = 60.0) -> dict[str, Any]:
-        """Wait for the session to be ready."""
+        """Wait until the session is ready; return the hub's record of it."""
 
         def ready() -> dict[str, Any] | None:
             server = self.server()
@@ -133,7 +136,7 @@ class HubClient:
         return dict(wait_for(f"{self.name}'s session is ready", ready, seconds))
 
     def stop(self, seconds: float = 60.0) -> None:
-        """Stop the session, if there is one, and wait until the hub has none."""
+        """Stop the session, if there is one; wait until the hub lists none."""
 
         def gone() -> bool:
             server = self.server()
@@ -156,14 +159,14 @@ class HubClient:
         return page
 
     def session_xsrf(self) -> str:
-        """Return what the session wants to see again with each request that changes something."""
+        """Return the token that the session requires in each request that changes something."""
         for cookie in self.http.cookies:
             if cookie.name == "_xsrf" and cookie.path.startswith(self.prefix):
                 return str(cookie.value)
         raise AssertionError("the session gave no _xsrf cookie")
 
     def start_kernel(self, name: str = "python3") -> str:
-        """Start a kernel, the site's Python or another one; return its id."""
+        """Start a kernel (by default the site's Python); return its id."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/kernels"),
             json={"name": name},
@@ -177,13 +180,13 @@ class HubClient:
         return str(answer.json()["id"])
 
     def notices(self) -> list[str]:
-        """Take what JupyterLab would show as notices now."""
+        """Take the notices that JupyterLab would show now."""
         answer = self.get(f"{self.prefix}/jupyterlab-notifications-extension/notifications")
         answer.raise_for_status()
         return [str(notice["message"]) for notice in answer.json()["notifications"]]
 
     def type_in_a_terminal(self, text: str) -> None:
-        """Open a terminal, type into it and leave it."""
+        """Open a terminal, type into it and close the connection."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/terminals"),
             headers={
@@ -196,7 +199,7 @@ class HubClient:
         socket = self._websocket(f"terminals/websocket/{answer.json()['name']}", 30)
         try:
             socket.send(json.dumps(["stdin", text]))
-            # Until something comes back, it may not have arrived.
+            # Only output shows that the text has arrived.
             while json.loads(socket.recv())[0] != "stdout":
                 pass
         finally:
@@ -226,9 +229,9 @@ class HubClient:
         answer.raise_for_status()
 
     def run(self, kernel: str, code: str, seconds: float = 60.0) -> str:
-        """Run a cell through the kernel's websocket; return what it printed.
+        """Run a cell through the kernel's websocket; return its output.
 
-        :raises AssertionError: with the traceback when the cell fails.
+        :raises AssertionError: when the cell fails (with the traceback) or does not finish in time.
         """
         socket = self._websocket(f"api/kernels/{kernel}/channels", seconds)
         message_id = uuid.uuid4().hex

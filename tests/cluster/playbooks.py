@@ -34,7 +34,8 @@ def playbook(name: str, *arguments: str, **variables: object) -> subprocess.Comp
     )
 
 
-def said(run: subprocess.CompletedProcess[str]) -> str:
+def output(run: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a run on one line."""
     return " ".join((run.stdout + run.stderr).split())
 
 

@@ -1,4 +1,4 @@
-"""Requests to the proxy, and what its hosts do when they are asked."""
+"""Requests to the proxy, and an echo server behind it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from hub_client import wait_for
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 
 
+#: Routes to the echo server, and to a port without a server.
 ECHO = "/user/proxy-test-echo"
-
-
-NOBODY = "/proxy-test-nobody"
-
+NO_SERVER = "/proxy-test-no-server"
 
 ECHO_PORT = 18999
 
@@ -140,12 +138,12 @@ def main_pid(host: Any, unit: str = "jupyterhub-proxy.service") -> str:
 
 @pytest.fixture
 def routes(hub_host: Any, proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
-    """A route to an echo server, and one to a port where nobody answers."""
+    """Add a route to an echo server, and one to a port without a server."""
     proxy_host.run("systemctl stop proxy-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=proxy-test-echo python3 -c %s", ECHO_SERVER
     )
-    targets = {ECHO: ECHO_PORT, NOBODY: 9}
+    targets = {ECHO: ECHO_PORT, NO_SERVER: 9}
     for path, port in targets.items():
         target = json.dumps({"target": f"http://127.0.0.1:{port}"})
         assert run_python(hub_host, API_CALL, "POST", path, target) == "201"
@@ -161,7 +159,7 @@ def tls_link(base_url: str, version: ssl.TLSVersion) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # The oldest versions need it on this side; only the server's refusal is to count.
+    # Needed here for the oldest versions, so that only the server can refuse them.
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     plain = socket.create_connection((address.hostname, address.port), timeout=10)

@@ -1,4 +1,4 @@
-"""The whole road, as people walk it: log in, choose, wait, run a cell, stop."""
+"""A person's whole way: log in, choose, wait, run a cell, stop."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def probe(person: HubClient) -> dict[str, Any]:
     return dict(json.loads(person.run(person.start_kernel(), PROBE)))
 
 
-def test_a_person_gets_what_they_asked_for_and_it_ends_when_they_stop_it(
-    login: LogIn, hub_host: Any
-) -> None:
+def test_a_person_gets_the_requested_session_and_can_stop_it(login: LogIn, hub_host: Any) -> None:
     alice = login("alice")
     waiting = alice.choose(cores=2, memory=4, run_time=1)
     assert "/hub/spawn-pending/alice" in waiting.url
@@ -53,7 +51,7 @@ def test_a_person_gets_what_they_asked_for_and_it_ends_when_they_stop_it(
     assert seen["host"] in ("exec1", "exec2"), "the cell ran on a worker"
     assert seen["user"] == "alice"
     assert seen["slots"] == 2
-    # Grid Engine gives the job the sum over its slots.
+    # Grid Engine adds up the memory of the slots.
     assert seen["address_space"] == 4 * GB
 
     details = job_details(hub_host, seen["job"])
@@ -67,7 +65,7 @@ def test_a_person_gets_what_they_asked_for_and_it_ends_when_they_stop_it(
     assert jobs_of(hub_host, "alice") == []
 
 
-def test_a_gpu_request_lands_on_the_host_that_has_gpus(login: LogIn, hub_host: Any) -> None:
+def test_a_session_with_gpus_runs_on_the_host_with_gpus(login: LogIn, hub_host: Any) -> None:
     carol = login("carol")
     assert "GPUs" in page_text(carol.get("/hub/spawn"))
     carol.choose(cores=2, memory=1, gpus=2, run_time=1)
@@ -77,7 +75,7 @@ def test_a_gpu_request_lands_on_the_host_that_has_gpus(login: LogIn, hub_host: A
     assert "gpu=2" in job_details(hub_host, seen["job"])
 
 
-def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
+def test_gpus_are_neither_offered_nor_given_to_people_outside_the_group(
     login: LogIn, hub_host: Any
 ) -> None:
     bob = login("bob")
@@ -109,7 +107,7 @@ def test_gpus_are_not_offered_to_and_refused_for_whoever_may_not_have_them(
         ),
     ],
 )
-def test_what_is_not_on_the_menu_is_refused_alike_by_form_and_rest(
+def test_a_choice_outside_the_menu_is_refused_by_form_link_and_rest(
     login: LogIn, hub_host: Any, choice: dict[str, object], words: str
 ) -> None:
     bob = login("bob")
@@ -119,14 +117,14 @@ def test_what_is_not_on_the_menu_is_refused_alike_by_form_and_rest(
     answer = bob.rest("POST", "/users/bob/server", choice)
     assert answer.status_code == 400
     assert words in answer.json()["message"]
-    # The link form of a choice is a third way in.
+    # A link with the choice is the third way.
     link = bob.get("/hub/spawn", params={f"opt-{name}": value for name, value in choice.items()})
     assert words in page_text(link)
     assert bob.server() is None
     assert jobs_of(hub_host, "bob") == []
 
 
-def test_a_session_can_be_had_through_the_rest_api_too(login: LogIn) -> None:
+def test_a_session_can_be_started_through_the_rest_api(login: LogIn) -> None:
     bob = login("bob")
     answer = bob.rest("POST", "/users/bob/server", {"cores": 1, "memory": 1})
     assert answer.status_code in (201, 202), answer.text
@@ -134,7 +132,7 @@ def test_a_session_can_be_had_through_the_rest_api_too(login: LogIn) -> None:
     assert probe(bob)["address_space"] == 1 * GB
 
 
-def test_a_wrong_password_is_refused_in_words(base_url: str) -> None:
+def test_a_wrong_password_is_refused_with_a_message(base_url: str) -> None:
     stranger = HubClient(base_url, "alice")
     page = stranger.log_in("not-her-password")
     assert page.status_code == 403
@@ -142,7 +140,7 @@ def test_a_wrong_password_is_refused_in_words(base_url: str) -> None:
     assert stranger.get("/hub/home", allow_redirects=False).status_code == 302
 
 
-def test_a_right_password_outside_the_allowed_group_is_told_so(
+def test_an_account_outside_the_allowed_group_is_refused_with_the_reason(
     base_url: str, passwords: dict[str, str]
 ) -> None:
     dave = HubClient(base_url, "dave")
@@ -152,7 +150,7 @@ def test_a_right_password_outside_the_allowed_group_is_told_so(
     assert dave.get("/hub/home", allow_redirects=False).status_code == 302
 
 
-def test_an_unreachable_qmaster_is_told_to_whoever_starts_a_session(
+def test_a_start_shows_that_the_qmaster_is_unreachable(
     login: LogIn, qmaster_host: Any, hub_host: Any
 ) -> None:
     bob = login("bob")
@@ -169,10 +167,10 @@ def test_an_unreachable_qmaster_is_told_to_whoever_starts_a_session(
     wait_for("the qmaster answers again", lambda: hub_host.run("qstat -u %s", "bob").rc == 0)
     home = "/home/bob/.jupyterhub-sessions"
     secrets = hub_host.check_output(f"find {home} -name '*.json'")
-    assert secrets == "", "no session's file is left over"
+    assert secrets == "", "a session's file is left"
 
 
-def test_giving_up_a_wait_leaves_no_job_and_no_secret(
+def test_a_cancelled_wait_leaves_no_job_and_no_secret(
     login: LogIn, hub_host: Any, qmaster_host: Any
 ) -> None:
     bob = login("bob")

@@ -1,4 +1,4 @@
-"""Grid Engine as the roles sge_qmaster and sge_exec leave it: units, jobs, declared objects."""
+"""Grid Engine as the roles sge_qmaster and sge_exec set it up: units, jobs, declared objects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 
-# A restarted daemon looks once a minute after jobs it did not start itself.
+# How long a job may take to go, in seconds: a restarted daemon checks its old jobs once a minute.
 ADOPTED_JOB = 150.0
 
 
 def until(condition: Callable[[], Any], what: str, deadline: float = 30.0) -> Any:
-    """Return the first true answer of the condition."""
+    """Return the condition's first true value; fail after ``deadline`` seconds."""
     end = time.monotonic() + deadline
     while not (answer := condition()):
         assert time.monotonic() < end, f"not within {deadline:.0f} seconds: {what}"
@@ -33,16 +33,16 @@ def alive(host: Any, pid: int) -> bool:
 
 
 def workers_known(qmaster: Any) -> None:
-    """Wait until the qmaster has heard of every worker: after its restart, up to a minute."""
+    """Wait until all workers have reported to the qmaster: up to a minute after its restart."""
 
-    def unheard() -> list[str]:
+    def unreported() -> list[str]:
         shown = qmaster.run("qstat -f -q all.q")
         rows = re.findall(r"^all\.q@.*", shown.stdout, re.MULTILINE)
         return (
             [row for row in rows if "-NA-" in row or "u" in row.split()[5:6]] if rows else ["all"]
         )
 
-    until(lambda: not unheard(), "the qmaster has heard of every worker", 120.0)
+    until(lambda: not unreported(), "all workers have reported to the qmaster", 120.0)
 
 
 class Jobs:
@@ -65,7 +65,7 @@ class Jobs:
         return self.ids[-1]
 
     def state(self, job: str) -> str:
-        """Letters of the job's state, empty when Grid Engine has it no more."""
+        """Return the letters of the job's state; empty if Grid Engine no longer lists it."""
         rows = [line.split() for line in self.run("qstat").stdout.splitlines()[2:]]
         return next((row[4] for row in rows if row[0] == job), "")
 
@@ -73,7 +73,7 @@ class Jobs:
         until(lambda: self.state(job) == "r", f"job {job} runs")
 
     def record(self, job: str, deadline: float = 5.0) -> dict[str, str]:
-        """What the accounting says, which is to be there as soon as the job has gone."""
+        """Return the job's accounting record, which must exist soon after the job is gone."""
         until(lambda: not self.state(job), f"job {job} has gone", ADOPTED_JOB)
         found = until(
             lambda: self.qmaster.run(f"qacct -j {job}").stdout, f"record of {job}", deadline
@@ -81,7 +81,7 @@ class Jobs:
         return dict(re.findall(r"^(\w+) +(.*?) *$", found, re.MULTILINE))
 
     def verdict(self, options: str) -> str:
-        """What Grid Engine says about a request, which it does not take."""
+        """Return Grid Engine's messages about a request that is only checked."""
         result = self.run(f"echo true | qsub {options}")
         return str(result.stdout + result.stderr)
 
@@ -102,7 +102,7 @@ def jobs(hub_host: Any, qmaster_host: Any) -> Iterator[Jobs]:
 
 @pytest.fixture
 def gate(hub_host: Any) -> Iterator[str]:
-    """A file a job waits for: the test decides when the job ends."""
+    """A file for which a job waits, so that the test decides when the job ends."""
     path = f"/home/alice/.gate-{uuid4().hex}"
     yield path
     hub_host.run(f"rm -f {path}")
@@ -121,7 +121,7 @@ def test_unit_stops_and_starts_the_qmaster(qmaster_host: Any) -> None:
     try:
         assert qmaster_host.run("systemctl stop gridengine-master").rc == 0
         assert pids(qmaster_host, "sge_qmaster") == []
-        # Made on a clean end only: a qmaster that was killed leaves none.
+        # The qmaster writes it only when it ends cleanly, not when it is killed.
         assert qmaster_host.file("/var/spool/gridengine/qmaster/lock").exists
     finally:
         assert qmaster_host.run("systemctl start gridengine-master").rc == 0
@@ -154,11 +154,13 @@ def test_unit_stops_and_starts_the_execution_daemon(exec1_host: Any) -> None:
 
 
 @pytest.mark.parametrize("unit", ["gridengine-master", "gridengine-exec"])
-def test_native_unit_stands_for_the_sysv_script(
+def test_native_unit_replaces_the_sysv_script(
     unit: str, qmaster_host: Any, exec1_host: Any
 ) -> None:
     host = qmaster_host if unit == "gridengine-master" else exec1_host
-    assert host.file(f"/etc/init.d/{unit}").exists, "nothing to stand for: the test says nothing"
+    assert host.file(f"/etc/init.d/{unit}").exists, (
+        "there is no script to replace: the test proves nothing"
+    )
     shown = host.run(f"systemctl show -P FragmentPath {unit}").stdout.strip()
     assert shown == f"/etc/systemd/system/{unit}.service"
     assert host.service(unit).is_enabled
@@ -169,7 +171,7 @@ def test_native_unit_stands_for_the_sysv_script(
 # --- Jobs -----------------------------------------------------------------------------------
 
 
-def test_job_survives_restart_and_death_of_the_execution_daemon(
+def test_job_survives_a_restart_and_a_kill_of_the_execution_daemon(
     jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any
 ) -> None:
     job = jobs.submit(held_open(gate, "exit 7"), "-l h=exec1")
@@ -194,14 +196,14 @@ def test_job_survives_restart_and_death_of_the_execution_daemon(
     assert (record["exit_status"], record["failed"]) == ("7", "0")
 
 
-def test_job_that_asks_for_no_memory_gets_the_default(jobs: Jobs) -> None:
-    # With a default of 0, it would get 10 MB and be killed within a second or two.
+def test_job_without_a_memory_request_gets_the_default(jobs: Jobs) -> None:
+    # With a default of 0, it would get 10 MB and be killed within two seconds.
     record = jobs.record(jobs.submit('test "$(ulimit -v)" = 1048576 && exit 3'))
     assert (record["exit_status"], record["failed"]) == ("3", "0")
 
 
 def test_no_process_outlives_its_job(jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any) -> None:
-    # What notebook servers do to their kernels: a session, and so a process group, of their own.
+    # As notebook servers do with kernels: setsid gives it a process group of its own.
     mark = f"4{int(gate[-6:], 16):08d}"
     job = jobs.submit(f"setsid sleep {mark} &\n{held_open(gate)}", "-l h=exec1")
     until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 0, "the process runs")
@@ -210,18 +212,18 @@ def test_no_process_outlives_its_job(jobs: Jobs, gate: str, exec1_host: Any, hub
     until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 1, "the process has ended")
 
 
-def test_gpus_are_counted_per_job_and_not_per_slot(jobs: Jobs, gate: str) -> None:
+def test_gpus_are_counted_per_job_not_per_slot(jobs: Jobs, gate: str) -> None:
     assert "found suitable queue" in jobs.verdict("-w v -pe smp 4 -l gpu=2")
     assert "found suitable queue" not in jobs.verdict("-w v -l gpu=3")
 
     job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
     jobs.started(job)
-    # -w p: could it run now? Both GPUs of the cluster are taken, slots are not.
+    # -w p checks whether it could run now: both GPUs of the cluster are taken, slots are free.
     assert "found suitable queue" not in jobs.verdict("-w p -l gpu=1")
     assert "found suitable queue" in jobs.verdict("-w p")
 
 
-def test_only_the_hub_may_submit_and_only_the_qmaster_administer(
+def test_only_the_hub_may_submit_and_only_the_qmaster_may_administer(
     jobs: Jobs, exec1_host: Any, qmaster_host: Any
 ) -> None:
     assert qmaster_host.check_output("qconf -sh") == "qmaster"

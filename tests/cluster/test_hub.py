@@ -1,4 +1,4 @@
-"""The hub's host: who runs there with which rights, and what the broker does for whom."""
+"""The hub's host: the rights of its services, and the requests that the broker accepts."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_the_hub_runs_without_any_privilege(hub_host: Any) -> None:
     assert int(lines["Seccomp"]) == 2
 
 
-def test_the_sandbox_bites(hub_host: Any) -> None:
-    """With the hub's settings not even root can see homes or write outside its state."""
+def test_the_sandbox_is_effective(hub_host: Any) -> None:
+    """With the hub's settings, even root cannot see homes or write outside the hub's state."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp")
     properties = " ".join(f"-p {line}" for line in settings if line.startswith(wanted))
@@ -68,10 +68,8 @@ def test_the_sandbox_bites(hub_host: Any) -> None:
 
 
 @pytest.mark.parametrize(("uid", "code"), [("os.getuid()", 0), ("0", 1)], ids=["itself", "root"])
-def test_pams_own_program_may_give_up_what_it_has_not_got(
-    uid: str, code: int, hub_host: Any
-) -> None:
-    """Since 1.7, of Debian 13, PAM asks ``unix_chkpwd`` about passwords, which begins so."""
+def test_the_sandbox_lets_unix_chkpwd_set_its_own_uid(uid: str, code: int, hub_host: Any) -> None:
+    """PAM 1.7 (Debian 13) checks passwords with ``unix_chkpwd``, which starts with this call."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("SystemCall", "NoNewPrivileges", "CapabilityBoundingSet")
     properties = " ".join(f"-p {shlex.quote(line)}" for line in settings if line.startswith(wanted))
@@ -80,13 +78,13 @@ def test_pams_own_program_may_give_up_what_it_has_not_got(
     assert run.rc == code, run.stderr
 
 
-def test_systemd_rates_the_hub_as_well_shut_in(hub_host: Any) -> None:
+def test_systemd_rates_the_hub_as_well_confined(hub_host: Any) -> None:
     line = hub_host.check_output("systemd-analyze security --no-pager jupyterhub.service | tail -1")
     assert float(line.split()[-3]) <= 2.0, line
 
 
 @pytest.mark.parametrize("caller", ["root", "alice"])
-def test_nobody_but_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> None:
+def test_only_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> None:
     if caller == "root":
         assert ask_broker(hub_host, caller, start("alice"))["kind"] == "refused"
     else:
@@ -112,7 +110,7 @@ def test_nobody_but_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> No
         ({"action": "stop", "user": "alice", "session": "*"}, "request", "session"),
     ],
 )
-def test_the_broker_refuses_what_the_site_did_not_approve(
+def test_the_broker_refuses_requests_that_the_site_does_not_allow(
     hub_host: Any, request_body: object, kind: str, words: str
 ) -> None:
     answer = ask_broker(hub_host, "jupyterhub", request_body)
@@ -121,8 +119,8 @@ def test_the_broker_refuses_what_the_site_did_not_approve(
     assert words in answer["error"]
 
 
-def test_the_broker_deletes_nobody_elses_job(hub_host: Any) -> None:
-    """Not even one that bears the name of the session to stop."""
+def test_the_broker_deletes_only_the_persons_own_job(hub_host: Any) -> None:
+    """Another person's job with the session's name stays."""
     job = hub_host.check_output(
         "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
         SESSION,
@@ -137,7 +135,7 @@ def test_the_broker_deletes_nobody_elses_job(hub_host: Any) -> None:
         hub_host.run("qdel %s", job)
 
 
-def test_stopping_a_session_that_is_gone_is_no_error(hub_host: Any) -> None:
+def test_stopping_a_session_that_is_gone_succeeds(hub_host: Any) -> None:
     stop = {"action": "stop", "user": "alice", "session": SESSION}
     assert ask_broker(hub_host, "jupyterhub", stop)["ok"]
 

@@ -1,6 +1,6 @@
-"""The end that can be foreseen: people are warned, and what is in use is not ended as idle.
+"""Warnings before the end of a session, and the end of idle sessions.
 
-One timeline for all of it, with a rule of minutes: two without use, and four of run time.
+One test covers both, with short limits: two minutes idle and four minutes of run time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CONFIG = {
 
 @pytest.fixture
 def short_rules(hub_host: Any) -> Iterator[None]:
-    """Hub and broker with rules of minutes, until the test is over."""
+    """Give hub and broker limits of minutes during the test."""
 
     def write(name: str, text: str) -> None:
-        # Through cat: the file keeps its owner and its mode.
+        # With cat, the file keeps its owner and mode.
         hub_host.check_output(f"printf %s {shlex.quote(text)} | cat > {FOLDER}/{name}")
 
     def restart() -> None:
@@ -64,7 +64,7 @@ def short_rules(hub_host: Any) -> Iterator[None]:
 
 def lives(person: HubClient) -> bool:
     server = person.server()
-    assert server and server["ready"], f"{person.name}'s session was in use and is ended"
+    assert server and server["ready"], f"{person.name}'s session was in use but has ended"
     return True
 
 
@@ -72,7 +72,7 @@ def warned(person: HubClient) -> list[str]:
     return person.notices() if lives(person) else []
 
 
-def test_people_are_warned_and_only_what_nobody_uses_is_ended(
+def test_people_are_warned_and_only_idle_sessions_are_ended(
     login: LogIn, short_rules: None
 ) -> None:
     idle, computing, in_a_terminal = people = [login(name) for name in ("alice", "bob", "carol")]
@@ -91,17 +91,19 @@ def test_people_are_warned_and_only_what_nobody_uses_is_ended(
             computing.run, kernel, "import time; time.sleep(150); print(7)", 200
         )
 
-        (notice,) = wait_for("the idle person is told", idle.notices, 90)
+        (notice,) = wait_for("the idle person gets a notice", idle.notices, 90)
         assert "This session is idle" in notice
-        said = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
-        assert re.findall(r"\d\d:\d\d", notice)[0] in said
+        expected = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
+        assert re.findall(r"\d\d:\d\d", notice)[0] in expected
 
-        # To look for notices, as an open page does, is no use.
+        # Fetching notices, as an open page does, does not count as use.
         wait_for("the idle session is ended", lambda: idle.server() is None, 120)
         assert time.time() - used >= 115
         assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))
 
-        (warning,) = wait_for("another is warned of the end", lambda: warned(in_a_terminal), 60)
+        (warning,) = wait_for(
+            "another person is warned of the end", lambda: warned(in_a_terminal), 60
+        )
         assert re.search(
             r"This session ends at \d\d:\d\d, in about 2 min, when its run time", warning
         )
@@ -111,4 +113,4 @@ def test_people_are_warned_and_only_what_nobody_uses_is_ended(
     assert lives(computing)
     assert lives(in_a_terminal)
     sleeping = [host(name).run("pgrep -u carol -x sleep").rc for name in ("exec1", "exec2")]
-    assert sorted(sleeping) == [0, 1], "what runs in the terminal has gone on"
+    assert sorted(sleeping) == [0, 1], "the program in the terminal has ended"

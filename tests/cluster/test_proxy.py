@@ -1,6 +1,6 @@
-"""The way in: nginx and configurable-http-proxy on the proxy's host.
+"""nginx and configurable-http-proxy on the proxy's host.
 
-Requests to an echo server of our own go through both, so the tests see what the hub would see.
+Requests go through both to an echo server, which shows what the hub would receive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hub_client import wait_for
 from proxy_client import (
     API_CALL,
     ECHO,
-    NOBODY,
+    NO_SERVER,
     UNIT,
     Answer,
     flood,
@@ -32,14 +32,8 @@ from proxy_client import (
 TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
 CERTIFICATE = "/etc/jupyterhub-proxy/self-signed.crt"
 KEY = "/etc/jupyterhub-proxy/self-signed.key"
-# Only what is below /user may be upgraded.
 
-
-# Root could read the token here; in argv of curl anybody could.
-
-# An address of its own, so that no other test's logins are counted with these.
-
-# Run under the very settings of the unit, in place of its program.
+# Runs with the unit's settings, in place of its program.
 PROBE = """
 import ctypes, json, os, socket
 
@@ -51,7 +45,7 @@ def outcome(action):
     return "done"
 
 def trace_me():
-    # Anyone may, but a service has no business with it: not in @system-service.
+    # Any user may do this, but it is not in @system-service.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.ptrace(0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -102,7 +96,7 @@ def test_certificate_is_valid_for_the_names_people_use(base_url: str) -> None:
             assert link.getpeercert()
 
 
-def test_plain_http_leads_to_https(proxy_host: Any) -> None:
+def test_plain_http_redirects_to_https(proxy_host: Any) -> None:
     answer = run_python(
         proxy_host,
         "import http.client\n"
@@ -114,13 +108,13 @@ def test_plain_http_leads_to_https(proxy_host: Any) -> None:
     assert answer == "301 https://hub.example.org/hub/login?next=x"
 
 
-def test_browsers_are_told_to_stay_with_https(fetch: Callable[..., Answer]) -> None:
+def test_answers_have_hsts(fetch: Callable[..., Answer]) -> None:
     value = fetch("/hub/login").header("Strict-Transport-Security") or ""
     assert int(re.fullmatch(r"max-age=(\d+)", value).group(1)) >= 31_536_000  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("routes")
-@pytest.mark.parametrize("path", [ECHO, "/hub/health", NOBODY])
+@pytest.mark.parametrize("path", [ECHO, "/hub/health", NO_SERVER])
 def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
     answer = fetch(path)
     assert answer.header("Server") == "nginx"
@@ -129,9 +123,7 @@ def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
 
 
 @pytest.mark.usefixtures("routes")
-def test_client_cannot_forge_where_it_comes_from(
-    fetch: Callable[..., Answer], base_url: str
-) -> None:
+def test_client_cannot_forge_its_address(fetch: Callable[..., Answer], base_url: str) -> None:
     forged = fetch(
         ECHO,
         X_Forwarded_For="192.0.2.66",
@@ -146,7 +138,7 @@ def test_client_cannot_forge_where_it_comes_from(
         (name, value) for name, value in json.loads(forged.text)["headers"]
     ]
     values = dict(seen)
-    assert len(values) == len(seen), "a header came twice"
+    assert len(values) == len(seen), "a header arrived twice"
     assert values["host"] == values["x-forwarded-host"] == urlsplit(base_url).netloc
     assert values["x-forwarded-proto"] == values["x-scheme"] == "https"
     assert values["x-real-ip"] == values["x-forwarded-for"]
@@ -157,7 +149,7 @@ def test_client_cannot_forge_where_it_comes_from(
 
 @contextmanager
 def open_websocket(base_url: str) -> Iterator[None]:
-    """A websocket that is open meanwhile, and must still carry something both ways at the end."""
+    """Keep a websocket open, which must still carry data both ways at the end."""
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         host = urlsplit(base_url).netloc
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
@@ -187,7 +179,7 @@ def served_certificate(base_url: str) -> str:
 
 @pytest.fixture
 def own_certificate(proxy_host: Any) -> Iterator[None]:
-    """The certificate's files may be changed; afterwards they are as before."""
+    """Let the test change the certificate's files; restore them afterwards."""
     kept = "/root/proxy-test-certificate"
     proxy_host.check_output(f"mkdir -m 700 {kept} && cp -a {CERTIFICATE} {KEY} {kept}")
     yield
@@ -204,32 +196,32 @@ def test_renewed_certificate_is_served_after_a_reload(proxy_host: Any, base_url:
             "umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
             f" -subj /CN=renewed -keyout {KEY} -out {CERTIFICATE} && systemctl reload nginx"
         )
-        # The old workers take no new connection once the reload has got to them.
+        # After the reload, the old workers accept no new connections.
         renewed = proxy_host.file(CERTIFICATE).content_string
         wait_for("the renewed certificate", lambda: served_certificate(base_url) == renewed, 20)
     assert renewed != before
 
 
 @pytest.mark.usefixtures("routes", "own_certificate")
-@pytest.mark.parametrize("trouble", [f"rm {KEY}", f"rm {CERTIFICATE}", f"cp {CERTIFICATE} {KEY}"])
+@pytest.mark.parametrize("damage", [f"rm {KEY}", f"rm {CERTIFICATE}", f"cp {CERTIFICATE} {KEY}"])
 def test_nginx_goes_on_when_its_certificate_cannot_be_read(
-    proxy_host: Any, base_url: str, trouble: str
+    proxy_host: Any, base_url: str, damage: str
 ) -> None:
     before = served_certificate(base_url)
     with open_websocket(base_url):
-        proxy_host.check_output(trouble)
-        assert proxy_host.run("systemctl reload nginx").rc != 0, "said nothing"
+        proxy_host.check_output(damage)
+        assert proxy_host.run("systemctl reload nginx").rc != 0, "the reload did not fail"
         assert served_certificate(base_url) == before
 
 
 @pytest.mark.usefixtures("routes")
 def test_nginx_of_a_newer_package_takes_over(proxy_host: Any, base_url: str) -> None:
-    """As Debian's package does it: a new master beside the old one, which then ends."""
+    """As Debian's package does: a new master starts beside the old one, which then ends."""
     before = main_pid(proxy_host, "nginx.service")
     with open_websocket(base_url):
         proxy_host.check_output("invoke-rc.d nginx upgrade")
         assert served_certificate(base_url)
-    wait_for("the new one", lambda: main_pid(proxy_host, "nginx.service") not in ("", before))
+    wait_for("the new master", lambda: main_pid(proxy_host, "nginx.service") not in ("", before))
     assert proxy_host.service("nginx.service").is_running
 
 
@@ -241,7 +233,7 @@ def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
 
 @pytest.mark.usefixtures("routes")
 def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
-    """A program that says 503 itself says why; the page must not hide that."""
+    """A program that answers 503 itself gives the reason; our page must not hide it."""
     answer = fetch(f"{ECHO}/503")
     assert answer.status == 503
     assert "headers" in json.loads(answer.text)
@@ -259,7 +251,7 @@ def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str) 
     assert retry_after is not None
     assert int(retry_after) > 0
     assert "<h1>Too many requests</h1>" in page
-    # Everything else goes on for this address, and logins for all others.
+    # This address can still fetch pages, and all others can log in.
     assert flood(proxy_host, source, "GET", "/hub/login", 3)[-1][0] == 200
     assert flood(proxy_host, "127.0.0.11", "POST", path, 1)[0][0] != 429
 
@@ -275,13 +267,13 @@ def check_back_soon_page(answer: Answer) -> None:
 
 @pytest.mark.usefixtures("routes")
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_back_soon_page_while_the_hub_is_away(fetch: Callable[..., Answer], method: str) -> None:
-    answer = fetch(NOBODY, method)
+def test_back_soon_page_while_the_hub_is_down(fetch: Callable[..., Answer], method: str) -> None:
+    answer = fetch(NO_SERVER, method)
     assert answer.status == 503
     check_back_soon_page(answer)
 
 
-def test_back_soon_page_while_the_proxy_is_away_and_then_back(
+def test_back_soon_page_while_the_proxy_is_down(
     proxy_host: Any, fetch: Callable[..., Answer]
 ) -> None:
     assert fetch("/hub/health").status == 200
@@ -300,7 +292,7 @@ def test_back_soon_page_while_the_proxy_is_away_and_then_back(
 
 
 def test_files_of_the_proxy_cannot_be_fetched(fetch: Callable[..., Answer]) -> None:
-    """The page lies beside the key and the token."""
+    """The page is in the same folder as the key and the token."""
     for name in ("", "/503.html", "/token.env", "/self-signed.key"):
         answer = fetch(f"/.jupyterhub-proxy{name}")
         assert "PRIVATE KEY" not in answer.text
@@ -322,7 +314,7 @@ def test_unit_runs_and_starts_at_boot(proxy_host: Any, unit: str) -> None:
     assert proxy_host.service(unit).is_enabled
 
 
-def test_only_nginx_reaches_the_proxy_behind_it(proxy_host: Any) -> None:
+def test_only_nginx_can_connect_to_the_proxy_behind_it(proxy_host: Any) -> None:
     socket = proxy_host.file("/run/jupyterhub-proxy/chp.sock")
     assert (socket.user, socket.group, socket.mode) == ("jupyterhub-proxy", "www-data", 0o770)
     code = f"import socket; socket.socket(socket.AF_UNIX).connect({socket.path!r})"
@@ -331,7 +323,7 @@ def test_only_nginx_reaches_the_proxy_behind_it(proxy_host: Any) -> None:
     assert not proxy_host.socket("tcp://127.0.0.1:8000").is_listening
 
 
-def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
+def test_only_root_and_the_proxy_can_read_the_token(proxy_host: Any) -> None:
     file = proxy_host.file(TOKEN_FILE)
     assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
     token = file.content_string.strip().removeprefix("CONFIGPROXY_AUTH_TOKEN=")
@@ -351,19 +343,19 @@ def test_token_stays_with_root_and_the_proxy(proxy_host: Any) -> None:
         assert readable.stdout == ""
 
 
-def test_api_wants_the_token(hub_host: Any) -> None:
+def test_api_requires_the_token(hub_host: Any) -> None:
     assert run_python(hub_host, API_CALL, "GET", "", "", "without") == "403"
     assert run_python(hub_host, API_CALL, "GET", "", "") == "200"
 
 
-def test_key_of_the_certificate_stays_with_root(proxy_host: Any) -> None:
+def test_only_root_can_read_the_key_of_the_certificate(proxy_host: Any) -> None:
     key = proxy_host.file(KEY)
     assert key.user == "root"
     assert key.mode & 0o077 == 0
 
 
-def test_nginx_goes_on_in_a_new_log(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
-    """As Debian's logrotate does it."""
+def test_nginx_continues_in_a_new_log(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
+    """Rotated as Debian's logrotate does."""
     log = "/var/log/nginx/access.log"
     rotate = "invoke-rc.d nginx rotate"
     assert rotate in proxy_host.file("/etc/logrotate.d/nginx").content_string
@@ -381,15 +373,15 @@ def test_nginx_goes_on_in_a_new_log(proxy_host: Any, fetch: Callable[..., Answer
 
 
 def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
-    def ask() -> int:
+    def request() -> int:
         referer = "https://127.0.0.1/?token=referer-secret"
         return fetch("/hub/login?token=query-secret", Referer=referer).status
 
-    assert ask() == 200
-    # Also where something goes wrong, and nginx has an error to tell.
+    assert request() == 200
+    # Also when nginx logs an error.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
-        assert ask() == 502
+        assert request() == 502
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
     wait_for("the hub behind the proxy", lambda: fetch("/hub/health").status == 200)
@@ -398,7 +390,7 @@ def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answ
     assert "secret" not in proxy_host.check_output("tail -n 50 /var/log/nginx/*.log")
 
 
-def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
+def test_running_proxy_has_no_privileges(proxy_host: Any) -> None:
     pid = main_pid(proxy_host)
     lines = proxy_host.file(f"/proc/{pid}/status").content_string.splitlines()
     status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -411,11 +403,11 @@ def test_running_proxy_has_no_rights(proxy_host: Any) -> None:
     assert status["Umask"] == "0007"
 
 
-def test_sandbox_of_the_proxy_bites(proxy_host: Any) -> None:
-    """Under a missing capability systemd starts the unit without its sandbox and says nothing."""
+def test_sandbox_of_the_proxy_is_effective(proxy_host: Any) -> None:
+    """Without a capability that it needs, systemd silently starts a unit without its sandbox."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
-    # Not its folder either, which would go with the probe.
+    # Without RuntimeDirectory: the proxy's folder would be removed with the probe.
     left_out = r"^(ExecStart|Restart|RestartSec|RuntimeDirectory|Type)=.*\n"
     text = re.sub(left_out, "", text, flags=re.MULTILINE)
     text = text.replace(

@@ -1,4 +1,4 @@
-"""Two sessions that compute through all faults, and what must hold after each of them."""
+"""Two sessions that compute through all faults, and the checks after each fault."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
-#: A job of a daemon that was restarted is looked after once a minute.
+#: How long a job may take to go, in seconds: a restarted daemon checks its old jobs once a minute.
 CLEAN = 150.0
 
 
 def pytest_configure() -> None:
     if os.geteuid() != 0:
-        pytest.exit("the faults go into containers from outside: run the tests as root", 2)
+        pytest.exit("the tests break containers from outside: run them as root", 2)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what hub and broker logged meanwhile, where a test fails."""
+    """When a test fails, show what the hub and the broker logged during it."""
     report = yield
     if report.failed:
         log = host("hub").run(
@@ -37,12 +37,12 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """Everybody, logged in once, without a session."""
-    everybody = {name: Person(name) for name in ("alice", "bob", "carol")}
-    for person in everybody.values():
+    """All users, logged in once, without sessions."""
+    people = {name: Person(name) for name in ("alice", "bob", "carol")}
+    for person in people.values():
         person.stop()
-    wait_for("no job is left of earlier", lambda: not faults.jobs(), CLEAN)
-    return everybody
+    wait_for("no earlier job is left", lambda: not faults.jobs(), CLEAN)
+    return people
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +51,13 @@ def kept(people: dict[str, Person]) -> Iterator[list[Session]]:
     yield sessions
     for session in sessions:
         session.person.stop()
-    wait_for("no job is left at all", lambda: not faults.jobs(), CLEAN)
+    wait_for("no job is left", lambda: not faults.jobs(), CLEAN)
     assert faults.session_files() == ""
 
 
 @pytest.fixture
 def running(kept: list[Session]) -> list[Session]:
-    """Two sessions on exec2 that compute; the same ones in all tests, unless a fault ends them."""
+    """Two sessions that compute on exec2; all tests share them unless a fault ends them."""
     for session in kept:
         if not session.is_alive():
             session.person.stop()
@@ -72,8 +72,8 @@ def bob(people: dict[str, Person]) -> Person:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_and_all_is_up(running: list[Session], bob: Person) -> Iterator[None]:
-    """After each fault the two sessions live, all else is gone, and every service is up."""
+def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iterator[None]:
+    """After each fault, the two sessions live, all other jobs are gone, and every service is up."""
     yield
     mine = {session.job for session in running}
     try:
@@ -82,13 +82,13 @@ def nothing_is_left_and_all_is_up(running: list[Session], bob: Person) -> Iterat
         for session in running:
             session.assert_alive()
         wait_for(
-            "the jobs of the two sessions are left, and no other",
+            "only the jobs of the two sessions are left",
             lambda: {job.id for job in faults.jobs()} == mine,
             CLEAN,
         )
-        assert faults.session_files() == "", "a session's file is left over"
+        assert faults.session_files() == "", "a session's file is left"
         for name in faults.UNITS:
             wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
     finally:
-        # What is left over is this test's failure, and not also the next one's.
+        # Leftovers fail this test only, not the next one too.
         faults.remove_all_but(mine)

@@ -1,7 +1,7 @@
 """Faults, one context manager each: in force inside the ``with``, undone after it.
 
-Whatever happens inside, the fault is undone; and the ``with`` ends only when what was broken
-answers again. The faults go to the containers from this machine, as root.
+A fault is undone even after an error, and the ``with`` ends only when the broken part answers
+again. Root on this machine causes the faults in the containers.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ UNITS = {
     "exec1": ["gridengine-exec"],
     "exec2": ["gridengine-exec"],
 }
-#: A host is given this long to boot and to bring its units up.
+#: How long a host may take to boot and start its units, in seconds.
 BOOT = 90.0
 
 Fault = Callable[[], AbstractContextManager[None]]
 
 
-# -- looking --------------------------------------------------------------------------------------
+# -- queries --------------------------------------------------------------------------------------
 
 
 def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
-    """Run a command on this machine and return what it printed."""
+    """Run a command on this machine and return its output."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
     )
@@ -51,23 +51,23 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return this machine's number of a container's first process; "0" while it is down."""
+    """Return the PID, on this machine, of a container's first process; "0" while it is down."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 
 def enter(name: str, *command: str, check: bool = True) -> str:
-    """Run a command in a container's mounts, processes and network, with this machine's rights."""
-    spaces = ("--mount", "--pid", "--net")  # of processes as well: mount(8) reads its own /proc
+    """Run a command in a container's mount, PID and network namespaces, as root of this machine."""
+    spaces = ("--mount", "--pid", "--net")  # PID too: mount(8) reads its own entry in /proc
     return machine("nsenter", "--target", main_process(name), *spaces, *command, check=check)
 
 
 def outside(name: str, *command: str, check: bool = True) -> str:
-    """Run one of this machine's commands in a container's network."""
+    """Run a command of this machine in a container's network."""
     return machine("nsenter", "--target", main_process(name), "--net", *command, check=check)
 
 
 def run(name: str, command: str) -> str:
-    """Run a shell command on a host; it must succeed."""
+    """Run a shell command on a host, which must succeed; return its output."""
     return str(host(name).check_output(command))
 
 
@@ -76,7 +76,7 @@ def answers(name: str, command: str) -> bool:
 
 
 def page_status(path: str = "/hub/health") -> int:
-    """Return the status the proxy's host gives, or 0 where it does not answer."""
+    """Return the HTTP status from the proxy's host, or 0 if it does not answer."""
     target = urlsplit(BASE_URL)
     link = http.client.HTTPSConnection(
         target.hostname or "",
@@ -109,7 +109,7 @@ def down(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class GridJob:
-    """A job, as root on the qmaster sees it."""
+    """A job, as qstat shows it to root on the qmaster."""
 
     id: int
     owner: str
@@ -118,7 +118,7 @@ class GridJob:
 
 
 def jobs(owner: str = "") -> list[GridJob]:
-    """Return all jobs of Grid Engine, or one person's."""
+    """Return all jobs in Grid Engine, or only one person's."""
     root = ElementTree.fromstring(run("qmaster", "qstat -u '*' -xml"))
     found = [
         GridJob(
@@ -138,12 +138,12 @@ def session_files() -> str:
 
 
 def delete(job: GridJob) -> None:
-    """Delete a job as its owner does by hand, past the hub."""
+    """Delete a job as its owner, bypassing the hub."""
     host("hub").run(f"runuser -u {job.owner} -- qdel {job.id}")
 
 
 def remove_all_but(mine: set[int]) -> None:
-    """Remove jobs and sessions' files, as no test may: what a failed one has left over."""
+    """Remove all other jobs and all session files: leftovers of a failed test."""
     for job in jobs():
         if job.id not in mine:
             delete(job)
@@ -151,7 +151,7 @@ def remove_all_but(mine: set[int]) -> None:
 
 
 def hold(seconds: float) -> None:
-    """Let a fault last: here the time is what is tested."""
+    """Let a fault last; here a fixed time is what the test is about."""
     time.sleep(seconds)
 
 
@@ -164,7 +164,7 @@ def _pid(name: str, unit: str) -> str:
 
 @contextlib.contextmanager
 def stopped(name: str, unit: str, ready: Callable[[], None]) -> Iterator[None]:
-    """Stop a unit, and start it afterwards."""
+    """Stop a unit; start it again afterwards."""
     try:
         run(name, f"systemctl stop {unit}")
         yield
@@ -199,7 +199,7 @@ def killed(name: str, unit: str, ready: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def rebooted(name: str, ready: Callable[[], None]) -> Iterator[None]:
-    """Boot a host anew."""
+    """Reboot a host."""
     before = main_process(name)
     try:
         host(name).run("systemctl reboot")
@@ -248,7 +248,7 @@ def hub_configured(*lines: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def clock_off(seconds: int) -> Iterator[None]:
-    """Set the hub's clock off: its own only, every other host keeps the right time."""
+    """Set the clock of the hub's unit off; all other hosts keep the right time."""
     drop_in = "/run/systemd/system/jupyterhub.service.d/clock.conf"
     if not answers("hub", "dpkg -s libfaketime"):
         run("hub", "apt-get -qq install -y libfaketime")
@@ -269,12 +269,12 @@ def clock_off(seconds: int) -> Iterator[None]:
             pass
 
 
-# -- its database ---------------------------------------------------------------------------------
+# -- the hub's database ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def database_read_only() -> Iterator[None]:
-    """Let the hub write nothing into its folder: SQLite needs a journal there for every change."""
+    """Make the hub's folder read-only: SQLite needs a journal there for every change."""
     try:
         run("hub", f"chown root: {STATE} && chmod 0755 {STATE}")
         yield
@@ -284,11 +284,11 @@ def database_read_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def database_on_a_small_disk() -> Iterator[Callable[[bool], None]]:
-    """Put the hub's folder onto a disk of 8 MB; gives a function that fills and frees it."""
+    """Put the hub's folder on a disk of 8 MB; yield a function that fills or frees it."""
 
     def fill(full: bool) -> None:
         if full:
-            # dd ends with an error when the disk is full, which is what it is for.
+            # dd fails once the disk is full, as intended.
             run("hub", f"dd if=/dev/zero of={STATE}/ballast bs=4k 2>/dev/null; sync; true")
         else:
             run("hub", f"rm -f {STATE}/ballast")
@@ -339,7 +339,7 @@ def qmaster_killed() -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def qmaster_frozen() -> Iterator[None]:
-    """Stop the qmaster's process: it takes connections and answers none."""
+    """Suspend the qmaster's process: it accepts connections but does not answer."""
     pid = _pid("qmaster", "gridengine-master")
     try:
         run("qmaster", f"kill -STOP {pid}")
@@ -359,7 +359,7 @@ def execd_killed(worker: str = "exec2") -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def queue_disabled(queue: str = "all.q") -> Iterator[None]:
-    """Let no job start."""
+    """Disable a queue, so that no job starts there."""
     try:
         run("qmaster", f"qmod -d {queue}")
         yield
@@ -369,11 +369,11 @@ def queue_disabled(queue: str = "all.q") -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(name: str, command: str, script: str) -> Iterator[None]:
-    """Put a script in the place of one of Grid Engine's commands; it finds the real one as $REAL.
+    """Replace one of Grid Engine's commands by a script; the original is $REAL in it.
 
-    A rename, not a mount: it is seen inside the units' sandboxes at once.
+    A rename, not a mount: units see it in their sandboxes at once.
     """
-    # The wrapper of Debian goes by the name it is called with, so the real one keeps its name.
+    # Debian's wrapper depends on the name it is called by, so the original keeps its name.
     aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
     text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
     run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
@@ -391,13 +391,13 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
         run(name, f"ln -s {link} {path}.new; mv -fT {path}.new {path}; rm -rf {aside}")
 
 
-#: Where the flaky qstat counts: a folder that all users of the hub's host may write to, and that is
-#: the same inside the units' sandboxes.
+#: Where the flaky qstat keeps its count: all users of the hub's host may write to this folder, and
+#: the units' sandboxes show the same one.
 _TURNS = "/dev/shm/gridhub-faults"
 
-#: Fails, prints garbage, half an answer or nothing, hangs; and answers, by turns. Not by chance: a
-#: run of bad luck is not what is tested. Eleven turns, a prime, so that whoever asks at every
-#: second, third, … turn meets all of them.
+#: In turn, fails, prints garbage, half an answer or nothing, hangs, and answers. Not at random, so
+#: that a run of bad luck cannot fail a test. There are eleven turns, a prime number: a caller that
+#: gets only every second or third turn still meets all of them.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9
@@ -431,7 +431,7 @@ def qstat_flaky() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cut_off(worker: str = "exec2") -> Iterator[None]:
-    """Cut a worker's host off from the network: every packet is lost, both ways."""
+    """Cut a worker off from the network: drop all packets both ways."""
     rules = (("INPUT", "-i"), ("OUTPUT", "-o"))
 
     def filter_packets(action: str, check: bool = True) -> None:
@@ -448,7 +448,7 @@ def cut_off(worker: str = "exec2") -> Iterator[None]:
 
 @contextlib.contextmanager
 def lost(worker: str) -> Iterator[None]:
-    """Switch a worker's host off without warning; on again afterwards."""
+    """Switch a worker off without warning; switch it on again afterwards."""
     name = f"{PREFIX}-{worker}"
     try:
         machine("podman", "stop", "--time", "0", name)
@@ -460,7 +460,7 @@ def lost(worker: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def notebooks_missing() -> Iterator[None]:
-    """Take the notebook environment away from both workers: jobs end as soon as they start."""
+    """Remove the notebook environment from both workers: jobs end as soon as they start."""
     link = "/opt/jupyterhub-session/current"
     workers = ("exec1", "exec2")
     try:
@@ -477,7 +477,7 @@ def notebooks_missing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mounted(names: list[str], path: str, *options: str) -> Iterator[None]:
-    """Mount something over a folder, on some hosts only."""
+    """Mount something over a folder on these hosts."""
     done: list[str] = []
     try:
         for name in names:
@@ -491,7 +491,7 @@ def mounted(names: list[str], path: str, *options: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def home_full(user: str) -> Iterator[None]:
-    """Leave no space in a home."""
+    """Fill a home up, on the hub's host."""
     home = f"/home/{user}"
     with mounted(["hub"], home, "-t", "tmpfs", "-o", "size=64k,mode=0700", "small"):
         run("hub", f"chown {user}: {home}; dd if=/dev/zero of={home}/x bs=4k 2>/dev/null; true")
@@ -505,7 +505,7 @@ def home_read_only(user: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def home_missing(user: str) -> Iterator[None]:
-    """Take a home away, everywhere."""
+    """Take a home away on all hosts."""
     try:
         run("hub", f"mv -T /home/{user} /home/{user}.away")
         yield
@@ -518,14 +518,14 @@ def home_missing(user: str) -> Iterator[None]:
 
 
 def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:
-    """Let a person not into their home, on workers: jobs cannot change to it."""
+    """Close a person's home to them on some workers: jobs cannot change to it."""
     options = ("-t", "tmpfs", "-o", "mode=0000", "closed")
     return mounted(list(workers), f"/home/{user}", *options)
 
 
 @contextlib.contextmanager
 def home_hanging(user: str) -> Iterator[None]:
-    """Let every write to a home hang on the hub's host, as a dead file server does."""
+    """Make every write to a home hang on the hub's host, as with a dead file server."""
     home, image = f"/home/{user}", f"/var/tmp/{PREFIX}-home.img"
     machine("truncate", "--size", "16M", image)
     machine("mkfs.ext4", "-q", "-F", image)
@@ -543,7 +543,7 @@ def home_hanging(user: str) -> Iterator[None]:
                 enter("hub", "fsfreeze", "--unfreeze", home)
     finally:
         enter("hub", "rm", "-f", device)
-        # The broker's sandbox may still hold the mount for a moment.
+        # The broker's sandbox may keep the mount for a moment longer.
         machine("losetup", "--detach", loop, check=False)
         machine("rm", "-f", image)
 
@@ -552,7 +552,7 @@ def home_hanging(user: str) -> Iterator[None]:
 
 
 def broker_main() -> str:
-    """Return the number of a broker at work, or nothing."""
+    """Return the PID of a running broker, or an empty string."""
     shown = host("hub").run(
         "systemctl list-units --plain --no-legend 'jupyterhub-broker@*' | head -n 1"
     )
@@ -562,14 +562,14 @@ def broker_main() -> str:
 
 
 def kill_a_broker() -> None:
-    """Kill the broker while it works on a request."""
-    pid = str(wait_for("the broker works", broker_main, 15))
+    """Kill the broker while it handles a request."""
+    pid = str(wait_for("a broker is running", broker_main, 15))
     run("hub", f"kill -KILL {pid}")
 
 
 @contextlib.contextmanager
 def submitted_with(*arguments: str) -> Iterator[None]:
-    """Have the broker submit every session with these arguments."""
+    """Make the broker pass these arguments to qsub for every session."""
     path = "/etc/jupyterhub/broker.json"
     whole = run("hub", f"cat {path}")
     changed = json.dumps(json.loads(whole) | {"qsub_arguments": arguments})
@@ -582,7 +582,7 @@ def submitted_with(*arguments: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def account_closed(user: str) -> Iterator[None]:
-    """Let an account have expired long ago, on the hub's host."""
+    """Set an account's expiry date far in the past, on the hub's host."""
     try:
         run("hub", f"chage --expiredate 1 {user}")
         yield
@@ -592,7 +592,7 @@ def account_closed(user: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Offer other items, without presets and limits; hub and broker read them for every session."""
+    """Change the menu's items; drop presets and limits. Hub and broker read it for each start."""
     path = "/etc/jupyterhub/menu.json"
     whole = run("hub", f"cat {path}")
     items = json.loads(whole)["items"]
@@ -611,7 +611,7 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
-    """Keep a fault in force for a time, with another one in the middle of it."""
+    """Keep a fault in force for some seconds, with another fault in the middle."""
     with fault():
         started = time.monotonic()
         if meanwhile:
@@ -622,7 +622,7 @@ def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Ite
         yield
 
 
-#: The faults that end no session that runs; `make soak` throws the dice over them.
+#: Faults that end no running session; `make soak` picks from them at random.
 HARMLESS: dict[str, Fault] = {
     "hub stopped and started": lambda: lasting(hub_stopped, 3),
     "hub restarted": hub_restarted,

@@ -1,4 +1,4 @@
-"""People with sessions that compute, and what they see of them."""
+"""People with sessions that compute, and what they see of these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hub_client import HubClient, page_text, wait_for
 
 CHOICE: dict[str, object] = {"cores": 1, "memory": 1, "run_time": 1}
 
-#: What a kernel does all the time: up to ten steps a second.
+#: The kernel's computation: up to ten steps a second. Prints the job's number.
 COMPUTE = """
 import os, threading, time
 value, steps = {value!r}, 0
@@ -29,7 +29,7 @@ threading.Thread(target=_compute, daemon=True).start()
 print(os.environ["JOB_ID"])
 """
 
-#: What a browser may run into while something is down.
+#: Errors that a browser may meet while a service is down.
 AWAY = (requests.RequestException, websocket.WebSocketException, OSError, AssertionError)
 
 
@@ -42,7 +42,7 @@ class Person(HubClient):
         assert page.ok, page_text(page)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the hub's record of the session; nothing as well while the hub is away."""
+        """Return the hub's record of the session; ``None`` also while the hub is down."""
         try:
             return self.server()
         except AWAY:
@@ -62,18 +62,18 @@ class Person(HubClient):
         return False
 
     def reads_after_failure(self, page: requests.Response, seconds: float = 60.0) -> str:
-        """Return what the person reads once a start has failed, on whichever page that is."""
+        """Wait until a start has failed; return the text of the page that says so."""
         if "/hub/spawn-pending/" not in page.url or page.status_code >= 400:
             return page_text(page)
         wait_for(f"the start of {self.name} has failed", self.has_none, seconds)
         return page_text(self.get(f"/hub/spawn-pending/{self.name}"))
 
     def reads_on_the_form(self) -> str:
-        """Return what the person reads who is about to start the next session."""
+        """Return the text of the form for the next session."""
         return page_text(self.get("/hub/spawn"))
 
     def progress(self) -> str:
-        """Return the newest line of the waiting page's event log."""
+        """Return the events that the waiting page has received, in one line."""
         lines = []
         with (
             contextlib.suppress(*AWAY),
@@ -91,7 +91,7 @@ class Person(HubClient):
 
 
 class Session:
-    """A person's session, with a kernel that holds a random value and counts on."""
+    """A person's session, whose kernel holds a random value and keeps counting."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
@@ -102,9 +102,9 @@ class Session:
         self._looked = 0.0
 
     def start(self, *, not_on: str = "", seconds: float = 150.0) -> Session:
-        """Start it through the pages, and set the kernel to work.
+        """Start it through the pages, and start the kernel's computation.
 
-        The limit is what a worker may take to report to a restarted qmaster, and more.
+        ``seconds`` allows for a worker that has yet to report to a restarted qmaster.
         """
         elsewhere = queue_disabled(f"all.q@{not_on}") if not_on else contextlib.nullcontext()
         with elsewhere:
@@ -115,7 +115,7 @@ class Session:
         return self
 
     def compute(self) -> None:
-        """Open JupyterLab and set a kernel to work."""
+        """Open JupyterLab, start a kernel and its computation."""
         self.person.open_lab()
         self.kernel = self.person.start_kernel()
         self.value = uuid.uuid4().hex
@@ -123,30 +123,30 @@ class Session:
         self._steps, self._looked = 0, time.monotonic()
 
     def look(self) -> tuple[str, int]:
-        """Return the kernel's value and how far it has counted."""
+        """Return the kernel's value and its count of steps."""
         value, steps = self.person.run(self.kernel, "print(value, steps)", seconds=20).split()
         return value, int(steps)
 
     def assert_alive(self, seconds: float = 60.0) -> None:
-        """Check that the hub lists it as ready, and that the same kernel went on all the time."""
+        """Check that the hub lists it as ready and that the same kernel has never paused."""
         wait_for(f"the hub lists {self.person.name}'s session", self.person.is_ready, seconds)
-        last: list[BaseException] = []
+        errors: list[BaseException] = []
 
-        def seen() -> tuple[str, int] | None:
+        def look() -> tuple[str, int] | None:
             try:
                 return self.look()
             except AWAY as error:
-                last[:] = [error]
+                errors[:] = [error]
                 return None
 
         try:
-            value, steps = wait_for(f"{self.person.name}'s kernel answers", seen, seconds)
+            value, steps = wait_for(f"{self.person.name}'s kernel answers", look, seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}: {last}") from None
+            raise AssertionError(f"{error}: {errors}") from None
         assert value == self.value
         elapsed = time.monotonic() - self._looked
         # Half the pace: this machine is shared.
-        assert steps - self._steps >= elapsed * 10 / 2 - 10, "the kernel stood still meanwhile"
+        assert steps - self._steps >= elapsed * 10 / 2 - 10, "the kernel paused"
         self._steps, self._looked = steps, time.monotonic()
 
     def is_alive(self) -> bool:

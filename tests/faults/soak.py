@@ -1,7 +1,7 @@
-"""``soak.py``: a hundred random faults in a row while two sessions compute; none may be lost.
+"""Cause a hundred random faults in a row while two sessions compute: both must live.
 
-``GRIDHUB_SOAK_MINUTES`` (60) bounds the time, ``GRIDHUB_SOAK_FAULTS`` (100) the number, and
-``GRIDHUB_SOAK_SEED`` repeats an earlier run's order. Only faults that end no session take part.
+``GRIDHUB_SOAK_MINUTES`` (60) limits the time, ``GRIDHUB_SOAK_FAULTS`` (100) the number of faults;
+``GRIDHUB_SOAK_SEED`` repeats the order of an earlier run. Faults that end sessions are left out.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sessions import Person, Session
 def check(sessions: list[Session]) -> None:
     """Check that all sessions live and that Grid Engine has no other job.
 
-    :raises AssertionError: naming what does not hold.
+    :raises AssertionError: when they do not; it names the failed check.
     """
     faults.wait_for_the_hub()
     for session in sessions:
         session.assert_alive(90)
     mine = {session.job for session in sessions}
     wait_for(
-        "no other job is there",
+        "there is no other job",
         lambda: {job.id for job in faults.jobs()} == mine,
         60,
     )
-    assert faults.session_files() == "", "a session's file is left over"
+    assert faults.session_files() == "", "a session's file is left"
 
 
 def main() -> int:
-    """Throw the dice, and print what came of it."""
+    """Cause the faults and print the result; return the exit status."""
     minutes = float(os.environ.get("GRIDHUB_SOAK_MINUTES", "60"))
     number = int(os.environ.get("GRIDHUB_SOAK_FAULTS", "100"))
     seed = int(os.environ.get("GRIDHUB_SOAK_SEED", "0")) or random.SystemRandom().randrange(
@@ -67,7 +67,7 @@ def main() -> int:
     if not failed:
         for session in sessions:
             session.person.stop()
-        wait_for("no job is left at all", lambda: not faults.jobs(), 150)
+        wait_for("no job is left", lambda: not faults.jobs(), 150)
     else:
         print(f"seed {seed}: {failed}", file=sys.stderr)
     print(

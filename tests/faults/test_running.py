@@ -1,4 +1,4 @@
-"""Sessions that run, whatever happens to everything else."""
+"""Faults while sessions run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import faults
 from hub_client import page_text, wait_for
 from sessions import AWAY, Person, Session
 
-#: Two programs, each within the memory of a session of 1 GB, and together above it.
+#: Two programs: each fits into the memory of a session of 1 GB, both together do not.
 HOGS = """
 import subprocess, sys
 hog = "import time; x = bytearray(700 * 2**20); time.sleep(60)"
@@ -66,7 +66,7 @@ hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
         pytest.param(
             "qmaster stopped while the hub restarts",
             marks=pytest.mark.fault(
-                "hub restarted while the qmaster is away", outcome="Sessions live."
+                "hub restarted while the qmaster is down", outcome="Sessions live."
             ),
         ),
         pytest.param(
@@ -81,7 +81,7 @@ hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
             "qmaster frozen while the hub restarts",
             marks=[
                 pytest.mark.fault(
-                    "qmaster hangs for longer than any time limit", outcome="Sessions live."
+                    "qmaster hangs longer than every time limit", outcome="Sessions live."
                 ),
                 pytest.mark.fault(
                     "hub restarted while the qmaster hangs", outcome="Sessions live."
@@ -101,11 +101,11 @@ hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
             marks=[
                 pytest.mark.fault(
                     "worker cut off from the network for a minute",
-                    outcome="Its sessions compute on, and answer again when it is back.",
+                    outcome="Its sessions keep computing, and answer again when it is back.",
                 ),
                 pytest.mark.fault(
                     "hub restarted while a worker is cut off",
-                    outcome="Its sessions compute on, and answer again when it is back.",
+                    outcome="Its sessions keep computing, and answer again when it is back.",
                 ),
             ],
         ),
@@ -115,7 +115,7 @@ hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
         ),
     ],
 )
-def test_running_sessions_live_through(name: str, running: list[Session]) -> None:
+def test_running_sessions_survive(name: str, running: list[Session]) -> None:
     with faults.HARMLESS[name]():
         pass
     for session in running:
@@ -124,9 +124,9 @@ def test_running_sessions_live_through(name: str, running: list[Session]) -> Non
 
 @pytest.mark.fault(
     "hub stopped",
-    outcome="Sessions live and can be used; the hub's own pages say that it will be back soon.",
+    outcome="Sessions live and can be used; the hub's pages say that it will be back soon.",
 )
-def test_notebooks_can_be_used_and_pages_say_back_soon_while_the_hub_is_away(
+def test_while_the_hub_is_down_notebooks_work_and_pages_say_back_soon(
     running: list[Session],
 ) -> None:
     with faults.hub_stopped():
@@ -140,10 +140,10 @@ def test_notebooks_can_be_used_and_pages_say_back_soon_while_the_hub_is_away(
 
 
 @pytest.mark.fault(
-    "qmaster away",
-    outcome="A start is refused with Grid Engine's words; no session ends, no job is left.",
+    "qmaster down",
+    outcome="A start is refused with Grid Engine's message; no session ends, no job is left.",
 )
-def test_a_start_is_refused_in_words_while_the_qmaster_is_away(bob: Person) -> None:
+def test_a_start_is_refused_with_the_reason_while_the_qmaster_is_down(bob: Person) -> None:
     with faults.qmaster_stopped():
         text = bob.reads_after_failure(bob.choose(cores=1, memory=1, run_time=1))
         assert "Grid Engine" in text
@@ -152,9 +152,9 @@ def test_a_start_is_refused_in_words_while_the_qmaster_is_away(bob: Person) -> N
 
 @pytest.mark.fault(
     "qmaster hangs",
-    outcome="A start is refused within its time limit; a job that came to be is deleted.",
+    outcome="A start is refused within the time limit; if a job was submitted, it is deleted.",
 )
-def test_a_start_is_refused_in_words_while_the_qmaster_hangs(bob: Person) -> None:
+def test_a_start_is_refused_with_the_reason_while_the_qmaster_hangs(bob: Person) -> None:
     with faults.qmaster_frozen():
         text = bob.reads_after_failure(bob.choose(cores=1, memory=1, run_time=1))
         assert "Grid Engine gave no answer within 10 s" in text
@@ -163,11 +163,9 @@ def test_a_start_is_refused_in_words_while_the_qmaster_hangs(bob: Person) -> Non
 
 @pytest.mark.fault(
     "qstat fails, prints garbage, hangs",
-    outcome="Sessions live; one that is being started comes up.",
+    outcome="Sessions live; a session that is starting comes up.",
 )
-def test_a_session_comes_up_and_all_live_while_qstat_is_flaky(
-    running: list[Session], bob: Person
-) -> None:
+def test_sessions_start_and_live_while_qstat_is_flaky(running: list[Session], bob: Person) -> None:
     new = Session(bob)
     with faults.qstat_flaky():
         new.start(seconds=120)
@@ -186,13 +184,13 @@ def test_a_session_comes_up_and_all_live_while_qstat_is_flaky(
         pytest.param(
             120,
             marks=pytest.mark.fault(
-                "hub's clock two minutes fast", outcome="Sessions live, start and stop."
+                "hub's clock two minutes fast", outcome="Sessions live; others start and stop."
             ),
         ),
         pytest.param(
             -120,
             marks=pytest.mark.fault(
-                "hub's clock two minutes slow", outcome="Sessions live, start and stop."
+                "hub's clock two minutes slow", outcome="Sessions live; others start and stop."
             ),
         ),
     ],
@@ -207,8 +205,8 @@ def test_a_wrong_clock_changes_nothing(seconds: int, running: list[Session], bob
 
 
 @pytest.mark.fault(
-    "database not writable when a session is to start",
-    outcome="The start is refused in words, and there is no job.",
+    "database not writable when a session should start",
+    outcome="The start is refused with the reason, and there is no job.",
 )
 def test_a_start_without_a_writable_database_leaves_no_job(bob: Person) -> None:
     with faults.database_read_only():
@@ -221,10 +219,10 @@ def test_a_start_without_a_writable_database_leaves_no_job(bob: Person) -> None:
 
 @pytest.mark.fault(
     "disk of the database full",
-    outcome="Sessions live; a start is refused in words, and there is no job. "
-    "All works again as soon as there is space.",
+    outcome="Sessions live; a start is refused with the reason, and there is no job. "
+    "Everything works again as soon as there is space.",
 )
-def test_a_full_disk_of_the_database_ends_nothing(running: list[Session], bob: Person) -> None:
+def test_a_full_disk_of_the_database_ends_no_session(running: list[Session], bob: Person) -> None:
     with faults.database_on_a_small_disk() as fill:
         fill(True)
         page = bob.choose(cores=1, memory=1, run_time=1)
@@ -242,10 +240,10 @@ def test_a_full_disk_of_the_database_ends_nothing(running: list[Session], bob: P
 
 @pytest.mark.fault(
     "worker lost for good",
-    outcome="Its sessions are lost. Stop comes back in bounded time, and the next session starts "
-    "on another worker; the lost job is deleted within two minutes, while the worker is away.",
+    outcome="Its sessions are lost. Stop still ends within a minute, and the next session starts "
+    "on another worker. The lost job is deleted within two minutes, though the worker is down.",
 )
-def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
+def test_after_the_loss_of_a_worker_people_can_start_on_another(
     running: list[Session], bob: Person
 ) -> None:
     Session(bob).start(not_on="exec2")
@@ -256,7 +254,7 @@ def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
         new = Session(bob).start(not_on="exec1")
         assert {job.host for job in faults.jobs("bob") if job.id == new.job} == {"exec2"}
         wait_for(
-            "the lost job is gone, while the worker still is",
+            "the lost job is gone while the worker is down",
             lambda: [job.id for job in faults.jobs("bob")] == [new.job],
             150,
         )
@@ -265,9 +263,9 @@ def test_after_the_loss_of_a_worker_people_stop_and_start_anew_elsewhere(
 
 @pytest.mark.fault(
     "job deleted by qdel while it runs",
-    outcome="The hub notices within a minute and the person reads so; others live.",
+    outcome="The hub notices within a minute and shows it; other sessions live.",
 )
-def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
+def test_a_running_job_deleted_with_qdel_is_noticed(bob: Person) -> None:
     Session(bob).start()
     (job,) = faults.jobs("bob")
     faults.delete(job)
@@ -278,9 +276,9 @@ def test_a_running_job_deleted_from_outside_is_noticed(bob: Person) -> None:
 
 @pytest.mark.fault(
     "memory limit exceeded",
-    outcome="The cell fails with a MemoryError; kernel and session live.",
+    outcome="The cell fails with a MemoryError; its kernel and session live.",
 )
-def test_a_cell_that_wants_too_much_memory_fails_alone(bob: Person) -> None:
+def test_a_cell_that_needs_too_much_memory_fails_alone(bob: Person) -> None:
     session = Session(bob).start()
     with pytest.raises(AssertionError, match="MemoryError"):
         bob.run(session.kernel, "hog = bytearray(2 * 1024**3)")
@@ -289,9 +287,9 @@ def test_a_cell_that_wants_too_much_memory_fails_alone(bob: Person) -> None:
 
 @pytest.mark.fault(
     "memory limit exceeded by all programs together",
-    outcome="Grid Engine ends the job; the hub notices within a minute and the person reads so.",
+    outcome="Grid Engine ends the job; the hub notices within a minute and shows the reason.",
 )
-def test_a_session_whose_programs_take_too_much_memory_is_told_why(bob: Person) -> None:
+def test_the_end_of_a_session_with_too_much_memory_is_explained(bob: Person) -> None:
     session = Session(bob).start()
     with contextlib.suppress(*AWAY):  # the kernel goes with the job
         bob.run(session.kernel, HOGS, 30)
@@ -304,9 +302,9 @@ def test_a_session_whose_programs_take_too_much_memory_is_told_why(bob: Person) 
 
 @pytest.mark.fault(
     "session shut down from within",
-    outcome="The hub notices within a minute and the person reads so.",
+    outcome="The hub notices within a minute and shows it.",
 )
-def test_a_session_that_is_shut_down_from_within_is_told_so(bob: Person) -> None:
+def test_a_session_shut_down_from_within_is_shown_as_such(bob: Person) -> None:
     session = Session(bob).start()
     bob.shut_down()
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 60)
@@ -316,7 +314,7 @@ def test_a_session_that_is_shut_down_from_within_is_told_so(bob: Person) -> None
 
 @pytest.mark.fault(
     "run time used up",
-    outcome="Grid Engine ends the job; the hub notices within a minute and the person reads so.",
+    outcome="Grid Engine ends the job; the hub notices within a minute and shows the reason.",
 )
 def test_a_session_ends_when_its_run_time_is_used_up(bob: Person) -> None:
     def offer_a_minute(items: list[dict[str, object]]) -> None:

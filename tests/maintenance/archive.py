@@ -1,4 +1,4 @@
-"""A small apt archive on a host, so that there is an update to install, and none from elsewhere."""
+"""A small apt archive on a host: the only source of updates during the tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cluster import host
 
-#: Origin and label are those of Debian's security updates, which a host installs by default.
+#: Origin and label of Debian's security updates, which hosts install by default.
 RELEASE = (
     "Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\nCodename: %s-security\\n"
 )
@@ -40,21 +40,21 @@ def run(name: str, command: str) -> str:
 
 
 def build(name: str, package: str, version: str, script: str = "true") -> None:
-    """Put a package into a host's archive; the script is run when it is configured."""
+    """Put a package into a host's archive; its configuration runs the script."""
     text = _BUILD.format(name=package, version=version, script=shlex.quote(script), release=RELEASE)
     run(name, f"bash -c {shlex.quote(text)}")
 
 
 def version(name: str, package: str) -> str:
-    """Return the version of a package that is installed, with its state."""
+    """Return the state and version of an installed package."""
     return host(name).run(f"dpkg-query -W -f '${{db:Status-Status}} ${{Version}}' {package}").stdout
 
 
 @contextlib.contextmanager
 def archive(*names: str, only: bool = True) -> Iterator[None]:
-    """Give hosts a small archive each, with nothing to update in it yet.
+    """Give each host a small archive that has no updates yet.
 
-    :param only: whether they have no other one meanwhile.
+    :param only: whether to hide all other archives from the hosts.
     """
     try:
         for name in names:
@@ -69,7 +69,7 @@ def archive(*names: str, only: bool = True) -> Iterator[None]:
         yield
     finally:
         for name in names:
-            # Put back as they were: to fetch the lists anew would take longer than most tests.
+            # Put the lists back: fetching them again would take longer than most tests.
             aside = "/etc/apt/sources.list /var/lib/apt/lists"
             put_back = "[ ! -e $each.aside ] || { rm -rf $each; mv $each.aside $each; }"
             run(name, f"for each in {aside}; do {put_back}; done")

@@ -1,4 +1,4 @@
-"""Two sessions that compute through every maintenance, and hosts that have something to update."""
+"""Two sessions that compute through every maintenance, and hosts with updates to install."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sessions import Person, Session
 
 def pytest_configure() -> None:
     if os.geteuid() != 0:
-        pytest.exit("the tests go into containers from outside: run them as root", 2)
+        pytest.exit("the tests enter containers from outside: run them as root", 2)
 
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """Everybody, logged in once, without a session."""
-    everybody = {name: Person(name) for name in ("alice", "bob", "carol")}
-    for person in everybody.values():
+    """All users, logged in once, without sessions."""
+    people = {name: Person(name) for name in ("alice", "bob", "carol")}
+    for person in people.values():
         person.stop()
-    wait_for("no job is left of earlier", lambda: not faults.jobs(), 150)
-    return everybody
+    wait_for("no earlier job is left", lambda: not faults.jobs(), 150)
+    return people
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,7 +36,7 @@ def updates() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def computing(people: dict[str, Person]) -> Iterator[list[Session]]:
-    """Two sessions on exec2: the same ones in all tests."""
+    """Two sessions on exec2, which all tests share."""
     sessions = [Session(people[name]).start(not_on="exec1") for name in ("alice", "carol")]
     yield sessions
     for session in sessions:
@@ -51,7 +51,7 @@ def bob(people: dict[str, Person]) -> Iterator[Person]:
 
 
 @pytest.fixture(autouse=True)
-def the_sessions_go_on(computing: list[Session]) -> Iterator[None]:
+def check_that_the_sessions_live(computing: list[Session]) -> Iterator[None]:
     yield
     faults.wait_for_the_hub()
     for session in computing:

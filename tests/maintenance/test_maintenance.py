@@ -1,4 +1,4 @@
-"""The monthly maintenance, for real: by its timer, with updates, with reboots, and with trouble."""
+"""The real monthly maintenance: by its timer, with updates, reboots and failures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from archive import archive, build, run, version
 from cluster import PREFIX, ROOT, host
 from faults import BOOT, enter, main_process, queue_disabled
 from hub_client import page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 from sessions import Person, Session
 
 PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
 SETTINGS = "/etc/gridhub/maintenance.json"
 HOLD = "/etc/gridhub/hold-maintenance"
-#: What the hub's environment holds.
+#: Lists the packages in the hub's environment.
 PINNED = "ls -d /opt/jupyterhub/current/env/lib/python3*/site-packages/*.dist-info"
 WINDOW = "/etc/jupyterhub/worker_window.json"
 DROP_IN = "/run/systemd/system/jupyterhub-maintenance.timer.d/test.conf"
@@ -44,7 +44,7 @@ def words(report: dict[str, Any]) -> str:
 
 
 def ended(name: str, after: str) -> bool:
-    """Whether a maintenance that began later than another one is over."""
+    """Return whether a maintenance that started after this time has ended."""
     shown = host(name).run(f"{PROGRAM} status")
     found = json.loads(shown.stdout) if shown.rc == 0 else {}
     return bool(
@@ -58,7 +58,7 @@ def started_last(name: str) -> str:
 
 
 def set_timer(name: str, moment: datetime) -> None:
-    """Let the timer elapse once, at that time; the reboot undoes it."""
+    """Let the timer elapse once, at this time; a reboot undoes it."""
     lines = f"[Timer]\\nOnCalendar=\\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\\n"
     run(
         name,
@@ -103,7 +103,7 @@ def hold(name: str, text: str) -> Iterator[None]:
 
 
 def maintain(name: str, **changed: object) -> tuple[int, dict[str, Any]]:
-    """Do a maintenance now, without a reboot unless it is asked for; return status and report."""
+    """Run a maintenance now, by default without a reboot; return its exit status and report."""
     with settings(name, **({"reboot": "when_required"} | changed)):
         done = host(name).run(f"{PROGRAM} now")
     return int(done.rc), last(name)
@@ -113,7 +113,7 @@ def announced(person: Person) -> str:
     return page_text(person.get("/hub/home"))
 
 
-#: Takes mails on port 2525 and prints them.
+#: Accepts mail on port 2525 and prints it.
 MAIL_SERVER = """
 import socketserver
 
@@ -139,7 +139,7 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 2525), Mail).serve_forever()
 
 @contextlib.contextmanager
 def mailbox(name: str) -> Iterator[Callable[[], str]]:
-    """A mail server on a host; what it has taken can be read."""
+    """Run a mail server on a host; yield a function that returns the mail it has received."""
     serve = f"python3 -c {shlex.quote(MAIL_SERVER)}"
     run(name, f"{serve} > /root/mail 2>&1 & echo $! > /root/mailer")
     try:
@@ -156,7 +156,7 @@ def metric(name: str, number: str) -> float:
 
 
 def second_tuesdays(start: datetime, count: int) -> list[datetime]:
-    """Return the demo's dates, reckoned without systemd."""
+    """Return the demo's dates, computed without systemd."""
     return list(
         rrule.rrule(
             rrule.MONTHLY,
@@ -170,7 +170,7 @@ def second_tuesdays(start: datetime, count: int) -> list[datetime]:
     )
 
 
-def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() -> None:
+def test_the_timer_elapses_on_second_tuesdays_for_twenty_years() -> None:
     ask = (
         "from gridhub.maintenance import timer; from datetime import datetime, UTC;"
         "dates = timer.dates(timer.expression(), datetime(2026, 1, 1, tzinfo=UTC), 240);"
@@ -183,7 +183,7 @@ def test_the_installed_timers_dates_of_twenty_years_are_the_second_tuesdays() ->
 
 
 def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], bob: Person) -> None:
-    """Hub and proxy, with a session each that computes through it all."""
+    """On hub and proxy, while the two sessions compute."""
     hosts = ("hub", "proxy")
     for name in hosts:
         for package in ("gridhub-probe", "gridengine-probe"):
@@ -193,10 +193,10 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     before = {name: (main_process(name), started_last(name)) for name in hosts}
     pinned = run("hub", PINNED)
 
-    # The last minutes before it.
+    # In the last minutes before it, no session starts.
     moment = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
     set_timer("hub", moment)
-    wait_for("the pages tell of it", lambda: "Maintenance, until" in announced(bob), 10)
+    wait_for("the pages show it", lambda: "Maintenance, until" in announced(bob), 10)
     back = f"Come back at {moment + timedelta(minutes=20):%H:%M} UTC"
     assert back in page_text(bob.choose(cores=1, memory=1, run_time=1))
     answer = bob.rest("POST", "/users/bob/server", {"cores": 1, "memory": 1, "run_time": 1})
@@ -207,7 +207,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
         set_timer(name, datetime.now(UTC) + timedelta(seconds=8))
     for name in hosts:
         wait_for(
-            f"{name} has been booted anew",
+            f"{name} has rebooted",
             lambda name=name: main_process(name) not in ("0", before[name][0]),
             BOOT + 60,
         )
@@ -221,7 +221,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
         assert report["result"] == "done", words(report)
         assert not report["by_hand"]
         assert version(name, "gridhub-probe") == "installed 2.0"
-        assert version(name, "gridengine-probe") == "installed 1.0"  # changes by playbook only
+        assert version(name, "gridengine-probe") == "installed 1.0"  # changed only by playbooks
         assert "gridhub-probe: 1.0 -> 2.0" in run(name, f"cat {report['log']}")
         assert metric(name, "gridhub_maintenance_last_success") == 1
         assert status(name)["problems"] == []
@@ -236,7 +236,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
 
-    # The same kernels go on, the notice has gone, and sessions start again.
+    # The kernels still run, the notice has gone, and sessions start again.
     for session in computing:
         session.assert_alive()
     wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
@@ -245,7 +245,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
 
 
 def test_the_timer_does_not_catch_up() -> None:
-    """Looked at with a copy, which systemd has never seen active, as none is when a host boots."""
+    """Tested with a copy that systemd has never seen active, as after a boot."""
     date = datetime.now(UTC) - timedelta(seconds=10)
     units = "/run/systemd/system"
     run(
@@ -253,7 +253,7 @@ def test_the_timer_does_not_catch_up() -> None:
         f"sed 's/^OnCalendar=.*/OnCalendar={date:%Y-%m-%d %H:%M:%S} UTC/'"
         f" /etc/systemd/system/jupyterhub-maintenance.timer > {units}/copy.timer;"
         f" printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {units}/copy.service;"
-        # As systemd remembers a timer that elapsed long ago.
+        # The stamp file of a timer that elapsed long ago.
         " touch -d '1 day ago' /var/lib/systemd/timers/stamp-copy.timer; systemctl daemon-reload",
     )
     try:
@@ -264,12 +264,12 @@ def test_the_timer_does_not_catch_up() -> None:
         run("hub", "systemctl daemon-reload")
 
 
-def test_a_second_start_is_the_same_maintenance() -> None:
+def test_a_second_start_runs_no_second_maintenance() -> None:
     began = started_last("hub")
     with timer("hub", datetime.now(UTC) - timedelta(seconds=10)):
         run("hub", "systemctl start jupyterhub-maintenance.service")
-        said = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
-    assert "There was one at" in said
+        journal = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
+    assert "There was one at" in journal
     assert started_last("hub") == began
 
 
@@ -277,19 +277,19 @@ def test_no_maintenance_begins_at_another_time() -> None:
     began = started_last("hub")
     with timer("hub", datetime.now(UTC) - timedelta(minutes=31)):
         run("hub", "systemctl start jupyterhub-maintenance.service")
-        said = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
-    assert "This is no time for it" in said
+        journal = run("hub", "journalctl -u jupyterhub-maintenance -n 5 -o cat")
+    assert "This is no time for it" in journal
     assert started_last("hub") == began
 
 
-def test_two_do_not_run_at_once() -> None:
+def test_two_maintenances_do_not_run_at_once() -> None:
     lock = "/var/lib/gridhub-maintenance/lock"
     run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 600' & echo $! > /root/holder")
     try:
         wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
         done = host("hub").run(f"{PROGRAM} now")
         assert done.rc == 1 and "already running" in done.stderr
-        # As far as another one is while packages are changed: it must not be rebooted under it.
+        # Another run is changing packages: the host must not reboot during it.
         run(
             "hub",
             "cd /usr/local/lib/gridhub && python3 -c 'from gridhub.maintenance import host, report;"
@@ -297,14 +297,14 @@ def test_two_do_not_run_at_once() -> None:
         )
         before = main_process("hub")
         done = playbook("patch.yml", "--limit", "hub")
-        assert done.returncode != 0 and "already running" in said(done)
+        assert done.returncode != 0 and "already running" in output(done)
         assert main_process("hub") == before and status("hub")["phase"] == "updating"
     finally:
         run("hub", "rm -f /var/lib/gridhub-maintenance/unfinished.json")
         run("hub", "pkill --parent $(cat /root/holder); rm /root/held")
 
 
-def test_a_hold_file_holds_until_it_expires(bob: Person) -> None:
+def test_a_hold_file_prevents_maintenance_until_it_expires(bob: Person) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
     with (
         timer("hub", later),
@@ -336,7 +336,7 @@ def test_an_interrupted_installation_is_finished_first() -> None:
         run("hub", "dpkg --purge gridhub-late")
 
 
-def test_nothing_reboots_with_a_package_that_cannot_be_configured() -> None:
+def test_a_host_with_a_package_that_cannot_be_configured_is_not_rebooted() -> None:
     before = main_process("hub")
     build("hub", "gridhub-probe", "3.0", "exit 7")
     try:
@@ -351,14 +351,14 @@ def test_nothing_reboots_with_a_package_that_cannot_be_configured() -> None:
         run("hub", "dpkg --install /srv/archive/gridhub-probe_4.0.deb")
 
 
-def test_updates_that_do_not_end_are_left_when_their_time_is_over() -> None:
+def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     before = main_process("hub")
     once = "[ ! -e /root/hangs ] || exit 0; echo $$ > /root/hangs; exec sleep 600"
     build("hub", "gridhub-probe", "5.0", once)
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # By the unit: systemd could end what it has left running.
+        # Run by the unit, because systemd could kill its remaining processes.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")
@@ -390,13 +390,13 @@ def test_an_archive_that_cannot_be_read_is_reported() -> None:
     ]
 
 
-def test_nothing_begins_on_a_full_disk_and_a_mail_says_so() -> None:
+def test_a_full_disk_prevents_maintenance_and_is_reported_by_mail() -> None:
     to = {"mail_to": "admins@example.org", "mail_server": "127.0.0.1:2525"}
     enter("hub", "mount", "-t", "tmpfs", "-o", "size=8m", "small", "/var/backups/gridhub")
     try:
-        with mailbox("hub") as taken:
+        with mailbox("hub") as read_mail:
             code, report = maintain("hub", reboot="always", **to)
-            mail = taken()
+            mail = read_mail()
     finally:
         enter("hub", "umount", "/var/backups/gridhub")
     assert code == 1 and "/var/backups/gridhub has 8 MB free" in words(report)
@@ -405,7 +405,7 @@ def test_nothing_begins_on_a_full_disk_and_a_mail_says_so() -> None:
     assert "/var/backups/gridhub has 8 MB free" in mail
 
 
-def test_nothing_begins_without_a_backup() -> None:
+def test_a_failed_backup_prevents_maintenance() -> None:
     before = version("hub", "gridhub-probe")
     build("hub", "gridhub-probe", "6.0")
     database = "/tmp/broken.sqlite"  # the hub can read it
@@ -416,7 +416,7 @@ def test_nothing_begins_without_a_backup() -> None:
     assert "broken" not in run("hub", "ls /var/backups/gridhub")
 
 
-def test_nothing_begins_while_another_update_runs() -> None:
+def test_another_update_prevents_maintenance() -> None:
     take = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, 2)"
     script = f"{take}; print('taken', flush=True); time.sleep(60)"
     run("hub", f'python3 -c "{script}" > /root/taken & echo $! > /root/holder')
@@ -428,8 +428,8 @@ def test_nothing_begins_while_another_update_runs() -> None:
     assert code == 1 and "another program holds /var/lib/dpkg/lock-frontend" in words(report)
 
 
-def test_what_does_not_answer_afterwards_is_named() -> None:
-    """The hub answers itself where there is no route, and never as a session does."""
+def test_services_that_do_not_answer_afterwards_are_reported() -> None:
+    """Without a route, the hub answers instead of the session, and differently."""
     nowhere = "https://127.0.0.1:8081/hub/nowhere"
     proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
     wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
@@ -439,11 +439,11 @@ def test_what_does_not_answer_afterwards_is_named() -> None:
     assert code == 1 and set(failed) == {f"{nowhere} answers", sessions}
     assert failed[f"{nowhere} answers"] == f"{nowhere}: status 404"
     for name in ("alice", "carol"):
-        said_of = next(line for line in failed[sessions].splitlines() if line.startswith(name))
-        assert f"through {proxy}/nowhere" in said_of and "status 302" in said_of
+        line = next(each for each in failed[sessions].splitlines() if each.startswith(name))
+        assert f"through {proxy}/nowhere" in line and "status 302" in line
 
 
-def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) -> None:
+def test_a_hub_that_does_not_come_up_is_reported(computing: list[Session]) -> None:
     before, began = main_process("hub"), started_last("hub")
     drop_in = "/etc/systemd/system/jupyterhub.service.d/broken.conf"
     lines = "[Service]\\nExecStartPre=/bin/false\\n"
@@ -458,7 +458,7 @@ def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) ->
             "hub", "systemctl --failed --no-legend --plain"
         )
         shown = playbook("status.yml")
-        assert shown.returncode != 0 and "not active: jupyterhub.service" in said(shown)
+        assert shown.returncode != 0 and "not active: jupyterhub.service" in output(shown)
     finally:
         run(
             "hub",
@@ -469,30 +469,30 @@ def test_a_hub_that_does_not_come_up_is_said_loudly(computing: list[Session]) ->
     assert (code, report["result"]) == (0, "done"), words(report)
     run("hub", "systemctl reset-failed jupyterhub-maintenance-check")
     shown = playbook("status.yml")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
 
 
-def test_by_hand_a_host_is_maintained_now_and_check_says_what_that_would_be() -> None:
+def test_the_playbook_maintains_a_host_now_and_check_mode_shows_the_plan() -> None:
     began = "cat /proc/sys/kernel/random/boot_id && cut -d ' ' -f 22 /proc/1/stat"
     running = main_process("hub"), run("hub", began)
     shown = playbook("patch.yml", "--check", "--limit", "hub")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
     assert (main_process("hub"), run("hub", began)) == running
     coming = second_tuesdays(datetime.now(UTC).replace(microsecond=0), 2)
     for date in coming:
-        assert f"{date:%A %Y-%m-%d %H:%M} UTC" in said(shown)
-    assert "Tue *-*-08..14 03:26:00" in said(shown) and "Reboot: always" in said(shown)
+        assert f"{date:%A %Y-%m-%d %H:%M} UTC" in output(shown)
+    assert "Tue *-*-08..14 03:26:00" in output(shown) and "Reboot: always" in output(shown)
     build("proxy", "gridhub-probe", "3.0")
     before = main_process("proxy")
     done = playbook("patch.yml", "--limit", "proxy")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     assert main_process("proxy") not in ("0", before)
     assert version("proxy", "gridhub-probe") == "installed 3.0"
     report = last("proxy")
     assert report["by_hand"] and report["result"] == "done"
 
 
-def test_a_session_is_started_and_stopped_in_the_end(bob: Person) -> None:
+def test_the_canary_session_is_started_and_stopped_at_the_end(bob: Person) -> None:
     scopes = {"scopes": ["servers!user=bob", "read:users!user=bob"], "expires_in": 600}
     token = bob.rest("POST", "/users/bob/tokens", scopes).json()["token"]
     try:
@@ -513,7 +513,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Look all the time which queues are disabled; each look that finds any adds what it found."""
+    """Poll the disabled queues all the time; yield the set of all combinations that were seen."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -530,48 +530,48 @@ def disabled_meanwhile() -> Iterator[set[str]]:
         watch.join()
 
 
-def test_workers_are_maintained_one_by_one_when_their_last_job_has_ended() -> None:
-    """The sessions that compute keep exec2 from it."""
+def test_workers_are_maintained_one_by_one_after_their_last_job() -> None:
+    """The two sessions that compute prevent it on exec2."""
     with archive("exec1", only=False), disabled_meanwhile() as seen:
         build("exec1", "gridhub-probe", "2.0")
         before = {name: main_process(name) for name in ("exec1", "exec2")}
         done = playbook("patch_workers.yml", "--extra-vars", "patch_drain_minutes=0.1")
         assert done.returncode != 0
-        assert "exec2 was not maintained; its queues are enabled again" in said(done)
-        assert "exec1 was not maintained" not in said(done)
+        assert "exec2 was not maintained; its queues are enabled again" in output(done)
+        assert "exec1 was not maintained" not in output(done)
         assert main_process("exec1") not in ("0", before["exec1"])
         assert main_process("exec2") == before["exec2"]
         assert version("exec1", "gridhub-probe") == "installed 2.0"
         assert status("exec1")["problems"] == [] and disabled() == ""
-        # They are maintained by playbook only.
+        # Only the playbook maintains workers.
         for ask, answer in {"is-enabled": "disabled", "is-active": "inactive"}.items():
             shown = host("exec1").run(f"systemctl {ask} jupyterhub-maintenance.timer")
             assert shown.stdout.strip() == answer
     assert seen == {"", "all.q@exec1", "all.q@exec2"}
 
 
-def test_a_queue_that_a_run_has_left_disabled_is_told() -> None:
+def test_a_queue_left_disabled_by_a_run_is_reported() -> None:
     note = "/var/lib/gridhub-maintenance/disabled-queues"
     try:
         run("exec1", f"mkdir -p $(dirname {note}); echo all.q@exec1 > {note}")
         run("qmaster", "qmod -d all.q@exec1")
         shown = playbook("status.yml", "--limit", "hub:exec1")
         assert shown.returncode != 0
-        assert "all.q@exec1 was left disabled by playbooks/patch_workers.yml" in said(shown)
+        assert "all.q@exec1 was left disabled by playbooks/patch_workers.yml" in output(shown)
         shown = playbook("status.yml", "--limit", "exec1")
         assert shown.returncode != 0
-        assert "all.q@exec1 may still be disabled" in said(shown)
+        assert "all.q@exec1 may still be disabled" in output(shown)
     finally:
         run("qmaster", "qmod -e all.q@exec1")
         run("exec1", f"rm -f {note}")
     shown = playbook("status.yml", "--limit", "exec1")
-    assert shown.returncode == 0, said(shown)
+    assert shown.returncode == 0, output(shown)
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
-    """Let a session come out of the queue when a window has been set meanwhile."""
+    """Let a session wait in the queue, set a window, then open the queue; return its begin."""
     run("hub", f"rm -f {WINDOW}")
-    wait_for("no other window is known", lambda: "The workers are" not in announced(bob), 10)
+    wait_for("no earlier window is shown", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
         bob.choose(cores=1, memory=1, run_time=1)
         wait_for("it waits", bob.is_waiting)
@@ -579,11 +579,11 @@ def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
         window = {"begin": begin, "end": begin + timedelta(hours=1)}
         text = json.dumps({name: str(moment) for name, moment in window.items()} | {"rule": rule})
         run("hub", f"printf %s {shlex.quote(text)} > {WINDOW}")
-        wait_for("the pages tell of it", lambda: "The workers are" in announced(bob), 10)
+        wait_for("the pages show it", lambda: "The workers are" in announced(bob), 10)
     return begin
 
 
-def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(bob: Person) -> None:
+def test_a_window_set_while_a_session_waits_applies_when_it_starts(bob: Person) -> None:
     try:
         wait_behind_the_queue(bob, timedelta(minutes=30), "refuse")
         wait_for("it is refused", lambda: bob.server() is None)
@@ -600,7 +600,7 @@ def test_a_session_that_has_waited_is_held_against_the_window_when_it_starts(bob
         assert datetime.now(UTC) >= begin
         wait_for("its job is gone", lambda: not faults.jobs("bob"))
         why = "because its worker is under maintenance"
-        wait_for("the person reads why", lambda: why in announced(bob), 30)
+        wait_for("the page gives the reason", lambda: why in announced(bob), 30)
     finally:
         run("hub", f"rm -f {WINDOW}")
 
@@ -614,20 +614,20 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
             "window_end": (begin + timedelta(hours=3)).strftime(clock),
         }
         done = playbook("worker_window.yml", **window)
-        assert done.returncode == 0, said(done)
-        wait_for("the pages tell of it", lambda: "The workers are maintained" in announced(bob), 10)
+        assert done.returncode == 0, output(done)
+        wait_for("the pages show it", lambda: "The workers are maintained" in announced(bob), 10)
         page = page_text(bob.choose(cores=1, memory=1, run_time=2))
         assert "Choose at most 1 hour." in page
         bob.choose(cores=1, memory=1, run_time=1)
         bob.wait_until_ready(120)
     finally:
         done = playbook("worker_window.yml")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     wait_for("the notice has gone", lambda: "The workers are" not in announced(bob), 10)
 
 
-def test_the_role_keeps_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Any host of Debian's: here the qmaster's, of which the inventory says nothing else."""
+def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
+    """Any Debian host: here the qmaster's, which has no other role in this inventory."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
@@ -648,11 +648,11 @@ def test_the_role_keeps_a_host_without_a_hub(tmp_path: Path) -> None:
 
     try:
         wrong = deploy(maintenance_time_zone="Europe/Atlantis")
-        assert wrong.returncode != 0 and "systemd does not understand" in said(wrong)
+        assert wrong.returncode != 0 and "systemd cannot parse" in output(wrong)
         done = deploy()
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, output(done)
         again = deploy()
-        assert "changed=0" in again.stdout, said(again)
+        assert "changed=0" in again.stdout, output(again)
         assert "Sun *-*~07/1 03:26:00 Europe/Helsinki" in run("qmaster", f"{PROGRAM} plan")
         assert host("qmaster").run(f"{PROGRAM} now").rc == 0
         assert last("qmaster")["result"] == "done"

@@ -1,4 +1,4 @@
-"""Programs that attack from inside the cluster, and what they cost those who are attacked."""
+"""Programs that attack from inside the cluster, and the load on the attacked services."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cluster import host
 from proxy_client import run_python
 
-#: Opens many connections, does the same with each and leaves each in one of several ways. Says how
-#: often what came of it. Whom it reaches it does not check.
+#: Opens many connections, sends the same on each, and leaves each in one of several ways. Prints a
+#: count of each outcome. It does not check the certificate of its peer.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys
 spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)
@@ -36,7 +36,7 @@ async def one(line, send, end):
                 await writer.drain()
             came["sent"] += 1
             if spec["hold"]:
-                # Whoever is cut off sees the end.
+                # A connection that is cut off reads the end.
                 async with asyncio.timeout(spec["hold"]):
                     if spec["unread"]:
                         await asyncio.Event().wait()
@@ -67,12 +67,12 @@ print(json.dumps(came))
 
 
 def attack(name: str, **spec: object) -> dict[str, int]:
-    """Attack from the host of that name; return how often what came of it."""
+    """Attack from the host of that name; return a count of each outcome."""
     return dict(json.loads(run_python(host(name), ATTACK, json.dumps(spec))))
 
 
 def in_background(name: str, unit: str, **spec: object) -> None:
-    """Attack from the host of that name until ``systemctl stop UNIT``, or until it is over."""
+    """Attack from the host of that name until ``systemctl stop UNIT`` or the end of the attack."""
     host(name).check_output(
         "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
         unit,
@@ -82,14 +82,14 @@ def in_background(name: str, unit: str, **spec: object) -> None:
 
 
 class Cost(NamedTuple):
-    """What a service has: open files, and memory in MB."""
+    """Open files of a service, and its memory in MB."""
 
     files: int
     memory: int
 
 
-#: Prints open files and kB of memory of processes and their children. Files are for each account to
-#: see of its own.
+#: Prints the open files and kB of memory of processes and their children. Only a process's own
+#: account can see its open files.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.
@@ -120,23 +120,23 @@ SERVICES = {
 
 
 def cost(service: str) -> Cost:
-    """Return what ``nginx``, ``proxy`` or ``hub`` has now."""
+    """Return the present cost of ``nginx``, ``proxy`` or ``hub``."""
     name, unit = SERVICES[service]
     return _cost(name, OF_UNIT % unit)
 
 
 def costs() -> dict[str, Cost]:
-    """Return what each service has now."""
+    """Return the present cost of each service."""
     return {service: cost(service) for service in SERVICES}
 
 
 def session_cost(worker: str, person: str) -> Cost:
-    """Return what a person's only session on a worker has, without its kernels."""
+    """Return the cost of a person's only session on a worker, without its kernels."""
     return _cost(worker, OF_SESSION % person)
 
 
 def links_from(name: str) -> int:
-    """Return how many connections the proxy's 443 has from a host."""
+    """Return the number of connections from a host to the proxy's port 443."""
     proxy = host("proxy")
     address = proxy.check_output(f"getent ahostsv4 {name}").split()[0]
     return len(

@@ -1,4 +1,4 @@
-"""The cluster that is attacked, and the broker as the hub's own user reaches it."""
+"""The attacked cluster, and the broker as the hub's user reaches it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 SESSION = "0123456789abcdef" * 2
 
-#: Sends standard input to the broker, in pieces with a pause where asked to, and prints the answer.
+#: Sends standard input to the broker in pieces, with a pause after each, and prints the answer.
 CALL = """
 import socket, sys, time
 pieces, pause = int(sys.argv[1]), float(sys.argv[2])
@@ -60,14 +60,14 @@ try:
     while chunk := s.recv(65536):
         answer += chunk
 except ConnectionResetError:
-    # It closed with our bytes unread; its own words may be lost with them.
+    # It closed with our bytes unread; its answer may be lost with them.
     answer = answer or b'{"ok": false, "kind": "request", "error": "reset"}'
 sys.stdout.buffer.write(answer)
 """
 
 
 class Broker:
-    """The broker, asked with the hub's own uid: what somebody can do who has taken the hub over."""
+    """The broker, called with the hub's uid, as an attacker who has taken over the hub can."""
 
     def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
         """Send bytes as they are; return the answer."""
@@ -86,7 +86,7 @@ class Broker:
         return self.send(json.dumps(request).encode())
 
     def start(self, **changes: object) -> dict[str, Any]:
-        """Ask for a session of alice's that the site approves of, but for the changes."""
+        """Request a session for alice that the site allows, apart from the changes."""
         request: dict[str, object] = {
             "action": "start",
             "user": "alice",
@@ -97,7 +97,7 @@ class Broker:
         return self.ask(**request | changes)
 
     def stop(self, user: str = "alice", session: str = SESSION) -> dict[str, Any]:
-        """Ask for a session's end."""
+        """Request the end of a session."""
         return self.ask(action="stop", user=user, session=session)
 
 
@@ -119,7 +119,7 @@ def jobs(hub_host: Any) -> Callable[[], set[str]]:
 
 @pytest.fixture
 def nothing_starts(jobs: Callable[[], set[str]]) -> Iterator[None]:
-    """Whatever the test tries, no job comes of it."""
+    """Check that the test leads to no job."""
     before = jobs()
     yield
     assert jobs() <= before
@@ -127,7 +127,7 @@ def nothing_starts(jobs: Callable[[], set[str]]) -> Iterator[None]:
 
 @pytest.fixture
 def as_alice(hub_host: Any) -> Callable[[str], str]:
-    """Run shell lines as alice in her home, as a session of hers could."""
+    """Run shell lines as alice in her home, as her session could."""
 
     def run(script: str) -> str:
         return str(

@@ -1,4 +1,4 @@
-"""A person's session that is used by the tests."""
+"""A person's session for the tests."""
 
 from __future__ import annotations
 

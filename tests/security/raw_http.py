@@ -1,4 +1,4 @@
-"""HTTP as no client library would send it."""
+"""HTTP that no client library would send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proxy_client import tls_link
 
 
 def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:
-    """Send bytes as they are through TLS; return all that comes back until the end or silence."""
+    """Send raw bytes through TLS; return all bytes that come back until the end or a pause."""
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         link.settimeout(seconds)
         received = b""

@@ -1,4 +1,4 @@
-"""One client, one person, one worker takes no more than a bounded share, and gives it back."""
+"""One client, person or worker can take only a bounded share, and gives it back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hub_client import HubClient, wait_for
 from person import Session, open_session, session_of
 from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
-#: How long an abandoned request may hold anything, in seconds (docs/security.md).
+#: How long an abandoned request may hold resources, in seconds (docs/security.md).
 GIVEN_BACK_WITHIN = 90
-#: Connections that wait for the next request, and other work.
+#: Open files to allow for other work, such as connections that wait for their next request.
 AS_BEFORE = 30
 
-#: A session whose person has put a program of their own in its place.
+#: A session that its person has replaced by a hostile program.
 HOSTILE = "/user/hostile"
 HOSTILE_PORT = 18998
 HOSTILE_SERVER = f"""
@@ -86,19 +86,21 @@ def alice(passwords: dict[str, str]) -> Iterator[Session]:
 
 
 @pytest.fixture
-def somebody_else(login: LogIn) -> Callable[[], None]:
-    """Goes all the way of a second person: logs in, starts a session and runs a cell."""
+def check_another_user(login: LogIn) -> Callable[[], None]:
+    """As another user, log in, start a session and run a cell."""
 
-    def go() -> None:
+    def check() -> None:
         bob: HubClient = login("bob")
         session = open_session(bob)
         assert session.run("print(6 * 7)") == "42"
         bob.stop()
 
-    return go
+    return check
 
 
-def until_given_back(before: dict[str, Any]) -> None:
+def wait_until_given_back(before: dict[str, Any]) -> None:
+    """Wait until the services have about as many open files as before."""
+
     def is_as_before() -> bool:
         now = costs()
         return all(now[name].files <= before[name].files + AS_BEFORE for name in before)
@@ -109,7 +111,7 @@ def until_given_back(before: dict[str, Any]) -> None:
         raise AssertionError(f"{error}: {before} before, {costs()} now") from error
 
 
-#: A process shows its files to its own account, and only with all of its rights.
+#: A process shows its open files only to its own account, with the same capabilities.
 AS_NGINX = (
     "setpriv --reuid=www-data --regid=www-data --clear-groups"
     " --inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
@@ -146,12 +148,12 @@ BODIES = {
 
 @pytest.mark.usefixtures("hostile", "routes")
 @pytest.mark.attack(
-    "requests that are abandoned by their thousands: before, in or after the body, upgraded or "
-    "not, closed, half closed or reset, at the hub, at sessions and elsewhere",
-    outcome="nginx, the proxy and the hub have their descriptors back within 90 s.",
+    "thousands of abandoned requests: before, in or after the body, upgraded or not, closed, half "
+    "closed or reset, at the hub, at sessions and elsewhere",
+    outcome="nginx, the proxy and the hub free their file descriptors within 90 s.",
 )
 @pytest.mark.parametrize("where", BODIES)
-def test_what_abandoned_requests_held_is_given_back(where: str) -> None:
+def test_abandoned_requests_free_their_resources(where: str) -> None:
     first, rest = BODIES[where]
     sends = [
         first.format(path=path, upgrade=upgrade) + rest
@@ -168,30 +170,30 @@ def test_what_abandoned_requests_held_is_given_back(where: str) -> None:
         hold=0.2,
     )
     assert came["sent"] > 200, came
-    until_given_back(before)
+    wait_until_given_back(before)
 
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.attack(
-    "websockets to a session that never closes them, and requests that it never answers",
-    outcome="Given back 10 s after their client has gone.",
+    "websockets that a session never closes, and requests that it never answers",
+    outcome="Freed 10 s after the client has gone.",
 )
 @pytest.mark.parametrize("what", ["upgrades", "silent"])
-def test_what_a_session_does_not_let_go_of_is_given_back(what: str) -> None:
+def test_requests_that_a_session_never_ends_are_freed(what: str) -> None:
     before = costs()
     head = f"GET {HOSTILE}/{what} HTTP/1.1\r\nHost: x\r\n{UPGRADES[1]}\r\n"
     came = attack("qmaster", host="proxy", port=443, sends=[head], times=300, hold=2)
     assert came["sent"] == 300
-    until_given_back(before)
+    wait_until_given_back(before)
 
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.attack(
-    "large answers that nobody reads, to ordinary requests and to some that ask for a websocket",
-    outcome="They stay where they are: the proxy and nginx hold a few hundred kB of each.",
+    "large answers that the client does not read, to ordinary requests and to websocket upgrades",
+    outcome="They wait at the server: the proxy and nginx hold a few hundred kB of each.",
 )
 @pytest.mark.parametrize("upgrade", UPGRADES[:2])
-def test_answers_that_nobody_reads_fill_no_memory(upgrade: str) -> None:
+def test_unread_answers_fill_no_memory(upgrade: str) -> None:
     before = costs()
     head = f"GET {HOSTILE}/large HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n"
     spec = {
@@ -210,15 +212,17 @@ def test_answers_that_nobody_reads_fill_no_memory(upgrade: str) -> None:
             assert now < before[name].memory + 150, (before, most)
     finally:
         host("qmaster").run("systemctl stop unread-test")
-    until_given_back(before)
+    wait_until_given_back(before)
 
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.attack(
-    "a session's answer with orders to nginx (X-Accel-*)",
-    outcome="Not obeyed: nothing is kept on the proxy's disk, no other page is served.",
+    "a session's answer with instructions for nginx (X-Accel-*)",
+    outcome="Ignored: nothing is stored on the proxy's disk, no other page is served.",
 )
-def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_host: Any) -> None:
+def test_nginx_ignores_instructions_in_answers(
+    fetch: Callable[..., Answer], proxy_host: Any
+) -> None:
     assert fetch(f"{HOSTILE}/orders").text == "my words"
     head = f"GET {HOSTILE}/buffered HTTP/1.1\r\nHost: x\r\n\r\n"
     spec = {"host": "proxy", "port": 443, "sends": [head], "times": 2, "unread": True, "hold": 300}
@@ -234,7 +238,7 @@ def test_no_answer_gives_orders_to_nginx(fetch: Callable[..., Answer], proxy_hos
                 f"for p in $(pgrep -P {pid}); do {AS_NGINX} ls -l /proc/$p/fd; done"
             ).stdout
             assert "socket:" in opened
-            assert "/var/lib/nginx" not in opened, "a file that is deleted already"
+            assert "/var/lib/nginx" not in opened, "a deleted file"
     finally:
         host("qmaster").run("systemctl stop buffered-test")
 
@@ -248,13 +252,13 @@ IDLE = {
 
 
 @pytest.mark.attack(
-    "thousands of bare connections, without a request or a certificate, at each port of ours",
-    outcome="One address gets 1000 at 443 and 80, 64 at CHP's API, 256 at the hub's; they are "
-    "closed after 15 s. Checks of the host itself and everybody else get in.",
+    "thousands of bare connections, without a request or a certificate, at each of our ports",
+    outcome="One address gets 1000 at 443 and 80, 64 at CHP's API, 256 at the hub's port; they are "
+    "closed after 15 s. The host's own checks and all other users get in.",
 )
 @pytest.mark.parametrize("door", IDLE)
 def test_one_address_cannot_take_all_connections(
-    door: str, proxy_host: Any, hub_host: Any, somebody_else: Callable[[], None]
+    door: str, proxy_host: Any, hub_host: Any, check_another_user: Callable[[], None]
 ) -> None:
     source, target, port, most = IDLE[door]
     before = costs()
@@ -262,24 +266,29 @@ def test_one_address_cannot_take_all_connections(
     spec = {"host": target, "port": port, "tls": False, "together": 2 * most, "hold": 60}
     in_background(source, unit, **spec, times=100_000)
     try:
-        of = "hub" if target == "hub" else "proxy" if port == 8001 else "nginx"
-        wait_for("many are open", lambda: cost(of).files > before[of].files + most // 3)
-        assert cost(of).files < before[of].files + most
-        somebody_else()
-        healthy = "import urllib.request as u, ssl; c = ssl._create_unverified_context()\n"
-        healthy += "print(u.urlopen('https://127.0.0.1/hub/health', context=c, timeout=10).status)"
-        assert run_python(proxy_host, healthy) == "200"
-        asked = AS_HUB + "print(urllib.request.urlopen('https://127.0.0.1:8081/hub/health', "
-        asked += "timeout=10, context=context).status)"
-        assert run_python(hub_host, asked) == "200"
+        service = "hub" if target == "hub" else "proxy" if port == 8001 else "nginx"
+        wait_for(
+            "many are open",
+            lambda: cost(service).files > before[service].files + most // 3,
+        )
+        assert cost(service).files < before[service].files + most
+        check_another_user()
+        check_proxy = "import urllib.request as u, ssl; c = ssl._create_unverified_context()\n"
+        check_proxy += (
+            "print(u.urlopen('https://127.0.0.1/hub/health', context=c, timeout=10).status)"
+        )
+        assert run_python(proxy_host, check_proxy) == "200"
+        check_hub = AS_HUB + "print(urllib.request.urlopen('https://127.0.0.1:8081/hub/health', "
+        check_hub += "timeout=10, context=context).status)"
+        assert run_python(hub_host, check_hub) == "200"
     finally:
         host(source).run(f"systemctl stop {unit}")
-    until_given_back(before)
+    wait_until_given_back(before)
 
 
 @pytest.mark.attack(
     "bare connections at a session's port, from another account of the cluster",
-    outcome="256 of one address, for 15 s; the session goes on.",
+    outcome="One address gets 256, for 15 s; the session goes on.",
 )
 def test_bare_connections_do_not_take_a_session(alice: Session) -> None:
     before = session_cost(alice.host, "alice")
@@ -301,10 +310,12 @@ def test_bare_connections_do_not_take_a_session(alice: Session) -> None:
 
 
 @pytest.mark.attack(
-    "bodies that never come, from somebody who is not logged in, at the hub",
-    outcome="The hub is not asked before a body is whole; nginx waits 15 s for more of it.",
+    "requests to the hub whose body never arrives, from a client that is not logged in",
+    outcome="They reach the hub only with a whole body; nginx waits 15 s for more of it.",
 )
-def test_bodies_that_never_come_do_not_reach_the_hub(somebody_else: Callable[[], None]) -> None:
+def test_requests_without_their_body_do_not_reach_the_hub(
+    check_another_user: Callable[[], None],
+) -> None:
     before = costs()
     head = "POST /hub/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nusername"
     in_background(
@@ -323,13 +334,13 @@ def test_bodies_that_never_come_do_not_reach_the_hub(somebody_else: Callable[[],
             now = costs()
             assert now["hub"].files < before["hub"].files + AS_BEFORE
             assert now["proxy"].files < before["proxy"].files + AS_BEFORE
-        somebody_else()
+        check_another_user()
     finally:
         host("qmaster").run("systemctl stop bodies-test")
-    until_given_back(before)
+    wait_until_given_back(before)
 
 
-#: Sends a head and all of a body but its last byte, 30 times at once.
+#: Sends a head and a body without its last byte, on 30 connections at once.
 STRANGERS = """
 import asyncio, ssl, sys
 context = ssl._create_unverified_context()
@@ -351,7 +362,7 @@ asyncio.run(main())
 
 @pytest.mark.attack(
     "large bodies for a session, from people who are not logged in there",
-    outcome="It holds 128 MB of them at a time; others get 429. Its person goes on.",
+    outcome="It holds at most 128 MB of them; the rest get 429. Its person can work on.",
 )
 def test_strangers_do_not_fill_a_sessions_memory(alice: Session) -> None:
     before = session_cost(alice.host, "alice")
@@ -364,7 +375,7 @@ def test_strangers_do_not_fill_a_sessions_memory(alice: Session) -> None:
     )
     try:
         wait_for(
-            "some have come",
+            "some have arrived",
             lambda: session_cost(alice.host, "alice").memory > before.memory + 60,
             seconds=150,
         )
@@ -376,8 +387,8 @@ def test_strangers_do_not_fill_a_sessions_memory(alice: Session) -> None:
 
 
 @pytest.mark.attack(
-    "a session with its certificate, which opens connections to the hub and keeps them",
-    outcome="32 of each session at a time.",
+    "connections to the hub that a session opens with its certificate and keeps",
+    outcome="At most 32 for each session.",
 )
 def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
     before = cost("hub")
@@ -397,8 +408,8 @@ def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
         "    except OSError: refused += 1"
     )
     held, refused = map(int, alice.run("print(len(held), refused)").split())
-    # The session's own server has a few.
     assert held + refused == 100
+    # The session's server has a few of the 32.
     assert 20 < held <= 32
     now = cost("hub")
     assert now.files <= before.files + 32 + AS_BEFORE
@@ -406,10 +417,10 @@ def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
 
 
 @pytest.mark.attack(
-    "large files of a person who pauses while one comes, and sends one in pieces",
-    outcome="They arrive whole: the limits are for those who do not log in, or do not read.",
+    "a person who pauses while a large file is downloaded, and uploads one in pieces",
+    outcome="Both arrive whole: the limits are for clients that do not log in or do not read.",
 )
-def test_large_files_go_to_and_fro_as_before(alice: Session) -> None:
+def test_large_files_can_be_downloaded_and_uploaded(alice: Session) -> None:
     size = 300 * 2**20
     made = alice.run(
         "import hashlib, random\n"
@@ -422,7 +433,7 @@ def test_large_files_go_to_and_fro_as_before(alice: Session) -> None:
         answer.raise_for_status()
         pieces = answer.iter_content(2**20)
         seen.update(next(pieces))
-        # Somebody who pauses: everything on the way is full by then.
+        # By the end of the pause, all buffers on the way are full.
         time.sleep(5)
         for piece in pieces:
             seen.update(piece)
@@ -446,26 +457,27 @@ def test_large_files_go_to_and_fro_as_before(alice: Session) -> None:
 
 @pytest.mark.attack(
     "a service that needs more memory than it may have",
-    outcome="Started again by systemd; no session ends.",
+    outcome="systemd restarts it; no session ends.",
 )
 def test_services_are_limited_and_started_again(
     alice: Session, proxy_host: Any, hub_host: Any
 ) -> None:
     alice.run("kept = 42")
-    for of, unit in (
+    for machine, unit in (
         (proxy_host, "nginx.service"),
         (proxy_host, "jupyterhub-proxy.service"),
         (hub_host, "jupyterhub.service"),
     ):
-        limit = of.check_output(f"systemctl show --property=MemoryMax --value {unit}")
+        limit = machine.check_output(f"systemctl show --property=MemoryMax --value {unit}")
         assert limit.isdecimal() and int(limit) <= 4 * 2**30, unit
-        # What the kernel does to the largest of its processes.
-        pid = main_pid(of, unit)
-        of.check_output(f"kill -KILL {pid}")
+        # At the limit, the kernel kills the largest of its processes.
+        pid = main_pid(machine, unit)
+        machine.check_output(f"kill -KILL {pid}")
         wait_for(
-            "another process", lambda of=of, unit=unit, pid=pid: main_pid(of, unit) not in ("", pid)
+            "another process",
+            lambda machine=machine, unit=unit, pid=pid: main_pid(machine, unit) not in ("", pid),
         )
-    # The proxy leads to the session while the hub is still starting.
+    # The proxy reaches the session while the hub is still starting.
     for door in ("/hub/health", f"{alice.client.prefix}/api"):
         wait_for(
             f"{door} is reached again",

@@ -1,4 +1,4 @@
-"""A hub that has been taken over asks the broker, or a person lays traps for it."""
+"""Attacks on the broker, from a hub that has been taken over or with traps in a home."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "/home/alice/.jupyterhub-sessions"
 FILE = f"{FOLDER}/{SESSION}.json"
 
 
-#: Turns the folder into a link to somewhere else and back, as fast as it can.
+#: Replaces the folder by a link to another place and back, as fast as possible.
 SWAP = f"""
 import itertools, os
 folder, link = {FOLDER!r}, "/home/alice/trap"
@@ -36,29 +36,29 @@ for target in itertools.cycle(("/home/open", "/etc", "/home/bob")):
 
 @pytest.fixture
 def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
-    """alice's folder for session files may be whatever the test makes of it."""
+    """Let the test replace alice's folder for session files; clean up after it."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
-    # A race leaves more of them than an argument list holds.
+    # A race leaves more of them than fit into an argument list.
     hub_host.check_output("find /home/alice -maxdepth 1 -name 'trap*' -exec rm -rf {} +")
     hub_host.check_output(f"rm -rf {FOLDER} /home/open /home/bob/precious")
     assert broker.stop()["ok"]
 
 
-@pytest.mark.attack("a session the site approves of", outcome="Started and stopped, as the person.")
-def test_what_the_site_approves_of_is_done(
+@pytest.mark.attack("a session that the site allows", outcome="Started and stopped, as the person.")
+def test_an_allowed_session_is_started_and_stopped(
     broker: Broker, hub_host: Any, qmaster_host: Any, jobs: Callable[[], set[str]]
 ) -> None:
-    """Without this, the refusals below would prove nothing."""
-    # It waits: without a hub that knows it, it would end by itself before anybody looks.
+    """Control: without it, the refusals below would prove nothing."""
+    # Keep it waiting: no hub knows the session, so it would end before the check.
     qmaster_host.check_output("qmod -d all.q")
     try:
         answer = broker.start()
         assert answer["ok"], answer
         job = str(answer["job_id"])
-        told = hub_host.check_output(f"qstat -j {job}")
-        assert "owner:                      alice" in told
-        assert "/etc/jupyterhub/session.sh" in told
+        details = hub_host.check_output(f"qstat -j {job}")
+        assert "owner:                      alice" in details
+        assert "/etc/jupyterhub/session.sh" in details
     finally:
         stopped = broker.stop()
         qmaster_host.check_output("qmod -e all.q")
@@ -81,14 +81,14 @@ def test_what_the_site_approves_of_is_done(
             {"qsub_arguments": ["-b", "y"]},
             "request",
             marks=pytest.mark.attack(
-                "other options of qsub", outcome="Refused: there is no such field."
+                "other options for qsub", outcome="Refused: there is no such field."
             ),
         ),
         pytest.param(
             {"choice": {"cores": "1 -b y /bin/sh"}},
             "choice",
             marks=pytest.mark.attack(
-                "an option look-alike as a choice", outcome="Refused: not on the menu."
+                "a choice that looks like an option of qsub", outcome="Refused: not on the menu."
             ),
         ),
         pytest.param({"choice": {"memory": "-o/etc/x"}}, "choice"),
@@ -103,32 +103,32 @@ def test_what_the_site_approves_of_is_done(
             {"user": "bob", "choice": {"gpus": 1}},
             "choice",
             marks=pytest.mark.attack(
-                "what is on the menu for another group", outcome="Refused for this person."
+                "a choice that is offered to another group only", outcome="Refused for this person."
             ),
         ),
         pytest.param(
             {"user": "root"},
             "refused",
-            marks=pytest.mark.attack("a session of root", outcome="Refused."),
+            marks=pytest.mark.attack("a session for root", outcome="Refused."),
         ),
         pytest.param(
             {"user": "sgeadmin"},
             "refused",
-            marks=pytest.mark.attack("a session of a system account", outcome="Refused."),
+            marks=pytest.mark.attack("a session for a system account", outcome="Refused."),
         ),
         pytest.param({"user": "jupyterhub"}, "refused"),
         pytest.param(
             {"user": "dave"},
             "refused",
             marks=pytest.mark.attack(
-                "a session of an account the inventory does not name", outcome="Refused."
+                "a session for an account that the inventory does not allow", outcome="Refused."
             ),
         ),
         pytest.param(
             {"user": "-u root"},
             "request",
             marks=pytest.mark.attack(
-                "an option, a path, a uid or a line break as user name", outcome="Refused."
+                "an option, a path, a uid or a line break as the user name", outcome="Refused."
             ),
         ),
         pytest.param({"user": "../alice"}, "request"),
@@ -139,7 +139,7 @@ def test_what_the_site_approves_of_is_done(
             {"session": "../../../../etc/cron.d/x" + "0" * 8},
             "request",
             marks=pytest.mark.attack(
-                "a path as the name of a session, or of a server", outcome="Refused."
+                "a path as the name of a session or a server", outcome="Refused."
             ),
         ),
         pytest.param({"session": SESSION + "\n"}, "request"),
@@ -159,21 +159,21 @@ def test_what_the_site_approves_of_is_done(
         pytest.param({"action": "run"}, "request"),
     ],
 )
-def test_nothing_else_is_done(broker: Broker, changes: dict[str, Any], kind: str) -> None:
+def test_all_other_requests_are_refused(broker: Broker, changes: dict[str, Any], kind: str) -> None:
     answer = broker.start(**changes)
     assert not answer["ok"]
     assert answer["kind"] == kind, answer
 
 
-@pytest.mark.attack("the end of a session of root, or of a system account", outcome="Refused.")
+@pytest.mark.attack("stopping a session of root or of a system account", outcome="Refused.")
 @pytest.mark.parametrize("user", ["root", "sgeadmin", "daemon", "jupyterhub"])
-def test_the_broker_becomes_no_system_account_to_stop(broker: Broker, user: str) -> None:
+def test_the_broker_stops_no_session_of_a_system_account(broker: Broker, user: str) -> None:
     answer = broker.stop(user=user)
     assert answer["kind"] == "refused", answer
 
 
-@pytest.mark.attack("a request of any other account", outcome="Refused, root's included.")
-def test_nobody_else_is_served(hub_host: Any) -> None:
+@pytest.mark.attack("a request from any other account", outcome="Refused, even from root.")
+def test_only_the_hub_is_served(hub_host: Any) -> None:
     for user in ("alice", "www-data", "nobody"):
         run = hub_host.run(f"runuser -u {user} -- test -w /run/jupyterhub-broker.sock")
         assert run.rc != 0, user
@@ -193,7 +193,7 @@ def test_an_oversized_request_is_cut_off(broker: Broker) -> None:
 
 
 @pytest.mark.usefixtures("nothing_starts")
-@pytest.mark.attack("a request that drips", outcome="Cut off after 5 s in all.")
+@pytest.mark.attack("a request that trickles in", outcome="Cut off after 5 s in total.")
 def test_a_slow_request_is_cut_off(broker: Broker) -> None:
     began = time.monotonic()
     answer = broker.send(b'{"action": "start"', pieces=18, pause=2.0)
@@ -202,11 +202,13 @@ def test_a_slow_request_is_cut_off(broker: Broker) -> None:
 
 
 @pytest.mark.usefixtures("nothing_starts")
-@pytest.mark.attack("bytes that are no request", outcome="Refused; the broker serves the next one.")
+@pytest.mark.attack(
+    "bytes that are not a request", outcome="Refused; the broker serves the next request."
+)
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xfe", b"[]", b"{" * 60_000, b'{"action": "start", "action": "stop"}']
 )
-def test_what_is_no_request_is_refused(broker: Broker, data: bytes) -> None:
+def test_bytes_that_are_not_a_request_are_refused(broker: Broker, data: bytes) -> None:
     assert broker.send(data)["kind"] == "request"
 
 
@@ -243,7 +245,7 @@ def test_what_is_no_request_is_refused(broker: Broker, data: bytes) -> None:
         ),
     ],
 )
-def test_traps_in_a_home_catch_nothing(
+def test_links_and_pipes_in_a_home_are_refused(
     broker: Broker, hub_host: Any, as_alice: Callable[[str], str], trap: str
 ) -> None:
     hub_host.check_output("install -d -m 0777 -o bob /home/open")
@@ -257,10 +259,10 @@ def test_traps_in_a_home_catch_nothing(
 
 @pytest.mark.usefixtures("trapped_home")
 @pytest.mark.attack(
-    "the folder for secrets swapped for a link while the file is written",
-    outcome="The file, wherever it lands, is the person's own and for nobody else to read.",
+    "the folder for secrets replaced by a link while the file is written",
+    outcome="Wherever the file lands, the person owns it and only they can read it.",
 )
-def test_a_race_on_the_folder_gains_nothing(
+def test_a_race_on_the_folder_reveals_and_destroys_nothing(
     broker: Broker, hub_host: Any, as_alice: Callable[[str], str]
 ) -> None:
     hub_host.check_output("install -d -m 0777 -o bob /home/open")
@@ -281,8 +283,8 @@ def test_a_race_on_the_folder_gains_nothing(
     assert hub_host.check_output("stat -c '%U %s' /home/bob/precious") == "bob 0"
 
 
-@pytest.mark.attack("another person's job under a session's name", outcome="Not deleted.")
-def test_no_one_elses_job_is_deleted(broker: Broker, hub_host: Any) -> None:
+@pytest.mark.attack("another person's job with a session's name", outcome="Not deleted.")
+def test_another_persons_job_is_not_deleted(broker: Broker, hub_host: Any) -> None:
     job = hub_host.check_output(
         "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
         SESSION,
@@ -295,10 +297,10 @@ def test_no_one_elses_job_is_deleted(broker: Broker, hub_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "many jobs of one's own with the names of the hub's sessions, which it takes for its strays",
-    outcome="Deleted two at a time; starts and stops do not wait behind them.",
+    "many jobs named like the hub's sessions, which it takes for its stray jobs",
+    outcome="Deleted two at a time; starts and stops do not wait for them.",
 )
-def test_jobs_with_the_names_of_sessions_hold_up_no_start(login: LogIn, hub_host: Any) -> None:
+def test_many_stray_jobs_do_not_delay_a_start(login: LogIn, hub_host: Any) -> None:
     alice = login("alice")
     alice.choose(cores=1, memory=1, run_time=1)
     alice.wait_until_ready()
@@ -321,17 +323,17 @@ def test_jobs_with_the_names_of_sessions_hold_up_no_start(login: LogIn, hub_host
         wait_for("the pages are back", lambda: alice.get("/hub/home").status_code == 200)
         alice.choose(cores=1, memory=1, run_time=1)
         alice.wait_until_ready()
-        assert strays(), "she has waited for all of them"
+        assert strays(), "the start waited for all of them"
         wait_for("all are deleted", lambda: not strays(), 300)
     finally:
         hub_host.run("qdel -u bob")
 
 
 @pytest.mark.attack(
-    "line breaks and secrets for the broker's log",
-    outcome="One line for each decision, without either.",
+    "line breaks and secrets in requests, for the broker's log",
+    outcome="One line for each decision, without either of them.",
 )
-def test_the_log_has_a_line_for_each_decision_and_nothing_forged(
+def test_the_log_has_one_line_for_each_decision_and_none_is_forged(
     broker: Broker, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s.%N")

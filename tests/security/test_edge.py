@@ -1,4 +1,4 @@
-"""Somebody on the internet, in front of nginx."""
+"""Attacks from the internet, on nginx."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Fetch = Callable[..., Answer]
 
 @pytest.mark.attack(
     "the hub's API with a stolen token, from outside",
-    outcome="403 at the edge; the site may open it to networks (proxy_hub_api_networks).",
+    outcome="403 at the edge, unless the site opens it to a network (proxy_hub_api_networks).",
 )
-def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host: Any) -> None:
+def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: Any) -> None:
     alice = login("alice")
     made = alice.rest("POST", "/users/alice/tokens", {"note": "test", "expires_in": 300})
     assert made.status_code == 201
@@ -47,14 +47,14 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
             assert "frame-ancestors 'none'" in (answer.header("Content-Security-Policy") or ""), (
                 path
             )
-    # It is the edge that refuses: inside, the same token works.
+    # The edge refuses it: inside, the same token works.
     ask = (
         AS_HUB + "request = urllib.request.Request('https://127.0.0.1:8081/hub/api/user', "
         "headers={'Authorization': sys.argv[1]})\n"
         "print(urllib.request.urlopen(request, context=context).status)"
     )
     assert hub_host.check_output("python3 -c %s %s", ask, header) == "200"
-    # And the pages' own scripts go on working.
+    # The pages' own scripts still work.
     assert alice.rest("GET", "/users/alice").status_code == 200
     progress = alice.get("/hub/api/users/alice/server/progress")
     assert progress.headers["Content-Type"].startswith("text/event-stream")
@@ -72,7 +72,7 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
             "/hub/api/",
             marks=pytest.mark.attack(
                 "addresses of the API that no page needs",
-                outcome="403 at the edge, however they are written.",
+                outcome="403 at the edge, whatever the spelling.",
             ),
         ),
         "/hub/api",
@@ -93,7 +93,7 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
         "/hub/login/../metrics",
         "/hub/metrics/",
         "/hub/metrics?x=1",
-        # To configurable-http-proxy a backslash is a slash, and %2f is none.
+        # configurable-http-proxy takes a backslash for a slash, but not %2f.
         r"/hub\login",
         r"/hub\metrics",
         r"/hub\api\info",
@@ -104,25 +104,25 @@ def test_a_token_is_of_no_use_from_outside(login: LogIn, fetch: Fetch, hub_host:
         "/a%2fb%2fc/.%2e/hub/login",
     ],
 )
-def test_what_is_inside_stays_inside(fetch: Fetch, path: str) -> None:
+def test_internal_addresses_are_refused_at_the_edge(fetch: Fetch, path: str) -> None:
     for method in ("GET", "POST"):
         answer = fetch(path, method)
         assert answer.status in (400, 403), path
-        # Of nginx's, or of the edge's: the hub was not asked.
+        # A page of nginx or of the edge: the request did not reach the hub.
         assert "nginx" in answer.text or "not open to programs" in answer.text
 
 
 @pytest.mark.attack(
-    "a page that frames, scripts or sniffs the hub's",
+    "a page that frames, scripts or sniffs the hub's pages",
     outcome="A policy without foreign or inline scripts, no frames; HSTS, nosniff, no referrer.",
 )
-def test_pages_have_the_headers(login: LogIn) -> None:
+def test_pages_have_the_security_headers(login: LogIn) -> None:
     alice = login("alice")
     for path in ("/hub/login", "/hub/home", "/hub/spawn", "/hub/nothing-here", "/hub/token"):
         answer = alice.get(path, allow_redirects=False)
         policy = answer.headers["Content-Security-Policy"]
         assert policy.count("default-src 'none'") == 1, path
-        assert "report-uri" not in policy, "JupyterHub's own, beside ours"
+        assert "report-uri" not in policy, "JupyterHub's own policy, besides ours"
         for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"):
             assert rule in policy, path
         script = re.search(r"script-src ([^;]*)", policy)
@@ -130,13 +130,13 @@ def test_pages_have_the_headers(login: LogIn) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert "max-age=" in answer.headers["Strict-Transport-Security"]
-    # What is a session's has its own policy, and the rest.
+    # A session sets its own policy; the other headers are the same.
     session = alice.get("/user/alice/lab", allow_redirects=False)
     assert session.headers["X-Content-Type-Options"] == "nosniff"
     assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
-#: The real nginx with the hub's map alone: it takes a client's word for its address.
+#: The real nginx with only the map from our configuration: clients choose their own address here.
 LIMITS = """
 user www-data;
 pid /tmp/limits-test.pid;
@@ -155,7 +155,7 @@ http {
 """
 
 
-#: Prints what nginx answers to each of the addresses.
+#: Prints nginx's answer to each of the addresses.
 ASK_FROM = """
 import sys, urllib.request
 for address in sys.argv[1:]:
@@ -165,10 +165,10 @@ for address in sys.argv[1:]:
 
 
 @pytest.mark.attack(
-    "a flood of logins or starts from the many addresses of one IPv6 network",
-    outcome="Counted as one: limits are for each /64.",
+    "a flood of logins or starts from many addresses of one IPv6 network",
+    outcome="Counted as one address: limits apply to a /64.",
 )
-def test_limits_are_for_a_network_of_ipv6(proxy_host: Any) -> None:
+def test_limits_apply_to_an_ipv6_network(proxy_host: Any) -> None:
     configuration = proxy_host.file("/etc/nginx/nginx.conf").content_string
     limited = re.search(
         r"map \$remote_addr \$limited_from \{.*?\n    \}\n", configuration, re.DOTALL
@@ -194,16 +194,16 @@ def test_limits_are_for_a_network_of_ipv6(proxy_host: Any) -> None:
     finally:
         proxy_host.check_output("nginx -c %s -s stop && rm %s", file, file)
     seen: dict[object, set[str]] = {}
-    for of, key in zip(addresses.values(), keys, strict=True):
-        seen.setdefault(of, set()).add(key)
-    # A network may be written in two or three ways, and no two of them look alike.
+    for network, key in zip(addresses.values(), keys, strict=True):
+        seen.setdefault(network, set()).add(key)
+    # One network may have two or three keys; two networks never share one.
     assert all(len(found) <= 3 for found in seen.values()), seen
     assert sum(map(len, seen.values())) == len(set.union(*seen.values())), seen
     assert seen["a"] == {"192.0.2.1"}
 
 
 @pytest.mark.attack(
-    "a flood of starts", outcome="429 and a page that says to wait; others are not held up."
+    "a flood of starts", outcome="429 and a page that says to wait; other users are not delayed."
 )
 def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
     for source, path in (("127.0.0.12", "/hub/spawn"), ("127.0.0.13", "/hub/api/users/a/server")):
@@ -218,13 +218,13 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 
 @pytest.mark.attack(
     "an oversized body or header",
-    outcome="413 or 400 at the edge, for the hub above 256 kB; of what belongs to no session that "
-    "runs the hub takes 64 kB.",
+    outcome="413 or 400 at the edge; for the hub, above 256 kB. For a session that does not run, "
+    "the hub takes 64 kB.",
 )
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     for path in ("/hub/login", "/nobodys"):
         assert fetch(path, "POST", bytes(300_000)).status == 413
-    # The hub's own word, or that of CHP or nginx for a hub that hangs up.
+    # From the hub itself, or from CHP or nginx when the hub hangs up.
     assert fetch("/user/nobody/x", "POST", bytes(2 * 2**20)).status in (502, 503)
     host = urlsplit(base_url).netloc.encode()
     upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
@@ -252,7 +252,7 @@ SMUGGLED = f"GET {ECHO}/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 @pytest.mark.usefixtures("routes")
 @pytest.mark.attack(
     "two requests in one (smuggling)",
-    outcome="Refused; what is let through is one request for the hub as well.",
+    outcome="Refused; a request that nginx passes on is one request for the hub too.",
 )
 @pytest.mark.parametrize(
     "head",
@@ -272,18 +272,18 @@ SMUGGLED = f"GET {ECHO}/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     ],
 )
 def test_requests_cannot_be_smuggled(base_url: str, head: bytes) -> None:
-    """Were the body of one read as another, two answers would come, one of them to a request that
-    nginx has not seen."""
+    """Two answers would mean that a body was read as a request that nginx has not seen."""
     host = urlsplit(base_url).netloc.encode()
     first = b"POST " + ECHO.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + head + b"\r\n"
     codes = statuses(talk(base_url, first + b"0\r\n\r\n" + SMUGGLED, 10))
     assert codes[:1] in ([400], [411], [501]), codes
-    assert len(codes) == 1, "went on with a connection whose framing is in doubt"
+    assert len(codes) == 1, "the connection stayed open though its framing is in doubt"
 
 
 @pytest.mark.usefixtures("routes")
 @pytest.mark.attack(
-    "forged X-Forwarded headers", outcome="Replaced by what nginx sees; underscores do not pass."
+    "forged X-Forwarded headers",
+    outcome="Replaced with nginx's own values; names with underscores are dropped.",
 )
 def test_forged_headers_do_not_pass(fetch: Fetch) -> None:
     forged = {
@@ -297,7 +297,8 @@ def test_forged_headers_do_not_pass(fetch: Fetch) -> None:
 
 
 @pytest.mark.attack(
-    "a foreign page that opens a websocket to a session", outcome="403, with the person's cookies."
+    "a foreign page that opens a websocket to a session",
+    outcome="403, even with the person's cookies.",
 )
 def test_websockets_of_other_origins_are_refused(login: LogIn) -> None:
     alice = login("alice")
@@ -325,7 +326,7 @@ def test_websockets_of_other_origins_are_refused(login: LogIn) -> None:
         assert refused.value.status_code == 403, origin
 
 
-@pytest.mark.attack("plain HTTP", outcome="Leads to HTTPS, and carries nothing else.")
+@pytest.mark.attack("plain HTTP", outcome="Redirected to HTTPS; nothing else is served.")
 def test_plain_http_only_redirects(proxy_host: Any) -> None:
     code = (
         "import http.client\n"
@@ -339,10 +340,10 @@ def test_plain_http_only_redirects(proxy_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "the doors behind nginx",
-    outcome="CHP's socket is for nginx; its API asks for a certificate of the hub, and its token.",
+    "the services behind nginx",
+    outcome="CHP's socket is for nginx only; its API needs a certificate of the hub and the token.",
 )
-def test_the_doors_behind_nginx_are_shut(proxy_host: Any) -> None:
+def test_the_services_behind_nginx_are_closed(proxy_host: Any) -> None:
     knock = (
         "import socket\n"
         "try: socket.socket(socket.AF_UNIX).connect('/run/jupyterhub-proxy/chp.sock')\n"
@@ -360,11 +361,11 @@ def test_the_doors_behind_nginx_are_shut(proxy_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "nginx taken over, or another account of its host, at the certificate's key",
-    outcome="No root: ports below 1024 are all it may have. It reads a copy that no other account"
-    " can read, and can put nothing in its place.",
+    "the certificate's key, from a compromised nginx or another account of its host",
+    outcome="nginx is not root; its only right is ports below 1024. It reads a copy that no other"
+    " account can read, and cannot replace it.",
 )
-def test_nginx_is_no_root_and_has_the_key_to_itself(proxy_host: Any) -> None:
+def test_nginx_is_not_root_and_only_it_can_read_the_key(proxy_host: Any) -> None:
     pids = proxy_host.check_output("pgrep --full '^nginx: '").split()
     assert len(pids) >= 2, "a master and its workers"
     for pid in pids:
@@ -380,7 +381,7 @@ def test_nginx_is_no_root_and_has_the_key_to_itself(proxy_host: Any) -> None:
     )
     copy = shlex.quote(named.rstrip(";"))
     assert proxy_host.run(f"runuser -u www-data -- cat {copy} >/dev/null").rc == 0
-    # With the group of nginx as well, which is not its user.
+    # Also with nginx's group but another user.
     for other in ("-u jupyterhub-proxy --", "-u nobody --", "-u nobody -g www-data --"):
         for path in (copy, "/run/nginx/nginx.pid", "/etc/jupyterhub-proxy/self-signed.key"):
             refused = proxy_host.run(f"runuser {other} cat {path} >/dev/null")
@@ -391,8 +392,8 @@ def test_nginx_is_no_root_and_has_the_key_to_itself(proxy_host: Any) -> None:
 
 
 @pytest.mark.attack("two honest requests on one connection", outcome="Two answers.")
-def test_a_socket_of_the_tests_can_see_two_answers(base_url: str) -> None:
-    """Two honest requests on one connection: without this, the smuggling tests prove nothing."""
+def test_the_smuggling_tests_would_see_two_answers(base_url: str) -> None:
+    """Control: without it, the smuggling tests would prove nothing."""
     host = urlsplit(base_url).netloc
     one = f"GET /hub/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     assert statuses(talk(base_url, one + one)) == [200, 200]

@@ -1,4 +1,4 @@
-"""Somebody on the cluster's network, at the ports between hub, proxy and workers."""
+"""Attacks from the cluster's network, at the ports between hub, proxy and workers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from cluster import LogIn, host
 from hub_client import wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
-#: Says whether a TCP connection comes about: HOST PORT.
+#: Succeeds if it can open a TCP connection: HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-#: The same from a port of one's own, as the kernel may pick one: FROM HOST PORT.
+#: The same from a given source port, which the kernel might pick: FROM HOST PORT.
 KNOCK_FROM = (
     "import socket, sys; "
     "socket.create_connection((sys.argv[2], int(sys.argv[3])), 3, ('', int(sys.argv[1])))"
@@ -42,7 +42,7 @@ def reaches(name: str, target: str, port: int) -> bool:
 
 @pytest.fixture
 def listening(exec1_host: Any) -> Iterator[None]:
-    """Something on the last port of a worker that sessions may use."""
+    """Run a server on a worker's last port for sessions."""
     server = (
         "import http.server as h; "
         "h.HTTPServer(('', 40999), h.BaseHTTPRequestHandler).serve_forever()"
@@ -56,12 +56,12 @@ def listening(exec1_host: Any) -> Iterator[None]:
 
 @pytest.mark.usefixtures("listening")
 @pytest.mark.attack(
-    "the hub, CHP's API or a session from elsewhere on the network",
-    outcome="With `firewall_enabled`: refused for every host but those that belong there. "
-    "What a host begins itself goes on; rules that nft refuses replace none, and they come back "
-    "when the site's own, loaded again, have flushed them.",
+    "the hub, CHP's API or a session, from other hosts of the network",
+    outcome="With `firewall_enabled`, only the hosts that need a port get in. Connections that a "
+    "host opens itself go on. Rules that nft refuses replace nothing, and ours come back after the "
+    "site's own rules have been loaded again and have flushed them.",
 )
-def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any) -> None:
+def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> None:
     for (target, port), friend in DOORS.items():
         assert reaches("qmaster", target, port), "the firewall is off by default"
         assert reaches(friend, target, port)
@@ -82,13 +82,13 @@ def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any)
             wait_for("the rules are back", lambda target=target: is_closed(target))
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
-        # The qmaster is nobody whom a worker lets in at the sessions' ports.
+        # A worker does not let the qmaster in at sessions' ports, but must get its answers.
         reached = exec1_host.run("python3 -c %s 40500 qmaster 6444", KNOCK_FROM)
         assert reached.rc == 0, reached.stderr
         before = rules("exec1")
         run = playbook("firewall.yml", firewall_enabled=True, firewall_more_sources=["x y"])
         assert run.returncode != 0
-        assert "x y" in said(run)
+        assert "x y" in output(run)
         assert rules("exec1") == before
         assert "changed=0" in run.stdout
         alice = login("alice")
@@ -101,6 +101,6 @@ def test_only_those_that_belong_there_get_through(login: LogIn, exec1_host: Any)
             host(target).check_output("systemctl stop nftables")
         deploy(enabled=False)
     assert reaches("qmaster", "hub", 8081)
-    # Nothing is left but the count of the proxy's connections.
+    # Only the limit on the proxy's connections is left.
     assert [is_closed(target) for target, _ in DOORS] == [False, True, False]
     assert "dport { 80, 443 }" in rules("proxy") and "8001" not in rules("proxy")

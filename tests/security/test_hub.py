@@ -1,4 +1,4 @@
-"""A person, an administrator or the hub's own process goes further than they may."""
+"""People, administrators or the hub's own process overstep their rights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
-#: Asks the hub directly, as from a worker: METHOD PATH TOKEN [BODY].
+#: Sends a request to the hub directly, as from a worker: METHOD PATH TOKEN [BODY].
 ASK = f"""{AS_HUB}
 method, path, token, body = (*sys.argv[1:], "")[:4]
 request = urllib.request.Request(
@@ -35,9 +35,9 @@ def ask_inside(hub_host: Any, method: str, path: str, token: str, body: str = ""
 
 @pytest.mark.attack(
     "the hub's process: files, sudo, accounts, devices",
-    outcome="No root, no sudo, no capability; all but its own state is read-only or not there.",
+    outcome="No root, no sudo, no capability; all but its own state is read-only or hidden.",
 )
-def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
+def test_the_hubs_user_can_reach_only_its_own_state(hub_host: Any) -> None:
     for path in (
         "/etc/jupyterhub/secrets/hub.env",
         "/etc/jupyterhub/secrets/proxy_auth_token",
@@ -62,8 +62,8 @@ def test_the_hubs_user_reaches_nothing(hub_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "a link to a file of root's, in place of a key that the deployment hands to the proxy",
-    outcome="Read as the hub, which may not: the deployment fails; the proxy keeps its key.",
+    "a link to one of root's files, in place of a key that the deployment hands to the proxy",
+    outcome="The deployment reads it as the hub, so it fails; the proxy keeps its key.",
 )
 def test_root_reads_no_file_for_the_hub(hub_host: Any, proxy_host: Any) -> None:
     key = "/var/lib/jupyterhub/internal-ssl/proxy-api/proxy-api.key"
@@ -77,36 +77,36 @@ def test_root_reads_no_file_for_the_hub(hub_host: Any, proxy_host: Any) -> None:
         )
         run = playbook("site.yml", "--limit", "proxy,localhost")
         assert run.returncode != 0
-        assert "Read the certificates on the hub's host" in run.stdout
+        assert "Read the certificates of configurable-http-proxy on the hub's host" in run.stdout
         assert proxy_host.check_output(handed) == before
     finally:
         hub_host.check_output(f"mv {key}.aside {key}")
 
 
 @pytest.mark.attack(
-    "a link to a file of root's, in place of a certificate that the hub writes when it starts",
-    outcome="A deployment tries the configuration as the hub and on other certificates: the file"
-    " stays as it is.",
+    "a link to one of root's files, in place of a certificate that the hub writes when it starts",
+    outcome="A deployment tests the configuration as the hub and with other certificates: the file"
+    " is unchanged.",
 )
 def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
     bundle, precious = "/var/lib/jupyterhub/internal-ssl/hub-ca_trust.crt", "/root/precious"
     hub_host.check_output(f"echo precious > {precious} && mv {bundle} {bundle}.aside")
     try:
         hub_host.check_output(f"runuser -u jupyterhub -- ln -s {precious} {bundle}")
-        # Found wrong only after the certificates, so that no hub is restarted with the link.
+        # This error is found after the certificates, so the hub is not restarted with the link.
         wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
         run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
         assert run.returncode != 0
-        assert "Invalid role name" in said(run)
+        assert "Invalid role name" in output(run)
         assert hub_host.check_output(f"cat {precious}") == "precious"
     finally:
         hub_host.check_output(f"mv {bundle}.aside {bundle} && rm {precious}")
 
 
 @pytest.mark.attack(
-    "a person in another's session, or in the administrators' place", outcome="403 or 404."
+    "a person in another person's session or on the administrators' pages", outcome="403 or 404."
 )
-def test_people_reach_their_own_only(login: LogIn) -> None:
+def test_people_can_reach_only_their_own_sessions(login: LogIn) -> None:
     bob = login("bob")
     for method, path, body in (
         ("GET", "/users", None),
@@ -127,9 +127,9 @@ def test_people_reach_their_own_only(login: LogIn) -> None:
 
 @pytest.mark.attack(
     "an administrator in other people's sessions",
-    outcome="Sees and stops them; uses, starts and impersonates none (jupyterhub_admin_access).",
+    outcome="Can see and stop them, not use, start or impersonate them (jupyterhub_admin_access).",
 )
-def test_administrators_see_and_stop_and_no_more(login: LogIn, hub_host: Any) -> None:
+def test_administrators_can_only_see_and_stop_sessions(login: LogIn, hub_host: Any) -> None:
     login("alice")
     admin = login("admin")
     assert admin.get("/hub/admin").status_code == 200
@@ -142,7 +142,7 @@ def test_administrators_see_and_stop_and_no_more(login: LogIn, hub_host: Any) ->
         ("DELETE", "/users/alice", None),
     ):
         assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
-    # From inside as well, where the edge does not stand before them.
+    # Also from inside, without the edge in front.
     made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
     token = made.json()["token"]
     for path in ("/shutdown", "/proxy"):
@@ -150,7 +150,7 @@ def test_administrators_see_and_stop_and_no_more(login: LogIn, hub_host: Any) ->
     assert ask_inside(hub_host, "GET", "/users", token) == 200
 
 
-@pytest.mark.attack("sharing a session with somebody", outcome="Off: 403.")
+@pytest.mark.attack("sharing a session with another user", outcome="Off: 403.")
 def test_sharing_is_off(login: LogIn, hub_host: Any) -> None:
     alice = login("alice")
     token = alice.rest("POST", "/users/alice/tokens", {"expires_in": 300}).json()["token"]
@@ -160,10 +160,10 @@ def test_sharing_is_off(login: LogIn, hub_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "rights of an administrator that the inventory no longer names, or never did",
-    outcome="Gone when the hub starts; a deployment starts it.",
+    "rights of an administrator who is not, or no longer, in the inventory",
+    outcome="Removed when the hub starts; a deployment starts it.",
 )
-def test_the_inventory_is_the_truth_about_administrators(
+def test_only_the_inventory_makes_administrators(
     passwords: dict[str, str], base_url: str, hub_host: Any
 ) -> None:
     bob = HubClient(base_url, "bob")
@@ -188,7 +188,7 @@ def test_the_inventory_is_the_truth_about_administrators(
 
 
 @pytest.mark.attack(
-    "a session's token after the session", outcome="Worthless, with a restart of the hub between."
+    "a session's token after its end", outcome="Invalid, also after a restart of the hub."
 )
 def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     alice = login("alice")
@@ -198,7 +198,7 @@ def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     kernel = alice.start_kernel()
     token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
     assert ask_inside(hub_host, "GET", "/user", token) == 200
-    # It is of use for its session's report and login, and for nothing else.
+    # It is good only for its session's reports and login.
     assert ask_inside(hub_host, "POST", "/users/alice/tokens", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "POST", "/users/alice/servers/x", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "GET", "/users", token) == 403
@@ -211,11 +211,11 @@ def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
 
 
 @pytest.mark.attack(
-    "somebody who may not use the hub any more, with cookies and tokens that are still good",
-    outcome="No start; logged out within 5 minutes, not by trouble of the directory service. "
-    "Their session runs on.",
+    "a person who may no longer use the hub, with cookies and tokens that are still valid",
+    outcome="Cannot start; logged out within 5 minutes, but not if the directory service fails. "
+    "The session runs on.",
 )
-def test_who_is_taken_off_is_logged_out(login: LogIn, hub_host: Any) -> None:
+def test_people_who_lose_their_access_are_logged_out(login: LogIn, hub_host: Any) -> None:
     alice, bob = login("alice"), login("bob")
     alice.choose(cores=1, memory=1, run_time=1)
     alice.wait_until_ready()
@@ -227,7 +227,7 @@ def test_who_is_taken_off_is_logged_out(login: LogIn, hub_host: Any) -> None:
         hub_host.check_output("gpasswd -d alice jupyter && gpasswd -d bob jupyter")
         refused = bob.choose(cores=1, memory=1, run_time=1)
         assert "may not have sessions here" in page_text(refused)
-        # It asks again when it has been restarted, as after 5 minutes.
+        # The hub checks the groups again after a restart, as it does every 5 minutes.
         restart_hub(hub_host)
         wait_for("the pages are back", lambda: alice.get("/hub/login").status_code == 200)
         for path in ("/hub/home", "/hub/spawn", "/user/alice/lab"):
@@ -237,21 +237,23 @@ def test_who_is_taken_off_is_logged_out(login: LogIn, hub_host: Any) -> None:
         assert hub_host.check_output("qstat -u alice") == jobs
     finally:
         hub_host.check_output("gpasswd -a alice jupyter && gpasswd -a bob jupyter")
-    # With the same cookies: theirs as before.
+    # With access, the same cookies are valid again.
     assert urlsplit(alice.get("/hub/home").url).path == "/hub/home"
     alice.open_lab()
     assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
 
 
-@pytest.mark.attack("cookies on the way or on other sites", outcome="Secure, HttpOnly, SameSite.")
+@pytest.mark.attack(
+    "cookies read in transit or sent from other sites", outcome="Secure, HttpOnly, SameSite."
+)
 def test_cookies_are_for_this_site_and_https(login: LogIn) -> None:
     cookies = list(login("alice").http.cookies)
     assert {cookie.name for cookie in cookies} >= {"_xsrf", "jupyterhub-hub-login"}
     for cookie in cookies:
         assert cookie.secure, cookie.name
-        if cookie.name != "_xsrf":  # the pages' script reads it
+        if cookie.name != "_xsrf":  # the pages' script reads this one
             assert cookie.has_nonstandard_attr("HttpOnly"), cookie.name
-        if cookie.name == "jupyterhub-hub-login":  # who has it is the person
+        if cookie.name == "jupyterhub-hub-login":  # it is as good as the password
             assert cookie.get_nonstandard_attr("SameSite") == "Lax"
 
 
@@ -267,11 +269,11 @@ HOSTILE = [
 
 
 @pytest.mark.attack(
-    "line breaks, control characters, HTML, shell and sheer length in names, forms and REST",
-    outcome="Refused in words; no line of a log forged, no tag in a page, no job.",
+    "line breaks, control characters, HTML, shell and long texts in names, forms and REST",
+    outcome="Refused with a message; no forged line in a log, no tag in a page, no job.",
 )
 @pytest.mark.usefixtures("nothing_starts")
-def test_hostile_words_stay_words(
+def test_hostile_texts_do_no_harm(
     login: LogIn, hub_host: Any, proxy_host: Any, base_url: str
 ) -> None:
     since = hub_host.check_output("date +%s")

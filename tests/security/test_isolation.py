@@ -1,4 +1,4 @@
-"""People's sessions are kept from each other: whoever is not the hub or the proxy gets nowhere."""
+"""Sessions are isolated from each other: only the hub and the proxy can reach them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hub_client import wait_for
 from person import Session, session_of
 from proxy_client import Answer
 
-#: Asks for a page over TLS, with the certificates in the environment, or without, or in plain HTTP,
-#: and says what came of it. Whom it reaches it does not check.
+#: Requests a page over TLS, with or without the certificates in the environment, or in plain HTTP,
+#: and returns the outcome. It does not check the certificate of its peer.
 KNOCK = """
 import http.client, os, ssl
 def knock(address, port, path, how, headers={}, body=None):
@@ -36,10 +36,10 @@ def knock(address, port, path, how, headers={}, body=None):
 """
 
 
-#: Where Python looks for packages of alice's, and for what runs before all else; `PYTHON` is the
-#: session's, such as python3.13.
+#: Where Python finds alice's packages, and files that it runs first; `PYTHON` is the session's
+#: version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
-#: Runs in whatever Python finds it, her kernels included; only the server's matters.
+#: Runs in every Python that finds it, also in her kernels; only the server counts.
 STARTS_UP = (
     "import os, sys\n"
     "if any('sge_session' in each for each in sys.orig_argv):\n"
@@ -50,7 +50,7 @@ EXTENSION = "trap-of-alice"
 
 SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
-#: What must not run: each says so in a folder of alice's, or is the extension.
+#: Files that must not run: each leaves a trace in a folder of alice, or is the extension.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
@@ -59,7 +59,7 @@ TRAPS = {
     f"{PACKAGES}/usercustomize.py": STARTS_UP,
     ".jupyter/jupyter_server_config.py": "open('/home/alice/traps/server_config', 'w')\n",
     ".jupyter/jupyter_config.py": "open('/home/alice/traps/config', 'w')\n",
-    # Names an extension of the server, which is beside the files above.
+    # Names an extension of the server, the file below.
     ".jupyter/jupyter_server_config.d/trap.json": json.dumps(
         {"ServerApp": {"jpserver_extensions": {"trap_of_alice": True}}}
     ),
@@ -80,38 +80,38 @@ TRAPS = {
 
 @pytest.fixture(scope="module")
 def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
-    """What alice has in her home when her session starts."""
+    """Put the files into alice's home before her session starts."""
     alice = "runuser -u alice -- sh -c %s"
     version = "import sys; print('python%d.%d' % sys.version_info[:2])"
     python = exec1_host.check_output(f"{SESSION_PYTHON} -c {shlex.quote(version)}")
-    laid = {path.replace("PYTHON", python): text for path, text in TRAPS.items()}
-    for path, text in laid.items():
+    files = {path.replace("PYTHON", python): text for path, text in TRAPS.items()}
+    for path, text in files.items():
         words = shlex.quote(text.replace("/PYTHON/", f"/{python}/"))
         hub_host.check_output(
             alice, f"cd && mkdir -p traps $(dirname {path}) && printf %s {words} > {path}"
         )
     yield
-    hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(laid)}")
+    hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(files)}")
 
 
-# One for all tests here: none but the last of alice's does anything to it.
+# One for all tests here: only the last test with it changes it.
 @pytest.fixture(scope="module")
 def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
 
 
-#: Another version than the site's, for a kernel of alice's own.
+#: Not the site's version: for a kernel that alice installs.
 OTHER_IPYKERNEL = "6.31.0"
 
 
 @pytest.fixture(scope="module")
 def other_kernel(exec1_host: Any, alice: Session) -> Iterator[str]:
-    """A kernel from an environment in alice's home, with another ipykernel; its id."""
+    """The id of a kernel from an environment in alice's home, with another ipykernel."""
     make = (
         f"cd && {SESSION_PYTHON} -m venv --without-pip other && cd other/lib/python* &&"
         f" PIP_CERT=/etc/ssl/certs/ca-certificates.crt {SESSION_PYTHON} -m pip install --quiet"
         f" --no-input --no-deps --target site-packages ipykernel=={OTHER_IPYKERNEL} &&"
-        # All other packages are the site's.
+        # The site's environment provides all other packages.
         f" {SESSION_PYTHON} -c {shlex.quote('import zmq; print(zmq.__path__[0][:-4])')}"
         " > site-packages/site.pth &&"
         " ~/other/bin/python -m ipykernel install --user --name other"
@@ -132,63 +132,61 @@ def bob(passwords: dict[str, str]) -> Iterator[Session]:
 
 
 @pytest.mark.attack(
-    "what runs at the start of a shell, of Python, of the server or of its pages, in the home of"
-    " its person",
-    outcome="Not run by a session; kernels of one's own are offered.",
+    "startup files for the shell, Python, the server or its pages, in the person's home",
+    outcome="A session does not run them; people's own kernels are offered.",
 )
-def test_nothing_of_the_home_runs_before_the_servers_own_checks(
-    alice: Session, hub_host: Any
-) -> None:
+def test_startup_files_in_the_home_are_not_run(alice: Session, hub_host: Any) -> None:
     assert hub_host.check_output("ls -A /home/alice/traps") == ""
     log = hub_host.check_output("cat $(ls -t /home/alice/.jupyterhub-sessions/*.log | head -1)")
-    assert "jupyterlab" in log and "trap_of_alice" not in log  # looked for, and not found
+    assert "jupyterlab" in log and "trap_of_alice" not in log  # control: the log is not empty
     page = alice.client.open_lab().text
     assert "federated_extensions" in page and EXTENSION not in page
     assert {"python3", "own"} <= set(kernels_offered(alice))
 
 
 def kernels_offered(session: Session) -> dict[str, Any]:
-    """Return what the server tells JupyterLab of each kernel."""
+    """Return the spec of each kernel that the server offers to JupyterLab."""
     answer = session.client.get(f"{session.client.prefix}/api/kernelspecs")
     return {name: each["spec"] for name, each in answer.json()["kernelspecs"].items()}
 
 
 @pytest.mark.attack(
-    "another account on the worker at the debugger of a person's kernel, which asks nobody who they"
-    " are",
-    outcome="JupyterLab offers none, for no kernel (jupyterhub_debugger).",
+    "another account on the worker, at the debugger of a person's kernel, which has no login",
+    outcome="JupyterLab offers no debugger for any kernel (jupyterhub_debugger).",
 )
 def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
-    # JupyterLab goes by this. One who sends the kernel's messages herself opens her own port.
-    told = {name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()}
-    assert {"python3", "own"} <= set(told)
-    assert not any(told.values())
+    # JupyterLab relies on this. A person can still send the message to her kernel by hand.
+    debuggers = {
+        name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()
+    }
+    assert {"python3", "own"} <= set(debuggers)
+    assert not any(debuggers.values())
 
 
 @pytest.mark.attack(
     "another account, or another session, at a session's port",
-    outcome="Refused: only hub and proxy get through; the port cannot be taken beside it.",
+    outcome="Refused: only hub and proxy get in, and no other program can bind the port.",
 )
-def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: Session) -> None:
+def test_only_hub_and_proxy_get_into_a_session(alice: Session, bob: Session) -> None:
     path = alice.client.prefix + "/api"
     target = f"({alice.host!r}, {alice.port}, {path!r}"
-    # As another user of the very same worker, without a session.
+    # As another user of the same worker, without a session.
     same_worker = host(alice.host)
     for how in ("none", "plain"):
         program = f"{KNOCK}\nprint(knock{target}, {how!r}))"
-        said = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
-        assert said == "refused", how
+        outcome = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
+        assert outcome == "refused", how
     # From another session, with its certificate.
     for how in ("none", "plain", "certificate"):
         assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") == "refused", how
-    # Only the hub's own certificate is good.
+    # Only the hub's certificate is accepted.
     call = (
         f'{AS_HUB}context.check_hostname = False\nurl = "https://{alice.host}:{alice.port}{path}"'
     )
     call += "\nprint(urllib.request.urlopen(url, timeout=10, context=context).status)"
     trusts = call.replace("hub-ca_trust.crt", "notebooks-ca/notebooks-ca.crt")
     assert host("hub").check_output("python3 -c %s", trusts) == "200"
-    # The port is taken, on every address and with every trick.
+    # The port cannot be bound on any address with any option.
     take = (
         "import socket\n"
         "for kind, address in ((2, ''), (2, '127.0.0.1'), (10, '::'), (10, '::1')):\n"
@@ -202,16 +200,16 @@ def test_nobody_else_gets_into_a_session_or_takes_its_port(alice: Session, bob: 
 
 
 @pytest.mark.attack(
-    "the hub's port and CHP's API from a worker",
-    outcome="Refused without a certificate; with a session's, the hub answers and CHP does not.",
+    "the hub's port and CHP's API, from a worker",
+    outcome="Refused without a certificate. With a session's, the hub answers and CHP does not.",
 )
 def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Session) -> None:
     for address, port, path in (("hub", 8081, "/hub/api/"), ("proxy", 8001, "/api/routes")):
         for how in ("none", "plain"):
             program = f"{KNOCK}\nprint(knock({address!r}, {port}, {path!r}, {how!r}))"
-            said = host("exec1").check_output("runuser -u bob -- python3 -c %s", program)
-            assert said == "refused", (address, how)
-    # A session may speak to the hub, and not to the proxy.
+            outcome = host("exec1").check_output("runuser -u bob -- python3 -c %s", program)
+            assert outcome == "refused", (address, how)
+    # A session may connect to the hub but not to the proxy.
     bob.run(KNOCK)
     assert bob.run("print(knock('hub', 8081, '/hub/api/', 'certificate'))") == "answered with 200"
     assert bob.run("print(knock('proxy', 8001, '/api/routes', 'certificate'))") == "refused"
@@ -219,7 +217,7 @@ def test_a_worker_without_a_certificate_reaches_neither_hub_nor_proxy(bob: Sessi
 
 @pytest.mark.attack(
     "passwords tried from a session, past the limits at the edge",
-    outcome="Not looked at, and said in the hub's log: they come through the proxy or not at all.",
+    outcome="Refused unchecked, and logged: passwords must come through the proxy.",
 )
 def test_a_session_cannot_try_passwords(
     bob: Session, passwords: dict[str, str], fetch: Callable[..., Answer]
@@ -229,35 +227,35 @@ def test_a_session_cannot_try_passwords(
     body = json.dumps(right)
     assert fetch(path, "POST", body.encode(), **header).status == 201
     bob.run(KNOCK)
-    asked = f"'hub', 8081, {path!r}, 'certificate', {header!r}, {body!r}"
-    assert bob.run(f"print(knock({asked}))") == "answered with 403"
+    arguments = f"'hub', 8081, {path!r}, 'certificate', {header!r}, {body!r}"
+    assert bob.run(f"print(knock({arguments}))") == "answered with 403"
     address = host("hub").check_output(f"getent hosts {bob.host}").split()[0]
-    said = f"A password for 'bob' came from {address}, not through the proxy"
+    message = f"A password for 'bob' came from {address}, not through the proxy"
     wait_for(
-        "the hub's log says so",
-        lambda: host("hub").run("journalctl -u jupyterhub -o cat | grep -F %s", said).rc == 0,
+        "the hub has logged it",
+        lambda: host("hub").run("journalctl -u jupyterhub -o cat | grep -F %s", message).rc == 0,
     )
 
 
 @pytest.mark.attack(
     "a false address for the hub's log, from a session (X-Forwarded-For)",
-    outcome="The hub sees where the request comes from; it believes the proxy alone.",
+    outcome="The hub logs the real address; it trusts the header only from the proxy.",
 )
-def test_only_the_proxy_says_on_whose_behalf_it_asks(bob: Session) -> None:
+def test_only_the_proxy_may_name_another_client(bob: Session) -> None:
     direct, passed = f"/hub/direct-{uuid.uuid4().hex}", f"/hub/passed-{uuid.uuid4().hex}"
     forged = dict.fromkeys(("X-Forwarded-For", "X-Real-IP"), "192.0.2.66")
     bob.run(KNOCK)
-    asked = f"print(knock('hub', 8081, {direct!r}, 'certificate', {forged!r}))"
-    assert bob.run(asked) == "answered with 404"
+    request = f"print(knock('hub', 8081, {direct!r}, 'certificate', {forged!r}))"
+    assert bob.run(request) == "answered with 404"
     assert bob.client.get(passed).status_code == 404
 
-    def seen_by_the_hub(path: str) -> str:
+    def logged_by_the_hub(path: str) -> str:
         return host("hub").run(f"journalctl -u jupyterhub -o cat | grep -F {path}").stdout
 
-    log = wait_for("the hub's log has the first", lambda: seen_by_the_hub(direct))
+    log = wait_for("the hub's log has the first", lambda: logged_by_the_hub(direct))
     address = host("hub").check_output(f"getent hosts {bob.host}").split()[0]
     assert f"@{address})" in log and "192.0.2.66" not in log
-    log = wait_for("the hub's log has the second", lambda: seen_by_the_hub(passed))
+    log = wait_for("the hub's log has the second", lambda: logged_by_the_hub(passed))
     by_nginx = host("proxy").check_output(f"grep -F {passed} /var/log/nginx/access.log")
     assert f"@{by_nginx.split()[0]})" in log
 
@@ -282,7 +280,7 @@ print(route["target"])
 
 
 def route(path: str, target: str = "") -> str:
-    """Return where a path leads; let it lead elsewhere."""
+    """Return the target of a path's route; replace it if another is given."""
     return str(host("hub").check_output("python3 -c %s %s %s", ROUTE, path, target))
 
 
@@ -295,18 +293,18 @@ def alices_route(alice: Session) -> Iterator[str]:
 
 @pytest.mark.attack(
     "a session on the worker and port of another one that has just ended",
-    outcome="Hub and proxy ask for the name in its certificate: 503, not somebody else's session.",
+    outcome="Hub and proxy check the name in its certificate: 503, not another person's session.",
 )
-def test_another_session_is_not_taken_for_the_one_that_was_there(
+def test_a_session_is_not_mistaken_for_an_earlier_one(
     alice: Session, bob: Session, alices_route: str
 ) -> None:
-    """As if bob's had got the worker and the port of alice's, before the hub has noticed."""
+    """As if bob's session had got the worker and port of alice's before the hub noticed."""
     name, _, address = alices_route.removeprefix("https://").partition("@")
     assert address.rstrip("/") == f"{alice.host}:{alice.port}"
     assert alice.client.get(alice.client.prefix + "/api").status_code == 200
     route(alice.client.prefix, f"https://{name}@{bob.host}:{bob.port}")
     assert alice.client.get(alice.client.prefix + "/api").status_code == 503
-    # It is the name that keeps it out: by that of its own session it is let in.
+    # Only the name keeps it out: with the right name it is let in.
     bobs = route(bob.client.prefix)
     route(alice.client.prefix, bobs)
     assert alice.client.get(alice.client.prefix + "/api").status_code != 503
@@ -314,17 +312,17 @@ def test_another_session_is_not_taken_for_the_one_that_was_there(
 
 @pytest.mark.attack(
     "another name for the site, in the header Host",
-    outcome="Certificates inside the cluster are judged by the session's name, not by it.",
+    outcome="Certificates inside the cluster are checked for the session's name, not for this one.",
 )
-def test_what_the_browser_calls_the_site_is_not_looked_for_in_certificates(alice: Session) -> None:
+def test_the_host_header_does_not_matter_for_certificates(alice: Session) -> None:
     for name in ("jupyter.example.org", "jupyter.example.org:8443", "127.0.0.1", "exec1"):
         for path in (alice.client.prefix + "/api", "/hub/health"):
             answer = alice.client.get(path, headers={"Host": name}, allow_redirects=False)
             assert answer.status_code == 200, (name, path)
 
 
-#: Prints all sockets of this account that anybody can send something to: TCP and UDP ports by the
-#: owner of the socket, Unix sockets by the processes that hold them.
+#: Prints all sockets of this account that other programs can reach: TCP and UDP ports by the owner
+#: of the socket, Unix sockets by the processes that hold them.
 LISTENING = """
 import json, os
 def lines(table):
@@ -345,7 +343,7 @@ for table, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07"
         for each in lines(table)
         if each[3] == state and int(each[7]) == os.getuid()
     ]
-# Those with a name, connections left out: they have the name of what they came to.
+# Those with a name, without connections, which have the name of their target.
 found["unix"] = [
     each[7] for each in lines("unix")
     if each[7:] and each[5] == "01" and "socket:[" + each[6] + "]" in held
@@ -353,7 +351,7 @@ found["unix"] = [
 print(json.dumps(found))
 """
 
-#: Prints something in a process that the kernel forks, in ways that people do.
+#: Prints from child processes of the kernel, started in the usual ways.
 CHILDREN = """
 import multiprocessing, os, sys
 def child(what):
@@ -372,7 +370,7 @@ os.system("echo by shell")
 
 @pytest.mark.attack(
     "honest output of a kernel's child processes",
-    outcome="Shown in the notebook, from kernels of a person's own environment too.",
+    outcome="Shown in the notebook, also by kernels of a person's own environment.",
 )
 @pytest.mark.parametrize("which", ["the site's", "one of her own"])
 def test_a_kernel_shows_the_output_of_its_child_processes(
@@ -380,12 +378,12 @@ def test_a_kernel_shows_the_output_of_its_child_processes(
 ) -> None:
     kernel = alice.kernel if which == "the site's" else other_kernel
     for what in ("by fork", "by multiprocessing", "by shell"):
-        # It may come after the end of the cell.
+        # The output may arrive after the cell has ended.
         wait_for(what, lambda what=what: what in alice.client.run(kernel, CHILDREN))
 
 
 def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
-    """Return where programs of alice's session listen, of every kind that a session starts."""
+    """Start programs of every kind in alice's session; return the sockets on which they listen."""
     alice.client.type_in_a_terminal("sleep 600 &\n")
     for kernel in (alice.kernel, other_kernel):
         start = "import subprocess; background = subprocess.Popen(['sleep', '600'])"
@@ -394,18 +392,18 @@ def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
         json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
     )
     for kernel in (alice.kernel, other_kernel):
-        # The five of Jupyter's protocol and ipykernel's own; in other words, we have looked.
+        # Control: the five of Jupyter's protocol and ipykernel's own are found.
         assert len([each for each in found["unix"] if kernel in each]) >= 5, found
     return found
 
 
 @pytest.mark.attack(
-    "another account at the ports and sockets that the programs of a session open: server,"
-    " terminal, the site's kernel, one of a person's own environment",
-    outcome="One port, the server's; the rest are sockets in a folder that only the person can"
-    " enter.",
+    "another account, at the ports and sockets of a session's programs: the server, a terminal,"
+    " the site's kernel and one of the person's own environment",
+    outcome="The server's is the only port; the rest are sockets in a folder that only the person"
+    " can enter.",
 )
-def test_nothing_of_a_session_listens_where_somebody_else_could_connect(
+def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
     alice: Session, other_kernel: str
 ) -> None:
     found = listening(alice, other_kernel)
@@ -413,15 +411,15 @@ def test_nothing_of_a_session_listens_where_somebody_else_could_connect(
     ports = {table: set(each) for table, each in found.items() if each}
     assert ports in ({"tcp6": {alice.port}}, {"tcp": {alice.port}})
     folders = {each.rpartition("/")[0] for each in sockets}
-    assert len(folders) == 1, sockets  # a name of the abstract kind would have none
+    assert len(folders) == 1, sockets  # abstract names would have none
     owner, mode = host(alice.host).check_output("stat -c '%%U %%a' %s", folders.pop()).split()
     # Jupyter sets the sticky bit.
     assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
 
 
-#: Sends everything that another account's programs on this host listen to 40 MB, as ZeroMQ does
-#: and as they are; prints how many messages or bytes each port has taken, and which sockets let
-#: one in. Arguments: the other account's uid.
+#: Sends 40 MB to every port of another account's programs on this host, both as ZeroMQ messages and
+#: raw, and tries every Unix socket. Prints how many pieces each port has taken, and to which
+#: sockets it could connect. Argument: the other account's uid.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)
@@ -433,49 +431,49 @@ ports = {
     for table in ("tcp", "tcp6") for each in lines(table)
     if each[3] == "0A" and each[7] == sys.argv[1]
 }
-said = {"messages": {}, "raw": {}, "sockets": [], "tried": []}
+result = {"messages": {}, "raw": {}, "sockets": [], "tried": []}
 for port in ports:
     context = zmq.Context()
     pipe = context.socket(zmq.PUSH)
     pipe.linger, pipe.immediate, pipe.sndtimeo, pipe.sndhwm = 0, 1, 3000, 1
     pipe.connect("tcp://127.0.0.1:%d" % port)
-    said["messages"][port] = 0
+    result["messages"][port] = 0
     try:
         for _ in range(40):
             pipe.send(PIECE)
-            said["messages"][port] += 1
+            result["messages"][port] += 1
     except zmq.Again:
         pass
     context.destroy(linger=1000)
     link = socket.create_connection(("127.0.0.1", port), timeout=10)
     try:
         for count in range(41):
-            said["raw"][port] = count
+            result["raw"][port] = count
             link.sendall(PIECE)
     except OSError:
         pass
     link.close()
 for each in lines("unix"):
     if each[7:] and each[5] == "01":
-        said["tried"].append(each[7])
+        result["tried"].append(each[7])
         address = each[7].replace("@", "\\0", 1) if each[7].startswith("@") else each[7]
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
             with socket.socket(socket.AF_UNIX, kind) as link:
                 try:
                     link.connect(address)
-                    said["sockets"].append(each[7])
+                    result["sockets"].append(each[7])
                 except OSError:
                     pass
-print(json.dumps(said))
+print(json.dumps(result))
 """
 
 
 @pytest.mark.attack(
-    "40 MB from another account of the worker to everything of a person's session that listens",
-    outcome="The server's port ends the connection, no socket opens; neither the log nor the"
-    " memory of the session grows.",
+    "40 MB from another account on the worker, to all ports and sockets of a session",
+    outcome="The server's port closes the connection, no socket accepts one; the session's log and"
+    " memory do not grow.",
 )
-def test_another_account_gets_no_bytes_into_a_session(
+def test_a_session_takes_no_data_from_another_account(
     alice: Session, other_kernel: str, hub_host: Any
 ) -> None:
     found = listening(alice, other_kernel)
@@ -483,7 +481,7 @@ def test_another_account_gets_no_bytes_into_a_session(
     uid = worker.check_output("id -u alice")
 
     def memory() -> int:
-        """Return what all programs of alice's on the worker have in memory, in MB."""
+        """Return the memory of all programs of alice on the worker, in MB."""
         sizes = worker.check_output(f"ps -u {uid} -o rss=").split()
         return sum(map(int, sizes)) // 1024
 
@@ -493,22 +491,22 @@ def test_another_account_gets_no_bytes_into_a_session(
 
     before = memory(), log()
     flood = f"runuser -u bob -- {SESSION_PYTHON} -c %s {uid}"
-    said = json.loads(worker.check_output(flood, FLOOD))
+    result = json.loads(worker.check_output(flood, FLOOD))
     after = memory(), log()
-    taken = said["messages"], said["raw"], before, after
-    assert set(said["messages"].values()) == {0}, taken
-    assert max(said["raw"].values()) < 8, taken  # what is on its way when the server ends it
-    assert set(found["unix"]) <= set(said["tried"])
-    assert not set(found["unix"]) & set(said["sockets"])
+    taken = result["messages"], result["raw"], before, after
+    assert set(result["messages"].values()) == {0}, taken
+    assert max(result["raw"].values()) < 8, taken  # on its way when the server closes
+    assert set(found["unix"]) <= set(result["tried"])
+    assert not set(found["unix"]) & set(result["sockets"])
     assert after[0] - before[0] < 20
     assert after[1] - before[1] < 4096
 
 
 @pytest.mark.attack(
-    "a person at the kernels of another one on the same worker",
-    outcome="They listen on sockets in a folder that only their person can enter.",
+    "another person's kernels on the same worker",
+    outcome="They listen on sockets in a folder that only that person can enter.",
 )
-def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) -> None:
+def test_kernels_listen_on_sockets_in_a_private_folder(alice: Session) -> None:
     found = json.loads(
         alice.run(
             "import json, os\nfrom ipykernel.connect import get_connection_file\n"
@@ -529,10 +527,10 @@ def test_kernels_are_reached_through_sockets_of_the_persons_own(alice: Session) 
 
 
 @pytest.mark.attack(
-    "the keys of hub and proxy, read by any other account",
-    outcome="Mode 0600 or 0400, in folders that nobody else can list.",
+    "reading the keys of hub and proxy, as any other account",
+    outcome="Mode 0600 or 0400, in folders that only their owners can list.",
 )
-def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
+def test_only_their_owners_can_read_the_keys_inside_the_cluster() -> None:
     for name, folder, owner, others in (
         ("hub", "/var/lib/jupyterhub/internal-ssl", "jupyterhub", ("bob", "nobody")),
         ("proxy", "/etc/jupyterhub-proxy/internal-tls", "jupyterhub-proxy", ("www-data", "nobody")),
@@ -548,22 +546,22 @@ def test_keys_inside_the_cluster_are_for_their_owners_alone() -> None:
             assert machine.run(f"runuser -u {other} -- ls {folder}").rc != 0
 
 
-#: What somebody else than root owns, or may change.
+#: Finds files that another account than root owns or may change.
 NOT_ROOTS = "find {folder} ! -type l '(' ! -user root -o -perm /022 ')'"
 
 
 @pytest.mark.attack(
-    "a program of a person's in place of one of the session's or the proxy's",
-    outcome="All of their environments is root's, and nobody else may write there.",
+    "a person's program in place of one of the session's or the proxy's",
+    outcome="Root owns their environments, and only root may write there.",
 )
-def test_environments_are_roots_and_for_nobody_else_to_change(exec1_host: Any) -> None:
+def test_only_root_can_change_the_environments(exec1_host: Any) -> None:
     for name, folder in (
         ("exec1", "/opt/jupyterhub-session"),
         ("exec2", "/opt/jupyterhub-session"),
         ("proxy", "/opt/jupyterhub-proxy"),
         ("hub", "/opt/jupyterhub"),
     ):
-        assert int(host(name).check_output(f"find {folder} | wc -l")) > 1000, "it is there"
+        assert int(host(name).check_output(f"find {folder} | wc -l")) > 1000, "the folder is empty"
         assert host(name).check_output(NOT_ROOTS.format(folder=folder)) == "", name
     for worker in ("exec1", "exec2"):
         # Every kernel on the worker runs it.

@@ -1,4 +1,4 @@
-"""What programs of others say of the hosts: a limit for each, so that it can only get better."""
+"""Ratings of the hosts by external tools, each with a limit so that it cannot get worse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARDENING = 58
 
 
 def install(hub_host: Any, package: str, program: str) -> None:
-    """Have a judge on the hub's host, from the distribution."""
+    """Install a tool on the hub's host, from the distribution."""
     hub_host.check_output(
         f"command -v {program} >/dev/null || (apt-get update -qq && "
         f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {package})"
@@ -31,20 +31,20 @@ def install(hub_host: Any, package: str, program: str) -> None:
 
 
 @pytest.mark.attack(
-    "a service that is broken into (systemd-analyze security)",
+    "a service that has been broken into (systemd-analyze security)",
     outcome="jupyterhub 1.4, jupyterhub-proxy 1.3, broker 2.2, nginx 1.4.",
 )
 @pytest.mark.parametrize(("name", "unit"), EXPOSURE)
-def test_systemd_finds_each_unit_shut_in(name: str, unit: str) -> None:
-    told = host(name).check_output(f"systemd-analyze security --no-pager {unit}")
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", told)
-    assert found, told
-    assert float(found[1]) <= EXPOSURE[name, unit], told
+def test_systemd_rates_each_unit_as_well_confined(name: str, unit: str) -> None:
+    report = host(name).check_output(f"systemd-analyze security --no-pager {unit}")
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert found, report
+    assert float(found[1]) <= EXPOSURE[name, unit], report
 
 
 @pytest.mark.attack(
     "TLS that can be broken (testssl)",
-    outcome="Mozilla's intermediate profile is kept, and none of the known attacks works.",
+    outcome="Mozilla's intermediate profile is met, and no known attack works.",
 )
 def test_testssl_finds_nothing(hub_host: Any) -> None:
     install(hub_host, "testssl.sh", "testssl")
@@ -54,7 +54,7 @@ def test_testssl_finds_nothing(hub_host: Any) -> None:
         " -p -s -f -U --connect-timeout 5 proxy:443"
     )
     findings = {each["id"]: each for each in json.loads(hub_host.file(report).content_string)}
-    assert "scanTime" in findings, "it did not get to its end"
+    assert "scanTime" in findings, "testssl did not finish"
     # WARN is about testssl's own OpenSSL.
     bad = [each for each in findings.values() if each["severity"] not in ("OK", "INFO", "WARN")]
     assert bad == []
@@ -70,9 +70,9 @@ def test_testssl_finds_nothing(hub_host: Any) -> None:
 
 @pytest.mark.attack(
     "a badly kept host (lynis)",
-    outcome="Hardening index 61 for the bare container the hub is in; no warning about GridHub.",
+    outcome="Hardening index 61 for the hub's bare container; no warning about GridHub.",
 )
-def test_lynis_warns_of_nothing_of_ours(hub_host: Any) -> None:
+def test_lynis_has_no_warning_about_gridhub(hub_host: Any) -> None:
     install(hub_host, "lynis", "lynis")
     hub_host.run("lynis audit system --quick --no-colors --quiet")
     report = hub_host.check_output("cat /var/log/lynis-report.dat")

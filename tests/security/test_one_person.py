@@ -1,4 +1,4 @@
-"""One person takes what is there for all: from a session, past the proxy, and on a worker."""
+"""One person takes resources that all share: from a session, past the proxy, and on a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster import LogIn, host
 from hub_client import page_text, wait_for
 from person import Session, session_of
 
-#: Asks the hub as often as told, with the session's certificate, and counts the answers.
+#: Sends a number of requests to the hub with the session's certificate, and counts the answers.
 FLOOD = """
 import collections, http.client, json, os, ssl, threading, time
 def flood(count, method, paths, headers, body=None, threads=8):
@@ -25,33 +25,33 @@ def flood(count, method, paths, headers, body=None, threads=8):
     names = ("CERTFILE", "KEYFILE")
     context.load_cert_chain(*(os.environ["JUPYTERHUB_SSL_" + name] for name in names))
     answers, refusal, began = collections.Counter(), {}, time.time()
-    def ask(asked):
+    def ask(number):
         link = http.client.HTTPSConnection("hub", 8081, timeout=60, context=context)
-        for each in range(asked):
+        for each in range(number):
             link.request(method, paths[each % len(paths)], body, headers)
             answer = link.getresponse()
             text = answer.read().decode()
             answers[answer.status] += 1
             if answer.status == 429:
                 refusal.update(text=text, wait=answer.getheader("Retry-After"))
-    asking = [threading.Thread(target=ask, args=[count // threads]) for _ in range(threads)]
-    [each.start() for each in asking]
-    [each.join() for each in asking]
+    senders = [threading.Thread(target=ask, args=[count // threads]) for _ in range(threads)]
+    [each.start() for each in senders]
+    [each.join() for each in senders]
     print(json.dumps([answers, refusal, time.time() - began]))
 """
 
 
 class Flood(NamedTuple):
-    """What came of many requests."""
+    """The answers to many requests."""
 
     answers: dict[int, int]
-    #: The last refusal, and how long to wait.
+    #: The last refusal, and its Retry-After in seconds.
     text: str
     wait: int
     seconds: float
 
     def let_in(self) -> int:
-        """Return how many were not refused for their number."""
+        """Return the number of requests that no limit has refused."""
         return sum(count for status, count in self.answers.items() if status != 429)
 
 
@@ -62,14 +62,14 @@ def bob(passwords: dict[str, str]) -> Iterator[Session]:
 
 @pytest.fixture(scope="module")
 def token(bob: Session) -> str:
-    """A token of bob's own, with all his rights."""
+    """A token that bob has made, with all his rights."""
     made = bob.client.rest("POST", "/users/bob/tokens", {"expires_in": 3600, "note": "mine"})
     return str(made.json()["token"])
 
 
 @pytest.fixture
 def flood(bob: Session, token: str) -> Callable[..., Flood]:
-    """Ask the hub from bob's session, with his token or with his browser's cookies."""
+    """Send requests to the hub from bob's session, with his token or his browser's cookies."""
 
     def ask(
         method: str, *paths: str, count: int = 400, cookies: bool = False, body: object = None
@@ -90,7 +90,7 @@ def flood(bob: Session, token: str) -> Callable[..., Flood]:
 
 
 def meanwhile(login: LogIn, attack: Callable[[], Flood]) -> tuple[Flood, float]:
-    """Attack while alice logs in and starts a session; return how long that took her."""
+    """Attack while alice logs in and starts a session; return the answers and her seconds."""
     with ThreadPoolExecutor(1) as pool:
         attacking = pool.submit(attack)
         began = time.monotonic()
@@ -110,11 +110,11 @@ def hub_said(hub_host: Any, since: str, words: str) -> bool:
 
 
 @pytest.mark.attack(
-    "starts of sessions by the thousand, from a session and past the proxy",
-    outcome="30 at once, then 6 a minute, for each person (jupyterhub_person_starts): 429 in"
-    " words. Others start.",
+    "thousands of starts, from a session and past the proxy",
+    outcome="30 at once, then 6 a minute, for each person (jupyterhub_person_starts): 429 with"
+    " the reason. Others can start.",
 )
-def test_nobody_starts_by_the_thousand(
+def test_starts_of_one_person_are_limited(
     flood: Callable[..., Flood], login: LogIn, bob: Session, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
@@ -132,7 +132,7 @@ def test_nobody_starts_by_the_thousand(
         f"journalctl -q -o cat -t jupyterhub-broker --since @{since} | grep -c 'start for bob' || :"
     )
     assert int(started) <= 30 + 6 * minutes
-    # The form is no way round it, and says the same on a page.
+    # The form has the same limit and shows the same message.
     pages = []
 
     def is_refused() -> bool:
@@ -146,11 +146,11 @@ def test_nobody_starts_by_the_thousand(
 
 
 @pytest.mark.attack(
-    "the form and its forecasts by the thousand, each of which asks Grid Engine or the directory",
-    outcome="60 at once, then one a second, for each person: 429 in words. Others choose and"
-    " start.",
+    "thousands of forms and forecasts, each of which queries Grid Engine or the directory",
+    outcome="60 at once, then one a second, for each person: 429 with the reason. Others can choose"
+    " and start.",
 )
-def test_nobody_looks_by_the_thousand(
+def test_forms_and_forecasts_of_one_person_are_limited(
     flood: Callable[..., Flood], login: LogIn, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
@@ -167,11 +167,11 @@ def test_nobody_looks_by_the_thousand(
 
 
 @pytest.mark.attack(
-    "tokens by the thousand, with a token",
-    outcome="20 at once, then 10 a minute, and 100 at a time (jupyterhub_person_tokens): refused"
-    " in words. Logins to sessions and expired ones do not count.",
+    "thousands of new tokens, with a token",
+    outcome="20 at once, then 10 a minute, and 100 in all (jupyterhub_person_tokens): refused with"
+    " the reason. Logins to sessions and expired tokens do not count.",
 )
-def test_nobody_makes_tokens_by_the_thousand(
+def test_tokens_of_one_person_are_limited(
     flood: Callable[..., Flood], login: LogIn, bob: Session
 ) -> None:
     try:
@@ -183,7 +183,7 @@ def test_nobody_makes_tokens_by_the_thousand(
         )
         assert found.let_in() <= 20 + 10 * (1 + found.seconds / 60), found
         assert "You have requested too many tokens in a short time" in found.text
-        # They log in and out of sessions as before.
+        # Logins to sessions still work.
         for _ in range(3):
             bob.client.http.cookies.clear("127.0.0.1", "/user/bob/")
             assert bob.client.open_lab().ok
@@ -194,11 +194,11 @@ def test_nobody_makes_tokens_by_the_thousand(
 
 
 @pytest.mark.attack(
-    "any other request by the thousand, from a session",
+    "thousands of other requests, from a session",
     outcome="600 at once, then 10 a second, for each person: 429, one line of the log a minute."
-    " Pages of others, and what ends or reports a session, go on.",
+    " Pages of others still work, and so do a session's reports and its stop.",
 )
-def test_nobody_asks_by_the_thousand(
+def test_requests_of_one_person_are_limited(
     flood: Callable[..., Flood], login: LogIn, bob: Session, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
@@ -208,12 +208,12 @@ def test_nobody_asks_by_the_thousand(
         assert "Your account has sent too many requests in a short time" in found.text
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     assert log.count("429 GET /hub/api/users/bob") <= 3
-    # The session still tells the hub about itself, and is stopped.
+    # The session can still send its reports.
     report = flood("GET", "/hub/api/user", count=8)
     assert report.answers == {200: 8}
 
 
-#: Takes every port of the range that is free, says how many, and holds them.
+#: Takes all free ports of the range, prints their number, and holds them.
 TAKE = """
 import socket, sys, time
 taken = []
@@ -232,23 +232,23 @@ time.sleep(600)
 
 
 class Taker:
-    """All ports of workers, held by programs of bob's."""
+    """Programs of bob that hold all ports of workers."""
 
     def __init__(self) -> None:
         self._programs: list[tuple[str, str]] = []
 
     def take(self, worker: str) -> None:
-        """Take them."""
-        said = host(worker).check_output("mktemp")
-        run = f"setsid runuser -u bob -- python3 -c %s > {said} 2>&1 < /dev/null & echo $!"
+        """Take all ports of a worker."""
+        output = host(worker).check_output("mktemp")
+        run = f"setsid runuser -u bob -- python3 -c %s > {output} 2>&1 < /dev/null & echo $!"
         self._programs.append((worker, host(worker).check_output(run, TAKE)))
         wait_for(
             "all ports are taken",
-            lambda: int(host(worker).check_output(f"cat {said}") or 0) > 990,
+            lambda: int(host(worker).check_output(f"cat {output}") or 0) > 990,
         )
 
     def let_go(self) -> None:
-        """Give them back."""
+        """Free all ports again."""
         while self._programs:
             worker, program = self._programs.pop()
             host(worker).run(f"kill -- -{program}")
@@ -263,7 +263,7 @@ def taker() -> Iterator[Taker]:
 
 @pytest.fixture
 def only_exec1(qmaster_host: Any) -> Iterator[Callable[[], None]]:
-    """Let jobs start on exec1 only; return what lets them start everywhere again."""
+    """Let jobs start on exec1 only; yield a function that opens all workers again."""
     qmaster_host.check_output("qmod -d 'all.q@exec2'")
 
     def everywhere() -> None:
@@ -275,10 +275,10 @@ def only_exec1(qmaster_host: Any) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.attack(
     "all ports for sessions of a worker, taken by one person's programs",
-    outcome="Others' sessions start on another worker by themselves; the hub's log names the"
-    " account.",
+    outcome="Other people's sessions start on another worker automatically; the hub's log names"
+    " the account.",
 )
-def test_who_takes_all_ports_of_a_worker_keeps_nobody_from_a_session(
+def test_without_free_ports_on_a_worker_sessions_start_on_another(
     taker: Taker, only_exec1: Callable[[], None], login: LogIn, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
@@ -286,14 +286,14 @@ def test_who_takes_all_ports_of_a_worker_keeps_nobody_from_a_session(
     alice = login("alice")
     page = alice.choose(cores=1, memory=1, run_time=1)
     wait_for(
-        "the hub's log says what is the matter",
+        "the hub's log gives the reason",
         lambda: hub_said(hub_host, since, "from 40000 to 40999 of exec1 is taken"),
     )
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     # Sessions of other tests may hold a few of the thousand.
     assert re.search(r"It says by whom: bob (9\d\d|1000)\b", log), log
     wait_for(
-        "the waiting page says it",
+        "the waiting page gives the reason",
         lambda: (
             "taken, so the session starts on another worker"
             in page_text(alice.get("/hub/spawn-pending/alice"))
@@ -309,9 +309,10 @@ def test_who_takes_all_ports_of_a_worker_keeps_nobody_from_a_session(
 
 @pytest.mark.attack(
     "all ports for sessions of all workers, taken by one person's programs",
-    outcome="Sessions that run go on; a start ends in words, and the hub's log names the account.",
+    outcome="Running sessions go on; a start fails with the reason. The hub's log names the"
+    " account.",
 )
-def test_who_takes_all_ports_of_all_workers_is_named(
+def test_the_account_that_takes_all_ports_of_all_workers_is_logged(
     taker: Taker, login: LogIn, hub_host: Any
 ) -> None:
     since = hub_host.check_output("date +%s")
@@ -322,7 +323,7 @@ def test_who_takes_all_ports_of_all_workers_is_named(
     words = "is taken, most of them by programs of another account"
     # Three jobs, one after another.
     wait_for(
-        "the page says it",
+        "the page gives the reason",
         lambda: words in page_text(alice.get("/hub/spawn-pending/alice")),
         150,
     )

@@ -1,4 +1,4 @@
-"""What abandoned-requests.cjs mends in http-proxy-3, and whether it is still needed."""
+"""Faults of http-proxy-3 that abandoned-requests.cjs corrects, and whether it is still needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from proxy_client import UNIT, run_python
 
-MEND = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
+CORRECTION = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
 
-#: Starts configurable-http-proxy between a client and a server of its own, and prints what it still
-#: holds of 20 requests to upgrade: open files when their clients have gone, and megabytes of a
-#: large answer that nobody reads.
+#: Starts a configurable-http-proxy between a client and a server. Prints the open files that it
+#: still holds after the clients of 20 upgrade requests have gone, and the megabytes it holds of a
+#: large answer that the client does not read.
 TRY = """
 import json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 
@@ -89,20 +89,20 @@ def held(proxy_host: Any, *options: str) -> tuple[int, int]:
 
 
 @pytest.mark.attack(
-    "requests to upgrade that are abandoned, or whose answer nobody reads, in the proxy's library",
-    outcome="Given back, and held back, by a file of ours, until the library does so itself.",
+    "upgrade requests in the proxy's library: abandoned, or with an unread answer",
+    outcome="Our addition frees the first and limits the second, until the library does so itself.",
 )
-def test_the_librarys_faults_are_mended(proxy_host: Any) -> None:
-    files, memory = held(proxy_host, MEND)
+def test_the_librarys_faults_are_corrected(proxy_host: Any) -> None:
+    files, memory = held(proxy_host, CORRECTION)
     assert files <= 0
     assert memory < 100
 
 
 @pytest.mark.attack(
-    "the same, with nothing of ours in the proxy",
-    outcome="Held for ever; when the library does better, this test says so.",
+    "the same without our addition",
+    outcome="Held for ever; this test fails once the library does better.",
 )
-def test_the_mend_is_still_needed(proxy_host: Any) -> None:
+def test_our_correction_is_still_needed(proxy_host: Any) -> None:
     files, memory = held(proxy_host)
     assert files >= 20 and memory > 150, (
         "http-proxy-3 does so itself now: remove roles/proxy/files/abandoned-requests.cjs"

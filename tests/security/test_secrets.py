@@ -1,4 +1,4 @@
-"""Somebody looks for tokens, keys and passwords where other people's programs leave traces."""
+"""Searches for other people's tokens, keys and passwords, wherever programs leave traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conftest import restart_hub
 from hub_client import HubClient, wait_for
 from playbooks import playbook
 
-#: Where Grid Engine, the session and its programs leave files on a worker.
+#: Folders in which Grid Engine, the session and its programs leave files on a worker.
 PLACES = (
     "/var/spool/gridengine",
     "/var/lib/gridengine",
@@ -31,7 +31,7 @@ PLACES = (
     "/etc",
     "/srv",
 )
-#: Where programs leave files on the hosts of hub and proxy.
+#: Folders in which programs leave files on the hosts of hub and proxy.
 ELSEWHERE = ("/dev/shm", "/etc", "/home", "/opt", "/run", "/srv", "/tmp", "/var")
 
 CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
@@ -41,11 +41,11 @@ PROXY_TOKEN = "/etc/jupyterhub/secrets/proxy_auth_token"
 HUB_STATE = "/var/lib/jupyterhub"
 
 
-def files_with(secrets: list[str], worker: str, *where: str) -> list[str]:
-    """Return the files on a worker in which another user can read one of the secrets."""
+def files_with(secrets: list[str], name: str, *where: str) -> list[str]:
+    """Return the files on a host in which another user can read one of the secrets."""
     search = subprocess.run(
-        # They go in through standard input, or the search would find itself.
-        ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{worker}"]
+        # The secrets come on standard input, or the search would find its own arguments.
+        ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{name}"]
         + ["sh", "-c", f"grep -slF -D skip -f - {' '.join(where)}"],
         input="\n".join(secrets),
         capture_output=True,
@@ -55,28 +55,28 @@ def files_with(secrets: list[str], worker: str, *where: str) -> list[str]:
     return search.stdout.splitlines()
 
 
-def find_nothing(secrets: list[str], job: int, hub_host: Any) -> None:
-    """Look for a session's secrets wherever another user can look."""
-    told = ""
+def check_that_no_secret_leaks(secrets: list[str], job: int, hub_host: Any) -> None:
+    """Search for a session's secrets in every place that another user can read, and in the logs."""
+    details = ""
     for command in (f"qstat -j {job}", f"qstat -xml -j {job}"):
-        # After its end Grid Engine tells nobody anything any more.
-        told += hub_host.run(f"runuser -u bob -- {command}").stdout
-    assert not [secret for secret in secrets if secret in told]
+        # After the end of the job, both print nothing.
+        details += hub_host.run(f"runuser -u bob -- {command}").stdout
+    assert not [secret for secret in secrets if secret in details]
     for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
-        # On the disks; and what is open in a process, what it was started with, its environment.
+        # On the disks; and the open files, arguments and environment of every process.
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
         places = PLACES if name.startswith("exec") else ELSEWHERE
         assert files_with(secrets, name, "-r", *places) == []
         assert files_with(secrets, name, *of_processes) == []
-    # Logs that only root can read have none either.
+    # Nor are they in the logs that only root can read.
     for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
         journal = host(name).check_output("journalctl --no-pager -o cat")
         assert not [secret for secret in secrets if secret in journal]
 
 
 @pytest.mark.attack(
-    "a session's token and key, while it waits, runs and after it",
-    outcome="Nobody but their person reads them: no file, no `qstat -j`, no argument, no log.",
+    "a session's token and key, while it waits, while it runs and after its end",
+    outcome="Only the person can read them: no file, `qstat -j`, argument or log shows them.",
 )
 def test_token_and_key_are_readable_by_their_owner_only(
     login: LogIn, hub_host: Any, qmaster_host: Any
@@ -90,33 +90,33 @@ def test_token_and_key_are_readable_by_their_owner_only(
             wait_for("the file waits", lambda: hub_host.run(f"cat {waiting}").stdout)
         )
         token = content["environment"]["JUPYTERHUB_API_TOKEN"]
-        # A line of its own identifies a key.
+        # One line identifies the key.
         key = content["tls"]["key"].splitlines()[1]
         assert len(token) >= 20 and len(key) >= 60
         job = wait_for("the job", lambda: number_of_job(hub_host))
         session = hub_host.check_output(f"basename {waiting} .json")
         assert "alice" in hub_host.check_output(f"runuser -u bob -- qstat -j {job}")
         assert hub_host.run(f"runuser -u bob -- cat {waiting}").rc != 0
-        find_nothing([token, key], job, hub_host)
+        check_that_no_secret_leaks([token, key], job, hub_host)
     finally:
         qmaster_host.check_output("qmod -e all.q")
     alice.wait_until_ready()
-    # The file they came in was deleted when it was read.
+    # The session has read the file and deleted it.
     assert hub_host.run(f"ls {waiting}").rc != 0
     alice.open_lab()
     kernel = alice.start_kernel()
     read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
-    assert key in alice.run(kernel, read)  # its owner has it
-    # The search gets to where Grid Engine keeps a running job: it finds the name, which is none.
+    assert key in alice.run(kernel, read)  # control: the owner can read it
+    # Control: the search reads Grid Engine's files about a running job: it finds the job's name.
     of_the_job = [
         path
         for name in ("exec1", "exec2")
         for path in files_with([f"jupyterhub-{session}"], name, "-r", *PLACES)
     ]
     assert any(f"/active_jobs/{job}." in path for path in of_the_job), of_the_job
-    find_nothing([token, key], job, hub_host)
+    check_that_no_secret_leaks([token, key], job, hub_host)
     alice.stop()
-    find_nothing([token, key], job, hub_host)
+    check_that_no_secret_leaks([token, key], job, hub_host)
 
 
 def number_of_job(hub_host: Any) -> int:
@@ -125,9 +125,9 @@ def number_of_job(hub_host: Any) -> int:
     return int(lines[2].split()[0]) if len(lines) > 2 else 0
 
 
-@pytest.mark.attack("a token in a file that everybody can read", outcome="The search finds it.")
+@pytest.mark.attack("a token in a file that all users can read", outcome="The search finds it.")
 @pytest.mark.parametrize(("name", "places"), [("exec1", PLACES), ("proxy", ELSEWHERE)])
-def test_the_search_would_find_a_token_that_leaks(name: str, places: tuple[str, ...]) -> None:
+def test_the_search_finds_a_leaked_token(name: str, places: tuple[str, ...]) -> None:
     leaks = {f"{place}/leak" for place in ("/dev/shm", "/etc", "/opt", "/srv", "/tmp", "/var/log")}
     if name == "exec1":
         leaks ^= {"/opt/leak", "/opt/jupyterhub-session/leak"}
@@ -143,7 +143,7 @@ def test_the_search_would_find_a_token_that_leaks(name: str, places: tuple[str, 
 @pytest.mark.attack(
     "the hub's secrets and its database", outcome="Mode 0600; the database holds hashes of tokens."
 )
-def test_secrets_on_the_hub_are_for_root_and_the_hub_only(hub_host: Any) -> None:
+def test_only_root_and_the_hub_can_read_the_hubs_secrets(hub_host: Any) -> None:
     for path, owner in (
         ("/etc/jupyterhub/secrets/proxy_auth_token", "root"),
         ("/etc/jupyterhub/secrets/hub.env", "root"),
@@ -156,12 +156,12 @@ def test_secrets_on_the_hub_are_for_root_and_the_hub_only(hub_host: Any) -> None
 
 
 def secret_line(key: str) -> str:
-    """Return a line of a PEM that no other key has."""
+    """Return a line of a PEM that identifies the key."""
     return key.splitlines()[2]
 
 
 def standing_secrets() -> dict[str, str]:
-    """Return what hub and proxy keep: tokens, the secret of the cookies, lines of keys."""
+    """Return the permanent secrets of hub and proxy: token, cookie secret, lines of keys."""
     hub = host("hub")
     secrets = {
         "the proxy's token": hub.file(PROXY_TOKEN).content_string.strip(),
@@ -181,27 +181,27 @@ def found(secrets: dict[str, str], text: str) -> list[str]:
 
 
 def stored(hub_host: Any) -> str:
-    """Return all that the hub's database holds."""
+    """Return the content of the hub's database."""
     content = hub_host.check_output(f"cat {HUB_STATE}/jupyterhub.sqlite* | tr -cd '[:print:]'")
     assert "alice" in content
     return str(content)
 
 
-def logs() -> dict[str, str]:
-    """Return all that hub, proxy, nginx and the workers have logged."""
-    told = {
+def read_logs() -> dict[str, str]:
+    """Return the logs of hub, proxy, nginx and the workers."""
+    logs = {
         name: str(host(name).check_output("journalctl --quiet --no-pager -o cat"))
         for name in ("hub", "proxy", "exec1", "exec2")
     }
-    told["nginx"] = str(host("proxy").check_output("cat /var/log/nginx/*.log"))
-    return told
+    logs["nginx"] = str(host("proxy").check_output("cat /var/log/nginx/*.log"))
+    return logs
 
 
 @pytest.fixture
 def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
-    """Hub and proxy at the level debug, with secrets that are handed over anew.
+    """Deploy hub and proxy at the level debug, with new secrets.
 
-    :returns: what Ansible says of it, at its most talkative.
+    :returns: Ansible's most verbose output.
     """
     saved = [(hub_host, CONFIG), (hub_host, MAINTENANCE), (proxy_host, PROXY_UNIT)]
     for machine, path in saved:
@@ -222,19 +222,19 @@ def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
     restart_hub(hub_host)
 
 
-#: Stands in the configuration of hub and maintenance for what a site has to keep to itself there.
+#: A secret of the site, in the configuration of hub and maintenance.
 OF_THE_SITE = f"password-{uuid.uuid4().hex}"
 
 
 @pytest.mark.attack(
     "Ansible's output and diffs (`-vvv --diff`), and all logs at the level debug",
-    outcome="No token, key, cookie, password or code of a login.",
+    outcome="No token, key, cookie, password or login code.",
 )
-def test_neither_ansible_nor_logs_at_debug_level_tell_secrets(
+def test_ansible_and_logs_at_level_debug_show_no_secrets(
     deployed: str, base_url: str, passwords: dict[str, str]
 ) -> None:
     secrets = standing_secrets() | {"the site's": OF_THE_SITE}
-    assert PROXY_TOKEN in deployed and "+++ after" in deployed, "talkative it was"
+    assert PROXY_TOKEN in deployed and "+++ after" in deployed, "not verbose"
     assert found(secrets, deployed) == []
     alice = HubClient(base_url, "alice")
     wait_for("the hub is back", lambda: alice.get("/hub/login").status_code == 200)
@@ -251,24 +251,24 @@ def test_neither_ansible_nor_logs_at_debug_level_tell_secrets(
     secrets["key"] = secret_line(
         alice.run(kernel, "print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())")
     )
-    # Signed: the last part is what makes them worth something.
+    # They are signed: without the last part they are worthless.
     for cookie in alice.http.cookies:
         if cookie.name != "_xsrf":
             secrets[f"cookie {cookie.name}"] = str(cookie.value).strip('"').rpartition("|")[2]
     codes = re.findall(r"[?&]code=(\w+)", " ".join(each.url for each in [*page.history, page]))
-    assert codes, "the login at the session goes by a code in an address"
+    assert codes, "no login code in any address"
     secrets["code"] = codes[0]
     planted = f"planted-{uuid.uuid4().hex}"
     alice.get(f"/hub/{planted}")
-    while_it_runs = stored(host("hub"))
+    while_running = stored(host("hub"))
     alice.stop()
-    told = logs()
-    # The same search finds what is no secret, in what each of them says at this level.
+    logs = read_logs()
+    # Control: the same search finds a text that is not secret in each log.
     for name in ("hub", "proxy", "nginx"):
-        assert found({"planted": planted}, told[name]) == ["planted"], name
-    assert "[D " in told["hub"]
-    assert {name: found(secrets, text) for name, text in told.items() if found(secrets, text)} == {}
-    # Nor does any file, process or temporary file that another account can read.
+        assert found({"planted": planted}, logs[name]) == ["planted"], name
+    assert "[D " in logs["hub"]
+    assert {name: found(secrets, text) for name, text in logs.items() if found(secrets, text)} == {}
+    # Nor are they in any file or process that another account can read.
     for name in ("hub", "proxy", "exec1", "exec2"):
         leak = f"install -m 0644 /dev/null /tmp/leak && echo {planted} > /tmp/leak"
         host(name).check_output(leak)
@@ -278,17 +278,17 @@ def test_neither_ansible_nor_logs_at_debug_level_tell_secrets(
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
         assert files_with(list(secrets.values()), name, *of_processes) == []
     own_log = host("hub").check_output("cat /home/alice/.jupyterhub-sessions/*.log")
-    # It only marks a browser, for logging out, and opens nothing; the log is hers, and for her.
-    opens_nothing = {"cookie jupyterhub-session-id"}
-    assert set(found(secrets, own_log)) <= opens_nothing
-    assert set(found(secrets, while_it_runs)) <= opens_nothing
+    # This cookie only identifies a browser, for the logout; and only alice can read this log.
+    harmless = {"cookie jupyterhub-session-id"}
+    assert set(found(secrets, own_log)) <= harmless
+    assert set(found(secrets, while_running)) <= harmless
     assert found(secrets, stored(host("hub"))) == []
 
 
-#: Ends as a program does that has a fault.
+#: Crashes.
 CRASH = "import os; os.abort()"
 
-#: In a session: dumps that a crash leaves, and with a higher limit; the limit of the server.
+#: In a session: prints the dumps of a crash, those with a higher limit, and the server's limit.
 CRASHES = f"""
 import os, resource, subprocess, sys, tempfile
 core = resource.RLIMIT_CORE
@@ -303,18 +303,19 @@ print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), c
 
 
 @pytest.mark.attack(
-    "a crash of the hub, or in a session", outcome="No core dump, nor one for a program."
+    "a crash of the hub, or in a session",
+    outcome="No core dump, neither as a file nor for a program that collects them.",
 )
-def test_a_crash_leaves_no_memory_behind(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
-    # Where the machine hands dumps to a program there are no files; the limit keeps it from that.
+def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
+    # On a machine that hands dumps to a program there are no files; the limit prevents both.
     files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
     written = 0 if files.startswith(("|", "/")) else 1
     alice = login("alice")
     alice.choose(cores=1, memory=1, run_time=1)
     alice.wait_until_ready()
     alice.open_lab()
-    left, with_more, limit = map(int, alice.run(alice.start_kernel(), CRASHES).split())
-    assert (left, with_more, limit) == (0, written, 1)
+    dumped, with_more, limit = map(int, alice.run(alice.start_kernel(), CRASHES).split())
+    assert (dumped, with_more, limit) == (0, written, 1)
 
     def dumps() -> list[str]:
         return str(hub_host.check_output(f"find {HUB_STATE} -name 'core*' -newer {CONFIG}")).split()

@@ -1,4 +1,4 @@
-"""A session against the hub and other sessions, where people have host names of their own."""
+"""A session against the hub and other sessions, when each person has their own host name."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from requests.cookies import get_cookie_header
 from browsing import CHROMIUM, FLAGS, card, choose, log_in, run_a_cell
 from cluster import BASE_URL, host, read_passwords
 from hub_client import HubClient, page_text, wait_for
-from playbooks import playbook, said
+from playbooks import output, playbook
 from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
 PORT = urlsplit(BASE_URL).port
-#: No name server knows it; the clients here are told where it is.
+#: No name server knows it; the clients here get its address from the tests.
 NAME = "hub.gridhub.test"
 HUB = f"https://{NAME}:{PORT}"
 ALICE, BOB = (f"https://{name}.{NAME}:{PORT}" for name in ("alice", "bob"))
 LOGIN, OWN = "__Host-jupyterhub-hub-login", "__Host-jupyterhub-user-alice"
-#: JupyterHub's mark of a browser, the same at all hosts: it opens nothing.
+#: JupyterHub's cookie that identifies a browser, the same at all hosts: it gives no access.
 MARK = "jupyterhub-session-id"
 ECHO = "/subdomain-test-echo"
 ON = {
     "jupyterhub_user_subdomains": True,
     "jupyterhub_public_url": f"{HUB}/",
-    # The proxy's own host; whoever comes through the published port is somewhere else.
+    # The proxy's own host; requests through the published port come from elsewhere.
     "proxy_hub_api_networks": ["127.0.0.0/8"],
 }
 
 
 class Person(HubClient):
-    """One person's browser, which finds the session at a host of its own."""
+    """One person's browser, with the session at the person's host name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(HUB, name)
         self.home = {"alice": ALICE, "bob": BOB}[name]
-        # As browsers do, and Python by itself does not: a cookie without a domain is its host's.
+        # Python needs this to do as browsers do: a cookie without a domain is for its host only.
         strict = DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain)
         self.http.cookies.set_policy(strict)
         self.log_in(read_passwords()[name])
@@ -65,7 +65,7 @@ class Person(HubClient):
 def deploy(**variables: object) -> str:
     # The inventory's check is localhost's.
     run = playbook("site.yml", "--limit", "hub,proxy,localhost", **variables)
-    assert run.returncode == 0, said(run)
+    assert run.returncode == 0, output(run)
     return run.stdout
 
 
@@ -77,20 +77,20 @@ def job_of_alice() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def names() -> Iterator[None]:
-    """Let this process find the names: all of them are where the proxy's port is published."""
+    """Let this process resolve the names: all of them to the published port of the proxy."""
     real = socket.getaddrinfo
 
-    def found(name: Any, *arguments: Any, **more: Any) -> Any:
+    def resolve(name: Any, *arguments: Any, **more: Any) -> Any:
         return real("127.0.0.1" if str(name).endswith(NAME) else name, *arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", found)
+        patch.setattr(socket, "getaddrinfo", resolve)
         yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def job(names: None) -> Iterator[str]:
-    """Give people host names while alice has a session, and take them away in the end."""
+    """Give people host names while alice has a session; take them away at the end."""
     alice = HubClient(BASE_URL, "alice")
     alice.log_in(read_passwords()["alice"])
     alice.stop()
@@ -107,7 +107,7 @@ def job(names: None) -> Iterator[str]:
 
 @pytest.fixture
 def alice(job: str) -> Iterator[Person]:
-    """Alice, logged in, who has no session before and after the test."""
+    """alice, logged in, without a session before and after the test."""
     alice = Person("alice")
     alice.stop()
     yield alice
@@ -115,7 +115,7 @@ def alice(job: str) -> Iterator[Person]:
 
 
 def ask(authority: str, path: str, method: str = "GET", **headers: str) -> Answer:
-    """Send a request to the proxy, whatever host name it has."""
+    """Send a request to the proxy under any host name."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     link = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=20, context=context)
@@ -127,10 +127,10 @@ def ask(authority: str, path: str, method: str = "GET", **headers: str) -> Answe
 
 
 @pytest.mark.attack(
-    "host names for people, while they have sessions",
-    outcome="No session ends; its person finds it at the new address, from the old one too.",
+    "a deployment of host names while people have sessions",
+    outcome="No session ends; each is at its new address, and the old address leads there.",
 )
-def test_a_session_from_before_goes_on_at_its_persons_host(job: str) -> None:
+def test_an_older_session_goes_on_at_its_persons_host(job: str) -> None:
     alice = Person("alice")
     assert job_of_alice() == job
     lab = alice.http.get(f"{HUB}/user/alice/lab", timeout=30)
@@ -141,8 +141,8 @@ def test_a_session_from_before_goes_on_at_its_persons_host(job: str) -> None:
 
 
 @pytest.mark.attack(
-    "a person at work, where sessions have host names",
-    outcome="The pages lead to their host and back, restarts of hub and proxy included.",
+    "a person at work, when people have host names",
+    outcome="The pages lead to the person's host and back, also after restarts of hub and proxy.",
 )
 def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host: Any) -> None:
     alice.choose(cores=1, memory=1, run_time=1)
@@ -151,7 +151,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
     assert f'href="{ALICE}/user/alice/"' in page.text
     lab = alice.open_lab()
     assert lab.url.startswith(f"{ALICE}/user/alice/lab")
-    assert HUB in lab.text, "JupyterLab's way back to the hub"
+    assert HUB in lab.text, "JupyterLab's link back to the hub"
     assert alice.cookies_for(f"{HUB}/hub/home") == {LOGIN, MARK, "_xsrf"}
     assert alice.cookies_for(f"{ALICE}/user/alice/lab") == {OWN, MARK, "_xsrf"}
     for cookie in alice.http.cookies:
@@ -159,7 +159,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
             assert (cookie.secure, cookie.path, cookie.domain_specified) == (True, "/", False)
     kernel = alice.start_kernel()
     assert alice.run(kernel, "x = 6 * 7; print(x)").strip() == "42"
-    # A restarted proxy has no routes, a restarted hub no memory.
+    # A restarted proxy has no routes, and a restarted hub has lost its state in memory.
     proxy_host.check_output("systemctl restart jupyterhub-proxy.service")
     hub_host.check_output("systemctl restart jupyterhub.service")
     path = f"/user/alice/api/kernels/{kernel}"
@@ -174,7 +174,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
 
 @pytest.fixture
 def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
-    """At both people's hosts, a server that says what it gets."""
+    """A server at both people's hosts that answers with the request."""
     proxy_host.run("systemctl stop subdomain-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=subdomain-test-echo python3 -c %s", ECHO_SERVER
@@ -197,7 +197,7 @@ def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
             "/hub/login",
             marks=pytest.mark.attack(
                 "the hub's pages and API at a person's host",
-                outcome="Led to the hub's own host at the edge, however they are written.",
+                outcome="Redirected to the hub's host at the edge, whatever the spelling.",
             ),
         ),
         "/hub",
@@ -219,22 +219,23 @@ def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
         "/a%2fb%2fc/%2e%2e/hub/login",
     ],
 )
-def test_the_hubs_pages_are_at_the_hubs_host_only(path: str) -> None:
+def test_the_hubs_pages_are_only_at_the_hubs_host(path: str) -> None:
     for method in ("GET", "POST"):
         answer = ask(f"alice.{NAME}:{PORT}", path, method, Authorization="token x")
         if answer.status == 400:
-            continue  # the hub would read it otherwise than nginx does
+            continue  # the hub would read it differently from nginx
         assert answer.status == 302, path
         assert answer.header("Location") == f"{HUB}{path}"
         assert answer.header("Set-Cookie") is None
-    # At the hub's own host the API is as closed as ever.
+    # At the hub's host the API stays closed.
     assert ask(f"{NAME}:{PORT}", "/hub/api/users", Authorization="token x").status == 403
 
 
 @pytest.mark.attack(
-    "another person's session at one's own host", outcome="Led to the hub, which asks who comes."
+    "another person's session at one's own host",
+    outcome="Redirected to the hub, which checks who the user is.",
 )
-def test_what_belongs_to_no_session_leads_to_the_hub() -> None:
+def test_addresses_outside_a_persons_session_lead_to_the_hub() -> None:
     for at, path, goal in (
         ("alice", "/", "/hub/"),
         ("nobody", "/", "/hub/"),
@@ -248,7 +249,7 @@ def test_what_belongs_to_no_session_leads_to_the_hub() -> None:
 @pytest.mark.usefixtures("echoes")
 @pytest.mark.attack(
     "a host name that is not the site's",
-    outcome="421, at 80 as well, where the site has said its name (jupyterhub_public_url).",
+    outcome="421, also at port 80, if the site has set its name (jupyterhub_public_url).",
 )
 def test_other_hosts_are_refused(proxy_host: Any) -> None:
     for foreign in ("evil.example.org", "127.0.0.1", f"{NAME}.evil.example.org", f"evil{NAME}"):
@@ -259,11 +260,11 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
             assert "default-src 'none'" in (answer.header("Content-Security-Policy") or "")
     http10 = talk(BASE_URL, b"GET /hub/login HTTP/1.0\r\n\r\n")
     assert statuses(http10) == [421]
-    # The name of the request's line counts, and what the header says goes nowhere.
+    # The name in the request line counts; the header is not passed on.
     line = f"GET https://alice.{NAME}{ECHO} HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
-    for said_host in ("evil.example.org", f"alice.{NAME}:1", f"ALICE.{NAME}"):
-        answer = talk(BASE_URL, (line % said_host).encode())
-        assert statuses(answer) == [200], said_host
+    for header in ("evil.example.org", f"alice.{NAME}:1", f"ALICE.{NAME}"):
+        answer = talk(BASE_URL, (line % header).encode())
+        assert statuses(answer) == [200], header
         headers = dict(json.loads(answer.partition(b"\r\n\r\n")[2])["headers"])
         assert headers["host"] == headers["x-forwarded-host"] == f"alice.{NAME}:{PORT}"
     strange = ask(f"alice.{NAME}:1", ECHO)
@@ -276,11 +277,11 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
         "    answer = link.getresponse()\n"
         "    print(answer.status, answer.getheader('Location'))"
     )
-    told = run_python(proxy_host, plain, "evil.example.org", NAME, f"alice.{NAME}").splitlines()
-    assert told == ["421 None", f"301 {HUB}/hub/login", f"301 {ALICE}/hub/login"]
+    answers = run_python(proxy_host, plain, "evil.example.org", NAME, f"alice.{NAME}").splitlines()
+    assert answers == ["421 None", f"301 {HUB}/hub/login", f"301 {ALICE}/hub/login"]
 
 
-#: From the proxy's own host: the status of a page at the hub's name, asked with a token.
+#: On the proxy's host: requests pages at the hub's name with a token, and prints their status.
 ASK_WITH_TOKEN = """
 import http.client, ssl, sys
 host, token, *paths = sys.argv[1:]
@@ -293,16 +294,16 @@ for path in paths:
 
 
 @pytest.mark.attack(
-    "a token from a network that the site has opened the API to (proxy_hub_api_networks)",
-    outcome="Good from there; from elsewhere 403.",
+    "a token from a network to which the site has opened the API (proxy_hub_api_networks)",
+    outcome="Valid from there; 403 from elsewhere.",
 )
-def test_the_api_is_open_to_networks_of_the_site_only(alice: Person, proxy_host: Any) -> None:
+def test_the_api_is_open_only_to_the_networks_of_the_site(alice: Person, proxy_host: Any) -> None:
     made = alice.rest("POST", "/users/alice/tokens", {"note": "test", "expires_in": 300})
     token = made.json()["token"]
     paths = ("/hub/api/user", "/hub/metrics")
-    told = run_python(proxy_host, ASK_WITH_TOKEN, NAME, token, *paths).splitlines()
-    # The metrics are the hub's to refuse: hers is no token for them.
-    assert told == ["200 False", "403 False"]
+    answers = run_python(proxy_host, ASK_WITH_TOKEN, NAME, token, *paths).splitlines()
+    # The hub refuses the metrics: her token has no right to them.
+    assert answers == ["200 False", "403 False"]
     for path in paths:
         assert ask(NAME, path, Authorization=f"token {token}").status == 403
         assert "not open to programs" in ask(NAME, path, Authorization=f"token {token}").text
@@ -319,7 +320,7 @@ def page(names: None) -> Iterator[Page]:
         browser.close()
 
 
-#: What a script of a session tries: to read the hub's pages, and to set the hub's cookie.
+#: A script in a session that tries to read the hub's pages and to set the hub's cookie.
 TRY = """async ([hub, login]) => {
   document.cookie = `${login}=forged; domain=${new URL(hub).hostname}; path=/; secure`;
   document.cookie = `${login}=forged; path=/; secure`;
@@ -337,15 +338,15 @@ TRY = """async ([hub, login]) => {
 
 @pytest.mark.usefixtures("alice", "echoes")
 @pytest.mark.attack(
-    "a session that waits for the cookies of the hub, or of other people's sessions",
-    outcome="None gets there: a browser sends them to the host that has set them and to no other.",
+    "a session that collects cookies of the hub or of other people's sessions",
+    outcome="It gets none: a browser sends a cookie only to the host that has set it.",
 )
 @pytest.mark.attack(
     "a script in a session, against the hub's pages and its cookie",
-    outcome="Kept out by the browser: another origin, and a cookie only the hub's host can set.",
+    outcome="The browser blocks it: another origin, and a cookie that only the hub's host can set.",
 )
-def test_a_browser_keeps_a_session_from_the_hub(page: Page, hub_host: Any) -> None:
-    # The form leads on to the session, at another host: the content policy must let it.
+def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -> None:
+    # The form leads to the session at another host: the content policy must allow it.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     log_in(page, "alice", read_passwords()["alice"])
     card(page).get_by_role("link", name=re.compile("^Start")).click()
@@ -353,7 +354,7 @@ def test_a_browser_keeps_a_session_from_the_hub(page: Page, hub_host: Any) -> No
     page.wait_for_url(re.compile(re.escape(f"{ALICE}/user/alice/lab")), timeout=60_000)
     run_a_cell(page, f"{ALICE}/user/alice/lab", "print(6 * 7)", "42")
 
-    # What a program of alice's or of bob's gets to see.
+    # The cookies that programs of alice or bob receive.
     for url, cookies in ((ALICE, {OWN, MARK}), (BOB, {MARK})):
         page.goto(f"{url}{ECHO}")
         headers = dict(json.loads(page.inner_text("body"))["headers"])
@@ -367,7 +368,7 @@ def test_a_browser_keeps_a_session_from_the_hub(page: Page, hub_host: Any) -> No
     at_hub = [cookie for cookie in kept if cookie["domain"] == NAME]
     assert len(at_hub) == 1
     assert "forged" not in at_hub[0]["value"]
-    # Logged out, the form leads straight to the session that was wanted.
+    # After a logout, the login form leads straight to the requested session.
     page.context.clear_cookies()
     page.goto(f"{ALICE}/user/alice/lab")
     page.wait_for_url(re.compile(re.escape(f"{HUB}/hub/login")))
@@ -384,15 +385,15 @@ def test_a_browser_keeps_a_session_from_the_hub(page: Page, hub_host: Any) -> No
 
 
 @pytest.mark.attack(
-    "host names for people without a name of the hub's",
-    outcome="Refused in words; nothing is changed.",
+    "host names for people when the hub has no host name",
+    outcome="Refused with the reason; nothing is changed.",
 )
-def test_it_is_refused_without_a_name() -> None:
+def test_host_names_for_people_need_a_host_name_of_the_hub() -> None:
     run = playbook(
         "site.yml", jupyterhub_user_subdomains=True, jupyterhub_public_url="https://192.0.2.1/"
     )
     assert run.returncode != 0
-    assert "jupyterhub_public_url is 'https://192.0.2.1/'. People's host names are made" in said(
+    assert "jupyterhub_public_url is 'https://192.0.2.1/'. People's host names are made" in output(
         run
     )
     assert "changed=0" in run.stdout

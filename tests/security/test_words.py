@@ -1,4 +1,4 @@
-"""A person writes words for another person's page into what Grid Engine prints of their own job."""
+"""A person's job contains text that is meant for another person's page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
 
 FORGED = "WORDS OF BOB"
-#: Why nothing starts, in Grid Engine's words.
+#: Grid Engine's reason why nothing starts.
 REASON = "dropped because it is disabled"
 
 #: Sections about another job, in the form of `qstat -j` and of `qstat -xml -j`.
@@ -27,8 +27,8 @@ error reason          1:      {FORGED}
 </JB_job_number><JB_owner>alice</JB_owner></element></djob_info><messages><element>\
 <SME_global_message_list><element><MES_message>{FORGED}</MES_message>"""
 
-#: Runs as bob: gives his job the words and characters that no XML may have, and holds it, which
-#: Grid Engine then gives as a reason.
+#: Runs as bob: puts the text, and characters that XML forbids, into his job and holds it. Grid
+#: Engine then gives the hold as a reason.
 WRITE = r"""
 import subprocess, sys
 job, words = sys.argv[1:]
@@ -40,14 +40,14 @@ subprocess.run(["qhold", job], check=True)
 
 @pytest.fixture
 def full_cluster(qmaster_host: Any) -> Iterator[None]:
-    """No session starts: all wait."""
+    """Disable the queue, so that all sessions wait."""
     qmaster_host.check_output("qmod -d all.q")
     yield
     qmaster_host.check_output("qmod -e all.q")
 
 
 def waiting(person: HubClient, hub_host: Any) -> str:
-    """Have a person's session wait; return its job's number."""
+    """Start a session that has to wait; return its job's number."""
 
     def number() -> str | None:
         lines = hub_host.check_output("qstat -s p -u %s", person.name).splitlines()[2:]
@@ -58,49 +58,49 @@ def waiting(person: HubClient, hub_host: Any) -> str:
 
 
 def home(person: HubClient) -> str:
-    """Return what the page of a person's sessions says."""
+    """Return the text of a person's home page."""
     return page_text(person.get("/hub/home"))
 
 
 def progress(person: HubClient) -> str:
-    """Return what the page of a person who waits is sent at first."""
+    """Return the first message with Grid Engine's output that the waiting page receives."""
     path = f"/hub/api/users/{person.name}/server/progress"
     headers = {"Referer": person.url(f"/hub/spawn-pending/{person.name}")}
     deadline = time.monotonic() + 20
     with person.http.get(person.url(path), headers=headers, stream=True, timeout=20) as stream:
         assert stream.status_code == 200
         for line in stream.iter_lines(decode_unicode=True):
-            assert time.monotonic() < deadline, "no word of what the job does"
+            assert time.monotonic() < deadline, "no message about the job"
             if line and line.startswith("data:") and "raw" in (event := json.loads(line[5:])):
                 return f"{event['message']}\n{event['raw']}"
     raise AssertionError("the stream has ended")
 
 
 @pytest.mark.attack(
-    "words in one's own job (-v) that look like Grid Engine's on somebody else's, or break its XML",
-    outcome="Never on the other's page: what is said of a job is read from its own part, by number"
-    " and owner. The other's real reasons are there.",
+    "text in one's own job (-v) that looks like Grid Engine's about another job, or breaks its XML",
+    outcome="Never on the other person's page: a job's messages are read only from its own part, by"
+    " number and owner. The real reasons are shown.",
 )
 @pytest.mark.usefixtures("full_cluster")
-def test_the_words_of_one_person_are_not_on_anothers_page(login: LogIn, hub_host: Any) -> None:
+def test_text_of_one_person_is_never_on_anothers_page(login: LogIn, hub_host: Any) -> None:
     alice, bob = login("alice"), login("bob")
     hers = waiting(alice, hub_host)
     his = waiting(bob, hub_host)
-    assert int(his) > int(hers), "what is printed later would have won"
+    assert int(his) > int(hers), "the later one would win"
     words = WRITTEN.replace("NUMBER", hers)
     hub_host.check_output("runuser -u bob -- python3 -c %s %s %s", WRITE, his, words)
     printed = hub_host.check_output(
         "qstat -xml -j %s | grep --text --only-matching %s", f"{hers},{his}", FORGED
     )
-    assert printed.splitlines() == [FORGED] * 3, "Grid Engine prints them"
+    assert printed.splitlines() == [FORGED] * 3, "Grid Engine does not print the text"
 
     def read() -> bool:
-        """Tell whether the hub has read an answer with the words in it."""
+        """Return whether the hub has read an answer that contains the text."""
         page = home(alice)
         assert FORGED not in page
         return "hold state" in home(bob) and REASON in page
 
-    wait_for("both are told why they wait", read)
+    wait_for("both pages show why the session waits", read)
     words = progress(alice)
     assert REASON in words
     assert FORGED not in words

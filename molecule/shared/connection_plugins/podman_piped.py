@@ -18,7 +18,7 @@ author: GridHub contributors
 name: podman_piped
 short_description: Run tasks in a podman container, modules through standard input
 description:
-  - As containers.podman.podman, with pipelining.
+  - Like containers.podman.podman, but with pipelining.
 options:
   remote_addr:
     description: The container.
@@ -27,7 +27,7 @@ options:
       - name: inventory_hostname
       - name: ansible_host
   remote_user:
-    description: The user commands run as.
+    description: The user that runs the commands.
     vars:
       - name: ansible_user
   podman_executable:

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ansible module: install a program and its package in one step, without modules that are gone."""
+"""Ansible module: install a program and its package in one step; remove obsolete modules."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ short_description: Install a Python program and its package
 description:
   - Writes a program and the modules of its package, each file as a whole.
   - Removes every other file and folder of the package, so that a module of an older release is not
-    importable. Python's caches stay, because Python imports none whose source is gone.
-  - The user that the module runs as owns the files, and nobody else can write them.
+    importable. Python's caches stay, because Python does not import a cache without its source.
+  - The user that runs the module owns the files, and only that user can write them.
 options:
   path:
     description: Folder of the program and the package.
@@ -61,12 +61,12 @@ removed:
 """
 
 CACHE = "__pycache__"
-#: Everybody may read them: a program may start parts of itself as another user.
+#: All users may read them: a program may start parts of itself as another user.
 FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path itself, not a link's target, is of a kind and mode and is ours."""
+    """Return whether a path (not a link's target) has a kind and mode, and this process's owner."""
     try:
         info = os.lstat(path)
     except OSError:
@@ -76,7 +76,7 @@ def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
 
 
 def has_content(path: str, content: bytes) -> bool:
-    """Return whether a file has a content."""
+    """Return whether a file has exactly this content."""
     with open(path, "rb") as file:
         return file.read() == content
 
@@ -97,7 +97,7 @@ def write(path: str, content: bytes, mode: int) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            # The folder may hand down its group.
+            # A setgid folder would pass on its group.
             os.fchown(descriptor, os.geteuid(), os.getegid())
             os.fchmod(descriptor, mode)
         os.rename(fresh, path)
@@ -143,7 +143,7 @@ def main() -> None:
     contents = {name: text.encode() for name, text in module.params["files"].items()}
     modes = {name: PROGRAM if text[:2] == b"#!" else MODULE for name, text in contents.items()}
     folders = sorted({os.path.dirname(name) for name in contents} | {"", package})
-    # The program comes last: it never finds fewer modules than it imports.
+    # The program comes last, so it always finds all modules that it imports.
     files = sorted(contents, key=lambda name: (-name.count("/"), name))
 
     written = []

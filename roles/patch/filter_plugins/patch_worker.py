@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decide what becomes of a worker: its queues, its jobs, its daemon and the report.
+"""Evaluate a worker's queues, jobs and daemon, and write its report.
 
-These are pure functions of the results that the role's tasks register. A result without ``rc`` is
-one whose connection was lost, or of a task that was skipped. Grid Engine's outputs are those of
-8.1.9.
+These are pure functions of the results that the role's tasks register. A result has no ``rc`` if
+the connection was lost or the task was skipped. The formats are those of Grid Engine 8.1.9.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: What a task registers; with a loop, its ``results`` hold one such result for each item.
+#: The registered result of a task; with a loop, ``results`` has one such result for each item.
 Result = Mapping[str, Any]
 
-#: How long a worker may take until its last job has ended, in minutes, where neither is set.
+#: Time limit for a worker's last job to end, in minutes, if neither limit is set.
 DRAIN_MINUTES = 60
-#: The port of the execution daemon, where the host's services do not list it.
+#: The port of the execution daemon, if the host's services do not list it.
 DAEMON_PORT = "6445"
 
 #: A line of ``getent services``: ``sge-execd 537/tcp sge_execd``.
 _PORT = re.compile(r"[0-9]+(?=/)")
-#: ``qping -info`` names the daemon's main loop, once the qmaster has taken the daemon in.
+#: ``qping -info`` shows the daemon's main loop once the daemon has registered with the qmaster.
 _AT_WORK = re.compile(r"info: +[^ ]+: R ")
 #: ``qhost``: HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
 _LOAD_COLUMN = 6
@@ -40,7 +39,7 @@ def _results(result: Result) -> Sequence[Result]:
 
 
 def answered(result: Result, codes: Sequence[int] = (0,)) -> bool:
-    """Return whether the command has ended with one of these codes."""
+    """Return whether the command has ended with one of these exit statuses."""
     return result.get("rc") in codes
 
 
@@ -50,10 +49,10 @@ def all_answered(result: Result) -> bool:
 
 
 def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, list[str]]:
-    """Sort a worker's queues by what is to be done with them.
+    """Sort a worker's queues by their treatment.
 
-    ``left_over``: disabled by a run that was killed, which has noted them; to be enabled first.
-    ``kept``: disabled by an administrator, to be left so. ``to_disable``: all others.
+    ``left_over``: disabled and noted by a run that was killed; enable them first.
+    ``kept``: disabled by an administrator; leave them disabled. ``to_disable``: all others.
     """
     left_over = [queue for queue in _lines(disabled) if queue in _lines(noted)]
     kept = [queue for queue in _lines(disabled) if queue not in left_over]
@@ -62,9 +61,9 @@ def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, li
 
 
 def drain_limit(drain: float | None, window: float | None, left: float) -> float:
-    """Return how many minutes a worker may take until its last job has ended.
+    """Return the time limit for a worker's last job to end, in minutes.
 
-    ``left`` is what is left of the window, which is the limit where there is one.
+    ``left`` is the rest of the window, which always limits it.
     """
     if drain is None:
         drain = DRAIN_MINUTES if window is None else left
@@ -72,7 +71,7 @@ def drain_limit(drain: float | None, window: float | None, left: float) -> float
 
 
 def retries(minutes: float, pause: float) -> int:
-    """Return how many queries, with a pause of so many seconds after each, fill these minutes."""
+    """Return how many queries fit into these minutes, with a pause (in seconds) after each."""
     return math.ceil(max(float(minutes) * 60 / float(pause), 0))
 
 
@@ -82,9 +81,9 @@ def without_jobs(jobs: Result) -> bool:
 
 
 def busy(jobs: Result, left: float) -> str:
-    """Return what keeps the worker from its maintenance: its jobs, an error, or the window.
+    """Return why the worker cannot be maintained: its jobs, an error, or the end of the window.
 
-    Empty means that it is free. ``left`` is what is left of the window, in minutes.
+    Empty means that it can. ``left`` is the rest of the window, in minutes.
     """
     if without_jobs(jobs) and float(left) > 0:
         return ""
@@ -98,18 +97,18 @@ def daemon_port(service: Result) -> str:
 
 
 def daemon_at_work(daemon: Result) -> bool:
-    """Return whether ``qping -info`` shows a daemon that the qmaster has taken in."""
+    """Return whether ``qping -info`` shows a daemon that has registered with the qmaster."""
     return answered(daemon) and bool(_AT_WORK.search(daemon.get("stdout") or ""))
 
 
 def with_load(load: Result) -> bool:
-    """Return whether ``qhost -h`` shows a load: of a host that does not report it shows ``-``."""
+    """Return whether ``qhost -h`` shows a load; it is ``-`` for a host that does not report."""
     shown = _lines(load)[-1:]
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
 
 def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: those that were disabled, and those without an answer."""
+    """Return the queues to enable again: those disabled, and those whose answer was lost."""
     return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
 
 
@@ -129,7 +128,7 @@ def plan(
     minutes: float,
     reboot: str,
 ) -> list[str]:
-    """Return the lines of ``--check`` for one worker; ``queues`` is of :func:`sort_queues`."""
+    """Return the output of ``--check`` for one worker; ``queues`` is from :func:`sort_queues`."""
     others = ", ".join(each for each in together if each != worker)
     known, shown = "stdout" in jobs, _lines(jobs)
     return [
@@ -148,7 +147,7 @@ def plan(
 
 
 def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return what is known of the queues that were disabled; empty if none was."""
+    """Return the state of the queues that were disabled; empty if none was."""
     if not _results(off):
         return ""
     disabled, listed = (*_results(now), {}, {})[:2]
@@ -175,8 +174,8 @@ def report(
 ) -> str:
     """Return the sentence about a worker; empty means that it is maintained and back in service.
 
-    ``why`` is of :func:`trouble`; ``off`` is the result of disabling the queues, and ``now`` has
-    the disabled ones and all queues at the end of the run.
+    ``why`` is from :func:`trouble`. ``off`` is the result of disabling the queues. ``now`` has the
+    disabled queues and all queues at the end of the run.
     """
     state = "" if check_mode else _queue_state(off, now, kept, admin_host)
     if not why and state in ("", _ENABLED):
@@ -186,7 +185,7 @@ def report(
 
 
 class FilterModule:
-    """What Ansible loads: the functions above as filters, with the prefix of the role."""
+    """The functions above as filters for Ansible, with the prefix of the role."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
