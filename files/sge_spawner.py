@@ -293,7 +293,7 @@ class SGESpawner(ShownSpawner):
                     return
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 and self._is_well(job):
-                raise failures.out_of_time(self.job_id, job, self.wait_limit, self._why_queued(job))
+                raise failures.out_of_time(self.job_id, job, self.wait_limit, self.why_queued(job))
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
     def _starters_reason(self, reason: str) -> SessionError:

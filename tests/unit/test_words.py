@@ -33,7 +33,7 @@ COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
-    "error.": "|".join(errors._MEANT.values()),
+    "error.": "|".join(errors.MESSAGES.values()),
 }
 #: Their messages go to the job's log.
 STARTER = ("secrets.py", "port.py")

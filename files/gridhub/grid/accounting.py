@@ -20,7 +20,7 @@ from gridhub.contract import EXIT_EARLY_END, Ending
 #: jobs), and at most.
 LOOK_BACK = 16 * 1024 * 1024
 FARTHEST_BACK = 16 * LOOK_BACK
-_BLOCK = 256 * 1024
+BLOCK = 256 * 1024
 
 #: Positions of the fields in a line (accounting(5) of Grid Engine 8.1.9). The last two are counted
 #: from the end, because the category before them may contain colons.
@@ -83,7 +83,7 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
         stop = max(position - limit, 0)
         tail = b""
         while position > stop:
-            size = min(_BLOCK, position - stop)
+            size = min(BLOCK, position - stop)
             position -= size
             file.seek(position)
             block = file.read(size) + tail

@@ -108,7 +108,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
 
 
 #: How much XML to give a parser at a time, in bytes: about a millisecond of work.
-_PIECE = 32_768
+PIECE = 32_768
 
 #: Control characters that XML does not allow, and the table that replaces them.
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r"))
@@ -123,8 +123,8 @@ def xml_pieces(xml: bytes) -> Iterator[str]:
     is replaced by a single character that cannot become markup.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for start in range(0, len(xml), _PIECE):
-        piece = decoder.decode(xml[start : start + _PIECE].translate(_HARMLESS))
+    for start in range(0, len(xml), PIECE):
+        piece = decoder.decode(xml[start : start + PIECE].translate(_HARMLESS))
         yield piece.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
     yield decoder.decode(b"", final=True)
 

@@ -43,7 +43,7 @@ class CachedQuery(Generic[T]):
         self._ask = ask
         #: Ignore an answer older than this many seconds: pages would show it as current.
         self._oldest = oldest
-        self._interval = self._pause = interval
+        self.interval = self._pause = interval
         #: While the answer stays the same, query less often, with pauses up to this many seconds.
         self._longest = max(longest, interval)
         self.clock = clock
@@ -75,7 +75,7 @@ class CachedQuery(Generic[T]):
         :param patience: longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
-        if self.running_query and (age is None or age > 2 * self._interval):
+        if self.running_query and (age is None or age > 2 * self.interval):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await asyncio.shield(self.running_query)
@@ -87,7 +87,7 @@ class CachedQuery(Generic[T]):
         try:
             answer = await self._ask()
             is_same = self.queried_at is not None and answer == self.last_answer
-            self._pause = min(2 * self._pause, self._longest) if is_same else self._interval
+            self._pause = min(2 * self._pause, self._longest) if is_same else self.interval
             self.last_answer, self.queried_at = answer, queried_at
         except GridEngineError as error:
             log.info("Cannot get Grid Engine's details now: %s", error)

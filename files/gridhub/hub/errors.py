@@ -19,7 +19,7 @@ class Refusal(web.HTTPError):
 
 #: Names of our messages (``error.NAME``), by a part of the JupyterHub message that each replaces
 #: (JupyterHub 6.1.1).
-_MESSAGES = {
+MESSAGES = {
     "_xsrf": "stale_form",
     "XSRF": "stale_form",
     "Login form invalid or expired": "stale_form",
@@ -43,4 +43,4 @@ def error_words(error: BaseException | None, status_code: int) -> str:
 def refusal_words(error: BaseException | None) -> str:
     """Return the message for a refusal by JupyterHub itself; empty for any other error."""
     original = getattr(error, "log_message", None) or ""
-    return next((text(f"error.{name}") for part, name in _MESSAGES.items() if part in original), "")
+    return next((text(f"error.{name}") for part, name in MESSAGES.items() if part in original), "")

@@ -20,7 +20,7 @@ log = logging.getLogger("jupyterhub.sge")
 FILE = Path("/etc/jupyterhub/announcement.json")
 
 #: Read the file again after this many seconds.
-_FRESH = 3.0
+FRESH = 3.0
 
 #: Longest text, in characters: it is shown above everything else, even on a phone.
 MAX_TEXT = 1000
@@ -95,7 +95,7 @@ class WatchedFile(Generic[T]):
 
     def current(self) -> T | None:
         """Return its content if it applies now; ``None`` if it is missing or cannot be read."""
-        if time.monotonic() - self._read_at > _FRESH:
+        if time.monotonic() - self._read_at > FRESH:
             self._read_at = time.monotonic()
             self._read = self._look()
         return self._read if self._read and self._read.applies(datetime.now(UTC)) else None

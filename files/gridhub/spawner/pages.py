@@ -103,22 +103,22 @@ class ShownSpawner(ClusterSpawner):
         """Yield an event with stage and message whenever the progress of a start changes."""
         shown: dict[str, str] = {}
         while self._start_pending:
-            stage, message = self._progress()
-            event = {"stage": stage, "message": message, "raw": self._raw_reason()}
+            stage, message = self.progress_message()
+            event = {"stage": stage, "message": message, "raw": self.raw_reason()}
             if event != shown:
                 shown = event
                 yield event
             await self.collector.news(1.0)
 
-    def _progress(self) -> tuple[str, str]:
+    def progress_message(self) -> tuple[str, str]:
         """Return the stage of a start (``submitted``, ``waiting``, ``starting``) and a message."""
         job = self._job() if self.session else None
         words = waiting.progress(
             job, self.collector.age, self.job_id, self.session, self.host
-        ) or self._why_queued(job)
+        ) or self.why_queued(job)
         return waiting.stage(job), f"{words} {self.note}".rstrip()
 
-    def _why_queued(self, job: Job | Gone | None) -> str:
+    def why_queued(self, job: Job | Gone | None) -> str:
         """Return why a job waits in the queue; empty for any other job."""
         if not isinstance(job, Job) or job.state is not State.QUEUED:
             return ""
@@ -127,7 +127,7 @@ class ShownSpawner(ClusterSpawner):
             job, self.asked, status.of(job), status.places.answer, status.line.answer
         )
 
-    def _raw_reason(self) -> str:
+    def raw_reason(self) -> str:
         """Return the scheduler's messages about why the job waits; may be empty."""
         job = self._job() if self.session else None
         if not isinstance(job, Job) or job.host:
@@ -138,7 +138,7 @@ class ShownSpawner(ClusterSpawner):
     @property
     def missing(self) -> tuple[str, ...]:
         """The menu items that a waiting session needs and that are not free, as far as known."""
-        reasons = self._raw_reason().splitlines()
+        reasons = self.raw_reason().splitlines()
         return waiting.missing_now(self.asked, self.status.places.answer, reasons)
 
     async def view(self) -> View:
@@ -161,8 +161,8 @@ class ShownSpawner(ClusterSpawner):
         return View(
             name=self.name,
             state=state,
-            message=self._progress()[1] if waits else "",
-            raw=self._raw_reason() if waits else "",
+            message=self.progress_message()[1] if waits else "",
+            raw=self.raw_reason() if waits else "",
             ended=self.last.words if self.last and state == "none" else "",
             short_of=self.last.short_of if self.last else (),
             job=int(self.job_id) if self.job_id else None,

@@ -115,7 +115,7 @@ def test_a_missing_file_is_an_error() -> None:
 def test_a_record_is_found_wherever_the_blocks_are_cut(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gridhub.grid.accounting._BLOCK", block)
+    monkeypatch.setattr("gridhub.grid.accounting.BLOCK", block)
     assert [found(name).job for name in ("t-hrt", "t-mem", "w6")] == [1, 2, 11]
 
 

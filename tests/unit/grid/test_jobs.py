@@ -151,7 +151,7 @@ class TestJobLists:
         junk = junk.translate(None, b"<&")
         xml = listing(job(name="mine"), job(name="JUNK", number=2)).encode()
         # The junk is around the place where the pieces are cut.
-        before = command._PIECE - xml.index(b"JUNK") + shift
+        before = command.PIECE - xml.index(b"JUNK") + shift
         junk = b"x" * before + junk + b"\xc3"
         found = {each.id: each for each in parse_qstat(xml.replace(b"JUNK", junk))}
         assert found[1].name == "mine"

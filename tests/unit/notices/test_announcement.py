@@ -76,7 +76,7 @@ def test_the_file_is_read_again_only_when_the_last_reading_is_old(
     assert watched.current() is None
     file.write_text('{"text": "x"}', encoding="utf-8")
     assert watched.current() is None
-    monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
+    monkeypatch.setattr("gridhub.notices.announcement.FRESH", -1.0)
     assert watched.current() == Announcement("x")
     file.unlink()
     assert watched.current() is None
@@ -85,7 +85,7 @@ def test_the_file_is_read_again_only_when_the_last_reading_is_old(
 def test_a_broken_file_shows_nothing_and_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gridhub.notices.announcement._FRESH", -1.0)
+    monkeypatch.setattr("gridhub.notices.announcement.FRESH", -1.0)
     file = tmp_path / "announcement.json"
     file.write_bytes(b"\xff{")
     watched = WatchedFile(file, parse_announcement)

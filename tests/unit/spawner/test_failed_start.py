@@ -119,7 +119,7 @@ class TestFailedStart:
         grid.accounting_file.parent.mkdir(parents=True)
         grid.accounting_file.touch()
         broker.cluster.remove(broker.session)
-        await until(lambda: "Looking for the reason" in spawner._progress()[1])
+        await until(lambda: "Looking for the reason" in spawner.progress_message()[1])
         # Grid Engine writes the record late.
         grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{words}"):

@@ -62,7 +62,7 @@ class TestFullWorkers:
         assert (first.avoid, second.avoid) == ((), ("exec1",))
         assert first.session != second.session and first.choice == second.choice
         spawner = hub.spawner()
-        words = spawner._progress()[1]
+        words = spawner.progress_message()[1]
         assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
         assert "all ports of exec1 are taken. Reported holders: bob 998, alice 1" in caplog.text

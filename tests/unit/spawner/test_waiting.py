@@ -50,11 +50,11 @@ class TestWhyJobsWait:
         spawner.asked = HAD
         known(spawner.status.places, places)
         known(spawner.status.line, [3, 5, 7])
-        message = spawner._why_queued(job(letters="qw", number=7))
+        message = spawner.why_queued(job(letters="qw", number=7))
         assert message.startswith(words)
         assert message.endswith("Jobs ahead of it: 2.")
         known(spawner.status.line, [7, 8])
-        assert "in front" not in spawner._why_queued(job(letters="qw", number=7))
+        assert "in front" not in spawner.why_queued(job(letters="qw", number=7))
 
     async def test_an_item_that_another_worker_has_enough_of_is_not_shown(self) -> None:
         roomy = replace(self.FULL, host="exec2", free=1, resources={"h_vmem": 9e9})
@@ -97,7 +97,7 @@ class TestWhyJobsWait:
         known(spawner.status.places, [replace(self.FULL, free=4)])
         known(spawner.status.line, [])
         known(spawner.status.details, {7: Details(7, "alice", reasons=(line,))})
-        message = spawner._why_queued(job(letters="qw", number=7))
+        message = spawner.why_queued(job(letters="qw", number=7))
         assert message.startswith("Job 7 is waiting: ")
         assert words in message
 
@@ -108,7 +108,7 @@ class TestWhyJobsWait:
         start = await starting(alice, broker)
         broker.cluster.put(broker.session, "qw")
         spawner = alice.spawners[""]
-        spawner.status.details._interval = 0.01
+        spawner.status.details.interval = 0.01
         events = []
         async for event in spawner.progress():
             events.append(event)
@@ -132,8 +132,8 @@ class TestWhyJobsWait:
         full = 'queue instance "all.q@exec1" dropped because it is full'
         for number, owner, raw in ((7, "alice", full), (7, "bob", ""), (8, "alice", "")):
             known(spawner.status.details, {number: Details(number, owner, 9, 9e8, (full,))})
-            assert spawner._raw_reason() == raw
-            words = spawner._why_queued(job(letters="qw", number=7))
+            assert spawner.raw_reason() == raw
+            words = spawner.why_queued(job(letters="qw", number=7))
             assert ("full" in words) is bool(raw)
             found = spawner.status.of(job(number=7))
             shares = [amount.share for amount in amounts(spawner.asked, found, time.time() - 1.0)]
