@@ -14,13 +14,14 @@ port_default := 8444
 port_faults := 8445
 port_security := 8446
 scenarios_default := default $(if $(IS_ROOT),maintenance)
-scenarios_security := security
+# `make test-all` sets ALL.
+scenarios_security := security $(if $(ALL),variants)
 scenarios_faults := $(if $(IS_ROOT),faults) browser
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test lint unit playbooks clusters default browser faults security maintenance $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,6 +50,9 @@ test: ## Run everything: linters, unit tests, playbooks, the scenarios on three 
 	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance."; \
 	  exit $$status
 
+test-all: ## Run everything, also what takes long: settings that are not the default
+	@$(MAKE) --no-print-directory test ALL=1
+
 $(CLUSTERS:%=on-%): on-%: clusters
 	@tools/scenarios.sh gridhub-$* $(port_$*) $(foreach name,$(scenarios_$*),$(name) $(call tests_of,$(name)))
 
@@ -76,11 +80,13 @@ default: ## Deploy to five containers, and use the hub as people do
 browser: ## Use the hub in a real browser
 faults: ## Break everything once (as root)
 security: ## Attack everything once
+variants: ## Attack settings that are not the default
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
 browser: cluster := faults
 maintenance: cluster := default
-default browser faults security maintenance: clusters
+variants: cluster := security
+default browser faults security maintenance variants: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing

@@ -1,9 +1,10 @@
 """Write the tables of docs/faults.md and docs/security.md: ``fault_table.py [--check]``.
 
 Each test in tests/faults has a marker with the fault and its outcome:
-``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Those in tests/security have
-``pytest.mark.attack``. The markers are read from the source, so the tables need no cluster. With
-``--check`` nothing is written; the exit status shows whether the tables are up to date.
+``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Those in tests/security and
+tests/variants have ``pytest.mark.attack``. The markers are read from the source, so the tables need
+no cluster. With ``--check`` nothing is written; the exit status shows whether the tables are up to
+date.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The folder of tests for each page with a table.
+#: The folders of tests for each page with a table.
 TABLES = {
-    ROOT / "docs/faults.md": ROOT / "tests/faults",
-    ROOT / "docs/security.md": ROOT / "tests/security",
+    ROOT / "docs/faults.md": (ROOT / "tests/faults",),
+    ROOT / "docs/security.md": (ROOT / "tests/security", ROOT / "tests/variants"),
 }
 BEGIN = "<!-- `make fault-table` writes what follows, from the markers in %s. -->\n"
 MARKERS = ("pytest.mark.fault", "pytest.mark.attack")
@@ -71,24 +72,25 @@ def section(path: Path) -> str:
     return f"\n## {heading}\n\n| what happens | what comes of it |\n|---|---|\n{table}"
 
 
-def render(page: str, tests: Path) -> str:
+def render(page: str, folders: tuple[Path, ...]) -> str:
     """Return the page with a new table; keep everything before the table.
 
     :raises MarkerError: if the page has no place for the table.
     """
-    line = BEGIN % tests.relative_to(ROOT)
+    line = BEGIN % " and ".join(str(folder.relative_to(ROOT)) for folder in folders)
     head, begin, _ = page.partition(line)
     if not begin:
         raise MarkerError(f"the page must have the line {line.strip()}")
-    return head + begin + "".join(section(path) for path in sorted(tests.glob("test_*.py")))
+    paths = [path for folder in folders for path in sorted(folder.glob("test_*.py"))]
+    return head + begin + "".join(map(section, paths))
 
 
 def main() -> int:
     """Write the pages, or check them."""
     wrong = False
-    for path, tests in TABLES.items():
+    for path, folders in TABLES.items():
         old = path.read_text(encoding="utf-8")
-        new = render(old, tests)
+        new = render(old, folders)
         if "--check" not in sys.argv[1:]:
             path.write_text(new, encoding="utf-8")
         elif old != new:

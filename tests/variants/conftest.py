@@ -1,0 +1,7 @@
+"""The cluster of the scenario security, which the tests deploy with other settings."""
+
+from __future__ import annotations
+
+from cluster import base_url, exec1_host, hub_host, login, passwords, proxy_host
+
+__all__ = ["base_url", "exec1_host", "hub_host", "login", "passwords", "proxy_host"]
