@@ -68,7 +68,7 @@ unit: setup ## Test the Python without a cluster
 	pytest --numprocesses=auto --dist=worksteal tests/unit
 
 playbooks: setup ## Run the playbooks without a cluster: scripts answer for Grid Engine
-	pytest --numprocesses=auto --dist=worksteal tests/playbooks
+	pytest --numprocesses=auto --dist=loadfile tests/playbooks
 
 clusters: setup
 	@tools/setup.sh inotify $(words $(CLUSTERS))

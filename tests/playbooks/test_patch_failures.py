@@ -1,0 +1,136 @@
+"""``playbooks/patch_workers.yml`` on a dozen workers at once, each with its own trouble."""
+
+from __future__ import annotations
+
+import pytest
+
+from patching import Site, reported
+
+#: The command at which Grid Engine is lost for good, whether the worker is maintained before that,
+#: and whether its queue stays disabled.
+LOST = {
+    "list": ("qselect -q", False, False),
+    "disable": ("qmod -d", False, True),
+    "wait": ("qstat -g", False, True),
+    "back": ("qhost -h", True, True),
+    "enable": ("qmod -e", True, False),
+}
+
+#: The execution daemon after the reboot: away, not accepted by the qmaster, or not accepted yet.
+DAEMONS = ("gone", "refused", "begins")
+
+UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
+#: The report on each of these workers.
+STATES = {
+    "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
+    "disable": f"disable was not maintained{UNKNOWN}disable",
+    "wait": f"wait was not maintained{UNKNOWN}wait",
+    "back": f"back was not maintained{UNKNOWN}back",
+    "enable": f"enable{UNKNOWN}enable",
+}
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
+    """A dozen workers at once, each with its own trouble."""
+    workers: dict[str, dict[str, object]] = {
+        "well": {},
+        "busy": {},
+        "away": {},
+        "late": {"patch_window_minutes": 0},
+        "stuck": {},
+        "fails": {"becomes": "fails"},
+        "held": {},
+        "kept": {},
+        "left": {},
+        "flickers": {},
+        **{name: {} for name in DAEMONS},
+        **{name: {} for name in LOST},
+    }
+    site = Site(tmp_path_factory.mktemp("site"), workers)
+    (site.folder / "jobs/busy").write_text("42 of alice\n", encoding="utf-8")
+    (site.folder / "lost/away").touch()
+    (site.folder / "stuck/stuck").touch()
+    (site.folder / "disabled/all.q@kept").touch()
+    (site.folder / "disabled/all.q@left").touch()
+    (site.folder / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
+    for name in DAEMONS:
+        (site.folder / "daemon" / name).write_text(name, encoding="utf-8")
+    (site.folder / "broken/flickers").write_text("qmod -d\nonce\n", encoding="utf-8")
+    for name, (command, _, _) in LOST.items():
+        (site.folder / "broken" / name).write_text(f"{command}\n", encoding="utf-8")
+    return site, site.patch(patch_at_once="100%")
+
+
+def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
+    trouble: tuple[Site, str],
+) -> None:
+    site, shown = trouble
+    assert {"well", "kept", "begins"} <= site.maintained
+    assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
+    assert reported("well", shown) == reported("kept", shown) == reported("begins", shown) == ""
+    assert "all.q@kept" in site.disabled  # by an administrator
+    # This one was disabled by a run of the playbook that was interrupted.
+    assert "left" in site.maintained and "all.q@left" not in site.disabled
+    # Only queues that stay disabled are still noted; each was noted before it was disabled.
+    assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
+    assert not (site.folder / "unnoted").exists()
+    # A worker is also kept by tasks of a parallel job that began elsewhere.
+    assert all("-g t" in line for line in site.log if line.startswith("qstat"))
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"),
+    [
+        ("busy", "busy was not maintained; its queues are enabled again. Check that the last job"),
+        ("busy", "42 of alice"),
+        (
+            "away",
+            "away was not maintained. Check that the worker can be reached: away cannot be reached",
+        ),
+        (
+            "held",
+            "held was not maintained. Check that the maintenance is not held: "
+            "held until 2126-01-31: exams",
+        ),
+        # Its queue was disabled, but the answer was lost.
+        ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
+        ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
+    ],
+)
+def test_a_worker_that_must_not_be_maintained_is_skipped_and_reported_with_the_reason(
+    trouble: tuple[Site, str], worker: str, words: str
+) -> None:
+    site, shown = trouble
+    assert worker not in site.maintained
+    assert words in reported(worker, shown)
+
+
+def test_the_trouble_of_each_worker_is_reported(trouble: tuple[Site, str]) -> None:
+    site, shown = trouble
+    assert "fails was not maintained; its queues are enabled again" in reported("fails", shown)
+    assert "stuck; still disabled: all.q@stuck (qmod -e)" in reported("stuck", shown)
+    assert "all.q@stuck" in site.disabled
+
+
+@pytest.mark.parametrize("worker", LOST)
+def test_a_lost_grid_engine_is_reported_and_no_worker_goes_down_without_its_answer(
+    trouble: tuple[Site, str], worker: str
+) -> None:
+    site, shown = trouble
+    _, maintained, disabled = LOST[worker]
+    assert (worker in site.maintained) is maintained
+    assert (f"all.q@{worker}" in site.disabled) is disabled
+    assert STATES[worker] in reported(worker, shown)
+
+
+@pytest.mark.parametrize(
+    ("worker", "words"), [("gone", "cannot find connection"), ("refused", "info: OK")]
+)
+def test_a_worker_whose_execution_daemon_is_not_back_is_lost_despite_an_old_load(
+    trouble: tuple[Site, str], worker: str, words: str
+) -> None:
+    site, shown = trouble
+    assert worker in site.maintained and worker in site.noted
+    assert f"{worker} was not maintained; its queues are enabled again" in reported(worker, shown)
+    assert words in reported(worker, shown)
