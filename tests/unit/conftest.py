@@ -29,7 +29,7 @@ from fake_grid import Qstat
 from folders import QSTAT
 from gridhub.grid.engine import GridEngine
 from gridhub.hub import guard
-from gridhub.hub.limits import Limits
+from gridhub.hub.rate_limits import Limits
 from hub_menus import MENU
 from sge_spawner import SGESpawner
 from whole_hub import AMPLE, PORTS, Broker, Cluster, Hub, Lab, Visit, configuration, end_cluster

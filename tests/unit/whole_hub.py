@@ -38,7 +38,7 @@ from gridhub.grid.jobs import Job
 from gridhub.grid.status import CachedQuery
 from gridhub.hub import idle, pages
 from gridhub.hub.app import GridHub
-from gridhub.hub.limits import Rate, rates
+from gridhub.hub.rate_limits import Rate, rates
 from gridhub.spawner import form
 from gridhub.spawner.cluster import SETTING
 from gridhub.spawner.form import Link

@@ -33,6 +33,7 @@ from gridhub.grid.submit import (
     is_qmaster_away,
     is_unknown_job,
     parse_job_id,
+    session_arguments,
 )
 from gridhub.log import one_line
 from gridhub.menu.file import load_menu
@@ -119,22 +120,18 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             config,
             user,
             "qsub",
-            "-terse",
-            "-N", job_name(request.session),
-            "-S", JOB_SHELL,
-            "-wd", user.pw_dir,
-            "-j", "y",
-            "-o", str(home / SESSION_FOLDER / "$JOB_ID.log"),
-            "-r", "n",
-            "-w", "e",
-            # For administrators who read `qstat -j`; GridHub does not use it.
-            "-ac", ",".join(f"jupyterhub_{name}={value}" for name, value in context.items()),
+            *session_arguments(
+                job_name(request.session),
+                home=user.pw_dir,
+                log=str(home / SESSION_FOLDER / "$JOB_ID.log"),
+                context=context,
+            ),
             *arguments,
             *avoid_hosts(request.avoid, arguments),
             str(config.job_script),
             request.session,
             *checked.script,
-        )  # fmt: skip
+        )
         if process.returncode != 0:
             _check_answer(process)
             raise Refused("grid", text("grid.refused", reason=_words(process)))

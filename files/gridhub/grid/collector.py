@@ -65,6 +65,10 @@ class Watched:
     missed: int = 0
 
 
+#: Seconds between queries to Grid Engine: while a person waits, and otherwise.
+SHORT_INTERVAL, LONG_INTERVAL = 1.0, 15.0
+
+
 @dataclass
 class Collector:
     """Queries the jobs of all sessions at once, and keeps the last good answer.
@@ -80,8 +84,8 @@ class Collector:
     """
 
     grid: GridEngine
-    short_interval: float = 1.0
-    long_interval: float = 15.0
+    short_interval: float = SHORT_INTERVAL
+    long_interval: float = LONG_INTERVAL
     sweep_interval: float = 600.0
     #: Longest pause after failures, in seconds.
     longest_pause: float = 30.0

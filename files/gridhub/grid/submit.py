@@ -7,7 +7,7 @@ The part of the broker that runs as root imports this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from gridhub.grid.engine import AnswerError
@@ -25,6 +25,27 @@ NO_QUEUE = "no suitable queues"
 _AWAY = ("unable to send message to qmaster", "unable to contact qmaster")
 
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+
+
+def session_arguments(
+    name: str, *, home: str, log: str, context: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the arguments of qsub that every session has, whatever its user chose.
+
+    :param log: the file for the job's output; Grid Engine fills in ``$JOB_ID``.
+    :param context: what ``qstat -j`` shows to administrators; GridHub does not use it.
+    """
+    return (
+        "-terse",
+        "-N", name,
+        "-S", JOB_SHELL,
+        "-wd", home,
+        "-j", "y",
+        "-o", log,
+        "-r", "n",
+        "-w", "e",
+        "-ac", ",".join(f"jupyterhub_{key}={value}" for key, value in context.items()),
+    )  # fmt: skip
 
 
 def parse_job_id(output: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Apply the limits of :mod:`gridhub.hub.limits` to each person's requests, on every path.
+"""Apply the limits of :mod:`gridhub.hub.rate_limits` to each person's requests, on every path.
 
 Importing this module is enough: every request to JupyterHub goes through
 :meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts requests of clients
@@ -36,11 +36,11 @@ from sqlalchemy import or_
 from tornado import web
 
 from gridhub.hub.errors import Refusal
-from gridhub.hub.limits import Limits, rates, whole_wait
+from gridhub.hub.rate_limits import Limits, rates, whole_wait
 from gridhub.tls import session_of
 from gridhub.words import number_text, text
 
-#: The hub's setting that holds its :class:`~gridhub.hub.limits.Limits`.
+#: The hub's setting that holds its :class:`~gridhub.hub.rate_limits.Limits`.
 SETTING = "person_limits"
 
 #: The longest body of a person's request, in bytes: the hub stores parts of it unchanged. The
@@ -62,7 +62,7 @@ MAX_LOGINS = 200
 class Counted(NamedTuple):
     """How a request is counted."""
 
-    #: One of :func:`gridhub.hub.limits.rates`.
+    #: One of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
     #: A requester with this right over all people's sessions, an administrator, is not counted.
     right: str = ""
@@ -130,7 +130,7 @@ def _name(handler: BaseHandler) -> str:
 def count_request(handler: BaseHandler, kind: str) -> None:
     """Count a request.
 
-    :param kind: one of :func:`gridhub.hub.limits.rates`.
+    :param kind: one of :func:`gridhub.hub.rate_limits.rates`.
     :raises TooMany: when its person has reached the limit for that kind.
     """
     name = _name(handler)

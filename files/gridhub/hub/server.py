@@ -10,7 +10,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from tornado.iostream import IOStream
 
 from gridhub.doors import BoundedServer, Delegate, Refused, source_of
-from gridhub.hub.limits import Limits, Rate
+from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 

@@ -18,6 +18,7 @@ from gridhub.maintenance import (
     checks,
     hold,
     host,
+    metrics,
     notice,
     packages,
     probes,
@@ -184,5 +185,5 @@ def announce(settings: Settings) -> int:
     elif not (report and report.awaits_reboot(settings.expected_minutes)):
         # This also replaces the outdated notice of a maintenance that was cut off.
         notice.publish(settings, schedule.next_date(host.now())[0])
-    publish.write_metrics(settings)
+    metrics.write(settings)
     return 0

@@ -21,7 +21,7 @@ from gridhub.broker.protocol import (
 )
 from gridhub.contract import Ending
 from gridhub.grid.accounting import Record
-from gridhub.grid.collector import GONE, Collector, Gone
+from gridhub.grid.collector import GONE, LONG_INTERVAL, SHORT_INTERVAL, Collector, Gone
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
 from gridhub.grid.status import ClusterStatus
@@ -52,11 +52,11 @@ class ClusterSpawner(BatchSpawnerBase):
     sge_bin_dir = Unicode("/usr/bin", help="Folder of qstat.").tag(config=True)
     sge_timeout = Float(10.0, help="Seconds a Grid Engine command may take.").tag(config=True)
     short_interval = Float(
-        1.0, help="Seconds between queries to Grid Engine while a person waits."
+        SHORT_INTERVAL, help="Seconds between queries to Grid Engine while a person waits."
     ).tag(config=True)
-    long_interval = Float(15.0, help="Seconds between queries to Grid Engine otherwise.").tag(
-        config=True
-    )
+    long_interval = Float(
+        LONG_INTERVAL, help="Seconds between queries to Grid Engine otherwise."
+    ).tag(config=True)
     wait_limit = Float(
         600.0, help="Seconds a session may take from its submission until it reports its port."
     ).tag(config=True)

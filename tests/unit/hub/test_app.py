@@ -16,7 +16,7 @@ from tornado.testing import bind_unused_port
 
 from gridhub.hub import certificates
 from gridhub.hub.app import GridHub, OneLineFormatter
-from gridhub.hub.limits import Limits, Rate
+from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.hub.server import MAX_BODY, MAX_STRAY_BODY, HubServer
 
 

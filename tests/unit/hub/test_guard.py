@@ -21,7 +21,7 @@ from fake_grid import until
 from gridhub.broker.protocol import Answer
 from gridhub.hub import guard, pages
 from gridhub.hub.guard import COUNTED, SETTING, counted
-from gridhub.hub.limits import Limits, Rate, rates
+from gridhub.hub.rate_limits import Limits, Rate, rates
 from gridhub.hub.starter import SessionHandler
 from gridhub.words import text
 from whole_hub import SERVICE_TOKEN, Broker, Hub, Visit, page_says

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gridhub.maintenance import host, notice, probes, procedure, publish, schedule
+from gridhub.maintenance import host, mail, notice, probes, procedure, schedule
 from gridhub.maintenance import report as reports
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -141,9 +141,7 @@ def test_a_full_disk_is_reported_by_mail_even_if_no_report_can_be_written(
 
     sent: list[str] = []
     monkeypatch.setattr(host, "write", full)
-    monkeypatch.setattr(
-        publish, "mail", lambda _, report: sent.append(publish.report_text(report.data))
-    )
+    monkeypatch.setattr(mail, "send", lambda _, report: sent.append(mail.report_text(report.data)))
     settings = dataclasses.replace(hub, mail_to="admins@example.org")
     assert procedure.maintain(settings, by_hand=True) == 1
     assert len(sent) == 1 and "No space left on device" in sent[0]

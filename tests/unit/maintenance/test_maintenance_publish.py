@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gridhub.maintenance import publish
+from gridhub.maintenance import mail, metrics, publish
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -72,7 +72,7 @@ def test_a_report_of_success_is_sent_if_the_site_wants_it(
     always: bool, result: str, sent: int, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mails: list[Report] = []
-    monkeypatch.setattr(publish, "mail", lambda _settings, mailed: mails.append(mailed))
+    monkeypatch.setattr(mail, "send", lambda _settings, mailed: mails.append(mailed))
     publish.close(Settings(mail_to="admins@example.org", mail_always=always), report, result)
     assert mails == [report] * sent
 
@@ -83,7 +83,7 @@ def test_the_metrics_have_the_format_of_node_exporter() -> None:
         "result": "failed",
         "steps": [{"ok": True}, {"ok": False}],
     }
-    text = publish.metrics(report, datetime(2027, 1, 12, 3, 26, tzinfo=UTC), False)
+    text = metrics.metrics_text(report, datetime(2027, 1, 12, 3, 26, tzinfo=UTC), False)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
         "gridhub_maintenance_next_timestamp_seconds 1799724360",
@@ -92,4 +92,4 @@ def test_the_metrics_have_the_format_of_node_exporter() -> None:
         "gridhub_maintenance_last_success 0",
         "gridhub_maintenance_last_failed_steps 1",
     ]
-    assert "gridhub_maintenance_next_timestamp_seconds 0" in publish.metrics(None, None, True)
+    assert "gridhub_maintenance_next_timestamp_seconds 0" in metrics.metrics_text(None, None, True)

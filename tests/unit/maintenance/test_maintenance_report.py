@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gridhub.maintenance import publish
+from gridhub.maintenance import mail, publish
 from gridhub.maintenance import report as reports
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
@@ -17,7 +17,7 @@ def test_a_failed_step_does_not_stop_the_others(report: Report) -> None:
         pass
     assert not report.ok
     assert report.failed_steps() == [{"name": "one", "ok": False, "words": "said\nbroken"}]
-    assert publish.report_text(report.data).splitlines()[-4:] == [
+    assert mail.report_text(report.data).splitlines()[-4:] == [
         "FAILED: one",
         "  said",
         "  broken",

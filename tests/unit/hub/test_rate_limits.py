@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridhub.hub.limits import SWEEP_AT, Limits, Rate, rates, whole_wait
+from gridhub.hub.rate_limits import SWEEP_AT, Limits, Rate, rates, whole_wait
 
 SLOW = {"starts": Rate(3, 6), "looks": Rate(1, 60), "lines": Rate(1, 1)}
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The metrics of the maintenance, for Prometheus' node_exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gridhub.maintenance import host, schedule
+from gridhub.maintenance.report import Report
+from gridhub.maintenance.settings import Settings
+
+
+def metrics_text(report: Mapping[str, Any] | None, coming: datetime | None, missed: bool) -> str:
+    """Return the metrics, in the format of node_exporter's textfile collector."""
+    numbers: list[tuple[str, str, float]] = [
+        (
+            "gridhub_maintenance_next_timestamp_seconds",
+            "When the next maintenance begins; 0: none is planned.",
+            coming.timestamp() if coming else 0,
+        ),
+        (
+            "gridhub_maintenance_missed",
+            "Whether the last date passed without a maintenance.",
+            missed,
+        ),
+    ]
+    if report:
+        ended = datetime.fromisoformat(report["ended"]).timestamp()
+        failed = sum(not step["ok"] for step in report["steps"])
+        numbers += [
+            ("gridhub_maintenance_last_timestamp_seconds", "When the last one ended.", ended),
+            (
+                "gridhub_maintenance_last_success",
+                "Whether all steps of the last one succeeded.",
+                report["result"] == "done",
+            ),
+            ("gridhub_maintenance_last_failed_steps", "Failed steps of the last one.", failed),
+        ]
+    return "".join(
+        f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {float(value):g}\n"
+        if value < 1e6
+        else f"# HELP {name} {meaning}\n# TYPE {name} gauge\n{name} {value:.0f}\n"
+        for name, meaning, value in numbers
+    )
+
+
+def write(settings: Settings) -> None:
+    """Write the metrics if the site wants them."""
+    if settings.metrics_file:
+        report = Report.load(Report.LAST)
+        lines = metrics_text(
+            report.data if report else None,
+            schedule.next_date(host.now())[0],
+            settings.timer and schedule.missed_last(host.now()),
+        )
+        host.write(Path(settings.metrics_file), lines, 0o644)
