@@ -41,7 +41,7 @@ KILLED = (128 + 9, 128 + 15)
 
 @dataclass(frozen=True)
 class Record:
-    """How a job ended. Times are in seconds since the epoch; 0 means that there is none."""
+    """How a job ended. Times are in seconds since the epoch; 0 means that a time is unknown."""
 
     job: int
     host: str
@@ -102,9 +102,9 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
     """Find a job's record by its unique name; return ``None`` if there is no reliable record.
 
-    Anyone who may submit jobs can get any line into the file: Grid Engine 8.1.9 writes ``-l
-    hostname=…`` into the category, and leaves a line break in it unchanged. So if a job's records
-    differ, none of them is reliable.
+    Anyone who may submit jobs can get any line into the file: Grid Engine 8.1.9 writes the value of
+    ``-l hostname=…`` into the category, with any line breaks. So if a job's records differ, none of
+    them is reliable.
 
     :raises OSError: when the file cannot be read.
     """

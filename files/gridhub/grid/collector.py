@@ -47,8 +47,8 @@ LONGEST_LIST = 100_000
 DELETION_PAUSE = 10.0
 
 #: How many jobs that belong to no session may be deleted at the same time. Anyone can give
-#: thousands of jobs the names of sessions, and their deletion must not delay the starts and stops
-#: of sessions, which use the same broker.
+#: thousands of jobs this hub's names, and the deletion of these jobs must not delay the starts and
+#: stops of sessions, which use the same broker.
 STRAYS_AT_ONCE = 2
 
 

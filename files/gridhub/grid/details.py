@@ -65,8 +65,8 @@ _LEAVES = frozenset(
     }
 )
 
-#: The beginning of an error message, up to the reason. An example of a message is "11/23/2026
-#: 16:30:00 [1000:4711]: error: can't chdir to ...".
+#: Everything before the reason in an error message such as
+#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ...".
 _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 

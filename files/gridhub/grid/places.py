@@ -73,10 +73,10 @@ class Requirements:
         )
 
 
-#: What :func:`missing` returns, as the only name, if every queue instance is closed.
+#: The only name in the result of :func:`missing` if every queue instance is closed.
 CLOSED = "closed"
 
-#: The name for slots in the result of :func:`missing`, if too few slots are free.
+#: The name for slots in the result of :func:`missing`.
 SLOTS = "slots"
 
 

@@ -22,7 +22,8 @@ class Reason:
     #: What the reason is about. ``job``: the job, wherever it could run; ``amount``: a resource
     #: that must become free; ``place``: a queue instance that takes no jobs now, as
     #: :class:`QueueInstance` also shows; ``slots``: a queue instance that has too few slots;
-    #: ``barred``: a queue instance that does not accept this job; ``other``: not known.
+    #: ``barred``: a queue instance that does not accept this job; ``other``: the message is not
+    #: known.
     scope: str = ""
     #: The complex or rule that the message names.
     what: str = ""

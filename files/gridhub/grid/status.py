@@ -103,8 +103,8 @@ class CachedQuery(Generic[T]):
 #: Query the details of at most this many jobs: a command line has a limited length.
 MAX_JOBS = 1000
 
-#: The most queries for one set of details. If an answer cannot be read, its jobs are queried again
-#: in two halves: to find one unreadable job among :data:`MAX_JOBS` takes 21 queries.
+#: The maximum number of queries for one set of details. If an answer cannot be read, its jobs are
+#: queried again in two halves. Finding one unreadable job among :data:`MAX_JOBS` takes 21 queries.
 MAX_QUERIES = 32
 
 #: If the answer about a single job cannot be read, leave that job out for this many seconds.
@@ -126,7 +126,8 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: For each job that is left out, the time on the monotonic clock at which this ends.
+        #: The time until which each unreadable job is left out, on the monotonic clock, by job
+        #: number.
         self._unreadable: dict[int, float] = {}
         #: The jobs' usage and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)

@@ -31,7 +31,7 @@ def parse_job_id(output: str) -> int:
     """Return the job number that ``qsub -terse`` printed.
 
     Submit verifiers and ``-now y`` print other lines before the number (qsub(1)), so only the last
-    line counts, and it must contain nothing else.
+    line counts, and that line must contain only the number.
 
     :raises AnswerError: when there is no such line.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's client of configurable-http-proxy, which loses its routes when it restarts."""
+"""The hub's client for configurable-http-proxy, a proxy that loses its routes when it restarts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Restores routes within seconds after the proxy restarted or was away, and ends no session.
+    """Restores routes within seconds after the proxy restarts or comes back; ends no session.
 
-    JupyterHub checks the routes every five minutes, and at the same time writes all last activities
-    to the database. Checking only the routes is cheap, so this class does it more often.
+    JupyterHub checks the routes every five minutes, and each time writes the last activity of every
+    session to the database. Checking only the routes is cheap, so this class does it more often.
     """
 
     watch_interval = Float(
@@ -27,7 +27,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Add a route.
 
-        A session's route holds the session's name, with which the proxy checks its certificate.
+        A session's route holds the session's name, with which the proxy checks the session's
+        certificate.
         """
         user = next(
             (each for each in self.app.users.values() if each.name == data.get("user")), None
@@ -52,7 +53,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def check_routes(
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:
-        """Update the proxy's routes; the first call also starts the watch on them."""
+        """Update the proxy's routes; the first call also starts to watch them."""
         if self.watching is None:
             self.watching = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
@@ -80,8 +81,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
-                # A proxy that has just started has no routes, not even the hub's. One that was away
-                # for a moment has missed changes.
+                # A proxy that has just started has no routes, not even the hub's. A proxy that was
+                # away for a moment has missed changes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}
