@@ -63,7 +63,7 @@ class BrokerClient:
     async def delete(self, job: Job) -> None:
         """Delete a job that no session wants.
 
-        :raises GridEngineError: when the broker does not delete it.
+        :raises GridEngineError: when the broker does not delete the job.
         """
         request = Stop(user=job.owner, session=job.name.removeprefix(job_name("")))
         try:

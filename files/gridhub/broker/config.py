@@ -62,7 +62,7 @@ class Config(Model):
 
     @property
     def grid(self) -> GridEngine:
-        """The installation of Grid Engine."""
+        """The Grid Engine installation."""
         return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
 
 

@@ -19,7 +19,7 @@ from gridhub.broker.protocol import Answer, Tls
 from gridhub.contract import MAX_MESSAGE
 from gridhub.words import text
 
-#: Remove an unread session file after this many seconds.
+#: After this many seconds, remove a session file that no session has read.
 KEEP_FILES = 7 * 24 * 3600
 
 #: Time limit, in seconds, for one task in the person's home, such as writing the session's file.

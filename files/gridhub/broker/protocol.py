@@ -46,13 +46,13 @@ Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 #: because the name goes into a job's context, where commas separate the entries.
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
-#: A host name of Grid Engine, without characters that have a special meaning in a request, such as
+#: A host name in Grid Engine, without characters that have a special meaning in a request, such as
 #: ``*`` and ``|`` (complex(5)).
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
 class Model(BaseModel):
-    """A message that accepts only the fields it declares."""
+    """A message that accepts only the fields that it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

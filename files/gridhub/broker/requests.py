@@ -92,8 +92,8 @@ def check_choice(
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: when the session is not submitted. If Grid Engine has accepted the job anyway,
-        the job finds no session file and ends.
+    :raises Refused: when the submission fails. If Grid Engine has accepted the job anyway, the job
+        finds no session file and ends.
     """
     checked = check_choice(config, user, request.choice)
     rules = session_rules(config, checked.run_time)

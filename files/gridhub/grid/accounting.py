@@ -2,9 +2,9 @@
 """Find out why a session ended, from Grid Engine's accounting record of its job.
 
 The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
-(accounting(5)). Sites share that folder with their submit hosts, because ``qacct`` needs it too.
-But ``qacct -j`` reads the whole file, and on a big cluster the file covers years. People usually
-ask about a session that has just ended, so this module reads the file from its end.
+(accounting(5)). Sites share that folder with their submit hosts, because ``qacct`` also needs it.
+``qacct -j`` reads the whole file, which on a big cluster covers years. But people usually ask about
+a session that has just ended, so this module reads the file backwards from its end.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Record:
 
 
 def parse_record(line: str) -> Record | None:
-    """Parse one line of the accounting file; return ``None`` if it is not a valid record."""
+    """Parse one line of the accounting file; return ``None`` if the line is not a valid record."""
     fields = line.rstrip("\n").split(":")
     if len(fields) < _FIELDS:
         return None

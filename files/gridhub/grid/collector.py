@@ -28,7 +28,7 @@ log = logging.getLogger("jupyterhub.sge")
 
 
 class Gone(enum.Enum):
-    """The result for a job that Grid Engine no longer knows."""
+    """The result of looking up a job that Grid Engine no longer knows."""
 
     GONE = "gone"
 
@@ -43,7 +43,7 @@ ANSWERS_WITHOUT = 2
 #: parse all of them.
 LONGEST_LIST = 100_000
 
-#: Delete a job again after this many seconds if it still exists.
+#: If a deleted job still exists after this many seconds, delete it again.
 DELETION_PAUSE = 10.0
 
 #: How many jobs that belong to no session may be deleted at the same time. Anyone can give
@@ -88,9 +88,9 @@ class Collector:
     short_interval: float = 1.0
     long_interval: float = 15.0
     sweep_interval: float = 600.0
-    #: Longest pause after failures, in seconds.
+    #: The longest pause after failures, in seconds.
     longest_pause: float = 30.0
-    #: Shortest time between two queries, in seconds, even after :meth:`hurry`.
+    #: The shortest time between two queries, in seconds, even after :meth:`hurry`.
     least_interval: float = 0.2
     clock: Callable[[], float] = time.monotonic
     #: The function that deletes a job; if it raises :class:`GridEngineError`, it is called again
@@ -160,7 +160,7 @@ class Collector:
         self._hurry.set()
 
     def look_up(self, name: str) -> Job | Gone | None:
-        """Return the job, :data:`GONE`, or ``None`` while its state is not known."""
+        """Return the job, :data:`GONE`, or ``None`` while the job's state is not known."""
         watched = self.watched.get(name)
         if watched is None:
             return None
@@ -183,7 +183,7 @@ class Collector:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the start of the last good query; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` if there was no such query."""
         return None if self._answered_at is None else self.clock() - self._answered_at
 
     async def news(self, timeout: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run Grid Engine's read-only commands with a time limit, and parse the XML they print."""
+"""Run Grid Engine's read-only commands with a time limit, and parse the XML that they print."""
 
 from __future__ import annotations
 

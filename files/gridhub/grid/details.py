@@ -71,7 +71,7 @@ _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 
 class _Reader:
-    """A parser that keeps only the elements it needs, selected by their path in the answer."""
+    """A parser that keeps only the elements that it needs, and finds them by their path."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -198,7 +198,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             job=int(number),
             owner=owner,
             cpu=entry.usage.get("cpu"),
-            # Grid Engine prints 0 if it does not know the value.
+            # Grid Engine prints 0 for a value that it does not know.
             vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
             reasons=() if entry.usage else (*general, *own) if own else general,
             errors=tuple(dict.fromkeys(entry.errors)),

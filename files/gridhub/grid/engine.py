@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class GridEngineError(Exception):
-    """A request that Grid Engine did not carry out; the message contains Grid Engine's words."""
+    """A request that Grid Engine did not carry out; the message includes Grid Engine's reason."""
 
 
 class AnswerError(GridEngineError):

@@ -17,7 +17,7 @@ from gridhub.grid.engine import AnswerError
 
 
 class State(enum.Enum):
-    """The state of a job, as far as it matters to a session."""
+    """The states of a job that matter to a session."""
 
     QUEUED = "queued"
     HELD = "held"
@@ -30,12 +30,12 @@ class State(enum.Enum):
 
     @property
     def is_on_a_host(self) -> bool:
-        """Whether a job in this state has a host, so that its session may answer."""
+        """Whether a job in this state has a host, on which its session may already answer."""
         return self in (State.STARTING, State.RUNNING, State.SUSPENDED)
 
 
 def read_state(letters: str) -> State:
-    """Return the state for the letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
+    """Return the state for the letters in qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
 
     A hold does not stop a job that is already running (``hr``).
     """

@@ -58,7 +58,7 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
 
 @dataclass(frozen=True)
 class Requirements:
-    """A session's requirements: slots, and total consumables by complex, in base units."""
+    """What a session needs: slots, and the total of each consumable by complex, in base units."""
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)

@@ -61,7 +61,7 @@ _MESSAGES = tuple(
     )
 )
 
-#: Lines without information about the job.
+#: Lines that say nothing about the job.
 _NO_NEWS = re.compile(
     r"no suitable queues|^Exiting\.|^verification:|job information|no messages available",
     re.IGNORECASE,

@@ -67,7 +67,7 @@ class CachedQuery(Generic[T]):
 
     @property
     def age(self) -> float | None:
-        """Seconds since the start of the last good query; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` if there was no such query."""
         return None if self.queried_at is None else self.clock() - self.queried_at
 
     async def look(self, patience: float) -> T | None:

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from gridhub.grid.engine import AnswerError
 
-#: Grid Engine starts the job script with this program, which runs the interpreter that the script's
-#: first line names. A shell here would be a login shell (``login_shells`` of sge_conf(5)), which
-#: would run ``~/.bash_profile`` before the session.
+#: Grid Engine starts the job script with this program, which in turn runs the interpreter that the
+#: first line of the script names. A shell here would be a login shell (``login_shells`` of
+#: sge_conf(5)), which would run ``~/.bash_profile`` before the session.
 JOB_SHELL = "/usr/bin/env"
 
 #: Part of the message that ``qsub -w e`` prints if a request cannot run even on an empty cluster.
@@ -52,7 +52,7 @@ def is_unknown_job(message: str) -> bool:
 
 
 def avoid_hosts(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of qsub that keep a job off some hosts.
+    """Return the qsub arguments that keep a job away from some hosts.
 
     Only the last request for a host counts (seen with 8.1.9), so the returned request includes the
     host that the job itself requests.

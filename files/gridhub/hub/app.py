@@ -47,13 +47,13 @@ class OneLineFormatter(CoroutineLogFormatter):
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback with each line marked, so that its text cannot forge log lines."""
+        """Return a traceback with a mark on each line, so that its text cannot forge log lines."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
-    """The database cannot be used; pages show a clear message in place of a bare status 500."""
+    """The database cannot be used; pages show a clear message instead of a bare status 500."""
 
     def __init__(self) -> None:
         #: The message that JupyterHub's pages show.

@@ -26,7 +26,7 @@ AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """Return the names and addresses that a certificate is valid for, as OpenSSL writes them."""
+    """Return the names and addresses in a certificate, in the form in which OpenSSL writes them."""
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)} | {
         f"IP:{address}" for address in found.get_values_for_type(x509.IPAddress)
@@ -34,7 +34,7 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def alt_name(name: str) -> str:
-    """Return a host's name or address as an alternative name for a certificate request."""
+    """Return a host's name or address in the form of an alternative name for a certificate."""
     try:
         return f"IP:{ip_address(name)}"
     except ValueError:

@@ -2,8 +2,8 @@
 """Apply the limits of :mod:`gridhub.hub.limits` to each person's requests, on every path.
 
 Importing this module is enough: every request to JupyterHub goes through
-:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts requests of clients
-that are not logged in. A session's request without a token counts for the session that its
+:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts the requests of
+clients that are not logged in. A session's request without a token counts for the session that its
 certificate names.
 """
 
@@ -51,11 +51,11 @@ MAX_BODY = 65_536
 #: The maximum length of a token's note, in characters.
 MAX_NOTE = 255
 
-#: How many progress streams of starting sessions the hub serves to one person at a time.
+#: The hub serves at most this many progress streams of starting sessions to a person at a time.
 MAX_STREAMS = 20
 open_streams: Counter[str] = Counter()
 
-#: How many of a person's logins to sessions the hub keeps. A browser whose login was dropped logs
+#: The hub keeps this many of a person's logins to sessions. A browser whose login was dropped logs
 #: in again automatically when it loads a page.
 MAX_LOGINS = 200
 
@@ -124,7 +124,7 @@ def _name(handler: BaseHandler) -> str:
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # account names contain no blank
+        return f"session {session}"  # no account name contains a blank
     return ""
 
 
@@ -207,7 +207,7 @@ class TokensHandler(UserTokenListAPIHandler):
         await super().post(user_name)
 
     def get_scope_filter(self, req_scope: str) -> Any:
-        """Return a filter of the people for whom the requester may make a token.
+        """Return a filter that selects the people for whom the requester may make a token.
 
         The filter raises :class:`Refusal` for a person who already has the maximum number of
         tokens. The filter is the place for this check because JupyterHub calls the filter right
@@ -231,7 +231,7 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    The tokens of sessions and of logins to sessions do not count: JupyterHub manages them. A
+    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. A
     token's note cannot tell these tokens apart, because the person chooses the note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
@@ -299,7 +299,7 @@ class ProgressHandler(SpawnProgressAPIHandler):
     async def keepalive(self) -> None:
         """Send keep-alive lines from time to time.
 
-        Wait a moment first, so that a refusal is not preceded by a keep-alive line.
+        Wait a moment first, so that no keep-alive line is sent before a refusal.
         """
         await asyncio.wait([self._finish_future], timeout=0.5)
         await super().keepalive()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Limits on how often one person may send requests; :mod:`gridhub.hub.guard` applies them.
 
-The proxy limits requests by address. But a session reaches the hub without the proxy, and a person
-may have many addresses, so these limits count by person, whatever the source of a request.
+The proxy limits requests by address. But sessions reach the hub without the proxy, and a person may
+have many addresses. So these limits count the requests of each person, wherever a request comes
+from.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-#: Once there are this many buckets, drop those of people who have sent no requests lately.
+#: Once there are this many buckets, drop the buckets of people who have sent no requests lately.
 SWEEP_AT = 1000
 
 
@@ -56,7 +57,7 @@ def rates(starts: int = 30) -> dict[str, Rate]:
         # Stops of sessions, and the requests that sessions send: reports, and queries about
         # visitors.
         "reports": Rate(600, 600),
-        # All other requests: pages, the API.
+        # All other requests, such as those for pages and to the API.
         "requests": Rate(600, 600),
         # Log lines that say that a person has reached one of these limits.
         "lines": Rate(1, 1),
@@ -101,7 +102,7 @@ class Limits:
         now = self._clock()
         key = person, f"{kind} {what}"
         full = max(self._full.get(key, now), now)
-        # The time until the bucket has room for one more request. The tolerance below keeps
+        # The time until the bucket has room for one more request. The tolerance of 1e-6 keeps
         # rounding errors from costing a person the last request.
         wait = full - now - (rate.burst - 1) * rate.pause
         if wait > 1e-6:

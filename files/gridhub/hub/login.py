@@ -50,7 +50,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         return ""
 
     def _check_password(self, username: str, password: object) -> bool:
-        """Return whether PAM accepts the password, without checking the account.
+        """Return whether PAM accepts the password; do not check the account.
 
         JupyterHub checks the password and the account in one call, which does not show which check
         failed.
@@ -83,7 +83,7 @@ class ClusterAuthenticator(PAMAuthenticator):
                 handler.request.remote_ip,
             )
             return None
-        # PAM asks for a second factor in the same conversation.
+        # PAM asks for a second factor in the same conversation as for the password.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
         if not await asyncio.get_running_loop().run_in_executor(
             PASSWORD_CHECKS, self._check_password, username, password
@@ -147,7 +147,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         raise Refusal(403, text("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
-        """Refuse a session to a person who has lost the right to it since they logged in.
+        """Refuse a session if the person has lost the right to use the hub since their login.
 
         :raises SessionError: with a message for the person.
         """

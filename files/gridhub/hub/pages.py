@@ -42,7 +42,7 @@ PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
 async def views(user: Any) -> list[View]:
-    """Return the data of a person's sessions for the pages, the default session first."""
+    """Return what pages show about a person's sessions, the default session first."""
     named = [name for name in sorted(user.orm_user.orm_spawners) if name]
     if not user.allow_named_servers:
         # The site no longer allows named sessions, but those that are running continue.
@@ -63,17 +63,17 @@ def span(seconds: float) -> str:
 
 
 def utc_now() -> datetime:
-    """Return the time in UTC, without a zone."""
+    """Return the current time in UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)  # like the times in JupyterHub and View
 
 
 def ago(moment: datetime) -> str:
-    """Return the time since a moment, in words."""
+    """Return in words how much time has passed since a moment."""
     return span((utc_now() - moment).total_seconds())
 
 
 def left(moment: datetime) -> str:
-    """Return the time until a moment, in words."""
+    """Return in words how much time is left until a moment."""
     return span((moment - utc_now()).total_seconds())
 
 

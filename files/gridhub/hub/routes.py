@@ -39,10 +39,11 @@ class WatchedProxy(ConfigurableHTTPProxy):
         await super().add_route(routespec, target, data)
 
     async def get_all_routes(self) -> dict[str, Any]:
-        """Return the proxy's routes for JupyterHub, without session names and last activities.
+        """Return the proxy's routes to JupyterHub, without the sessions' names and last activities.
 
         JupyterHub would treat traffic on a route as use of the session. But an open page sends
-        requests every few seconds even if its person is away; the session itself reports its use.
+        requests every few seconds even if the person is away, so only the session itself reports
+        its use.
         """
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():
@@ -61,8 +62,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_user(self, user: Any, server_name: str = "") -> None:
         """Add a session's route.
 
-        If the proxy is away, JupyterHub must not end the session: the next check adds the missing
-        route.
+        If the proxy is away, JupyterHub must not end the session, because the next check adds the
+        missing route.
         """
         try:
             await super().add_user(user, server_name)

@@ -81,7 +81,7 @@ class HubServer(BoundedServer):
     certified_each = 32
     #: The cluster, which has the list of sessions; set when the hub starts.
     cluster: Cluster | None = None
-    #: The prefix of the paths of the hub's own pages.
+    #: The prefix of the paths that belong to the hub itself.
     prefix = "/hub/"
     #: How many requests for other paths may come from one address, as reported by the proxy. The
     #: rate is high because the open pages of a whole class keep sending requests after the sessions
@@ -94,7 +94,7 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the session's name; empty for the hub and the proxy, which are not counted.
+        """Return the connecting session's name; empty for the hub and the proxy, which do not count.
 
         A certificate outlives its session, so all ended sessions are counted together, as "ended".
         """

@@ -44,7 +44,7 @@ def database_url(config: str) -> str:
 
 
 def running(url: str) -> list[dict[str, object]]:
-    """Return the running sessions: each with its person, address and job number."""
+    """Return the running sessions, each with its person, address and job number."""
     engine = create_engine(url)
     with engine.connect() as link:
         rows = link.execute(_RUNNING).all()

@@ -49,7 +49,7 @@ class SessionHandler(APIHandler):
 
         The request must carry a starting session's own token.
 
-        :raises web.HTTPError: 403 for any other token, 400 for a wrong body.
+        :raises web.HTTPError: 403 for any other token, 400 for a malformed body.
         """
         token = self.get_token()
         # A service is not a person, so it has no sessions.

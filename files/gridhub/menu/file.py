@@ -119,7 +119,7 @@ def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> 
 
 
 def _faults(error: ValidationError, content: object) -> Iterator[str]:
-    """Yield the problems within single parts of a menu, one line for each."""
+    """Yield the problems that lie within one part of a menu, one line for each problem."""
     problems = error.errors(include_url=False)
     for problem in problems:
         if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:

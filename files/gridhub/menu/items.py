@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One item of the menu: a line of the form, the values it offers, and its check of a value."""
+"""One item of the menu: a line of the form, the values it offers, and the check of a value."""
 
 from __future__ import annotations
 
@@ -246,13 +246,13 @@ class Item(Model):
         return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
-        """Return an allowed value in the words of the form."""
+        """Return an allowed value as the form words it."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Convert an amount in Grid Engine's base unit (bytes, slots, …) to whole item units.
+        """Convert an amount from Grid Engine's base unit (bytes, slots, …) to whole item units.
 
         An infinite amount becomes the largest number that a menu can offer.
         """
@@ -260,11 +260,11 @@ class Item(Model):
         return math.floor(min(total / base, MOST))
 
     def in_units(self, total: float) -> str:
-        """Return an amount in Grid Engine's base unit as text in the item's unit."""
+        """Convert an amount from Grid Engine's base unit to text in the item's unit."""
         return self._amount(self.units_in(total))
 
     def above(self, value: int) -> Iterator[int]:
-        """Yield the larger numbers on offer, the nearest one first."""
+        """Yield the larger numbers on offer, the nearest number first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             first = low if value < low else value + step - (value - low) % step
@@ -272,7 +272,7 @@ class Item(Model):
         yield from sorted(each for each in self.choices or () if each > value)
 
     def below(self, value: int) -> Iterator[int]:
-        """Yield the smaller numbers on offer, the nearest one first."""
+        """Yield the smaller numbers on offer, the nearest number first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             last = min(value - 1, high)
@@ -338,9 +338,9 @@ def shown(raw: object) -> str:
     """Return a refused value in quotes, shortened so that it cannot flood the page."""
     try:
         value = raw if isinstance(raw, str) else repr(raw)
-    except (ValueError, RecursionError):  # thousands of digits, or deeply nested lists
+    except (ValueError, RecursionError):  # for thousands of digits, or deeply nested lists
         return text("choice.this_value")
-    value = value.encode(errors="replace").decode()  # UTF-8 has no lone surrogates
+    value = value.encode(errors="replace").decode()  # UTF-8 cannot encode lone surrogates
     return _quoted(f"{value[:40]}…" if len(value) > 40 else value)
 
 
@@ -349,7 +349,7 @@ def _quoted(value: str) -> str:
 
 
 def named(name: str, label: str) -> str:
-    """Return a name and its label, as messages for people show them."""
+    """Return a name and its label in the form in which messages show them."""
     return text("choice.named", name=_quoted(name), label=label)
 
 

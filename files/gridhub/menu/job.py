@@ -60,7 +60,7 @@ def _resource(item: Item, amount: int, slots: int) -> str:
 
 
 def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
-    """Return the arguments of qsub that request a checked choice.
+    """Return the qsub arguments that request a checked choice.
 
     Memory per slot is rounded up to whole KiB, so that a job never gets less than its owner
     requested.
@@ -108,7 +108,7 @@ class Requested(Model):
     item: str
     label: str
     value: int | str
-    #: The value in the words of the form.
+    #: The value as the form words it.
     words: str
     kind: str
     #: The item's complex in Grid Engine; empty if the item has no complex.

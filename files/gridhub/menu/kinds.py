@@ -66,7 +66,7 @@ class ChoiceError(ValueError):
 
 
 class Model(BaseModel):
-    """A part of the menu that accepts only the fields it declares."""
+    """A part of the menu that accepts only the fields that it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,7 +93,7 @@ class _Kind(Model):
 
 
 class Slots(_Kind):
-    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots always count.
+    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots are always counted.
 
     The parallel environment is named here, or by an item of kind ``parallel_environment``.
     """
@@ -110,7 +110,7 @@ class Slots(_Kind):
 
 
 class Memory(_Kind):
-    """Total memory, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
+    """Total memory, as a consumable such as ``h_vmem``; the units are binary, and qsub gets KiB."""
 
     ways = ("choices", "range")
     units = {"MB": 1024, "GB": 1024 * 1024}
@@ -142,7 +142,7 @@ class Count(_Kind):
 
 
 class RunTime(_Kind):
-    """Wall-clock time, as a complex such as ``h_rt``; in seconds for qsub."""
+    """Wall-clock time, as a complex such as ``h_rt``; qsub gets seconds."""
 
     ways = ("choices", "range")
     units = {"minutes": 60, "hours": 3600}

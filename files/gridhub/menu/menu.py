@@ -41,7 +41,7 @@ _MAX_STEPS = 100
 
 
 class Preset(Model):
-    """A ready-made choice: values of some items, by the items' names."""
+    """A ready-made choice: the values of some items, by item name."""
 
     name: Identifier
     label: Words
@@ -123,7 +123,7 @@ class Menu(Model):
         return self
 
     def complexes(self) -> frozenset[str]:
-        """Return the complexes of the consumables on the menu, without slots."""
+        """Return the complexes of the consumables on the menu; slots are left out."""
         counted = {item.request.counted for item in self.items} - {None, "slots"}
         return frozenset(str(name) for name in counted)
 
@@ -206,7 +206,7 @@ class Menu(Model):
         for limit in self.limits:
             try:
                 is_met = limit.is_met(whole)
-            except Exception:  # for example a division by a chosen 0; the limit counts as broken
+            except Exception:  # such as a division by a chosen 0; the rule counts as broken
                 is_met = False
             if not is_met:
                 raise ChoiceError(limit.message, limit.item)
@@ -293,6 +293,6 @@ def ending_within(
         if value <= most and item.allows(value):
             try:
                 return item, menu.choose(choice.values | {item.name: value}, groups)
-            except ChoiceError:  # a limit of the menu forbids it
+            except ChoiceError:  # a rule of the menu forbids it
                 continue
     return item, None
