@@ -94,7 +94,7 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the connecting session's name; empty for the hub and the proxy, which do not count.
+        """Return the client session's name; empty for the hub and the proxy, which are not counted.
 
         A certificate outlives its session, so all ended sessions are counted together, as "ended".
         """
