@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The submission broker: it starts as root for one request, then continues as the person.
+"""The submission broker: each request starts a process as root, which then becomes the person.
 
-``client`` is the part that runs in the hub.
+Only the module ``client`` runs in the hub.
 """

@@ -16,9 +16,10 @@ from gridhub.grid.jobs import Job
 async def ask(path: Path, request: Request, timeout: float) -> Answer:
     """Send one request to the broker and return its answer.
 
-    :param timeout: seconds for the whole exchange.
+    :param timeout: time limit for the whole exchange, in seconds.
     :raises OSError: when the socket cannot be reached.
-    :raises TimeoutError: when no answer arrives in time; the request may still be carried out.
+    :raises TimeoutError: when no answer arrives in time; the broker may still carry out the
+        request.
     :raises AnswerError: when the broker died before it answered.
     """
 
@@ -40,12 +41,13 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
 
 
 class BrokerClient:
-    """A client that sends the broker a limited number of requests at the same time.
+    """A client that sends the broker only a limited number of requests at the same time.
 
-    Each request is a process on the hub's host. When a class of a hundred people presses Start
-    together, their requests wait in line here instead of finding the socket closed.
+    Each request starts a process on the hub's host. When a class of a hundred people presses Start
+    together, their requests wait in line here; the broker's socket would refuse too many
+    connections.
 
-    :param timeout: seconds for one request, counted from its turn.
+    :param timeout: time limit for one request, in seconds, counted from the moment its turn comes.
     """
 
     def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:
@@ -61,7 +63,7 @@ class BrokerClient:
     async def delete(self, job: Job) -> None:
         """Delete a job that no session wants.
 
-        :raises GridEngineError: when the broker does not delete it.
+        :raises GridEngineError: when the broker does not delete the job.
         """
         request = Stop(user=job.owner, session=job.name.removeprefix(job_name("")))
         try:

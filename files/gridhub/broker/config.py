@@ -33,15 +33,15 @@ class Config(Model):
     sge_cell: str
     sge_bin_dir: Path
     timeout: Annotated[float, Field(gt=0)]
-    #: First and last port a session may use.
+    #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
-    #: How many minutes before the end of its run time a session warns its person.
+    #: A session warns its person this many minutes before its run time ends, once for each number.
     run_time_warnings: tuple[Minutes, ...] = ()
-    #: After how many minutes without use a session is ended (0: never), and how many minutes before
-    #: that it shows a warning (0: no warning).
+    #: A session is ended after ``idle_timeout`` minutes without use (0: never). It shows a warning
+    #: ``idle_notice`` minutes before that (0: no warning).
     idle_timeout: Minutes = 0
     idle_notice: Minutes = 0
-    #: How often a session reports to the hub when it was last in use, in seconds.
+    #: Seconds between a session's reports to the hub about its last use.
     idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
 
     @model_validator(mode="after")
@@ -62,14 +62,14 @@ class Config(Model):
 
     @property
     def grid(self) -> GridEngine:
-        """The installation of Grid Engine."""
+        """The Grid Engine installation."""
         return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
 
 
 def parse_config(content: bytes) -> Config:
     """Parse a configuration.
 
-    :raises ConfigError: naming every value that is wrong, in the inventory's terms.
+    :raises ConfigError: when a value is wrong; the message names every wrong value.
     """
     try:
         return Config.model_validate_json(content)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker's connection: check the caller, and receive the one request."""
+"""The broker's connection: check the caller, and receive its request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gridhub.broker.person import Refused
 from gridhub.broker.protocol import REQUEST, Request
 from gridhub.contract import MAX_MESSAGE
 
-#: Time limit for a caller to send its request, in seconds.
+#: How long a caller may take to send its request, in seconds.
 RECEIVE_TIMEOUT = 5.0
 
 
@@ -34,13 +34,14 @@ def check_caller(connection: socket.socket, hub_user: str) -> None:
 def receive(connection: socket.socket) -> Request:
     """Read the whole request.
 
-    :raises Refused: when it is too long, too slow or not a request.
+    :raises Refused: when the request is too long, arrives too slowly or is not valid.
     """
     deadline = time.monotonic() + RECEIVE_TIMEOUT
     data = bytearray()
     try:
         while True:
-            # The limit is for the whole request, so a caller that sends slowly gets no extra time.
+            # The time limit is for the whole request, so a caller that sends slowly gets no extra
+            # time.
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             chunk = connection.recv(8192)
             if not chunk:
@@ -53,7 +54,7 @@ def receive(connection: socket.socket) -> Request:
     try:
         return REQUEST.validate_json(bytes(data))
     except ValidationError as error:
-        # Report only the place and the reason: the values may be secrets.
+        # Report only which field is wrong and why: the values may be secrets.
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in problem["loc"])
         raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's file in the person's home, written as the person, with a time limit."""
+"""Write the session's file in the person's home, as the person and within a time limit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gridhub.broker.protocol import Answer, Tls
 from gridhub.contract import MAX_MESSAGE
 from gridhub.words import text
 
-#: Remove an unread session file after this many seconds.
+#: After this many seconds, remove a session file that no session has read.
 KEEP_FILES = 7 * 24 * 3600
 
-#: Time limit for one task in the person's home, such as writing the session's file, in seconds.
+#: Time limit, in seconds, for one task in the person's home, such as writing the session's file.
 HOME_TIMEOUT = 10.0
 
 
 def home_trouble(error: OSError, folder: Path) -> str:
-    """Return a sentence about a home in which the session's file cannot be written."""
+    """Return a sentence that says why the session's file cannot be written in a home."""
     state = "unusable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         state = "full"
@@ -39,9 +39,9 @@ def home_trouble(error: OSError, folder: Path) -> str:
 
 
 def remove_old_files(folder: Path) -> None:
-    """Remove files of sessions that never started and that could not be removed at the time.
+    """Remove files that were left behind by sessions that never started.
 
-    A session deletes its own file when it starts, so a file that is a week old has no job.
+    A session deletes its own file when it starts, so a file that is a week old belongs to no job.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):
@@ -51,9 +51,9 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return the limits of a session, and its sentences about them.
+    """Return a session's limits, and the sentences that it shows about them.
 
-    :func:`gridhub.session.rules.read_rules` parses them. The sentences still contain the
+    :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
     placeholders ``{end}``, ``{minutes}`` and ``{left}``.
     """
     return {
@@ -78,7 +78,7 @@ def write_session_file(
 ) -> None:
     """Write the session's secrets and rules where only the person and their job can read them.
 
-    Runs as the person, in their home. It always creates a new file, and never follows a link.
+    This function runs as the person. It always creates a new file, and never follows a link.
 
     :raises Refused: when the file cannot be written; the message is for the person.
     """
@@ -98,7 +98,7 @@ def write_session_file(
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(content, file)
                 file.flush()
-                os.fsync(descriptor)  # a full or over-quota home may fail only here
+                os.fsync(descriptor)  # if the home is full, the error may come only here
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -107,10 +107,10 @@ def write_session_file(
 
 
 def within(seconds: float, task: Callable[[], object]) -> None:
-    """Run a task that touches the person's home in a separate process, which may hang.
+    """Run a task in a separate process, because a task that touches the person's home may hang.
 
-    If the file server of a home does not answer, each process that touches the home blocks, and
-    signals do not end it.
+    If the home's file server does not answer, every process that touches the home blocks, and no
+    signal can end such a process.
 
     :raises Refused: when the task fails, or takes longer than ``seconds``.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The person a request is for: check their account, then permanently become them."""
+"""Check the account of the request's person, then become that person permanently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gridhub.words import text
 class Refused(Exception):
     """A request that is not carried out; the message is for the person.
 
-    ``kind`` is as in :class:`Answer`.
+    ``kind`` has the same values as :attr:`Answer.kind`.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -25,7 +25,7 @@ class Refused(Exception):
 def check_person(config: Config, user: pwd.struct_passwd) -> None:
     """Check that an account belongs to a person; the broker never becomes any other account.
 
-    :raises Refused: for root, accounts in its group and system accounts.
+    :raises Refused: for root, for accounts in root's group, and for system accounts.
     """
     if user.pw_uid == 0 or user.pw_gid == 0:
         raise Refused("refused", text("account.root"))
@@ -34,7 +34,7 @@ def check_person(config: Config, user: pwd.struct_passwd) -> None:
 
 
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
-    """Check that a person may have sessions; after losing this right they may still stop theirs.
+    """Check that a person may have sessions; this is not required for stopping a session.
 
     :raises Refused: for people whom the inventory does not name.
     """
@@ -53,7 +53,7 @@ def become(user: pwd.struct_passwd) -> None:
     if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
         raise RuntimeError("could not give up root")
     os.umask(0o077)
-    os.chdir("/")  # qsub reads .sge_request in the working directory
+    os.chdir("/")  # qsub also reads .sge_request in the working directory
 
 
 def run_as_person(
@@ -61,7 +61,7 @@ def run_as_person(
 ) -> subprocess.CompletedProcess[str]:
     """Run a Grid Engine command as the person, with a clean environment and a time limit.
 
-    :raises Refused: when it cannot be started or exceeds the time limit.
+    :raises Refused: when the command cannot be started or exceeds the time limit.
     """
     environment = config.grid.environment() | {
         "HOME": user.pw_dir,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The messages between hub and broker: one JSON object in each direction."""
+"""The messages between the hub and the broker: one JSON object in each direction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from gridhub.menu.kinds import INTERFACES, Value
 
-#: The variables that the hub may set in a session. Others (``LD_PRELOAD``, ``PATH``, ``BASH_ENV``,
-#: …) would let it run code as the person.
+#: The variables that the hub may set in a session. Other variables (``LD_PRELOAD``, ``PATH``,
+#: ``BASH_ENV``, …) would let the hub run code as the person.
 SESSION_VARIABLES = frozenset(
     {
         "JUPYTERHUB_ACTIVITY_URL",
@@ -35,24 +35,24 @@ SESSION_VARIABLES = frozenset(
     }
 )
 
-#: User names as useradd(8) accepts them, with more characters for directory services. They cannot
-#: look like an option.
+#: User names that useradd(8) accepts, and names with further characters that directory services
+#: use. No such name looks like an option.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 
 #: The name that the hub gives a session.
 Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
-#: A named server of JupyterHub; empty for the default one. Commas are not allowed, because the name
-#: goes into a job's context.
+#: The name of a named server of JupyterHub; empty for the default server. Commas are not allowed,
+#: because the name goes into a job's context, where commas separate the entries.
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
-#: A host name of Grid Engine, without characters that have a special meaning in a request, such as
+#: A host name in Grid Engine, without characters that have a special meaning in a request, such as
 #: ``*`` and ``|`` (complex(5)).
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
 class Model(BaseModel):
-    """A message that accepts only the fields it declares."""
+    """A message that accepts only the fields that it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +61,7 @@ Pem = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=\n -]*$", max_length=16_384)]
 
 
 class Tls(Model):
-    """A session's key and certificate, and the authorities it trusts, each as PEM."""
+    """A session's key and certificate, and the authorities that it trusts, all as PEM."""
 
     key: Pem
     certificate: Pem
@@ -69,7 +69,7 @@ class Tls(Model):
 
 
 class Start(Model):
-    """A request to submit a session. ``choice`` has the values of the menu's items by name."""
+    """A request to submit a session. ``choice`` holds the items' values by name."""
 
     action: Literal["start"] = "start"
     user: UserName
@@ -77,9 +77,9 @@ class Start(Model):
     server: ServerName = ""
     choice: dict[str, Value] = Field(max_length=50)
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
-    #: None if the hub uses plain HTTP with its sessions.
+    #: None if the hub and its sessions use plain HTTP.
     tls: Tls | None = None
-    #: Workers without a free port for the session.
+    #: Workers that had no free port for the session.
     avoid: tuple[HostName, ...] = Field((), max_length=4)
 
     @field_validator("environment")
@@ -96,7 +96,7 @@ class Start(Model):
 
 
 class Stop(Model):
-    """A request to delete the job of a session, whether or not that job exists."""
+    """A request to delete a session's job; it also succeeds if there is no such job."""
 
     action: Literal["stop"] = "stop"
     user: UserName
@@ -122,14 +122,15 @@ class Answer(Model):
     job_id: int | None = None
     #: After a check: whether the choice can start now, later, or never.
     verdict: Literal["now", "later", "never", ""] = ""
-    #: Grid Engine's message about a verdict.
+    #: Grid Engine's message about the verdict.
     words: str = ""
     error: str = ""
-    #: ``refused``: not allowed; ``choice``: not on the menu; ``home``: the person's home;
-    #: ``grid``: Grid Engine's message; ``request``, ``broker``: an error in GridHub.
+    #: What the error is about. ``refused``: the person is not allowed; ``choice``: the choice is
+    #: not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid Engine refused,
+    #: or did not answer; ``request``, ``broker``: an error in GridHub.
     kind: str = ""
 
 
 def job_name(session: str) -> str:
-    """Return the name of a session's job. Plain qstat shows its first ten characters."""
+    """Return the name of a session's job. Plain qstat shows only its first ten characters."""
     return f"jupyterhub-{session}"

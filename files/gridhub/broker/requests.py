@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The three requests, start, check and stop, each carried out as the person."""
+"""Carry out the three requests (start, check and stop), each as the person."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
 
 
 class Checked(NamedTuple):
-    """The arguments and the run time for a checked choice."""
+    """The command arguments and the run time for a checked choice."""
 
-    #: Arguments of qsub, and further ones of the job script.
+    #: ``resources``: arguments of qsub; ``script``: further arguments of the job script.
     resources: list[str]
     script: list[str]
-    #: In seconds; None if the menu has no run time.
+    #: The run time in seconds; None if the menu has no run time.
     run_time: int | None
 
 
@@ -93,7 +93,7 @@ def check_choice(
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: when the session is not submitted. If Grid Engine has accepted a job anyway, it
+    :raises Refused: when the submission fails. If Grid Engine has accepted the job anyway, the job
         finds no session file and ends.
     """
     checked = check_choice(config, user, request.choice)
@@ -137,7 +137,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             raise Refused("grid", text("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
-        # If a job was submitted after all, it finds no session file and ends.
+        # If the job was submitted after all, it finds no session file and ends.
         with contextlib.suppress(Refused):
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
@@ -145,9 +145,9 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 
 
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
-    """Ask Grid Engine as the person whether a session could start, without submitting a job.
+    """Ask Grid Engine, as the person, whether a session could start; do not submit a job.
 
-    ``qsub -w v`` assumes an empty cluster, ``-w p`` the cluster as it is now (qsub(1)).
+    ``qsub -w v`` assumes an empty cluster; ``qsub -w p`` takes the cluster as it is now (qsub(1)).
 
     :raises Refused: when the choice is not allowed, or Grid Engine does not answer.
     """
@@ -161,14 +161,15 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         except OSError as error:
             raise Refused("home", home_trouble(error, home)) from error
 
-    # qsub reads the person's .sge_request, and cannot be killed while it waits for a dead file
-    # server.
+    # Try the home first: qsub reads .sge_request in it, and qsub cannot be killed while it waits
+    # for a file server that does not answer.
     within(HOME_TIMEOUT, reach)
-    # Both commands together get the time of one: the hub does not wait longer for a check.
+    # Each of the two commands gets half of the usual time, because the hub does not wait longer for
+    # a check than for a single command.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
-        """Return why the session could not start; empty if it could."""
+        """Return the reason why the session could not start; empty if it could."""
         arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
             config, user, "qsub", *arguments, *resources, str(config.job_script)
@@ -179,8 +180,9 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         return _words(process)
 
     if never := verify("v", resources):
-        # With a parallel environment, qsub reports only "offers 0 slots" if a resource counted per
-        # job is not available, so check again without it.
+        # If a resource that is counted per job is not available, qsub reports only "offers 0 slots"
+        # for a request with a parallel environment. So check again without the parallel
+        # environment.
         if "-pe" in resources:
             index = resources.index("-pe")
             never = verify("v", resources[:index] + resources[index + 3 :]) or never
@@ -193,15 +195,15 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """Delete a session's job as the person; succeed if the job is already gone.
 
-    The job is selected by its name, which only a session of this hub has. The person cannot delete
-    the jobs of others.
+    The job is selected by its name, which no other session has. The person cannot delete the jobs
+    of other people.
 
-    :raises Refused: when Grid Engine does not delete it.
+    :raises Refused: when Grid Engine does not delete the job.
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # Remove the file first: without it, a job ends as soon as it starts, even one that is still on
-    # its way to Grid Engine.
+    # Remove the file first. Without its file, a job ends as soon as it starts; this also stops a
+    # job that is still on its way to Grid Engine.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
@@ -218,7 +220,7 @@ def decide(config: Config, request: Request) -> Answer:
         except KeyError:
             raise Refused("refused", text("account.missing", name=request.user)) from None
         if user.pw_name != request.user:
-            # A directory service may ignore case in names.
+            # The names differ if the directory service ignores case.
             raise Refused("refused", text("account.missing", name=request.user))
         check_person(config, user)
         match request:
@@ -239,7 +241,7 @@ def decide(config: Config, request: Request) -> Answer:
 
 
 def main() -> int:
-    """Serve the one request on standard input, which is the connection (``Accept=yes``)."""
+    """Serve one request from standard input: with ``Accept=yes``, that is the connection."""
     config = parse_config(Path(sys.argv[1]).read_bytes())
     connection = socket.socket(fileno=0)
     try:
@@ -248,9 +250,10 @@ def main() -> int:
     except Refused as refusal:
         print(one_line(f"refused ({refusal.kind}): {refusal}"), file=sys.stderr)
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
-    # The hub may have disconnected, which is not an error of the broker.
+    # The hub may have disconnected, which is not an error in the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
-        # A child that hangs in the person's home keeps its copy of the connection open.
+        # Closing the connection is not enough: a child that hangs in the person's home keeps its
+        # copy open.
         connection.shutdown(socket.SHUT_WR)
     return 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine's commands, formats and messages. Only this wing knows them."""
+"""Grid Engine's commands, formats and messages. No other part of GridHub knows them."""

@@ -2,10 +2,11 @@
 """The collector that watches the jobs of all sessions with one qstat.
 
 "Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
-without the job.
+that do not list the job.
 
-A session is identified by its job's *name*, which the hub chooses before the job exists. So the job
-is found again even if the hub or the broker is killed before the hub learns the job's number.
+A session is identified by its job's *name*, which the hub chooses before the job exists. So the hub
+can find the job again even if the hub or the broker is killed before the hub learns the job's
+number.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger("jupyterhub.sge")
 
 
 class Gone(enum.Enum):
-    """The result for a job that Grid Engine no longer knows."""
+    """The result of looking up a job that Grid Engine no longer knows."""
 
     GONE = "gone"
 
@@ -37,29 +38,32 @@ GONE = Gone.GONE
 #: A job is gone when this many good answers in a row do not list it.
 ANSWERS_WITHOUT = 2
 
-#: Longest list of users in a qstat query, in characters: an argument may have 128 kB (execve(2)).
-#: If the list is longer, the query covers the jobs of all users, and all of them must be parsed.
+#: The longest list of users in a qstat query, in characters: an argument may be at most 128 kB long
+#: (execve(2)). If the list is longer, the query covers the jobs of all users, and the hub must
+#: parse all of them.
 LONGEST_LIST = 100_000
 
-#: Delete a job again after this many seconds if it still exists.
+#: If a deleted job still exists after this many seconds, delete it again.
 DELETION_PAUSE = 10.0
 
-#: Delete at most this many jobs that belong to no session at the same time. Anyone can give
-#: thousands of jobs such names, and starts and stops of sessions use the same broker.
+#: How many jobs that belong to no session may be deleted at the same time. Anyone can give
+#: thousands of jobs this hub's names, and the deletion of these jobs must not delay the starts and
+#: stops of sessions, which use the same broker.
 STRAYS_AT_ONCE = 2
 
 
 @dataclass
 class Watched:
-    """A session's job, as far as it is known."""
+    """What is known about a session's job."""
 
     owner: str
-    #: From this time on, a missing job counts as missing; before, it may be on its way to Grid
-    #: Engine.
+    #: Until this time, the job may be on its way to Grid Engine; only a later query can show that
+    #: the job is missing.
     since: float
     waiting: bool
     wanted: bool = True
-    #: When its session released it. Answers to earlier queries may be out of date.
+    #: The time at which the session released the job. Answers to earlier queries may be out of
+    #: date.
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
@@ -73,13 +77,14 @@ SHORT_INTERVAL, LONG_INTERVAL = 1.0, 15.0
 class Collector:
     """Queries the jobs of all sessions at once, and keeps the last good answer.
 
-    One qstat covers all sessions. It runs every ``short_interval`` seconds while a person waits for
-    a session (or a job has just gone missing), and every ``long_interval`` seconds otherwise. Every
-    ``sweep_interval`` seconds it covers the jobs of all users. When Grid Engine is slow or does not
-    answer, qstat runs less often, and the last good answer remains valid meanwhile.
+    One qstat query covers all sessions. It runs every ``short_interval`` seconds while a person
+    waits for a session (or a job has just gone missing), and every ``long_interval`` seconds
+    otherwise. Every ``sweep_interval`` seconds, the query covers the jobs of all users. When Grid
+    Engine is slow or does not answer, the query runs less often, and the last good answer remains
+    valid meanwhile.
 
     Deletion is level-triggered: after every good answer, ``delete`` is awaited for each job that
-    has a name of this hub and that no session wants. So a deletion request that was lost is always
+    has one of this hub's names and that no session wants. So a lost deletion request is always
     repeated.
     """
 
@@ -87,17 +92,18 @@ class Collector:
     short_interval: float = SHORT_INTERVAL
     long_interval: float = LONG_INTERVAL
     sweep_interval: float = 600.0
-    #: Longest pause after failures, in seconds.
+    #: The longest pause after failures, in seconds.
     longest_pause: float = 30.0
-    #: Shortest time between two queries, in seconds, even after :meth:`hurry`.
+    #: The shortest time between two queries, in seconds, even after :meth:`hurry`.
     least_interval: float = 0.2
     clock: Callable[[], float] = time.monotonic
-    #: Deletes a job; if it raises :class:`GridEngineError`, it is called again later.
+    #: The function that deletes a job; if it raises :class:`GridEngineError`, it is called again
+    #: later.
     delete: Callable[[Job], Awaitable[None]] | None = None
-    #: The pattern of this hub's job names. Unknown until :meth:`sweep`.
+    #: The pattern of this hub's job names; unknown until :meth:`sweep` is called.
     ours: re.Pattern[str] | None = None
     _answered_at: float | None = None
-    #: When to query the jobs of all users again, on ``clock``.
+    #: The time, on ``clock``, at which to query the jobs of all users again.
     _sweep_due: float = 0.0
     failures: int = 0
     watched: dict[str, Watched] = field(default_factory=dict)
@@ -114,7 +120,7 @@ class Collector:
     def watch(self, name: str, owner: str, *, waiting: bool, delay: float = 0.0) -> None:
         """Start watching a job, or change whether a person is waiting for it.
 
-        :param delay: seconds in which the job may still be on its way to Grid Engine.
+        :param delay: how long the job may still be on its way to Grid Engine, in seconds.
         """
         watched = self.watched.get(name)
         if watched is None:
@@ -125,14 +131,14 @@ class Collector:
         self._run()
 
     def submitted(self, name: str) -> None:
-        """Record that Grid Engine has the job: from now on, a missing job counts as missing."""
+        """Record that Grid Engine has the job, so that from now on it can count as missing."""
         watched = self.watched[name]
-        # Earlier misses do not count: the request was still in the broker's line.
+        # Earlier misses do not count: the request was still waiting for the broker.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
     def release(self, name: str) -> None:
-        """Delete a job that its session no longer wants, repeatedly until it is gone."""
+        """Delete a job that its session no longer wants; repeat this until the job is gone."""
         watched = self.watched.get(name)
         if watched is None:
             return
@@ -145,7 +151,8 @@ class Collector:
     def sweep(self, ours: re.Pattern[str]) -> None:
         """Delete every job whose name matches ``ours`` and that no session wants.
 
-        Call this only when all sessions in the database are watched: all other jobs are strays.
+        Call this only when all sessions in the database are watched: all other jobs count as
+        strays.
         """
         self.ours = ours
         self._sweep_due = self.clock()
@@ -157,7 +164,7 @@ class Collector:
         self._hurry.set()
 
     def look_up(self, name: str) -> Job | Gone | None:
-        """Return the job, :data:`GONE`, or ``None`` while its state is not known."""
+        """Return the job, :data:`GONE`, or ``None`` while the job's state is not known."""
         watched = self.watched.get(name)
         if watched is None:
             return None
@@ -166,7 +173,7 @@ class Collector:
         return watched.job
 
     def last_seen(self, name: str) -> Job | None:
-        """Return the job as Grid Engine last listed it; ``None`` if it never did."""
+        """Return the job as Grid Engine last listed it; ``None`` if it was never listed."""
         watched = self.watched.get(name)
         return watched.job if watched else None
 
@@ -180,13 +187,13 @@ class Collector:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the start of the last good query; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` if there was no such query."""
         return None if self._answered_at is None else self.clock() - self._answered_at
 
     async def news(self, timeout: float) -> None:
-        """Wait until there are results to look up again, or for ``timeout`` seconds."""
-        # Not asyncio.wait_for: in Python 3.11 it swallows a cancellation that arrives together with
-        # the news, and a cancelled start would continue for ever.
+        """Wait until there are new results to look up, but at most ``timeout`` seconds."""
+        # Do not use asyncio.wait_for: in Python 3.11, it swallows a cancellation that arrives
+        # together with the news, so that a cancelled start would continue for ever.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._news.wait()
@@ -208,14 +215,14 @@ class Collector:
     def take(self, jobs: Sequence[Job], queried_at: float) -> list[Job]:
         """Process a good answer to a query that started at ``queried_at``.
 
-        A job that was submitted after that time may be missing from the answer and still exist.
+        A job that was submitted after that time may exist although the answer does not list it.
 
         :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
         self._answered_at = queried_at
         found = {
             (job.owner, job.name): job for job in reversed(jobs)
-        }  # of several jobs with one name, the oldest counts
+        }  # if several jobs have the same name, the oldest counts
         for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed = job, 0
@@ -224,8 +231,9 @@ class Collector:
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self.watched[name]
         self.wake()
-        # A job on a lost host stays in the deletion state until it is deleted again after Grid
-        # Engine has noticed the loss (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
+        # Delete a job again if it is being deleted but its host does not report. Otherwise the job
+        # would stay: Grid Engine removes it only if it is deleted again after the host is known to
+        # be lost (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
             for job in found.values()
@@ -267,12 +275,13 @@ class Collector:
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
-                # This is a bug in GridHub, and it must not stop the watch over the sessions.
+                # This is a bug in GridHub, but the collector must go on watching the sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - queried_at
             if self.failures:
-                # After a failure, :meth:`hurry` does not shorten the pause: it would not help.
+                # After a failure, :meth:`hurry` does not shorten the pause: an earlier query would
+                # not help.
                 await asyncio.sleep(self.pause())
                 continue
             with contextlib.suppress(TimeoutError):
@@ -291,14 +300,14 @@ class Collector:
         owners = {watched.owner for watched in self.watched.values()}
         wide = bool(self.ours) and now >= self._sweep_due
         if wide:
-            # If this sweep fails, query the sessions' jobs first: on a big cluster, a sweep may
-            # always take too long.
+            # If this sweep fails, the next query covers only the sessions' jobs: on a big cluster,
+            # every sweep may take too long.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
-        # -f -ne: list jobs by queue instance, without empty ones; this also shows which hosts do
-        # not report.
+        # -f -ne: list jobs by queue instance, and leave out empty queue instances. This also shows
+        # which hosts do not report.
         arguments = ("-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
         # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
@@ -318,13 +327,13 @@ class Collector:
         is_sessions = watched is not None and watched.owner == job.owner
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
-            if not done:  # keep the place in line: jobs that the broker refuses must not flood it
+            if not done:  # block the line: jobs that the broker refuses must not flood the broker
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)
         del self.deletions[job.id]
         if not done:
-            self._sweep_due = self.clock()  # only a sweep covers an owner without sessions
+            self._sweep_due = self.clock()  # only a sweep finds jobs of users without sessions
             self.hurry()
 
     async def _try_to_delete(self, job: Job) -> bool:

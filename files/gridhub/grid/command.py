@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run Grid Engine's read-only commands with a time limit, and parse the XML they print."""
+"""Run Grid Engine's read-only commands with a time limit, and parse the XML that they print."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from xml.etree import ElementTree
 
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
-#: Longest answer to read, in bytes. Users can add text to answers, for example in job names; a list
-#: of 10,000 jobs has 3.4 MB.
+#: The longest answer to read, in bytes. A list of 10,000 jobs has 3.4 MB, but users can make an
+#: answer longer, for example with job names.
 MAX_ANSWER = 128 * 2**20
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    # Kill the group, even if its leader has ended: on Debian, qstat is a wrapper script.
+    # Kill the whole process group, even if its leader has ended: on Debian, qstat is a wrapper
+    # script, which can end before the command that it runs.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -> bytes | None:
-    """Read a pipe of a process to its end; if it is too long, kill the process, return ``None``."""
+    """Read a pipe to its end; if the output is too long, kill the process and return ``None``."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), pipe
@@ -47,10 +48,10 @@ async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -
 
 
 async def _exit(process: subprocess.Popen[bytes]) -> int:
-    """Wait until a process has ended, and return its exit status (below 0: a signal)."""
+    """Wait until a process has ended, and return its exit status (negative: a signal)."""
     pause = 0.0005
-    # A process usually ends as soon as it closes its output. Do not wait in a thread: a slow
-    # directory service can occupy all threads of the event loop.
+    # Poll, because a process usually ends as soon as it closes its output. Do not wait in a thread:
+    # a slow directory service can occupy all threads of the event loop.
     while (status := process.poll()) is None:
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)
@@ -60,14 +61,16 @@ async def _exit(process: subprocess.Popen[bytes]) -> int:
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
-    :param limit: the longest output it may print, in bytes.
-    :raises GridEngineError: when it fails, cannot be started, or exceeds ``grid.timeout``. A
-        command that hangs is killed with everything it started.
-    :raises AnswerError: when it prints more than ``limit``; it is then killed too.
+    :param limit: the longest output that the command may print, in bytes.
+    :raises GridEngineError: when the command fails, cannot be started, or exceeds ``grid.timeout``.
+        A command that hangs is killed together with all processes that it has started.
+    :raises AnswerError: when the command prints more than ``limit``; it is then killed in the same
+        way.
     """
     try:
-        # Not asyncio's subprocess: if it is cancelled while it starts a command, it kills only that
-        # command and then waits for its children. Here we hold the process before the first await.
+        # Do not use asyncio's subprocess: if it is cancelled while it starts a command, it kills
+        # only that command and then waits for the command's children. Popen returns the process
+        # before the first await, so the whole group can be killed.
         process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603  # returns after exec
             [grid.command(name), *arguments],
             bufsize=0,
@@ -107,7 +110,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     return output
 
 
-#: How much XML to give a parser at a time, in bytes: about a millisecond of work.
+#: How many bytes of XML to give a parser at a time: about a millisecond of work.
 PIECE = 32_768
 
 #: Control characters that XML does not allow, and the table that replaces them.
@@ -116,11 +119,11 @@ _HARMLESS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 
 
 def xml_pieces(xml: bytes) -> Iterator[str]:
-    """Yield XML that qstat printed in small pieces, because a parser blocks other threads.
+    """Yield qstat's XML in small pieces, because a parser blocks other threads during each piece.
 
     Grid Engine escapes markup in users' text, but prints control characters and bytes that are not
-    UTF-8 unchanged. One such job would make the answer about all jobs unreadable, so each of these
-    is replaced by a single character that cannot become markup.
+    UTF-8 unchanged. One job with such text would make the answer about all jobs unreadable. So each
+    such character or byte is replaced by a character that cannot become markup.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for start in range(0, len(xml), PIECE):
@@ -132,7 +135,7 @@ def xml_pieces(xml: bytes) -> Iterator[str]:
 def parse_tree(xml: bytes) -> ElementTree.Element:
     """Parse the XML that qstat printed.
 
-    :raises AnswerError: when it is not XML.
+    :raises AnswerError: when qstat did not print XML.
     """
     parser = ElementTree.XMLParser()  # noqa: S314  # nosec B314  # expat bounds entities, reads no files
     try:

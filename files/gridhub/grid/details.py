@@ -21,27 +21,28 @@ _JOB_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 class Details:
     """The details of one job from ``qstat -j``.
 
-    A value is ``None`` until the execution daemon has reported it, which it does every
+    A value is ``None`` until the execution daemon has reported it. The daemon reports every
     ``load_report_time`` (sge_conf(5)).
     """
 
     job: int
     owner: str
-    #: Processor time used, in seconds.
+    #: The processor time that the job has used, in seconds.
     cpu: float | None = None
-    #: The total address space of its processes, in bytes, which ``h_vmem`` limits. If Grid Engine
-    #: does not measure that (Open Cluster Scheduler 9.1 with systemd), the resident memory.
+    #: The total address space of the job's processes, in bytes; ``h_vmem`` limits this amount. If
+    #: Grid Engine does not measure it (Open Cluster Scheduler 9.1 with systemd), the value is the
+    #: resident memory.
     vmem: float | None = None
-    #: Why it waits, one line for each message of the scheduler (``schedd_job_info``,
-    #: sched_conf(5)). Empty if it has any usage, because it is then running.
+    #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
+    #: sched_conf(5)). Empty if the job has any usage, because the job is then running.
     reasons: tuple[str, ...] = ()
-    #: Why it is in an error state, in Grid Engine's words.
+    #: Why the job is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
 
 
 @dataclass
 class _Entry:
-    """The entry of one job in an answer, as printed."""
+    """One job's entry in an answer, as qstat printed it."""
 
     numbers: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
@@ -49,7 +50,8 @@ class _Entry:
     errors: list[str] = field(default_factory=list)
 
 
-#: The elements whose text is read. Text from users (-v, -ac, -N, arguments, …) is in others.
+#: The elements whose text is read. Text from users (-v, -ac, -N, arguments, …) is in other
+#: elements.
 _LEAVES = frozenset(
     {
         "AN_text",
@@ -63,19 +65,20 @@ _LEAVES = frozenset(
     }
 )
 
-#: The part of an error message such as "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ..."
-#: that is not part of the reason.
+#: Everything before the reason in an error message such as
+#: "11/23/2026 16:30:00 [1000:4711]: error: can't chdir to ...".
 _WHEN = re.compile(r"^.*?\]: (error: )?")
 
 
 class _Reader:
-    """A parser that keeps only the elements it needs, selected by their place in the answer."""
+    """A parser that keeps only the elements that it needs, and finds them by their path."""
 
     def __init__(self) -> None:
         self.root = ""
         self.trouble = ""
         self.entries: list[_Entry] = []
-        #: Messages about all waiting jobs, and messages about single jobs, by job number.
+        #: ``general``: messages about all waiting jobs; ``own``: messages about single jobs, by
+        #: number.
         self.general: list[str] = []
         self.own: dict[str, list[str]] = {}
         self._path: list[str] = []
@@ -91,7 +94,7 @@ class _Reader:
     def feed(self, piece: str, *, final: bool = False) -> None:
         """Parse a piece.
 
-        :raises expat.ExpatError: when it is not XML.
+        :raises expat.ExpatError: when the piece is not XML.
         """
         self._parser.Parse(piece, final)
 
@@ -100,7 +103,7 @@ class _Reader:
             self.root = tag
         self._path.append(tag)
         self._text = [] if tag in _LEAVES else None
-        # Without a handler, skipped text costs no work, however long it is.
+        # Without a handler, the parser skips text of any length at no cost.
         self._parser.CharacterDataHandler = None if self._text is None else self._text.append
 
     def _end(self, _tag: str) -> None:
@@ -119,7 +122,8 @@ class _Reader:
     def _take(self, text: str) -> None:
         if len(self._path) % 2 or not text:
             return
-        # Every second element is an item of a list, and its name depends on the release.
+        # Skip every second element of the path: it is an item of a list, and its name depends on
+        # the release.
         match self._path[1::2]:
             case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
                 self._about.append(text)
@@ -135,7 +139,7 @@ class _Reader:
                 self._entry.errors.append(_WHEN.sub("", text))
             case (
                 ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
-                # The tasks of a parallel job, if Grid Engine starts them.
+                # The usage of a parallel job's tasks, if Grid Engine starts the tasks.
                 | [
                     "djob_info",
                     "JB_ja_tasks",
@@ -155,21 +159,23 @@ class _Reader:
 def parse_details(xml: bytes) -> dict[int, Details]:
     """Parse the output of ``qstat -xml -j ID,ID,…`` into details by job number.
 
-    Only elements at their place in Grid Engine's own structure count. Users cannot add any, because
-    Grid Engine escapes their text. A job is left out if it is printed twice, or without exactly one
-    number and one owner.
+    An element counts only at its proper place in Grid Engine's structure. Users cannot add
+    elements, because Grid Engine escapes their text. A job is left out if it is printed twice, or
+    if it does not have exactly one number and one owner.
 
-    :raises AnswerError: when it is not such output.
+    :raises AnswerError: when the XML is not such output.
     :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
     """
     reader = _Reader()
     try:
-        # For many jobs on many hosts this is megabytes, so no step may block the interpreter long.
+        # For many jobs on many hosts, the output is megabytes long, so parse it in steps that block
+        # the interpreter only briefly.
         for piece in xml_pieces(xml):
             reader.feed(piece)
         reader.feed("", final=True)
     except expat.ExpatError as error:
-        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name.
+        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name, which is not
+        # XML.
         if reader.root != "unknown_jobs":
             raise AnswerError(f"qstat did not print XML: {error}") from error
     if reader.root == "unknown_jobs":
@@ -192,7 +198,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             job=int(number),
             owner=owner,
             cpu=entry.usage.get("cpu"),
-            # Grid Engine prints 0 if it does not know the value.
+            # Grid Engine prints 0 for a value that it does not know.
             vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
             reasons=() if entry.usage else (*general, *own) if own else general,
             errors=tuple(dict.fromkeys(entry.errors)),
@@ -200,14 +206,15 @@ def parse_details(xml: bytes) -> dict[int, Details]:
     return found
 
 
-#: How many bytes of an answer to read: for the scheduler's messages, and for each job. The job of a
-#: session has about 6 kB; users can write megabytes into their own jobs.
+#: How many bytes of an answer to read: ``MESSAGES_SIZE`` for the scheduler's messages, plus
+#: ``JOB_SIZE`` for each job. The entry of a session's job has about 6 kB, but users can write
+#: megabytes into the entries of their own jobs.
 MESSAGES_SIZE = 16 * 2**20
 JOB_SIZE = 64 * 2**10
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
-    """Query the details of some jobs; return those of known jobs by job number.
+    """Query the details of some jobs; return them by job number, without unknown jobs.
 
     :raises AnswerError: when the answer cannot be parsed, or is too long.
     :raises GridEngineError: when there is no answer.

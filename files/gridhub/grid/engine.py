@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The installation of Grid Engine on this host, and the errors of its commands.
+"""The Grid Engine installation on this host, and the errors of its commands.
 
-The part of the broker that runs as root imports this module, so it is small and has no event loop.
+The part of the broker that runs as root imports this module, so the module is small and has no
+event loop.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from pathlib import Path
 
 
 class GridEngineError(Exception):
-    """A request that Grid Engine did not carry out; the message contains Grid Engine's words."""
+    """A request that Grid Engine did not carry out; the message includes Grid Engine's reason."""
 
 
 class AnswerError(GridEngineError):
-    """An answer of Grid Engine that does not have the format in its manual."""
+    """An answer from Grid Engine that does not have the format that its manual describes."""
 
 
 @dataclass(frozen=True)
 class GridEngine:
-    """The installation of Grid Engine on this host, and the time limit of commands in seconds."""
+    """The Grid Engine installation on this host, and the time limit for its commands in seconds."""
 
     root: Path
     cell: str = "default"
@@ -28,7 +29,7 @@ class GridEngine:
     timeout: float = 10.0
 
     def environment(self) -> dict[str, str]:
-        """Return the complete environment of a Grid Engine command; it inherits no variables."""
+        """Return all environment variables of a Grid Engine command; it inherits no others."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The numbers of all jobs, for programs that run on a bare host.
+"""The numbers of all jobs, for programs that run without third-party packages.
 
-The maintenance imports this module, so it needs only the standard library.
+The maintenance script imports this module, so the module uses only the standard library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"<JB_job_number>(\d+)</JB_job_number>", re.ASCII)
 def parse_job_numbers(xml: str) -> set[str]:
     """Return the number of each job that ``qstat -u '*' -xml`` lists.
 
-    :raises AnswerError: when the list is cut off, so that a missing job counts as unknown.
+    :raises AnswerError: when the list is cut off; a job that is missing from it may still exist.
     """
     if "</job_info>" not in xml:
         raise AnswerError("the answer cannot be read")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Jobs as ``qstat -f -xml`` lists them.
 
-The parsers are pure and raise only :class:`AnswerError`.
+The parsers are pure functions and raise only :class:`AnswerError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gridhub.grid.engine import AnswerError
 
 
 class State(enum.Enum):
-    """The state of a job, as far as it matters to a session."""
+    """The states of a job that matter to a session."""
 
     QUEUED = "queued"
     HELD = "held"
@@ -30,14 +30,14 @@ class State(enum.Enum):
 
     @property
     def is_on_a_host(self) -> bool:
-        """Whether a job in this state has a host, so that its session may answer."""
+        """Whether a job in this state has a host, on which its session may already answer."""
         return self in (State.STARTING, State.RUNNING, State.SUSPENDED)
 
 
 def read_state(letters: str) -> State:
-    """Return the state for the letters of qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
+    """Return the state for the letters in qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
 
-    A hold on a job that is already running (``hr``) does not stop it.
+    A hold does not stop a job that is already running (``hr``).
     """
     if "d" in letters:
         return State.DELETING
@@ -58,9 +58,9 @@ def read_state(letters: str) -> State:
 class Job:
     """One job as qstat lists it.
 
-    ``host`` is empty until the job has one. ``reports`` is false if Grid Engine has not heard from
-    that host for ``max_unheard`` (queue state ``u``, qstat(1)); the job may still be running there.
-    ``since`` is the start time in seconds since the epoch, or ``None`` before the start.
+    ``host`` is empty until the job has a host. ``reports`` is false if Grid Engine has not heard
+    from that host for ``max_unheard`` (queue state ``u``, qstat(1)); the job may still be running
+    there. ``since`` is the start time in seconds since the epoch, or ``None`` before the start.
     """
 
     id: int
@@ -87,7 +87,7 @@ def _read_moment(text: str) -> float | None:
 
 
 def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
-    """Parse the jobs of one queue instance, or waiting jobs if ``queue`` is empty."""
+    """Parse the jobs of one queue instance, or the waiting jobs if ``queue`` is empty."""
     try:
         return [
             Job(
@@ -109,9 +109,9 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
 def parse_qstat(xml: bytes) -> list[Job]:
     """Parse the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
-    Array tasks and the tasks of parallel jobs repeat a job number; the first entry is kept.
+    The tasks of an array job or a parallel job have the same job number; only the first is kept.
 
-    :raises AnswerError: when it is not a complete job list.
+    :raises AnswerError: when the output is not a complete job list.
     """
     root = parse_tree(xml)
     queues, waiting = root.find("queue_info"), root.find("job_info")

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import re
 
-#: The multipliers of Grid Engine's memory values (sge_types(1)); capital letters are binary.
+#: The multipliers of Grid Engine's memory values (sge_types(1)); capital letters are powers of
+#: 1024.
 _MULTIPLIERS = {
     "": 1.0,
     "k": 1e3,
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 
 
 def read_number(text: str) -> float | None:
-    """Return the value of a number with a Grid Engine multiplier; ``None`` for ``N/A`` and such.
+    """Return the value of a number with a Grid Engine multiplier; ``None`` for words like ``N/A``.
 
     A resource without a limit is infinite, for example memory if no host defines an amount.
     """

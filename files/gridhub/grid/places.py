@@ -20,7 +20,8 @@ class QueueInstance:
     host: str
     slots: int
     free: int
-    #: Whether jobs can start there: it is not disabled, suspended, unreachable or in error state.
+    #: Whether jobs can start there: the queue instance is not disabled, suspended, unreachable or
+    #: in an error state.
     is_open: bool
     resources: Mapping[str, float] = field(default_factory=dict)
 
@@ -28,7 +29,7 @@ class QueueInstance:
 def parse_places(xml: bytes) -> list[QueueInstance]:
     """Parse the output of ``qstat -f -F COMPLEX,… -xml``.
 
-    :raises AnswerError: when it is not such output.
+    :raises AnswerError: when the XML is not such output.
     """
     queues = parse_tree(xml).find("queue_info")
     if queues is None:
@@ -47,7 +48,8 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
             taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
         except ValueError as error:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
-        # Every state letter of qstat(1) keeps new jobs away, even an alarm.
+        # A queue instance with any state letter of qstat(1) takes no new jobs, not even in an alarm
+        # state.
         is_open = not (entry.findtext("state") or "").strip()
         free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
@@ -56,35 +58,35 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
 
 @dataclass(frozen=True)
 class Requirements:
-    """A session's requirements: slots, and total consumables by complex, in base units."""
+    """What a session needs: slots, and the total of each consumable by complex, in base units."""
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
-    #: ``NAME`` or ``NAME@HOST``, as for qsub; of ``NAME@@GROUP``, only the name counts here.
+    #: ``NAME`` or ``NAME@HOST``, as for qsub; if it is ``NAME@@GROUP``, only ``NAME`` counts here.
     queue: str = ""
 
     def may_use(self, place: QueueInstance) -> bool:
-        """Return whether a queue instance is open and the request allows it."""
+        """Return whether a queue instance is open and allowed by the request."""
         queue, _, host = self.queue.partition("@")
         return place.is_open and (
             not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
         )
 
 
-#: In :func:`missing`: every queue instance is closed.
+#: The only name in the result of :func:`missing` if every queue instance is closed.
 CLOSED = "closed"
 
-#: In :func:`missing`: too few slots are free.
+#: The name for slots in the result of :func:`missing`.
 SLOTS = "slots"
 
 
 def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
-    """Return the resources that a session needs but that are not free, on the best queue instance.
+    """Return the resources that a session needs but that are not free on the best queue instance.
 
     The best queue instance is the one where the fewest resources are missing.
 
-    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance that
-        the request allows takes jobs; empty if the session can start.
+    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance is both
+        open and allowed by the request; empty if the session can start.
     """
     least: frozenset[str] | None = None
     for place in places:
@@ -98,7 +100,7 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
         }
         if place.free < want.slots:
             unavailable.add(SLOTS)
-        # On a tie, a full queue instance is a better guess than one without a GPU.
+        # On a tie, a queue instance that lacks slots is a better guess than one that lacks a GPU.
         rank = len(unavailable), SLOTS not in unavailable
         if least is None or rank < (len(least), SLOTS not in least):
             least = frozenset(unavailable)
@@ -106,7 +108,7 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
 
 
 def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
-    """Return how much of a consumable (or of :data:`SLOTS`) is free: in total, and on one host.
+    """Return how much of a consumable (or :data:`SLOTS`) is free: in total, and on the best host.
 
     The queues of a host share its resources, so each host counts once, with the largest amount that
     any of its queues offers.
@@ -125,7 +127,7 @@ def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[f
 def parse_queue(xml: bytes) -> list[int]:
     """Return the numbers of all waiting jobs, in the scheduler's order (``qstat -s p -xml``).
 
-    :raises AnswerError: when it is not a job list.
+    :raises AnswerError: when the XML is not a job list.
     """
     waiting = parse_tree(xml).find("job_info")
     if waiting is None:

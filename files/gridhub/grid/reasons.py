@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a job waits or cannot run: the meaning of messages of the scheduler and ``qsub -w``."""
+"""Why a job waits or cannot run: the meaning of messages from the scheduler and ``qsub -w``."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from gridhub.grid.places import CLOSED, SLOTS
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason that keeps a job from running, from the scheduler or ``qsub -w``."""
+    """A reason that the scheduler or ``qsub -w`` gives for a job that does not run."""
 
-    #: The name of its sentence in ``words.toml``: ``reason.NAME``, or one from :func:`main_reason`.
+    #: The reason's sentence in ``words.toml`` is ``reason.NAME``; :func:`main_reason` adds further
+    #: names.
     name: str
-    #: ``job``: it applies wherever the job could run; ``amount``: a resource must become free;
-    #: ``place``: a queue instance takes no jobs now, which :class:`QueueInstance` shows as well;
-    #: ``slots``: a queue instance has too few slots; ``barred``: a queue instance does not accept
-    #: this job; ``other``: the message is not known.
+    #: What the reason is about. ``job``: the job, wherever it could run; ``amount``: a resource
+    #: that must become free; ``place``: a queue instance that takes no jobs now, as
+    #: :class:`QueueInstance` also shows; ``slots``: a queue instance that has too few slots;
+    #: ``barred``: a queue instance that does not accept this job; ``other``: the message is not
+    #: known.
     scope: str = ""
-    #: The complex or rule that it is about.
+    #: The complex or rule that the message names.
     what: str = ""
-    #: The largest amount of it on any queue instance; ``None`` if the message does not give it.
+    #: The largest amount of ``what`` on any queue instance; ``None`` if the message gives no
+    #: amount.
     offer: float | None = None
 
 
 #: The messages of Grid Engine's scheduler, the most informative ones first. Messages about a queue
-#: that does not accept the job come last: they appear whenever the cluster has such a queue.
+#: that does not accept the job come last, because they say little: they appear whenever the cluster
+#: has such a queue.
 _MESSAGES = tuple(
     (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for name, scope, pattern in (
@@ -57,7 +61,7 @@ _MESSAGES = tuple(
     )
 )
 
-#: Lines without information about the job.
+#: Lines that say nothing about the job.
 _NO_NEWS = re.compile(
     r"no suitable queues|^Exiting\.|^verification:|job information|no messages available",
     re.IGNORECASE,
@@ -68,7 +72,7 @@ _NO_NEWS = re.compile(
 # parse them every second.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
-    """Return the rank of a line's message, and its reason; ``None`` if it gives no reason."""
+    """Return the rank of a line's message, and the reason in it; ``None`` if it gives no reason."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
     for rank, (name, scope, pattern) in enumerate(_MESSAGES):
@@ -80,7 +84,7 @@ def meaning_of(line: str) -> tuple[int, Reason] | None:
 
 
 def parse_reasons(lines: Iterable[str]) -> list[Reason]:
-    """Return the reasons in lines of the scheduler or ``qsub -w``, the most informative first."""
+    """Return the reasons in the output of the scheduler or ``qsub -w``, the best first."""
     found: dict[tuple[int, str], Reason] = {}
     for meaning in filter(None, map(meaning_of, lines)):
         rank, reason = meaning
@@ -95,27 +99,28 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
     """Return the reason to show for a job that does not start.
 
     :param reasons: the result of :func:`parse_reasons`.
-    :param unavailable: the result of :func:`missing`; ``None`` if it is not known.
-    :returns: one of ``reasons``, or one without a scope: ``closed`` or ``lacks`` if resources are
-        not available, ``turn`` if there is room, ``queued`` if the reason is not known.
+    :param unavailable: the result of :func:`missing`; ``None`` if this is not known.
+    :returns: one of ``reasons``, or a new reason without a scope: ``closed`` or ``lacks`` if
+        resources are not available, ``turn`` if there is room, ``queued`` if the reason is not
+        known.
     """
-    # A queue instance that does not accept the job matters only if there is no other reason: the
-    # job could run elsewhere on an empty cluster.
+    # Ignore a queue instance that does not accept the job, unless there is no other reason: on an
+    # empty cluster, the job could run on another queue instance.
     candidates = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
     first = next(iter(candidates), Reason("queued"))
     if first.scope == "job":
         return first
     if unavailable:
         return Reason(CLOSED if CLOSED in unavailable else "lacks")
-    # ``unavailable`` already ignores queue instances that are full or closed: the job may get
-    # another one.
+    # The messages are about full or closed queue instances, but ``unavailable`` shows that the job
+    # can get another queue instance.
     if unavailable is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
     return first
 
 
 def missing_by_reason(reason: Reason) -> frozenset[str]:
-    """Return the unavailable resources that a reason names, in the form of :func:`missing`."""
+    """Return the unavailable resources that a reason names, in the same form as :func:`missing`."""
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})
     return frozenset({reason.what} if reason.name == "amount" else ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers of Grid Engine that pages show, shared by all viewers.
+"""Grid Engine's answers that pages show; all viewers share them.
 
 Grid Engine is queried only while someone looks at a page. Pages wait only briefly for the answers,
 and no decision about a session depends on them.
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class CachedQuery(Generic[T]):
-    """A shared answer of Grid Engine, refreshed only while it is being read.
+    """An answer from Grid Engine that all callers share; it is refreshed only while they read it.
 
     However many callers read it, Grid Engine is queried at most once every ``interval`` seconds,
-    less often when it is slow, and never twice at the same time. Callers get the last answer and
-    its age.
+    less often when Grid Engine is slow, and never twice at the same time. Callers get the last
+    answer and its age.
     """
 
     def __init__(
@@ -41,10 +41,11 @@ class CachedQuery(Generic[T]):
         longest: float = 0.0,
     ) -> None:
         self._ask = ask
-        #: Ignore an answer older than this many seconds: pages would show it as current.
+        #: Ignore an answer that is older than this many seconds: pages would show it as current.
         self._oldest = oldest
         self.interval = self._pause = interval
-        #: While the answer stays the same, query less often, with pauses up to this many seconds.
+        #: While the answer stays the same, query less often, with pauses of up to this many
+        #: seconds.
         self._longest = max(longest, interval)
         self.clock = clock
         self.last_answer: T | None = None
@@ -55,7 +56,7 @@ class CachedQuery(Generic[T]):
 
     @property
     def answer(self) -> T | None:
-        """The last answer; reading it starts a query for a newer one if due, and never waits."""
+        """The last answer; reading it starts a query if one is due, but never waits for it."""
         if self.running_query is None and self.clock() >= self.due:
             self.running_query = asyncio.ensure_future(self._put())
         return self._last()
@@ -66,13 +67,13 @@ class CachedQuery(Generic[T]):
 
     @property
     def age(self) -> float | None:
-        """Seconds since the start of the last good query; ``None`` before the first."""
+        """Seconds since the start of the last good query; ``None`` if there was no such query."""
         return None if self.queried_at is None else self.clock() - self.queried_at
 
     async def look(self, patience: float) -> T | None:
-        """Return the answer; if there is none yet, or it is old, wait briefly for a new one.
+        """Return the answer; if it is old, or there is none yet, wait briefly for a new answer.
 
-        :param patience: longest time to wait, in seconds.
+        :param patience: the longest time to wait, in seconds.
         """
         answer, age = self.answer, self.age
         if self.running_query and (age is None or age > 2 * self.interval):
@@ -102,8 +103,8 @@ class CachedQuery(Generic[T]):
 #: Query the details of at most this many jobs: a command line has a limited length.
 MAX_JOBS = 1000
 
-#: Longest series of queries for one set of details. If an answer cannot be read, its jobs are
-#: queried in halves: finding one such job among :data:`MAX_JOBS` takes 21 queries.
+#: The maximum number of queries for one set of details. If an answer cannot be read, its jobs are
+#: queried again in two halves. Finding one unreadable job among :data:`MAX_JOBS` takes 21 queries.
 MAX_QUERIES = 32
 
 #: If the answer about a single job cannot be read, leave that job out for this many seconds.
@@ -111,10 +112,10 @@ UNREADABLE_PAUSE = 600.0
 
 
 class ClusterStatus:
-    """The information pages show about Grid Engine besides job states, shared by all viewers.
+    """What pages show about Grid Engine besides the states of jobs; all viewers share it.
 
-    :param jobs: returns the current job numbers of all sessions.
-    :param complexes: returns the current names of the consumables on the menu.
+    :param jobs: a function that returns the current job numbers of all sessions.
+    :param complexes: a function that returns the current names of the consumables on the menu.
     """
 
     def __init__(
@@ -125,22 +126,23 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: Jobs to leave out, and until when, on the monotonic clock.
+        #: The time until which each unreadable job is left out, on the monotonic clock, by job
+        #: number.
         self._unreadable: dict[int, float] = {}
-        #: Usage, and reasons for waiting, by job number.
+        #: The jobs' usage and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
-        #: The numbers of all waiting jobs, the next one to start first.
+        #: The numbers of all waiting jobs, in the scheduler's order.
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return the last details of a job if its owner matches; never wait."""
+        """Return a job's last details if they name the same owner; never wait."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
     async def query_details(self) -> dict[int, Details]:
-        """Query the details of all sessions' jobs; leave out those that cannot be read."""
-        # Jobs that need their reason for waiting are among the newest.
+        """Query the details of all sessions' jobs; leave out details that cannot be read."""
+        # Take the newest jobs: among them are the waiting jobs, whose reasons pages show.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._unreadable = {
@@ -153,7 +155,7 @@ class ClusterStatus:
         for _ in range(MAX_QUERIES):
             if not left:
                 break
-            # An unreadable job must not cost the other jobs their details.
+            # One unreadable job must not cost the other jobs their details.
             if not (batch := left.pop()):
                 continue
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The arguments of qsub that every session has in common, and the answers of qsub and qdel.
+"""The qsub arguments that all sessions have in common, and the answers of qsub and qdel.
 
 The part of the broker that runs as root imports this module.
 """
@@ -12,16 +12,16 @@ from itertools import pairwise
 
 from gridhub.grid.engine import AnswerError
 
-#: Grid Engine starts the job script with this program, which runs the interpreter that the script's
-#: first line names. A shell here would be a login shell (``login_shells`` of sge_conf(5)), which
-#: would run ``~/.bash_profile`` before the session.
+#: Grid Engine starts the job script with this program, which in turn runs the interpreter that the
+#: first line of the script names. A shell here would be a login shell (``login_shells`` of
+#: sge_conf(5)), which would run ``~/.bash_profile`` before the session.
 JOB_SHELL = "/usr/bin/env"
 
-#: Part of the message of ``qsub -w e`` when a request cannot run even on an empty cluster.
+#: Part of the message that ``qsub -w e`` prints if a request cannot run even on an empty cluster.
 NO_QUEUE = "no suitable queues"
 
-#: Parts of the messages of a command that cannot reach the qmaster. Its exit status is the same as
-#: for a refusal.
+#: Parts of the messages that a command prints if it cannot reach the qmaster. Its exit status does
+#: not show this: it is the same as for a refusal.
 _AWAY = ("unable to send message to qmaster", "unable to contact qmaster")
 
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
@@ -51,8 +51,8 @@ def session_arguments(
 def parse_job_id(output: str) -> int:
     """Return the job number that ``qsub -terse`` printed.
 
-    Submit verifiers and ``-now y`` print other lines before it (qsub(1)), so only the last line
-    counts, and it must contain just a number.
+    Submit verifiers and ``-now y`` print other lines before the number (qsub(1)), so only the last
+    line counts, and that line must contain only the number.
 
     :raises AnswerError: when there is no such line.
     """
@@ -73,9 +73,10 @@ def is_unknown_job(message: str) -> bool:
 
 
 def avoid_hosts(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of qsub that keep a job off some hosts.
+    """Return the qsub arguments that keep a job away from some hosts.
 
-    Only the last request for a host counts (seen with 8.1.9), so this one repeats the job's own.
+    Only the last request for a host counts (seen with 8.1.9), so the returned request includes the
+    host that the job itself requests.
 
     :param arguments: the other arguments of qsub for the job.
     """

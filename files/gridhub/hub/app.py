@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub: JupyterHub with the few changes that its settings do not offer."""
+"""The hub: JupyterHub, with a few changes that its settings cannot make."""
 
 from __future__ import annotations
 
@@ -28,31 +28,32 @@ from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
 from sge_spawner import SGESpawner
 
-# Cached, because JupyterHub makes a context for each session that starts or is resumed, and reads
-# all of the system's authorities each time. With a thousand sessions, that would take minutes.
+# Cached, because JupyterHub makes an SSL context for each session that starts or is resumed, and
+# each time reads all of the system's authorities. With a thousand sessions, that would take
+# minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
 class OneLineFormatter(CoroutineLogFormatter):
-    """Keeps each log message on one line, because some contain text that people have sent."""
+    """Keeps each log message on one line, because some messages contain text from users."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
         record = copy.copy(record)
         if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
-            # JupyterHub logs the id of a login there, which is a secret cookie.
+            # That module logs the id of a login, which is a secret cookie.
             record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
         record.msg, record.args = one_line(record.getMessage()), None
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback with each line marked, so that its text cannot forge log lines."""
+        """Return a traceback with a mark on each line, so that its text cannot forge log lines."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 
 
 class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
-    """The database cannot be used; pages show a clear message in place of a bare status 500."""
+    """The database cannot be used; pages show a clear message instead of a bare status 500."""
 
     def __init__(self) -> None:
         #: The message that JupyterHub's pages show.
@@ -71,14 +72,15 @@ async def addresses(hosts: list[str]) -> frozenset[str]:
 
 
 class GridHub(JupyterHub):
-    """JupyterHub with the few changes that its settings do not offer."""
+    """JupyterHub, with a few changes that its settings cannot make."""
 
     _log_formatter_cls = OneLineFormatter
 
     def init_logging(self) -> None:
         """Set up the log.
 
-        oauthlib is limited to the level info: at debug, it would log the codes of logins.
+        The log level of oauthlib is never below info: at level debug, oauthlib would log login
+        codes.
         """
         super().init_logging()
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
@@ -102,7 +104,7 @@ class GridHub(JupyterHub):
             self.db.rollback()
 
     async def init_spawners(self) -> int:
-        """Watch all sessions with one query to Grid Engine, then let JupyterHub resume each."""
+        """Watch all sessions with one query to Grid Engine, then let JupyterHub resume them."""
         cluster = SGESpawner(parent=self).make_cluster()
         self.tornado_settings[SETTING] = cluster
         HubServer.cluster = cluster
@@ -112,8 +114,8 @@ class GridHub(JupyterHub):
     async def start(self) -> None:
         """Start the hub, then exclude all objects made so far from garbage collection.
 
-        These objects live as long as the hub. Searching them takes the collector more than 100 ms,
-        during which the hub serves no page.
+        These objects live as long as the hub. The garbage collector would need more than 100 ms to
+        search them, and the hub would serve no page meanwhile.
         """
         ours = [urlsplit(url).hostname for url in (self.hub_connect_url, self.proxy.api_url)]
         HubServer.reserved = await addresses([each for each in ours if each])

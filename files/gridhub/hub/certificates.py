@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates of the hub and the proxy. Ansible and the maintenance make and renew them."""
+"""Make and renew the certificates of the hub and the proxy, for Ansible and for maintenance."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, read_certificate
 
-#: Certificates of the hub and the proxy are replaced if they expire within this time, …
+#: The hub's or the proxy's certificate is replaced if it expires within this time.
 RENEW_BEFORE = timedelta(days=365)
 
-#: … and the authorities' certificates are renewed, with the same key, if they expire within this
-#: time. Running sessions trust the old certificate, so they can continue for about this long.
+#: An authority's certificate is renewed, with the same key, if it expires within this time. Running
+#: sessions trust the old certificate, so they can continue for about this long after that.
 RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """Return the names and addresses that a certificate is valid for, as OpenSSL writes them."""
+    """Return the names and addresses in a certificate, in the form in which OpenSSL writes them."""
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)} | {
         f"IP:{address}" for address in found.get_values_for_type(x509.IPAddress)
@@ -34,7 +34,7 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def alt_name(name: str) -> str:
-    """Return a host's name or address as an alternative name for a certificate request."""
+    """Return a host's name or address in the form of an alternative name for a certificate."""
     try:
         return f"IP:{ip_address(name)}"
     except ValueError:
@@ -46,7 +46,7 @@ def _expires_within(certificate: x509.Certificate, span: timedelta) -> bool:
 
 
 def _renew_authority(folder: Path, name: str) -> None:
-    """Make a new certificate for an authority's old key, so that all it has signed stays valid."""
+    """Renew an authority's certificate but keep its key, so that its signatures stay valid."""
     old, key = read_authority(folder, name)
     now = datetime.now(UTC)
     builder = (
@@ -68,11 +68,12 @@ def _renew_authority(folder: Path, name: str) -> None:
 
 
 def renew(folder: Path, hosts: list[str]) -> list[str]:
-    """Make missing certificates, and replace those that expire or do not name all hosts.
+    """Make missing certificates, and replace those that expire soon or do not name all hosts.
 
-    JupyterHub makes them, as it would at its own start. Authorities keep their keys.
+    JupyterHub's own code makes them, as it would when JupyterHub starts. Authorities keep their
+    keys.
 
-    :returns: the names of the changed certificates; empty if all were good.
+    :returns: the names of the changed certificates; empty if all certificates were good.
     :raises OSError: when the folder cannot be written.
     """
     from certipy import Certipy
@@ -109,7 +110,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: renew, and print the names of changed certificates."""
+    """``sge_certificates.py FOLDER NAME…``: renew, and print the changed certificates' names."""
     os.umask(0o077)
     print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
     return 0

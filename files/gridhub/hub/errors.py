@@ -17,8 +17,8 @@ class Refusal(web.HTTPError):
         self.jupyterhub_message = message
 
 
-#: Names of our messages (``error.NAME``), by a part of the JupyterHub message that each replaces
-#: (JupyterHub 6.1.1).
+#: The names of our messages (``error.NAME``). Each key is a part of the JupyterHub message that our
+#: message replaces (JupyterHub 6.1.1).
 MESSAGES = {
     "_xsrf": "stale_form",
     "XSRF": "stale_form",
@@ -32,7 +32,7 @@ MESSAGES = {
 
 
 def error_words(error: BaseException | None, status_code: int) -> str:
-    """Return the message for an error, never in JupyterHub's own words, which go to the log."""
+    """Return the message for an error; JupyterHub's own words go only to the log."""
     if words := getattr(error, "jupyterhub_message", ""):
         return str(words)
     if words := refusal_words(error):

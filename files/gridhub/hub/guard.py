@@ -2,8 +2,9 @@
 """Apply the limits of :mod:`gridhub.hub.rate_limits` to each person's requests, on every path.
 
 Importing this module is enough: every request to JupyterHub goes through
-:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts requests of clients
-that are not logged in. A session's request without a token is counted by the session's certificate.
+:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts the requests of
+clients that are not logged in. A session's request without a token counts for the session that its
+certificate names.
 """
 
 from __future__ import annotations
@@ -40,21 +41,21 @@ from gridhub.hub.rate_limits import Limits, rates, whole_wait
 from gridhub.tls import session_of
 from gridhub.words import number_text, text
 
-#: The hub's setting that holds its :class:`~gridhub.hub.rate_limits.Limits`.
+#: The name of the hub's setting that holds the :class:`~gridhub.hub.rate_limits.Limits`.
 SETTING = "person_limits"
 
-#: The longest body of a person's request, in bytes: the hub stores parts of it unchanged. The
+#: The longest body of a person's request, in bytes; the hub stores parts of the body unchanged. The
 #: broker has the same limit for a choice.
 MAX_BODY = 65_536
 
 #: The maximum length of a token's note, in characters.
 MAX_NOTE = 255
 
-#: How many progress streams of starting sessions the hub serves to one person at a time.
+#: The hub serves at most this many progress streams of starting sessions to a person at a time.
 MAX_STREAMS = 20
 open_streams: Counter[str] = Counter()
 
-#: How many of a person's logins to sessions the hub keeps. A browser whose login was dropped logs
+#: The hub keeps this many of a person's logins to sessions. A browser whose login was dropped logs
 #: in again automatically when it loads a page.
 MAX_LOGINS = 200
 
@@ -64,11 +65,11 @@ class Counted(NamedTuple):
 
     #: One of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
-    #: A requester with this right over all people's sessions, an administrator, is not counted.
+    #: Requests from someone with this right for all people, such as an administrator, do not count.
     right: str = ""
 
 
-#: How requests are counted, by handler and method; all others count as ``requests``.
+#: How requests are counted, by handler and method; all other requests count as ``requests``.
 COUNTED: dict[tuple[type, str], Counted] = {
     (SpawnHandler, "GET"): Counted("looks"),
     (SpawnHandler, "POST"): Counted("starts", "servers"),
@@ -84,20 +85,20 @@ COUNTED: dict[tuple[type, str], Counted] = {
 
 
 def counted(handler: type, method: str) -> Counted:
-    """Return how requests to a handler are counted; entries of its base classes apply too."""
+    """Return how requests to a handler are counted; entries for its base classes apply too."""
     found = (COUNTED.get((each, method)) for each in handler.__mro__)
     return next(filter(None, found), Counted("requests"))
 
 
 class TooMany(Refusal):
-    """A person has reached a limit; the message is for them. Logged at most once a minute."""
+    """A refusal because a person has reached a limit; it is logged at most once a minute."""
 
     def __init__(self, name: str, seconds: float) -> None:
         wait, unit = whole_wait(seconds)
         shown = "requests" if name == "reports" else name
         words = text(f"limit.{shown}", wait=f"{wait} {number_text(f'unit.{unit}', wait)}")
         super().__init__(429, words)
-        # Without this, Tornado would log every refusal.
+        # With a log message, Tornado would log every refusal.
         self._log_message = None
         self.headers = {"Retry-After": str(max(ceil(seconds), 1))}
 
@@ -118,12 +119,12 @@ def _socket(handler: BaseHandler) -> Any:
 
 
 def _name(handler: BaseHandler) -> str:
-    """Return who sent a request; empty for a service, or if the proxy counts the request."""
+    """Return the sender of a request; empty for a service, or if the proxy counts the request."""
     requester = handler.current_user
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # account names contain no blank
+        return f"session {session}"  # no account name contains a blank
     return ""
 
 
@@ -131,7 +132,7 @@ def count_request(handler: BaseHandler, kind: str) -> None:
     """Count a request.
 
     :param kind: one of :func:`gridhub.hub.rate_limits.rates`.
-    :raises TooMany: when its person has reached the limit for that kind.
+    :raises TooMany: when the person has reached the limit for that kind.
     """
     name = _name(handler)
     if not name:
@@ -170,7 +171,7 @@ BaseHandler.prepare = prepare
 
 
 def log_request(handler: web.RequestHandler) -> None:
-    """Log a request, unless a limit has refused it and that limit is already in the log."""
+    """Log a request, unless it was refused because of a limit that is already in the log."""
     if getattr(handler, "is_quiet", False):
         prometheus_log_method(handler)
     else:
@@ -185,8 +186,8 @@ class TokensHandler(UserTokenListAPIHandler):
     def _resolve_roles_and_scopes(self) -> None:
         """Find out what the requester may do, and count the request.
 
-        A requester can also identify themselves with a password in the body. JupyterHub checks it
-        only after :func:`prepare`, so the requester is not known before this point.
+        A requester can also identify themselves with a password in the body. JupyterHub checks this
+        password only after :func:`prepare`, so the requester is not known before this point.
         """
         super()._resolve_roles_and_scopes()
         if self.request.method == "POST" and self.current_user is not None and not self._is_counted:
@@ -206,10 +207,11 @@ class TokensHandler(UserTokenListAPIHandler):
         await super().post(user_name)
 
     def get_scope_filter(self, req_scope: str) -> Any:
-        """Return a filter of the people for whom the requester may make a token.
+        """Return a filter that selects the people for whom the requester may make a token.
 
-        The filter raises :class:`Refusal` for a person who already has the maximum number. It is
-        here because JupyterHub calls it right before it makes a token.
+        The filter raises :class:`Refusal` for a person who already has the maximum number of
+        tokens. The filter is the place for this check because JupyterHub calls the filter right
+        before it makes a token.
         """
         may = super().get_scope_filter(req_scope)
         if self.request.method != "POST" or req_scope != "tokens":
@@ -229,8 +231,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    The tokens of sessions and of logins to sessions do not count: JupyterHub manages them. The note
-    of a token cannot show its kind, because the person chooses the note.
+    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. A
+    token's note cannot tell these tokens apart, because the person chooses the note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(
@@ -246,7 +248,7 @@ def own_tokens(database: Any, user: Any) -> int:
 def forget_old_logins(database: Any, user: Any) -> int:
     """Delete the tokens of a person's logins to sessions, except the newest :data:`MAX_LOGINS`.
 
-    :returns: how many were deleted.
+    :returns: how many tokens were deleted.
     """
     old = (
         database.query(orm.APIToken)
@@ -264,7 +266,7 @@ def forget_old_logins(database: Any, user: Any) -> int:
 
 
 class AuthorizeHandler(OAuthAuthorizeHandler):
-    """Logs a person in to a session; each login leaves a token for two weeks."""
+    """Logs a person in to a session; each login stores a token for two weeks."""
 
     async def prepare(self) -> None:
         """Delete old login tokens to make room for a new one."""
@@ -274,7 +276,7 @@ class AuthorizeHandler(OAuthAuthorizeHandler):
 
 
 class ProgressHandler(SpawnProgressAPIHandler):
-    """Streams the progress of a start to a person's open pages, up to a limited number."""
+    """Streams the progress of a start to a limited number of the person's open pages."""
 
     _streams_of = ""
     _work: asyncio.Future[None] | None = None
@@ -297,13 +299,13 @@ class ProgressHandler(SpawnProgressAPIHandler):
     async def keepalive(self) -> None:
         """Send keep-alive lines from time to time.
 
-        Wait a moment first, so that a refusal is not preceded by a keep-alive line.
+        Wait a moment first, so that no keep-alive line is sent before a refusal.
         """
         await asyncio.wait([self._finish_future], timeout=0.5)
         await super().keepalive()
 
     def on_connection_close(self) -> None:
-        """Stop at once; JupyterHub would notice only at the next event, which may never come."""
+        """Stop at once; JupyterHub would wait for the next event, which may never come."""
         super().on_connection_close()
         self._release()
         if self._work:
@@ -311,8 +313,8 @@ class ProgressHandler(SpawnProgressAPIHandler):
 
     @staticmethod
     async def _end(work: asyncio.Future[None]) -> None:
-        # JupyterHub takes the first cancellation for the end of the progress, then waits for the
-        # start, so cancel until the work is done.
+        # JupyterHub mistakes the first cancellation for the end of the progress, and then waits for
+        # the start. So cancel again until the work is done.
         while not work.done():
             work.cancel()
             await asyncio.wait([work], timeout=0.1)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Stops of sessions by an administrator, or by jupyterhub-idle-culler if they are idle.
+"""Handle stops of sessions: by administrators, or by jupyterhub-idle-culler if a session is idle.
 
-The hub checks each request of the culler again.
+The hub checks each of the culler's requests again.
 
 The culler relies on the last use that was reported to the hub. A session that has not reported
-lately, because the hub has just restarted or the worker is unreachable, may be busy: the hub does
-not end it. The hub also does not end a session that was used after the culler's query.
+lately, because the hub has just restarted or the worker is unreachable, may be busy, so the hub
+does not end it. The hub also does not end a session that was used after the culler's query.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from gridhub.spawner.ended import stopped_by
 #: The culler's name among the hub's services.
 SERVICE = "idle-culler"
 
-#: The name of the rule in the hub's Tornado settings: ``{"timeout": …, "report": …}``, in seconds.
+#: The name of the Tornado setting that holds the rule: ``{"timeout": …, "report": …}``, in seconds.
 SETTING = "idle"
 
-#: When the hub last heard from the session of each spawner, by :func:`time.monotonic`.
+#: The time (:func:`time.monotonic`) at which the hub last heard from each spawner's session.
 last_heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
-    """Return why a session must not be ended as idle; empty if it may be ended.
+    """Return the reason why a session must not be ended as idle; empty if it may be ended.
 
-    :param silent: seconds since the session's last report; None: it has never reported.
-    :param unused: seconds since its last use, according to its reports.
+    :param silent: seconds since the session's last report; None if it has never reported.
+    :param unused: seconds since the session's last use, according to its reports.
     """
-    # Allow another half interval and 30 s for reports that are late.
+    # A report may be late by half an interval plus 30 s.
     if silent is None or silent > 1.5 * rule["report"] + 30:
         return "the hub has not heard from it lately"
     if unused < rule["timeout"]:
@@ -48,7 +48,7 @@ def why_not(rule: dict[str, float], silent: float | None, unused: float) -> str:
 
 
 class HeardHandler(ActivityAPIHandler):
-    """Receives reports of sessions on their last use, and notes when each report arrived."""
+    """Receives the sessions' reports about their last use, and notes the time of each report."""
 
     def post(self, user_name: str) -> None:
         """Store a report."""
@@ -61,13 +61,13 @@ class HeardHandler(ActivityAPIHandler):
 class ServerHandler(UserServerAPIHandler):
     """Starts and stops sessions, and notes who requested a stop.
 
-    For the culler it stops only sessions that are idle at that moment.
+    For the culler, this handler stops only sessions that are idle at that moment.
     """
 
     async def post(self, user_name: str, server_name: str = "") -> None:
         """Start a session.
 
-        :raises web.HTTPError: with the message of the page, when the session cannot start.
+        :raises web.HTTPError: with the message that pages show, when the session cannot start.
         """
         try:
             await super().post(user_name, server_name)
@@ -79,7 +79,7 @@ class ServerHandler(UserServerAPIHandler):
     async def delete(self, user_name: str, server_name: str = "") -> None:
         """Stop a session.
 
-        :raises web.HTTPError: 409, when the culler must not stop it.
+        :raises web.HTTPError: 409, when the culler must not stop the session.
         """
         requester = self.current_user
         if requester and requester.kind == "service" and requester.name == SERVICE:

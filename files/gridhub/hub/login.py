@@ -19,28 +19,29 @@ from gridhub.words import text
 
 T = TypeVar("T")
 
-#: How long to wait for the check whether a person may stay, in seconds. If the directory service
-#: takes longer, the check is repeated later.
+#: How long, in seconds, to wait for the check of whether a person may stay logged in. If the
+#: directory service takes longer, the check is repeated later.
 DIRECTORY_LIMIT = 5.0
 
-#: Threads in which PAM checks passwords. A wrong password takes seconds (pam_fail_delay(3)): many
-#: of them must not delay the checks of people who are logged in, and those must not delay a login.
+#: Separate threads in which PAM checks passwords. A wrong password occupies a thread for seconds
+#: (pam_fail_delay(3)). In shared threads, many wrong passwords would delay the checks of people who
+#: are logged in, and these checks would delay logins.
 PASSWORD_CHECKS = ThreadPoolExecutor(8, "password")
 
 #: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
-#: PAM_ACCT_EXPIRED. Other results can also mean a failure or a maintenance (pam_nologin(8)).
+#: PAM_ACCT_EXPIRED. Other results can also mean a failure or maintenance (pam_nologin(8)).
 CLOSED = (6, 13)
 
 
 class ClusterAuthenticator(PAMAuthenticator):
     """PAM login, only for people whom the inventory names.
 
-    A person with the right password who is not named, or whose account is closed, gets a message
-    about that, so that they do not try the password again.
+    If the password is right but the person is not named, or the account is closed, the person gets
+    a message that says so, and need not try the password again.
     """
 
     def objection_to(self, username: str) -> str:
-        """Return why PAM refuses the use of an account (pam_acct_mgmt(3)); empty if it does not."""
+        """Return the reason why PAM refuses an account (pam_acct_mgmt(3)); otherwise empty."""
         try:
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
@@ -49,16 +50,18 @@ class ClusterAuthenticator(PAMAuthenticator):
         return ""
 
     def _check_password(self, username: str, password: object) -> bool:
-        """Return whether PAM accepts the password, without checking the account.
+        """Return whether PAM accepts the password; do not check the account.
 
-        JupyterHub checks both in one call, which does not show which of them failed.
+        JupyterHub checks the password and the account in one call, which does not show which check
+        failed.
         """
         try:
             pamela.authenticate(
                 username, password, service=self.service, encoding=self.encoding, check=False
             )
         except pamela.PAMError as error:
-            # Log only the first characters: people type their password here by mistake.
+            # Log only the first characters of the name: some people type their password here by
+            # mistake.
             self.log.warning("PAM refuses the login of %.32r: %s", username, error)
             return False
         return True
@@ -80,7 +83,7 @@ class ClusterAuthenticator(PAMAuthenticator):
                 handler.request.remote_ip,
             )
             return None
-        # PAM asks for a second factor in the same conversation.
+        # PAM asks for a second factor in the same conversation as for the password.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
         if not await asyncio.get_running_loop().run_in_executor(
             PASSWORD_CHECKS, self._check_password, username, password
@@ -93,8 +96,8 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _is_listed(self, username: str) -> bool:
         """Return whether the inventory names a person or one of their groups.
 
-        :raises LookupError: when the account or a group is not found. It may be deleted, or the
-            directory service may be down; the two look the same.
+        :raises LookupError: when the account or a group is not found. It may have been deleted, or
+            the directory service may be down; the two cases look the same.
         """
         if super().check_allowed(username):
             return True
@@ -109,9 +112,9 @@ class ClusterAuthenticator(PAMAuthenticator):
         return False
 
     def _may_stay(self, username: str) -> bool:
-        """Return whether a logged-in person may continue; False only if that is certain.
+        """Return whether a logged-in person may stay; False only if they certainly may not.
 
-        :raises LookupError, OSError: when it is not known.
+        :raises LookupError, OSError: when the answer is not known.
         """
         return self._is_listed(username) and not self._is_closed(username)
 
@@ -124,15 +127,15 @@ class ClusterAuthenticator(PAMAuthenticator):
             return True
 
     async def refresh_user(self, user: Any, handler: Any = None) -> bool:
-        """Log out a person who may not use the hub any more; their session continues.
+        """Log out a person who may no longer use the hub; their session continues.
 
         JupyterHub calls this during a request if the last answer is at least ``auth_refresh_age``
         seconds old.
 
-        :returns: True if the person may stay; False for their session's own token, with which the
-            session still reports that it is in use (``auth_refresh_strict``).
+        :returns: True if the person may stay; False if the request carries their session's own
+            token, with which the session still reports that it is in use (``auth_refresh_strict``).
         :raises Refusal: 403 in all other cases. JupyterHub then treats the request as not logged
-            in; after False it would fail instead (6.1.1).
+            in; if the result were False, JupyterHub would fail instead (6.1.1).
         """
         if await self._stays(user.name):
             return True
@@ -144,7 +147,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         raise Refusal(403, text("account.not_here", name=user.name))
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
-        """Refuse a session to a person who has lost the right to it since they logged in.
+        """Refuse a session if the person has lost the right to use the hub since their login.
 
         :raises SessionError: with a message for the person.
         """

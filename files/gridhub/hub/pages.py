@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The hub's pages: the variables of their templates (``pages/``), and the handlers they need.
 
-JupyterHub's pages stop a session through the REST API, which needs JavaScript; these use a form.
+JupyterHub's own pages stop a session through the REST API, which needs JavaScript; our pages use a
+form.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: The folder of templates, style and script. The path is resolved, so that the hub keeps using the
-#: release with which it started: a deployment switches the link before it restarts the hub.
+#: The folder with the templates, the style sheet and the script. The path is resolved, so that the
+#: hub keeps using the release with which it started: a deployment switches the link before it
+#: restarts the hub.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
 async def views(user: Any) -> list[View]:
-    """Return the data of a person's sessions for the pages, the default session first."""
+    """Return what pages show about a person's sessions, the default session first."""
     named = [name for name in sorted(user.orm_user.orm_spawners) if name]
     if not user.allow_named_servers:
-        # The site no longer allows named sessions; those that run continue.
+        # The site no longer allows named sessions, but those that are running continue.
         named = [name for name in named if user.spawners[name].active]
     return [await user.spawners[name].view() for name in ["", *named]]
 
@@ -61,22 +63,22 @@ def span(seconds: float) -> str:
 
 
 def utc_now() -> datetime:
-    """Return the time in UTC, without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)  # as the times in JupyterHub and View
+    """Return the current time in UTC, without a time zone."""
+    return datetime.now(UTC).replace(tzinfo=None)  # like the times in JupyterHub and View
 
 
 def ago(moment: datetime) -> str:
-    """Return the time since a moment, in words."""
+    """Return in words how much time has passed since a moment."""
     return span((utc_now() - moment).total_seconds())
 
 
 def left(moment: datetime) -> str:
-    """Return the time until a moment, in words."""
+    """Return in words how much time is left until a moment."""
     return span((moment - utc_now()).total_seconds())
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the URL of a file in ``pages/``; a hash of its content lets browsers cache it."""
+    """Return the URL of a file in ``pages/``; the hash in it lets browsers cache the file."""
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 
@@ -89,7 +91,7 @@ def template_vars(
     :param site_name: the site's name for this service.
     :param help_at: where people get help: the address of a page, an e-mail address, or a text.
     :param named_servers: how many sessions a person may have besides the default one.
-    :param idle_minutes: after how long an idle session is ended; 0: never.
+    :param idle_minutes: after how many minutes an idle session is ended; 0 means never.
     """
     functions: dict[str, Callable[..., object]] = {
         "text": text,
@@ -101,8 +103,8 @@ def template_vars(
         "ago": ago,
         "left": left,
     }
-    # JupyterHub calls each function here with the user, and passes the result to the templates. So
-    # wrap our functions once more.
+    # JupyterHub calls each function here with the user, and passes the result to the templates. The
+    # templates need our functions themselves, so wrap each of them in a function that returns it.
     return {
         "site_name": site_name,
         "help_at": help_at,
@@ -113,10 +115,10 @@ def template_vars(
 
 
 class FormHandler(SpawnHandler):
-    """The form, filled in from the link. A link never starts a session, unlike in JupyterHub."""
+    """The form, filled in from a link. Unlike in JupyterHub, a link never starts a session."""
 
     async def prepare(self) -> None:
-        """Refuse arguments that are not UTF-8, at which JupyterHub would fail.
+        """Refuse arguments that are not UTF-8, because JupyterHub would fail to read them.
 
         :raises Refusal: 400 with a message for the person.
         """
@@ -165,7 +167,7 @@ class FormHandler(SpawnHandler):
     async def _render_form(self, for_user: Any, spawner_options_form: str, **values: str) -> str:
         name = self.path_args[1] if len(self.path_args) > 1 else ""
         if name and self.request.method == "POST":
-            # JupyterHub draws the form of the default session here, without the refusal.
+            # JupyterHub would show the form of the default session here, without the refusal.
             spawner_options_form = await for_user.spawners[name].get_options_form()
         form: str = await super()._render_form(for_user, spawner_options_form, **values)
         return form
@@ -185,8 +187,8 @@ class StopHandler(BaseHandler):
     async def post(self, user_name: str, server_name: str = "") -> None:
         """Do the same as ``DELETE /hub/api/users/NAME/server``, then redirect to the next page.
 
-        The argument ``then`` selects what follows: ``choose`` shows the form again, ``remove`` also
-        removes the named server, and without it the home page is shown.
+        The next page is the form if the argument ``then`` is ``choose``, and otherwise the home
+        page. If ``then`` is ``remove``, the named server is removed as well.
         """
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Limits on how often one person may send requests; :mod:`gridhub.hub.guard` applies them.
 
-The proxy limits requests by address. But a session reaches the hub without the proxy, and a person
-may have many addresses, so these limits count by person, whatever the source of a request.
+The proxy limits requests by address. But sessions reach the hub without the proxy, and a person may
+have many addresses. So these limits count the requests of each person, wherever a request comes
+from.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-#: Once there are this many buckets, drop those of people who have sent no requests lately.
+#: Once there are this many buckets, drop the buckets of people who have sent no requests lately.
 SWEEP_AT = 1000
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate of requests: ``burst`` of them at once, then ``per_minute``."""
+    """A rate of requests: ``burst`` requests at once, then ``per_minute`` requests each minute."""
 
     burst: int
     per_minute: float
@@ -26,7 +27,7 @@ class Rate:
     def __post_init__(self) -> None:
         """Check the rate.
 
-        :raises ValueError: when it allows no requests at all.
+        :raises ValueError: when the rate allows no requests at all.
         """
         if self.burst < 1 or self.per_minute <= 0:
             raise ValueError(f"{self} allows nothing")
@@ -40,24 +41,25 @@ class Rate:
 def rates(starts: int = 30) -> dict[str, Rate]:
     """Return the rate for each kind of request.
 
-    :param starts: how many starts of sessions a person may request at once; afterwards a fifth of
-        that each minute.
+    :param starts: how many session starts a person may request at once; after these, a fifth of
+        this number each minute.
     """
     return {
-        # Each costs a broker process and a job.
+        # Each start costs a broker process and a job.
         "starts": Rate(starts, starts / 5),
-        # The form and its forecasts: each costs a thread for the directory service, or Grid Engine
-        # commands. An open form sends a request every ten seconds and at each change.
+        # The form and its forecasts: each request costs a thread for the directory service, or Grid
+        # Engine commands. An open form sends a request every ten seconds and at each change.
         "looks": Rate(60, 60),
-        # Each costs a row of the database.
+        # Each new token costs a row in the database.
         "tokens": Rate(20, 10),
         # A login to a session is stored as a token, too.
         "logins": Rate(60, 30),
-        # Stops of sessions, reports of sessions, and their queries about visitors.
+        # Stops of sessions, and the requests that sessions send: reports, and queries about
+        # visitors.
         "reports": Rate(600, 600),
-        # All other requests: pages, the API.
+        # All other requests, such as those for pages and to the API.
         "requests": Rate(600, 600),
-        # Log lines about one person who has reached one of these limits.
+        # Log lines that say that a person has reached one of these limits.
         "lines": Rate(1, 1),
     }
 
@@ -76,7 +78,7 @@ class Limits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = dict(rates)
-        #: How many tokens a person may make and have.
+        #: How many self-made tokens a person may have.
         self.tokens = tokens
         self._clock = clock
         #: The time at which each bucket is full again.
@@ -91,15 +93,16 @@ class Limits:
         """Count a person's request if it is within the limit.
 
         :param kind: one of the rates.
-        :param what: a kind within that rate; each has a separate bucket.
-        :returns: 0 if the request is within the limit; else the seconds until one more will be.
+        :param what: a kind within that rate; each such kind has a separate bucket.
+        :returns: 0 if the request is within the limit; else the number of seconds until another
+            request will be within the limit.
         :raises KeyError: when there is no such rate.
         """
         rate = self._rates[kind]
         now = self._clock()
         key = person, f"{kind} {what}"
         full = max(self._full.get(key, now), now)
-        # The time until the bucket has room for one more request. The tolerance below keeps
+        # The time until the bucket has room for one more request. The tolerance of 1e-6 keeps
         # rounding errors from costing a person the last request.
         wait = full - now - (rate.burst - 1) * rate.pause
         if wait > 1e-6:
@@ -112,7 +115,7 @@ class Limits:
 
 
 def whole_wait(seconds: float) -> tuple[int, str]:
-    """Return a wait in whole seconds or minutes, rounded up, and the name of its unit."""
+    """Return a waiting time in whole seconds or minutes, rounded up, and the name of the unit."""
     if seconds > 90:
         return ceil(seconds / 60), "minutes"
     return max(ceil(seconds), 1), "seconds"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's client of configurable-http-proxy, which loses its routes when it restarts."""
+"""The hub's client for configurable-http-proxy, a proxy that loses its routes when it restarts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Restores routes within seconds after the proxy restarted or was away, and ends no session.
+    """Restores routes within seconds after the proxy restarts or comes back; ends no session.
 
-    JupyterHub checks the routes every five minutes, and at the same time writes all last activities
-    to the database. Checking only the routes is cheap, so this class does it more often.
+    JupyterHub checks the routes every five minutes, and each time writes the last activity of every
+    session to the database. Checking only the routes is cheap, so this class does it more often.
     """
 
     watch_interval = Float(
@@ -27,7 +27,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Add a route.
 
-        A session's route holds the session's name, with which the proxy checks its certificate.
+        A session's route holds the session's name, with which the proxy checks the session's
+        certificate.
         """
         user = next(
             (each for each in self.app.users.values() if each.name == data.get("user")), None
@@ -38,10 +39,11 @@ class WatchedProxy(ConfigurableHTTPProxy):
         await super().add_route(routespec, target, data)
 
     async def get_all_routes(self) -> dict[str, Any]:
-        """Return the proxy's routes for JupyterHub, without session names and last activities.
+        """Return the proxy's routes to JupyterHub, without the sessions' names and last activities.
 
         JupyterHub would treat traffic on a route as use of the session. But an open page sends
-        requests every few seconds even if its person is away; the session itself reports its use.
+        requests every few seconds even if the person is away, so only the session itself reports
+        its use.
         """
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():
@@ -52,7 +54,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def check_routes(
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:
-        """Update the proxy's routes; the first call also starts the watch on them."""
+        """Update the proxy's routes; the first call also starts to watch them."""
         if self.watching is None:
             self.watching = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
@@ -60,8 +62,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_user(self, user: Any, server_name: str = "") -> None:
         """Add a session's route.
 
-        If the proxy is away, JupyterHub must not end the session: the next check adds the missing
-        route.
+        If the proxy is away, JupyterHub must not end the session, because the next check adds the
+        missing route.
         """
         try:
             await super().add_user(user, server_name)
@@ -80,8 +82,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
             await asyncio.sleep(self.watch_interval)
             try:
                 routes = await self.get_all_routes()
-                # A proxy that has just started has no routes, not even the hub's. One that was away
-                # for a moment has missed changes.
+                # A proxy that has just started has no routes, not even the hub's. A proxy that was
+                # away for a moment has missed changes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}

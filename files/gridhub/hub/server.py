@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's HTTP server, which limits what clients can send and whose address they can state."""
+"""The hub's HTTP server: it limits requests, and lets only the proxy state client addresses."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest body of a request, in bytes, the same as nginx allows for the hub's pages. Requests
-#: for sessions that do not run arrive here too, and the hub keeps a body in memory.
+#: The longest body of a request, in bytes. For the hub's pages, nginx allows the same length; but
+#: requests for sessions that are not running arrive here too, and the hub keeps each body in
+#: memory.
 MAX_BODY = 2**20
 
-#: The longest body of a request for a session that does not run, in bytes. The hub still answers
-#: such requests.
+#: The longest body, in bytes, of a request for a session that is not running. The hub answers such
+#: requests in place of the session.
 MAX_STRAY_BODY = 65_536
 
-#: How long a client may take to send a whole body, in seconds. The proxy sends it at once, and the
-#: bodies of sessions are short.
+#: How long a client may take to send a whole body, in seconds. This is enough: the proxy sends a
+#: body at once, and the bodies that sessions send are short.
 BODY_WITHIN = 20.0
 
 
 def _is_forwarded(header: str) -> bool:
-    """Return whether a header states the original client of a request, or how it arrived."""
+    """Return whether a header states a request's original client, or how the request arrived."""
     name = header.lower()
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
@@ -36,7 +37,8 @@ def _is_forwarded(header: str) -> bool:
 class _Request(Delegate):
     """A request whose forwarding headers are removed unless it comes from the proxy.
 
-    Requests for sessions that do not run arrive at the hub too; their number and size are limited.
+    Requests for sessions that are not running arrive at the hub too; their number and size are
+    limited.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class _Request(Delegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        # Check here: when the request began, the certificates had not been exchanged yet.
+        # Check here and not earlier: when the request began, the certificates had not been
+        # exchanged yet.
         if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
@@ -72,16 +75,17 @@ class _Request(Delegate):
 class HubServer(BoundedServer):
     """The hub's HTTP server: only the proxy may state where a request comes from.
 
-    A session may have only a few connections at a time, and a person only a few sessions.
+    A session may have only a few connections at a time, and a person may have only a few sessions.
     """
 
     certified_each = 32
     #: The cluster, which has the list of sessions; set when the hub starts.
     cluster: Cluster | None = None
-    #: The prefix of the paths of the hub's own pages.
+    #: The prefix of the paths that belong to the hub itself.
     prefix = "/hub/"
-    #: How many other requests one address, as the proxy reports it, may send. The rate is high
-    #: because after the sessions of a class have ended, their open pages keep sending requests.
+    #: How many requests for other paths may come from one address, as reported by the proxy. The
+    #: rate is high because the open pages of a whole class keep sending requests after the sessions
+    #: have ended.
     strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -90,9 +94,9 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the session's name; empty for the hub and the proxy, which are not counted.
+        """Return the client session's name; empty for the hub and the proxy, which are not counted.
 
-        A certificate outlives its session, so all ended sessions count as one, "ended".
+        A certificate outlives its session, so all ended sessions are counted together, as "ended".
         """
         name = session_of(stream.socket)
         is_here = self.cluster is not None and self.cluster.watches(name)

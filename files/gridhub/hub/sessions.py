@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""List the running sessions in the hub's database, for any kind of database.
+"""List the running sessions in the hub's database, whichever database system it uses.
 
-The maintenance (``files/sge_maintenance.py``) runs this as the hub's user, before and after the
-reboot, even if the hub is down. It cannot read the database itself, because it uses the system's
-Python without packages.
+The maintenance script (``files/sge_maintenance.py``) runs this module as the hub's user, before and
+after the reboot, even if the hub is down. The script cannot read the database itself, because it
+uses the system's Python without packages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jupyterhub.utils import subdomain_hook_idna
 from sqlalchemy import create_engine
 from sqlalchemy import text as sql
 
-#: The state is JSON in a column of text (jupyterhub.orm).
+#: The state of a spawner is JSON in a text column (jupyterhub.orm).
 _RUNNING = sql(
     "SELECT users.name, spawners.name, spawners.state, servers.proto, servers.ip,"
     " servers.port, servers.base_url FROM spawners"
@@ -29,9 +29,9 @@ _RUNNING = sql(
 def database_url(config: str) -> str:
     """Return the URL of the database from the hub's configuration.
 
-    The configuration is parsed, not run: to load all its imports would take seconds.
+    The configuration is parsed, not run, because loading all its imports would take seconds.
 
-    :raises ValueError: when it has no URL, or one that is not a literal.
+    :raises ValueError: when the configuration has no URL, or has a URL that is not a literal.
     """
     urls = [
         ast.literal_eval(node.value)
@@ -44,7 +44,7 @@ def database_url(config: str) -> str:
 
 
 def running(url: str) -> list[dict[str, object]]:
-    """Return the running sessions: each with its person, address and job number."""
+    """Return the running sessions, each with its person, address and job number."""
     engine = create_engine(url)
     with engine.connect() as link:
         rows = link.execute(_RUNNING).all()
@@ -62,8 +62,8 @@ def running(url: str) -> list[dict[str, object]]:
             "path": path,
         }
         for user, name, state, scheme, host, port, path in rows
-        # Leave out sessions that are still starting: without a port they were not reachable before
-        # the reboot either.
+        # Leave out sessions that are still starting: they have no port, so they were not reachable
+        # before the reboot either.
         if port
     ]
 

@@ -24,7 +24,7 @@ class SessionHandler(APIHandler):
     async def get_current_user(self) -> Any:
         """Return the owner of the request's token.
 
-        JupyterHub also writes the use of the token to the database, which may fail.
+        JupyterHub also records the use of the token in the database, and this may fail.
         """
         try:
             return await super().get_current_user()
@@ -33,9 +33,9 @@ class SessionHandler(APIHandler):
             raise
 
     async def prepare(self) -> None:
-        """Answer 503 if the database cannot be used, not 403 as for an unknown token.
+        """Answer 503 if the database cannot be used; 403 is only for an unknown token.
 
-        JupyterHub would answer 403 in both cases, and a refusal ends the job.
+        JupyterHub would answer 403 in both cases, and a job that gets 403 ends.
         """
         try:
             await super().prepare()
@@ -49,10 +49,10 @@ class SessionHandler(APIHandler):
 
         The request must carry a starting session's own token.
 
-        :raises web.HTTPError: 403 for any other token, 400 for a wrong body.
+        :raises web.HTTPError: 403 for any other token, 400 for a malformed body.
         """
         token = self.get_token()
-        # A service's token belongs to no person, so it has no sessions.
+        # A service is not a person, so it has no sessions.
         sessions = getattr(self.current_user, "spawners", {})
         spawner = next(
             (
@@ -81,7 +81,7 @@ class SessionHandler(APIHandler):
         self._answer(spawner)
 
     def _answer(self, spawner: SGESpawner) -> None:
-        """Send the time when the session must end, if that is before the end of its run time."""
+        """Send the time at which the session must end, if its run time would end later."""
         if spawner.ends:
             words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})
@@ -107,7 +107,8 @@ class SessionHandler(APIHandler):
         return reason
 
 
-# Importing batchspawner registers a handler that sets any attribute of a spawner from the request.
+# Remove the handler that batchspawner registers when it is imported: a request to that handler can
+# set any attribute of a spawner.
 default_handlers[:] = [
     entry for entry in default_handlers if entry[1] is not BatchSpawnerAPIHandler
 ] + [(r"/api/sge/(port|failure)", SessionHandler)]

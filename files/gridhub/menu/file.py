@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Read and check the menu file, and name the inventory variable of each mistake.
+"""Read and check the menu file, and name the inventory variable that contains each mistake.
 
 The administrator declares the menu in the inventory: the items (``jupyterhub_resource_menu``),
 ready-made choices (``jupyterhub_resource_presets``) and rules between items
-(``jupyterhub_resource_limits``); Ansible writes them as one JSON file.
+(``jupyterhub_resource_limits``); Ansible writes all three into one JSON file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MENU_VARIABLE = "jupyterhub_resource_menu"
 PRESETS_VARIABLE = "jupyterhub_resource_presets"
 LIMITS_VARIABLE = "jupyterhub_resource_limits"
 
-#: The inventory's variables by the parts of the menu file.
+#: The inventory variable for each part of the menu file.
 VARIABLES = {"items": MENU_VARIABLE, "presets": PRESETS_VARIABLE, "limits": LIMITS_VARIABLE}
 
 
@@ -91,13 +91,13 @@ def _problems(menu: Menu) -> list[str]:
 _MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 
 
-# Cached, because the hub reads the file again for every form and every start, and the same text is
-# the same menu.
+# Cached, because the hub reads the file again for every form and every start, and the same text
+# always gives the same menu.
 @lru_cache(maxsize=8)
 def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> Menu:
     """Parse a menu from JSON: an object of items, presets and limits.
 
-    :raises MenuError: naming every item and value that is wrong.
+    :raises MenuError: when the menu is wrong; the message names every wrong item and value.
     """
     try:
         content: Any = json.loads(text)
@@ -119,11 +119,11 @@ def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> 
 
 
 def _faults(error: ValidationError, content: object) -> Iterator[str]:
-    """Yield the problems within single parts of a menu, one line for each."""
+    """Yield the problems that lie within one part of a menu, one line for each problem."""
     problems = error.errors(include_url=False)
     for problem in problems:
         if problem["loc"] == ("items",) and problem["type"] == "too_short" and len(problems) > 1:
-            continue  # reported for the whole list because every item in it was refused
+            continue  # the list is "too short" only because every item in it was refused
         value = problem["input"]
         shown = f" (it is {value!r})" if isinstance(value, str | int | float) else ""
         words = problem["msg"].removeprefix("Value error, ")
@@ -131,7 +131,7 @@ def _faults(error: ValidationError, content: object) -> Iterator[str]:
 
 
 def _place(location: tuple[int | str, ...], content: object) -> str:
-    """Return the place of a problem in the administrator's terms: variable and name."""
+    """Return the location of a problem in the administrator's terms: the variable and the name."""
     if not location:
         return f"{MENU_VARIABLE}, the menu"
     part, *path = location

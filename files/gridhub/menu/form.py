@@ -21,7 +21,7 @@ class _Offer(NamedTuple):
 
     value: str
     label: str
-    #: The values of a preset, by field, which JavaScript fills in when it is chosen.
+    #: A preset's values, by field; JavaScript fills them in when the preset is chosen.
     fills: Mapping[str, int | str] = MappingProxyType({})
 
 
@@ -38,7 +38,7 @@ class _Field(NamedTuple):
     attributes: Mapping[str, object]
 
 
-#: The folder of the release that contains the templates of all pages.
+#: The release's folder with the templates of all pages.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 _PAGES = Environment(
@@ -108,7 +108,7 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
 def _again(
     item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
 ) -> str:
-    """Return the value of the last choice that the field shows again."""
+    """Return the value from the last choice, for the field to show again."""
     raw = last.get(item.name, item.default)
     try:
         return str(item.value(raw, groups))
@@ -135,7 +135,8 @@ def render_form(
 
     :param groups: names of the Unix groups of the person.
     :param last: the last choice, shown again if it is still allowed.
-    :param error: why ``last`` was refused; shown at the field it is about, if that is on the form.
+    :param error: why ``last`` was refused; shown at the field that the error is about, if that
+        field is on the form.
     :param notes: notes on fields, by field name; the first of these fields gets the focus.
     """
     presets = menu.presets_for(groups)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One item of the menu: a line of the form, the values it offers, and its check of a value."""
+"""One item of the menu: a line of the form, the values it offers, and the check of a value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DECIMAL = re.compile(r"\d{1,10}", re.ASCII)
 
 
 class Range(Model):
-    """Every whole step from ``minimum`` to ``maximum``, both included."""
+    """The numbers ``minimum``, ``minimum + step``, … up to and including ``maximum``."""
 
     minimum: Amount
     maximum: Amount
@@ -53,16 +53,18 @@ class Option(Model):
 
     value: Annotated[str, Field(max_length=MAX_TEXT)]
     label: Words
-    #: Only members of these groups see it; if empty, everyone does.
+    #: Only members of these groups see the option; if no group is given, everyone sees it.
     groups: Groups = ()
-    #: Shell lines of a software environment. They go into the job script, never into a request.
+    #: Shell lines that set up a software environment. They go into the job script, never into a
+    #: request.
     prologue: Annotated[str, Field(max_length=10_000)] = ""
 
 
 @cache
 def _matcher(pattern: str) -> SchemaValidator:
-    # Not Python's `re`: it can take years for a pattern such as (a+)+b, and the hub has one thread
-    # for all users. With this engine, the time is always proportional to the length of the text.
+    # Do not use Python's `re`: it can take years for a pattern such as (a+)+b, and the hub has one
+    # thread for all users. With this engine, the time is always proportional to the length of the
+    # text.
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
@@ -80,8 +82,8 @@ class Text(Model):
     @model_validator(mode="after")
     def _compiles(self) -> Text:
         try:
-            # Compile the bare pattern too: the wrapped form of `a)|(?:b` is valid, but it is two
-            # patterns, each open at one end.
+            # Compile the bare pattern too: `a)|(?:b` is valid when it is wrapped, but then it is
+            # two patterns, each of which is open at one end.
             for pattern in (self.pattern, self._whole):
                 _matcher(pattern)
         except SchemaError as error:
@@ -160,8 +162,8 @@ class Item(Model):
         if request.nothing is None and self.allows(0):
             raise ValueError("0 is allowed only where kind is count")
         if self.groups and request.nothing is None:
-            # People outside the groups request nothing. For memory, cores and run time, that would
-            # mean "without a limit".
+            # People outside the groups request nothing. For memory, cores and run time, requesting
+            # nothing would mean "without a limit".
             raise ValueError(
                 f"kind {request.kind} cannot be limited to groups: everyone needs it. Only "
                 "count, project, queue, environment, mail and complex can"
@@ -197,7 +199,7 @@ class Item(Model):
         return are_for(self.groups, groups)
 
     def options_for(self, groups: Collection[str]) -> list[Option]:
-        """Return the options a member of ``groups`` may choose."""
+        """Return the options that a member of ``groups`` may choose."""
         return [option for option in self.options or () if are_for(option.groups, groups)]
 
     def allows(self, value: int | str) -> bool:
@@ -220,7 +222,7 @@ class Item(Model):
         )
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
-        """Describe the values that a member of ``groups`` may choose; without it, all values."""
+        """Describe the values that a member of ``groups`` may choose; if ``None``, describe all."""
         if self.text is not None:
             return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
@@ -244,13 +246,13 @@ class Item(Model):
         return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
-        """Return an allowed value in the words of the form."""
+        """Return an allowed value as the form words it."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Convert an amount in Grid Engine's base unit (bytes, slots, …) to whole item units.
+        """Convert an amount from Grid Engine's base unit (bytes, slots, …) to whole item units.
 
         An infinite amount becomes the largest number that a menu can offer.
         """
@@ -258,11 +260,11 @@ class Item(Model):
         return math.floor(min(total / base, MOST))
 
     def in_units(self, total: float) -> str:
-        """Return an amount in Grid Engine's base unit as text in the item's unit."""
+        """Convert an amount from Grid Engine's base unit to text in the item's unit."""
         return self._amount(self.units_in(total))
 
     def above(self, value: int) -> Iterator[int]:
-        """Yield the larger numbers on offer, the nearest one first."""
+        """Yield the larger numbers on offer, the nearest number first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             first = low if value < low else value + step - (value - low) % step
@@ -270,7 +272,7 @@ class Item(Model):
         yield from sorted(each for each in self.choices or () if each > value)
 
     def below(self, value: int) -> Iterator[int]:
-        """Yield the smaller numbers on offer, the nearest one first."""
+        """Yield the smaller numbers on offer, the nearest number first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             last = min(value - 1, high)
@@ -278,9 +280,9 @@ class Item(Model):
         yield from sorted((each for each in self.choices or () if each < value), reverse=True)
 
     def value(self, raw: object, groups: Collection[str] = ()) -> int | str:
-        """Convert unchecked input from a member of ``groups`` to an allowed value.
+        """Convert unchecked input from a member of ``groups`` into an allowed value.
 
-        :param raw: text; or a whole number, or its decimal digits as text.
+        :param raw: text, or, for an item with numbers, a whole number or its decimal digits.
         :raises ChoiceError: with a message that describes the allowed values.
         """
         value: int | str | None = None
@@ -309,8 +311,8 @@ class Item(Model):
     def value_outside(self, raw: object) -> int | str:
         """Check that input from a person outside the item's groups requests nothing.
 
-        :returns: the value of the item that requests nothing.
-        :raises ChoiceError: when it requests something.
+        :returns: the item's value that means "request nothing".
+        :raises ChoiceError: when the input requests something.
         """
         nothing = self.request.nothing
         assert nothing is not None
@@ -336,9 +338,9 @@ def shown(raw: object) -> str:
     """Return a refused value in quotes, shortened so that it cannot flood the page."""
     try:
         value = raw if isinstance(raw, str) else repr(raw)
-    except (ValueError, RecursionError):  # thousands of digits, or deeply nested lists
+    except (ValueError, RecursionError):  # for thousands of digits, or deeply nested lists
         return text("choice.this_value")
-    value = value.encode(errors="replace").decode()  # UTF-8 has no lone surrogates
+    value = value.encode(errors="replace").decode()  # UTF-8 cannot encode lone surrogates
     return _quoted(f"{value[:40]}…" if len(value) > 40 else value)
 
 
@@ -347,7 +349,7 @@ def _quoted(value: str) -> str:
 
 
 def named(name: str, label: str) -> str:
-    """Return a name and its label, as messages for people show them."""
+    """Return a name and its label in the form in which messages show them."""
     return text("choice.named", name=_quoted(name), label=label)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Convert a checked choice to a job: the arguments of qsub and of the job script.
+"""Convert a checked choice into the arguments of qsub and of the job script.
 
-People request totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable declared
-``consumable YES`` once for each slot and one declared ``JOB`` once for the job (complex(5));
-:func:`qsub_arguments` converts the totals.
+People request totals ("8 GB, 4 cores, 1 GPU"). Grid Engine counts a consumable once for each slot
+if its definition says ``consumable YES``, and once for the whole job if its definition says
+``consumable JOB`` (complex(5)). :func:`qsub_arguments` converts the totals accordingly.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ def _resource(item: Item, amount: int, slots: int) -> str:
 
 
 def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
-    """Return the arguments of qsub that request a checked choice.
+    """Return the qsub arguments that request a checked choice.
 
     Memory per slot is rounded up to whole KiB, so that a job never gets less than its owner
     requested.
 
-    :raises ChoiceError: when things counted per slot cannot be divided evenly among the slots.
+    :raises ChoiceError: when things that are counted per slot cannot be divided evenly among the
+        slots.
     """
     chosen = _chosen(menu, choice)
     by_kind = {item.request.kind: value for item, value in chosen}
@@ -91,33 +92,33 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
                 assert isinstance(value, int)
                 resources.append(_resource(item, value, slots))
             case ParallelEnvironment() | SoftwareEnvironment() | Interface():
-                pass  # these go into -pe, to the job script, and to the session
+                pass  # these go into -pe, the job script's arguments, and the session
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
 
 
-#: The complexes that limit the address space of a job's processes together (queue_conf(5)).
+#: The complexes that limit the total address space of a job's processes (queue_conf(5)).
 _ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
 
 
 class Requested(Model):
-    """A session's request for one item, to show to its person and to compare with its usage."""
+    """A session's request for one item, which pages show and compare with the session's usage."""
 
     item: str
     label: str
     value: int | str
-    #: The value in the words of the form.
+    #: The value as the form words it.
     words: str
     kind: str
-    #: Its complex in Grid Engine; empty if it has none.
+    #: The item's complex in Grid Engine; empty if the item has no complex.
     complex: str = ""
     #: The total in Grid Engine's base unit: slots, bytes, things or seconds; 0 for text.
     total: float = 0.0
 
     @property
     def is_address_space(self) -> bool:
-        """Whether it is memory that Grid Engine measures as address space.
+        """Whether the request is for memory that Grid Engine measures as address space.
 
         A program may reserve many times more address space than it uses.
         """

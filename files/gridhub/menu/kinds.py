@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The kinds of items, and what each means to Grid Engine.
 
-Text is checked twice: against the menu, and against the pattern that is harmless in an argument of
-qsub (``harmless`` of each kind), so that no menu can bypass the second check.
+Text is checked twice: against the menu, and against the kind's pattern ``harmless``, which matches
+only what is harmless in an argument of qsub. No menu can bypass the second check.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
-#: The field that names a preset, beside the fields of items.
+#: The name of the field for the preset; the other fields have the names of items.
 PRESET_FIELD = "preset"
 
-#: The fields that JupyterHub itself reads from the form and its address; and the prefix with which
-#: a link may mark other fields.
+#: The fields that JupyterHub itself reads from the form and its URL, and the prefix that a link may
+#: add to the names of other fields.
 JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
 LINK_PREFIX = "opt-"
 
-#: Longest text value in a choice, in characters.
+#: The longest text value in a choice, in characters.
 MAX_TEXT = 200
 
 #: The paths of JupyterLab and Jupyter Notebook in a session.
@@ -50,11 +50,11 @@ Value = Annotated[int | str, PlainValidator(_value)]
 
 
 class MenuError(ValueError):
-    """An error in the menu itself; the message names the place, for the administrator."""
+    """An error in the menu itself; the message tells the administrator where the error is."""
 
 
 class ChoiceError(ValueError):
-    """An error in a choice, which is not on the menu.
+    """An error in a choice: the menu does not allow it.
 
     ``str(error)`` is a message for the person who chose; ``error.item`` names the menu's item, or
     is ``None`` if the error is about the whole choice.
@@ -66,7 +66,7 @@ class ChoiceError(ValueError):
 
 
 class Model(BaseModel):
-    """A part of the menu that accepts only the fields it declares."""
+    """A part of the menu that accepts only the fields that it declares."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,26 +76,26 @@ class _Kind(Model):
 
     #: How values may be offered: an item has exactly one of these keys.
     ways: ClassVar[tuple[str, ...]] = ("options", "text")
-    #: The units an item may have, each in terms of Grid Engine's base unit.
+    #: The units that an item may have, each with its size in Grid Engine's base unit.
     units: ClassVar[Mapping[str, int]] = {"": 1}
-    #: The value that requests nothing. None if that would mean "without a limit".
+    #: The value that requests nothing; None if requesting nothing would mean "without a limit".
     nothing: ClassVar[int | str | None] = ""
-    #: The pattern that text must match even if the menu allows more, because it becomes an argument
-    #: or part of a list.
+    #: The pattern that text must match even if the menu allows more, because the text becomes an
+    #: argument or part of a list.
     harmless: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
     #: Whether a menu may have several items of the kind.
     several: ClassVar[bool] = False
 
     @property
     def counted(self) -> str | None:
-        """The consumable of the kind: ``slots`` or a complex; ``None`` if it has none."""
+        """The kind's consumable: ``slots`` or a complex; ``None`` if the kind has no consumable."""
         return None
 
 
 class Slots(_Kind):
-    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots always count.
+    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots are always counted.
 
-    The parallel environment is named here, or by an item of that kind.
+    The parallel environment is named here, or by an item of kind ``parallel_environment``.
     """
 
     ways = ("choices", "range")
@@ -110,7 +110,7 @@ class Slots(_Kind):
 
 
 class Memory(_Kind):
-    """Total memory, as a consumable such as ``h_vmem``; binary units, in KiB for qsub."""
+    """Total memory, as a consumable such as ``h_vmem``; the units are binary, and qsub gets KiB."""
 
     ways = ("choices", "range")
     units = {"MB": 1024, "GB": 1024 * 1024}
@@ -142,7 +142,7 @@ class Count(_Kind):
 
 
 class RunTime(_Kind):
-    """Wall-clock time, as a complex such as ``h_rt``; in seconds for qsub."""
+    """Wall-clock time, as a complex such as ``h_rt``; qsub gets seconds."""
 
     ways = ("choices", "range")
     units = {"minutes": 60, "hours": 3600}
@@ -173,7 +173,7 @@ class ParallelEnvironment(_Kind):
 
 
 class SoftwareEnvironment(_Kind):
-    """Software that the job script loads before the server starts; only its name is passed on."""
+    """Software that the job script loads, by its name, before the server starts."""
 
     ways = ("options",)
     kind: Literal["environment"]
@@ -192,7 +192,7 @@ class Mail(_Kind):
     """Mail when the job ends or is aborted: ``-m ea -M ADDRESS``; empty means no mail."""
 
     ways = ("text",)
-    # This allows less than RFC 5322. A comma would make it two addresses.
+    # This pattern allows less than RFC 5322. For example, a comma would separate two addresses.
     harmless = re.compile(
         r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
         r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
@@ -203,8 +203,8 @@ class Mail(_Kind):
 class Complex(_Kind):
     """A complex whose value is a string: ``-l NAME=VALUE``; empty means no request."""
 
-    # This excludes characters that end an entry of -l (comma, =, space) or that Grid Engine reads
-    # as an expression over strings (& | ! ( ) * ? [ ]).
+    # This pattern excludes characters that end an entry of -l (comma, =, space) or that Grid Engine
+    # reads as an expression over strings (& | ! ( ) * ? [ ]).
     harmless = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:/@+-]{0,199}")
     several = True
     kind: Literal["complex"]

@@ -2,7 +2,7 @@
 """The resource menu: items, ready-made choices, rules between items, and the check of a choice.
 
 The form, the check of every choice (from the form, the REST API or a URL), the broker and the
-validate playbook all use this one type.
+validate playbook all use :class:`Menu`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_STEPS = 100
 
 
 class Preset(Model):
-    """A ready-made choice: values of some items, by the items' names."""
+    """A ready-made choice: the values of some items, by item name."""
 
     name: Identifier
     label: Words
@@ -84,7 +84,7 @@ class Limit(Model):
         return meta.find_undeclared_variables(_RULES.parse(f"{{{{ {self.rule} }}}}"))
 
     def is_met(self, values: Mapping[str, int | str]) -> bool:
-        """Return whether values satisfy the rule; raise any error of the expression."""
+        """Return whether values satisfy the rule; raise any error that the expression raises."""
         return bool(_rule(self.rule)(values))
 
 
@@ -123,16 +123,16 @@ class Menu(Model):
         return self
 
     def complexes(self) -> frozenset[str]:
-        """Return the complexes of the consumables on the menu, without slots."""
+        """Return the complexes of the consumables on the menu; slots are left out."""
         counted = {item.request.counted for item in self.items} - {None, "slots"}
         return frozenset(str(name) for name in counted)
 
     def items_for(self, groups: Collection[str]) -> tuple[Item, ...]:
-        """Return the items a member of ``groups`` (names of Unix groups) may use."""
+        """Return the items that a member of ``groups`` (names of Unix groups) may use."""
         return tuple(item for item in self.items if item.is_for(groups))
 
     def presets_for(self, groups: Collection[str]) -> list[Preset]:
-        """Return the presets whose every value a member of ``groups`` may choose."""
+        """Return the presets in which a member of ``groups`` may choose every value."""
 
         def is_possible(preset: Preset) -> bool:
             try:
@@ -176,7 +176,7 @@ class Menu(Model):
     def everything(
         self, values: Mapping[str, int | str], groups: Collection[str]
     ) -> dict[str, int | str]:
-        """Return checked values with the missing ones filled in, for the rules of the limits.
+        """Return checked values, with missing values filled in so that the rules can be evaluated.
 
         A missing value becomes the item's default or, if the item is not for the person, the value
         that requests nothing.
@@ -191,8 +191,9 @@ class Menu(Model):
     def choose(self, raw: Mapping[str, object], groups: Collection[str]) -> Choice:
         """Check a choice from any source and return it.
 
-        :param raw: values by item name, where numbers may be digits; a missing item gets its
-            default. A ``preset`` sets the values of its items, and overrides any given for these.
+        :param raw: the values by item name; a number may be given as digits, and a missing item
+            gets its default. A ``preset`` sets the values of its items, and overrides any other
+            values for them.
         :param groups: names of the Unix groups of the person.
         :raises ChoiceError: for the first mistake, in words for the person.
         """
@@ -205,20 +206,20 @@ class Menu(Model):
         for limit in self.limits:
             try:
                 is_met = limit.is_met(whole)
-            except Exception:  # for example a division by a chosen 0; the limit counts as broken
+            except Exception:  # such as a division by a chosen 0; the rule counts as broken
                 is_met = False
             if not is_met:
                 raise ChoiceError(limit.message, limit.item)
         choice = Choice(values={item.name: whole[item.name] for item in self.items_for(groups)})
-        qsub_arguments(self, choice)  # refuses amounts that do not divide among the slots
+        qsub_arguments(self, choice)  # refuses amounts that cannot be divided among the slots
         return choice
 
     def take(
         self, raw: Mapping[str, object], groups: Collection[str]
     ) -> tuple[dict[str, object], list[str]]:
-        """Return the values of a link that can be filled in, and why the others cannot.
+        """Return the values of a link that can be filled in, and a message for each other value.
 
-        A preset sets the values of its items, and overrides any given for these.
+        A preset sets the values of its items, and overrides any other values for them.
         """
         values: dict[str, object] = {}
         preset: Preset | None = None
@@ -242,10 +243,10 @@ class Menu(Model):
         groups: Collection[str],
         most: int | None = None,
     ) -> int | None:
-        """Return the next amount of an item that is allowed with the rest of a choice.
+        """Return an item's next amount that is allowed together with the rest of a choice.
 
-        :param most: search for the next smaller amount, at most this one; ``None``: search for the
-            next larger amount.
+        :param most: search for the next smaller amount that is at most this; if ``None``, search
+            for the next larger amount.
         :returns: ``None`` if there is no such amount.
         """
         item = next((item for item in self.items_for(groups) if item.name == name), None)
@@ -253,7 +254,8 @@ class Menu(Model):
         if item is None or not isinstance(old, int):
             return None
         candidates = item.above(old) if most is None else item.below(min(old, most + 1))
-        # Rules may refuse each amount, and a range may have a billion amounts.
+        # Try only some of them: rules may refuse every amount, and a range may have a billion
+        # amounts.
         for new in islice(candidates, _MAX_STEPS):
             with suppress(ChoiceError):
                 self.choose({**values, name: new}, groups)
@@ -261,7 +263,7 @@ class Menu(Model):
         return None
 
     def people(self) -> list[frozenset[str]]:
-        """Return the sets of groups that may see different menus: none, each one alone, all."""
+        """Return sets of groups that may see different menus: none, each single group, and all."""
         options = [option for item in self.items for option in item.options or ()]
         parts: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
         named = {group for part in parts for group in part.groups}
@@ -273,8 +275,8 @@ def ending_within(
 ) -> tuple[Item, Choice | None] | None:
     """Return the run-time item, and the choice with the longest run time that ends in time.
 
-    That may be the choice itself; it is ``None`` if every run time on the menu is too long. If the
-    menu has no run time, return ``None`` instead of a pair.
+    The returned choice may be the given one; it is ``None`` if every run time on the menu is too
+    long. If the menu has no run time, return ``None`` instead of a pair.
 
     :param seconds: the time that is left.
     """
@@ -291,6 +293,6 @@ def ending_within(
         if value <= most and item.allows(value):
             try:
                 return item, menu.choose(choice.values | {item.name: value}, groups)
-            except ChoiceError:  # a limit of the menu forbids it
+            except ChoiceError:  # a rule of the menu forbids it
                 continue
     return item, None
