@@ -208,7 +208,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
 
 
 def rich(parts: Any) -> None:
-    """Replace the demo's menu with that of inventories/example_rich, which has all kinds of item."""
+    """Replace the demo's menu with the one of example_rich, which has items of each kind."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")

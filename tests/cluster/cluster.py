@@ -15,8 +15,8 @@ from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
-#: The first lines of a Python program on the hub's host: they set `context` to the TLS settings with
-#: which the hub connects to the cluster.
+#: The first lines of a Python program on the hub's host: they give `context` the TLS settings that
+#: the hub uses inside the cluster.
 AS_HUB = """
 import ssl, sys, urllib.error, urllib.request
 folder = "/var/lib/jupyterhub/internal-ssl"

@@ -49,7 +49,7 @@ def test_the_hub_runs_without_any_privilege(hub_host: Any) -> None:
 
 
 def test_the_sandbox_is_effective(hub_host: Any) -> None:
-    """With the settings of the hub's unit, even root sees no homes and can write only the state."""
+    """In the sandbox of the hub's unit, even root sees no homes and cannot write to the system."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp")
     properties = " ".join(f"-p {line}" for line in settings if line.startswith(wanted))
