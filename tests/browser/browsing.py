@@ -179,7 +179,7 @@ def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
 
 @contextmanager
 def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files and restore it; the hub needs no restart to see it."""
+    """Change one of the hub's JSON files, then restore it; the hub notices without a restart."""
     path = f"/etc/jupyterhub/{name}"
     whole = host.check_output("cat %s", path)
 

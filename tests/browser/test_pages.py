@@ -105,8 +105,8 @@ def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
     wait_until_no_job_is_left(hub_host, "carol")
-    # The card of a session that had too little memory has this link: the form then asks for more
-    # memory, and for the rest as she last sent it.
+    # The card of a session that had too little memory has this link: the form then offers more
+    # memory and keeps her other choices.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -225,7 +225,8 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         page.reload()
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # If the site already has permission, only the attempt shows the page that it must fail.
+        # If the site already has permission, the page learns only from a failed attempt that it
+        # cannot notify.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()

@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Add a queue that no user of the hub may use: Grid Engine's reasons always mention it."""
+    """Add a queue that no user of the hub may use; Grid Engine names it in all its answers."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")

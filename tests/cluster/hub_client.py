@@ -121,7 +121,7 @@ class HubClient:
         )
 
     def server(self) -> dict[str, Any] | None:
-        """Return the hub's record of this person's session, or ``None`` without a session."""
+        """Return the hub's record of this person's session, or ``None`` if there is no session."""
         answer = self.rest("GET", f"/users/{self.name}")
         answer.raise_for_status()
         return dict(answer.json()["servers"]).get("")

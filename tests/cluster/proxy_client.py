@@ -159,7 +159,7 @@ def tls_link(base_url: str, version: ssl.TLSVersion) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # This client must accept even the oldest versions of TLS, so that only the server can refuse.
+    # The client itself accepts the oldest versions of TLS, so that only the server can refuse them.
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     plain = socket.create_connection((address.hostname, address.port), timeout=10)

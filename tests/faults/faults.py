@@ -1,4 +1,4 @@
-"""Faults: each is a context manager that causes it at the start of a ``with`` and then undoes it.
+"""Faults: a context manager causes a fault at the start of its ``with`` and undoes it at the end.
 
 A fault is undone even after an error, and the ``with`` ends only when the broken part answers
 again. The tests run as root of this machine, to be able to break the containers from outside.
@@ -396,8 +396,8 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
 _TURNS = "/dev/shm/gridhub-faults"
 
 #: A qstat that takes turns: it fails, prints garbage, half an answer or nothing, hangs, or answers.
-#: Their order is fixed, so that no test can fail by bad luck. There are eleven turns, a prime
-#: number, so that a caller that gets only every second or third turn still meets all of them.
+#: The order of turns is fixed, so that no test can fail by bad luck. There are eleven turns, a
+#: prime number, so that a caller that gets only every second or third turn still meets them all.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9

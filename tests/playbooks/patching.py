@@ -136,10 +136,10 @@ class Site:
             cwd=self.folder,
             env=os.environ
             | {
-                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # it finds the fake getent
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # for the fake getent
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
-                "ANSIBLE_GATHERING": "explicit",  # the replaced tasks of the role need no facts
+                "ANSIBLE_GATHERING": "explicit",  # the tasks in ROLE_NOW need no facts
                 "ANSIBLE_NOCOLOR": "1",
             },
             capture_output=True,

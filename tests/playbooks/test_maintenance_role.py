@@ -266,8 +266,8 @@ def test_packages_come_from_the_origins_that_the_site_sets(
 def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
     [task] = [task for task in tasks[-1]["block"] if "ansible.builtin.reboot" in task]
-    # Both numbers are needed. A machine's first process starts at the same tick at every boot; a
-    # container that is restarted keeps its boot id.
+    # Both values are needed: on a machine, the first process starts at the same tick at every boot;
+    # a container that is restarted keeps its boot id.
     command = task["ansible.builtin.reboot"]["boot_time_command"]
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     kernel, started = shown.stdout.split()

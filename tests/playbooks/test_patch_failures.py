@@ -76,8 +76,8 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     # The notes name only queues that stay disabled; each queue was noted before it was disabled.
     assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
-    # With -g t, qstat also shows the tasks here of a parallel job that began on another worker; the
-    # worker must wait for these too.
+    # A parallel job that began on another worker may have tasks on this worker. They keep it in use
+    # too, and qstat shows them only with -g t.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
 
 

@@ -90,7 +90,7 @@ class Cost(NamedTuple):
 
 
 #: A script that prints how many files some processes and their children have open, and how many kB
-#: of memory they use. It counts as each process's own account, as no other account sees the files.
+#: of memory they use. Only the account of a process can see the open files, so it must count them.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.

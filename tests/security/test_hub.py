@@ -144,7 +144,7 @@ def test_administrators_can_only_see_and_stop_sessions(login: LogIn, hub_host: A
         ("DELETE", "/users/alice", None),
     ):
         assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
-    # The hub refuses them inside the cluster too, where no nginx is in front of it.
+    # The hub refuses such requests inside the cluster too, where no nginx stands before the hub.
     made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
     token = made.json()["token"]
     for path in ("/shutdown", "/proxy"):

@@ -39,8 +39,8 @@ def knock(address, port, path, how, headers={}, body=None):
 #: The folder in which Python finds alice's packages, and the files that Python runs when it starts.
 #: `PYTHON` stands for the session's version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
-#: Code that every Python runs that finds its file, even a kernel of alice's. It leaves a trace only
-#: in the session's server, where it must not run.
+#: Code that runs in every Python that finds its file, even in alice's kernels. It leaves a trace
+#: only in the session's server, where it must not run.
 STARTS_UP = (
     "import os, sys\n"
     "if any('sge_session' in each for each in sys.orig_argv):\n"
@@ -301,13 +301,13 @@ def alices_route(alice: Session) -> Iterator[str]:
 def test_a_session_is_not_mistaken_for_an_earlier_one(
     alice: Session, bob: Session, alices_route: str
 ) -> None:
-    """Pretend that bob's session has got worker and port of alice's session, unknown to the hub."""
+    """Pretend that bob's session has got alice's worker and port before the hub has noticed."""
     name, _, address = alices_route.removeprefix("https://").partition("@")
     assert address.rstrip("/") == f"{alice.host}:{alice.port}"
     assert alice.client.get(alice.client.prefix + "/api").status_code == 200
     route(alice.client.prefix, f"https://{name}@{bob.host}:{bob.port}")
     assert alice.client.get(alice.client.prefix + "/api").status_code == 503
-    # Only the name in the route keeps bob's session out: with the right name, it is let in.
+    # Only the name in the route keeps bob's session out: the proxy accepts it under the right name.
     bobs = route(bob.client.prefix)
     route(alice.client.prefix, bobs)
     assert alice.client.get(alice.client.prefix + "/api").status_code != 503

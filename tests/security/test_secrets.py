@@ -107,7 +107,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
     kernel = alice.start_kernel()
     read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
     assert key in alice.run(kernel, read)  # control: the owner can read it
-    # Control: the search does read Grid Engine's files about a running job, as it finds its name.
+    # Control: the search finds the running job's name, so it does read Grid Engine's files.
     of_the_job = [
         path
         for name in ("exec1", "exec2")

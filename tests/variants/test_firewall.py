@@ -83,8 +83,8 @@ def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> 
             wait_for("the rules are back", lambda target=target: is_closed(target))
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
-        # A worker lets no connection from the qmaster in at a session's port, but must let in the
-        # qmaster's answers to a connection that the worker has opened from such a port.
+        # The qmaster cannot connect to a worker's ports for sessions. But if the worker opens a
+        # connection from such a port, the qmaster's answers must arrive.
         reached = exec1_host.run("python3 -c %s 40500 qmaster 6444", KNOCK_FROM)
         assert reached.rc == 0, reached.stderr
         before = rules("exec1")
