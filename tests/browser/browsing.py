@@ -1,4 +1,4 @@
-"""A real browser at the hub's pages, and the checks that every page must pass."""
+"""A real browser that opens the hub's pages, and the checks that every page must pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from cluster import BASE_URL, ROOT, LogIn
 from hub_client import wait_for
 
-#: The distribution's browser; none is downloaded.
+#: The browser that the distribution packages: the tests do not download one.
 CHROMIUM = os.environ.get("GRIDHUB_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
@@ -29,13 +29,14 @@ FLAGS = (
 )
 SHOTS = ROOT / ".cache/screenshots"
 
-#: The page's own style sheets are enough; axe would fetch their imports from wrong addresses.
+#: No preload: a page's own style sheets are enough for axe. Preloading would also fetch the style
+#: sheets that these import, but from wrong addresses.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
-#: Widths of a telephone and of a desktop screen.
+#: The widths of a telephone's screen and a desktop's, in pixels.
 NARROW, WIDE = 360, 1400
 
-# The browser shares two cores with the cluster.
+# A long timeout, because the browser and the cluster share two cores.
 expect.set_options(timeout=30_000)
 
 
@@ -52,7 +53,7 @@ OpenBrowser = Callable[..., Page]
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[OpenBrowser]:
-    """Open browser windows that share nothing, not even cookies."""
+    """Open browser windows that share nothing with each other, not even cookies."""
     contexts = []
 
     def open_window(javascript: bool = True) -> Page:
@@ -73,7 +74,7 @@ def window(browser: Browser) -> Iterator[OpenBrowser]:
 
 
 def log_in(page: Page, name: str, password: str, goal: str = "/hub/home") -> None:
-    """Log in with the form, which then leads to a page."""
+    """Log in with the form, which then leads to the page ``goal``."""
     page.goto(goal)
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(password)
@@ -170,7 +171,7 @@ def run_a_cell(page: Page, lab: str, code: str, printed: str) -> None:
 
 
 def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
-    """Wait until Grid Engine has no job of a person."""
+    """Wait until a user has no more jobs in Grid Engine."""
     wait_for(
         f"no job of {user} is left", lambda: not hub_host.check_output("qstat -u %s", user).strip()
     )
@@ -178,12 +179,12 @@ def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
 
 @contextmanager
 def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files, which the hub always reads again, during the test."""
+    """Change one of the hub's JSON files, then restore it; the hub notices without a restart."""
     path = f"/etc/jupyterhub/{name}"
     whole = host.check_output("cat %s", path)
 
     def write(text: str) -> None:
-        # With cat, the file keeps its owner and mode.
+        # Writing with cat keeps the file's owner and mode.
         host.check_output(f"printf %%s %s | cat > {path}", text)
 
     parsed = json.loads(whole)

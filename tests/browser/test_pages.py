@@ -1,4 +1,4 @@
-"""The pages in a browser, as people use them: choose, wait, work, stop; and their errors."""
+"""The pages in a browser: people choose, wait, work and stop, and the pages show errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     page = enter("alice")
     expect(card(page)).to_contain_text("Not running")
     check(page, "home-nothing")
-    # The link is "Start again" if her last session ended without her.
+    # The link says "Start again" if she did not stop her last session herself.
     card(page).get_by_role("link", name=re.compile("^Start")).click()
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
     expect(page.locator("#forecast")).to_contain_text("It can start now.")
@@ -39,7 +39,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     choose(page, cores=2, memory=4, run_time=1)
 
     page.wait_for_url(LAB, timeout=60_000)
-    # Remove notebooks of earlier runs.
+    # Remove the notebooks that earlier runs of the test left.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     run_a_cell(page, "/user/alice/lab", "print(6 * 7)", "42")
     # The server tells JupyterLab that this kernel has no debugger (docs/security.md).
@@ -49,7 +49,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     running = card(page)
     expect(running).to_contain_text("Running")
     expect(running).to_contain_text(re.compile(r"exec[12]"))
-    # The worker reports every few seconds.
+    # The worker reports every few seconds what is in use.
     expect(running).to_contain_text(re.compile(r"\d\.\d of 2 in use on average"), timeout=90_000)
     expect(running).to_contain_text(re.compile(r"\d\.\d GB of 4 GB"))
     check(page, "home-running")
@@ -105,8 +105,8 @@ def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
     wait_until_no_job_is_left(hub_host, "carol")
-    # The link of a session's card that had too little memory: the form has more, and is otherwise
-    # as it was sent.
+    # The card of a session that had too little memory has this link: the form then offers more
+    # memory and keeps her other choices.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -127,7 +127,7 @@ def test_a_link_fills_in_the_form_and_starts_nothing(
     expect(page.locator("main")).to_contain_text("“colour” is not on the menu")
     check(page, "form-link")
     assert bob.server() is None
-    # A rule between fields refuses the choice: the form keeps it.
+    # A rule that links two fields refuses the choice; the form still shows the choice.
     page.locator("#menu-cores").fill("1")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -142,7 +142,7 @@ def test_a_preset_fills_in_its_fields_and_they_can_be_changed(enter: Enter, logi
     preset.select_option("teaching")
     expect(page.locator("#menu-cores")).to_have_value("1")
     expect(page.locator("#menu-run_time")).to_have_value("2")
-    # It leaves other fields alone; a change afterwards makes it the person's own choice.
+    # The preset leaves other fields alone; after a change by hand, no preset is selected.
     expect(preset).to_have_value("teaching")
     page.locator("#menu-memory").select_option("4")
     expect(preset).to_have_value("")
@@ -178,7 +178,7 @@ def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> Non
         page.wait_for_url(WAITING)
         notify = page.get_by_role("button", name="Notify me when it is ready")
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
-        notify.click()  # the browser denies it, as no user allows it
+        notify.click()  # the browser denies permission, since nobody grants it
         denied = "Your browser does not let this page notify you."
         expect(page.locator("#notify-on")).to_have_text(denied)
         page.reload()
@@ -207,7 +207,7 @@ def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> Non
 def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
     enter: Enter, qmaster_host: Any
 ) -> None:
-    # As browsers on Android do.
+    # This constructor fails, as it does in browsers on Android.
     unable = (
         "window.Notification = class {"
         "  static permission = '%s';"
@@ -225,7 +225,8 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         page.reload()
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # If the site already has permission, the page finds out only when it tries.
+        # If the site already has permission, the page learns only from a failed attempt that it
+        # cannot notify.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()
@@ -244,7 +245,7 @@ def test_a_stopping_session_is_shown_as_stopping(
     page.goto("/hub/home")
     qmaster_host.check_output("pkill -STOP sge_qmaster")
     try:
-        # The hub answers only after Grid Engine does.
+        # Do not wait: the hub does not answer until Grid Engine does.
         card(page).get_by_role("button", name="Stop").click(no_wait_after=True)
         other = page.context.new_page()
         other.goto("/hub/spawn-pending/alice")
@@ -252,7 +253,7 @@ def test_a_stopping_session_is_shown_as_stopping(
         check(other, "stopping")
     finally:
         qmaster_host.check_output("pkill -CONT sge_qmaster")
-    # The page then leads home automatically.
+    # The page then goes to the home page by itself.
     other.wait_for_url(HOME, timeout=60_000)
     expect(card(other)).to_contain_text("Not running", timeout=60_000)
     wait_until_no_job_is_left(hub_host, "alice")
@@ -349,7 +350,7 @@ def test_the_form_shows_free_resources_and_a_forecast_for_the_choice(
     cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
     expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
-    # A rule between fields is explained at its own field, as long as it is broken.
+    # While a rule that links two fields is broken, the form explains it at the field that has it.
     cores.fill("1")
     page.locator("#menu-memory").select_option("8")
     memory = page.get_by_label("Memory")
@@ -371,7 +372,7 @@ def test_only_people_who_may_have_gpus_see_them(enter: Enter) -> None:
 
 def test_a_refused_choice_is_explained_on_the_form(enter: Enter) -> None:
     page = enter("bob", goal="/hub/spawn")
-    # A value that the form does not offer.
+    # Make the form send a value that it does not offer.
     page.locator("#menu-memory option").first.evaluate("each => each.value = 3")
     choose(page, memory=3)
     expect(page.get_by_role("alert")).to_contain_text("is not possible; choose 1, 2, 4 or 8 GB.")
@@ -447,7 +448,7 @@ def test_the_pages_work_without_javascript(enter: Enter, qmaster_host: Any, hub_
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
     finally:
         qmaster_host.check_output("qmod -e all.q")
-    # The page reloads every few seconds.
+    # Without JavaScript, the page reloads itself every few seconds.
     page.wait_for_url(LAB, timeout=60_000)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Running")
@@ -482,7 +483,7 @@ def test_pages_of_jupyterhub_itself_have_the_same_frame(enter: Enter) -> None:
     page = enter("admin", goal="/hub/token")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.wait_for_load_state("networkidle")  # it loads its scripts one by one
+    page.wait_for_load_state("networkidle")  # the page loads its scripts one after the other
     page.get_by_role("button", name="Request new API token").click()
     expect(page.locator("#token-result")).to_be_visible()
     page.goto("/hub/admin")

@@ -1,4 +1,4 @@
-"""Sessions in a browser from start to end, under the menu and the site's rules."""
+"""Sessions in a browser, from start to end, and how the menu and the site's rules affect them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cluster import ROOT, LogIn, host
 from hub_client import wait_for
 from playbooks import menu, output, playbook
 
-#: Two programs: each fits into the memory of a session of 1 GB, both together do not.
+#: Starts two programs: each alone fits into a session's memory of 1 GB, but not both together.
 HOGS = (
     "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
     "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
@@ -45,7 +45,7 @@ def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     start(page, "bob", cores=1, memory=1)
     hub_host.check_output("rm -f /home/bob/Untitled*.ipynb")
     run_a_cell(page, "/user/bob/lab", HOGS, "begun")
-    # Grid Engine ends it, and the session's address shows the reason.
+    # Grid Engine ends the session; a page at the session's address then shows the reason.
     wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u bob").strip(), 150)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Not running", timeout=90_000)
@@ -55,7 +55,7 @@ def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     expect(page.locator("main")).to_contain_text(reason)
     check(page, "not-running-ended")
     page.get_by_role("link", name="Start again", exact=True).click()
-    # The form shows the reason too, and offers the same.
+    # The form shows the reason too, and also offers more memory.
     expect(page.get_by_role("status").first).to_contain_text(reason)
     check(page, "form-ended")
     page.get_by_role("link", name="Start again with more").click()
@@ -97,7 +97,7 @@ def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
         expect(countdown).to_contain_text(f"{left}0", timeout=60_000)
         expect(timer).to_have_text("Noch 0:00")
         expect(timer).to_have_css("font-weight", "700")
-        # JupyterLab has only one countdown.
+        # JupyterLab has a countdown in its status bar, so it gets no second one.
         expect(page.get_by_role("timer")).to_have_count(0)
         wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u alice"), 120)
         page.goto("/hub/home")
@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Have a queue that no user of the hub may use: Grid Engine mentions it each time."""
+    """Add a queue that no user of the hub may use; Grid Engine names it in all its answers."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
@@ -137,7 +137,7 @@ def test_the_form_shows_that_no_worker_has_the_requested_gpus_before_and_after_i
         expect(page.locator("#forecast")).to_contain_text(never, timeout=30_000)
         check(page, "form-never")
         choose(page)
-        # On the form, or on the waiting page if the dry run is slow.
+        # The form shows the reason, or the waiting page does if the dry run is slow.
         expect(page.get_by_role("alert")).to_contain_text(never, timeout=60_000)
 
 
@@ -147,7 +147,7 @@ def test_sessions_run_side_by_side_with_their_own_choices_up_to_the_limit(
     page = enter("bob")
     start(page, "bob", cores=2, memory=1)
     page.goto("/hub/spawn/bob/big")
-    # A refusal is shown on the session's form, with the choice.
+    # The form of this session shows the refusal and keeps the choice.
     page.locator("#menu-cores").fill("1")
     choose(page, memory=8)
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -191,11 +191,11 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
     card(page).get_by_role("link", name=re.compile("^Start")).focus()
     login("bob").choose(memory=1)
     expect(card(page)).to_contain_text("Waiting", timeout=60_000)
-    # The focused link is gone, so the focus moves to its card's heading.
+    # The link that had the focus is gone, so the focus moves to the heading of the card.
     expect(page.get_by_role("heading", name="Session", exact=True)).to_be_focused()
     raw = card(page).get_by_text("What Grid Engine says")
     raw.focus()
-    # The card changes, so the focused element is redrawn.
+    # Change the card, so that the page redraws it together with the focused element.
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     old = card(page).get_by_text("old")
     expect(old).to_have_count(0, timeout=60_000)
@@ -208,7 +208,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
 
 
 def rich(parts: Any) -> None:
-    """Replace the demo's menu by the example's, which has items of each kind."""
+    """Replace the demo's menu with the one of example_rich, which has items of each kind."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
@@ -228,13 +228,14 @@ def test_every_other_page_is_accessible(enter: Enter, hub_host: Any, proxy_host:
     page.goto("/hub/token")
     page.wait_for_load_state("networkidle")
     check(page, "tokens")
-    # The proxy's own pages: one while configurable-http-proxy is down, and one for too many
-    # requests, taken from the configuration so that no limit is reached.
+    # nginx has two pages of its own. It shows one while configurable-http-proxy is down. The other
+    # is for too many requests; the test reads it from the configuration and thus hits no limit.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
         page.goto("/hub/login")
         expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
-        # It has no script, so it can reload only with meta refresh, and says so.
+        # The page has no script, so it can reload only with meta refresh; its text says that it
+        # reloads.
         check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
@@ -291,7 +292,7 @@ KERNEL = {
 
 @pytest.fixture
 def course_kernel() -> Iterator[None]:
-    """Have a kernel on the workers that is offered only on request."""
+    """Install a kernel on the workers; a session offers it only if the choice asks for it."""
     folder = "/tmp/course/kernels/course"
     for worker in ("exec1", "exec2"):
         host(worker).check_output(
@@ -329,7 +330,7 @@ def test_a_session_has_the_chosen_notebook_software_and_mail(enter: Enter, hub_h
         timer = page.get_by_role("timer")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
         expect(timer).to_have_css("font-weight", "400")
-        # As after the computer has slept: the countdown follows the clock.
+        # The clock jumps, as after the computer has slept, and the countdown follows it.
         page.clock.fast_forward("40:00")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
         expect(timer).to_have_css("font-weight", "700")

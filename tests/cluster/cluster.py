@@ -15,7 +15,8 @@ from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
-#: Python for the hub's host: `context` has the hub's TLS settings for the cluster.
+#: The first lines of a Python program on the hub's host: they give `context` the TLS settings that
+#: the hub uses inside the cluster.
 AS_HUB = """
 import ssl, sys, urllib.error, urllib.request
 folder = "/var/lib/jupyterhub/internal-ssl"
@@ -27,13 +28,13 @@ BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 
 
 def host(name: str) -> Any:
-    """Return the host of that name in the inventory."""
+    """Return the host with this name in the inventory."""
     return testinfra.get_host(f"podman://{PREFIX}-{name}")
 
 
 @pytest.fixture(scope="session")
 def base_url() -> str:
-    """The address that people type."""
+    """The address that people type into the browser."""
     return BASE_URL
 
 
@@ -63,7 +64,7 @@ def exec2_host() -> Any:
 
 
 def read_passwords() -> dict[str, str]:
-    """Return the passwords of the demo's users, by name."""
+    """Return a dictionary from the names of the demo's users to their passwords."""
     text = (ROOT / "inventories/demo/group_vars/all/users.yml").read_text(encoding="utf-8")
     return {user["name"]: user["password"] for user in yaml.safe_load(text)["demo_users"]}
 

@@ -1,7 +1,7 @@
-"""A person at the hub's pages: logs in, fills in the form, waits, and runs code in the notebook.
+"""A client that acts as a person: it logs in, fills in the form, waits, and runs cells.
 
-Like a browser, it uses forms, cookies, redirects and the kernel's websocket, and no token. It waits
-for conditions, with a deadline.
+Like a browser, it uses forms, cookies, redirects and the kernel's websocket, but no token. Whenever
+it waits, it waits for a condition and has a deadline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from requests.cookies import get_cookie_header
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Return the condition's first true value.
 
-    :raises AssertionError: after this many seconds without one.
+    :raises AssertionError: if the condition is still false after this many seconds.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -69,14 +69,14 @@ class HubClient:
         self.base_url = base_url
         self.name = name
         self.http = requests.Session()
-        # The demo's certificate is self-signed: trust it once, as a browser's user does.
+        # The demo's certificate is self-signed: accept it at first sight, as people do in browsers.
         target = urlsplit(base_url)
         with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
             file.write(ssl.get_server_certificate((target.hostname or "", target.port or 443)))
         self.certificate = file.name
         weakref.finalize(self, Path(self.certificate).unlink, missing_ok=True)
         self.http.verify = self.certificate
-        self.http.trust_env = False  # or REQUESTS_CA_BUNDLE would replace it
+        self.http.trust_env = False  # or REQUESTS_CA_BUNDLE would replace this certificate
 
     def url(self, path: str) -> str:
         return f"{self.base_url}{path}"
@@ -109,7 +109,7 @@ class HubClient:
         )
 
     def rest(self, method: str, path: str, body: Any = None) -> requests.Response:
-        """Call the hub's REST API as the page's own scripts do."""
+        """Call the hub's REST API as the scripts of the hub's pages do."""
         if not any(cookie.name == "_xsrf" for cookie in self.http.cookies):
             self.get("/hub/home")
         return self.http.request(
@@ -121,13 +121,13 @@ class HubClient:
         )
 
     def server(self) -> dict[str, Any] | None:
-        """Return the hub's record of this person's session, if there is one."""
+        """Return the hub's record of this person's session, or ``None`` if there is no session."""
         answer = self.rest("GET", f"/users/{self.name}")
         answer.raise_for_status()
         return dict(answer.json()["servers"]).get("")
 
     def wait_until_ready(self, seconds: float = 60.0) -> dict[str, Any]:
-        """Wait until the session is ready; return the hub's record of it."""
+        """Wait until the session is ready; return the hub's record of the session."""
 
         def ready() -> dict[str, Any] | None:
             server = self.server()
@@ -136,7 +136,7 @@ class HubClient:
         return dict(wait_for(f"{self.name}'s session is ready", ready, seconds))
 
     def stop(self, seconds: float = 60.0) -> None:
-        """Stop the session, if there is one; wait until the hub lists none."""
+        """Stop the session, if there is one; wait until the hub no longer lists it."""
 
         def gone() -> bool:
             server = self.server()
@@ -153,7 +153,7 @@ class HubClient:
         return f"/user/{self.name}"
 
     def open_lab(self) -> requests.Response:
-        """Open JupyterLab, OAuth redirects included; return its page."""
+        """Open JupyterLab by way of the OAuth redirects; return its page."""
         page = self.get(f"{self.prefix}/lab")
         page.raise_for_status()
         return page
@@ -180,7 +180,7 @@ class HubClient:
         return str(answer.json()["id"])
 
     def notices(self) -> list[str]:
-        """Take the notices that JupyterLab would show now."""
+        """Fetch the notices that JupyterLab would show now."""
         answer = self.get(f"{self.prefix}/jupyterlab-notifications-extension/notifications")
         answer.raise_for_status()
         return [str(notice["message"]) for notice in answer.json()["notifications"]]
@@ -199,7 +199,7 @@ class HubClient:
         socket = self._websocket(f"terminals/websocket/{answer.json()['name']}", 30)
         try:
             socket.send(json.dumps(["stdin", text]))
-            # Only output shows that the text has arrived.
+            # The terminal's output is the only sign that the text has arrived.
             while json.loads(socket.recv())[0] != "stdout":
                 pass
         finally:
@@ -217,7 +217,7 @@ class HubClient:
         )
 
     def shut_down(self) -> None:
-        """Shut the server down from JupyterLab's menu."""
+        """Shut the server down, as JupyterLab's menu does."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/shutdown"),
             headers={
@@ -231,7 +231,7 @@ class HubClient:
     def run(self, kernel: str, code: str, seconds: float = 60.0) -> str:
         """Run a cell through the kernel's websocket; return its output.
 
-        :raises AssertionError: when the cell fails (with the traceback) or does not finish in time.
+        :raises AssertionError: if the cell fails (the message has the traceback) or takes too long.
         """
         socket = self._websocket(f"api/kernels/{kernel}/channels", seconds)
         message_id = uuid.uuid4().hex

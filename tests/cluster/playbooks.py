@@ -35,7 +35,7 @@ def playbook(name: str, *arguments: str, **variables: object) -> subprocess.Comp
 
 
 def output(run: subprocess.CompletedProcess[str]) -> str:
-    """Return the output of a run on one line."""
+    """Return all output of a run, joined into one line."""
     return " ".join((run.stdout + run.stderr).split())
 
 

@@ -18,7 +18,7 @@ from hub_client import wait_for
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 
 
-#: Routes to the echo server, and to a port without a server.
+#: The paths of two routes: one leads to the echo server, the other to a port without a server.
 ECHO = "/user/proxy-test-echo"
 NO_SERVER = "/proxy-test-no-server"
 
@@ -138,7 +138,7 @@ def main_pid(host: Any, unit: str = "jupyterhub-proxy.service") -> str:
 
 @pytest.fixture
 def routes(hub_host: Any, proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
-    """Add a route to an echo server, and one to a port without a server."""
+    """Start an echo server; add a route to it, and another to a port without a server."""
     proxy_host.run("systemctl stop proxy-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=proxy-test-echo python3 -c %s", ECHO_SERVER
@@ -159,7 +159,7 @@ def tls_link(base_url: str, version: ssl.TLSVersion) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # Needed here for the oldest versions, so that only the server can refuse them.
+    # The client itself accepts the oldest versions of TLS, so that only the server can refuse them.
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     plain = socket.create_connection((address.hostname, address.port), timeout=10)

@@ -1,4 +1,4 @@
-"""A person's whole way: log in, choose, wait, run a cell, stop."""
+"""All that a person does with a session: log in, choose, wait, run a cell, stop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_person_gets_the_requested_session_and_can_stop_it(login: LogIn, hub_h
     assert seen["host"] in ("exec1", "exec2"), "the cell ran on a worker"
     assert seen["user"] == "alice"
     assert seen["slots"] == 2
-    # Grid Engine adds up the memory of the slots.
+    # Grid Engine adds up the memory of the two slots.
     assert seen["address_space"] == 4 * GB
 
     details = job_details(hub_host, seen["job"])
@@ -117,7 +117,7 @@ def test_a_choice_outside_the_menu_is_refused_by_form_link_and_rest(
     answer = bob.rest("POST", "/users/bob/server", choice)
     assert answer.status_code == 400
     assert words in answer.json()["message"]
-    # A link with the choice is the third way.
+    # After the form and the REST API, the third way to choose is a link that contains the choice.
     link = bob.get("/hub/spawn", params={f"opt-{name}": value for name, value in choice.items()})
     assert words in page_text(link)
     assert bob.server() is None
@@ -158,7 +158,7 @@ def test_a_start_shows_that_the_qmaster_is_unreachable(
     try:
         refusal = bob.choose(cores=1, memory=1, run_time=1)
         text = page_text(refusal)
-        if "/spawn-pending/" in refusal.url:  # the waiting page came first
+        if "/spawn-pending/" in refusal.url:  # the waiting page came before the refusal
             wait_for("the start has failed", lambda: bob.server() is None)
             text = page_text(bob.get("/hub/spawn-pending/bob"))
         assert "unable to send message to qmaster" in text

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-# How long a job may take to go, in seconds: a restarted daemon checks its old jobs once a minute.
+# Seconds that a job may take to disappear: a restarted daemon checks its old jobs once a minute.
 ADOPTED_JOB = 150.0
 
 
@@ -33,7 +33,7 @@ def alive(host: Any, pid: int) -> bool:
 
 
 def workers_known(qmaster: Any) -> None:
-    """Wait until all workers have reported to the qmaster: up to a minute after its restart."""
+    """Wait until all workers have reported to a restarted qmaster, which takes up to a minute."""
 
     def unreported() -> list[str]:
         shown = qmaster.run("qstat -f -q all.q")
@@ -65,7 +65,7 @@ class Jobs:
         return self.ids[-1]
 
     def state(self, job: str) -> str:
-        """Return the letters of the job's state; empty if Grid Engine no longer lists it."""
+        """Return the letters of the job's state, or "" if Grid Engine no longer lists the job."""
         rows = [line.split() for line in self.run("qstat").stdout.splitlines()[2:]]
         return next((row[4] for row in rows if row[0] == job), "")
 
@@ -73,7 +73,7 @@ class Jobs:
         until(lambda: self.state(job) == "r", f"job {job} runs")
 
     def record(self, job: str, deadline: float = 5.0) -> dict[str, str]:
-        """Return the job's accounting record, which must exist soon after the job is gone."""
+        """Return the job's accounting record, which must appear soon after the job has gone."""
         until(lambda: not self.state(job), f"job {job} has gone", ADOPTED_JOB)
         found = until(
             lambda: self.qmaster.run(f"qacct -j {job}").stdout, f"record of {job}", deadline
@@ -81,7 +81,7 @@ class Jobs:
         return dict(re.findall(r"^(\w+) +(.*?) *$", found, re.MULTILINE))
 
     def verdict(self, options: str) -> str:
-        """Return Grid Engine's messages about a request that is only checked."""
+        """Let Grid Engine check a request without submitting a job; return its messages."""
         result = self.run(f"echo true | qsub {options}")
         return str(result.stdout + result.stderr)
 
@@ -102,7 +102,7 @@ def jobs(hub_host: Any, qmaster_host: Any) -> Iterator[Jobs]:
 
 @pytest.fixture
 def gate(hub_host: Any) -> Iterator[str]:
-    """A file for which a job waits, so that the test decides when the job ends."""
+    """The path of a file for which a job waits: the test creates the file to end the job."""
     path = f"/home/alice/.gate-{uuid4().hex}"
     yield path
     hub_host.run(f"rm -f {path}")
@@ -121,7 +121,7 @@ def test_unit_stops_and_starts_the_qmaster(qmaster_host: Any) -> None:
     try:
         assert qmaster_host.run("systemctl stop gridengine-master").rc == 0
         assert pids(qmaster_host, "sge_qmaster") == []
-        # The qmaster writes it only when it ends cleanly, not when it is killed.
+        # The qmaster writes this file only when it ends cleanly, not when it is killed.
         assert qmaster_host.file("/var/spool/gridengine/qmaster/lock").exists
     finally:
         assert qmaster_host.run("systemctl start gridengine-master").rc == 0
@@ -197,13 +197,13 @@ def test_job_survives_a_restart_and_a_kill_of_the_execution_daemon(
 
 
 def test_job_without_a_memory_request_gets_the_default(jobs: Jobs) -> None:
-    # With a default of 0, it would get 10 MB and be killed within two seconds.
+    # With a default of 0, the job would get 10 MB and be killed within two seconds.
     record = jobs.record(jobs.submit('test "$(ulimit -v)" = 1048576 && exit 3'))
     assert (record["exit_status"], record["failed"]) == ("3", "0")
 
 
 def test_no_process_outlives_its_job(jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any) -> None:
-    # As notebook servers do with kernels: setsid gives it a process group of its own.
+    # setsid gives the process its own process group, as notebook servers do for each kernel.
     mark = f"4{int(gate[-6:], 16):08d}"
     job = jobs.submit(f"setsid sleep {mark} &\n{held_open(gate)}", "-l h=exec1")
     until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 0, "the process runs")
@@ -218,7 +218,7 @@ def test_gpus_are_counted_per_job_not_per_slot(jobs: Jobs, gate: str) -> None:
 
     job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
     jobs.started(job)
-    # -w p checks whether it could run now: both GPUs of the cluster are taken, slots are free.
+    # -w p checks whether a job could run now: no GPU of the cluster is free, but slots are.
     assert "found suitable queue" not in jobs.verdict("-w p -l gpu=1")
     assert "found suitable queue" in jobs.verdict("-w p")
 
@@ -234,7 +234,7 @@ def test_only_the_hub_may_submit_and_only_the_qmaster_may_administer(
     assert "is not a submit host" in refused.stderr
 
 
-# --- The objects of the inventory -----------------------------------------------------------
+# --- The objects that the inventory declares ------------------------------------------------
 
 
 def attributes(host: Any, command: str) -> dict[str, str]:

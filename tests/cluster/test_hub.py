@@ -10,7 +10,7 @@ import pytest
 
 from cluster import AS_HUB
 
-#: Sends standard input to the broker and prints the answer.
+#: A program that sends its argument to the broker and prints the answer.
 CALL = (
     "import socket, sys; s = socket.socket(socket.AF_UNIX);"
     " s.connect('/run/jupyterhub-broker.sock'); s.sendall(sys.argv[1].encode());"
@@ -49,7 +49,7 @@ def test_the_hub_runs_without_any_privilege(hub_host: Any) -> None:
 
 
 def test_the_sandbox_is_effective(hub_host: Any) -> None:
-    """With the hub's settings, even root cannot see homes or write outside the hub's state."""
+    """In the sandbox of the hub's unit, even root sees no homes and cannot write to the system."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("ProtectSystem", "ProtectHome", "PrivateTmp")
     properties = " ".join(f"-p {line}" for line in settings if line.startswith(wanted))
@@ -69,7 +69,7 @@ def test_the_sandbox_is_effective(hub_host: Any) -> None:
 
 @pytest.mark.parametrize(("uid", "code"), [("os.getuid()", 0), ("0", 1)], ids=["itself", "root"])
 def test_the_sandbox_lets_unix_chkpwd_set_its_own_uid(uid: str, code: int, hub_host: Any) -> None:
-    """PAM 1.7 (Debian 13) checks passwords with ``unix_chkpwd``, which starts with this call."""
+    """PAM 1.7 (Debian 13) checks passwords with ``unix_chkpwd``, which first calls ``setuid``."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("SystemCall", "NoNewPrivileges", "CapabilityBoundingSet")
     properties = " ".join(f"-p {shlex.quote(line)}" for line in settings if line.startswith(wanted))
@@ -120,7 +120,7 @@ def test_the_broker_refuses_requests_that_the_site_does_not_allow(
 
 
 def test_the_broker_deletes_only_the_persons_own_job(hub_host: Any) -> None:
-    """Another person's job with the session's name stays."""
+    """A job of another person stays even if it has the session's name."""
     job = hub_host.check_output(
         "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
         SESSION,

@@ -1,6 +1,6 @@
-"""Warnings before the end of a session, and the end of idle sessions.
+"""Warnings before a session ends, and the end of idle sessions.
 
-One test covers both, with short limits: two minutes idle and four minutes of run time.
+One test covers both. Its limits are short: two minutes of idleness and four minutes of run time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CONFIG = {
 
 @pytest.fixture
 def short_rules(hub_host: Any) -> Iterator[None]:
-    """Give hub and broker limits of minutes during the test."""
+    """Shorten the limits of hub and broker to a few minutes during the test."""
 
     def write(name: str, text: str) -> None:
-        # With cat, the file keeps its owner and mode.
+        # Writing with cat keeps the file's owner and mode.
         hub_host.check_output(f"printf %s {shlex.quote(text)} | cat > {FOLDER}/{name}")
 
     def restart() -> None:
@@ -96,7 +96,7 @@ def test_people_are_warned_and_only_idle_sessions_are_ended(
         expected = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
         assert re.findall(r"\d\d:\d\d", notice)[0] in expected
 
-        # Fetching notices, as an open page does, does not count as use.
+        # An open page fetches notices again and again, which does not count as use.
         wait_for("the idle session is ended", lambda: idle.server() is None, 120)
         assert time.time() - used >= 115
         assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))

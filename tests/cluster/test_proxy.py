@@ -1,6 +1,6 @@
 """nginx and configurable-http-proxy on the proxy's host.
 
-Requests go through both to an echo server, which shows what the hub would receive.
+Requests pass through both to an echo server, whose answers show what the hub would receive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
 CERTIFICATE = "/etc/jupyterhub-proxy/self-signed.crt"
 KEY = "/etc/jupyterhub-proxy/self-signed.key"
 
-# Runs with the unit's settings, in place of its program.
+# A program that runs in place of the proxy, with the settings of the proxy's unit.
 PROBE = """
 import ctypes, json, os, socket
 
@@ -149,7 +149,7 @@ def test_client_cannot_forge_its_address(fetch: Callable[..., Answer], base_url:
 
 @contextmanager
 def open_websocket(base_url: str) -> Iterator[None]:
-    """Keep a websocket open, which must still carry data both ways at the end."""
+    """Keep a websocket open; check at the end that it still carries data both ways."""
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         host = urlsplit(base_url).netloc
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
@@ -179,7 +179,7 @@ def served_certificate(base_url: str) -> str:
 
 @pytest.fixture
 def own_certificate(proxy_host: Any) -> Iterator[None]:
-    """Let the test change the certificate's files; restore them afterwards."""
+    """Let the test change the files of the certificate and its key; restore them afterwards."""
     kept = "/root/proxy-test-certificate"
     proxy_host.check_output(f"mkdir -m 700 {kept} && cp -a {CERTIFICATE} {KEY} {kept}")
     yield
@@ -196,7 +196,7 @@ def test_renewed_certificate_is_served_after_a_reload(proxy_host: Any, base_url:
             "umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
             f" -subj /CN=renewed -keyout {KEY} -out {CERTIFICATE} && systemctl reload nginx"
         )
-        # After the reload, the old workers accept no new connections.
+        # Once the reload is done, nginx's old workers accept no new connections.
         renewed = proxy_host.file(CERTIFICATE).content_string
         wait_for("the renewed certificate", lambda: served_certificate(base_url) == renewed, 20)
     assert renewed != before
@@ -216,7 +216,7 @@ def test_nginx_goes_on_when_its_certificate_cannot_be_read(
 
 @pytest.mark.usefixtures("routes")
 def test_nginx_of_a_newer_package_takes_over(proxy_host: Any, base_url: str) -> None:
-    """As Debian's package does: a new master starts beside the old one, which then ends."""
+    """Upgrade as Debian's package does: a new master starts, and then the old master ends."""
     before = main_pid(proxy_host, "nginx.service")
     with open_websocket(base_url):
         proxy_host.check_output("invoke-rc.d nginx upgrade")
@@ -233,7 +233,7 @@ def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
 
 @pytest.mark.usefixtures("routes")
 def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
-    """A program that answers 503 itself gives the reason; our page must not hide it."""
+    """If a program itself answers 503, it says why, and the proxy's own page must not hide that."""
     answer = fetch(f"{ECHO}/503")
     assert answer.status == 503
     assert "headers" in json.loads(answer.text)
@@ -251,7 +251,7 @@ def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str) 
     assert retry_after is not None
     assert int(retry_after) > 0
     assert "<h1>Too many requests</h1>" in page
-    # This address can still fetch pages, and all others can log in.
+    # The refused address can still fetch pages, and other addresses can still log in.
     assert flood(proxy_host, source, "GET", "/hub/login", 3)[-1][0] == 200
     assert flood(proxy_host, "127.0.0.11", "POST", path, 1)[0][0] != 429
 
@@ -292,7 +292,7 @@ def test_back_soon_page_while_the_proxy_is_down(
 
 
 def test_files_of_the_proxy_cannot_be_fetched(fetch: Callable[..., Answer]) -> None:
-    """The page is in the same folder as the key and the token."""
+    """The page that nginx shows for a stopped proxy shares a folder with the key and the token."""
     for name in ("", "/503.html", "/token.env", "/self-signed.key"):
         answer = fetch(f"/.jupyterhub-proxy{name}")
         assert "PRIVATE KEY" not in answer.text
@@ -355,7 +355,7 @@ def test_only_root_can_read_the_key_of_the_certificate(proxy_host: Any) -> None:
 
 
 def test_nginx_continues_in_a_new_log(proxy_host: Any, fetch: Callable[..., Answer]) -> None:
-    """Rotated as Debian's logrotate does."""
+    """Rotate the log as Debian's logrotate does."""
     log = "/var/log/nginx/access.log"
     rotate = "invoke-rc.d nginx rotate"
     assert rotate in proxy_host.file("/etc/logrotate.d/nginx").content_string
@@ -378,7 +378,7 @@ def test_query_strings_are_not_logged(proxy_host: Any, fetch: Callable[..., Answ
         return fetch("/hub/login?token=query-secret", Referer=referer).status
 
     assert request() == 200
-    # Also when nginx logs an error.
+    # The logs must not contain the secrets even when nginx logs an error.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
         assert request() == 502
@@ -404,10 +404,10 @@ def test_running_proxy_has_no_privileges(proxy_host: Any) -> None:
 
 
 def test_sandbox_of_the_proxy_is_effective(proxy_host: Any) -> None:
-    """Without a capability that it needs, systemd silently starts a unit without its sandbox."""
+    """If systemd lacks a capability for the sandbox, it silently starts the unit unprotected."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
-    # Without RuntimeDirectory: the proxy's folder would be removed with the probe.
+    # Leave out RuntimeDirectory too: systemd would remove the proxy's folder after the probe.
     left_out = r"^(ExecStart|Restart|RestartSec|RuntimeDirectory|Type)=.*\n"
     text = re.sub(left_out, "", text, flags=re.MULTILINE)
     text = text.replace(

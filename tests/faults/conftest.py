@@ -1,4 +1,4 @@
-"""Two sessions that compute through all faults, and the checks after each fault."""
+"""Two sessions whose kernels compute during all faults, and the checks after each fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
-#: How long a job may take to go, in seconds: a restarted daemon checks its old jobs once a minute.
+#: Seconds that a job may take to disappear: a restarted daemon checks its old jobs once a minute.
 CLEAN = 150.0
 
 
@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 def pytest_runtest_makereport(
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """When a test fails, show what the hub and the broker logged during it."""
+    """When a test fails, show what the hub and the broker logged during the test."""
     report = yield
     if report.failed:
         log = host("hub").run(
@@ -37,7 +37,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """All users, logged in once, without sessions."""
+    """All users, logged in once for all tests; none has a session yet."""
     people = {name: Person(name) for name in ("alice", "bob", "carol")}
     for person in people.values():
         person.stop()
@@ -57,7 +57,7 @@ def kept(people: dict[str, Person]) -> Iterator[list[Session]]:
 
 @pytest.fixture
 def running(kept: list[Session]) -> list[Session]:
-    """Two sessions that compute on exec2; all tests share them unless a fault ends them."""
+    """Two sessions that compute on exec2; tests share them, and a lost session is replaced."""
     for session in kept:
         if not session.is_alive():
             session.person.stop()
@@ -73,7 +73,7 @@ def bob(people: dict[str, Person]) -> Person:
 
 @pytest.fixture(autouse=True)
 def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iterator[None]:
-    """After each fault, the two sessions live, all other jobs are gone, and every service is up."""
+    """Check after each fault that the two sessions live, no other job is left and all units run."""
     yield
     mine = {session.job for session in running}
     try:
@@ -90,5 +90,5 @@ def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iter
         for name in faults.UNITS:
             wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
     finally:
-        # Leftovers fail this test only, not the next one too.
+        # Remove what is left, so that it fails only this test and not the next test too.
         faults.remove_all_but(mine)

@@ -1,7 +1,7 @@
-"""Faults, one context manager each: in force inside the ``with``, undone after it.
+"""Faults: a context manager causes a fault at the start of its ``with`` and undoes it at the end.
 
 A fault is undone even after an error, and the ``with`` ends only when the broken part answers
-again. Root on this machine causes the faults in the containers.
+again. The tests run as root of this machine, to be able to break the containers from outside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNITS = {
     "exec1": ["gridengine-exec"],
     "exec2": ["gridengine-exec"],
 }
-#: How long a host may take to boot and start its units, in seconds.
+#: Seconds that a host may take to boot and to start its units.
 BOOT = 90.0
 
 Fault = Callable[[], AbstractContextManager[None]]
@@ -57,17 +57,17 @@ def main_process(name: str) -> str:
 
 def enter(name: str, *command: str, check: bool = True) -> str:
     """Run a command in a container's mount, PID and network namespaces, as root of this machine."""
-    spaces = ("--mount", "--pid", "--net")  # PID too: mount(8) reads its own entry in /proc
+    spaces = ("--mount", "--pid", "--net")  # --pid because mount(8) reads its own entry in /proc
     return machine("nsenter", "--target", main_process(name), *spaces, *command, check=check)
 
 
 def outside(name: str, *command: str, check: bool = True) -> str:
-    """Run a command of this machine in a container's network."""
+    """Run one of this machine's commands in a container's network namespace."""
     return machine("nsenter", "--target", main_process(name), "--net", *command, check=check)
 
 
 def run(name: str, command: str) -> str:
-    """Run a shell command on a host, which must succeed; return its output."""
+    """Run a shell command on a host; check that it succeeds, and return its output."""
     return str(host(name).check_output(command))
 
 
@@ -76,13 +76,13 @@ def answers(name: str, command: str) -> bool:
 
 
 def page_status(path: str = "/hub/health") -> int:
-    """Return the HTTP status from the proxy's host, or 0 if it does not answer."""
+    """Return the HTTP status with which the proxy's host answers, or 0 if it does not answer."""
     target = urlsplit(BASE_URL)
     link = http.client.HTTPSConnection(
         target.hostname or "",
         target.port,
         timeout=10,
-        context=ssl._create_unverified_context(),  # the tests' people check the certificate
+        context=ssl._create_unverified_context(),  # HubClient checks the certificate
     )
     try:
         link.request("GET", path)
@@ -118,7 +118,7 @@ class GridJob:
 
 
 def jobs(owner: str = "") -> list[GridJob]:
-    """Return all jobs in Grid Engine, or only one person's."""
+    """Return all jobs in Grid Engine, or only the jobs of one owner."""
     root = ElementTree.fromstring(run("qmaster", "qstat -u '*' -xml"))
     found = [
         GridJob(
@@ -143,7 +143,7 @@ def delete(job: GridJob) -> None:
 
 
 def remove_all_but(mine: set[int]) -> None:
-    """Remove all other jobs and all session files: leftovers of a failed test."""
+    """Delete all jobs but these, and all session files: a failed test may have left some."""
     for job in jobs():
         if job.id not in mine:
             delete(job)
@@ -151,7 +151,7 @@ def remove_all_but(mine: set[int]) -> None:
 
 
 def hold(seconds: float) -> None:
-    """Let a fault last; here a fixed time is what the test is about."""
+    """Let a fault last for a fixed time, for tests that are about the length of a fault."""
     time.sleep(seconds)
 
 
@@ -186,7 +186,7 @@ def restarted(name: str, unit: str, ready: Callable[[], None], times: int = 1) -
 
 @contextlib.contextmanager
 def killed(name: str, unit: str, ready: Callable[[], None]) -> Iterator[None]:
-    """Kill a unit's main process; systemd brings it back."""
+    """Kill a unit's main process; afterwards, wait until systemd has started another."""
     before = _pid(name, unit)
     assert before not in ("", "0"), f"{unit} does not run"
     try:
@@ -248,7 +248,7 @@ def hub_configured(*lines: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def clock_off(seconds: int) -> Iterator[None]:
-    """Set the clock of the hub's unit off; all other hosts keep the right time."""
+    """Make the clock of the hub's unit wrong; all other clocks stay right."""
     drop_in = "/run/systemd/system/jupyterhub.service.d/clock.conf"
     if not answers("hub", "dpkg -s libfaketime"):
         run("hub", "apt-get -qq install -y libfaketime")
@@ -274,7 +274,7 @@ def clock_off(seconds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def database_read_only() -> Iterator[None]:
-    """Make the hub's folder read-only: SQLite needs a journal there for every change."""
+    """Make the hub's folder read-only, so that SQLite cannot create the journal of a change."""
     try:
         run("hub", f"chown root: {STATE} && chmod 0755 {STATE}")
         yield
@@ -284,11 +284,11 @@ def database_read_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def database_on_a_small_disk() -> Iterator[Callable[[bool], None]]:
-    """Put the hub's folder on a disk of 8 MB; yield a function that fills or frees it."""
+    """Put the hub's folder on a disk of 8 MB; yield a function that fills or frees the disk."""
 
     def fill(full: bool) -> None:
         if full:
-            # dd fails once the disk is full, as intended.
+            # dd fails when the disk is full, which is the aim.
             run("hub", f"dd if=/dev/zero of={STATE}/ballast bs=4k 2>/dev/null; sync; true")
         else:
             run("hub", f"rm -f {STATE}/ballast")
@@ -339,7 +339,7 @@ def qmaster_killed() -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def qmaster_frozen() -> Iterator[None]:
-    """Suspend the qmaster's process: it accepts connections but does not answer."""
+    """Suspend the qmaster's process, which then accepts connections but does not answer."""
     pid = _pid("qmaster", "gridengine-master")
     try:
         run("qmaster", f"kill -STOP {pid}")
@@ -369,11 +369,11 @@ def queue_disabled(queue: str = "all.q") -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(name: str, command: str, script: str) -> Iterator[None]:
-    """Replace one of Grid Engine's commands by a script; the original is $REAL in it.
+    """Replace a command of Grid Engine with a script, which can call the original as $REAL.
 
-    A rename, not a mount: units see it in their sandboxes at once.
+    A rename replaces the command, since units would not see a mount in their sandboxes at once.
     """
-    # Debian's wrapper depends on the name it is called by, so the original keeps its name.
+    # Debian's wrapper looks at the name under which it is called, so the original keeps its name.
     aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
     text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
     run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
@@ -391,13 +391,13 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
         run(name, f"ln -s {link} {path}.new; mv -fT {path}.new {path}; rm -rf {aside}")
 
 
-#: Where the flaky qstat keeps its count: all users of the hub's host may write to this folder, and
-#: the units' sandboxes show the same one.
+#: The folder in which the flaky qstat counts its calls: all users of the hub's host may write to
+#: it, and units in their sandboxes see this same folder.
 _TURNS = "/dev/shm/gridhub-faults"
 
-#: In turn, fails, prints garbage, half an answer or nothing, hangs, and answers. Not at random, so
-#: that a run of bad luck cannot fail a test. There are eleven turns, a prime number: a caller that
-#: gets only every second or third turn still meets all of them.
+#: A qstat that takes turns: it fails, prints garbage, half an answer or nothing, hangs, or answers.
+#: The order of turns is fixed, so that no test can fail by bad luck. There are eleven turns, a
+#: prime number, so that a caller that gets only every second or third turn still meets them all.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9
@@ -431,7 +431,7 @@ def qstat_flaky() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cut_off(worker: str = "exec2") -> Iterator[None]:
-    """Cut a worker off from the network: drop all packets both ways."""
+    """Cut a worker off from the network by dropping all packets in both directions."""
     rules = (("INPUT", "-i"), ("OUTPUT", "-o"))
 
     def filter_packets(action: str, check: bool = True) -> None:
@@ -460,7 +460,7 @@ def lost(worker: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def notebooks_missing() -> Iterator[None]:
-    """Remove the notebook environment from both workers: jobs end as soon as they start."""
+    """Remove the notebook environment from both workers, so that jobs end as soon as they start."""
     link = "/opt/jupyterhub-session/current"
     workers = ("exec1", "exec2")
     try:
@@ -477,7 +477,7 @@ def notebooks_missing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mounted(names: list[str], path: str, *options: str) -> Iterator[None]:
-    """Mount something over a folder on these hosts."""
+    """Mount another file system over a folder on these hosts."""
     done: list[str] = []
     try:
         for name in names:
@@ -491,7 +491,7 @@ def mounted(names: list[str], path: str, *options: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def home_full(user: str) -> Iterator[None]:
-    """Fill a home up, on the hub's host."""
+    """Replace a home with a full disk, on the hub's host only."""
     home = f"/home/{user}"
     with mounted(["hub"], home, "-t", "tmpfs", "-o", "size=64k,mode=0700", "small"):
         run("hub", f"chown {user}: {home}; dd if=/dev/zero of={home}/x bs=4k 2>/dev/null; true")
@@ -505,7 +505,7 @@ def home_read_only(user: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def home_missing(user: str) -> Iterator[None]:
-    """Take a home away on all hosts."""
+    """Move a home away; all hosts share the homes, so it is missing everywhere."""
     try:
         run("hub", f"mv -T /home/{user} /home/{user}.away")
         yield
@@ -518,14 +518,14 @@ def home_missing(user: str) -> Iterator[None]:
 
 
 def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:
-    """Close a person's home to them on some workers: jobs cannot change to it."""
+    """Make a person's home inaccessible on some workers, so that jobs cannot change to it."""
     options = ("-t", "tmpfs", "-o", "mode=0000", "closed")
     return mounted(list(workers), f"/home/{user}", *options)
 
 
 @contextlib.contextmanager
 def home_hanging(user: str) -> Iterator[None]:
-    """Make every write to a home hang on the hub's host, as with a dead file server."""
+    """Make every write to a home hang on the hub's host, as if the file server were dead."""
     home, image = f"/home/{user}", f"/var/tmp/{PREFIX}-home.img"
     machine("truncate", "--size", "16M", image)
     machine("mkfs.ext4", "-q", "-F", image)
@@ -543,7 +543,7 @@ def home_hanging(user: str) -> Iterator[None]:
                 enter("hub", "fsfreeze", "--unfreeze", home)
     finally:
         enter("hub", "rm", "-f", device)
-        # The broker's sandbox may keep the mount for a moment longer.
+        # This may fail, since the broker's sandbox may keep the mount for a moment longer.
         machine("losetup", "--detach", loop, check=False)
         machine("rm", "-f", image)
 
@@ -592,7 +592,7 @@ def account_closed(user: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Change the menu's items; drop presets and limits. Hub and broker read it for each start."""
+    """Change the menu's items and drop its presets and limits; this applies from the next start."""
     path = "/etc/jupyterhub/menu.json"
     whole = run("hub", f"cat {path}")
     items = json.loads(whole)["items"]
@@ -611,7 +611,7 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
-    """Keep a fault in force for some seconds, with another fault in the middle."""
+    """Keep a fault in force for some seconds; cause another fault, if any, in the meantime."""
     with fault():
         started = time.monotonic()
         if meanwhile:

@@ -1,4 +1,4 @@
-"""People with sessions that compute, and what they see of these."""
+"""People whose sessions compute, and what the pages show these people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hub_client import HubClient, page_text, wait_for
 
 CHOICE: dict[str, object] = {"cores": 1, "memory": 1, "run_time": 1}
 
-#: The kernel's computation: up to ten steps a second. Prints the job's number.
+#: Code for the kernel: it starts a computation of up to ten steps a second, and prints the job's
+#: number.
 COMPUTE = """
 import os, threading, time
 value, steps = {value!r}, 0
@@ -42,7 +43,7 @@ class Person(HubClient):
         assert page.ok, page_text(page)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the hub's record of the session; ``None`` also while the hub is down."""
+        """Return the hub's record of the session, or ``None`` while the hub has none or is down."""
         try:
             return self.server()
         except AWAY:
@@ -69,11 +70,11 @@ class Person(HubClient):
         return page_text(self.get(f"/hub/spawn-pending/{self.name}"))
 
     def reads_on_the_form(self) -> str:
-        """Return the text of the form for the next session."""
+        """Return the text of the form that starts the next session."""
         return page_text(self.get("/hub/spawn"))
 
     def progress(self) -> str:
-        """Return the events that the waiting page has received, in one line."""
+        """Return the events that the waiting page receives, joined into one line."""
         lines = []
         with (
             contextlib.suppress(*AWAY),
@@ -102,9 +103,9 @@ class Session:
         self._looked = 0.0
 
     def start(self, *, not_on: str = "", seconds: float = 150.0) -> Session:
-        """Start it through the pages, and start the kernel's computation.
+        """Start the session through the pages, and then the computation in its kernel.
 
-        ``seconds`` allows for a worker that has yet to report to a restarted qmaster.
+        ``seconds`` includes the time that a worker may need to report to a restarted qmaster.
         """
         elsewhere = queue_disabled(f"all.q@{not_on}") if not_on else contextlib.nullcontext()
         with elsewhere:
@@ -115,7 +116,7 @@ class Session:
         return self
 
     def compute(self) -> None:
-        """Open JupyterLab, start a kernel and its computation."""
+        """Open JupyterLab, start a kernel, and start the computation in it."""
         self.person.open_lab()
         self.kernel = self.person.start_kernel()
         self.value = uuid.uuid4().hex
@@ -128,7 +129,7 @@ class Session:
         return value, int(steps)
 
     def assert_alive(self, seconds: float = 60.0) -> None:
-        """Check that the hub lists it as ready and that the same kernel has never paused."""
+        """Check that the hub lists the session as ready and that its kernel has never paused."""
         wait_for(f"the hub lists {self.person.name}'s session", self.person.is_ready, seconds)
         errors: list[BaseException] = []
 
@@ -145,7 +146,7 @@ class Session:
             raise AssertionError(f"{error}: {errors}") from None
         assert value == self.value
         elapsed = time.monotonic() - self._looked
-        # Half the pace: this machine is shared.
+        # Half of the full pace is enough, since the kernel shares this machine with other programs.
         assert steps - self._steps >= elapsed * 10 / 2 - 10, "the kernel paused"
         self._steps, self._looked = steps, time.monotonic()
 

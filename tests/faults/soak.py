@@ -1,7 +1,8 @@
-"""Cause a hundred random faults in a row while two sessions compute: both must live.
+"""Cause a hundred random faults in a row while two sessions compute: both must survive.
 
-``GRIDHUB_SOAK_MINUTES`` (60) limits the time, ``GRIDHUB_SOAK_FAULTS`` (100) the number of faults;
-``GRIDHUB_SOAK_SEED`` repeats the order of an earlier run. Faults that end sessions are left out.
+The run ends after ``GRIDHUB_SOAK_MINUTES`` minutes (60) or ``GRIDHUB_SOAK_FAULTS`` faults (100).
+With the seed of an earlier run as ``GRIDHUB_SOAK_SEED``, it repeats the order of that run. It
+leaves out the faults that end sessions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sessions import Person, Session
 def check(sessions: list[Session]) -> None:
     """Check that all sessions live and that Grid Engine has no other job.
 
-    :raises AssertionError: when they do not; it names the failed check.
+    :raises AssertionError: if a check fails; the message names this check.
     """
     faults.wait_for_the_hub()
     for session in sessions:

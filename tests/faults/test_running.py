@@ -11,7 +11,7 @@ import faults
 from hub_client import page_text, wait_for
 from sessions import AWAY, Person, Session
 
-#: Two programs: each fits into the memory of a session of 1 GB, both together do not.
+#: Starts two programs: each alone fits into a session's memory of 1 GB, but not both together.
 HOGS = """
 import subprocess, sys
 hog = "import time; x = bytearray(700 * 2**20); time.sleep(60)"
@@ -291,7 +291,7 @@ def test_a_cell_that_needs_too_much_memory_fails_alone(bob: Person) -> None:
 )
 def test_the_end_of_a_session_with_too_much_memory_is_explained(bob: Person) -> None:
     session = Session(bob).start()
-    with contextlib.suppress(*AWAY):  # the kernel goes with the job
+    with contextlib.suppress(*AWAY):  # the kernel ends together with the job
         bob.run(session.kernel, HOGS, 30)
     wait_for("the job is gone", lambda: not faults.jobs("bob"), 150)
     wait_for("the hub lists no session", bob.has_none, 90)

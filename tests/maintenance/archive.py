@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from cluster import host
 
-#: Origin and label of Debian's security updates, which hosts install by default.
+#: The archive has the origin and label of Debian's security updates, so hosts install from it by
+#: default.
 RELEASE = (
     "Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\nCodename: %s-security\\n"
 )
@@ -40,7 +41,7 @@ def run(name: str, command: str) -> str:
 
 
 def build(name: str, package: str, version: str, script: str = "true") -> None:
-    """Put a package into a host's archive; its configuration runs the script."""
+    """Put a package into a host's archive; when dpkg configures the package, the script runs."""
     text = _BUILD.format(name=package, version=version, script=shlex.quote(script), release=RELEASE)
     run(name, f"bash -c {shlex.quote(text)}")
 
@@ -69,7 +70,7 @@ def archive(*names: str, only: bool = True) -> Iterator[None]:
         yield
     finally:
         for name in names:
-            # Put the lists back: fetching them again would take longer than most tests.
+            # Put apt's lists back: fetching them again would take longer than most tests do.
             aside = "/etc/apt/sources.list /var/lib/apt/lists"
             put_back = "[ ! -e $each.aside ] || { rm -rf $each; mv $each.aside $each; }"
             run(name, f"for each in {aside}; do {put_back}; done")

@@ -1,4 +1,4 @@
-"""Two sessions that compute through every maintenance, and hosts with updates to install."""
+"""Two sessions whose kernels compute during all maintenance, and hosts with pending updates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """All users, logged in once, without sessions."""
+    """All users, logged in once for all tests; none has a session yet."""
     people = {name: Person(name) for name in ("alice", "bob", "carol")}
     for person in people.values():
         person.stop()
@@ -36,7 +36,7 @@ def updates() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def computing(people: dict[str, Person]) -> Iterator[list[Session]]:
-    """Two sessions on exec2, which all tests share."""
+    """Two sessions on exec2 that all tests share."""
     sessions = [Session(people[name]).start(not_on="exec1") for name in ("alice", "carol")]
     yield sessions
     for session in sessions:

@@ -1,4 +1,4 @@
-"""The real monthly maintenance: by its timer, with updates, reboots and failures."""
+"""Real monthly maintenance: the timer starts it, it updates and reboots hosts, and it may fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sessions import Person, Session
 PROGRAM = "/usr/bin/python3 -sE /usr/local/lib/gridhub/sge_maintenance.py"
 SETTINGS = "/etc/gridhub/maintenance.json"
 HOLD = "/etc/gridhub/hold-maintenance"
-#: Lists the packages in the hub's environment.
+#: A command that lists the packages in the hub's environment.
 PINNED = "ls -d /opt/jupyterhub/current/env/lib/python3*/site-packages/*.dist-info"
 WINDOW = "/etc/jupyterhub/worker_window.json"
 DROP_IN = "/run/systemd/system/jupyterhub-maintenance.timer.d/test.conf"
@@ -44,7 +44,7 @@ def words(report: dict[str, Any]) -> str:
 
 
 def ended(name: str, after: str) -> bool:
-    """Return whether a maintenance that started after this time has ended."""
+    """Return whether a maintenance run that started after this time has ended."""
     shown = host(name).run(f"{PROGRAM} status")
     found = json.loads(shown.stdout) if shown.rc == 0 else {}
     return bool(
@@ -58,7 +58,7 @@ def started_last(name: str) -> str:
 
 
 def set_timer(name: str, moment: datetime) -> None:
-    """Let the timer elapse once, at this time; a reboot undoes it."""
+    """Set the timer to elapse once, at this time; a reboot undoes the setting."""
     lines = f"[Timer]\\nOnCalendar=\\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\\n"
     run(
         name,
@@ -103,7 +103,7 @@ def hold(name: str, text: str) -> Iterator[None]:
 
 
 def maintain(name: str, **changed: object) -> tuple[int, dict[str, Any]]:
-    """Run a maintenance now, by default without a reboot; return its exit status and report."""
+    """Run maintenance now, by default without a needless reboot; return exit status and report."""
     with settings(name, **({"reboot": "when_required"} | changed)):
         done = host(name).run(f"{PROGRAM} now")
     return int(done.rc), last(name)
@@ -113,7 +113,7 @@ def announced(person: Person) -> str:
     return page_text(person.get("/hub/home"))
 
 
-#: Accepts mail on port 2525 and prints it.
+#: A server that accepts mail on port 2525 and prints it.
 MAIL_SERVER = """
 import socketserver
 
@@ -156,7 +156,7 @@ def metric(name: str, number: str) -> float:
 
 
 def second_tuesdays(start: datetime, count: int) -> list[datetime]:
-    """Return the demo's dates, computed without systemd."""
+    """Return the next dates of maintenance in the demo, computed without systemd."""
     return list(
         rrule.rrule(
             rrule.MONTHLY,
@@ -183,7 +183,7 @@ def test_the_timer_elapses_on_second_tuesdays_for_twenty_years() -> None:
 
 
 def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], bob: Person) -> None:
-    """On hub and proxy, while the two sessions compute."""
+    """Hub and proxy are maintained while the two sessions compute."""
     hosts = ("hub", "proxy")
     for name in hosts:
         for package in ("gridhub-probe", "gridengine-probe"):
@@ -193,7 +193,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     before = {name: (main_process(name), started_last(name)) for name in hosts}
     pinned = run("hub", PINNED)
 
-    # In the last minutes before it, no session starts.
+    # In the last minutes before the maintenance, no session may start.
     moment = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
     set_timer("hub", moment)
     wait_for("the pages show it", lambda: "Maintenance, until" in announced(bob), 10)
@@ -236,7 +236,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
 
-    # The kernels still run, the notice has gone, and sessions start again.
+    # Afterwards the kernels still run, the notice has gone, and sessions start again.
     for session in computing:
         session.assert_alive()
     wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
@@ -245,7 +245,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
 
 
 def test_the_timer_does_not_catch_up() -> None:
-    """Tested with a copy that systemd has never seen active, as after a boot."""
+    """The test uses a copy of the timer: systemd has never seen it active, as after a boot."""
     date = datetime.now(UTC) - timedelta(seconds=10)
     units = "/run/systemd/system"
     run(
@@ -253,7 +253,7 @@ def test_the_timer_does_not_catch_up() -> None:
         f"sed 's/^OnCalendar=.*/OnCalendar={date:%Y-%m-%d %H:%M:%S} UTC/'"
         f" /etc/systemd/system/jupyterhub-maintenance.timer > {units}/copy.timer;"
         f" printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {units}/copy.service;"
-        # The stamp file of a timer that elapsed long ago.
+        # This stamp file tells systemd that the timer last elapsed long ago.
         " touch -d '1 day ago' /var/lib/systemd/timers/stamp-copy.timer; systemctl daemon-reload",
     )
     try:
@@ -289,7 +289,7 @@ def test_two_maintenances_do_not_run_at_once() -> None:
         wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
         done = host("hub").run(f"{PROGRAM} now")
         assert done.rc == 1 and "already running" in done.stderr
-        # Another run is changing packages: the host must not reboot during it.
+        # Pretend that another run is changing packages: the host must not reboot meanwhile.
         run(
             "hub",
             "cd /usr/local/lib/gridhub && python3 -c 'from gridhub.maintenance import host, report;"
@@ -358,7 +358,7 @@ def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # Run by the unit, because systemd could kill its remaining processes.
+        # The unit must run the program here, since systemd could kill what a unit leaves running.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")
@@ -408,7 +408,7 @@ def test_a_full_disk_prevents_maintenance_and_is_reported_by_mail() -> None:
 def test_a_failed_backup_prevents_maintenance() -> None:
     before = version("hub", "gridhub-probe")
     build("hub", "gridhub-probe", "6.0")
-    database = "/tmp/broken.sqlite"  # the hub can read it
+    database = "/tmp/broken.sqlite"  # in a folder where the hub can read it
     run("hub", f"head -c 100000 /dev/urandom > {database}")
     code, report = maintain("hub", reboot="always", database=database)
     assert code == 1 and "not a database" in words(report)
@@ -429,7 +429,7 @@ def test_another_update_prevents_maintenance() -> None:
 
 
 def test_services_that_do_not_answer_afterwards_are_reported() -> None:
-    """Without a route, the hub answers instead of the session, and differently."""
+    """If the proxy finds no route to a session, the hub answers instead, and differently."""
     nowhere = "https://127.0.0.1:8081/hub/nowhere"
     proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
     wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
@@ -513,7 +513,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Poll the disabled queues all the time; yield the set of all combinations that were seen."""
+    """Poll which queues are disabled; yield the set of all combinations seen so far."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -531,7 +531,7 @@ def disabled_meanwhile() -> Iterator[set[str]]:
 
 
 def test_workers_are_maintained_one_by_one_after_their_last_job() -> None:
-    """The two sessions that compute prevent it on exec2."""
+    """exec2 is not maintained, since the two sessions compute there."""
     with archive("exec1", only=False), disabled_meanwhile() as seen:
         build("exec1", "gridhub-probe", "2.0")
         before = {name: main_process(name) for name in ("exec1", "exec2")}
@@ -543,7 +543,7 @@ def test_workers_are_maintained_one_by_one_after_their_last_job() -> None:
         assert main_process("exec2") == before["exec2"]
         assert version("exec1", "gridhub-probe") == "installed 2.0"
         assert status("exec1")["problems"] == [] and disabled() == ""
-        # Only the playbook maintains workers.
+        # The timer on the worker is off: only the playbook maintains workers.
         for ask, answer in {"is-enabled": "disabled", "is-active": "inactive"}.items():
             shown = host("exec1").run(f"systemctl {ask} jupyterhub-maintenance.timer")
             assert shown.stdout.strip() == answer
@@ -569,7 +569,7 @@ def test_a_queue_left_disabled_by_a_run_is_reported() -> None:
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
-    """Let a session wait in the queue, set a window, then open the queue; return its begin."""
+    """Let a session wait in the queue, set a window, open the queue; return the window's begin."""
     run("hub", f"rm -f {WINDOW}")
     wait_for("no earlier window is shown", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
@@ -627,7 +627,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
 
 
 def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Any Debian host: here the qmaster's, which has no other role in this inventory."""
+    """Any Debian host will do; the test takes the qmaster's, here without any other role."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

@@ -1,4 +1,4 @@
-"""Workers for ``playbooks/patch_workers.yml``: a fake Grid Engine, connections that break."""
+"""Workers to test ``patch_workers.yml`` on, with a fake Grid Engine and breaking connections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from folders import ROOT
 
-#: Fake commands, with their state in FOLDER: a file for each disabled queue and each worker's jobs.
-#: ``broken/HOST`` names the command after which HOST's own administrative host is lost: for good,
-#: or for this one call if it says ``once``. ``daemon/HOST`` is the state of its execution daemon
-#: since the reboot; the qmaster still has the load from before.
+#: Fake commands. Their state is in FOLDER, with a file for each disabled queue and a file for each
+#: worker's jobs. ``broken/HOST`` names the command after which the connection to HOST's own
+#: administrative host is lost: for good, or for this one call if the file also says ``once``.
+#: ``daemon/HOST`` is the state of HOST's execution daemon since the reboot; the qmaster still
+#: reports the load from before the reboot.
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"
@@ -50,7 +51,7 @@ if grep -qx once FOLDER/lost/$host 2>/dev/null; then rm FOLDER/lost/$host; exit 
 [ ! -e FOLDER/lost/$host ] || exit 255
 exit $status
 """
-#: A replacement for the tasks of the role that the playbook calls.
+#: These tasks replace those of the role that the playbook calls.
 ROLE_NOW = [
     {"name": "Say what would be done", "debug": {"msg": "the plan of {{ inventory_hostname }}"}},
     {
@@ -78,11 +79,11 @@ ROLE_NOW = [
 
 
 class Site:
-    """Workers, each with its own administrative host, and a record of what was done with them."""
+    """Workers, each with its own administrative host, and a record of what was done to them."""
 
     def __init__(self, folder: Path, workers: dict[str, dict[str, object]]) -> None:
         self.folder, self.workers = folder, workers
-        #: The whole output of the last run.
+        #: The whole output of the last run, joined into one line.
         self.shown = ""
         for name in ("bin", "disabled", "jobs", "lost", "stuck", "broken", "daemon"):
             (folder / name).mkdir()
@@ -135,10 +136,10 @@ class Site:
             cwd=self.folder,
             env=os.environ
             | {
-                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # getent is found in PATH
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # for the fake getent
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
-                "ANSIBLE_GATHERING": "explicit",  # the role's replacement needs no facts
+                "ANSIBLE_GATHERING": "explicit",  # the tasks in ROLE_NOW need no facts
                 "ANSIBLE_NOCOLOR": "1",
             },
             capture_output=True,
@@ -167,7 +168,7 @@ class Site:
 
 
 def reported(worker: str, shown: str) -> str:
-    """Return what the report says about a worker; empty means no trouble."""
+    """Return what the report says about a worker, or "" if it mentions no trouble."""
     flat = " ".join(shown.split())
     found = re.search(
         rf"\[{worker}\]: FAILED! => .*?msg: (.*?)(?= fatal:| ok:| \[ERROR\]:| PLAY RECAP)", flat

@@ -1,4 +1,4 @@
-"""The role maintenance: inventories that it refuses, its settings, and files that it delivers."""
+"""The inventories that the role maintenance refuses, its settings, and the files it delivers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
 )
 
-#: Variables of an inventory, and the role's refusal; empty means that it accepts them.
+#: Each case has variables of an inventory, and the role's refusal: "" if it accepts the variables.
 CASES: dict[str, tuple[dict[str, object], str]] = {
     "nothing": ({}, ""),
     "everything": (
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
 
 
 def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any], *arguments: str) -> str:
-    """Run plays on an inventory in a folder of their own; return the output."""
+    """Write plays and their inventory to a folder; run them there and return the output."""
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     (folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
     done = subprocess.run(
@@ -85,7 +85,7 @@ def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any], *argu
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The role's refusal or settings for each case."""
+    """For each case, either the role's refusal or its settings."""
     folder = tmp_path_factory.mktemp("role")
 
     def note(name: str, content: str) -> dict[str, object]:
@@ -157,7 +157,8 @@ def test_the_hubs_host_looks_for_sessions_through_the_proxy(
     assert proxies == {"here": "https://there", "there": ""}
 
 
-#: Variables of a hub and of a proxy on another host, with the proxy's clock, and the refusal.
+#: Each case has the variables of a hub, those of a proxy on another host (``clock`` is the time
+#: zone of that host), and the role's refusal: "" if it accepts the variables.
 APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     NOT_ASKED: ({}, {"maintenance_weekday": "Wed"}, "'Wed 2 03:26 '"),
     "same": ({}, {}, ""),
@@ -165,7 +166,7 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     "own-zone": ({}, {"maintenance_time_zone": "Asia/Tokyo"}, "'Tue 2 03:26 Asia/Tokyo'"),
     "own-clock": ({}, {"clock": "Asia/Tokyo"}, "maintenance_time_zone must name one"),
     "by-hand": ({}, {"maintenance_timer": False, "maintenance_weekday": "Wed"}, ""),
-    # The hub's variables stay set in the cases that follow.
+    # Variables that a case sets for the hub stay set in all later cases.
     "week-of-hub": ({"maintenance_week": "last"}, {}, "'Tue last 03:26 '"),
     "own-clock-one-zone": (
         {"maintenance_week": 2, "maintenance_time_zone": "Europe/London"},
@@ -182,7 +183,7 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
 
 @pytest.fixture(scope="module")
 def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The role's refusals of the proxies; it also runs on the hub, except in the first case."""
+    """The role's refusal of each proxy; except in the first case, the role runs on the hub too."""
     folder = tmp_path_factory.mktemp("apart")
     role = {"name": "maintenance", "tasks_from": "preflight"}
     plays = []
@@ -216,7 +217,7 @@ def test_a_proxy_on_its_own_host_reboots_when_the_hubs_pages_announce_it(
     assert bool(refusal) is bool(APART[name][2])
 
 
-#: The file of Debian's package, and lines that a site could have added to it.
+#: What Debian's package has in its file, and lines that a site could have added to the file.
 DISTRIBUTION = """
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };
 Unattended-Upgrade::Package-Blacklist { };
@@ -265,7 +266,8 @@ def test_packages_come_from_the_origins_that_the_site_sets(
 def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
     [task] = [task for task in tasks[-1]["block"] if "ansible.builtin.reboot" in task]
-    # On a machine the first process starts at the same tick each time.
+    # Both values are needed: on a machine, the first process starts at the same tick at every boot;
+    # a container that is restarted keeps its boot id.
     command = task["ansible.builtin.reboot"]["boot_time_command"]
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     kernel, started = shown.stdout.split()
@@ -273,7 +275,7 @@ def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
 
 
 def deliver(folder: Path, *arguments: str) -> dict[str, int]:
-    """Let the role deliver the program into a folder; return Ansible's counts."""
+    """Let the role deliver the program into a folder; return Ansible's counts from its recap."""
     variables = {
         "__maintenance_files": str(folder / "files"),
         "__maintenance_folder": str(folder / "lib"),
@@ -294,7 +296,7 @@ def deliver(folder: Path, *arguments: str) -> dict[str, int]:
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """Return the modes of all files and folders except the caches."""
+    """Return the mode of each file and folder below this folder, except for Python's caches."""
     return {
         str(path.relative_to(folder)): path.lstat().st_mode & 0o7777
         for path in folder.rglob("*")
@@ -320,13 +322,14 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "gridhub/maintenance": 0o755,
         **{f"gridhub/maintenance/{path.name}": 0o644 for path in wing.glob("*.py")},
     }
-    # Not for this host: the controller's caches, and another wing.
+    # The role must not deliver these to the host: the controller's caches, and another wing.
     (wing / "__pycache__").mkdir(exist_ok=True)
     (wing / "__pycache__/x.cpython-311.pyc").touch()
     (files / "gridhub/other").mkdir()
     (files / "gridhub/other/__init__.py").touch()
 
-    # As on a host with the release that had one file, and with a folder that passes on its group.
+    # An earlier release has made the folder but no package in it. The folder has the setgid bit and
+    # would pass its group on to new files.
     lib.mkdir()
     lib.chmod(0o2775)
     assert deliver(tmp_path, "--check")["changed"] == 1

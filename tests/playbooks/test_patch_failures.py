@@ -6,8 +6,8 @@ import pytest
 
 from patching import Site, reported
 
-#: The command at which Grid Engine is lost for good, whether the worker is maintained before that,
-#: and whether its queue stays disabled.
+#: For each of these workers: the command after which Grid Engine is lost for good, whether the
+#: worker has been maintained by then, and whether its queue stays disabled.
 LOST = {
     "list": ("qselect -q", False, False),
     "disable": ("qmod -d", False, True),
@@ -16,11 +16,12 @@ LOST = {
     "enable": ("qmod -e", True, False),
 }
 
-#: The execution daemon after the reboot: away, not accepted by the qmaster, or not accepted yet.
+#: States of an execution daemon after the reboot: it does not run, the qmaster refuses it, or the
+#: qmaster does not accept it at first.
 DAEMONS = ("gone", "refused", "begins")
 
 UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
-#: The report on each of these workers.
+#: What the report says about each of the workers in LOST.
 STATES = {
     "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
     "disable": f"disable was not maintained{UNKNOWN}disable",
@@ -32,7 +33,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
-    """A dozen workers at once, each with its own trouble."""
+    """A dozen workers, each with its own trouble, after one run, and the report of this run."""
     workers: dict[str, dict[str, object]] = {
         "well": {},
         "busy": {},
@@ -69,13 +70,14 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     assert {"well", "kept", "begins"} <= site.maintained
     assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
     assert reported("well", shown) == reported("kept", shown) == reported("begins", shown) == ""
-    assert "all.q@kept" in site.disabled  # by an administrator
-    # This one was disabled by a run of the playbook that was interrupted.
+    assert "all.q@kept" in site.disabled  # an administrator had disabled it before the run
+    # An interrupted earlier run of the playbook had disabled the queue of ``left``.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
-    # Only queues that stay disabled are still noted; each was noted before it was disabled.
+    # The notes name only queues that stay disabled; each queue was noted before it was disabled.
     assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
-    # A worker is also kept by tasks of a parallel job that began elsewhere.
+    # A parallel job that began on another worker may have tasks on this worker. They keep it in use
+    # too, and qstat shows them only with -g t.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
 
 
@@ -93,7 +95,7 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
             "held was not maintained. Check that the maintenance is not held: "
             "held until 2126-01-31: exams",
         ),
-        # Its queue was disabled, but the answer was lost.
+        # qmod disabled the queue of this worker, but the answer was lost.
         ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
         ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
     ],

@@ -1,4 +1,4 @@
-"""``playbooks/patch_workers.yml``: batches, limits, drain and ``--check``."""
+"""``playbooks/patch_workers.yml``: batches, limits, draining and ``--check``."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_worker_is_drained_until_its_last_job_or_the_window_ends(tmp_path: Pat
     site.program("bin/qstat", COMMAND.replace("NAME", "qstat") + third + COMMANDS["qstat"])
     began = time.monotonic()
     shown = site.patch(patch_at_once=2)
-    # Half a minute, and Ansible's time for the rest: far less than the hour of a drain.
+    # The run takes the window's half minute and Ansible's own time: far less than an hour's drain.
     assert time.monotonic() - began < 900
 
     looks = [line.split()[-1] for line in site.log if line.startswith(("qstat", "maintain"))]

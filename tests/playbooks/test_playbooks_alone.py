@@ -19,7 +19,7 @@ STARTED = "2026-12-08T03:26:00+00:00"
 def playbook(
     name: str | Path, folder: Path, *arguments: str, group: str = "hub", **variables: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on this machine, which is a host of the group."""
+    """Run a playbook on this machine, which the inventory puts into the group."""
     groups = {each: {"hosts": {"here": HERE}} for each in {group, "proxy"}}
     inventory = folder / "hosts.yml"
     inventory.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
@@ -70,8 +70,8 @@ def test_the_status_shows_since_when_a_maintenance_has_run(
     assert words in output(done)
 
 
-#: Right variables, a line that shows them, and wrong variables with the message of the role's
-#: argument specification or of the hub's own checker.
+#: For each playbook: right variables, a line that shows them, and a list of wrong variables, each
+#: with the message of the role's argument specification or of the hub's own checker.
 WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
@@ -103,7 +103,7 @@ def test_check_shows_the_text_for_people_and_refuses_wrong_variables(
     name: str, tmp_path: Path
 ) -> None:
     right, shown, refusals = WORDS[name]
-    # The hub's own Python and modules, as far as the checker needs them.
+    # What the checker needs from the hub: its Python and its modules.
     (tmp_path / "python").symlink_to(sys.executable)
     hub = {"__jupyterhub_bin": str(tmp_path), "__jupyterhub_release": str(ROOT / "files")}
     there = sorted(Path("/etc").glob("jupyterhub/*"))
@@ -116,7 +116,7 @@ def test_check_shows_the_text_for_people_and_refuses_wrong_variables(
         assert shown not in output(done)
     done = playbook(name, tmp_path, "--check", **hub)
     assert done.returncode == 0, output(done)
-    # As without --check, it is refused if there is no hub that could read it.
+    # Without a hub that could read the file, the playbook fails, just as it does without --check.
     done = playbook(name, tmp_path, "--check", **hub | {"__jupyterhub_bin": "/no/hub"}, **right)
     assert done.returncode != 0 and "/no/hub/python" in output(done)
 
@@ -143,7 +143,7 @@ def test_check_shows_the_plan_before_and_after_the_program_is_installed(
     assert ("playbooks/site.yml installs it" in output(done)) is not there
 
 
-#: The program on a held host: it records the request to update, and does not update.
+#: The program on a host whose maintenance is held: it notes a request to update and does no update.
 HELD = """
 import json, pathlib, sys
 noted = pathlib.Path(__file__).with_suffix(".noted")

@@ -12,7 +12,7 @@ import pytest
 
 from folders import ROOT
 
-#: Like Grid Engine's own, it fails if no queue is disabled and if the qmaster does not answer.
+#: Like the real qselect, it fails if no queue is disabled, and also if the qmaster is silent.
 QSELECT = """#!/bin/sh
 cd {folder}
 [ ! -e silent ] || exit 1
@@ -67,5 +67,5 @@ def test_queues_that_a_run_left_or_may_have_left_disabled_are_reported(
     )
     output = " ".join(done.stdout.split())
     assert words in output
-    # The hub here is not a real one, and fails for other reasons.
+    # Only the worker counts: the hub of this test is not a real hub and fails for other reasons.
     assert ("[exec1]: FAILED!" in output) is bool(words), output

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from cluster import host
 from proxy_client import run_python
 
-#: Opens many connections, sends the same on each, and leaves each in one of several ways. Prints a
-#: count of each outcome. It does not check the certificate of its peer.
+#: A program that opens many connections: one for each pair of a text to send and a way to end the
+#: connection, several times over. It prints how often each outcome came. It does not check the
+#: server's certificate.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys
 spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)
@@ -67,12 +68,12 @@ print(json.dumps(came))
 
 
 def attack(name: str, **spec: object) -> dict[str, int]:
-    """Attack from the host of that name; return a count of each outcome."""
+    """Attack from the host with this name; return how often each outcome came."""
     return dict(json.loads(run_python(host(name), ATTACK, json.dumps(spec))))
 
 
 def in_background(name: str, unit: str, **spec: object) -> None:
-    """Attack from the host of that name until ``systemctl stop UNIT`` or the end of the attack."""
+    """Attack from the host with this name, until the attack ends or the unit is stopped there."""
     host(name).check_output(
         "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
         unit,
@@ -82,14 +83,14 @@ def in_background(name: str, unit: str, **spec: object) -> None:
 
 
 class Cost(NamedTuple):
-    """Open files of a service, and its memory in MB."""
+    """The number of open files of a service, and its memory in MB."""
 
     files: int
     memory: int
 
 
-#: Prints the open files and kB of memory of processes and their children. Only a process's own
-#: account can see its open files.
+#: A script that prints how many files some processes and their children have open, and how many kB
+#: of memory they use. Only the account of a process can see the open files, so it must count them.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.
@@ -111,7 +112,7 @@ def _cost(name: str, script: str) -> Cost:
     return Cost(int(files), int(memory) // 1024)
 
 
-#: Where each service runs, and in which unit.
+#: The host and the unit of each service.
 SERVICES = {
     "nginx": ("proxy", "nginx.service"),
     "proxy": ("proxy", "jupyterhub-proxy.service"),

@@ -1,4 +1,4 @@
-"""The attacked cluster, and the broker as the hub's user reaches it."""
+"""The attacked cluster, and its broker, which the tests call as the hub's user."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ __all__ = [
 
 SESSION = "0123456789abcdef" * 2
 
-#: Sends standard input to the broker in pieces, with a pause after each, and prints the answer.
+#: A program that sends its standard input to the broker in pieces, with a pause after each piece,
+#: and prints the answer.
 CALL = """
 import socket, sys, time
 pieces, pause = int(sys.argv[1]), float(sys.argv[2])
@@ -67,7 +68,7 @@ sys.stdout.buffer.write(answer)
 
 
 class Broker:
-    """The broker, called with the hub's uid, as an attacker who has taken over the hub can."""
+    """The broker, called with the hub's uid: an attacker who has taken over the hub can do so."""
 
     def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
         """Send bytes as they are; return the answer."""
@@ -86,7 +87,7 @@ class Broker:
         return self.send(json.dumps(request).encode())
 
     def start(self, **changes: object) -> dict[str, Any]:
-        """Request a session for alice that the site allows, apart from the changes."""
+        """Request a session that the site allows alice, but with these changes to the request."""
         request: dict[str, object] = {
             "action": "start",
             "user": "alice",
@@ -119,7 +120,7 @@ def jobs(hub_host: Any) -> Callable[[], set[str]]:
 
 @pytest.fixture
 def nothing_starts(jobs: Callable[[], set[str]]) -> Iterator[None]:
-    """Check that the test leads to no job."""
+    """Check that the test starts no job."""
     before = jobs()
     yield
     assert jobs() <= before
@@ -138,7 +139,7 @@ def as_alice(hub_host: Any) -> Callable[[str], str]:
 
 
 def restart_hub(hub_host: Any, between: str = "true") -> None:
-    """Restart the hub, with a shell line in between, and wait until it answers."""
+    """Stop the hub, run a shell line, start the hub again, and wait until it answers."""
     hub_host.check_output(f"systemctl stop jupyterhub && {between}; systemctl start jupyterhub")
     url = "https://127.0.0.1:8081/hub/health"
     up = f"{AS_HUB}urllib.request.urlopen({url!r}, timeout=2, context=context)"

@@ -11,7 +11,7 @@ from hub_client import HubClient
 
 
 class Session(NamedTuple):
-    """A person's session, from inside and outside."""
+    """A person's session: the client, a kernel that runs in it, and its host and port."""
 
     client: HubClient
     kernel: str

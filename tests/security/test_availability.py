@@ -1,4 +1,4 @@
-"""One client, person or worker can take only a bounded share, and gives it back."""
+"""One client, person or worker can take only a bounded share of a resource, and gives it back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from hub_client import HubClient, wait_for
 from person import Session, open_session, session_of
 from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
-#: How long an abandoned request may hold resources, in seconds (docs/security.md).
+#: Seconds for which an abandoned request may hold resources (docs/security.md).
 GIVEN_BACK_WITHIN = 90
-#: Open files to allow for other work, such as connections that wait for their next request.
+#: How many more files than before may be open: other work needs some, such as connections that
+#: wait for their next request.
 AS_BEFORE = 30
 
-#: A session that its person has replaced by a hostile program.
+#: The path of a session whose person has replaced its server with a hostile program.
 HOSTILE = "/user/hostile"
 HOSTILE_PORT = 18998
 HOSTILE_SERVER = f"""
@@ -87,7 +88,7 @@ def alice(passwords: dict[str, str]) -> Iterator[Session]:
 
 @pytest.fixture
 def check_another_user(login: LogIn) -> Callable[[], None]:
-    """As another user, log in, start a session and run a cell."""
+    """Check that another user can log in, start a session and run a cell."""
 
     def check() -> None:
         bob: HubClient = login("bob")
@@ -99,7 +100,7 @@ def check_another_user(login: LogIn) -> Callable[[], None]:
 
 
 def wait_until_given_back(before: dict[str, Any]) -> None:
-    """Wait until the services have about as many open files as before."""
+    """Wait until the services have only about as many files open as before the attack."""
 
     def is_as_before() -> bool:
         now = costs()
@@ -111,7 +112,7 @@ def wait_until_given_back(before: dict[str, Any]) -> None:
         raise AssertionError(f"{error}: {before} before, {costs()} now") from error
 
 
-#: A process shows its open files only to its own account, with the same capabilities.
+#: Only a program with the account and the capabilities of nginx can see the open files of nginx.
 AS_NGINX = (
     "setpriv --reuid=www-data --regid=www-data --clear-groups"
     " --inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
@@ -340,7 +341,7 @@ def test_requests_without_their_body_do_not_reach_the_hub(
     wait_until_given_back(before)
 
 
-#: Sends a head and a body without its last byte, on 30 connections at once.
+#: A program that sends a request without the last byte of its body, on 30 connections at once.
 STRANGERS = """
 import asyncio, ssl, sys
 context = ssl._create_unverified_context()
@@ -409,7 +410,7 @@ def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
     )
     held, refused = map(int, alice.run("print(len(held), refused)").split())
     assert held + refused == 100
-    # The session's server has a few of the 32.
+    # The session's own server holds a few of the 32 connections.
     assert 20 < held <= 32
     now = cost("hub")
     assert now.files <= before.files + 32 + AS_BEFORE
@@ -433,7 +434,7 @@ def test_large_files_can_be_downloaded_and_uploaded(alice: Session) -> None:
         answer.raise_for_status()
         pieces = answer.iter_content(2**20)
         seen.update(next(pieces))
-        # By the end of the pause, all buffers on the way are full.
+        # By the end of this pause, all buffers between server and client are full.
         time.sleep(5)
         for piece in pieces:
             seen.update(piece)
@@ -470,14 +471,14 @@ def test_services_are_limited_and_started_again(
     ):
         limit = machine.check_output(f"systemctl show --property=MemoryMax --value {unit}")
         assert limit.isdecimal() and int(limit) <= 4 * 2**30, unit
-        # At the limit, the kernel kills the largest of its processes.
+        # At the limit, the kernel kills the unit's largest process; here, kill its main process.
         pid = main_pid(machine, unit)
         machine.check_output(f"kill -KILL {pid}")
         wait_for(
             "another process",
             lambda machine=machine, unit=unit, pid=pid: main_pid(machine, unit) not in ("", pid),
         )
-    # The proxy reaches the session while the hub is still starting.
+    # Wait for both: the proxy already reaches the session while the hub is still starting.
     for door in ("/hub/health", f"{alice.client.prefix}/api"):
         wait_for(
             f"{door} is reached again",

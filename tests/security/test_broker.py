@@ -1,4 +1,4 @@
-"""Attacks on the broker, from a hub that has been taken over or with traps in a home."""
+"""Attacks on the broker: a hub has been taken over, or a person has set traps in a home."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "/home/alice/.jupyterhub-sessions"
 FILE = f"{FOLDER}/{SESSION}.json"
 
 
-#: Replaces the folder by a link to another place and back, as fast as possible.
+#: A program that replaces the folder with a link to another place and back, as fast as it can.
 SWAP = f"""
 import itertools, os
 folder, link = {FOLDER!r}, "/home/alice/trap"
@@ -39,7 +39,7 @@ def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
     """Let the test replace alice's folder for session files; clean up after it."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
-    # A race leaves more of them than fit into an argument list.
+    # A race leaves more traps than fit into an argument list.
     hub_host.check_output("find /home/alice -maxdepth 1 -name 'trap*' -exec rm -rf {} +")
     hub_host.check_output(f"rm -rf {FOLDER} /home/open /home/bob/precious")
     assert broker.stop()["ok"]
@@ -49,8 +49,8 @@ def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
 def test_an_allowed_session_is_started_and_stopped(
     broker: Broker, hub_host: Any, qmaster_host: Any, jobs: Callable[[], set[str]]
 ) -> None:
-    """Control: without it, the refusals below would prove nothing."""
-    # Keep it waiting: no hub knows the session, so it would end before the check.
+    """Control: unless the broker starts an allowed session, the refusals below prove nothing."""
+    # Keep the job in the queue: no hub knows its session, so the job would end before the check.
     qmaster_host.check_output("qmod -d all.q")
     try:
         answer = broker.start()
@@ -318,7 +318,7 @@ def test_many_stray_jobs_do_not_delay_a_start(login: LogIn, hub_host: Any) -> No
         return len(hub_host.check_output("qstat -u bob").splitlines()[2:])
 
     try:
-        restart_hub(hub_host)  # it looks for strays when it starts
+        restart_hub(hub_host)  # the hub looks for strays when it starts
         wait_for("strays are deleted", lambda: strays() < 150)
         wait_for("the pages are back", lambda: alice.get("/hub/home").status_code == 200)
         alice.choose(cores=1, memory=1, run_time=1)

@@ -47,7 +47,7 @@ def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: A
             assert "frame-ancestors 'none'" in (answer.header("Content-Security-Policy") or ""), (
                 path
             )
-    # The edge refuses it: inside, the same token works.
+    # It is nginx that refuses the token: inside the cluster, the same token works.
     ask = (
         AS_HUB + "request = urllib.request.Request('https://127.0.0.1:8081/hub/api/user', "
         "headers={'Authorization': sys.argv[1]})\n"
@@ -93,7 +93,7 @@ def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: A
         "/hub/login/../metrics",
         "/hub/metrics/",
         "/hub/metrics?x=1",
-        # configurable-http-proxy takes a backslash for a slash, but not %2f.
+        # configurable-http-proxy treats a backslash as a slash, but not %2f.
         r"/hub\login",
         r"/hub\metrics",
         r"/hub\api\info",
@@ -108,7 +108,7 @@ def test_internal_addresses_are_refused_at_the_edge(fetch: Fetch, path: str) -> 
     for method in ("GET", "POST"):
         answer = fetch(path, method)
         assert answer.status in (400, 403), path
-        # A page of nginx or of the edge: the request did not reach the hub.
+        # The page is nginx's own or from our configuration of nginx: the hub saw no request.
         assert "nginx" in answer.text or "not open to programs" in answer.text
 
 
@@ -130,13 +130,14 @@ def test_pages_have_the_security_headers(login: LogIn) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert "max-age=" in answer.headers["Strict-Transport-Security"]
-    # A session sets its own policy; the other headers are the same.
+    # A session sets its own content policy; its other headers are those of the hub's pages.
     session = alice.get("/user/alice/lab", allow_redirects=False)
     assert session.headers["X-Content-Type-Options"] == "nosniff"
     assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
-#: The real nginx with only the map from our configuration: clients choose their own address here.
+#: A configuration for the real nginx that has only the map from ours. Unlike ours, it lets a client
+#: choose its address.
 LIMITS = """
 user www-data;
 pid /tmp/limits-test.pid;
@@ -155,7 +156,7 @@ http {
 """
 
 
-#: Prints nginx's answer to each of the addresses.
+#: A program that prints how nginx answers each of these client addresses.
 ASK_FROM = """
 import sys, urllib.request
 for address in sys.argv[1:]:
@@ -196,7 +197,7 @@ def test_limits_apply_to_an_ipv6_network(proxy_host: Any) -> None:
     seen: dict[object, set[str]] = {}
     for network, key in zip(addresses.values(), keys, strict=True):
         seen.setdefault(network, set()).add(key)
-    # One network may have two or three keys; two networks never share one.
+    # One network may have up to three keys, but two networks never share a key.
     assert all(len(found) <= 3 for found in seen.values()), seen
     assert sum(map(len, seen.values())) == len(set.union(*seen.values())), seen
     assert seen["a"] == {"192.0.2.1"}
@@ -224,7 +225,7 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     for path in ("/hub/login", "/nobodys"):
         assert fetch(path, "POST", bytes(300_000)).status == 413
-    # From the hub itself, or from CHP or nginx when the hub hangs up.
+    # The hub itself sends this status, or CHP or nginx does when the hub hangs up.
     assert fetch("/user/nobody/x", "POST", bytes(2 * 2**20)).status in (502, 503)
     host = urlsplit(base_url).netloc.encode()
     upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
@@ -272,7 +273,7 @@ SMUGGLED = f"GET {ECHO}/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     ],
 )
 def test_requests_cannot_be_smuggled(base_url: str, head: bytes) -> None:
-    """Two answers would mean that a body was read as a request that nginx has not seen."""
+    """A second answer would mean that a body was read as a request that nginx has not seen."""
     host = urlsplit(base_url).netloc.encode()
     first = b"POST " + ECHO.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + head + b"\r\n"
     codes = statuses(talk(base_url, first + b"0\r\n\r\n" + SMUGGLED, 10))
@@ -381,7 +382,7 @@ def test_nginx_is_not_root_and_only_it_can_read_the_key(proxy_host: Any) -> None
     )
     copy = shlex.quote(named.rstrip(";"))
     assert proxy_host.run(f"runuser -u www-data -- cat {copy} >/dev/null").rc == 0
-    # Also with nginx's group but another user.
+    # Other users are refused, even one that has nginx's group.
     for other in ("-u jupyterhub-proxy --", "-u nobody --", "-u nobody -g www-data --"):
         for path in (copy, "/run/nginx/nginx.pid", "/etc/jupyterhub-proxy/self-signed.key"):
             refused = proxy_host.run(f"runuser {other} cat {path} >/dev/null")
@@ -393,7 +394,7 @@ def test_nginx_is_not_root_and_only_it_can_read_the_key(proxy_host: Any) -> None
 
 @pytest.mark.attack("two honest requests on one connection", outcome="Two answers.")
 def test_the_smuggling_tests_would_see_two_answers(base_url: str) -> None:
-    """Control: without it, the smuggling tests would prove nothing."""
+    """Control: unless two answers can be seen, the smuggling tests prove nothing."""
     host = urlsplit(base_url).netloc
     one = f"GET /hub/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     assert statuses(talk(base_url, one + one)) == [200, 200]

@@ -16,7 +16,8 @@ from playbooks import output, playbook
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
 
-#: Sends a request to the hub directly, as from a worker: METHOD PATH TOKEN [BODY].
+#: A program that sends a request directly to the hub, as a worker can. Its arguments are
+#: METHOD PATH TOKEN [BODY].
 ASK = f"""{AS_HUB}
 method, path, token, body = (*sys.argv[1:], "")[:4]
 request = urllib.request.Request(
@@ -93,7 +94,8 @@ def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
     hub_host.check_output(f"echo precious > {precious} && mv {bundle} {bundle}.aside")
     try:
         hub_host.check_output(f"runuser -u jupyterhub -- ln -s {precious} {bundle}")
-        # This error is found after the certificates, so the hub is not restarted with the link.
+        # When the playbook tests the configuration, JupyterHub handles the certificates and then
+        # finds this error. The playbook fails, so it does not restart the hub with the link.
         wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
         run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
         assert run.returncode != 0
@@ -142,7 +144,7 @@ def test_administrators_can_only_see_and_stop_sessions(login: LogIn, hub_host: A
         ("DELETE", "/users/alice", None),
     ):
         assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
-    # Also from inside, without the edge in front.
+    # The hub refuses such requests inside the cluster too, where no nginx stands before the hub.
     made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
     token = made.json()["token"]
     for path in ("/shutdown", "/proxy"):
@@ -198,7 +200,7 @@ def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     kernel = alice.start_kernel()
     token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
     assert ask_inside(hub_host, "GET", "/user", token) == 200
-    # It is good only for its session's reports and login.
+    # The session's token is good only for the reports and the login of the session.
     assert ask_inside(hub_host, "POST", "/users/alice/tokens", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "POST", "/users/alice/servers/x", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "GET", "/users", token) == 403
@@ -237,7 +239,7 @@ def test_people_who_lose_their_access_are_logged_out(login: LogIn, hub_host: Any
         assert hub_host.check_output("qstat -u alice") == jobs
     finally:
         hub_host.check_output("gpasswd -a alice jupyter && gpasswd -a bob jupyter")
-    # With access, the same cookies are valid again.
+    # Once the people have access again, the same cookies are valid again.
     assert urlsplit(alice.get("/hub/home").url).path == "/hub/home"
     alice.open_lab()
     assert alice.run(alice.start_kernel(), "print(6 * 7)").strip() == "42"
@@ -251,9 +253,9 @@ def test_cookies_are_for_this_site_and_https(login: LogIn) -> None:
     assert {cookie.name for cookie in cookies} >= {"_xsrf", "jupyterhub-hub-login"}
     for cookie in cookies:
         assert cookie.secure, cookie.name
-        if cookie.name != "_xsrf":  # the pages' script reads this one
+        if cookie.name != "_xsrf":  # the pages' script must read this cookie
             assert cookie.has_nonstandard_attr("HttpOnly"), cookie.name
-        if cookie.name == "jupyterhub-hub-login":  # it is as good as the password
+        if cookie.name == "jupyterhub-hub-login":  # this cookie is as good as the password
             assert cookie.get_nonstandard_attr("SameSite") == "Lax"
 
 

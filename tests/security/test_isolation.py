@@ -15,8 +15,8 @@ from hub_client import wait_for
 from person import Session, session_of
 from proxy_client import Answer
 
-#: Requests a page over TLS, with or without the certificates in the environment, or in plain HTTP,
-#: and returns the outcome. It does not check the certificate of its peer.
+#: A function that requests a page and returns the outcome. It uses plain HTTP, or TLS with or
+#: without the session's own certificate. It does not check the server's certificate.
 KNOCK = """
 import http.client, os, ssl
 def knock(address, port, path, how, headers={}, body=None):
@@ -36,21 +36,23 @@ def knock(address, port, path, how, headers={}, body=None):
 """
 
 
-#: Where Python finds alice's packages, and files that it runs first; `PYTHON` is the session's
-#: version, such as python3.13.
+#: The folder in which Python finds alice's packages, and the files that Python runs when it starts.
+#: `PYTHON` stands for the session's version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
-#: Runs in every Python that finds it, also in her kernels; only the server counts.
+#: Code that runs in every Python that finds its file, even in alice's kernels. It leaves a trace
+#: only in the session's server, where it must not run.
 STARTS_UP = (
     "import os, sys\n"
     "if any('sge_session' in each for each in sys.orig_argv):\n"
     "    open('/home/alice/traps/' + os.path.basename(__file__), 'w')\n"
 )
-#: An extension of JupyterLab's pages by alice.
+#: The name of alice's own extension of JupyterLab's pages.
 EXTENSION = "trap-of-alice"
 
 SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
-#: Files that must not run: each leaves a trace in a folder of alice, or is the extension.
+#: Files for alice's home that must not run: each would leave a trace in her folder traps, or is the
+#: extension.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
@@ -59,7 +61,7 @@ TRAPS = {
     f"{PACKAGES}/usercustomize.py": STARTS_UP,
     ".jupyter/jupyter_server_config.py": "open('/home/alice/traps/server_config', 'w')\n",
     ".jupyter/jupyter_config.py": "open('/home/alice/traps/config', 'w')\n",
-    # Names an extension of the server, the file below.
+    # This file declares the next file as an extension of the server.
     ".jupyter/jupyter_server_config.d/trap.json": json.dumps(
         {"ServerApp": {"jpserver_extensions": {"trap_of_alice": True}}}
     ),
@@ -80,7 +82,7 @@ TRAPS = {
 
 @pytest.fixture(scope="module")
 def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
-    """Put the files into alice's home before her session starts."""
+    """Put the traps into alice's home before her session starts."""
     alice = "runuser -u alice -- sh -c %s"
     version = "import sys; print('python%d.%d' % sys.version_info[:2])"
     python = exec1_host.check_output(f"{SESSION_PYTHON} -c {shlex.quote(version)}")
@@ -94,19 +96,19 @@ def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
     hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(files)}")
 
 
-# One for all tests here: only the last test with it changes it.
+# All tests in this file share one session of alice's: only the last of them changes it.
 @pytest.fixture(scope="module")
 def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
 
 
-#: Not the site's version: for a kernel that alice installs.
+#: The version for a kernel that alice installs, which differs from the site's version.
 OTHER_IPYKERNEL = "6.31.0"
 
 
 @pytest.fixture(scope="module")
 def other_kernel(exec1_host: Any, alice: Session) -> Iterator[str]:
-    """The id of a kernel from an environment in alice's home, with another ipykernel."""
+    """The id of a kernel whose environment is in alice's home and has another ipykernel."""
     make = (
         f"cd && {SESSION_PYTHON} -m venv --without-pip other && cd other/lib/python* &&"
         f" PIP_CERT=/etc/ssl/certs/ca-certificates.crt {SESSION_PYTHON} -m pip install --quiet"
@@ -155,7 +157,8 @@ def kernels_offered(session: Session) -> dict[str, Any]:
     outcome="JupyterLab offers no debugger for any kernel (jupyterhub_debugger).",
 )
 def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
-    # JupyterLab relies on this. A person can still send the message to her kernel by hand.
+    # JupyterLab goes by this metadata. By hand, a person can still send her kernel the message that
+    # starts the debugger.
     debuggers = {
         name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()
     }
@@ -170,23 +173,23 @@ def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
 def test_only_hub_and_proxy_get_into_a_session(alice: Session, bob: Session) -> None:
     path = alice.client.prefix + "/api"
     target = f"({alice.host!r}, {alice.port}, {path!r}"
-    # As another user of the same worker, without a session.
+    # Another user knocks from the same worker, without a session.
     same_worker = host(alice.host)
     for how in ("none", "plain"):
         program = f"{KNOCK}\nprint(knock{target}, {how!r}))"
         outcome = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
         assert outcome == "refused", how
-    # From another session, with its certificate.
+    # Another session knocks, also with its own certificate.
     for how in ("none", "plain", "certificate"):
         assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") == "refused", how
-    # Only the hub's certificate is accepted.
+    # The hub's certificate, however, is accepted.
     call = (
         f'{AS_HUB}context.check_hostname = False\nurl = "https://{alice.host}:{alice.port}{path}"'
     )
     call += "\nprint(urllib.request.urlopen(url, timeout=10, context=context).status)"
     trusts = call.replace("hub-ca_trust.crt", "notebooks-ca/notebooks-ca.crt")
     assert host("hub").check_output("python3 -c %s", trusts) == "200"
-    # The port cannot be bound on any address with any option.
+    # Another account cannot bind the session's port, whatever the address and the option.
     take = (
         "import socket\n"
         "for kind, address in ((2, ''), (2, '127.0.0.1'), (10, '::'), (10, '::1')):\n"
@@ -280,7 +283,7 @@ print(route["target"])
 
 
 def route(path: str, target: str = "") -> str:
-    """Return the target of a path's route; replace it if another is given."""
+    """Return the target of a path's route; if ``target`` is given, it replaces the old target."""
     return str(host("hub").check_output("python3 -c %s %s %s", ROUTE, path, target))
 
 
@@ -298,13 +301,13 @@ def alices_route(alice: Session) -> Iterator[str]:
 def test_a_session_is_not_mistaken_for_an_earlier_one(
     alice: Session, bob: Session, alices_route: str
 ) -> None:
-    """As if bob's session had got the worker and port of alice's before the hub noticed."""
+    """Pretend that bob's session has got alice's worker and port before the hub has noticed."""
     name, _, address = alices_route.removeprefix("https://").partition("@")
     assert address.rstrip("/") == f"{alice.host}:{alice.port}"
     assert alice.client.get(alice.client.prefix + "/api").status_code == 200
     route(alice.client.prefix, f"https://{name}@{bob.host}:{bob.port}")
     assert alice.client.get(alice.client.prefix + "/api").status_code == 503
-    # Only the name keeps it out: with the right name it is let in.
+    # Only the name in the route keeps bob's session out: the proxy accepts it under the right name.
     bobs = route(bob.client.prefix)
     route(alice.client.prefix, bobs)
     assert alice.client.get(alice.client.prefix + "/api").status_code != 503
@@ -321,8 +324,8 @@ def test_the_host_header_does_not_matter_for_certificates(alice: Session) -> Non
             assert answer.status_code == 200, (name, path)
 
 
-#: Prints all sockets of this account that other programs can reach: TCP and UDP ports by the owner
-#: of the socket, Unix sockets by the processes that hold them.
+#: A program that prints all sockets of this account that other programs can reach. It finds TCP and
+#: UDP ports by the owner of the socket, and Unix sockets by the processes that hold them.
 LISTENING = """
 import json, os
 def lines(table):
@@ -351,7 +354,7 @@ found["unix"] = [
 print(json.dumps(found))
 """
 
-#: Prints from child processes of the kernel, started in the usual ways.
+#: Code for a kernel: it starts child processes in the usual ways, and each of them prints a text.
 CHILDREN = """
 import multiprocessing, os, sys
 def child(what):
@@ -378,7 +381,7 @@ def test_a_kernel_shows_the_output_of_its_child_processes(
 ) -> None:
     kernel = alice.kernel if which == "the site's" else other_kernel
     for what in ("by fork", "by multiprocessing", "by shell"):
-        # The output may arrive after the cell has ended.
+        # Try again if need be: the output may arrive only after the cell has ended.
         wait_for(what, lambda what=what: what in alice.client.run(kernel, CHILDREN))
 
 
@@ -392,7 +395,7 @@ def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
         json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
     )
     for kernel in (alice.kernel, other_kernel):
-        # Control: the five of Jupyter's protocol and ipykernel's own are found.
+        # Control: the search finds the five sockets of Jupyter's protocol, and ipykernel's own.
         assert len([each for each in found["unix"] if kernel in each]) >= 5, found
     return found
 
@@ -411,15 +414,16 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
     ports = {table: set(each) for table, each in found.items() if each}
     assert ports in ({"tcp6": {alice.port}}, {"tcp": {alice.port}})
     folders = {each.rpartition("/")[0] for each in sockets}
-    assert len(folders) == 1, sockets  # abstract names would have none
+    assert len(folders) == 1, sockets  # abstract names would have no folder
     owner, mode = host(alice.host).check_output("stat -c '%%U %%a' %s", folders.pop()).split()
-    # Jupyter sets the sticky bit.
+    # Ignore the sticky bit, which Jupyter sets.
     assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
 
 
-#: Sends 40 MB to every port of another account's programs on this host, both as ZeroMQ messages and
-#: raw, and tries every Unix socket. Prints how many pieces each port has taken, and to which
-#: sockets it could connect. Argument: the other account's uid.
+#: A program that sends 40 MB to every port of another account's programs on this host, first as
+#: ZeroMQ messages and then raw, and tries to connect to every Unix socket. It prints how many
+#: pieces each port has taken, and to which sockets it could connect. Its argument is the other
+#: account's uid.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)
@@ -481,7 +485,7 @@ def test_a_session_takes_no_data_from_another_account(
     uid = worker.check_output("id -u alice")
 
     def memory() -> int:
-        """Return the memory of all programs of alice on the worker, in MB."""
+        """Return the memory that all of alice's programs on the worker use, in MB."""
         sizes = worker.check_output(f"ps -u {uid} -o rss=").split()
         return sum(map(int, sizes)) // 1024
 
@@ -495,7 +499,7 @@ def test_a_session_takes_no_data_from_another_account(
     after = memory(), log()
     taken = result["messages"], result["raw"], before, after
     assert set(result["messages"].values()) == {0}, taken
-    assert max(result["raw"].values()) < 8, taken  # on its way when the server closes
+    assert max(result["raw"].values()) < 8, taken  # these were on their way as the server closed
     assert set(found["unix"]) <= set(result["tried"])
     assert not set(found["unix"]) & set(result["sockets"])
     assert after[0] - before[0] < 20
@@ -540,13 +544,13 @@ def test_only_their_owners_can_read_the_keys_inside_the_cluster() -> None:
         assert keys
         assert {tuple(key.split()) for key in keys} <= {(owner, "600"), (owner, "400")}
         for other in others:
-            # Not even the names of the files.
+            # The other account cannot even read the names of the files.
             reading = f"runuser -u {other} -- find {folder} -name '*.key' -exec cat {{}} +"
             assert machine.run(reading).stdout == ""
             assert machine.run(f"runuser -u {other} -- ls {folder}").rc != 0
 
 
-#: Finds files that another account than root owns or may change.
+#: A command that finds files that an account other than root owns or may change.
 NOT_ROOTS = "find {folder} ! -type l '(' ! -user root -o -perm /022 ')'"
 
 
@@ -564,7 +568,7 @@ def test_only_root_can_change_the_environments(exec1_host: Any) -> None:
         assert int(host(name).check_output(f"find {folder} | wc -l")) > 1000, "the folder is empty"
         assert host(name).check_output(NOT_ROOTS.format(folder=folder)) == "", name
     for worker in ("exec1", "exec2"):
-        # Every kernel on the worker runs it.
+        # Every kernel on the worker runs this file.
         assert host(worker).check_output("ls /etc/ipython") == "ipython_kernel_config.py"
         assert host(worker).check_output(NOT_ROOTS.format(folder="/etc/ipython")) == "", worker
     for lax in ("chmod o+w", "chmod g+w", "chown bob"):

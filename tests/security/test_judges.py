@@ -1,4 +1,4 @@
-"""Ratings of the hosts by external tools, each with a limit so that it cannot get worse."""
+"""External tools rate the hosts; each rating has a bound, so that it cannot get worse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cluster import host
 
-#: Highest exposure that systemd may find; docs/security.md says why it is not lower.
+#: The highest exposure that systemd may find for a unit; docs/security.md says why it is not lower.
 EXPOSURE = {
     ("hub", "jupyterhub.service"): 2.0,
     ("hub", "jupyterhub-broker@x.service"): 2.2,
@@ -18,12 +18,12 @@ EXPOSURE = {
     ("proxy", "nginx.service"): 1.4,
 }
 
-#: Lowest hardening index of lynis for the hub's host, which is a bare container.
+#: The lowest hardening index that lynis may give to the hub's host, which is a bare container.
 HARDENING = 58
 
 
 def install(hub_host: Any, package: str, program: str) -> None:
-    """Install a tool on the hub's host, from the distribution."""
+    """Install a tool on the hub's host from the distribution's packages."""
     hub_host.check_output(
         f"command -v {program} >/dev/null || (apt-get update -qq && "
         f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {package})"
@@ -55,7 +55,7 @@ def test_testssl_finds_nothing(hub_host: Any) -> None:
     )
     findings = {each["id"]: each for each in json.loads(hub_host.file(report).content_string)}
     assert "scanTime" in findings, "testssl did not finish"
-    # WARN is about testssl's own OpenSSL.
+    # A finding of WARN is about testssl's own OpenSSL.
     bad = [each for each in findings.values() if each["severity"] not in ("OK", "INFO", "WARN")]
     assert bad == []
     offered = {name for name, each in findings.items() if each["finding"].startswith("offered")}

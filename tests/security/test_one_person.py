@@ -1,4 +1,4 @@
-"""One person takes resources that all share: from a session, past the proxy, and on a worker."""
+"""One person takes what all share: the hub, with requests from a session, and a worker's ports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cluster import LogIn, host
 from hub_client import page_text, wait_for
 from person import Session, session_of
 
-#: Sends a number of requests to the hub with the session's certificate, and counts the answers.
+#: A function that sends many requests to the hub with the session's certificate, and counts the
+#: answers.
 FLOOD = """
 import collections, http.client, json, os, ssl, threading, time
 def flood(count, method, paths, headers, body=None, threads=8):
@@ -42,10 +43,10 @@ def flood(count, method, paths, headers, body=None, threads=8):
 
 
 class Flood(NamedTuple):
-    """The answers to many requests."""
+    """The answers to a flood of requests."""
 
     answers: dict[int, int]
-    #: The last refusal, and its Retry-After in seconds.
+    #: The text of the last refusal, and the seconds that its header Retry-After asks to wait.
     text: str
     wait: int
     seconds: float
@@ -62,7 +63,7 @@ def bob(passwords: dict[str, str]) -> Iterator[Session]:
 
 @pytest.fixture(scope="module")
 def token(bob: Session) -> str:
-    """A token that bob has made, with all his rights."""
+    """A token that bob has made and that has all his rights."""
     made = bob.client.rest("POST", "/users/bob/tokens", {"expires_in": 3600, "note": "mine"})
     return str(made.json()["token"])
 
@@ -90,7 +91,7 @@ def flood(bob: Session, token: str) -> Callable[..., Flood]:
 
 
 def meanwhile(login: LogIn, attack: Callable[[], Flood]) -> tuple[Flood, float]:
-    """Attack while alice logs in and starts a session; return the answers and her seconds."""
+    """Attack while alice logs in and starts a session; return the answers and how long she took."""
     with ThreadPoolExecutor(1) as pool:
         attacking = pool.submit(attack)
         began = time.monotonic()
@@ -204,7 +205,7 @@ def test_requests_of_one_person_are_limited(
     since = hub_host.check_output("date +%s")
     found, _ = meanwhile(login, lambda: flood("GET", "/hub/api/users/bob", count=2000))
     assert found.let_in() <= 600 + 10 * (found.seconds + 5), found
-    if found.let_in() < 2000:  # a slow hub's answers are few enough
+    if found.let_in() < 2000:  # a slow hub answers so slowly that the limit refuses nothing
         assert "Your account has sent too many requests in a short time" in found.text
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     assert log.count("429 GET /hub/api/users/bob") <= 3
@@ -213,7 +214,7 @@ def test_requests_of_one_person_are_limited(
     assert report.answers == {200: 8}
 
 
-#: Takes all free ports of the range, prints their number, and holds them.
+#: A program that takes all free ports of the range for sessions, prints how many, and holds them.
 TAKE = """
 import socket, sys, time
 taken = []
@@ -232,13 +233,13 @@ time.sleep(600)
 
 
 class Taker:
-    """Programs of bob that hold all ports of workers."""
+    """Programs of bob's, each of which holds all of a worker's ports for sessions."""
 
     def __init__(self) -> None:
         self._programs: list[tuple[str, str]] = []
 
     def take(self, worker: str) -> None:
-        """Take all ports of a worker."""
+        """Take all of a worker's ports for sessions."""
         output = host(worker).check_output("mktemp")
         run = f"setsid runuser -u bob -- python3 -c %s > {output} 2>&1 < /dev/null & echo $!"
         self._programs.append((worker, host(worker).check_output(run, TAKE)))
@@ -263,7 +264,7 @@ def taker() -> Iterator[Taker]:
 
 @pytest.fixture
 def only_exec1(qmaster_host: Any) -> Iterator[Callable[[], None]]:
-    """Let jobs start on exec1 only; yield a function that opens all workers again."""
+    """Let jobs start on exec1 only; yield a function that lets them start everywhere again."""
     qmaster_host.check_output("qmod -d 'all.q@exec2'")
 
     def everywhere() -> None:
@@ -290,7 +291,7 @@ def test_without_free_ports_on_a_worker_sessions_start_on_another(
         lambda: hub_said(hub_host, since, "from 40000 to 40999 of exec1 is taken"),
     )
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
-    # Sessions of other tests may hold a few of the thousand.
+    # Sessions of other tests may hold a few of the thousand ports.
     assert re.search(r"It says by whom: bob (9\d\d|1000)\b", log), log
     wait_for(
         "the waiting page gives the reason",
@@ -321,7 +322,7 @@ def test_the_account_that_takes_all_ports_of_all_workers_is_logged(
     taker.take("exec2")
     alice.choose(cores=1, memory=1, run_time=1)
     words = "is taken, most of them by programs of another account"
-    # Three jobs, one after another.
+    # The hub first tries three jobs, one after another.
     wait_for(
         "the page gives the reason",
         lambda: words in page_text(alice.get("/hub/spawn-pending/alice")),

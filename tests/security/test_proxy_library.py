@@ -1,4 +1,4 @@
-"""Faults of http-proxy-3 that abandoned-requests.cjs corrects, and whether it is still needed."""
+"""Faults of http-proxy-3, and whether abandoned-requests.cjs is still needed to correct them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from proxy_client import UNIT, run_python
 
 CORRECTION = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
 
-#: Starts a configurable-http-proxy between a client and a server. Prints the open files that it
-#: still holds after the clients of 20 upgrade requests have gone, and the megabytes it holds of a
-#: large answer that the client does not read.
+#: A program that starts a configurable-http-proxy between a client and a server. It prints how many
+#: files the proxy still has open after the clients of 20 upgrade requests have gone, and how many
+#: megabytes the proxy holds when a client does not read a large answer.
 TRY = """
 import json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 

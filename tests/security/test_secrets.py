@@ -42,9 +42,9 @@ HUB_STATE = "/var/lib/jupyterhub"
 
 
 def files_with(secrets: list[str], name: str, *where: str) -> list[str]:
-    """Return the files on a host in which another user can read one of the secrets."""
+    """Return the files on a host in which the user bob can read one of these secrets."""
     search = subprocess.run(
-        # The secrets come on standard input, or the search would find its own arguments.
+        # Pass the secrets on standard input: as arguments, they would be found in this process.
         ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{name}"]
         + ["sh", "-c", f"grep -slF -D skip -f - {' '.join(where)}"],
         input="\n".join(secrets),
@@ -59,16 +59,16 @@ def check_that_no_secret_leaks(secrets: list[str], job: int, hub_host: Any) -> N
     """Search for a session's secrets in every place that another user can read, and in the logs."""
     details = ""
     for command in (f"qstat -j {job}", f"qstat -xml -j {job}"):
-        # After the end of the job, both print nothing.
+        # After the end of the job, both commands print nothing.
         details += hub_host.run(f"runuser -u bob -- {command}").stdout
     assert not [secret for secret in secrets if secret in details]
     for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
-        # On the disks; and the open files, arguments and environment of every process.
+        # Search the disks, and the open files, arguments and environment of every process.
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
         places = PLACES if name.startswith("exec") else ELSEWHERE
         assert files_with(secrets, name, "-r", *places) == []
         assert files_with(secrets, name, *of_processes) == []
-    # Nor are they in the logs that only root can read.
+    # The secrets must not even be in the logs that only root can read.
     for name in ("hub", "proxy", "qmaster", "exec1", "exec2"):
         journal = host(name).check_output("journalctl --no-pager -o cat")
         assert not [secret for secret in secrets if secret in journal]
@@ -90,7 +90,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
             wait_for("the file waits", lambda: hub_host.run(f"cat {waiting}").stdout)
         )
         token = content["environment"]["JUPYTERHUB_API_TOKEN"]
-        # One line identifies the key.
+        # One line is enough to identify the key.
         key = content["tls"]["key"].splitlines()[1]
         assert len(token) >= 20 and len(key) >= 60
         job = wait_for("the job", lambda: number_of_job(hub_host))
@@ -107,7 +107,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
     kernel = alice.start_kernel()
     read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
     assert key in alice.run(kernel, read)  # control: the owner can read it
-    # Control: the search reads Grid Engine's files about a running job: it finds the job's name.
+    # Control: the search finds the running job's name, so it does read Grid Engine's files.
     of_the_job = [
         path
         for name in ("exec1", "exec2")
@@ -120,7 +120,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
 
 
 def number_of_job(hub_host: Any) -> int:
-    """Return the number of alice's job, or 0."""
+    """Return the number of alice's job, or 0 if she has none."""
     lines = hub_host.run("runuser -u alice -- qstat -u alice").stdout.splitlines()
     return int(lines[2].split()[0]) if len(lines) > 2 else 0
 
@@ -156,12 +156,12 @@ def test_only_root_and_the_hub_can_read_the_hubs_secrets(hub_host: Any) -> None:
 
 
 def secret_line(key: str) -> str:
-    """Return a line of a PEM that identifies the key."""
+    """Return one line of a key in PEM, which is enough to identify the key."""
     return key.splitlines()[2]
 
 
 def standing_secrets() -> dict[str, str]:
-    """Return the permanent secrets of hub and proxy: token, cookie secret, lines of keys."""
+    """Return the permanent secrets of hub and proxy: a token, the cookie secret, lines of keys."""
     hub = host("hub")
     secrets = {
         "the proxy's token": hub.file(PROXY_TOKEN).content_string.strip(),
@@ -199,7 +199,7 @@ def read_logs() -> dict[str, str]:
 
 @pytest.fixture
 def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
-    """Deploy hub and proxy at the level debug, with new secrets.
+    """Deploy hub and proxy with new secrets, and let them log at the level debug.
 
     :returns: Ansible's most verbose output.
     """
@@ -222,7 +222,7 @@ def deployed(hub_host: Any, proxy_host: Any) -> Iterator[str]:
     restart_hub(hub_host)
 
 
-#: A secret of the site, in the configuration of hub and maintenance.
+#: A secret that the site puts into the configuration of hub and maintenance.
 OF_THE_SITE = f"password-{uuid.uuid4().hex}"
 
 
@@ -251,7 +251,7 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
     secrets["key"] = secret_line(
         alice.run(kernel, "print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())")
     )
-    # They are signed: without the last part they are worthless.
+    # Cookies end with a signature, without which they are worthless: look only for the signature.
     for cookie in alice.http.cookies:
         if cookie.name != "_xsrf":
             secrets[f"cookie {cookie.name}"] = str(cookie.value).strip('"').rpartition("|")[2]
@@ -263,12 +263,12 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
     while_running = stored(host("hub"))
     alice.stop()
     logs = read_logs()
-    # Control: the same search finds a text that is not secret in each log.
+    # Control: the same search finds the planted text, which is not secret, in each log.
     for name in ("hub", "proxy", "nginx"):
         assert found({"planted": planted}, logs[name]) == ["planted"], name
     assert "[D " in logs["hub"]
     assert {name: found(secrets, text) for name, text in logs.items() if found(secrets, text)} == {}
-    # Nor are they in any file or process that another account can read.
+    # The secrets must not be in any file or process that another account can read, either.
     for name in ("hub", "proxy", "exec1", "exec2"):
         leak = f"install -m 0644 /dev/null /tmp/leak && echo {planted} > /tmp/leak"
         host(name).check_output(leak)
@@ -278,17 +278,18 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
         assert files_with(list(secrets.values()), name, *of_processes) == []
     own_log = host("hub").check_output("cat /home/alice/.jupyterhub-sessions/*.log")
-    # This cookie only identifies a browser, for the logout; and only alice can read this log.
+    # This cookie only identifies a browser, for the logout. Besides, only alice can read her log.
     harmless = {"cookie jupyterhub-session-id"}
     assert set(found(secrets, own_log)) <= harmless
     assert set(found(secrets, while_running)) <= harmless
     assert found(secrets, stored(host("hub"))) == []
 
 
-#: Crashes.
+#: A program that crashes.
 CRASH = "import os; os.abort()"
 
-#: In a session: prints the dumps of a crash, those with a higher limit, and the server's limit.
+#: Code for a session: it prints how many dumps a crash leaves, how many it leaves with a higher
+#: limit, and the limit of the session's server.
 CRASHES = f"""
 import os, resource, subprocess, sys, tempfile
 core = resource.RLIMIT_CORE
@@ -307,7 +308,8 @@ print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), c
     outcome="No core dump, neither as a file nor for a program that collects them.",
 )
 def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
-    # On a machine that hands dumps to a program there are no files; the limit prevents both.
+    # On a machine that hands core dumps to a program, a crash never leaves a file; the limit must
+    # prevent both kinds of dump.
     files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
     written = 0 if files.startswith(("|", "/")) else 1
     alice = login("alice")

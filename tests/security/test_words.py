@@ -1,4 +1,4 @@
-"""A person's job contains text that is meant for another person's page."""
+"""A person's job contains text that is meant to appear on another person's page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cluster import LogIn
 from hub_client import HubClient, page_text, wait_for
 
 FORGED = "WORDS OF BOB"
-#: Grid Engine's reason why nothing starts.
+#: The reason that Grid Engine gives for starting no job.
 REASON = "dropped because it is disabled"
 
-#: Sections about another job, in the form of `qstat -j` and of `qstat -xml -j`.
+#: Text that looks like what `qstat -j` and `qstat -xml -j` print about another job.
 WRITTEN = f"""x
 ==============================================================
 job_number:                 NUMBER
@@ -27,8 +27,8 @@ error reason          1:      {FORGED}
 </JB_job_number><JB_owner>alice</JB_owner></element></djob_info><messages><element>\
 <SME_global_message_list><element><MES_message>{FORGED}</MES_message>"""
 
-#: Runs as bob: puts the text, and characters that XML forbids, into his job and holds it. Grid
-#: Engine then gives the hold as a reason.
+#: A program for bob: it puts the text, and characters that XML forbids, into his job, and holds the
+#: job. Grid Engine then gives the hold as the reason why the job waits.
 WRITE = r"""
 import subprocess, sys
 job, words = sys.argv[1:]
@@ -47,7 +47,7 @@ def full_cluster(qmaster_host: Any) -> Iterator[None]:
 
 
 def waiting(person: HubClient, hub_host: Any) -> str:
-    """Start a session that has to wait; return its job's number."""
+    """Start a session that has to wait; return the number of its job."""
 
     def number() -> str | None:
         lines = hub_host.check_output("qstat -s p -u %s", person.name).splitlines()[2:]
@@ -95,7 +95,7 @@ def test_text_of_one_person_is_never_on_anothers_page(login: LogIn, hub_host: An
     assert printed.splitlines() == [FORGED] * 3, "Grid Engine does not print the text"
 
     def read() -> bool:
-        """Return whether the hub has read an answer that contains the text."""
+        """Return whether the hub has read an answer from Grid Engine that contains the text."""
         page = home(alice)
         assert FORGED not in page
         return "hold state" in home(bob) and REASON in page

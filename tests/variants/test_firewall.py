@@ -1,4 +1,4 @@
-"""Attacks from the cluster's network, at the ports between hub, proxy and workers."""
+"""Attacks from the cluster's network on the ports between hub, proxy and workers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from cluster import LogIn, host
 from hub_client import wait_for
 from playbooks import output, playbook
 
-#: Succeeds if it can open a TCP connection: HOST PORT.
+#: A program that succeeds if it can open a TCP connection. Its arguments are HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-#: The same from a given source port, which the kernel might pick: FROM HOST PORT.
+#: The same program, but with a given source port, which the kernel could also have picked. Its
+#: arguments are FROM HOST PORT.
 KNOCK_FROM = (
     "import socket, sys; "
     "socket.create_connection((sys.argv[2], int(sys.argv[3])), 3, ('', int(sys.argv[1])))"
@@ -71,18 +72,19 @@ def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> 
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
         assert re.findall(r"changed=(\d+)", deploy(enabled=True)) == ["0"] * 4
-        # As when the site's own rules are loaded for the first time, …
+        # When the site's own rules are first loaded, our rules are lost until the next deployment.
         for target, _ in DOORS:
             host(target).check_output("systemctl start nftables")
             assert not is_closed(target), "nothing is flushed"
         assert sorted(re.findall(r"changed=(\d+)", deploy(enabled=True))) == ["0", "1", "1", "1"]
-        # … and again.
+        # When the site's own rules are loaded again, our rules come back by themselves.
         for (target, port), friend in DOORS.items():
             host(target).check_output("systemctl reload nftables")
             wait_for("the rules are back", lambda target=target: is_closed(target))
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
-        # A worker does not let the qmaster in at sessions' ports, but must get its answers.
+        # The qmaster cannot connect to a worker's ports for sessions. But if the worker opens a
+        # connection from such a port, the qmaster's answers must arrive.
         reached = exec1_host.run("python3 -c %s 40500 qmaster 6444", KNOCK_FROM)
         assert reached.rc == 0, reached.stderr
         before = rules("exec1")
@@ -101,6 +103,6 @@ def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> 
             host(target).check_output("systemctl stop nftables")
         deploy(enabled=False)
     assert reaches("qmaster", "hub", 8081)
-    # Only the limit on the proxy's connections is left.
+    # Only the rules that limit connections to the proxy are left.
     assert [is_closed(target) for target, _ in DOORS] == [False, True, False]
     assert "dport { 80, 443 }" in rules("proxy") and "8001" not in rules("proxy")

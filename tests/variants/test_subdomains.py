@@ -1,4 +1,4 @@
-"""A session against the hub and other sessions, when each person has their own host name."""
+"""A session attacks the hub or another session, while each person has their own host name."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
 PORT = urlsplit(BASE_URL).port
-#: No name server knows it; the clients here get its address from the tests.
+#: The hub's host name. No name server knows it; these tests tell their clients its address.
 NAME = "hub.gridhub.test"
 HUB = f"https://{NAME}:{PORT}"
 ALICE, BOB = (f"https://{name}.{NAME}:{PORT}" for name in ("alice", "bob"))
 LOGIN, OWN = "__Host-jupyterhub-hub-login", "__Host-jupyterhub-user-alice"
-#: JupyterHub's cookie that identifies a browser, the same at all hosts: it gives no access.
+#: JupyterHub's cookie that identifies a browser. All hosts share it, but it gives no access.
 MARK = "jupyterhub-session-id"
 ECHO = "/subdomain-test-echo"
 ON = {
     "jupyterhub_user_subdomains": True,
     "jupyterhub_public_url": f"{HUB}/",
-    # The proxy's own host; requests through the published port come from elsewhere.
+    # Addresses of the proxy's own host; requests through the published port come from others.
     "proxy_hub_api_networks": ["127.0.0.0/8"],
 }
 
 
 class Person(HubClient):
-    """One person's browser, with the session at the person's host name."""
+    """One person's browser, which finds the session at the person's own host name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(HUB, name)
         self.home = {"alice": ALICE, "bob": BOB}[name]
-        # Python needs this to do as browsers do: a cookie without a domain is for its host only.
+        # With this policy, a cookie without a domain goes only to its own host, as in browsers.
         strict = DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain)
         self.http.cookies.set_policy(strict)
         self.log_in(read_passwords()[name])
@@ -56,14 +56,14 @@ class Person(HubClient):
         return f"{self.home}{path}" if path.startswith(f"{self.prefix}/") else super().url(path)
 
     def cookies_for(self, url: str) -> set[str]:
-        """Return the names of the cookies that are sent to an address."""
+        """Return the names of the cookies that this client sends to an address."""
         request = requests.Request("GET", url).prepare()
         sent = get_cookie_header(self.http.cookies, request) or ""
         return {cookie.partition("=")[0].strip() for cookie in sent.split(";")} - {""}
 
 
 def deploy(**variables: object) -> str:
-    # The inventory's check is localhost's.
+    # The limit includes localhost, since the inventory is checked there.
     run = playbook("site.yml", "--limit", "hub,proxy,localhost", **variables)
     assert run.returncode == 0, output(run)
     return run.stdout
@@ -77,7 +77,7 @@ def job_of_alice() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def names() -> Iterator[None]:
-    """Let this process resolve the names: all of them to the published port of the proxy."""
+    """Let this process resolve all the host names to 127.0.0.1, where the proxy is published."""
     real = socket.getaddrinfo
 
     def resolve(name: Any, *arguments: Any, **more: Any) -> Any:
@@ -90,7 +90,7 @@ def names() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def job(names: None) -> Iterator[str]:
-    """Give people host names while alice has a session; take them away at the end."""
+    """Give people host names while alice has a session; take the names away at the end."""
     alice = HubClient(BASE_URL, "alice")
     alice.log_in(read_passwords()["alice"])
     alice.stop()
@@ -107,7 +107,7 @@ def job(names: None) -> Iterator[str]:
 
 @pytest.fixture
 def alice(job: str) -> Iterator[Person]:
-    """alice, logged in, without a session before and after the test."""
+    """alice, logged in; she has no session before the test and none after it."""
     alice = Person("alice")
     alice.stop()
     yield alice
@@ -115,7 +115,7 @@ def alice(job: str) -> Iterator[Person]:
 
 
 def ask(authority: str, path: str, method: str = "GET", **headers: str) -> Answer:
-    """Send a request to the proxy under any host name."""
+    """Send a request to the proxy with any host name in the header Host."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     link = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=20, context=context)
@@ -174,7 +174,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
 
 @pytest.fixture
 def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
-    """A server at both people's hosts that answers with the request."""
+    """A server at the host names of both people, whose answer shows the request."""
     proxy_host.run("systemctl stop subdomain-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=subdomain-test-echo python3 -c %s", ECHO_SERVER
@@ -223,11 +223,11 @@ def test_the_hubs_pages_are_only_at_the_hubs_host(path: str) -> None:
     for method in ("GET", "POST"):
         answer = ask(f"alice.{NAME}:{PORT}", path, method, Authorization="token x")
         if answer.status == 400:
-            continue  # the hub would read it differently from nginx
+            continue  # nginx refuses a path that the hub would read differently
         assert answer.status == 302, path
         assert answer.header("Location") == f"{HUB}{path}"
         assert answer.header("Set-Cookie") is None
-    # At the hub's host the API stays closed.
+    # At the hub's own host name, the API stays closed.
     assert ask(f"{NAME}:{PORT}", "/hub/api/users", Authorization="token x").status == 403
 
 
@@ -260,7 +260,7 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
             assert "default-src 'none'" in (answer.header("Content-Security-Policy") or "")
     http10 = talk(BASE_URL, b"GET /hub/login HTTP/1.0\r\n\r\n")
     assert statuses(http10) == [421]
-    # The name in the request line counts; the header is not passed on.
+    # nginx uses the host name in the request line and does not pass the header on.
     line = f"GET https://alice.{NAME}{ECHO} HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
     for header in ("evil.example.org", f"alice.{NAME}:1", f"ALICE.{NAME}"):
         answer = talk(BASE_URL, (line % header).encode())
@@ -281,7 +281,8 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
     assert answers == ["421 None", f"301 {HUB}/hub/login", f"301 {ALICE}/hub/login"]
 
 
-#: On the proxy's host: requests pages at the hub's name with a token, and prints their status.
+#: A program for the proxy's host: it requests pages at the hub's host name with a token, and prints
+#: each status and whether the page refuses programs.
 ASK_WITH_TOKEN = """
 import http.client, ssl, sys
 host, token, *paths = sys.argv[1:]
@@ -302,7 +303,7 @@ def test_the_api_is_open_only_to_the_networks_of_the_site(alice: Person, proxy_h
     token = made.json()["token"]
     paths = ("/hub/api/user", "/hub/metrics")
     answers = run_python(proxy_host, ASK_WITH_TOKEN, NAME, token, *paths).splitlines()
-    # The hub refuses the metrics: her token has no right to them.
+    # It is the hub that refuses the metrics, since alice's token has no right to them.
     assert answers == ["200 False", "403 False"]
     for path in paths:
         assert ask(NAME, path, Authorization=f"token {token}").status == 403
@@ -346,7 +347,7 @@ TRY = """async ([hub, login]) => {
     outcome="The browser blocks it: another origin, and a cookie that only the hub's host can set.",
 )
 def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -> None:
-    # The form leads to the session at another host: the content policy must allow it.
+    # The form leads to the session at another host, which the form's content policy must allow.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     log_in(page, "alice", read_passwords()["alice"])
     card(page).get_by_role("link", name=re.compile("^Start")).click()
@@ -354,7 +355,7 @@ def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -
     page.wait_for_url(re.compile(re.escape(f"{ALICE}/user/alice/lab")), timeout=60_000)
     run_a_cell(page, f"{ALICE}/user/alice/lab", "print(6 * 7)", "42")
 
-    # The cookies that programs of alice or bob receive.
+    # Programs of alice's or bob's receive only these cookies.
     for url, cookies in ((ALICE, {OWN, MARK}), (BOB, {MARK})):
         page.goto(f"{url}{ECHO}")
         headers = dict(json.loads(page.inner_text("body"))["headers"])
