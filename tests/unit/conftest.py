@@ -2,7 +2,7 @@
 """Fixtures of all unit tests: recorded outputs, fake Grid Engine commands, and a whole hub.
 
 The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); the README.md there
-explains how. A fake command is a real executable, which the tested code starts like qstat.
+explains how. A fake command is a real executable; the tested code starts it like the real command.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def whole_hub(
     connections: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Hub]:
-    """One hub for a module's tests that do not restart it; making a hub takes 0.25 s."""
+    """One hub for those tests of a module that do not restart it; making a hub takes 0.25 s."""
     hub = Hub(config=configuration(tmp_path_factory.mktemp("hub"), "sqlite:///:memory:"))
     await hub.open()
     await hub.opening

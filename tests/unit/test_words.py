@@ -28,7 +28,7 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: If a part of a sentence's name is computed: the values of this part, by the text before it.
+#: The text before a computed part of a sentence's name, and the values that the part can have.
 COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
@@ -38,7 +38,7 @@ COMPUTED = {
 #: Files whose messages go to the job's log.
 STARTER = ("secrets.py", "port.py")
 ANYTHING = r"\w+"
-#: The values that calls pass with ``**``, by the expression after ``**``.
+#: Expressions after ``**`` in a call, and the names of the values that they pass.
 PASSED = {
     "self.begins": {"date", "time"},
     "self.ends": {"date", "time"},
@@ -129,7 +129,7 @@ def test_no_module_contains_sentences_for_people() -> None:
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """A session (starter.py) and the culler (idle.py) get them as JSON; people get a Refusal."""
+    """Sessions (starter.py) and the culler (idle.py) get texts as JSON; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")

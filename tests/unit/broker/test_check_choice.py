@@ -21,7 +21,7 @@ class TestCheck:
     def verify(
         self, fake: Callable[[str, str], Path], tmp_path: Path
     ) -> Callable[[str, str], Path]:
-        """Make a fake qsub with scripts for ``-w v`` and ``-w p``; return its arguments' file."""
+        """Make a fake qsub with scripts for ``-w v`` and ``-w p``; return its list of calls."""
 
         def make(on_empty: str, now: str) -> Path:
             script = (

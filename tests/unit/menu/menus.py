@@ -105,7 +105,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         step = draw(st.integers(1, 50))
         count = draw(st.integers(0, 20))
         amounts = [minimum + step * i for i in range(count + 1)]
-        # The maximum need not be on a step.
+        # The maximum need not be a whole number of steps above the minimum.
         maximum = amounts[-1] + draw(st.integers(0, step - 1))
         offer = {"range": {"minimum": minimum, "maximum": maximum, "step": step}}
     request: dict[str, Any] = {"kind": kind}

@@ -1,4 +1,4 @@
-"""The hub before the next maintenance: its pages announce it, and then no session starts."""
+"""The next maintenance: its announcement on the hub's pages, and when no session starts."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator
                 yield from tagged(role, task["ansible.builtin.import_tasks"], own)
             else:
                 assert "ansible.builtin.include_tasks" not in task, "its tasks would need tags"
-                # A tag selects an included role's tasks only if the including task applies it.
+                # A tag selects an included role's tasks only if the including task applies the tag.
                 included = task.get("ansible.builtin.include_role", {"apply": {"tags": own}})
                 yield task["name"], own & set(included["apply"]["tags"])
 

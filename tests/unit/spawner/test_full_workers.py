@@ -40,7 +40,7 @@ class TestFullWorkers:
 
     @staticmethod
     async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
-        """Report that a session found no port: that of the first start if ``place`` is 1."""
+        """Report that the session of start number ``place`` found no port; the first is 1."""
         await until(lambda: len(broker.starts) == place)
         answer = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
         assert answer.code == 204
