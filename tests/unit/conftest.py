@@ -2,7 +2,7 @@
 """Fixtures of all unit tests: recorded outputs, fake Grid Engine commands, and a whole hub.
 
 The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); the README.md there
-explains how. A fake command is a real executable, which the tested code starts like qstat.
+explains how. A fake command is a real executable; the tested code starts it like the real command.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from hub_menus import MENU
 from sge_spawner import SGESpawner
 from whole_hub import AMPLE, PORTS, Broker, Cluster, Hub, Lab, Visit, configuration, end_cluster
 
-# The same examples every time, so that results depend on the code and not on chance;
-# `--hypothesis-profile=thorough` uses random ones.
+# Every run uses the same examples, so that results depend on the code and not on chance;
+# `--hypothesis-profile=thorough` uses random examples.
 hypothesis.settings.register_profile("gridhub", max_examples=80, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile("gridhub")
@@ -43,13 +43,13 @@ hypothesis.settings.load_profile("gridhub")
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], str]:
-    """Return a recorded output by its file's name."""
+    """Return a function that reads a recorded output, given the name of its file."""
     return lambda name: (QSTAT / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
 def tornados_own_server() -> Iterator[None]:
-    """Undo a test's choice of a server class for the session or the hub."""
+    """Restore Tornado's own HTTP server class after each test."""
     yield
     HTTPServer.configure(None)
 
@@ -70,7 +70,7 @@ def fake(bin_dir: Path) -> Callable[[str, str], Path]:
         new = bin_dir / f".{name}.new"
         new.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         new.chmod(0o755)
-        new.rename(path)  # a running shell keeps reading the old one
+        new.rename(path)  # a shell that is already running keeps reading the old script
         return path
 
     return make
@@ -130,7 +130,7 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def whole_hub(
     connections: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Hub]:
-    """One hub for all tests that do not restart it; making one takes a quarter of a second."""
+    """One hub for those tests of a module that do not restart it; making a hub takes 0.25 s."""
     hub = Hub(config=configuration(tmp_path_factory.mktemp("hub"), "sqlite:///:memory:"))
     await hub.open()
     await hub.opening
@@ -141,7 +141,7 @@ async def whole_hub(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connections() -> AsyncIterator[None]:
-    gc.freeze()  # all modules are loaded, so little is collected from here on
+    gc.freeze()  # all modules are loaded: garbage collection may skip their objects from here on
     yield
     gc.unfreeze()
     await JupyterHubHTTPClient.loop_instance().close()
@@ -149,7 +149,7 @@ async def connections() -> AsyncIterator[None]:
 
 @pytest.fixture
 def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any) -> Config:
-    """The configuration of spawners, with short pauses."""
+    """The spawners' configuration, with short pauses."""
     monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
     monkeypatch.setattr("gridhub.spawner.reach.PAUSES", (0.01,))
     monkeypatch.setattr("sge_spawner.EXPLAIN_START_FOR", 0.0)
@@ -168,10 +168,10 @@ def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any
 async def hub(
     whole_hub: Hub, settings: Config, accounts: None, broker: Broker
 ) -> AsyncIterator[Hub]:
-    """The hub without users, with the menu, the broker and the Grid Engine of this test."""
+    """The module's hub without users, with this test's menu, broker and Grid Engine."""
     hub = whole_hub
     hub.config.SGESpawner = settings
-    # Alice does in seconds here what takes a person days.
+    # In these tests, alice sends as many requests in seconds as a person sends in days.
     hub.tornado_application.settings[guard.SETTING] = Limits(AMPLE, tokens=1000)
     yield hub
     await end_cluster(hub)
@@ -202,7 +202,7 @@ def token(alice: Any) -> str:
 
 @pytest.fixture
 def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
-    """Request or send the form as alice, as if she had the cookie and a form drawn for her."""
+    """Request or send the form as alice, as if she had the login and XSRF cookies."""
     monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
     monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from folders import QSTAT
 from gridhub.grid.jobs import Job
 
-#: When the job of ``mixed.xml`` started that :func:`listing` copies, in seconds since the epoch.
+#: Start time of the job in ``mixed.xml`` that :func:`listing` copies, in seconds since the epoch.
 SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
 
 
@@ -49,7 +49,7 @@ def job(
 
 
 def listing(*jobs: Job) -> str:
-    """Make a job list from a recorded one, with one queue instance for each host."""
+    """Make a job list from a recorded list, with one queue instance for each host."""
     root = ElementTree.fromstring((QSTAT / "mixed.xml").read_bytes())
     queues, waiting = root.find("queue_info"), root.find("job_info")
     assert queues is not None
@@ -97,7 +97,7 @@ def details(
     errors: Iterable[str] = (),
     usage: Mapping[str, float] | None = None,
 ) -> str:
-    """Make the details of one job from recorded ones."""
+    """Make the details of one job from recorded details."""
     root = ElementTree.fromstring((QSTAT / "details.xml").read_bytes())
     jobs, messages = root.find("djob_info"), root.find("messages/element")
     assert jobs is not None
@@ -128,7 +128,7 @@ def details(
 
 
 class Qstat:
-    """A qstat that records its calls and prints what the test sets."""
+    """A fake qstat that records its calls and prints what the test sets."""
 
     def __init__(self, fake: Callable[[str, str], Path], folder: Path) -> None:
         self.folder = folder
@@ -140,7 +140,7 @@ class Qstat:
             'echo "$@" >> calls\n'
             "n=$(($(wc -l < calls)))\n"
             'if [ "$2" = -j ]; then cat reason; exit; fi\n'
-            # As the real one does.
+            # Like the real qstat, fail if the owner is missing.
             f'[ -n "$5" ] || {{ cat {QSTAT}/no_owner.err.txt >&2; exit 1; }}\n'
             'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
             "if [ -e failing ]; then cat failing >&2; exit 1; fi\n"
@@ -155,7 +155,7 @@ class Qstat:
 
     @property
     def questions(self) -> list[str]:
-        """The owners in each query for a job list."""
+        """The owners named in each query for a job list."""
         return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
 
     def explains(self, reason: str) -> None:
@@ -168,15 +168,15 @@ class Qstat:
         new.rename(self.folder / name)
 
     def says(self, text: str) -> None:
-        """Answer with this text from now on."""
+        """Answer queries for a job list with this text from now on."""
         self._put("rest", text)
 
     def says_once(self, call: int, text: str) -> None:
-        """Answer the call of that number with this text."""
+        """Use this text as the answer to the call with this number."""
         self._put(f"answer.{call}", text)
 
     def holds_back(self, call: int) -> Path:
-        """Hold back the answer to the call of that number until the pipe is written to."""
+        """Hold back the answer to the call with this number until the test writes to the pipe."""
         pipe = self.folder / f"answer.{call}"
         os.mkfifo(pipe)
         return pipe

@@ -9,5 +9,5 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "files"
 #: Recorded outputs.
 DATA = ROOT / "tests/unit/data"
-#: Outputs of qstat, qsub and qdel; README.md there explains how they were recorded.
+#: Outputs of qstat, qsub and qdel; the README.md there explains how they were recorded.
 QSTAT = DATA / "qstat"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Menus for tests of the whole hub, and requests of jobs."""
+"""Menus for tests of the whole hub, and resources that jobs have requested."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
 
 HOSTILE = "<script>alert(1)</script>"
 
-#: Form data: names and values on the menu, some close to them, and anything else.
+#: Form data: names and values from the menu, others that are close to them, and arbitrary ones.
 SENT = st.dictionaries(
     st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
     | st.text(max_size=8),
@@ -107,7 +107,7 @@ HAD = tuple(
     )
 )
 
-#: The same, but memory is a complex that does not limit address space.
+#: Like ``HAD``, but the complex for memory does not limit the address space.
 WITH_RMEM = tuple(
     each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
 )

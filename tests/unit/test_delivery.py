@@ -1,4 +1,4 @@
-"""The delivery of programs: each host gets exactly the modules that they import."""
+"""The delivery of programs: each host gets exactly the modules that its programs import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load(path: str) -> Any:
 
 
 def delivered() -> dict[str, tuple[list[str], list[str]]]:
-    """Return the programs and the wings that each role names."""
+    """Return the programs and the wings that each role delivers."""
     hub = load("roles/jupyterhub/vars/main.yml")
     (worker,) = (
         task["vars"]
@@ -34,7 +34,7 @@ def delivered() -> dict[str, tuple[list[str], list[str]]]:
 
 
 def modules_of(path: Path) -> set[Path]:
-    """Return our files that a module imports, with the packages they are in."""
+    """Return this project's files that a module imports, and their packages' ``__init__.py``."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -51,7 +51,7 @@ def modules_of(path: Path) -> set[Path]:
 
 
 def closure(programs: list[str]) -> set[Path]:
-    """Return all our files that programs import."""
+    """Return all files of this project that programs import, directly or not."""
     todo = [FILES / name for name in programs if name.endswith(".py")]
     done: set[Path] = set()
     while todo:

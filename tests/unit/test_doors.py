@@ -1,4 +1,4 @@
-"""Limits on what one client may use of the HTTP server of the hub or of a session."""
+"""Limits on how much of a hub's or a session's HTTP server one client may use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
 
 
 async def answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], sent: bytes) -> bytes:
-    """Return the first line that comes back; empty if the connection is closed."""
+    """Send a request; return the first line of the answer, empty if the connection is closed."""
     reader, writer = link
     try:
         writer.write(sent)
@@ -75,7 +75,7 @@ async def test_a_client_that_sends_a_request_displaces_idle_connections(bound: s
     async with serving(server(web.Application([("/x", Upload)]))) as connect:
         waiting = [await connect() for _ in range(3)]
         assert await answer(await connect(), REQUEST) == OK
-        # The oldest made room, and a connection with a request no longer counts as waiting.
+        # The oldest connection made room; a connection with a request no longer counts as waiting.
         assert await waiting[0][0].read() == b""
         assert await answer(waiting[1], REQUEST) == OK
         again = [await connect() for _ in range(2)]
@@ -165,15 +165,15 @@ async def test_strangers_data_in_a_sessions_memory_is_limited() -> None:
             return await answer(await connect(), sent) == refused
 
         await until(is_refused)
-        # A client with a forged cookie, or one for another purpose, is a stranger.
+        # A client is a stranger if its cookie is forged, or valid only for another purpose.
         assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
         assert await is_refused(logged_in(secret="another"))
         assert await is_refused(logged_in(name="another"))
-        # The session's owner still gets through, and so does a small request.
+        # The session's owner still gets through, and so does a stranger's small request.
         own = post(600, logged_in()) + bytes(600)
         assert await answer(await connect(), own) == OK
         assert await answer(await connect(), post(10) + bytes(10)) == OK
-        # There is room again once they have left or have their answer.
+        # There is room again once strangers have left or have got their answers.
         half[1].close()
 
         async def has_room() -> bool:

@@ -1,4 +1,4 @@
-"""The imports of each wing of ``gridhub``: only modules that its host has and its task allows."""
+"""Each wing of ``gridhub`` imports only modules that its host has and its task allows."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PACKAGES = {
     "traitlets",
 }
 
-#: Parts of ``gridhub`` and packages that each wing may import besides itself and the standard
-#: library.
+#: The parts of ``gridhub`` and the packages that each wing may import besides itself and the
+#: standard library.
 MAY_IMPORT: dict[str, set[str]] = {
-    # On a bare host, with the system's Python.
+    # This wing runs on a bare host, with the system's Python.
     "maintenance": {"gridhub.contract", "gridhub.grid.engine", "gridhub.grid.job_numbers"},
-    # In the job, with the packages of the notebook environment.
+    # This wing runs in the job, with the packages of the notebook environment.
     "session": {
         "gridhub.contract",
         "gridhub.doors",
@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tornado",
         "zmq",
     },
-    # As root, then as the person: no event loop, no form, no collector.
+    # This wing runs as root, then as the person: it needs no event loop, form or collector.
     "broker": {
         "gridhub.accounts",
         "gridhub.contract",
@@ -94,7 +94,7 @@ MODULES = [
 
 
 def imports(source: str, package: str) -> Iterator[str]:
-    """Yield the full name of each module that a module of a package imports, anywhere in it.
+    """Yield the full name of each module that a source imports, also inside its functions.
 
     ``from a import b`` yields ``a.b``, because ``b`` may be a module.
     """
@@ -108,7 +108,7 @@ def imports(source: str, package: str) -> Iterator[str]:
 
 
 def forbidden(source: str, package: str, wing: str) -> list[str]:
-    """Return the names that a module of a wing imports although it may not."""
+    """Return the names that a wing's module imports but must not import."""
     allowed = {f"gridhub.{wing}", *MAY_IMPORT[wing]}
     return [
         name

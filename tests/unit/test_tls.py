@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy, for tests that change something."""
+    """A copy of the certificates, for tests that change them."""
     copy = tmp_path / "internal"
     shutil.copytree(made, copy)
     index = copy / "certipy.json"
@@ -50,15 +50,15 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def files(folder: Path, session: str) -> secrets.Tls:
-    """The files of a session, as its starter keeps them."""
-    tls = Tls(**issue(folder, session)._asdict())  # the broker accepts what is issued
+    """Issue a session's certificate and key; return the files that its starter makes of them."""
+    tls = Tls(**issue(folder, session)._asdict())  # the broker accepts these files
     found = secrets.read_tls(tls.model_dump())
     assert found
     return found
 
 
 def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
-    """Return the TLS context of the hub or the proxy, made as JupyterHub does it."""
+    """Return the TLS context of the hub or the proxy, made as JupyterHub makes it."""
     path = folder / name / name
     context: ssl.SSLContext = make_ssl_context(
         path.with_suffix(".key"), path.with_suffix(".crt"), folder / f"{trusts}_trust.crt"
@@ -67,9 +67,9 @@ def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
-    """Connect, in memory.
+    """Connect a client to a server, in memory.
 
-    :raises ssl.SSLError: when one of the two does not trust the other.
+    :raises ssl.SSLError: if one end does not trust the other.
     """
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
@@ -164,7 +164,8 @@ class TestRenewal:
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
         tls.read_authority.cache_clear()
         hub_context.cache_clear()
-        # In both directions: the session knows only the old certificates, the hub the new ones.
+        # The running session has only the old certificates, and the hub already uses the new ones;
+        # still, each trusts the other.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
         handshake(files(folder, BOB).server(), hub_context(folder), session_name(BOB))
 
@@ -180,7 +181,7 @@ class TestRenewal:
 
 
 class TestHubServer:
-    """Who can connect to the hub, and for whom."""
+    """Who can connect to the hub, and on whose behalf."""
 
     class Handler(web.RequestHandler):
         def get(self) -> None:
@@ -222,7 +223,7 @@ class TestHubServer:
         assert await self.get(made, "https") == "https from 127.0.0.1"
 
     async def test_plain_http_is_refused(self, made: Path) -> None:
-        with pytest.raises(OSError):  # its type depends on how the connection ends
+        with pytest.raises(OSError):  # the error's type depends on how the connection ends
             await self.get(made, "http")
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The sentences people read: all in one file, and replaced by a site's own words."""
+"""The sentences that people read: all are in one file, and a site can replace them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: Values of the computed part of a sentence's name.
+#: The text before a computed part of a sentence's name, and the values that the part can have.
 COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
     "error.": "|".join(errors.MESSAGES.values()),
 }
-#: Their messages go to the job's log.
+#: Files whose messages go to the job's log.
 STARTER = ("secrets.py", "port.py")
 ANYTHING = r"\w+"
-#: Values that calls pass with ``**``, by the expression that follows it.
+#: Expressions after ``**`` in a call, and the names of the values that they pass.
 PASSED = {
     "self.begins": {"date", "time"},
     "self.ends": {"date", "time"},
@@ -57,12 +57,12 @@ def test_every_sentence_of_ours_can_be_filled_in() -> None:
 
 
 def used() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
-    """Yield for each sentence that a module uses: place, pattern of its name, passed values."""
+    """Yield the place, the name's pattern and the passed values of each sentence in use."""
     for file, call in CALLS:
         if (function := call.func.id) in FUNCTIONS:
             name = call.args[0]
             if file == "words.py" and not isinstance(name, ast.Constant):
-                continue  # it passes on the name that it is given
+                continue  # words.py passes on the name that it is given
             names = [name.body, name.orelse] if isinstance(name, ast.IfExp) else [name]
             for each in names:
                 parts = each.values if isinstance(each, ast.JoinedStr) else [each]
@@ -118,18 +118,18 @@ def test_no_module_contains_sentences_for_people() -> None:
             call.func.id not in ("ChoiceError", "SessionError", "Refused", "Refusal")
             or file in STARTER
         ):
-            continue  # the starter's go to the job's log
+            continue  # the starter's messages go to the job's log
         for literal in [
             each for each in call.args if isinstance(each, ast.JoinedStr | ast.Constant)
         ]:
             text = ast.unparse(literal)
-            # A refusal's kind is not a sentence, and what is wrong with a request is for programs.
+            # A refusal's kind is not a sentence, and objections to a request are for programs.
             for_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
             assert " " not in text or for_programs, f"{file}:{call.lineno}: {text}"
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """For a session (sge_spawner) and for the idle culler, in JSON; people get a Refusal."""
+    """Sessions (starter.py) and the culler (idle.py) get texts as JSON; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")
@@ -163,7 +163,7 @@ def test_the_pages_script_has_no_words_of_its_own() -> None:
     script = re.sub(r"/\*.*?\*/|//.*", "", script)
     literals = [each[1:-1] for each in re.findall(r"\"[^\"]*\"|'[^']*'|`[^`]*`", script)]
     assert len(literals) > 50, "the script's strings are found"
-    # A sentence has two words, or a capital letter.
+    # A string counts as a sentence if it has two words or begins with a capital letter.
     sentences = {each for each in literals if re.search(r"[A-Za-z] +[A-Za-z]|^[A-Z]", each)}
     assert sentences == {"use strict", "Notification"}
 

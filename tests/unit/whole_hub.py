@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A real hub for tests: only the proxy, the broker and Grid Engine are replaced.
 
-The fake broker is a real server on a Unix socket, and the fake qstat a real command. The hub's
+The fake broker is a real server on a Unix socket, and the fake qstat is a real command. The hub's
 pages, API, database and tokens are JupyterHub's own.
 """
 
@@ -108,8 +108,8 @@ class Hub(GridHub):
         return count
 
     async def open(self) -> None:
-        """Serve from the moment at which the hub looks for its sessions."""
-        # A hub replaces the HTTP client of the process without closing the previous one.
+        """Open the hub, and serve its pages as soon as it looks for its sessions."""
+        # A hub replaces the process's HTTP client without closing the previous client.
         await JupyterHubHTTPClient.loop_instance().close()
         self.opening = asyncio.create_task(self.initialize([]))
         looks = asyncio.create_task(self.looks.wait())
@@ -126,7 +126,8 @@ class Hub(GridHub):
         """End as on SIGTERM: cancel all tasks, and write nothing to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
-        while tasks:  # JupyterHub's progress page takes one cancellation for the end of a start
+        # Repeat this: JupyterHub's progress page takes one cancellation for the end of a start.
+        while tasks:
             for task in tasks:
                 task.cancel()
             _, tasks = await asyncio.wait(tasks, timeout=0.5)
@@ -136,7 +137,7 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        gc.collect()  # report here what this test left open, and not in a later test
+        gc.collect()  # warn now, and not in a later test, of what this test has left open
 
     def person(self, name: str) -> Any:
         found = orm.User.find(self.db, name)
@@ -172,7 +173,7 @@ class Hub(GridHub):
         return (await self.visit(path, name)).body.decode()
 
     async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
-        """Send a request as the person's browser does, with its cookie."""
+        """Send a request with the login cookie, as the person's browser does."""
         cookie = create_signed_value(
             self.cookie_secret, "jupyterhub-hub-login", self.person(name).cookie_id
         )
@@ -195,7 +196,7 @@ class Cluster:
         qstat.says(listing())
 
     def put(self, session: str, letters: str = "r", **changes: Any) -> None:
-        """Add the job of a session, or change it."""
+        """Add or change the job of a session."""
         name = job_name(session)
         number = self.jobs[name].id if name in self.jobs else len(self.jobs) + 1
         host = changes.pop("host", "127.0.0.1")
@@ -208,15 +209,15 @@ class Cluster:
 
 
 class Broker:
-    """A broker that records its requests and answers as the test decides."""
+    """A broker that records the requests and gives the answers that the test sets."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         #: The state in which a job begins; empty means that no job appears.
         self.letters = "qw"
-        #: Whether a job stays in deletion.
+        #: Whether a deleted job stays in Grid Engine's state of deletion.
         self.sticky = False
-        #: Whether the broker deletes nothing.
+        #: Whether the broker ignores requests to delete a job.
         self.deaf = False
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
@@ -257,12 +258,12 @@ class Broker:
 
     @property
     def session(self) -> str:
-        """The last session that was requested."""
+        """The name of the session that was requested last."""
         return self.starts[-1].session
 
     @property
     def token(self) -> str:
-        """Its token."""
+        """The token of the session that was requested last."""
         return self.starts[-1].environment["JUPYTERHUB_API_TOKEN"]
 
 
@@ -326,7 +327,7 @@ def configuration(folder: Path, database: str) -> Config:
 
 
 async def end_cluster(hub: Hub) -> None:
-    """Close and forget the hub's cluster: the next test has another one."""
+    """Close and forget the hub's cluster, because the next test uses another one."""
     if cluster := hub.tornado_settings.pop(SETTING, None):
         await cluster.collector.close()
 
@@ -373,7 +374,7 @@ async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
 
 @contextlib.contextmanager
 def readonly(database: Any) -> Iterator[None]:
-    """Make a database read-only, as with a full disk."""
+    """Make a database read-only, as if the disk were full."""
     database.execute(sql("PRAGMA query_only = 1"))
     try:
         yield
@@ -389,11 +390,11 @@ def stored(hub: Hub) -> list[dict[str, Any] | None]:
 
 
 def known(query: CachedQuery[Any], answer: object) -> None:
-    """Set the answer of a query, which then never runs again."""
+    """Set the answer of a query and keep the query from running again."""
     query.last_answer, query.queried_at, query.due = answer, query.clock(), float("inf")
 
 
 def record(like: str, session: str) -> str:
-    """Return a real accounting record, with the name of a session's job."""
+    """Return a real accounting record in which the job has the name of a session's job."""
     lines = (DATA / "accounting").read_text("utf-8").splitlines()
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))

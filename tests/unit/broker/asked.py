@@ -68,7 +68,7 @@ MENU = [
     {
         "name": "mail",
         "label": "Mail to",
-        # The broker makes its own check, whatever a site's pattern lets through.
+        # The broker checks the value itself, even if the site's pattern allows it.
         "text": {"pattern": "(?s).*", "example": "alice@example.org"},
         "default": "",
         "request": {"kind": "mail"},
@@ -109,6 +109,6 @@ def secrets_in(home: Path) -> list[Path]:
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # a request that is too long is not read to its end
+    with contextlib.suppress(OSError):  # the broker stops reading a request that is too long
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)

@@ -15,7 +15,8 @@ import pytest
 from asked import MENU, PORTS, Fake
 from gridhub.broker.config import Config
 
-#: Script of a qsub that records its arguments, its environment and the modes of session files.
+#: First lines of a fake qsub: they record its arguments, its environment and the modes of session
+#: files.
 NOTE = r"""
 cd "{folder}"
 printf '%s\0' "$@" > arguments
@@ -52,7 +53,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
-    """The account alice; code that would run as her runs as the tester."""
+    """The account alice; the broker does not switch to it, so all code runs as the tester."""
     user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
@@ -69,7 +70,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture
 def noting(fake: Fake, tmp_path: Path) -> Callable[[str], Path]:
-    """A qsub that records its arguments and environment, and then runs a script."""
+    """Make a fake qsub that records its arguments and environment, then runs a script."""
     folder = tmp_path / "noted"
     folder.mkdir()
 

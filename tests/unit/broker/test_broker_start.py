@@ -161,7 +161,7 @@ class TestStart:
             while not go_on.exists():
                 time.sleep(0.01)
             write(*arguments)
-            # Last: what follows is the broker's own code.
+            # This is the last step of the test's own code; only the broker's code follows.
             gone_on.touch()
 
         monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
@@ -170,7 +170,7 @@ class TestStart:
             start(config, alice, request())
         assert caught.value.kind == "home"
         assert not list(folder.iterdir())
-        # A home that comes back too late is left without a secret.
+        # If the home answers too late, no secret is left in it.
         go_on.touch()
         deadline = time.monotonic() + 10
         while not gone_on.exists() or secrets_in(home):

@@ -21,7 +21,7 @@ from gridhub.contract import SESSION_FOLDER
 class TestStop:
     @pytest.fixture
     def commands(self, fake: Fake, tmp_path: Path) -> Callable[..., Path]:
-        """A qdel that records its arguments, and a qstat that must not be called."""
+        """Make a fake qdel that records its arguments, and a fake qstat that must not be called."""
         deleted = tmp_path / "deleted"
 
         def make(qdel: str = "") -> Path:
@@ -46,7 +46,7 @@ class TestStop:
     def test_the_file_of_a_session_that_never_started_is_removed_before_its_job(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        # Without the file, a job that is still on its way to Grid Engine ends itself.
+        # A job that reaches Grid Engine only later ends itself if the session's file is missing.
         folder = Path(alice.pw_dir) / SESSION_FOLDER
         folder.mkdir()
         for name in (f"{SESSION}.json", "7.log", f"{'a' * 32}.json"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A dry run of a choice."""
+"""The broker's dry run of a choice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TestCheck:
     def verify(
         self, fake: Callable[[str, str], Path], tmp_path: Path
     ) -> Callable[[str, str], Path]:
-        """Make a qsub with scripts for ``-w v`` and ``-w p``; return the file of its arguments."""
+        """Make a fake qsub with scripts for ``-w v`` and ``-w p``; return its list of calls."""
 
         def make(on_empty: str, now: str) -> Path:
             script = (

@@ -22,7 +22,7 @@ from gridhub.grid.engine import AnswerError
 
 
 class TestAsking:
-    """The hub's end of the conversation."""
+    """The hub sends a request to the broker and reads the answer."""
 
     async def talk(
         self,
@@ -58,7 +58,7 @@ class TestAsking:
                 writer.write(bytes([byte]))
                 await writer.drain()
                 for _ in range(3):
-                    await asyncio.sleep(0)  # let the other end read this much
+                    await asyncio.sleep(0)  # let the hub read this byte
 
         assert (await self.talk(tmp_path / "s", broker)).error == "é" * 50
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The check of the caller at the other end of the socket."""
+"""The broker's check of the account that calls it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestCaller:
             check_caller(pair[0], "nobody")
 
     def broker(self, config: Config, tmp_path: Path, data: bytes) -> tuple[str, str]:
-        """Run the broker as systemd does: the connection is its standard input."""
+        """Run the broker as systemd does, with the connection as its standard input."""
         path = tmp_path / "broker.json"
         path.write_text(config.model_dump_json(), encoding="utf-8")
         ours, theirs = socket.socketpair()

@@ -199,7 +199,7 @@ class TestWithin:
         assert time.monotonic() - began < 5
         assert caught.value.kind == "home"
         with pipe.open("w"):
-            pass  # now the child can end
+            pass  # let the child process end
 
     def test_no_file_descriptor_is_left_open(self) -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))

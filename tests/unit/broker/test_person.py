@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Accounts that may have sessions, and becoming one of them."""
+"""Accounts that may have sessions, and the switch to such an account."""
 
 from __future__ import annotations
 

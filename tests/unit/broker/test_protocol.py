@@ -151,7 +151,7 @@ class TestRequests:
     def test_lone_surrogates_in_a_value_are_refused(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
-        # They could be neither written to the session's file nor logged.
+        # Lone surrogates can neither be written to the session's file nor logged.
         data = json.dumps(START | {"environment": {"JUPYTERHUB_USER": "\ud800"}}).encode()
         with pytest.raises(Refused, match="not a request"):
             received(pair, data)
@@ -213,7 +213,7 @@ class TestRequests:
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_accepted_names_are_plain_names(self, user: str, session: str, server: str) -> None:
-        """They cannot act as an option, path, shell word, job directive or second line."""
+        """No accepted name can act as an option, path, shell word, job directive or second line."""
         ours, theirs = socket.socketpair()
         with ours, theirs, contextlib.suppress(Refused):
             send(

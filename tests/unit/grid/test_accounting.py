@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of a session, read from real accounting lines of Grid Engine 8.1.9.
+"""How a session ended, read from real accounting lines of Grid Engine 8.1.9.
 
-``data/accounting``: ``t-hrt`` asked for a run time of 20 s; two programs of ``t-mem`` took 200 MB
-each with ``h_vmem=300M``; ``t-qdel`` was deleted; ``t-exit3`` ended with that exit status.
+The jobs in ``data/accounting``: ``t-hrt`` requested a run time of 20 s; ``t-mem`` requested
+``h_vmem=300M`` and ran two programs that took 200 MB each; ``t-qdel`` was deleted; ``t-exit3``
+ended with exit status 3.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
         ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
-        # Without proof the limit is not named: it may be one of the queue.
+        # If nothing proves which limit ended the job, none is named: the queue has limits too.
         ("t-hrt", None, None, Ending.LIMIT),
         ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
         ("t-mem", None, RUN_TIME, Ending.LIMIT),
@@ -122,7 +123,7 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
 @pytest.mark.parametrize("before", [True, False])
 def test_a_job_with_two_different_records_is_not_known(before: bool, tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
-    # As Grid Engine 8.1.9 prints `-l hostname=...` of another person's job with line breaks.
+    # Grid Engine 8.1.9 writes another person's `-l hostname=...` like this if it has line breaks.
     forged = line.replace(":exec", ":words-of-bob").replace(":0:0:0:", ":0:9:0:", 1)
     head, _, tail = line.replace(":alice:t-exit0:", ":bob:t-bob:").partition(":-l ")
     written = f"{head}:-l hostname=exec1|x\n{forged}\nq{tail}"
@@ -157,7 +158,7 @@ def test_a_job_that_only_names_another_is_not_taken_for_it(tmp_path: Path) -> No
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     fields = line.split(":")
     fields[3:5] = ["bob", "other"]
-    fields[-5:-3] = ["alice", "t-exit0"]  # text that bob can put into the category
+    fields[-5:-3] = ["alice", "t-exit0"]  # bob can put this text into the category
     path = tmp_path / "accounting"
     path.write_text(":".join(fields) + "\n", encoding="utf-8")
     assert ":alice:t-exit0:" in path.read_text("utf-8")

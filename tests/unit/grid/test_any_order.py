@@ -20,11 +20,11 @@ from gridhub.grid.jobs import Job
 
 
 class Anything(RuleBasedStateMachine):
-    """The collector while sessions come and go and Grid Engine gives any answer.
+    """The collector, while sessions come and go and Grid Engine may give any answer.
 
-    The collector's own loop runs; only the command is replaced, so that a rule decides when an
-    answer comes. Between two rules one query waits for its answer. The model keeps, for each name,
-    the number of good answers in a row without its job, whether a session wants it, and its job's
+    The collector's own loop runs; only qstat is replaced, so that a rule decides when an answer
+    comes. Between two rules, a query waits for its answer. For each name, the model keeps how many
+    good answers in a row did not list the job, whether a session wants the job, and the job's
     state.
     """
 
@@ -35,7 +35,7 @@ class Anything(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.now = 0.0
         self.jobs: dict[str, str] = {}  # the jobs in Grid Engine: name to letters
-        self.since: dict[str, float] = {}  # for the watched names
+        self.since: dict[str, float] = {}  # by watched name: when answers begin to count
         self.wanted: set[str] = set()
         self.used: set[str] = set()
         self.absences: dict[str, int] = {}
@@ -71,12 +71,13 @@ class Anything(RuleBasedStateMachine):
             self.query = None
 
     async def delete(self, job: Job) -> None:
-        self.deletions.append(job.name)  # checked with the answer: here a failure would get lost
+        # The rules check these deletions; an assertion that fails here would get lost.
+        self.deletions.append(job.name)
         if self.deletion_fails:
             raise GridEngineError("no")
 
     def settle(self, reply: bytes | Exception | None = None) -> None:
-        """Let everything happen until the next query waits for its answer."""
+        """Run the loop until the next query waits for its answer."""
 
         async def wait() -> None:
             before = self.reply
@@ -98,7 +99,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), delay=st.sampled_from([0.0, 3e-6]))
     def a_session_is_watched(self, name: str, delay: float) -> None:
-        # As with real sessions: a name is new, or is in the database before the first sweep.
+        # As in a real hub, a name is either new or was in the database before the first sweep.
         if name in self.used and (self.swept or name not in self.wanted):
             return
         self.used.add(name)
@@ -159,7 +160,7 @@ class Anything(RuleBasedStateMachine):
     @rule(late=st.booleans(), seconds=st.sampled_from([0.0, 1e-6, 2e-6]))
     def grid_engine_answers(self, late: bool, seconds: float) -> None:
         assert self.query is not None
-        self.now += seconds  # short, because the pause after a slow answer is in real time
+        self.now += seconds  # short, because the collector pauses in real time after a slow answer
         about, asked_at, then = self.query
         listed = then if late else dict(self.jobs)
         assert about in ("alice", "*")

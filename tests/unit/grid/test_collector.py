@@ -121,7 +121,7 @@ class TestCollector:
         collector.watch("b", "bob", waiting=False)
         await asyncio.to_thread(pipe.write_text, listing(job("a")))
         await news_until(collector, lambda: collector.look_up("b") is GONE)
-        # The first answer does not cover the second job, so it takes two more.
+        # The first query does not cover the second job, which is gone only after two more queries.
         assert qstat.questions == ["alice", "alice,bob", "alice,bob"]
 
     @pytest.mark.parametrize("failure", ["down", "words", "truncated", "other"])
@@ -210,7 +210,7 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await until(lambda: len(asked) == 3)
         assert asked[2] - asked[1] >= 0.5
-        # Hurry shortens the pause but does not remove it.
+        # hurry() shortens the pause but does not remove it.
         while len(asked) < 5:
             collector.hurry()
             await asyncio.sleep(0.005)
@@ -301,7 +301,8 @@ class TestCollector:
     async def test_a_cancellation_is_not_lost_when_news_comes_at_the_same_moment(
         self, collector: Collector
     ) -> None:
-        # asyncio.wait_for of Python 3.11 would swallow it; a start would outlive its time limit.
+        # asyncio.wait_for in Python 3.11 would swallow the cancellation, and a start would run on
+        # after its time limit.
         waiting = asyncio.create_task(collector.news(60))
         for _ in range(5):
             await asyncio.sleep(0)

@@ -23,7 +23,7 @@ from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
 Fake = Callable[[str, str], Path]
 
-#: A command that waits for its child, whose process id it writes to a file.
+#: A command that writes the process ID of its child to a file and then waits for the child.
 WITH_A_CHILD = "sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait"
 
 
@@ -154,7 +154,7 @@ class TestRun:
                 time.sleep(0.005)  # noqa: ASYNC251  # awaiting would let the start finish
             assert not running.done()
 
-        # At its end, asyncio.run cancels all tasks and waits for them.
+        # When main() has returned, asyncio.run cancels all other tasks and waits for them.
         thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
         thread.start()
         thread.join(20)

@@ -20,7 +20,7 @@ STRAY = "jupyterhub-" + "a" * 32
 class TestDeletions:
     @pytest.fixture
     def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-        """The jobs that were deleted; the deletion itself does nothing."""
+        """The jobs that the collector deletes; its deletions are only recorded here."""
         monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
         jobs: list[Job] = []
 
@@ -45,7 +45,7 @@ class TestDeletions:
         before = len(deleted)
         await collector.news(10)
         await collector.news(10)
-        assert len(deleted) == before  # Grid Engine is already deleting it
+        assert len(deleted) == before  # Grid Engine is already deleting the job
         qstat.says(listing())
         await news_until(collector, lambda: not collector.watches("a"))
         assert len(deleted) == before

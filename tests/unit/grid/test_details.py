@@ -40,7 +40,7 @@ def test_the_reason_of_an_error_is_grid_engines_text_without_time_and_place(
     recorded: Recorded,
 ) -> None:
     errors = ("can't chdir to /no/such/folder: No such file or directory",)
-    # Both tasks of the array have it, but it is listed once.
+    # Both tasks of the array job have the error, but it is listed once.
     assert recorded("job_error.xml").count("No such file") == 2
     assert read(recorded, "job_error.xml")[20].errors == errors
     assert read(recorded, "ocs_job_error.xml")[2].errors == errors
@@ -48,7 +48,7 @@ def test_the_reason_of_an_error_is_grid_engines_text_without_time_and_place(
 
 
 def test_answers_of_open_cluster_scheduler_are_read_too(recorded: Recorded) -> None:
-    # It has run for a minute, but systemd has not reported its memory.
+    # The job has run for a minute, but systemd has not reported the job's memory.
     assert read(recorded, "ocs_job_running.xml") == {1: Details(1, "alice", cpu=0.0)}
     full = ('queue instance "all.q@ocs1" dropped because it is full',)
     reasons = read(recorded, "ocs_job_error.xml")[2].reasons
@@ -78,7 +78,7 @@ def test_a_qmaster_that_is_down_does_not_count_as_an_unreadable_answer(recorded:
 
 def test_a_persons_text_does_not_appear_in_any_details(recorded: Recorded) -> None:
     xml = recorded("details.xml")
-    # As text and as XML, in -v, -ac and an argument.
+    # Bob put the text, plain and as XML, into -v, into -ac and into an argument.
     assert xml.count(FORGED) == 7
     assert FORGED not in repr(read(recorded, "details.xml"))
 
@@ -96,7 +96,7 @@ def test_control_characters_and_broken_utf_8_do_not_hide_any_details() -> None:
 
 
 def as_grid_engine(words: str | bytes) -> bytes:
-    """Print a person's text as Grid Engine 8.1.9 does (``details.xml``)."""
+    """Escape a person's text as Grid Engine 8.1.9 does in ``details.xml``."""
     data = words.encode("utf-8", "surrogatepass") if isinstance(words, str) else words
     for mark, entity in (
         (b"&", b"&amp;"),
@@ -109,7 +109,7 @@ def as_grid_engine(words: str | bytes) -> bytes:
     return data
 
 
-#: Text that would describe job 55 if it were taken for Grid Engine's own.
+#: Texts that would describe job 55 if they were taken for Grid Engine's own output.
 SECTIONS = (
     "\n" + "=" * 62 + "\njob_number:                 55\nscheduling info:    WORDS OF BOB\n",
     "</VA_value></job_sublist></JB_env_list></element><element><JB_job_number>55</JB_job_number>"
@@ -177,7 +177,7 @@ ALICE, BOB = (element("JB_owner", name) for name in ("alice", "bob"))
         answer(element("JB_job_number", "٥") + ALICE),
         answer(element("JB_job_number", "-5") + ALICE),
         answer(element("JB_job_number", "") + ALICE),
-        # Not where Grid Engine prints them.
+        # Here, the elements are not where Grid Engine prints them.
         answer(element("JB_env_list", ONE + ALICE)),
         answer(element("JB_job_number", element("JB_owner", "alice") + ONE)),
         element("detailed_job_info", element("messages", element("element", ONE + ALICE))).encode(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The numbers of all jobs, as the maintenance reads them."""
+"""The numbers of all jobs, as the maintenance program reads them."""
 
 from __future__ import annotations
 

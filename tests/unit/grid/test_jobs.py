@@ -150,7 +150,7 @@ class TestJobLists:
         junk = words.encode() if isinstance(words, str) else words
         junk = junk.translate(None, b"<&")
         xml = listing(job(name="mine"), job(name="JUNK", number=2)).encode()
-        # The junk is around the place where the pieces are cut.
+        # The list is parsed in pieces, and the first piece ends near the junk.
         before = command.PIECE - xml.index(b"JUNK") + shift
         junk = b"x" * before + junk + b"\xc3"
         found = {each.id: each for each in parse_qstat(xml.replace(b"JUNK", junk))}

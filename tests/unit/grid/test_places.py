@@ -31,7 +31,7 @@ from recorded import GB, Recorded
         ("<slots_used>1</slots_used>", 3),
         ("<slots_used>1</slots_used><slots_resv>2</slots_resv>", 1),
         ("<slots_used>3</slots_used><slots_resv>2</slots_resv>", 0),
-        # The host's limit leaves fewer slots than the queue has free.
+        # The host's limit leaves fewer slots than are free in the queue.
         ("<slots_used>1</slots_used><resource name='slots'>2</resource>", 2),
         ("<slots_used>1</slots_used><resource name='slots'>N/A</resource>", 3),
         ("<slots_used>1</slots_used><resource name='slots'>infinity</resource>", 3),

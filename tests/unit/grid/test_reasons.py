@@ -19,7 +19,7 @@ from recorded import GB, Recorded, read
 @pytest.mark.parametrize(
     ("line", "name", "what"),
     [
-        # As sgeobj and schedd print them (msg_schedd.h of Grid Engine 8.1).
+        # Lines that sgeobj and schedd print (msg_schedd.h of Grid Engine 8.1).
         ('cannot run because it exceeds limit "alice/////" in rule "slots/1"', "quota", "slots/1"),
         (
             'Job cannot run in queue instance "all.q@exec1" because exceeds limit in rule max/2',
@@ -117,7 +117,8 @@ def test_recorded_messages_of_the_scheduler_are_parsed(recorded: Recorded) -> No
 
 
 def test_a_queue_closed_to_the_person_is_listed_after_other_reasons() -> None:
-    # Grid Engine 8.1.9, on a cluster with a queue for others; exec1 has no GPUs, exec2 has 2.
+    # Grid Engine 8.1.9 prints this on a cluster with a queue for other people; exec1 has no GPUs,
+    # and exec2 has two.
     output = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
 Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
 Job 27 cannot run in PE "smp" because it only offers 0 slots
@@ -166,12 +167,12 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([], set(), "turn"),
         ([], {SLOTS}, "lacks"),
         ([], {CLOSED}, "closed"),
-        # A full queue instance does not matter if another has room.
+        # A full queue instance does not matter if another one has room.
         ([FULL_NOW], set(), "turn"),
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
         ([GPU, FEW], {"gpu"}, "lacks"),
-        # A queue that is not for this job matters only if there is no other.
+        # A queue that is not for this job matters only if there is no other queue.
         ([FEW, BARRED], set(), "slots"),
         ([FEW, BARRED], {SLOTS}, "lacks"),
         ([BARRED], set(), "permission"),

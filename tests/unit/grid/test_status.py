@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers of Grid Engine that many pages share."""
+"""Grid Engine's answers, which many pages share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gridhub.grid.status import CachedQuery, ClusterStatus
 
 
 class Query:
-    """A query that counts its runs and waits while the test holds it."""
+    """A query that counts its runs, and that waits while the test holds back its answer."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -146,7 +146,7 @@ async def test_an_unchanged_answer_is_queried_less_often() -> None:
         answer = "never" if second < 110 else "now"
         assert cached.answer in (answer, "never", None)
         await settle(cached)
-    # As often as before as soon as it has changed.
+    # Once the answer has changed, the queries are as frequent as at the beginning.
     assert asked == [0, 10, 30, 70, 110, 120, 140]
 
 
@@ -161,7 +161,7 @@ async def test_a_slow_grid_engine_is_queried_less_often() -> None:
     query.held.set()
     await settle(cached)
     assert cached.age == 5.0, "the answer is as old as its query"
-    query.now = 24.9  # 5 s for the answer, and four times that
+    query.now = 24.9  # the answer took 5 s, and the pause is four times as long
     assert cached.answer == 1
     assert cached.running_query is None
     query.now = 25.1
@@ -196,7 +196,7 @@ async def test_all_jobs_and_all_complexes_are_queried_at_once(
 
 
 class Cluster:
-    """A Grid Engine with some jobs that spoil every answer they are in."""
+    """A Grid Engine in which some jobs spoil every answer that contains them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spoilt: Collection[int]) -> None:
         self.spoilt = spoilt
@@ -254,7 +254,7 @@ async def test_a_job_with_megabytes_of_text_loses_only_its_own_details(
 ) -> None:
     monkeypatch.setattr("gridhub.grid.details.MESSAGES_SIZE", 2**16)
     monkeypatch.setattr("gridhub.grid.details.JOB_SIZE", 2**10)
-    # Job 57 has the text, in every answer it is in.
+    # Every answer about job 57 ends with a million letters.
     fake(
         "qstat",
         f"cat {QSTAT}/details.xml\n"

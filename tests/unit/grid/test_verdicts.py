@@ -20,7 +20,7 @@ HERE, NOT_HERE = [job("a")], list[Job]()
 
 
 class TestVerdicts:
-    """Verdicts from answers, without queries; the clock is a number."""
+    """Verdicts from given answers, without queries; the test sets the time."""
 
     @pytest.fixture
     def now(self) -> list[float]:
@@ -157,7 +157,7 @@ class TestVerdicts:
         watching.release("a")
         assert watching.take(HERE, 2) == HERE
         assert watching.take([job("a", "dr")], 3) == []
-        # Its host is lost: only another deletion removes the job.
+        # The job's host is lost: only another deletion removes the job.
         lost = job("a", "dr", reports=False)
         assert watching.take([lost], 4) == [lost]
         assert watching.take(HERE, 4) == HERE
@@ -187,7 +187,7 @@ class TestVerdicts:
             job("plain", number=6),
             job(ours[:-1] + "c", "dr", number=7),
         ]
-        assert watching.take(jobs, 1) == []  # it is not known yet which are ours
+        assert watching.take(jobs, 1) == []  # it is not known yet which jobs are this hub's
         watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
         assert watching.take(jobs, 2) == [jobs[0]]
 

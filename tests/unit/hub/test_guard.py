@@ -1,4 +1,4 @@
-"""Per-user limits in a real hub: every entry point, a message, and no effect on other users."""
+"""Per-user limits in a real hub: they cover every entry point, give a message and spare others."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from whole_hub import SERVICE_TOKEN, Broker, Hub, Visit, page_says
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-#: A limit of three for everything.
+#: A limit of three requests of each kind, and of one log line.
 TIGHT = dict.fromkeys(rates(), Rate(3, 0.5)) | {"lines": Rate(1, 1)}
 
 
 @pytest.fixture
 def tight(hub: Hub) -> Limits:
-    """Low limits, set in the hub."""
+    """Set low limits in the hub."""
     limits = Limits(TIGHT, tokens=3)
     hub.tornado_application.settings[SETTING] = limits
     return limits
@@ -52,7 +52,7 @@ class TestWhatIsCounted:
         assert ways == {BaseHandler, SpawnHandler, pages.FormHandler, UserServerAPIHandler}
         for way in (SpawnHandler, pages.FormHandler, UserServerAPIHandler):
             assert counted(way, "POST").kind == "starts"
-        # A link starts nothing here; JupyterHub would start a session that has no form.
+        # In JupyterHub, a link starts a session if there is no form; here, it starts nothing.
         assert counted(pages.FormHandler, "GET").kind == "looks"
 
     @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ class TestTokens:
     ) -> None:
         hub.tornado_application.settings[SETTING] = Limits(rates(), tokens=3)
         made = [await hub.ask("users/alice/tokens", token, {}) for _ in range(3)]
-        # The fixture's own token counts too.
+        # The token that the fixture made counts too.
         assert [each.code for each in made] == [201, 201, 409]
         assert message(made[-1]) == text("most.tokens", number=3)
         first = json.loads(made[0].body)["id"]

@@ -87,7 +87,8 @@ def test_users_get_host_names_if_the_site_enables_them() -> None:
 def test_by_default_all_sessions_share_the_hubs_host() -> None:
     config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
     assert "subdomain_host" not in config
-    # With the prefix, the hub's cookies would be sent to every session.
+    # Cookies with the prefix have the path `/`, so browsers would send the hub's cookies to every
+    # session.
     assert "cookie_host_prefix_enabled" not in config
 
 

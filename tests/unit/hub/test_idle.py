@@ -21,7 +21,7 @@ from whole_hub import CULLER_TOKEN, SERVICE_TOKEN, Broker, Hub, Lab, running, st
 
 @pytest.mark.asyncio(loop_scope="module")
 class TestIdleEnd:
-    """The culler asks the hub to end a session; the hub checks whether it is idle."""
+    """The culler asks the hub to end a session; the hub checks whether the session is idle."""
 
     async def report(self, hub: Hub, broker: Broker, minutes: float) -> HTTPResponse:
         """Report, as the session, that it was last in use this many minutes ago."""

@@ -50,7 +50,7 @@ DATA = {"username": "alice", "password": "right"}
 
 @pytest.fixture
 def by_proxy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A request that came through the proxy; test_tls.py has real ones."""
+    """A request that seems to come through the proxy; test_tls.py sends real requests."""
     monkeypatch.setattr(
         "gridhub.hub.login.is_proxy", lambda connection: connection == "the proxy's"
     )
@@ -81,7 +81,7 @@ async def test_the_user_of_a_closed_account_sees_why(
 
 @pytest.fixture
 def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
-    """Block all threads of a pool, with more tasks in line."""
+    """Block all threads of a pool, and put more tasks in line."""
     end = threading.Event()
 
     def hold_up(pool: ThreadPoolExecutor) -> None:
@@ -188,7 +188,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
 
 
 class Handler:
-    """A request, by a cookie or with a token."""
+    """A request that is authenticated by a cookie or by a token."""
 
     def __init__(self, token: str = "") -> None:
         self.token = SimpleNamespace(hashed=token) if token else None
@@ -258,7 +258,8 @@ class TestRefresh:
         site.down = True
         assert await authenticator.refresh_user(ALICE, Handler()) is True
         site.down = False
-        # A cache may know the account again before its groups; the group's members count too.
+        # A cache may know the account again before its groups, so the group's list of members
+        # counts too.
         site.knows_memberships = False
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
@@ -278,6 +279,6 @@ class TestRefresh:
         assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True
         site.groups["jupyter"].remove("alice")
         await self.is_logged_out(authenticator, token="of a browser")
-        # Stale, but not refused (JupyterHub's auth_refresh_strict).
+        # The login is stale, but JupyterHub does not refuse it: auth_refresh_strict is off.
         assert await authenticator.refresh_user(ALICE, Handler("of the session")) is False
         assert authenticator.auth_refresh_strict is False

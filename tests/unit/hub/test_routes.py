@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The watch on the proxy's routes; calls of JupyterHub's own repair are only counted."""
+"""The watch on the proxy's routes; JupyterHub's own repair is replaced by a counter."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def test_a_sessions_route_is_added_and_deleted(
     alice = proxy.users[1] = person("/user/alice/")
     await proxy.add_user(alice, "/user/alice/")
     assert added == {"/user/alice/": "https://exec1:40000"}
-    # With TLS, the target names the session, for the proxy to check its certificate. The hub's
-    # target has no name.
+    # With TLS, the target of a session's route contains the session's name, so that the proxy can
+    # check the session's certificate. The target of the hub's route contains no name.
     alice.spawners["/user/alice/"].certified_name = "0a" * 16
     await proxy.add_user(alice, "/user/alice/")
     await proxy.add_route("/", "https://hub:8081", {"hub": True})
@@ -163,7 +163,7 @@ async def test_traffic_on_a_route_does_not_count_as_use(
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
     proxy = WatchedProxy(auth_token="x")
-    # The session's name in the target is hidden from JupyterHub too.
+    # JupyterHub sees neither the last activity nor the session's name in the target.
     assert await proxy.get_all_routes() == {
         "/user/alice/": {"target": "https://exec1:40000", "data": {"user": "alice"}}
     }

@@ -1,4 +1,4 @@
-"""The pages' templates: complete, escaped, and with all sentences in words.toml."""
+"""The pages' templates are complete, escape all values, and take their words from words.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the maintenance: a report, a hub's settings and a session."""
+"""Fixtures for the maintenance tests: a report, a hub's settings and a session."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_locked_database_ends_the_backup_in_time(
 def test_a_pipe_in_place_of_a_file_ends_the_backup_in_time(
     what: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If an attacker controls the hub, its files may be anything."""
+    """An attacker who controls the hub can replace its files with anything."""
     monkeypatch.setattr(backup, "MAX_SECONDS", 2.0)
     database.unlink()
     (kept := tmp_path / "kept").mkdir()
@@ -138,7 +138,7 @@ def test_a_database_with_a_write_ahead_log_is_copied(database: Path, tmp_path: P
 def test_a_backup_gets_its_name_only_after_it_has_been_read_back(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing needs to be cleaned up, so the program may be killed at any time."""
+    """An unfinished backup needs no cleanup, so the program may be killed at any time."""
     folder = tmp_path / "backup"
     folder.mkdir()
     (folder / f"2026-11-01T000000.sqlite{backup.UNFINISHED}").touch()
@@ -167,7 +167,7 @@ def test_the_notice_is_not_packed_because_it_is_rewritten_meanwhile(tmp_path: Pa
     for name in ("maintenance.json", ".maintenance.json.42", "jupyterhub_config.py"):
         (kept / name).write_text("x")
     pack = tmp_path / "pack.tar.gz"
-    # The program's own settings have the same name, in another folder.
+    # The program's settings file has the same name as the notice, but is in another folder.
     (tmp_path / "gridhub").mkdir()
     (tmp_path / "gridhub/maintenance.json").write_text("x")
     paths = [kept, tmp_path / "gridhub"]

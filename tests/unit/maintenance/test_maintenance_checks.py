@@ -18,11 +18,11 @@ from gridhub.maintenance.settings import Settings
 @pytest.mark.parametrize(
     ("jobs", "known", "trouble"),
     [
-        # Grid Engine's jobs at each check; the last entry repeats.
+        # The first value lists Grid Engine's jobs at each check; its last entry repeats.
         (["42 43"], "42 43", "Connection refused"),
         (["42 43"], "43", "the hub has forgotten it"),
         (["43"], "43", ""),
-        (["42 43", "43"], "42 43", ""),  # it ended during the check
+        (["42 43", "43"], "42 43", ""),  # job 42 ended during the check
         ([""], "", "more than half"),
     ],
 )
@@ -61,7 +61,7 @@ def test_a_session_is_lost_if_its_job_exists_but_the_session_does_not(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A route to one session; the hub redirects all other requests, as the real one does."""
+    """A proxy with a route to one session; all other requests are redirected, as by a real hub."""
 
     def do_GET(self) -> None:
         target = self.headers["Host"], self.path

@@ -1,4 +1,4 @@
-"""The commands, and the program itself."""
+"""The commands of the maintenance program, and the program itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_second_start_fails_by_hand_but_not_by_the_timer(
 
 def test_the_program_needs_only_python(tmp_path: Path) -> None:
     done = subprocess.run(
-        # -S: without the host's packages too.
+        # -S leaves out the host's packages too.
         ["/usr/bin/python3", "-sES", sge_maintenance.__file__, "check", "/dev/null"],
         cwd=tmp_path,
         capture_output=True,

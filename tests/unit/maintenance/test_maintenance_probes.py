@@ -20,7 +20,7 @@ from gridhub.maintenance.settings import Settings
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     session: probes.Session, tmp_path: Path
 ) -> None:
-    """SQLAlchemy opens any database that the configuration names."""
+    """The program uses SQLAlchemy, so the configuration may name any database."""
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     database = orm.new_session_factory(url)()
     alice, bob = orm.User(name="alice"), orm.User(name="bob.b")
@@ -44,7 +44,7 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     command = [sys.executable, "-sE", str(FILES / "sge_sessions.py"), str(config)]
     found, of_bob = probes.running_sessions(command)
     assert found == session
-    # The label is the one in JupyterHub's host name of the user.
+    # JupyterHub uses the same label in the user's host name.
     assert f"{of_bob['label']}.hub.test" == subdomain_hook_idna("bob.b", "hub.test", "user")
     config.write_text("c = get_config()\nc.JupyterHub.db_url = 'sqlite:////no/such/database'\n")
     with pytest.raises(MaintenanceError, match="unable to open database file"):
@@ -69,7 +69,7 @@ def test_an_unavailable_proxy_is_reported_for_its_sessions(session: probes.Sessi
 
 
 def test_a_host_is_queried_by_the_name_it_answers_to() -> None:
-    """For example, nginx refuses requests for any name but the public one."""
+    """Servers may refuse other names: for example, nginx accepts only its public name."""
 
     class Strict(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -47,7 +47,7 @@ def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
         mail_server=f"127.0.0.1:{server.getsockname()[1]}",
     )
     with server:
-        publish.close(settings, report, "done")  # sends nothing: no server answers yet
+        publish.close(settings, report, "done")  # must send nothing: no mail server answers yet
         with report.step("the hub answers"):
             raise MaintenanceError("it does not")
         taker = threading.Thread(target=take_one)
@@ -59,7 +59,7 @@ def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
     assert "FAILED: the hub answers" in received and "it does not" in received
     log = Path(report.data["log"]).read_text()
     assert "mail to" not in log
-    # The server is gone. This is logged, but it is not a failure.
+    # The mail server is gone. This is logged, but nothing else fails.
     publish.close(settings, report, "failed in part")
     assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
 

@@ -1,4 +1,4 @@
-"""When a maintenance is due, and when a date counts as missed."""
+"""When maintenance is due, and when a date counts as missed."""
 
 from __future__ import annotations
 

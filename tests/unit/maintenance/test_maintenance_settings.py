@@ -1,4 +1,4 @@
-"""The settings of the maintenance."""
+"""The settings of the maintenance program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status and the plan."""
+"""The status and the plan that the maintenance program prints."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_running_maintenance_is_shown_with_its_start_and_misses_no_date(
     procedure.finish(Settings(), report)
     assert seen == [(report.data["started"], [])]
 
-    # A killed maintenance, or one whose reboot does not happen, no longer counts as running.
+    # Maintenance no longer counts as running if it was killed or if its reboot does not happen.
     report.data["process"] = -1
     report.enter_phase("checking")
     assert shown() == ("", [missed, "a maintenance is not finished: checking"])

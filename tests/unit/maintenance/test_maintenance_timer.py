@@ -1,4 +1,4 @@
-"""The timer's dates, compared with those of a rule that is computed without systemd."""
+"""The timer's dates, compared with dates that are computed without systemd."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> lis
         until=datetime(2026 + years, 1, 1),
     )
     local = [moment.replace(tzinfo=place) for moment in found]
-    # Of an hour that occurs twice, the first one counts.
+    # If an hour occurs twice, its first occurrence counts.
     return [moment.astimezone(UTC) for moment in local if tz.datetime_exists(moment)]
 
 
@@ -73,10 +73,9 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
         ("Tue", 2, "03:26", "Europe/London"),
         ("Mon", 1, "00:00", "Asia/Kolkata"),
         ("Sat", 4, "23:59", "Pacific/Auckland"),
-        # Clocks change at this time on that Sunday: in spring it is skipped, in autumn it occurs
-        # twice.
+        # Clock changes skip some of these times and make others occur twice.
         ("Sun", "last", "03:26", "Europe/Helsinki"),
-        ("Sun", "last", "03:26", ""),  # by the host's own clock
+        ("Sun", "last", "03:26", ""),  # in the host's own time zone
         ("Sun", "last", "02:26", "Europe/Berlin"),
         ("Sun", "last", "01:26", "Europe/London"),
         ("Sun", 2, "02:26", "America/New_York"),

@@ -105,7 +105,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         step = draw(st.integers(1, 50))
         count = draw(st.integers(0, 20))
         amounts = [minimum + step * i for i in range(count + 1)]
-        # The maximum need not be on a step.
+        # The maximum need not be a whole number of steps above the minimum.
         maximum = amounts[-1] + draw(st.integers(0, step - 1))
         offer = {"range": {"minimum": minimum, "maximum": maximum, "step": step}}
     request: dict[str, Any] = {"kind": kind}
@@ -120,7 +120,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         "label": draw(st.text(min_size=1, max_size=20)),
         "help": draw(st.text(max_size=20)),
         "unit": draw(st.sampled_from(UNITS[kind])),
-        # With one core everything can be divided: a menu's defaults must be possible.
+        # A menu's defaults must be possible: one core divides every amount evenly.
         "default": 1 if kind == "slots" else draw(st.sampled_from(amounts)),
         "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
         "request": request,
@@ -200,7 +200,7 @@ json_values = st.recursive(
 
 
 def only_checked_values(menu: Menu, choice: Choice) -> None:
-    """Check each of qsub's arguments by the rule of its option."""
+    """Check each argument of qsub against the rule for its option."""
     arguments = qsub_arguments(menu, choice)
     words = {str(value) for value in choice.values.values()}
     name = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"

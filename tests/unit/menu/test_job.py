@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Requests to Grid Engine that a choice makes."""
+"""Requests to Grid Engine that result from a choice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_requests_of_a_choice_are_listed_with_their_totals() -> None:
     listed = [(a.item, a.words, a.complex, a.total) for a in requested(menu, menu.choose({}, ()))]
     assert listed == [
         ("cores", "2", "", 2),
-        ("memory", "3 GB", "h_vmem", 3 * 2**30),  # the total, although it is requested per slot
+        ("memory", "3 GB", "h_vmem", 3 * 2**30),  # the total, although memory is requested per slot
         ("run_time", "90 minutes", "h_rt", 5400),
         ("queue", "Graphics", "", 0),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Amounts and units, and the requests of a job that they become."""
+"""Amounts and units, and the job requests that they become."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ class TestFormErrors:
 
     @given(menus(), st.data())
     def test_what_any_form_sends_is_accepted(self, menu: Menu, data: st.DataObject) -> None:
-        # As a browser does: send the selected option, or else the first.
+        # Send what a browser sends: the selected option, or the first if none is selected.
         form = Form(render_form(menu, everybody(menu), {}))
         sent: dict[str, str] = {}
         name = ""

@@ -71,7 +71,7 @@ class TestPresets:
         form = Form(render_form(self.menu(SMALL, FAST), (), last))
         assert form.selected() == ["small", "1", "1"]
         assert form.named("memory")["value"] == "2"
-        # A preset that they may no longer use is ignored.
+        # A preset that the user may no longer use is ignored.
         form = Form(render_form(self.menu(FAST), (), last | {"preset": "fast"}))
         assert form.selected() == ["8", "1"]
 

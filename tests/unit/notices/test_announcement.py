@@ -1,4 +1,4 @@
-"""The announcement: files that are accepted, and wrong files, which break no page."""
+"""The announcement: correct files are accepted, and wrong files break no page."""
 
 from __future__ import annotations
 

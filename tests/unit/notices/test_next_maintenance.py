@@ -1,4 +1,4 @@
-"""The next maintenance on the hub's pages: announcements, and when no session starts."""
+"""The next maintenance: its announcement on the hub's pages, and when no session starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHECK = str(FILES / "sge_check.py")
 
 
 def written(start: datetime) -> str:
-    """Return the file that the program of the role maintenance writes."""
+    """Return the text of the notice that the maintenance program writes."""
     return json.dumps(content(Settings(), start, None))
 
 

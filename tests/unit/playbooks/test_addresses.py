@@ -1,4 +1,4 @@
-"""The address people type: its checks in the playbooks, and the proxy's variables from it."""
+"""The address that people type: the playbooks' checks of it, and the proxy's variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="module")
 def environment() -> Environment:
-    """Return an environment that evaluates these expressions as Ansible does."""
+    """Return an environment that evaluates expressions as Ansible does."""
     environment = Environment(autoescape=False)
     environment.filters |= core.FilterModule().filters() | urlsplit.FilterModule().filters()
     environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
@@ -27,7 +27,7 @@ def environment() -> Environment:
 
 
 class Checks:
-    """The checks of the address in playbooks/validate.yml."""
+    """The checks that playbooks/validate.yml makes of the address."""
 
     def __init__(self, environment: Environment) -> None:
         (play, *_) = yaml.safe_load((ROOT / "playbooks/validate.yml").read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def test_people_cannot_have_host_names_below_anything_else(checks: Checks, url: 
 
 
 def proxy_variables(environment: Environment, **site: object) -> dict[str, Any]:
-    """Return the role's internal variables of the address for a site."""
+    """Return the internal variables that the role ``proxy`` computes from a site's address."""
     text = (ROOT / "roles/proxy/vars/main.yml").read_text(encoding="utf-8")
     known: dict[str, Any] = {
         "proxy_server_name": "web",
@@ -159,7 +159,7 @@ def test_the_proxy_takes_name_and_port_from_the_address(
 ) -> None:
     known = proxy_variables(environment, proxy_public_url=url)
     assert (known["__proxy_public_name"], known["__proxy_public_port"]) == (name, port)
-    # Certificates are requested only for names.
+    # Certificates are requested only for names, not for IP addresses.
     assert known["__proxy_asked_names"] == ([name] if "jupyter" in name else [])
 
 

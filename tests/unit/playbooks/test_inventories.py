@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The inventories' menus, read like a site's, and the jobs of people who choose from them."""
+"""The inventories' menus, read like a site's menu, and the jobs that result from choices."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class TestExampleRich:
 
 
 class TestJobScript:
-    """The job script of a site, run as Grid Engine would run it."""
+    """A site's job script, run as Grid Engine would run it."""
 
     SESSION = "0123456789abcdef" * 2
 

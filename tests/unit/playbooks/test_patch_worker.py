@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``roles/patch/filter_plugins/patch_worker.py``: decisions on a worker, without a playbook."""
+"""``roles/patch/filter_plugins/patch_worker.py``: decisions about a worker, without a playbook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ assert spec is not None and spec.loader is not None
 patch_worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(patch_worker)
 
-#: A result whose connection was lost.
+#: The result of a task that lost its connection.
 LOST: dict[str, Any] = {"unreachable": True, "msg": "Connection reset"}
 
 
@@ -35,11 +35,11 @@ def loop(*results: dict[str, Any]) -> dict[str, Any]:
         (ended("a@w\nb@w"), ended(rc=1), ended(rc=1), [], [], ["a@w", "b@w"]),
         # An administrator has disabled b.
         (ended("a@w\nb@w"), ended("b@w"), ended(rc=1), [], ["b@w"], ["a@w"]),
-        # A killed run has disabled a, and an administrator b.
+        # A killed run has disabled a, and an administrator has disabled b.
         (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
-        # The queue that was noted is enabled again.
+        # The queue that a killed run noted has been enabled since then.
         (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
-        # There is no answer, or there was no query.
+        # The first query got no answer, and the others were not made.
         (LOST, {}, {}, [], [], []),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_port_of_the_daemon_comes_from_the_hosts_services() -> None:
     ("daemon", "works"),
     [
         (ended("info:                     sge_execd_process_messages: R (0.54) | OK"), True),
-        # It runs, but the qmaster has not accepted it.
+        # The daemon runs, but the qmaster has not accepted it.
         (ended("info:                     OK"), False),
         (ended("endpoint w/execd/1: cannot find connection", rc=1), False),
         (LOST, False),
@@ -199,7 +199,7 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
 
 
 OFF = loop(ended(item="a@w"))
-#: At the end: the disabled queues, of which there are none, and all queues.
+#: The two queries at the end: no queue is disabled, and a@w and b@w are all queues.
 ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
 
 
@@ -208,7 +208,7 @@ ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
     [
         ("", OFF, ENABLED, False, ""),
         ("", {}, {"skipped": True}, False, ""),  # the worker has no queue
-        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),  # an administrator's
+        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),  # an administrator disabled b
         ("", OFF, loop(ended("a@w\nb@w"), ended("a@w")), False, "w; still disabled: a@w (qmod -e)"),
         ("", OFF, loop(ended(rc=1), ended(rc=1)), False, "w; whether its queues are enabled"),
         ("", OFF, loop(LOST, ended("a@w")), False, "w; whether its queues are enabled"),

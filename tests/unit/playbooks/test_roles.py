@@ -25,7 +25,7 @@ def load(path: Path) -> Any:
 
 
 def options(role: str) -> dict[str, dict[str, Any]]:
-    """Return the declared variables of each entry point of a role."""
+    """Return the variables that each entry point of a role declares."""
     declared = load(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
     return {entry: spec.get("options", {}) for entry, spec in declared.items()}
 
@@ -76,7 +76,8 @@ def test_a_roles_readme_names_its_variables(role: str) -> None:
     assert missing == [], f"{role}/README.md"
 
 
-#: Names of distributions, for no task, and of package managers, only for the role `distribution`.
+#: Distributions, which no task may name, and package managers, which only tasks of the role
+#: `distribution` may name.
 DISTRIBUTIONS = r"alma|amazon|centos|debian|fedora|oracle|red ?hat|rhel|rocky|suse|ubuntu"
 PACKAGE_MANAGERS = r"os_family|ansible\.builtin\.(apt|dnf|yum|rpm)"
 
@@ -104,12 +105,12 @@ def test_all_distributions_of_a_role_set_the_same_variables_and_only_they_set_th
 
 PARTS = {"install", "configure", "service"}
 
-#: Roles of which no part can run alone, and the reason.
+#: Roles whose parts cannot run alone, and the reason.
 WITHOUT_TAGS = {"patch": "a worker is drained, maintained and enabled again, or nothing of it"}
 
 
 def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
-    """Yield the name of each task of a file, with the tags that select it."""
+    """Yield the name of each task in a file, with the tags that select the task."""
 
     def walk(tasks: list[dict[str, Any]], above: frozenset[str]) -> Iterator[tuple[str, Any]]:
         for task in tasks:
@@ -121,7 +122,7 @@ def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator
                 yield from tagged(role, task["ansible.builtin.import_tasks"], own)
             else:
                 assert "ansible.builtin.include_tasks" not in task, "its tasks would need tags"
-                # An included role has other tags than the task that includes it.
+                # A tag selects an included role's tasks only if the including task applies the tag.
                 included = task.get("ansible.builtin.include_role", {"apply": {"tags": own}})
                 yield task["name"], own & set(included["apply"]["tags"])
 
@@ -166,7 +167,7 @@ def test_the_name_of_a_task_can_be_read_alone_in_a_log(file: Path) -> None:
         )
 
 
-#: Facts that Ansible finds on a host, and whether the roles support it.
+#: Facts that Ansible finds on a host, and whether the roles support this host.
 FOUND: list[tuple[dict[str, str], bool]] = [
     ({"distribution": "Debian", "distribution_version": "12.11", "os_family": "Debian"}, True),
     ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, True),
@@ -203,7 +204,7 @@ def first_variable(role: str) -> str:
 
 
 def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str:
-    """Run plays on this machine, which must succeed; return the output."""
+    """Run plays on this machine, check that they succeed, and return their output."""
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), *arguments, "plays.yml"],
@@ -219,7 +220,7 @@ def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str
 
 PASSWORD = "5ec4e7"
 
-#: Variables for pip and npm, and those of them that are refused.
+#: Variables for pip and npm, and the names of those that are refused.
 ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
     ({}, ""),
     (
@@ -243,7 +244,7 @@ ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    """Ansible would show it in the command lines that it runs."""
+    """Ansible would show the password in the command lines that it runs."""
     role = {"name": "python_env", "tasks_from": "preflight"}
     plays = [
         {

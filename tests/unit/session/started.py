@@ -33,7 +33,7 @@ def take(port: int = 0) -> socket.socket:
 
 
 class Hub:
-    """A real HTTP server that sends ``answers`` one by one; the last one repeats."""
+    """A real HTTP server that sends ``answers`` in order and then repeats the last answer."""
 
     def __init__(self) -> None:
         self.answers: list[int | bytes] = [204]

@@ -160,7 +160,7 @@ class TestAnnouncement:
 
 
 class TestReport:
-    """Reports of why the session cannot start."""
+    """The session reports why it cannot start."""
 
     def test_the_reason_is_reported_with_the_sessions_token(self, hub: Hub) -> None:
         report(hub.environment, "no <port> is free: é")

@@ -82,7 +82,7 @@ class Stream:
 
 @pytest.fixture
 def thread(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The parts of ipykernel's output thread that use the pipe."""
+    """A stand-in for ipykernel's output thread, with only the parts that use the pipe."""
 
     class IOPubThread:
         _pipe_flag = True
@@ -168,7 +168,7 @@ class TestFile:
         assert (thread(IPC).own == []) is as_configuration
 
     def test_the_file_can_be_parsed_by_any_python(self) -> None:
-        """It uses no syntax that Python 2.7 does not know."""
+        """The file uses only syntax that Python 2.7 knows."""
         text = Path(kernel_settings.__file__).read_text("ascii")
         for node in ast.walk(ast.parse(text)):
             assert not isinstance(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The starter as a program."""
+"""The starter, run as a program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from started import RULES, Hub, take
 NAME = "a" * 32
 
 
-#: The test's own process is the job here; ps(1) shows how long it has been running.
+#: Here, the test's own process is the job; ps(1) shows how long the process has been running.
 PROCESS_START = time.time() - int(
     subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
 )
@@ -95,7 +95,7 @@ class TestCommand:
         resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
         try:
             assert command(NAME) == 1
-            # The user may still raise the limit.
+            # The hard limit stays, so the user may still raise the soft limit.
             assert seen == [(1 if before[1] else 0, before[1])]
         finally:
             resource.setrlimit(resource.RLIMIT_CORE, before)

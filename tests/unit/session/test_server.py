@@ -135,7 +135,7 @@ class TestServer:
         with take() as server:
             serve(environment, server, read_rules(RULES), 0.0, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
-        # Everything else in the kernel's specification stays.
+        # Everything else in the kernel's specification stays unchanged.
         assert spec.to_dict() == {
             "argv": ["python"],
             "metadata": {"debugger": debugger, "icon": "own"},
@@ -191,7 +191,7 @@ class TestServer:
 
 
 class TestTime:
-    """The end of the run time, and an earlier one that the hub sets."""
+    """The end of the run time, and an earlier end that the hub sets."""
 
     @pytest.fixture
     def warnings(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -263,7 +263,7 @@ class TestSettingsOfExtensions:
         ("changes", "soon"),
         [
             ({}, 1800),
-            ({"run_time": 1800}, 600),  # a warning not below the run time is never given
+            ({"run_time": 1800}, 600),  # no warning is given as early as the start
             ({"warnings": []}, 300),
         ],
     )

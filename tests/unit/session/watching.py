@@ -46,7 +46,7 @@ class Clock:
 
 
 class RecordingNotifier(Notifier):
-    """Records what it would send, and when; the first ``failures`` attempts fail."""
+    """A notifier that only records notices and times; the first ``failures`` attempts fail."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -38,7 +38,7 @@ OBJECTS = {
 
 
 class FakeQconf(Qconf):
-    """Answers calls with recorded outputs; records the calls and the files that they read."""
+    """A qconf that answers calls with recorded outputs, and records the calls and their files."""
 
     def __init__(self, *answers: tuple[int, str]) -> None:
         super().__init__("/usr/bin/qconf", "/nowhere", "default", 5, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deciding what to do, with a fake qconf that replays recordings."""
+"""How the module decides what to do, tested with a fake qconf that replays recordings."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Comparing an object with the request."""
+"""The comparison of an object with the request."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_another_value_changes_only_its_attribute(
 
 
 def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
-    # qconf -Mconf keeps the word as it is, unlike in a queue or a parallel environment.
+    # Unlike in a queue or a parallel environment, qconf keeps the word in a configuration as it is.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 
 

@@ -65,7 +65,7 @@ def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> No
     qconf = tmp_path / "qconf"
     qconf.write_text(f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/submit_hosts.txt\n", encoding="utf-8")
     qconf.chmod(0o755)
-    # A role with the module and its parts, without the role's dependencies.
+    # This role has the module and its parts, but not the dependencies of the role sge_qmaster.
     role = tmp_path / "roles" / "other"
     (role / "tasks").mkdir(parents=True)
     for folder in ("library", "module_utils"):

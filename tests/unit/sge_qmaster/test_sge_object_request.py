@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checking a requested object before anything is written."""
+"""The check of a requested object before anything is written."""
 
 from __future__ import annotations
 

@@ -149,7 +149,8 @@ class TestAnnouncements:
     async def test_a_port_that_cannot_be_stored_is_not_accepted_and_may_be_announced_again(
         self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
-        # A port that only this process knew would be lost with it; a refusal would end the job.
+        # A port that is known only to the hub's process would be lost with that process; a
+        # refusal would end the job.
         if used_before:
             assert (await hub.ask("sge/port", session, {"port": 1})).code == 400
         with readonly(hub.db):

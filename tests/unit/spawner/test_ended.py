@@ -30,7 +30,7 @@ async def over(alice: Any) -> None:
     """Wait until the session has ended, then stop it as JupyterHub does."""
     spawner = alice.spawners[""]
     while await spawner.poll() is None:
-        spawner.collector.hurry()  # a query may already have been in flight
+        spawner.collector.hurry()  # an earlier query may still be running
         await spawner.collector.news(0.1)
     await alice.stop()
 
@@ -71,7 +71,7 @@ class TestWhySessionsEnd:
         assert words in form
         link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
         assert (link in form) == bool(short_of)
-        # A form opened by that link does not offer it again.
+        # A form that this link has opened does not offer the link again.
         assert "with more" not in await led(hub.spawner(), Link({}, ("memory",), more=True))
 
     @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ class TestWhySessionsEnd:
         last = before.last
         assert last is not None
         await running(alice, broker, lab)
-        # The spawner that JupyterHub has dropped is still looking.
+        # The old spawner, which JupyterHub has dropped, finds the reason only now.
         before._store_last(last, replace(last, why=Ending.DELETED))
         assert stored(hub)[0]["session"] == broker.session  # type: ignore[index]
 
@@ -234,7 +234,7 @@ class TestWhySessionsEnd:
         last = hub.spawner().last
         assert last is not None
         hub.spawner().last = replace(last, ended=time.time() - 10 * 3600)
-        others = b"#\n" * (accounting.LOOK_BACK // 2)  # more than the first look reads
+        others = b"#\n" * (accounting.LOOK_BACK // 2)  # more than the first search reads
         grid.accounting_file.parent.mkdir(parents=True)
         line = record("t-qdel", broker.session).encode()
         grid.accounting_file.write_bytes(line + b"\n" + others)

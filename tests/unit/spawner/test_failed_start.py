@@ -37,7 +37,7 @@ class TestFailedStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
-        # The record may come later; a later look finds it.
+        # The accounting record may be written later; then a later search finds the record.
         assert spawner.last
         assert spawner.last.why == "unknown"
         assert "Job 1 ended before JupyterLab was up" in spawner.last.words
@@ -50,7 +50,7 @@ class TestFailedStart:
         broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
             await asyncio.wait_for(start, 10)
-        # The broker removes the job's file, which was not read.
+        # The job has not read its session's file, so the broker is asked to remove the file.
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
     async def test_a_user_who_was_not_looking_sees_the_reason_later(
@@ -67,7 +67,7 @@ class TestFailedStart:
         assert words + "&lt;b&gt;" in await hub.page("spawn")
         assert (await hub.spawner().view()).ended == words + "<b>space</b>"
         assert (stored(hub)[0] or {})["last"]["why"] == "start"
-        # The next session clears it.
+        # The next session clears the reason.
         start = await starting(alice, broker)
         assert hub.spawner().last is None
         start.cancel()
@@ -120,7 +120,7 @@ class TestFailedStart:
         grid.accounting_file.touch()
         broker.cluster.remove(broker.session)
         await until(lambda: "Looking for the reason" in spawner.progress_message()[1])
-        # Grid Engine writes the record late.
+        # Grid Engine writes the accounting record late.
         grid.accounting_file.write_text(record(like, broker.session), encoding="utf-8")
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{words}"):
             await asyncio.wait_for(start, 10)

@@ -103,7 +103,7 @@ class TestForecast:
                 [ROOMY],
                 "It can never start. No worker offers GPUs (2); the most that one has is 1.",
             ),
-            # A worker has the GPUs, but not the rest.
+            # One worker has the GPUs, but not the other resources.
             (
                 'cannot run at host "exec1" because it offers only hc:gpu=2.000000',
                 [ROOMY],
@@ -218,7 +218,7 @@ class TestForecast:
             )
             for cores in range(100)
         ]
-        await until(lambda: len(broker.requests) == 2)  # the third waits in line
+        await until(lambda: len(broker.requests) == 2)  # the third check waits in line
         assert spawner.cluster.verdicts.checks.total() == 3
         assert not spawner.cluster.broker.line.locked()
         broker.answers = [Answer(ok=True, verdict="now")] * 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forms that a link fills in, with more or less of something."""
+"""Forms that a link fills in, with more or less of an item."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestLinks:
     ) -> None:
         async def form(*, more: bool, places: list[QueueInstance] | None = None) -> str:
             known(spawner.status.places, places)
-            spawner.user_options = {"cores": "2", "preset": ""}  # as a form sends it
+            spawner.user_options = {"cores": "2", "preset": ""}  # the values that the form sends
             html = await led(spawner, Link({}, ("cores", "gpus", "?"), more=more))
             assert html.count(" autofocus") == 1
             assert "gpus" not in html, "for members only"
@@ -96,7 +96,7 @@ class TestLinks:
             (2, 'exceeds limit "alice/////" in rule "mine/1"\nonly offers 0 slots', ""),
             (2, "because it offers only hc:h_vmem=1.000G due to a reservation", ""),
             (2, "", ""),
-            # One slot is on one host with any parallel environment.
+            # A single slot is always on a single host, whatever the parallel environment.
             (1, "", "gpus"),
         ],
     )

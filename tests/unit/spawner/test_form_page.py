@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The form, and the same choice through the REST API."""
+"""Choices that are sent with the form, or through the REST API."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestForm:
         error = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert error in await page(body="cores=3")
         assert "is-invalid" not in await page()
-        # JupyterHub's own page starts the session of a link; ours fills in the form.
+        # In JupyterHub, such a link starts a session; here, it only fills in the form.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
             assert '<option value="2" selected>' in form
@@ -65,11 +65,11 @@ class TestForm:
         left_out = "Ignored in the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
         assert left_out in await page("spawn?cores=3")
         assert "the link" not in (await page()).lower()
-        # If the form sent afterwards is refused, the user sees the refusal and what they sent.
+        # If the user sends this form and it is refused, they see the refusal and what they sent.
         form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form
-        # A refusal to a program is not shown to the user.
+        # If a program's request is refused, the refusal is not shown in the form.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         assert "is-invalid" not in await page()
 
@@ -215,7 +215,7 @@ class TestForm:
             broker.answers = [Answer(ok=False, kind="grid", error=HOSTILE)]
             judged(await hub.ask("users/alice/server", token, options))
             assert verdicts[0] == verdicts[1]
-        # A link starts nothing, and its form offers what the menu has.
+        # A link starts nothing, and its form offers only what is on the menu.
         link = await visit(f"spawn?{body}")
         assert link.code in (200, 400)
         assert not broker.requests

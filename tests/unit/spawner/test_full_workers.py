@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every port of a worker is taken: the session starts elsewhere."""
+"""If every port of a worker is taken, the session starts elsewhere."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class TestFullWorkers:
     async def test_the_hub_words_the_message_that_every_port_is_taken(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        # Grid Engine has not reported yet that the job runs, or where.
+        # Grid Engine has not reported yet that the job runs, or on which worker.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})
         message = json.loads((await asking).body)["message"]
-        # A starter of an older release reports no more than this.
+        # Like the starter of an older release, this report names no worker and no accounts.
         assert "every port from 40000 to 40999 " in message
 
     @staticmethod
     async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
-        """Report that the session of a start, counted from 1, found no port."""
+        """Report that the session of start number ``place`` found no port; the first is 1."""
         await until(lambda: len(broker.starts) == place)
         answer = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
         assert answer.code == 204
@@ -54,7 +54,7 @@ class TestFullWorkers:
         token: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Another account's programs hold all ports of a worker; this user notices first."""
+        """Another account's programs hold all ports of a worker; alice is the first to notice."""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
         await self.full(hub, broker, 1, "exec1 bob=998,alice=1")
         await until(lambda: len(broker.starts) == 2)
@@ -66,7 +66,7 @@ class TestFullWorkers:
         assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
         assert "all ports of exec1 are taken. Reported holders: bob 998, alice 1" in caplog.text
-        # The failed job is dropped, and the other one is the session.
+        # The failed job is dropped, and the second job becomes the session's.
         await until(lambda: not spawner.collector.watches(job_name(first.session)))
         broker.cluster.put(second.session)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204
@@ -101,7 +101,7 @@ class TestFullWorkers:
     async def test_an_avoided_worker_is_not_tried_forever(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        """A site's own request for a host may override what to avoid."""
+        """A site's own request for a host may override the list of workers to avoid."""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         for place in (1, 2):
             await self.full(hub, broker, place, "exec1 alice=1000")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Choices are checked, then started or refused with a message."""
+"""A choice is checked, and then starts a session or is refused with a message."""
 
 from __future__ import annotations
 

@@ -36,16 +36,16 @@ from whole_hub import (
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("connections")]
 
 
-# A process that is cancelled during its start leaves its pipes to the garbage collector.
+# A subprocess whose start is cancelled leaves its pipes to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestRestart:
-    """A second hub on the database of one that was killed."""
+    """A second hub opens the database of a hub that was killed."""
 
     @pytest_asyncio.fixture(loop_scope="module")
     async def hubs(
         self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
     ) -> AsyncIterator[Callable[[], Any]]:
-        """Open a hub on the same database, and kill the hub before it, at once or politely."""
+        """Kill the previous hub, at once or politely, and open a hub on the same database."""
         opened: list[Hub] = []
         config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
         config.SGESpawner = settings
@@ -55,7 +55,7 @@ class TestRestart:
             content = database.read_bytes() if opened else b""
             await close_hub()
             if content and not politely:
-                # Undo what cancelled tasks have written: a hub that is killed would not write it.
+                # Undo what the cancelled tasks have written, since a killed hub writes nothing.
                 database.write_bytes(content)
             opened.append(Hub(config=config))
             await opened[0].open()
@@ -113,7 +113,7 @@ class TestRestart:
         second = await hubs()
         spawner = second.spawner()
         spawner.http_timeout = 1
-        await asyncio.wait_for(second.opening, 10)  # the hub serves its pages meanwhile
+        await asyncio.wait_for(second.opening, 10)  # the hub does not wait for the session
         assert spawner.pending == "spawn"
         page = await second.page("spawn-pending/alice")
         assert "progress" in page
@@ -244,7 +244,7 @@ class TestRestart:
             assert words in page.body.decode()
         assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
-        # The look leaves nothing behind: the next session starts as usual.
+        # The reconnection leaves nothing behind: the next session starts as usual.
         lab.answer()
         await self.run(second, broker, token, lab)
 
@@ -274,7 +274,7 @@ class TestRestart:
         assert not broker.cluster.jobs
         await asyncio.wait_for(second.opening, 10)
         assert stored(second) == [{}]
-        # The hub has looked at all sessions, and the next one starts.
+        # Once the hub has looked at all sessions, the next session can start.
         await until(lambda: second.looked)
         lab.answer()
         await self.run(second, broker, token, lab)
@@ -319,7 +319,7 @@ class TestRestart:
         await lab.fall_silent()
         second = await hubs()
         await answers(qstat, second.spawner(), 1)
-        third = await hubs(politely=True)  # all tasks of the second are cancelled
+        third = await hubs(politely=True)  # all tasks of the second hub are cancelled
         assert not broker.stops
         lab.answer()
         await until(lambda: third.spawner().ready)

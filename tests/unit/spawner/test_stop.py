@@ -85,7 +85,7 @@ class TestStop:
         form = await hub.spawner().get_options_form()
         assert "Your last session, job 1, is being stopped but has not ended yet." in form
         assert "Your last session, job 1" in await hub.page("spawn/alice")
-        # The next session clears it.
+        # The next session clears the message.
         broker.sticky = False
         await running(alice, broker, lab)
         assert "last session" not in await hub.spawner().get_options_form()
@@ -135,7 +135,7 @@ class TestStop:
     async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        # JupyterHub forgets the session in any case, so nothing else would delete the job.
+        # JupyterHub forgets the session anyway, so the job would stay if only one stop were sent.
         spawner = await running(alice, broker, lab)
         qstat.fails()
         broker.answers = [Answer(ok=False, kind="grid", error="qmaster is down")] * 3
@@ -154,7 +154,7 @@ class TestStop:
             stop = asyncio.create_task(spawner.stop())
             await until(lambda: not broker.cluster.jobs)
             await until(lambda: not spawner.collector.watched)
-            # JupyterHub could not close the session now, so the stop waits until it can.
+            # JupyterHub cannot record the session's end now, so the stop waits until it can.
             await asyncio.wait([stop], timeout=0.2)
             assert not stop.done()
             assert spawner.session

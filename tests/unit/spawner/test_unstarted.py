@@ -118,7 +118,7 @@ class TestUnstarted:
         assert b"submission service does not answer" in answer.body
         assert str(tmp_path).encode() not in answer.body
         if fault == "hanging":
-            # If the broker submits the job later, it is deleted.
+            # If the broker submits the job later, the job is deleted.
             broker.open.set()
             await until(lambda: len(broker.stops) > 0 and not broker.cluster.jobs)
 
@@ -158,7 +158,7 @@ class TestUnstarted:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # Only during this call: JupyterHub itself writes before and after it.
+            # Read-only during this call alone: JupyterHub itself writes before and after the call.
             with readonly(hub.db):
                 return await submit(self)
 
@@ -180,7 +180,7 @@ class TestUnstarted:
         assert answer.code == 204
         assert broker.stops
         broker.deaf = True
-        broker.open.set()  # the broker submits only now, after the deletion
+        broker.open.set()  # the broker submits the job only now, after the deletion
         await until(lambda: broker.cluster.jobs)
         broker.deaf = False
         await until(lambda: not broker.cluster.jobs)

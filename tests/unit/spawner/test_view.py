@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the pages show of a session."""
+"""What the pages show about a session."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sessions stay out of a maintenance and of the workers' maintenance window."""
+"""No session overlaps with maintenance or with the workers' maintenance window."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TestWindows:
         ("rule", "minutes", "outcome"),
         [
             ("refuse", 125, 2),
-            ("refuse", 120.5, "Choose at most 1 hour."),  # it would cross it by the time it starts
+            ("refuse", 120.5, "Choose at most 1 hour."),  # half a minute is too short for the start
             ("refuse", 115, "Choose at most 1 hour."),
             ("cap", 115, 1),
             ("cap", 30, "no session could end before that"),
@@ -86,7 +86,7 @@ class TestWindows:
         spawner.cluster.verdicts.kept.clear()
         broker.answers = [
             Answer(ok=True, verdict="now")
-        ]  # both forecasts send the broker the same choice
+        ]  # one answer is enough: both forecasts send the broker the same choice
         words = "The run time is 1 hour, because the workers are maintained from"
         message = (await spawner.forecast({"hours": "2"})).message
         assert message.startswith(f"It can start now. {words}")
@@ -109,7 +109,7 @@ class TestWindows:
             ("cap", 3600, 3500, 200, True),
             ("cap", 3600, 1, 200, True),
             ("cap", 3600, -1, 409, False),
-            # Without a run time, the user cannot choose a shorter one.
+            # If the job has no run time, the user cannot choose a shorter one.
             ("refuse", None, 3500, 200, True),
             ("refuse", None, -1, 409, False),
         ],
@@ -152,7 +152,7 @@ class TestWindows:
             assert (stored(hub)[0] or {})["ends"] == begin.timestamp()
             spawner.asked = HAD[:-1]
             assert (await spawner.view()).ends == begin.replace(tzinfo=None)
-        # Announced again because the answer was lost, the port gets the same answer.
+        # If the session announces its port again after a lost answer, the hub repeats the answer.
         again = await hub.ask("sge/port", broker.token, {"port": lab.port})
         assert (again.code, again.body) == (answer.code, answer.body)
 

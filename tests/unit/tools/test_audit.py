@@ -1,4 +1,4 @@
-"""The pinned versions are past every published advisory we know of."""
+"""No pinned version is affected by a published advisory that we know of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary of the tests: it names failed tests and files without a test that ran."""
+"""The summary of the tests: it names failed tests, and files in which no test ran."""
 
 from __future__ import annotations
 
