@@ -15,7 +15,7 @@ from typing import Any
 #: The registered result of a task. If the task has a loop, ``results`` has a result for each item.
 Result = Mapping[str, Any]
 
-#: How many minutes a worker's last job has to end, if the caller sets no limit and no window.
+#: How many minutes to wait for a worker's last job to end, if neither a limit nor a window is set.
 DRAIN_MINUTES = 60
 #: The port of the execution daemon, if ``getent services`` does not list it.
 DAEMON_PORT = "6445"
@@ -65,7 +65,7 @@ def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, li
 def drain_limit(drain: float | None, window: float | None, left: float) -> float:
     """Return how many minutes to wait for a worker's last job to end.
 
-    This is never longer than ``left``, the rest of the window in minutes.
+    The result is never more than ``left``, the rest of the window in minutes.
     """
     if drain is None:
         drain = DRAIN_MINUTES if window is None else left
@@ -94,7 +94,7 @@ def busy(jobs: Result, left: float) -> str:
 
 
 def daemon_port(service: Result) -> str:
-    """Return the execution daemon's port, as ``getent services`` has printed it."""
+    """Return the execution daemon's port from the output of ``getent services``, or the default."""
     found = _PORT.search(service.get("stdout") or "")
     return found[0] if found else DAEMON_PORT
 
@@ -111,7 +111,7 @@ def with_load(load: Result) -> bool:
 
 
 def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: disabled ones, and those whose result was lost."""
+    """Return the queues to enable again: those that were disabled, or may have been disabled."""
     return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
 
 
@@ -150,7 +150,7 @@ def plan(
 
 
 def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return the state of the queues that this run has disabled; empty without such queues."""
+    """Return the state of the queues that this run has disabled; empty if there are none."""
     if not _results(off):
         return ""
     disabled, listed = (*_results(now), {}, {})[:2]
@@ -175,7 +175,7 @@ def report(
     admin_host: str,
     check_mode: bool,
 ) -> str:
-    """Return the report about a worker; empty if it is maintained and back in service.
+    """Return the report about a worker; empty if the worker is maintained and back in service.
 
     ``why`` is the result of :func:`trouble`. ``off`` is the result of the task that disables the
     queues. ``now`` has two results from the end of the run: the disabled queues, and all queues.

@@ -22,7 +22,7 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check one entry of C(objects), as Ansible checks the options for a single object.
+    """Check one entry of ``objects`` in the way that Ansible checks the options for one object.
 
     :raises BadRequestError: if the entry is wrong; the message names the entry and its error.
     """
@@ -95,7 +95,7 @@ def wire_attributes(
 
 
 def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
-    """Return the names that attributes can have; ``base`` is the object or its template."""
+    """Return the names of the possible attributes; ``base`` is the object or its template."""
     if kind == "complex":
         return list(COMPLEX_COLUMNS)
     if kind == "configuration":
