@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containers.podman.podman with pipelining, for the local cluster.
+"""Connect to the local cluster like containers.podman.podman, but with pipelining.
 
-The collection's plugin calls podman five times for each task (to find the home, make a folder, copy
-the module, run it and remove the folder) and once to mount the container. A module that is sent
-through standard input needs one call, so a run on the five hosts is about four times faster. Only
-this file is under the GPL, because it extends a plugin under the GPL.
+The collection's plugin calls podman five times for each task: to find the home folder, make a
+temporary folder, copy the module there, run it and remove the folder. It also calls podman once to
+mount the container. With pipelining, a module is sent through standard input and needs only one
+call, so a run on the five hosts is about four times faster. Only this file is under the GPL,
+because it extends a plugin that is under the GPL.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ options:
 
 
 class Connection(Podman):
-    """The collection's connection, with pipelining and without mounting the container."""
+    """The collection's connection, but with pipelining and without a mount of the container."""
 
     transport = "podman_piped"
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        # Without the mount, the plugin copies files with `podman cp`.
+        # The collection's plugin mounts the container here. Without the mount, it copies files with
+        # `podman cp`.
         self._connected = True
         return self
 

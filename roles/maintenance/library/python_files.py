@@ -61,12 +61,12 @@ removed:
 """
 
 CACHE = "__pycache__"
-#: All users may read them: a program may start parts of itself as another user.
+#: All users may read the files, because a program may start parts of itself as another user.
 FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path (not a link's target) has a kind and mode, and this process's owner."""
+    """Return whether a path has this kind and mode, and our owner; links are not followed."""
     try:
         info = os.lstat(path)
     except OSError:
@@ -90,14 +90,14 @@ def remove(path: str) -> None:
 
 
 def write(path: str, content: bytes, mode: int) -> None:
-    """Replace a file as a whole."""
+    """Write a file in one step: readers see the old content or the new content."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     descriptor, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".fresh-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            # A setgid folder would pass on its group.
+            # In a setgid folder, a new file would otherwise have the folder's group.
             os.fchown(descriptor, os.geteuid(), os.getegid())
             os.fchmod(descriptor, mode)
         os.rename(fresh, path)
@@ -116,7 +116,7 @@ def make_folder(path: str) -> None:
 
 
 def superfluous(path: str, package: str, names: Collection[str]) -> list[str]:
-    """Return the files and folders of a package that are not among the names, without caches."""
+    """Return the package's files and folders that are neither among the names nor caches."""
     found = []
     for parent, folders, files in os.walk(os.path.join(path, package)):
         below = [os.path.relpath(os.path.join(parent, each), path) for each in folders + files]
@@ -143,7 +143,7 @@ def main() -> None:
     contents = {name: text.encode() for name, text in module.params["files"].items()}
     modes = {name: PROGRAM if text[:2] == b"#!" else MODULE for name, text in contents.items()}
     folders = sorted({os.path.dirname(name) for name in contents} | {"", package})
-    # The program comes last, so it always finds all modules that it imports.
+    # The program is written last, so that it always finds all modules that it imports.
     files = sorted(contents, key=lambda name: (-name.count("/"), name))
 
     written = []

@@ -2,7 +2,7 @@
 """Evaluate a worker's queues, jobs and daemon, and write its report.
 
 These are pure functions of the results that the role's tasks register. A result has no ``rc`` if
-the connection was lost or the task was skipped. The formats are those of Grid Engine 8.1.9.
+the connection was lost or the task was skipped. The output formats are those of Grid Engine 8.1.9.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: The registered result of a task; with a loop, ``results`` has one such result for each item.
+#: The registered result of a task. If the task has a loop, ``results`` has a result for each item.
 Result = Mapping[str, Any]
 
-#: Time limit for a worker's last job to end, in minutes, if neither limit is set.
+#: How many minutes to wait for a worker's last job to end, if neither a limit nor a window is set.
 DRAIN_MINUTES = 60
-#: The port of the execution daemon, if the host's services do not list it.
+#: The port of the execution daemon, if ``getent services`` does not list it.
 DAEMON_PORT = "6445"
 
-#: A line of ``getent services``: ``sge-execd 537/tcp sge_execd``.
+#: The port in a line of ``getent services``, such as ``sge-execd 537/tcp sge_execd``.
 _PORT = re.compile(r"[0-9]+(?=/)")
-#: ``qping -info`` shows the daemon's main loop once the daemon has registered with the qmaster.
+#: ``qping -info`` shows the daemon's main loop only after the daemon has registered with the
+#: qmaster.
 _AT_WORK = re.compile(r"info: +[^ ]+: R ")
-#: ``qhost``: HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
+#: ``qhost`` prints the columns HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
 _LOAD_COLUMN = 6
 
 _ENABLED = "; its queues are enabled again"
@@ -49,10 +50,11 @@ def all_answered(result: Result) -> bool:
 
 
 def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, list[str]]:
-    """Sort a worker's queues by their treatment.
+    """Sort a worker's queues by what the role does with them.
 
-    ``left_over``: disabled and noted by a run that was killed; enable them first.
-    ``kept``: disabled by an administrator; leave them disabled. ``to_disable``: all others.
+    ``left_over``: queues that a killed run has disabled and noted; they are enabled first.
+    ``kept``: queues that an administrator has disabled; they stay disabled.
+    ``to_disable``: all queues except those in ``kept``.
     """
     left_over = [queue for queue in _lines(disabled) if queue in _lines(noted)]
     kept = [queue for queue in _lines(disabled) if queue not in left_over]
@@ -61,9 +63,9 @@ def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, li
 
 
 def drain_limit(drain: float | None, window: float | None, left: float) -> float:
-    """Return the time limit for a worker's last job to end, in minutes.
+    """Return how many minutes to wait for a worker's last job to end.
 
-    ``left`` is the rest of the window, which always limits it.
+    The result is never more than ``left``, the rest of the window in minutes.
     """
     if drain is None:
         drain = DRAIN_MINUTES if window is None else left
@@ -71,7 +73,7 @@ def drain_limit(drain: float | None, window: float | None, left: float) -> float
 
 
 def retries(minutes: float, pause: float) -> int:
-    """Return how many queries fit into these minutes, with a pause (in seconds) after each."""
+    """Return how many queries fit into these minutes, with ``pause`` seconds after each query."""
     return math.ceil(max(float(minutes) * 60 / float(pause), 0))
 
 
@@ -83,7 +85,8 @@ def without_jobs(jobs: Result) -> bool:
 def busy(jobs: Result, left: float) -> str:
     """Return why the worker cannot be maintained: its jobs, an error, or the end of the window.
 
-    Empty means that it can. ``left`` is the rest of the window, in minutes.
+    The result is empty if the worker can be maintained. ``left`` is the rest of the window, in
+    minutes.
     """
     if without_jobs(jobs) and float(left) > 0:
         return ""
@@ -91,7 +94,7 @@ def busy(jobs: Result, left: float) -> str:
 
 
 def daemon_port(service: Result) -> str:
-    """Return the port of the execution daemon from the output of ``getent services``."""
+    """Return the execution daemon's port from the output of ``getent services``, or the default."""
     found = _PORT.search(service.get("stdout") or "")
     return found[0] if found else DAEMON_PORT
 
@@ -102,18 +105,18 @@ def daemon_at_work(daemon: Result) -> bool:
 
 
 def with_load(load: Result) -> bool:
-    """Return whether ``qhost -h`` shows a load; it is ``-`` for a host that does not report."""
+    """Return whether ``qhost -h`` shows a load; for a host without a load, it shows ``-``."""
     shown = _lines(load)[-1:]
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
 
 def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: those disabled, and those whose answer was lost."""
+    """Return the queues to enable again: those that were disabled, or may have been disabled."""
     return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
 
 
 def trouble(failed: Result, task: str) -> str:
-    """Return the reason why a worker was not maintained, from the task that has failed."""
+    """Return why a worker was not maintained: the failed task and its output."""
     text = failed.get("stdout") or failed.get("stderr") or failed.get("msg") or ""
     return f"{task}: {text}"
 
@@ -128,7 +131,7 @@ def plan(
     minutes: float,
     reboot: str,
 ) -> list[str]:
-    """Return the output of ``--check`` for one worker; ``queues`` is from :func:`sort_queues`."""
+    """Return what ``--check`` shows for one worker; :func:`sort_queues` returns ``queues``."""
     others = ", ".join(each for each in together if each != worker)
     known, shown = "stdout" in jobs, _lines(jobs)
     return [
@@ -147,7 +150,7 @@ def plan(
 
 
 def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return the state of the queues that were disabled; empty if none was."""
+    """Return the state of the queues that this run has disabled; empty if there are none."""
     if not _results(off):
         return ""
     disabled, listed = (*_results(now), {}, {})[:2]
@@ -172,10 +175,10 @@ def report(
     admin_host: str,
     check_mode: bool,
 ) -> str:
-    """Return the sentence about a worker; empty means that it is maintained and back in service.
+    """Return the report about a worker; empty if the worker is maintained and back in service.
 
-    ``why`` is from :func:`trouble`. ``off`` is the result of disabling the queues. ``now`` has the
-    disabled queues and all queues at the end of the run.
+    ``why`` is the result of :func:`trouble`. ``off`` is the result of the task that disables the
+    queues. ``now`` has two results from the end of the run: the disabled queues, and all queues.
     """
     state = "" if check_mode else _queue_state(off, now, kept, admin_host)
     if not why and state in ("", _ENABLED):
@@ -185,7 +188,7 @@ def report(
 
 
 class FilterModule:
-    """The functions above as filters for Ansible, with the prefix of the role."""
+    """Filters for Ansible: the functions above, with the role's name as a prefix."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ansible module: keep one object of Grid Engine's configuration as described."""
+"""Ansible module: bring objects in Grid Engine's configuration into the described state."""
 
 from __future__ import annotations
 
@@ -265,8 +265,8 @@ def find_qconf(module: AnsibleModule) -> str | None:
         return path if os.access(path, os.X_OK) else None
     found: str | None = module.get_bin_path("qconf")
     if found is None:
-        # In a second call, because get_bin_path searches opt_dirs before PATH: a root that several
-        # architectures share has a directory for each.
+        # This is a second call, because get_bin_path searches opt_dirs before PATH, and PATH should
+        # come first. A root that several architectures share has a directory for each of them.
         places = sorted(glob.glob(os.path.join(module.params["sge_root"], "bin", "*")))
         found = module.get_bin_path("qconf", opt_dirs=places)
     return found
@@ -275,10 +275,10 @@ def find_qconf(module: AnsibleModule) -> str | None:
 def keep_object(
     module: AnsibleModule, path: str | None, wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Keep one object as described and return its result.
+    """Bring one object into the described state, and return the result for Ansible.
 
     :raises BadRequestError: for a description that cannot be right.
-    :raises RefusedError: if qconf refused it.
+    :raises RefusedError: if qconf refuses a call, or does not do what was requested.
     :raises UnreachableError: if the qmaster does not answer.
     """
     params = module.params
@@ -289,7 +289,7 @@ def keep_object(
     )
     store = Store(qconf, wanted["kind"], name)
     if path is None:
-        # The first run in check mode: Grid Engine has not been installed yet either.
+        # This is check mode before the first run, so Grid Engine has not been installed yet.
         module.warn("qconf is not installed here yet; the object counts as absent")
         done = f"would create {store.label}" if present else f"{store.label} is absent"
         return report(store, Outcome(done, present, [], None, None))

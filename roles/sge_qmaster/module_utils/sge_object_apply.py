@@ -19,7 +19,7 @@ from ansible.module_utils.sge_object_text import file_form
 
 
 class Outcome(NamedTuple):
-    """The change that was made, or that would be made in check mode."""
+    """The change that was made or, in check mode, would be made."""
 
     msg: str
     changed: bool
@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
 def ensure_present(store: Store, wanted: Mapping[str, Any], check_mode: bool) -> Outcome:
     """Create the object, or change the attributes that differ.
 
-    :raises BadRequestError: for a request that cannot be written.
+    :raises BadRequestError: for a request that cannot be written into the configuration.
     :raises RefusedError: if qconf refuses, or does not do what was requested.
     :raises UnreachableError: if the qmaster does not answer.
     """
@@ -92,7 +92,7 @@ def ensure_absent(store: Store, check_mode: bool) -> Outcome:
 
 
 def report(store: Store, outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome as the module returns it to Ansible."""
+    """Return the outcome in the form that the module returns to Ansible."""
     after = outcome.after or {}
     return {
         "msg": outcome.msg,

@@ -27,19 +27,19 @@ _CONSTANTS = ("NONE", "INFINITY", "UNDEFINED", "TRUE", "FALSE")
 
 
 def _normal_word(word: str) -> str:
-    """Return one spelling for all equal numbers, times and constants."""
+    """Return the same spelling for all words that mean the same number, time or constant."""
     found = _TIME.fullmatch(word)
     if found:
         hours, minutes, seconds = (int(part) for part in found.groups())
         return repr(float(hours * 3600 + minutes * 60 + seconds))
     if _NUMERIC.fullmatch(word):
         return repr(float(word))
-    # 1g is 1000^3 and 1G is 1024^3: case matters for everything else.
+    # In all other words, upper and lower case differ: 1g is 1000^3, and 1G is 1024^3.
     return word.upper() if word.upper() in _CONSTANTS else word
 
 
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
-    """Return a value without overrides per host, such that equal values compare equal."""
+    """Return a value without overrides per host, in a normal form that can be compared."""
     form = spec.forms.get(attribute, spec.default_form)
     if text.strip().upper() == "NONE":
         return "NONE"
@@ -59,7 +59,7 @@ def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
 
 
 def normal_value(kind: str, attribute: str, text: str) -> Any:
-    """Return a value such that different spellings of the same value compare equal."""
+    """Return a value in a normal form, which is the same for all spellings of the value."""
     spec = KINDS[kind]
     if kind == "complex" and attribute in ("type", "relop"):
         return text.upper()
@@ -74,7 +74,7 @@ def normal_value(kind: str, attribute: str, text: str) -> Any:
 
 
 def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Return the names of the wanted attributes that the object does not have with that value."""
+    """Return the names of the attributes whose current value differs from the wanted value."""
     literal = {"default"} if current.get("type", "").upper() in COMPLEX_TEXT_TYPES else set()
     names = []
     for name, value in wanted.items():
@@ -82,7 +82,7 @@ def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) 
         if found is None:
             names.append(name)
         elif kind == "complex" and name in literal:
-            # "01" and "1" are different texts.
+            # As texts, "01" and "1" are different.
             if found != value and {found.upper(), value.upper()} != {"NONE"}:
                 names.append(name)
         elif normal_value(kind, name, found) != normal_value(kind, name, value):

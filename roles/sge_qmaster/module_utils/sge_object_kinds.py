@@ -14,10 +14,10 @@ WORD = "word"  # one word or number
 TEXT = "text"  # a command line or similar; blanks are part of it
 BOOLEAN = "boolean"
 NAMES = "names"  # a set of names, separated by blanks
-HOSTS = "hosts"  # the same, but upper and lower case are equal
+HOSTS = "hosts"  # like NAMES, but upper and lower case are equal
 COMMA_NAMES = "comma_names"  # a set of names, separated by commas
 PAIRS = "pairs"  # NAME=VALUE,NAME=VALUE in any order
-PARAMS = "params"  # NAME=VALUE NAME=VALUE in any order; commas separate too
+PARAMS = "params"  # NAME=VALUE NAME=VALUE in any order; commas also separate the pairs
 SUBORDINATES = "subordinates"  # a set of names, or slots=N(queue:order:action, ...)
 
 LISTS = (NAMES, HOSTS, COMMA_NAMES, PAIRS, PARAMS, SUBORDINATES)
@@ -37,12 +37,12 @@ TIME = Check(r"(?i)\d+|\d+:\d+:\d+|none|infinity", "seconds or hours:minutes:sec
 class Kind(NamedTuple):
     """One kind of object: its qconf options and its attributes."""
 
-    key: str  # the attribute with the object's name
+    key: str  # the attribute that contains the object's name
     show: str
     add: str
     modify: str
     delete: str
-    missing: str  # a pattern of qconf's error for an object that does not exist
+    missing: str  # matches qconf's error for an object that does not exist
     forms: dict[str, str]
     default_form: str = WORD
     template: Attributes | None = None
@@ -50,11 +50,11 @@ class Kind(NamedTuple):
     name_pattern: str = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     read_only: tuple[str, ...] = ()
     list_call: str = ""  # lists all objects of the kind; needed if a host name no longer resolves
-    per_host: bool = False  # values may contain ,[HOST=VALUE]
+    per_host: bool = False  # whether values may contain ,[HOST=VALUE]
     booleans: tuple[str, str] = ("FALSE", "TRUE")
     none: str = "NONE"
-    # Grid Engine normalises TRUE, true and yes here, so they are equal. Elsewhere it keeps the
-    # word as written and may not recognise it.
+    # Whether TRUE, true and yes are equal, because Grid Engine normalises them in this kind. In
+    # other kinds, Grid Engine keeps the word as it was written, and may not recognise it.
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
@@ -62,9 +62,9 @@ class Kind(NamedTuple):
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
 
-# A host's configuration has only the entries that differ from the global one, and even the
-# global one may be incomplete. So these are the names from sge_conf(5): qconf -Mconf accepts
-# and keeps any misspelt name.
+# qconf -Mconf accepts and keeps any misspelt name, so these lists have the names from sge_conf(5).
+# The current configuration cannot replace them: a host's configuration has only the entries that
+# differ from the global configuration, and even the global configuration may be incomplete.
 LOCAL_CONFIGURATION = (
     "execd_spool_dir", "mailer", "xterm", "load_sensor", "prolog", "epilog", "load_report_time",
     "reschedule_unknown", "set_token_cmd", "pag_cmd", "token_extend_time", "shepherd_cmd",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run qconf, with a time limit and one change at a time."""
+"""Run qconf with a time limit, and make only one change at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
     @property
     def message(self) -> str:
-        """The message that qconf printed, on one line and without the list of its options."""
+        """The message that qconf printed, on one line and without qconf's list of options."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
         kept = [line.strip() for line in lines if not line.startswith("   [-")]
         return "; ".join(line for line in kept if line)[:2000] or "no message"
@@ -64,7 +64,8 @@ def run_limited(argv: list[str], env: Mapping[str, str], timeout: float) -> Resu
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            # If qconf is a wrapper script, its child would keep the pipes open.
+            # Kill the whole process group: if qconf is a wrapper script, its child would keep the
+            # pipes open.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -81,7 +82,7 @@ _EMPTY_LIST = re.compile(r"^no .*(host|config|list).* defined", re.MULTILINE)
 
 
 class Qconf:
-    """A qconf with its cell, time limit and folder for temporary files."""
+    """The program qconf, with a cell, a time limit and a folder for temporary files."""
 
     def __init__(self, path: str, root: str, cell: str, timeout: int, scratch: str | None) -> None:
         self.path = path
@@ -90,7 +91,7 @@ class Qconf:
         self.scratch = scratch
         self.env = {
             **os.environ,
-            "LC_ALL": "C",  # errors are recognised by their text
+            "LC_ALL": "C",  # because errors are recognised by their English text
             "SGE_ROOT": root,
             "SGE_CELL": cell,
             "SGE_SINGLE_LINE": "1",
@@ -105,7 +106,7 @@ class Qconf:
             return f"(cannot read {error.filename}: {error.strerror})"
 
     def call(self, *args: str) -> Result:
-        """Run qconf once and return its result, also if qconf refuses.
+        """Run qconf once and return its result, even if qconf refuses the call.
 
         :raises UnreachableError: if the qmaster does not answer.
         :raises BadRequestError: if qconf cannot be run.
@@ -130,7 +131,9 @@ class Qconf:
         )
 
     def names(self, option: str) -> list[str]:
-        """Return the names that an option lists; qconf reports an empty list as an error.
+        """Return the names that qconf lists for an option.
+
+        qconf reports an empty list as an error; the result is then an empty list.
 
         :raises RefusedError: for any other error.
         """
@@ -152,12 +155,12 @@ class Qconf:
         return result
 
     def change_from_file(self, action: str, option: str, basename: str, text: str) -> Result:
-        """Run a call that reads an object from a file.
+        """Run a call that changes an object, which qconf reads from a file.
 
         The file's name matters: ``qconf -Mconf`` uses it as the configuration's name.
         """
-        # A private directory: in a shared one, other users could replace the file before qconf
-        # reads it.
+        # The directory is private: in a shared directory, other users could replace the file before
+        # qconf reads it.
         with tempfile.TemporaryDirectory(prefix="sge_object-", dir=self.scratch) as directory:
             path = os.path.join(directory, basename)
             with open(path, "w", encoding="utf-8") as file:
@@ -170,15 +173,17 @@ def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     """Hold a lock, so that two runs on this host do not undo each other's changes.
 
     qconf replaces a whole object, or the whole table of complexes. If two tasks were delegated to
-    this host at the same time, the second would write back values from before the first change.
+    this host at the same time, the second would write back the values that it had read before the
+    first changed them.
 
-    :raises BadRequestError: if another run keeps the lock for four times ``timeout`` seconds.
+    :raises BadRequestError: if another run holds the lock for four times ``timeout`` seconds.
     """
     path = os.path.join(directory, "sge_object.lock")
     try:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
-        # Not root: any other directory would require trust in other users.
+        # This process is not root, so it runs without a lock: in a directory that it can write,
+        # other users could interfere with the lock.
         yield
         return
     try:

@@ -22,9 +22,9 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check one entry of C(objects), as Ansible checks the options for a single object.
+    """Check one entry of ``objects`` in the way that Ansible checks the options for one object.
 
-    :raises BadRequestError: naming the entry and its error.
+    :raises BadRequestError: if the entry is wrong; the message names the entry and its error.
     """
     place = f"objects, entry {number}"
     unknown = sorted(set(wanted) - {"kind", "name", "attributes", "state"})
@@ -43,9 +43,9 @@ def check_description(wanted: Mapping[str, Any], number: int) -> None:
 
 
 def check_name(kind: str, name: str | None) -> str:
-    """Return the object's name.
+    """Check the object's name, and return it.
 
-    :raises BadRequestError: for a name that qconf would interpret in another way.
+    :raises BadRequestError: for a name that qconf would not take as a name, such as a pattern.
     """
     if kind == "scheduler":
         if name:
@@ -55,7 +55,7 @@ def check_name(kind: str, name: str | None) -> str:
     if not name:
         raise BadRequestError(f"kind {kind} needs a name")
     if not re.fullmatch(spec.name_pattern, name) or name.lower() in RESERVED_NAMES:
-        # "*" and similar are patterns for "qconf -dq": it would remove all queues that match.
+        # For example, "qconf -dq" takes "*" as a pattern, and would remove all queues that match.
         extra = " starting with @" if kind == "host_group" else ""
         raise BadRequestError(
             f"{name!r} cannot be the name of a {kind}: use letters, digits and _ . + -{extra}, "
@@ -95,7 +95,7 @@ def wire_attributes(
 
 
 def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
-    """Return the attributes that an object can have; ``base`` is the object or its template."""
+    """Return the names of the possible attributes; ``base`` is the object or its template."""
     if kind == "complex":
         return list(COMPLEX_COLUMNS)
     if kind == "configuration":
@@ -105,9 +105,9 @@ def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]
 
 
 def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
-    """Return a new row of the table of complexes: the wanted columns, and defaults for the rest.
+    """Return a new row for the table of complexes: the wanted columns, and defaults for the rest.
 
-    :raises BadRequestError: without a type, on which the defaults depend.
+    :raises BadRequestError: if no type is wanted, because the defaults depend on the type.
     """
     if "type" not in wanted:
         raise BadRequestError(
@@ -128,9 +128,9 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
 
 
 def check_complex(entry: Mapping[str, str]) -> None:
-    """Refuse a default that does not fit the type: Grid Engine accepts and keeps any word.
+    """Refuse a default that does not fit the type, because Grid Engine accepts and keeps any word.
 
-    :raises BadRequestError: naming the type and the required form.
+    :raises BadRequestError: if it does not fit; the message names the type and the required form.
     """
     check = COMPLEX_DEFAULTS.get(entry["type"].upper())
     default = entry["default"]

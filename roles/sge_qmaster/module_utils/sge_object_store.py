@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One object in Grid Engine's configuration: read, write, remove, confirm."""
+"""Read, write, remove and confirm one object in Grid Engine's configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible.module_utils.sge_object_text import (
 
 
 class Store:
-    """One object: read it, write it, remove it, confirm the result."""
+    """One object, with methods that read, write, remove and confirm it."""
 
     def __init__(self, qconf: Qconf, kind: str, name: str) -> None:
         self.qconf = qconf
@@ -25,12 +25,12 @@ class Store:
         self.name = name
         self.spec = KINDS[kind]
         self.label = kind if kind == "scheduler" else f"{kind} {name}"
-        self.table: dict[str, Attributes] = {}  # all complexes, as last read
+        self.table: dict[str, Attributes] = {}  # all complexes, as they were last read
 
     def read(self, removing: bool = False) -> Attributes | None:
         """Return the object's attributes, or None if it does not exist.
 
-        :raises RefusedError: if qconf refuses to show it.
+        :raises RefusedError: if qconf refuses to show the object.
         """
         if self.kind in ("admin_host", "submit_host"):
             hosts = [host.lower() for host in self.qconf.names(self.spec.show)]
@@ -56,7 +56,7 @@ class Store:
     def template(self) -> Attributes:
         """Return the attributes that a new object starts with.
 
-        :raises RefusedError: if qconf refuses to show its template.
+        :raises RefusedError: if qconf refuses to show the kind's template.
         """
         if not self.spec.template_call:
             base = dict(self.spec.template or {})
@@ -70,8 +70,8 @@ class Store:
                 )
             base = parse_object(result.out)
         if self.kind == "queue":
-            # The template names make, smp and mpi. A new cluster does not have them, so qconf
-            # would refuse the queue.
+            # The template names the parallel environments make, smp and mpi. A new cluster does not
+            # have them, so qconf would refuse the queue.
             base["pe_list"] = "NONE"
         base.pop(self.spec.key, None)
         return {**({self.spec.key: self.name} if self.spec.key else {}), **base}
@@ -107,7 +107,7 @@ class Store:
         """Read the object again and return it; ``wanted`` is None after a removal.
 
         qconf's exit status is not reliable. For example, ``qconf -ah`` exits with 0 if the caller
-        is not a manager, and ``qconf -Msconf`` replaces an unknown queue_sort_method by "load".
+        is not a manager, and ``qconf -Msconf`` replaces an unknown queue_sort_method with "load".
 
         :raises RefusedError: if the object is not as wanted, or if another complex is gone.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""qconf's text format: parse what it prints, write what it reads."""
+"""Parse the text that qconf prints, and write the text that qconf reads."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CONTINUATION = re.compile(r"(,?)[ \t]*\\\r?\n[ \t]*")
 
 
 def join_continuations(text: str) -> str:
-    """Join values that qconf broke into several lines."""
-    # qconf breaks "a,b" as "a, \<newline>  b": the blank after the comma is not part of
-    # the value.
+    """Join the lines of values that qconf has broken into several lines."""
+    # qconf breaks "a,b" into "a, \<newline>  b": the blank after the comma is not part of the
+    # value.
     return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
 
 
@@ -41,10 +41,10 @@ def render_object(attributes: Mapping[str, str]) -> str:
 
 
 def parse_complexes(text: str) -> dict[str, Attributes]:
-    """Parse the table of complexes that ``qconf -sc`` prints: name to columns.
+    """Parse the table of complexes that ``qconf -sc`` prints; return each name's columns.
 
-    :raises BadRequestError: for a line with another number of columns. Without it the next change
-        would remove that complex.
+    :raises BadRequestError: for a line with another number of columns. If such a line were ignored,
+        the next change would remove its complex.
     """
     table: dict[str, Attributes] = {}
     for line in text.splitlines():

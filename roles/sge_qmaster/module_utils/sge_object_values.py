@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Values of attributes: check a requested value and write it as Grid Engine reads it."""
+"""Check an attribute's requested value, and write it in the form that Grid Engine reads."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _one_line(spec: Kind, attribute: str, value: Any) -> str:
 
 
 def _check_item(attribute: str, item: str) -> str:
-    """Return one element of a list; refuse separators in it."""
+    """Return one element of a list; refuse an element that contains separators."""
     if SEPARATORS.search(item):
         raise BadRequestError(
             f"attribute {attribute}: {item!r} contains a blank or a comma, but these separate the "
@@ -69,9 +69,9 @@ def _check_item(attribute: str, item: str) -> str:
 
 
 def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
-    """Return a list in Grid Engine's form; ``split`` if it came as one string."""
+    """Return a list in Grid Engine's form; with ``split``, ``texts`` has the list as one string."""
     if form == SUBORDINATES and "(" in texts[0]:
-        # slots=N(queue:order:action, ...) is one expression that contains commas.
+        # slots=N(queue:order:action, ...) is one expression, although it contains commas.
         if len(texts) > 1:
             raise BadRequestError(f"attribute {attribute}: slots=N(...) must be the only element")
         return texts[0]
@@ -95,7 +95,7 @@ def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: 
 def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
     """Return a value in Grid Engine's form.
 
-    For an attribute with values per host, this is one of them.
+    For an attribute with values per host, ``texts`` is one of these values.
     """
     form = spec.forms.get(attribute, spec.default_form)
     if form in LISTS:
@@ -120,8 +120,8 @@ def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str
 def wire_value(kind: str, attribute: str, value: Any) -> str:
     """Return a requested value in the form that Grid Engine reads.
 
-    :raises BadRequestError: naming the attribute, for a value that would break the format or that
-        Grid Engine would misread.
+    :raises BadRequestError: for a value that would break the format or that Grid Engine would
+        misread; the message names the attribute.
     """
     spec = KINDS[kind]
     per_host = spec.per_host and attribute != "hostlist"
