@@ -34,8 +34,8 @@ from fake_grid import Qstat, job, listing, until
 from folders import DATA
 from gridhub.broker import protocol
 from gridhub.broker.protocol import Answer, Request, Start, Stop, job_name
+from gridhub.grid.cluster_status import CachedQuery
 from gridhub.grid.jobs import Job
-from gridhub.grid.status import CachedQuery
 from gridhub.hub import idle, pages
 from gridhub.hub.app import GridHub
 from gridhub.hub.rate_limits import Rate, rates

@@ -21,10 +21,10 @@ from gridhub.broker.protocol import (
 )
 from gridhub.contract import Ending
 from gridhub.grid.accounting import Record
+from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import GONE, LONG_INTERVAL, SHORT_INTERVAL, Collector, Gone
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
-from gridhub.grid.status import ClusterStatus
 from gridhub.menu.file import load_menu
 from gridhub.menu.items import Choice
 from gridhub.menu.job import Requested

@@ -21,9 +21,9 @@ from jupyterhub import orm
 from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import job_name
 from gridhub.grid.accounting import Record, find_record
+from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
-from gridhub.grid.status import ClusterStatus
 from gridhub.menu.file import load_menu
 from gridhub.menu.kinds import MenuError
 from gridhub.spawner.verdicts import Verdicts

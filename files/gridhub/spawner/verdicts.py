@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import Answer, Check
+from gridhub.grid.cluster_status import CachedQuery
 from gridhub.grid.engine import GridEngineError
-from gridhub.grid.status import CachedQuery
 from gridhub.menu.items import Choice
 
 #: How many verdicts the cache holds in total, and for each person. A person who tries many choices

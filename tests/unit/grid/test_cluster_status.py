@@ -12,10 +12,10 @@ import pytest
 
 from fake_grid import job
 from folders import QSTAT
-from gridhub.grid import status
+from gridhub.grid import cluster_status
+from gridhub.grid.cluster_status import CachedQuery, ClusterStatus
 from gridhub.grid.details import Details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
-from gridhub.grid.status import CachedQuery, ClusterStatus
 
 
 class Query:
@@ -114,7 +114,7 @@ async def test_grid_engine_is_queried_only_about_the_newest_jobs(
     bin_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(status, "MAX_JOBS", 2)
+    monkeypatch.setattr(cluster_status, "MAX_JOBS", 2)
     fake("qstat", f'echo "$@" > {bin_dir}/calls; cat {QSTAT}/details.xml')
     details = await ClusterStatus(grid, lambda: [55, 51, 56], set).details.look(10)
     assert (bin_dir / "calls").read_text(encoding="utf-8").split() == ["-xml", "-j", "55,56"]
@@ -201,7 +201,7 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spoilt: Collection[int]) -> None:
         self.spoilt = spoilt
         self.queries: list[list[int]] = []
-        monkeypatch.setattr("gridhub.grid.status.ask_details", self.ask)
+        monkeypatch.setattr("gridhub.grid.cluster_status.ask_details", self.ask)
 
     async def ask(self, grid: object, jobs: list[int]) -> dict[int, Details]:
         self.queries.append(jobs)
@@ -219,13 +219,13 @@ async def test_a_job_that_spoils_the_answer_is_found_and_left_out(
     jobs = list(range(1, 1001))
     shared = ClusterStatus(grid, lambda: jobs, set)
     assert await shared.query_details() == {n: Details(n, "alice") for n in jobs if n not in spoilt}
-    assert len(cluster.queries) <= status.MAX_QUERIES
+    assert len(cluster.queries) <= cluster_status.MAX_QUERIES
     cluster.queries.clear()
     await shared.query_details()
     assert cluster.queries == [[n for n in jobs if n not in spoilt]], (
         "a job that spoils the answer is not queried again"
     )
-    now = time.monotonic() + status.UNREADABLE_PAUSE
+    now = time.monotonic() + cluster_status.UNREADABLE_PAUSE
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cluster.spoilt = []
     assert set(await shared.query_details()) == set(jobs)
@@ -242,7 +242,7 @@ async def test_many_jobs_that_spoil_answers_are_left_out_step_by_step(
     for _ in range(10):
         cluster.queries.clear()
         found = await shared.query_details()
-        assert len(cluster.queries) <= status.MAX_QUERIES
+        assert len(cluster.queries) <= cluster_status.MAX_QUERIES
     assert set(found) == set(range(1, 1001)) - set(spoilt)
 
 
