@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The results of a maintenance: the final report, the mail and the metrics."""
+"""The results of a maintenance run: the final report, the mail and the metrics."""
 
 from __future__ import annotations
 
