@@ -67,7 +67,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return when the session was last in use; the current time while it is in use."""
+        """Return the time of the session's last use, which is now while it is in use."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [

@@ -54,7 +54,7 @@ class SessionServer(BoundedServer):
         return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
 
     def has_room(self, server_conn: Any, length: int) -> bool:
-        """Count more bytes of a client without a login, unless the total would exceed the limit."""
+        """Count bytes from a client without a login, unless the total would exceed the limit."""
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False
         self._sent[server_conn] = self._sent.get(server_conn, 0) + length

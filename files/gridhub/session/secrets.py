@@ -44,7 +44,7 @@ class Tls(NamedTuple):
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the context of the session's server: it accepts the hub, the proxy and itself."""
+        """Return the context for the session's server; it accepts the hub, the proxy and itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:
