@@ -36,7 +36,7 @@ from cluster import read_passwords  # noqa: E402
 from faults import replaced  # noqa: E402
 from hub_client import HubClient, wait_for  # noqa: E402
 
-#: Finds the page and the milliseconds of each request in JupyterHub's log.
+#: A pattern for the page and the milliseconds of each request in JupyterHub's log.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
 #: The hub may take at most this many milliseconds for the form (95th percentile).
 LIMIT = 100.0

@@ -118,7 +118,7 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return how often the hub's event loop was delayed at most this long, by bound in seconds."""
+    """Return the number of event-loop delays up to each bound, by the bound in seconds."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 

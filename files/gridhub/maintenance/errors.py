@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The exception that all modules of the maintenance raise."""
+"""The exception that the modules of the maintenance raise."""
 
 from __future__ import annotations
 

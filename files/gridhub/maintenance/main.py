@@ -54,7 +54,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _part_of_backup(arguments: list[str]) -> int:
-    """Run a part of the backup for which this program starts itself (:data:`backup.PROGRAM`)."""
+    """Run a part of the backup in a process of its own (see :data:`backup.PROGRAM`)."""
     try:
         match arguments:
             case ["print-database", source]:

@@ -12,7 +12,7 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
-#: Finds unattended-upgrade's messages about packages that it does not update.
+#: A pattern for unattended-upgrade's messages about packages that it does not update.
 _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 
 

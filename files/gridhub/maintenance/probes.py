@@ -26,7 +26,7 @@ Session = dict[str, Any]
 
 
 def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
-    """Return a TLS context with the hub's own certificate, which trusts one of its authorities.
+    """Return a TLS context that presents the hub's certificate and trusts one of its authorities.
 
     :param certificates: the folder of the hub's certificates.
     :raises OSError: when a certificate cannot be read.

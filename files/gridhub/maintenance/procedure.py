@@ -74,7 +74,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
-    """Do everything that must succeed before the updates; return whether it succeeded."""
+    """Do everything that must succeed before the updates; return whether all of it did."""
     with report.step("no other update is running"):
         if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
             raise MaintenanceError(

@@ -33,7 +33,7 @@ class Maintenance:
     day: datetime
     #: When the maintenance usually ends.
     end: datetime
-    #: The date and time of the beginning, and those of the end, in the form that users read.
+    #: The date and time of the beginning, and those of the end, as users read them.
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 

@@ -21,7 +21,7 @@ from gridhub.doors import BoundedServer, Delegate, Refused
 class SessionServer(BoundedServer):
     """The session's server: it limits how much clients without a login can send.
 
-    This is needed because Jupyter reads a whole body before it authenticates the client.
+    The limit is needed because Jupyter reads a whole body before it authenticates the client.
     """
 
     #: How many bytes of request bodies from clients without a login may be in memory in total, and

@@ -68,7 +68,8 @@ def message(words: str, end: float, now: float) -> str:
 def started() -> float:
     """Return the time at which this job started, in seconds since the epoch.
 
-    The job script becomes this process, so the process is as old as the job.
+    The job script becomes this process and so has the same start, so the script's own time counts
+    as run time.
     """
     # proc(5): field 22. The second field, a name in parentheses, may contain anything.
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])

@@ -31,7 +31,7 @@ END_WITHIN = 30.0
 
 #: Longest path of the folder for the kernels' sockets, in characters. A socket's name adds 50
 #: characters, and its path may be at most 107 characters long (unix(7)). The path of the socket in
-#: ``kernel.py`` is no longer than the others.
+#: ``kernel.py`` is no longer than those of the other sockets.
 MAX_FOLDER = 56
 
 #: Our extensions for JupyterLab and Notebook, in the folder of the release.

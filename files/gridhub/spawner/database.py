@@ -64,8 +64,8 @@ class SessionState(NamedTuple):
 def writing(row: Any) -> Iterator[Session | None]:
     """Let a block write to the hub's database; commit when the block ends.
 
-    :param row: the spawner's row. The row's own database session is used, because JupyterHub may be
-        about to remove the spawner's.
+    :param row: the spawner's row. The row's own database session is used, because JupyterHub
+        intends to remove the spawner's attribute ``db``.
     :raises SessionError: when the database cannot be written.
     """
     database = object_session(row)
