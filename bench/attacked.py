@@ -1,7 +1,8 @@
 """Measure how much an attack slows down another user: login, start and first cell.
 
 Run ``make demo``, then ``make bench-attacked``. The attacks of tests/security come from a host in
-the demo's own network, the user comes from 127.0.0.1. One run prints a ratio for each attack.
+the demo's own network; the user connects from 127.0.0.1. The program prints one ratio for each
+attack.
 """
 
 from __future__ import annotations

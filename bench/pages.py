@@ -1,13 +1,14 @@
 """Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
 
-Run ``make demo``, then ``make bench-pages``. It makes accounts and jobs, and removes them again. On
-the hub it leaves the package python3-drmaa, which lets one program submit all the jobs. With qsub,
-this would take half an hour.
+Run ``make demo``, then ``make bench-pages``. The measurement creates accounts and jobs, and removes
+them again. It leaves the package python3-drmaa installed on the hub: with it, one program submits
+all the jobs. With qsub, submitting them would take half an hour.
 
 One session is real. The others are rows in the hub's database, like those of a release without TLS.
-Each has its own running job in Grid Engine, but all have the address of one small web server on a
-worker, because 1,000 JupyterLabs do not fit on this machine. A site's hub has its own host, so here
-its container gets priority over Grid Engine's if cores are scarce. Connects to 127.0.0.1 only.
+Each row has its own running job in Grid Engine, but all rows have the address of the same small web
+server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a site, the hub has a
+host to itself, so here the hub's container gets priority over the others if cores are scarce. The
+measurement connects only to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ from cluster import read_passwords  # noqa: E402
 from faults import replaced  # noqa: E402
 from hub_client import HubClient, wait_for  # noqa: E402
 
-#: Address and milliseconds of a request in JupyterHub's log.
+#: A pattern for the page and the milliseconds of each request in JupyterHub's log.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
-#: The form may take this many milliseconds of the hub's time (p95).
+#: The hub may take at most this many milliseconds for the form (95th percentile).
 LIMIT = 100.0
-#: Grid Engine is queried for free resources at most once in this many seconds.
+#: The hub waits at least this many seconds between two queries for free resources.
 INTERVAL = 5.0
-#: The folder in which calls of Grid Engine's commands are counted; sandboxed units see it too.
+#: The folder in which calls to Grid Engine's commands are counted; sandboxed units see it too.
 COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
 COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
 
-#: Inserts the rows. Reads {"real": NAME, "sessions": {NAME: [SESSION, JOB]}}.
+#: A script that inserts the rows. Its standard input is {"real": NAME, "sessions": {NAME: [SESSION,
+#: JOB]}}.
 ROWS = """
 import json, sys
 from jupyterhub import orm, roles
@@ -67,7 +69,7 @@ for name, (session, job) in given["sessions"].items():
 db.commit()
 """
 
-#: Deletes the rows. Reads the names, one per line.
+#: A script that deletes the rows. It reads the names, one per line.
 NO_ROWS = """
 import sys
 from jupyterhub import orm
@@ -78,7 +80,8 @@ for name in sys.stdin.read().split():
 db.commit()
 """
 
-#: Submits a job for each person. Reads lines of "NAME JOBNAME"; prints "NAME ID".
+#: A script that submits a job for each person. It reads lines of "NAME JOBNAME" and prints lines of
+#: "NAME ID".
 JOBS = """
 export SGE_ROOT=/var/lib/gridengine; cd /tmp
 submit() {
@@ -88,7 +91,8 @@ export -f submit
 xargs -P 4 -n 2 bash -c 'submit "$1" "$2"' bash
 """
 
-#: Submits one job that takes all GPUs of a worker, and many that wait for them. Reads how many.
+#: A script that submits one job for all GPUs of a worker, and many jobs that wait for those GPUs.
+#: It reads the number of waiting jobs.
 WAITING_JOBS = """
 import os
 os.environ["SGE_ROOT"] = "/var/lib/gridengine"
@@ -104,7 +108,7 @@ with drmaa.Session() as session:
         session.runJob(job)
 """
 
-#: Deletes these users' jobs. Reads the names, one per line.
+#: A script that deletes users' jobs. It reads the users' names, one per line.
 NO_JOBS = """
 export SGE_ROOT=/var/lib/gridengine
 xargs -P 4 -I {} runuser -u {} -- sh -c 'qdel -u {} > /dev/null || true'
@@ -129,7 +133,7 @@ def queue(jobs: int) -> Iterator[None]:
     """Fill the queue with jobs that wait for more GPUs than are free."""
     try:
         inside("hub", "apt-get install --quiet=2 --yes gridengine-drmaa1.0 python3-drmaa 2>&1")
-        # The library's own malloc must be loaded before anything else.
+        # The DRMAA library uses jemalloc, which must be loaded before anything else.
         python = ("env", "LD_PRELOAD=libjemalloc.so.2", "python3", "-c")
         give("hub", WAITING_JOBS, str(jobs), "runuser", "-u", "carol", "--", *python)
         yield
@@ -140,7 +144,7 @@ def queue(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sessions(names: list[str], real: str) -> Iterator[None]:
-    """Give each user what hub, proxy and Grid Engine see as a session."""
+    """Give each user what the hub, the proxy and Grid Engine take for a session."""
     mark = json.loads(
         give(
             "hub",
@@ -242,15 +246,16 @@ def main() -> None:
 
 
 def measure(people: list[HubClient], password: str, seconds: float) -> None:
-    """Have every user load the form and the forecast of a choice; print what this cost."""
+    """Have every user load the form and the forecast for a choice; print what this costs."""
     for person in people:
-        # They share one address, so the proxy's rate limit spreads their logins.
+        # All users share one address, so the proxy's rate limit spreads out their logins.
         wait_for("the person is logged in", lambda p=person: p.log_in(password).ok, 300)
     inside("hub", f"mkdir -p {COUNTED}; : > {COUNTED}/calls; chmod -R 0777 {COUNTED}")
     began = time.time()
 
     def look(place: int) -> None:
-        # Do what a page and its script do, but also load the page again for each forecast.
+        # Do what the page and its script do, except that each forecast comes after a new load of
+        # the page.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:
@@ -282,7 +287,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     print("Queries to Grid Engine:")
     for call, count in calls.most_common():
         print(f"  {count} times: {call}")
-        # Free resources are queried once per interval, no matter how many people look.
+        # The hub queries free resources once per interval, no matter how many people open the form.
         if call.startswith("qstat -f ") and count > seconds / INTERVAL + 1:
             wrong.append(f"free resources were queried {count} times in {seconds:g} s")
     if wrong:

@@ -1,8 +1,8 @@
-"""Measure restarts of hub and proxy, and a frozen qmaster, with many sessions.
+"""Measure a frozen qmaster, and restarts of the hub and the proxy, while many sessions run.
 
-Run ``make demo``, then ``make bench-restart``. It makes accounts, starts a real JupyterLab session
-for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy, and removes
-everything again. Connects to 127.0.0.1 only.
+Run ``make demo``, then ``make bench-restart``. The measurement creates accounts, starts a real
+JupyterLab session for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy,
+and removes everything again. It connects only to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from hub_client import HubClient, wait_for  # noqa: E402
 USERS = ROOT / "inventories/demo/group_vars/all/users.yml"
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
-#: First UID of the accounts made for the measurement.
+#: The lowest UID of the accounts that are created for the measurement.
 FIRST_UID = 20_000
-#: Changes Grid Engine's configuration. A worker starts at most as many jobs as gid_range has GIDs.
+#: A shell command that changes Grid Engine's configuration. A worker starts at most as many jobs as
+#: gid_range has GIDs.
 CONFIGURE = (
     "cd $(mktemp -d); qconf -sconf global | sed -e 1d -e '{change}' > global; "
     "qconf -Mconf global > /dev/null"
 )
-#: Where a host keeps its account files from before the measurement.
+#: Where a host keeps copies of its account files from before the measurement.
 KEPT = "/root/accounts-before"
-#: JupyterHub's own measurement of delays of its event loop.
+#: JupyterHub's own metric for delays in its event loop.
 STALL = re.compile(
     r'^jupyterhub_event_loop_interval_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.MULTILINE
 )
@@ -60,8 +61,8 @@ def qmaster(script: str) -> str:
 
 @contextlib.contextmanager
 def room_for(names: list[str]) -> Iterator[None]:
-    """Make accounts and slots for sessions of these users; undo everything afterwards."""
-    # useradd and userdel take minutes for 1,000 accounts.
+    """Create accounts for these users and slots for their sessions; undo everything afterwards."""
+    # Edit the account files directly: useradd and userdel take minutes for 1,000 accounts.
     make = (
         f"uid={FIRST_UID}; gid=$(getent group jupyter | cut -d : -f 3)\n"
         f"sed -i '/^jupyter:/s/$/,{','.join(names)}/' /etc/group\n"
@@ -117,20 +118,20 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return how often the hub's event loop was delayed, by upper bound in seconds."""
+    """Return the number of event-loop delays up to each bound, by the bound in seconds."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 
 
 def pages(admin: HubClient, seconds: float) -> list[float]:
-    """Load a page of the hub again and again; return the seconds that each request took."""
+    """Load a page of the hub again and again; return how many seconds each request took."""
     times = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
         admin.get("/hub/home").raise_for_status()
         times.append(time.perf_counter() - began)
-        time.sleep(0.05)  # measure as a user would, without adding load
+        time.sleep(0.05)  # the measurement itself must not add load
     return times
 
 
@@ -173,7 +174,7 @@ def main() -> None:
                 assert answer.status_code in (201, 202), (name, answer.text)
             wait_for("all sessions are up", lambda: ready() == len(names), 1800)
             print(f"{len(names)} sessions up after {time.perf_counter() - began:.0f} s")
-            time.sleep(10)  # do not measure work left over from the starts
+            time.sleep(10)  # let the work left over from the starts finish
 
             before = stalls(admin)
             times = pages(admin, arguments.seconds)

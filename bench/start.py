@@ -1,6 +1,7 @@
 """Measure how long a user waits: from "Start" to JupyterLab's page, and to the first cell's output.
 
-Run ``make demo``, then ``make bench``. Connects to 127.0.0.1 only, one session at a time.
+Run ``make demo``, then ``make bench``. The measurement connects only to 127.0.0.1, and starts one
+session at a time.
 """
 
 from __future__ import annotations

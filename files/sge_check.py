@@ -23,7 +23,7 @@ def check_menu(content: bytes, source: str) -> None:
 
 
 def check_words(content: bytes, source: str) -> None:
-    """Check a site's sentences; print all sentences as JSON, with those of the site in place.
+    """Check a site's sentences; print all sentences as JSON, with the site's own in place of ours.
 
     :raises ValueError: naming the sentence that is wrong.
     """
@@ -64,8 +64,8 @@ def check_broker(content: bytes, source: str) -> None:
     parse_config(content)
 
 
-#: The checks by kind. Each imports only what it needs: where words are checked, the hub's packages
-#: are not installed.
+#: The checks by kind. Each check imports only what it needs, because the hub's packages are not
+#: installed where words are checked.
 CHECKS = {
     "menu": check_menu,
     "words": check_words,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The starter inside the job: the constant job script runs it, and it runs JupyterLab.
 
-It reads and deletes the file with the session's secrets, binds a port in the allowed range, starts
-the server on that same socket, and only then reports the port to the hub. No other user can take
-the port in between, and the hub never sees a port that does not answer.
+The starter reads and deletes the file with the session's secrets, binds a port in the allowed
+range, starts the server on that same socket, and only then reports the port to the hub. No other
+user can take the port in between, and the hub never sees a port that does not answer.
 """
 
 from __future__ import annotations

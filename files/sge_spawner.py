@@ -2,8 +2,8 @@
 """SGESpawner: start, poll, stop and resume a session that runs as a Grid Engine job.
 
 Sessions survive when the hub is killed, because the hub writes to the session's database row before
-each step: the session's name before it submits the job, the port before it answers the starter, and
-that the session is stopping before it deletes the job.
+each step: it stores the session's name before it submits the job, and the port before it answers
+the starter; before it deletes the job, it stores that the session is stopping.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class SGESpawner(ShownSpawner):
             )
         except ChoiceError as error:
             self.refusal = error
-            # Otherwise the next start without options would use the refused choice.
+            # Restore the last accepted choice; otherwise, the next start without options would use
+            # the refused one.
             with writing(self.orm_spawner):
                 self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
@@ -110,7 +111,8 @@ class SGESpawner(ShownSpawner):
     async def submit_batch_script(self) -> str:
         """Submit the session's job through the broker, and store the job number at once.
 
-        The session's name is stored first: if the hub dies in between, it finds the job by name.
+        The session's name is stored first: if the hub dies in between, it can still find the job by
+        that name.
         """
         assert self.choice is not None
         self.asked = tuple(requested(self._menu(), self.choice))
@@ -160,7 +162,7 @@ class SGESpawner(ShownSpawner):
         await self._ask_broker(Stop(user=self.user.name, session=self.session))
 
     async def query_job_status(self) -> JobStatus:
-        """Return the collector's state of the job as a batchspawner status."""
+        """Return the job's state in the collector, as a batchspawner status."""
         job = self._job()
         if job is GONE:
             return JobStatus.NOTFOUND
@@ -190,8 +192,8 @@ class SGESpawner(ShownSpawner):
     async def _until_up_somewhere(self) -> None:
         """Submit the job and wait until its server is up; try other workers if ports run out.
 
-        One person's programs can take every port of a worker; other people's sessions then start
-        on another worker.
+        One person's programs can take every port of a worker. Other people's sessions must then
+        start on another worker.
 
         :raises SessionError: with a message for the person when the session can no longer start.
         """
@@ -210,9 +212,9 @@ class SGESpawner(ShownSpawner):
             except SessionError as error:
                 if not full:
                     raise
-                if error.reason == "grid":  # no other worker can run it
+                if error.reason == "grid":  # no other worker can run the job
                     raise full[-1] from error
-                # The first cause was the worker without a free port, so the message begins with it.
+                # The message begins with the first cause: a worker had no free port.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
@@ -229,8 +231,8 @@ class SGESpawner(ShownSpawner):
         try:
             await self.submit_batch_script()
         except SessionError as error:
-            # Any answer that is an error means that the broker has not submitted the job. Without
-            # an answer the job may exist; JupyterHub then calls `stop`, which deletes it.
+            # If the broker answers with an error, it has not submitted the job. If it does not
+            # answer, the job may exist; JupyterHub then calls `stop`, which deletes it.
             if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
@@ -256,10 +258,10 @@ class SGESpawner(ShownSpawner):
         return why_never(answer.words, menu, requests, places)
 
     def _keep_reason(self, error: SessionError) -> None:
-        """Keep the reason of a failed start, to show it on the person's next visit.
+        """Keep the reason for a failed start, to show it on the person's next visit.
 
         JupyterHub itself loses the reason when it drops this spawner, but it stores the spawner's
-        state after a stop.
+        state, which includes :attr:`last`, after a stop.
         """
         if self.last is None:
             self.last = SessionEnd(
@@ -297,7 +299,7 @@ class SGESpawner(ShownSpawner):
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
     def _starters_reason(self, reason: str) -> SessionError:
-        """Return the error for the starter's reason; explain it better if all ports are taken.
+        """Return the error for the starter's reason; explain the reason if all ports are taken.
 
         The full list of port holders goes to the log.
         """
@@ -308,7 +310,7 @@ class SGESpawner(ShownSpawner):
         job = self._job()
         host = job.host if isinstance(job, Job) else ""
         error = failures.no_port(holders, host, self.session_ports, self.user.name, self.job_id)
-        # The person's message names no other person; the log does.
+        # The message to the person names no other person, but the log names all reported holders.
         self.log.warning(
             "Session of %s: all ports of %s are taken. Reported holders: %s",
             self._log_name,
@@ -350,7 +352,7 @@ class SGESpawner(ShownSpawner):
     def _is_well(self, job: Job | Gone | None) -> bool:
         """Return whether Grid Engine and the worker are well, so that a delay is the session's own.
 
-        Only then does the time limit of a start apply.
+        The time limit of a start applies only if this is true.
         """
         age = self.collector.age
         if age is None or age > waiting.OLD_ANSWER:
@@ -375,7 +377,7 @@ class SGESpawner(ShownSpawner):
     async def _until_answering(self, limit: float | None) -> None:
         """Wait until the session's server answers.
 
-        :param limit: seconds to wait at most; ``None``: as long as Grid Engine has the job.
+        :param limit: seconds to wait at most; ``None`` to wait as long as Grid Engine has the job.
         :raises SessionError: with a message for the person when the session has ended, or does not
             answer in time.
         """
@@ -398,7 +400,7 @@ class SGESpawner(ShownSpawner):
             return response
 
         # JupyterHub checks once more, and would stop the session if its worker lost the network at
-        # that moment. Give it the answer that has already arrived.
+        # that moment. Give JupyterHub the answer that has already arrived.
         self.server.wait_up = wait_up
 
     async def _answer(self) -> ClientResponse | None:
@@ -407,8 +409,8 @@ class SGESpawner(ShownSpawner):
     def announce(self, port: int) -> None:
         """Store the port that the starter has bound.
 
-        :raises SessionError: when the session starts too late before a maintenance of the workers,
-            or when the port cannot be stored.
+        :raises SessionError: when the session starts too late before maintenance of the workers, or
+            when the port cannot be stored.
         """
         try:
             window = next_maintenance.window_file.current()
@@ -419,7 +421,8 @@ class SGESpawner(ShownSpawner):
             raise
         self.port = port
         try:
-            # Store it before the starter gets an answer: after an answer it does not report again.
+            # Store the port before the starter gets an answer, because after an answer the starter
+            # does not report the port again.
             self._store_state()
         except SessionError:
             self.port = 0
@@ -438,7 +441,7 @@ class SGESpawner(ShownSpawner):
         return bool(self._start_pending and not self.stopping and not self.port)
 
     async def poll(self) -> int | None:
-        """Return ``None`` while the job exists or its state is not known, 1 when it is over."""
+        """Return ``None`` while the job exists or its state is not known, and 1 when it is over."""
         if self.session and self._check_pending and self._spawn_future is None:
             return await self._resume()
         if self.session:
@@ -472,17 +475,19 @@ class SGESpawner(ShownSpawner):
     async def _resume(self) -> int | None:
         """Resume a session after a restart of the hub, whether it was running or still starting.
 
-        JupyterHub would stop a session that does not answer within ``http_timeout`` or that is
-        still in the queue. While it is being resumed, the rest of JupyterHub sees the session as
-        starting: the person sees its progress and can cancel it.
+        On its own, JupyterHub would stop a session that does not answer within ``http_timeout`` or
+        that is still in the queue. While this method resumes a session, the rest of JupyterHub
+        takes the session for one that is starting: the person sees the progress and can cancel the
+        session.
 
-        :returns: ``None`` once the session answers, 1 when it is over (as :meth:`poll`).
+        :returns: ``None`` once the session answers, and 1 when it is over, as for :meth:`poll`.
         """
         if self.stopping:
-            return 1  # JupyterHub then stops it
+            return 1  # JupyterHub then stops the session
         self._spawn_pending = self._start_pending = True
         self._watch()
-        # A bare future, which only the person cancels: a hub that shuts down cancels all tasks.
+        # Use a bare future, which only the person cancels. A task would not do: a hub that shuts
+        # down cancels all tasks.
         self._spawn_future = outcome = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
         work = asyncio.ensure_future(self._until_resumed())
@@ -509,8 +514,8 @@ class SGESpawner(ShownSpawner):
             outcome.set_exception(error)  # the person's page shows it
             outcome.exception()  # keeps asyncio from complaining if no page retrieves it
             return 1
-        # No `await` from here until JupyterHub marks the session as ready: code that waits for
-        # `outcome` checks the state as soon as it is set.
+        # Do not `await` anything from here until JupyterHub marks the session as ready: code that
+        # waits for `outcome` checks the session's state as soon as `outcome` is set.
         outcome.set_result(None)
         self._spawn_future = None
         self._watch()
@@ -519,8 +524,8 @@ class SGESpawner(ShownSpawner):
     async def _until_stopped(self) -> int | None:
         """Wait until JupyterHub has stopped a session that the person has cancelled.
 
-        JupyterHub stops it through this spawner as soon as no other action is pending; until then
-        no other code may change the session. If the stop fails, resume the session.
+        JupyterHub stops the session through this spawner as soon as no other action is pending;
+        until then no other code may change the session. If the stop fails, resume the session.
 
         :returns: as :meth:`poll` does.
         """
@@ -538,9 +543,9 @@ class SGESpawner(ShownSpawner):
         return 1
 
     async def _until_resumed(self) -> None:
-        """Wait until a session that was started before the hub's restart answers.
+        """Wait until a session from before the hub's restart answers.
 
-        :raises SessionError: when it is over.
+        :raises SessionError: when the session is over.
         """
         pauses = iter(reach.PAUSES)
         pause = 0.0
@@ -551,10 +556,10 @@ class SGESpawner(ShownSpawner):
                     waited = (utcnow(with_tz=False) - started).total_seconds()
                     await self._until_up(max(self.wait_limit - waited, LEAST_WAIT))
                     await self._until_answering(self.http_timeout)
-                    self._try(self._store_address)  # the route of the proxy leads there
+                    self._try(self._store_address)  # the proxy's route leads to this address
                     await self.user.settings["proxy"].add_user(self.user, self.name)
-                # A session that does not answer may still be alive: only Grid Engine or the person
-                # ends it.
+                # A session that does not answer may still be alive, so only Grid Engine or the
+                # person may end it.
                 await self._until_answering(None)
                 break
             except SessionError:
@@ -569,9 +574,9 @@ class SGESpawner(ShownSpawner):
     async def stop(self, now: bool = False) -> None:
         """Delete the job and wait a limited time until it is gone.
 
-        Without a job this does nothing; it is no error if the job is already gone. JupyterHub
-        forgets the session in any case; the collector deletes a job that is still there as soon as
-        Grid Engine allows it.
+        If there is no job, nothing is deleted; it is no error if the job is already gone.
+        JupyterHub forgets the session in any case. If the job still exists then, the collector
+        deletes it as soon as Grid Engine allows this.
         """
         if not self.session:
             await self._until_stored("")
@@ -580,7 +585,8 @@ class SGESpawner(ShownSpawner):
         name = job_name(session)
         if who := stopped_by.get():
             self.last = SessionEnd(job=job_id, why=who, name=name, host=self.host, had=self.asked)
-        # Do this first: from now on the hub refuses requests from the job, also after a restart.
+        # Do this first, so that from now on the hub refuses requests from the job, even after a
+        # restart.
         self._try(self._store_end)
         try:
             await self.cancel_batch_job()
@@ -589,7 +595,8 @@ class SGESpawner(ShownSpawner):
             now = True
         self._watch()
         self.collector.release(name)
-        # Without a number the job may never exist; if it does, it ends because its file is gone.
+        # Do not wait for a job whose number is not known: it may never exist, and if it does, it
+        # ends because its secrets file is gone.
         limit = self.stop_timeout if job_id and not now else 0.0
         deadline = asyncio.get_running_loop().time() + limit
         while self.collector.watches(name):

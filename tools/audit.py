@@ -1,8 +1,9 @@
 """Check the versions in the lock files against published advisories: ``audit.py [--offline]``.
 
 The first check uses requirements/advisories.toml and needs no network. Unless ``--offline`` is
-given, pip-audit and npm audit then query the lists of PyPI and npm. If one cannot be reached, this
-is reported, and only the pinned list counts. A finding of any check makes the exit status 1.
+given, pip-audit and npm audit then query the lists of PyPI and npm. If a list cannot be reached,
+this is reported, and only the pinned list counts. The exit status is 1 if any check finds
+something.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def locked() -> Iterator[tuple[str, str, Version]]:
 
 
 def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any]) -> list[str]:
-    """Return a line for each pinned version that is older than the fix of an advisory."""
+    """Return a line for each pinned version that is older than an advisory's fix."""
     return [
         f"{path}: {name} {version} is behind {advisory}, fixed in {fixed}"
         for path, name, version in pins
@@ -50,10 +51,10 @@ def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any])
 
 
 def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
-    """Run an auditor; return whether it found something, from its exit status and its output.
+    """Run an auditor; return whether its exit status and its output show a finding.
 
-    Both auditors also exit with 1 if they cannot reach their list. This is reported, but it is not
-    a finding.
+    Both auditors also exit with 1 if they cannot reach their list. That is reported, but does not
+    count as a finding.
     """
     try:
         run = subprocess.run(
@@ -76,7 +77,7 @@ def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) 
 
 
 def main() -> int:
-    """Run all checks; return 1 if anything is found."""
+    """Run all checks; return 1 if any of them finds something."""
     advisories = tomllib.loads(ADVISORIES.read_text())
     problems = behind(locked(), advisories)
     print(*problems or [f"advisories.toml of {advisories['looked_up']}: nothing found"], sep="\n")

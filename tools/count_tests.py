@@ -1,9 +1,9 @@
 """Fail unless the tests of each file in a folder ran and passed: ``count_tests.py FILE FOLDER …``.
 
-FILE is the report that ``pytest --junitxml`` wrote about FOLDER. Molecule's verifier also succeeds
-if it finds no test. It prints failed tests far above its last lines, so they are listed here again.
-If no test has run, the tasks that failed before the tests are shown from the scenario's output
-(FILE with .log).
+FILE is the report that ``pytest --junitxml`` wrote about FOLDER. This check is needed because
+Molecule's verifier also succeeds if it finds no test. The verifier prints failed tests far above
+its last lines, so this program lists them again. If no test has run, this program shows the tasks
+that failed before the tests, from the scenario's output (FILE with the suffix .log).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 #: Show this much of a failed test's message, in characters.
 SHOWN = 1_500
-#: Show this many of the tasks that failed before the tests, and this many lines of each.
+#: Show this many tasks that failed before the tests, and this many lines of each task.
 SHOWN_TASKS, SHOWN_LINES = 5, 20
 
 #: Molecule's decoration of Ansible's output: colours, followed by a border.
@@ -24,7 +24,7 @@ DECORATION = re.compile(r"\x1b\[[\d;]*m|^\s*│ ?")
 
 
 def failed_tasks(log: Path) -> str:
-    """Return Ansible's output for the tasks that failed, or else its last lines."""
+    """Return Ansible's output for the tasks that failed, or its last lines if none failed."""
     if not log.exists():
         return ""
     lines = [
@@ -37,8 +37,8 @@ def failed_tasks(log: Path) -> str:
 
 
 def not_run(folder: Path, cases: Iterable[ElementTree.Element]) -> list[str]:
-    """Return the test files of a folder from which no test ran."""
-    # A class name is tests.security.test_edge, followed by the class if there is one.
+    """Return those test files in a folder from which no test has run."""
+    # A class name is, for example, tests.security.test_edge, followed by the class if there is one.
     ran = {part for case in cases for part in case.get("classname", "").split(".")}
     return sorted(path.name for path in folder.rglob("test_*.py") if path.stem not in ran)
 

@@ -1,10 +1,10 @@
 """Write the tables of docs/faults.md and docs/security.md: ``fault_table.py [--check]``.
 
-Each test in tests/faults has a marker with the fault and its outcome:
-``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Those in tests/security and
-tests/variants have ``pytest.mark.attack``. The markers are read from the source, so the tables need
-no cluster. With ``--check`` nothing is written; the exit status shows whether the tables are up to
-date.
+Each test in tests/faults has a marker that names the fault and its outcome:
+``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Tests in tests/security and
+tests/variants have the marker ``pytest.mark.attack``. This program reads the markers from the
+source, so it needs no cluster. With ``--check`` nothing is written; the exit status shows whether
+the tables are up to date.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The folders of tests for each page with a table.
+#: For each page with a table, the folders that contain its tests.
 TABLES = {
     ROOT / "docs/faults.md": (ROOT / "tests/faults",),
     ROOT / "docs/security.md": (ROOT / "tests/security", ROOT / "tests/variants"),
@@ -25,13 +25,13 @@ MARKERS = ("pytest.mark.fault", "pytest.mark.attack")
 
 
 class MarkerError(Exception):
-    """A marker cannot be read without running it, or a test has no marker."""
+    """A marker cannot be read from the source, or a test has no marker."""
 
 
 def read_marker(call: ast.Call) -> tuple[str, str]:
     """Return the name and the outcome of one marker.
 
-    :raises MarkerError: if they are not plain strings.
+    :raises MarkerError: if the name or the outcome is not a plain string.
     """
     try:
         (name,) = (ast.literal_eval(argument) for argument in call.args)
@@ -44,7 +44,7 @@ def read_marker(call: ast.Call) -> tuple[str, str]:
 
 
 def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield the markers of a test, its parameters' included, in the order of the source."""
+    """Yield a test's markers, with those of its parameters, in the order of the source."""
     calls = [
         call
         for call in ast.walk(node)
@@ -55,7 +55,7 @@ def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def section(path: Path) -> str:
-    """Return the part of the table for a file of tests; the file's docstring is the heading.
+    """Return a test file's part of the table; the file's docstring is the heading.
 
     :raises MarkerError: if a test has no marker.
     """

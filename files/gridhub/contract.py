@@ -26,34 +26,36 @@ NO_PORT = "no_port"
 EXIT_REFUSED = 77
 
 #: Exit status of a session that ends early for maintenance of its worker (EX_TEMPFAIL). The hub
-#: reads it in the accounting record.
+#: reads this status in the accounting record.
 EXIT_EARLY_END = 75
 
 
 class Ending(enum.StrEnum):
     """Every way a session can end. ``words.toml`` has a sentence for each, ``ended.NAME``."""
 
-    #: Its processes exited normally, for example after a shutdown in JupyterLab.
+    #: The session's processes exited normally, for example after a shutdown in JupyterLab.
     ITSELF = "itself"
-    #: Its processes exited with an error, for example because its starter gave up.
+    #: The session's processes exited with an error, for example because its starter gave up.
     FAILED = "failed"
     RUN_TIME = "run_time"
     MEMORY = "memory"
-    #: It exceeded another limit, such as one of the queue. Grid Engine does not report which.
+    #: The session exceeded another limit, such as one set on its queue; Grid Engine does not report
+    #: which.
     LIMIT = "limit"
-    #: It was deleted with qdel or killed on its worker; both look the same.
+    #: The job was deleted with qdel or killed on its worker; both look the same in the accounting
+    #: record.
     DELETED = "deleted"
-    #: Its worker failed.
+    #: The worker failed.
     WORKER = "worker"
-    #: It ended early for maintenance of its worker.
+    #: The session ended early for maintenance of its worker.
     MAINTENANCE = "maintenance"
-    #: It was idle for too long.
+    #: The session was idle for too long.
     IDLE = "idle"
-    #: An administrator stopped it.
+    #: An administrator stopped the session.
     ADMINISTRATOR = "administrator"
-    #: It never started; the reason is stored as text.
+    #: The session never started; the reason is stored as text.
     START = "start"
-    #: It was stopped, but its job still exists.
+    #: The session was stopped, but its job still exists.
     LINGERS = "lingers"
-    #: Its accounting record does not exist yet.
+    #: The session's accounting record does not exist yet.
     UNKNOWN = "unknown"

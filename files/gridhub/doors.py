@@ -2,12 +2,13 @@
 """The HTTP server of the hub and of each session, with limits on the connections of each client.
 
 Anyone who can reach a port can open connections, and the process can have only a limited number of
-files open. A connection shows its certificate only with its first request. Until then it counts
-towards a limit for its address and a limit in total, and it is closed if no request arrives in
-time. A few addresses have a separate limit. When a limit is reached, the connection that has waited
-longest is closed to make room. A real client sends its request at once, so clients that only wait
-cannot keep it out. The other files that the process may open are reserved for connections that have
-shown a certificate, which are counted by the name in it.
+files open. The certificate of a connection is known only when its first request arrives. Until
+then, the connection counts towards a limit for its address and a limit for all addresses, and it is
+closed if no request arrives in time. A few addresses have a separate limit. When a limit is
+reached, the connection that has waited longest is closed to make room. A real client sends its
+request at once, so clients that only wait cannot keep it out. The rest of the files that the
+process may open is reserved for connections with a known certificate; these are counted by the name
+in the certificate.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ GONE_AFTER = 120
 #: between probes, and how many probes may stay unanswered (tcp(7)).
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 3}
 
-#: Log at most this many failed handshakes a minute: anyone can cause them, and the log of a session
-#: is in its person's home.
+#: Log at most this many failed handshakes a minute: anyone can cause them, and they would fill a
+#: session's log, which is in the person's home.
 FAILURES_LOGGED = 10
 
 #: The source of all connections from the host itself.
 LOOPBACK = "loopback"
 
-#: How many waiting connections to close each second to make room for new ones. Each accepted
-#: connection costs a TLS context; further ones are closed at once, which costs little.
+#: Close at most this many waiting connections a second to make room for new ones. Each accepted
+#: connection needs a TLS context, which is expensive; beyond this rate, new connections are closed
+#: at once, which is cheap.
 MAKE_ROOM = 500
 
 #: Connections may use this share of the files that the process may open.
@@ -125,12 +127,12 @@ class BoundedServer(HTTPServer):
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set up the server as tornado does, with a time limit for the next request."""
         super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
-        #: Connections that wait for their first request, with their sources.
+        #: Connections that wait for their first request, and the source of each.
         self._waiting: dict[IOStream, str] = {}
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: Counted connections that have shown a certificate, with the name in it.
+        #: Counted connections with a known certificate, and the name in it.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):
@@ -138,7 +140,7 @@ class BoundedServer(HTTPServer):
         self._most = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the name in a connection's certificate; empty if it is not counted."""
+        """Return the name in a connection's certificate; empty if the connection is not counted."""
         return ""
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
@@ -208,9 +210,9 @@ class BoundedServer(HTTPServer):
         return _FirstRequest(request, self, stream) if stream in self._waiting else request
 
     def admit(self, stream: IOStream) -> bool:
-        """Admit a connection whose first request has arrived; close it if its name has too many.
+        """Admit a connection with its first request, or close it if its name has too many open.
 
-        :returns: whether it is admitted.
+        :returns: whether the connection was admitted.
         """
         self._stop_waiting(stream)
         if name := self.name_of(stream):
@@ -233,14 +235,14 @@ class BoundedServer(HTTPServer):
 
 
 def source_of(address: Any) -> str:
-    """Return the source that a connection counts for: an IPv4 address or an IPv6 network (/64).
+    """Return the source that a connection counts towards: an IPv4 address or an IPv6 /64.
 
-    One host can have a whole /64. All loopback addresses are one source too, because any account of
-    the host may use each of them.
+    A single host can own a whole /64. All loopback addresses are one source too, because any
+    account on the host can use all of them.
     """
     host = ip_address(str(address[0]).partition("%")[0])
     if isinstance(host, IPv6Address) and host.ipv4_mapped:
-        host = host.ipv4_mapped  # how a dual-stack socket shows an IPv4 address
+        host = host.ipv4_mapped  # a dual-stack socket shows IPv4 addresses in this form
     if host.is_loopback:
         return LOOPBACK
     return str(IPv6Address(int(host) >> 64 << 64) if isinstance(host, IPv6Address) else host)

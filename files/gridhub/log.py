@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-#: Longest log line, in characters. The limit is needed because a line may contain text from the
-#: hub.
+#: Longest log line, in characters. A line may contain text from the hub, which may have any length.
 _LONGEST_LINE = 4_000
 
 
 def one_line(text: str) -> str:
-    """Return a text as a single log line that cannot imitate further lines.
+    """Return a text as one log line, which cannot pass for several lines.
 
-    All Unicode line breaks, control characters and marks that change the text direction become
-    spaces.
+    Spaces replace all Unicode line breaks, control characters and marks that change the text
+    direction.
     """
     return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_LINE])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Certificates for the traffic between hub, proxy and sessions.
 
-JupyterHub and certipy make the authorities and the certificates of hub and proxy. This module makes
-the certificates of sessions: in memory, because they belong only on the worker, and with keys that
-are quick to generate.
+JupyterHub and certipy make the authorities, and the certificates of the hub and the proxy. This
+module makes the sessions' certificates in memory, because they belong only on the worker, and with
+keys that are quick to generate.
 
-Every session has a unique name, and its certificate contains that name instead of the worker's. Hub
-and proxy check the name, so that another session cannot answer in its place on any port.
+Every session has a unique name, and its certificate contains that name instead of the worker's. The
+hub and the proxy check the name, so that no other session can answer in its place, whatever the
+port.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-#: The authority that signs the certificates of sessions, as JupyterHub names it.
+#: JupyterHub's name for the authority that signs the sessions' certificates.
 SESSIONS = "notebooks-ca"
 
-#: The authority that signs only the certificate that the proxy shows to hub and sessions.
+#: The name of an authority that signs only one certificate, which the proxy presents to the hub and
+#: to sessions.
 PROXY = "proxy-client-ca"
 
 #: The clocks of hub and workers may differ by up to this much.
@@ -40,7 +42,8 @@ class Certificates(NamedTuple):
 
     key: str
     certificate: str
-    #: The authorities that the session trusts: for the hub and the proxy, but not other sessions.
+    #: The authorities that the session trusts: those that certify the hub and the proxy, but not
+    #: the authority that certifies sessions.
     authorities: str
 
 
@@ -52,27 +55,27 @@ def session_name(session: str) -> str:
 def read_certificate(folder: Path, name: str) -> x509.Certificate:
     """Read one of the hub's own certificates.
 
-    :raises OSError: when it cannot be read.
+    :raises OSError: when the certificate cannot be read.
     """
     return x509.load_pem_x509_certificate((folder / name / f"{name}.crt").read_bytes())
 
 
 @lru_cache(maxsize=4)
 def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
-    """Return an authority's certificate and key; cached, because loading the key takes long."""
+    """Return an authority's certificate and key; cached, because it takes long to load the key."""
     key = (folder / name / f"{name}.key").read_bytes()
     return read_certificate(folder, name), serialization.load_pem_private_key(key, password=None)
 
 
 def issue(folder: Path, session: str) -> Certificates:
-    """Make a session's key and a certificate that expires with that of its authority.
+    """Make a session's key, and a certificate that expires when its authority's does.
 
     :raises OSError: when the authority cannot be read.
     """
     authority, signing_key = read_authority(folder, SESSIONS)
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    # The session itself connects to this address.
+    # The session connects to itself at 127.0.0.1.
     names = [x509.DNSName(session_name(session)), x509.IPAddress(IPv4Address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -106,7 +109,7 @@ def issue(folder: Path, session: str) -> Certificates:
 def hub_context(folder: Path) -> ssl.SSLContext:
     """Return the TLS context for the hub's connections to sessions.
 
-    The hub shows its own certificate, and trusts only the certificates of sessions.
+    The hub presents its own certificate, and trusts only the certificates of sessions.
 
     :raises OSError: when a file cannot be read.
     """
@@ -119,8 +122,8 @@ def hub_context(folder: Path) -> ssl.SSLContext:
 def issuer(certificate: dict[str, Any] | None) -> str:
     """Return the common name of the authority that signed a certificate from ``getpeercert``.
 
-    Empty if there is no certificate. Each authority signs for one kind of component, so the name
-    identifies the kind of component that owns the certificate.
+    The name is empty if there is no certificate. Each authority signs for only one kind of
+    component, so its name shows which kind of component owns the certificate.
     """
     return _common_name(certificate, "issuer")
 
@@ -131,7 +134,7 @@ def _common_name(certificate: dict[str, Any] | None, of: str) -> str:
 
 
 def is_proxy(connection: socket.socket) -> bool:
-    """Return whether the other end of a connection has shown the proxy's certificate."""
+    """Return whether the other end of a connection has presented the proxy's certificate."""
     if not isinstance(connection, ssl.SSLSocket):
         return False
     return issuer(connection.getpeercert()) == PROXY

@@ -2,9 +2,9 @@
 """Every sentence that people can see, from the release or from the site.
 
 ``words.toml`` beside the package has all sentences, in English. A site that wants other words or
-another language lists the sentence's name and its own text in ``jupyterhub_words``, which Ansible
-writes to :data:`SITE_FILE`. Names in braces are placeholders, as in :meth:`str.format`; the site's
-text may leave out a placeholder but not invent one.
+another language lists names of sentences, with its own texts, in ``jupyterhub_words``, which
+Ansible writes to :data:`SITE_FILE`. Names in braces are placeholders, as in :meth:`str.format`; the
+site's text may leave out placeholders but must not add new ones.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_own() -> dict[str, str]:
 
 
 def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
-    """Return all sentences, with those of the site in place of ours.
+    """Return all sentences; where the site has its own sentence, it replaces ours.
 
     :raises WordsError: naming every sentence of the site that cannot be used.
     """
@@ -91,15 +91,15 @@ def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
 
 @cache
 def sentences() -> dict[str, str]:
-    """Return all sentences by name, the site's in place of ours."""
+    """Return all sentences by name; where the site has its own sentence, it replaces ours."""
     own = read_own()
     try:
         return with_site(own, json.loads(SITE_FILE.read_bytes()))
     except FileNotFoundError:
         return own
     except (OSError, ValueError) as error:
-        # Ansible checks the file before it writes it. If the file was damaged since, people must
-        # still get their pages.
+        # Ansible checks the file before it writes it. If it has been damaged since then, people
+        # must still get their pages.
         log.error("%s: %s", SITE_FILE, error)
         return own
 
@@ -113,14 +113,14 @@ def text(name: str, /, **values: object) -> str:
 
 
 def number_text(name: str, number: float, /, **values: object) -> str:
-    """Return a sentence about a number of things; for 1, it is the sentence ``name_one``.
+    """Return a sentence about a number of things; for the number 1, use the sentence ``name_one``.
 
-    :raises KeyError: as :func:`text` does.
+    :raises KeyError: in the same cases as :func:`text`.
     """
     return text(f"{name}_one" if number == 1 else name, number=number, **values)
 
 
 def one_of(words: Sequence[str]) -> str:
-    """Join alternatives, of which there is at least one, such as "1, 2 or 4"."""
+    """Join one or more alternatives, for example into "1, 2 or 4"."""
     *others, last = words
     return text("choice.one_of", others=", ".join(others), last=last) if others else last

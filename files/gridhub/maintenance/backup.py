@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The backup of the hub's database and the configuration; every copy is verified.
 
-Some of its parts run as separate programs (:data:`PROGRAM`), because they need a time limit or
-another account.
+Some parts of the backup run as separate programs (:data:`PROGRAM`), because they need a time limit
+or another account.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-#: The command that starts this program.
+#: The command that starts ``sge_maintenance.py``.
 PROGRAM = (sys.executable, "-sE", str(Path(__file__).resolve().parents[2] / "sge_maintenance.py"))
 
 #: The suffix of a backup's name until the backup is verified.
 UNFINISHED = ".unfinished"
 
 #: Time limit for each copy, in seconds. A database that stays locked, or a file system that does
-#: not answer, must not stop the maintenance for ever.
+#: not answer, must not hold up the maintenance for ever.
 MAX_SECONDS = 600.0
 
 
 def back_up(settings: Settings, started: datetime) -> str:
-    """Copy the hub's database and the configuration, verify the copies, and keep the newest.
+    """Copy the hub's database and the configuration, verify the copies, and keep only the newest.
 
     :returns: a line for each copy.
     :raises MaintenanceError: when a copy is incomplete.
@@ -48,7 +48,7 @@ def back_up(settings: Settings, started: datetime) -> str:
     with contextlib.ExitStack() as undo:
 
         def begin(kind: str) -> Path:
-            """Return the path of a copy; its name marks it as not verified yet."""
+            """Return the path for a copy; the name marks the copy as not verified yet."""
             copy = folder / f"{stamp}{kind}{UNFINISHED}"
             undo.callback(copy.unlink, missing_ok=True)
             copies.append(copy)
@@ -107,13 +107,13 @@ def print_database(source: str) -> None:
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
         contextlib.closing(sqlite3.connect(":memory:")) as new,
     ):
-        # This retries for ever while another program has the database locked. The caller has a time
-        # limit.
+        # `backup` retries for ever while another program has the database locked, but the caller
+        # sets a time limit.
         old.backup(new)
         copy = bytearray(new.serialize())
     if copy:
-        # "File format version numbers" of sqlite.org/fileformat2.html: 2 means that there is a
-        # write-ahead log, but the copy has none.
+        # See "File format version numbers" in sqlite.org/fileformat2.html: 2 means that there is a
+        # write-ahead log. The copy has none, so write 1.
         copy[18:20] = b"\1\1"
     sys.stdout.buffer.write(copy)
 
@@ -121,7 +121,7 @@ def print_database(source: str) -> None:
 def check_database() -> None:
     """Check that standard input is a complete database of a hub.
 
-    :raises MaintenanceError: when it is not.
+    :raises MaintenanceError: when the database is damaged, or not that of a hub.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as copy:
         copy.deserialize(sys.stdin.buffer.read())
@@ -132,7 +132,7 @@ def check_database() -> None:
 
 
 def digest_of(file: Any) -> str:
-    """Return the SHA-256 of the rest of an open file."""
+    """Read an open file to its end; return the SHA-256 hash of what was read."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -140,16 +140,17 @@ def digest_of(file: Any) -> str:
 
 
 def pack_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
-    """Pack files and folders, compare the archive with them, and return how many files it has.
+    """Pack files and folders, compare the archive with them, and return the number of files.
 
-    :param notice_file: left out of the archive, because the notice's timer may write it meanwhile.
+    :param notice_file: a file to leave out, because the notice's timer may write it meanwhile.
     :raises MaintenanceError: naming the file that differs.
     """
     notice_path = Path(notice_file)
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
         for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
-            # Leave out its temporary file too, but pack files of the same name in other folders.
+            # Leave out the notice's temporary file too, but pack files of the same name in other
+            # folders.
             is_notice = path.name == notice_path.name or path.match(f".{notice_path.name}.*")
             if not (notice_file and path.parent == notice_path.parent and is_notice):
                 pack.add(path, recursive=False)

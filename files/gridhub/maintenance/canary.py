@@ -38,9 +38,9 @@ def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str,
 def start_and_stop(settings: Settings, seconds: float) -> str:
     """Start a session as people do, wait until it is ready, and stop it.
 
-    :param seconds: how long it may take to become ready.
+    :param seconds: how long the session may take to become ready.
     :returns: how long it took, in words.
-    :raises MaintenanceError: with the hub's message, when that fails.
+    :raises MaintenanceError: with the hub's message, when the session does not start or stop.
     """
     user = f"/users/{settings.canary_user}"
 
@@ -54,8 +54,8 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
         status, body = call_hub(settings, "POST", f"{user}/server")
         return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
 
-    # Replace the notice first: the old one keeps sessions from starting. The hub reads it every few
-    # seconds.
+    # Replace the notice first: the old notice keeps sessions from starting. The hub reads the file
+    # every few seconds.
     notice.publish(settings, schedule.next_date(host.now())[0])
     begun = time.monotonic()
     if found := host.wait_until_clear(refused, 10):

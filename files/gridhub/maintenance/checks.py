@@ -49,7 +49,8 @@ def check_sessions(
         notes.append(f"ended meanwhile: jobs {', '.join(sorted(ended))}")
     if found:
         raise MaintenanceError(found)
-    # A few sessions may end normally in these minutes. If most do, something has ended them.
+    # A few sessions may end normally in these minutes. If most of them have ended, this had a
+    # common cause.
     if len(ended) >= 2 and len(ended) * 2 > len(everyone):
         raise MaintenanceError(
             "more than half of the sessions have ended: did the hub delete them?"
@@ -57,7 +58,7 @@ def check_sessions(
 
 
 def check_services(settings: Settings, report: Report) -> None:
-    """Check everything people need, each as a step of the report.
+    """Check everything that people need, and record each check as a step of the report.
 
     All steps share one deadline, because the hosts boot at the same time.
     """

@@ -21,7 +21,7 @@ class Hold:
     until: datetime
 
     def applies(self, moment: datetime) -> bool:
-        """Return whether the hold has not expired at that time."""
+        """Return whether the hold is still in force at that time."""
         return moment < self.until
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class Hold:
 
 
 def parse(text: str) -> Hold:
-    """Parse a hold file: a line ``reason: TEXT`` and a line ``until: 2030-01-31 18:00``.
+    """Parse a hold file, which has a line ``reason: TEXT`` and a line ``until: 2030-01-31 18:00``.
 
     :raises MaintenanceError: naming the line that is missing or wrong.
     """
@@ -51,9 +51,9 @@ def parse(text: str) -> Hold:
 
 
 def read() -> Hold | None:
-    """Return the hold, if there is one, expired or not.
+    """Return the hold if there is one, even if it has expired.
 
-    :raises MaintenanceError: when the file cannot be read; no maintenance may begin then.
+    :raises MaintenanceError: when the file cannot be read; in that case no maintenance may begin.
     """
     try:
         return parse(FILE.read_text(encoding="utf-8"))
@@ -64,16 +64,16 @@ def read() -> Hold | None:
 
 
 def current() -> Hold | None:
-    """Return the hold that applies now, if there is one.
+    """Return the hold if there is one that applies now.
 
-    :raises MaintenanceError: when it cannot be read.
+    :raises MaintenanceError: when the hold file cannot be read.
     """
     found = read()
     return found if found and found.applies(host.now()) else None
 
 
 def reason_now() -> str:
-    """Return why no maintenance can begin now, not even by hand; empty when one can."""
+    """Return why maintenance cannot begin now, not even by hand; empty if it can."""
     try:
         found = current()
     except MaintenanceError as error:

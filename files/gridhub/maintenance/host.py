@@ -2,7 +2,7 @@
 """The host: its commands, files, clock, processes, boots and disks.
 
 The other modules call these functions through the module (``host.run(...)``), so that a test can
-replace each in one place.
+replace any of them in one place.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import IO
 
 from gridhub.maintenance.errors import MaintenanceError
 
-#: Time limits in seconds: for an ordinary command; for a repair of the packages or the site's own
-#: backup.
+#: Time limits in seconds: ``QUICK`` for an ordinary command, ``LONG`` for a repair of the packages
+#: and for the site's own backup.
 QUICK, LONG = 60.0, 1800.0
 
 _QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
@@ -40,10 +40,11 @@ def run(
     """Run a command and return its standard output.
 
     :param seconds: time limit; after it, the command gets SIGTERM and some time to clean up.
-    :param named: its name in messages, for a command whose arguments may be confidential.
-    :param reads: its standard input, instead of an empty one.
-    :param writes: where its standard output goes, instead of into the result.
-    :raises MaintenanceError: with its output, when it fails and ``check`` is set, or is too slow.
+    :param named: the command's name in messages, if its arguments may be confidential.
+    :param reads: the command's standard input, which is empty otherwise.
+    :param writes: where the command's standard output goes; the result is then empty.
+    :raises MaintenanceError: with the command's output, when it fails and ``check`` is set; also
+        when it is too slow.
     """
     named = named or " ".join(command[:4])
     try:
@@ -78,7 +79,8 @@ def run(
 def write(path: Path, text: str, mode: int) -> None:
     """Replace a file atomically, so that readers see either the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A maintenance and the notice's timer may write the same file at the same time.
+    # The temporary name contains the process number, because the maintenance and the notice's timer
+    # may write the same file at the same time.
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -90,14 +92,15 @@ def write(path: Path, text: str, mode: int) -> None:
 
 
 def now() -> datetime:
-    """Return the time, to the second."""
+    """Return the current time, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def process_start(number: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if there is no such process.
+    """Return a process's start time in the kernel's ticks; empty if there is no such process.
 
-    Process numbers are reused. Number and start together identify a process of this boot.
+    Process numbers are reused, but the number and the start time together identify a process of
+    this boot.
     """
     try:
         shown = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
@@ -109,7 +112,8 @@ def process_start(number: int) -> str:
 def boot_id() -> str:
     """Return an identifier of this boot.
 
-    In a container, the kernel's identifier does not change, but the first process starts again.
+    When a container restarts, the kernel's identifier stays the same, but the first process has a
+    new start time, so the result contains both.
     """
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{kernel}/{process_start(1)}"
@@ -147,7 +151,7 @@ def check_disk(free_mb: int, backup_folder: str) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[bool]:
-    """Lock a folder against a second maintenance; yield whether this one has the lock."""
+    """Lock a folder against a second maintenance run; yield whether this run has the lock."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (folder / "lock").open("w", encoding="utf-8") as file:
         try:

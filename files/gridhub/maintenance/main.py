@@ -54,7 +54,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _part_of_backup(arguments: list[str]) -> int:
-    """Run one of the commands with which the program starts itself (:data:`backup.PROGRAM`)."""
+    """Run a part of the backup in a process of its own (see :data:`backup.PROGRAM`)."""
     try:
         match arguments:
             case ["print-database", source]:
@@ -76,7 +76,7 @@ def _change(name: str) -> int:
         if has_lock:
             return _CHANGES[name](values)
     print("A maintenance is already running. Nothing is done.", file=sys.stderr)
-    # For the timer this is no error. An administrator must see that the command did not run.
+    # For the timer this is no error, but an administrator must see that the command did not run.
     return int(name in ("now", "update"))
 
 

@@ -12,7 +12,7 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
-#: The messages of unattended-upgrade about packages that it does not update.
+#: A pattern for unattended-upgrade's messages about packages that it does not update.
 _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 
 
@@ -50,7 +50,7 @@ def problem() -> str:
 def repair(notes: list[str]) -> None:
     """Finish an interrupted installation.
 
-    :raises MaintenanceError: when packages are still broken; the host must not reboot then.
+    :raises MaintenanceError: when packages are still broken; in that case the host must not reboot.
     """
     if not (found := problem()):
         return
@@ -86,7 +86,7 @@ def lock_holder() -> str:
 def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     """Install the updates that unattended-upgrades may install.
 
-    :param lock_wait: minutes to wait until another update has ended.
+    :param lock_wait: minutes to wait for another update to end.
     :param time_limit: seconds that the updates may take.
     :raises MaintenanceError: when an archive cannot be read, or a package cannot be installed.
     """
@@ -97,14 +97,14 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     try:
         host.run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
     except MaintenanceError as error:
-        unread = error  # the updates of the other sources are still installed
+        unread = error  # updates from the other sources are installed all the same
     before, output = installed_versions(), ""
     try:
         output = host.run(["unattended-upgrade", "--verbose"], seconds=time_limit)
     finally:
         notes += changes(before, installed_versions()) or ["nothing was updated"]
         notes += [str(unread)] if unread else []
-    # unattended-upgrade counts packages that it leaves out as a success.
+    # unattended-upgrade also succeeds if it leaves packages out, so look at its messages.
     notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in output:
         raise MaintenanceError(

@@ -26,7 +26,7 @@ Session = dict[str, Any]
 
 
 def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
-    """Return the hub's own TLS context, for peers that one of its authorities has certified.
+    """Return a TLS context that presents the hub's certificate and trusts one of its authorities.
 
     :param certificates: the folder of the hub's certificates.
     :raises OSError: when a certificate cannot be read.
@@ -34,11 +34,13 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
     folder = Path(certificates)
     trusted = folder / authority / f"{authority}.crt"
     certificate, key = (folder / f"hub-internal/hub-internal.{kind}" for kind in ("crt", "key"))
-    # The hub owns the folder. It could contain a pipe, for example, and reading that might block.
+    # The hub owns the folder, so a file there could be a pipe, for example, and reading a pipe
+    # might block.
     if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
         raise OSError(f"{', '.join(wrong)}: there is no such file")
     context = ssl.create_default_context(cafile=trusted)
-    # Peers are contacted by address, not by name. The authority certifies only our own components.
+    # Do not check names: peers are contacted by address, and the authority certifies only our own
+    # components.
     context.check_hostname = False
     context.load_cert_chain(certificate, key)
     return context
@@ -53,7 +55,7 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
 
 
 def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Return an unopened connection to the host of an address."""
+    """Return a connection to the host in an address, without opening it yet."""
     target = urlsplit(url)
     if target.scheme == "https":
         return http.client.HTTPSConnection(
@@ -63,9 +65,9 @@ def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HT
 
 
 def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
-    """Return the HTTP status of an address.
+    """Return the HTTP status that an address answers with.
 
-    :param name: the name for the header ``Host``; if empty, that of the address.
+    :param name: the value of the header ``Host``; if empty, the name in the address.
     :raises OSError: when there is no answer, or the certificate is not valid.
     """
     link = connect(url, context, 10)
@@ -103,7 +105,7 @@ def units_problem(units: Sequence[str]) -> str:
 def grid_engine_jobs(settings: Settings) -> set[str]:
     """Return the numbers of all jobs in Grid Engine.
 
-    :raises MaintenanceError: when it does not answer.
+    :raises MaintenanceError: when Grid Engine does not answer.
     """
     shown = host.run(settings.qstat, seconds=15, environment=settings.environment)
     try:
@@ -124,7 +126,7 @@ def grid_engine_problem(settings: Settings) -> str:
 def running_sessions(command: Sequence[str]) -> list[Session]:
     """Return the sessions that the hub's database lists as running.
 
-    :param command: the command that prints them (``files/sge_sessions.py``).
+    :param command: the command that prints the sessions (``files/sge_sessions.py``).
     :raises MaintenanceError: when they cannot be read.
     """
     shown = host.run(command)
@@ -144,15 +146,15 @@ def session_problem(settings: Settings, session: Session) -> str:
         status = http_status(address, internal_tls(settings.certificates, "notebooks-ca"))
     except OSError as error:
         return f"{session['user']} {session['name']} (job {session['job']}): {error}"
-    # Any answer of the session's own server shows that it runs.
+    # Any answer from the session's own server shows that the server is up.
     return "" if status < 500 else f"{session['user']} (job {session['job']}): status {status}"
 
 
 def route_problem(settings: Settings, session: Session) -> str:
     """Return why people cannot reach a session through the proxy.
 
-    A Jupyter server shows its version at this address to everyone. Without a route, the hub answers
-    with a redirect to its own pages.
+    At ``/api``, a Jupyter server shows its version to everyone. If the proxy has no route to the
+    session, the hub answers instead, with a redirect to its own pages.
     """
     if not settings.proxy:
         return ""

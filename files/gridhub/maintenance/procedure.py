@@ -2,7 +2,7 @@
 """The maintenance from beginning to end, across the reboot.
 
 The phases are ``before`` (checks, repair, backup), ``updating``, ``rebooting`` and ``checking``.
-The functions that end a phase return the exit status of the program.
+The functions that end a phase return the program's exit status.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REBOOT_REQUIRED = Path("/run/reboot-required")
 def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
     """Do the maintenance.
 
-    :param by_hand: whether an administrator has started it; it then ignores the schedule.
+    :param by_hand: whether an administrator started this run, which then ignores the schedule.
     :param reboots: whether the program reboots the host; otherwise the caller does.
     """
     started = host.now()
@@ -56,7 +56,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         return give_up(settings, report)
     try:
         report.enter_phase("before")
-        # No session starts from now on, even if this maintenance was not announced.
+        # Let no session start from now on, even if this maintenance was not announced.
         notice.publish(settings, started)
         if not prepare(settings, report, started):
             return give_up(settings, report)
@@ -66,7 +66,8 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         with report.step("all packages are fully installed") as notes:
             packages.repair(notes)
         if packages.problem():
-            # A host with half-installed packages may fail to boot, but it still runs now.
+            # Do not reboot: with half-installed packages the host may fail to boot, but now it
+            # still runs.
             return give_up(settings, report)
         return reboot(settings, report, reboots=reboots)
     except Exception as error:  # any failure must reach the report and the mail
@@ -74,7 +75,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
-    """Do everything that must succeed before the updates; return whether it did."""
+    """Do everything that must succeed before the updates; return whether all of it did."""
     with report.step("no other update is running"):
         if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
             raise MaintenanceError(
@@ -122,7 +123,7 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 
 
 def continue_after_boot(settings: Settings) -> int:
-    """Continue the maintenance that was interrupted by the reboot."""
+    """Continue the maintenance after its reboot."""
     report = Report.load(Report.UNFINISHED)
     if report is None:
         print("No maintenance is unfinished.")
@@ -140,7 +141,7 @@ def continue_after_boot(settings: Settings) -> int:
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
-    report.data["process"] = os.getpid()  # not the process from before the reboot
+    report.data["process"] = os.getpid()  # replaces the process from before the reboot
     longest = timedelta(minutes=settings.check_minutes) + MAX_OTHER_STEPS
     report.data["overdue"] = (host.now() + longest).isoformat()
     with contextlib.suppress(OSError):
@@ -153,7 +154,7 @@ def finish(settings: Settings, report: Report) -> int:
 
 
 def give_up(settings: Settings, report: Report) -> int:
-    """End a maintenance that cannot go on, and leave the services as they are."""
+    """End a maintenance run that cannot go on, and leave the services as they are."""
     return end(settings, report, "failed, and the host was not rebooted")
 
 
@@ -161,7 +162,8 @@ def end(settings: Settings, report: Report, result: str) -> int:
     """Publish the report and announce the next maintenance."""
     publish.close(settings, report, result)
     try:
-        # Not announce(): if no report can be written, it still finds this maintenance running.
+        # Do not call announce() here: if the final report could not be written, announce() would
+        # find this maintenance still running.
         notice.publish(settings, schedule.next_date(host.now())[0])
     except (OSError, MaintenanceError) as error:
         report.log(f"FAILED: the notice of the next maintenance: {error}")
@@ -180,10 +182,10 @@ def announce(settings: Settings) -> int:
     """Update the notice of the next maintenance, and the metrics."""
     report = Report.load(Report.UNFINISHED)
     if report and report.is_before_reboot():
-        # It may take longer than expected. No session may start until the reboot.
+        # No session may start until the reboot, even if the updates take longer than expected.
         notice.publish(settings, host.now())
     elif not (report and report.awaits_reboot(settings.expected_minutes)):
-        # This also replaces the outdated notice of a maintenance that was cut off.
+        # This also replaces the outdated notice of a maintenance run that was cut off.
         notice.publish(settings, schedule.next_date(host.now())[0])
     metrics.write(settings)
     return 0

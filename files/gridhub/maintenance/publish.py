@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of a maintenance: its report is saved, mailed and published as metrics."""
+"""The end of a maintenance run: save its report, mail it, and update the metrics."""
 
 from __future__ import annotations
 

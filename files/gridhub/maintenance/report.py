@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report of a maintenance: its steps and its phase, for people and for the next boot."""
+"""The report of a maintenance run: its steps and its phase, for people and for the next boot."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from gridhub.maintenance.errors import MaintenanceError
 STATE = Path("/var/lib/gridhub-maintenance")
 LOGS = Path("/var/log/gridhub-maintenance")
 
-#: How long a reboot may take, from the command to the checks. After that it counts as failed.
+#: How long a reboot may take, from the command to the checks. After that time, the reboot counts as
+#: failed.
 MAX_REBOOT = timedelta(minutes=30)
 
-#: How long everything except the updates may take. A maintenance that takes longer is considered
-#: stuck, for example on a file system that does not answer, and no longer keeps sessions from
-#: starting.
+#: How long everything except the updates may take. A maintenance run that takes longer is
+#: considered stuck, for example on a file system that does not answer, and no longer keeps sessions
+#: from starting.
 MAX_OTHER_STEPS = timedelta(hours=3)
 
 
 class Report:
-    """The record of one maintenance; its data is JSON, because it must survive the reboot."""
+    """The record of one maintenance run; its data is stored as JSON to survive the reboot."""
 
     UNFINISHED = "unfinished.json"
     LAST = "report.json"
@@ -108,7 +109,7 @@ class Report:
         return [step for step in self.data["steps"] if not step["ok"]]
 
     def is_before_reboot(self) -> bool:
-        """Return whether it is at work in this boot, before the reboot and the checks."""
+        """Return whether the run is at work in this boot and has not yet rebooted the host."""
         return (
             self.data["boot"] == host.boot_id()
             and self.data["phase"] in ("before", "updating")
@@ -116,7 +117,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether it requested the reboot within these minutes, and the host is still up."""
+        """Return whether a reboot was requested within these minutes and the host is still up."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
@@ -125,13 +126,14 @@ class Report:
         )
 
     def is_running(self) -> bool:
-        """Return whether it is in progress: it was not killed, and the reboot is not stuck."""
+        """Return whether the maintenance is in progress: neither killed nor stuck in the reboot."""
         if self.data["phase"] == "rebooting":
             return host.now() < datetime.fromisoformat(self.data["reached"]) + MAX_REBOOT
         return self.is_before_reboot() or (self.data["phase"] == "checking" and self._is_at_work())
 
     def _is_at_work(self) -> bool:
-        # Do not try the lock instead: that could block a maintenance that begins at that moment.
+        # Do not try to take the lock instead: this could block a maintenance run that begins at the
+        # same moment.
         start = host.process_start(self.data["process"])
         has_process = start == str(self.data["process_start"])
         return has_process and host.now() < datetime.fromisoformat(self.data["overdue"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The schedule: the next maintenance, whether one is due now, and whether the last was missed."""
+"""The schedule: the next date, whether maintenance is due, and whether a date was missed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gridhub.maintenance import hold, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 
-#: A second start within this time counts as the same maintenance: the clock was set back, or an
-#: hour occurred twice.
+#: A second start within this time is not due: it means that the clock was set back, or that an hour
+#: occurred twice.
 MIN_APART = timedelta(hours=12)
 
 
@@ -32,9 +32,10 @@ def next_date(moment: datetime) -> tuple[datetime | None, str]:
 
 
 def why_not_now(moment: datetime) -> str:
-    """Return why no maintenance is due, although the timer fired; empty if one is due."""
+    """Return why maintenance is not due although the timer fired; empty if it is due."""
     date = timer.due(timer.dates(timer.expression(), moment - timer.MAX_DELAY, 4), moment)
-    # A timer with a new date fires at once if that date has passed since its last start.
+    # When a timer gets a new date, it fires at once if that date is past but later than the timer's
+    # last start.
     if date is None or date < timer.installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)
@@ -46,7 +47,7 @@ def why_not_now(moment: datetime) -> str:
 
 
 def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
-    """Return whether a maintenance was missed: there is a date without a report.
+    """Return whether maintenance was missed: whether there is a date without a report.
 
     :param since: when the timer was installed; earlier dates do not count.
     :param last: the end of the last maintenance, if there was one.
@@ -55,9 +56,9 @@ def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) 
 
 
 def missed_last(moment: datetime) -> bool:
-    """Return whether the timer's last date passed without a maintenance, as when the host was off.
+    """Return whether the last date passed without maintenance, for example with the host off.
 
-    A maintenance that is still running has no report yet, but does not count as missed.
+    Maintenance that is still running has no report yet, but does not count as missed.
     """
     unfinished = Report.load(Report.UNFINISHED)
     if unfinished and unfinished.is_running():
@@ -68,6 +69,6 @@ def missed_last(moment: datetime) -> bool:
         if date + timer.MAX_DELAY <= moment
     ]
     report = Report.load(Report.LAST)
-    # A maintenance by hand may have been running at that date.
+    # Compare with the end, not the start: maintenance by hand may have been running at that date.
     last = datetime.fromisoformat(report.data["ended"]) if report else None
     return is_missed(past[-1:], timer.installed(), last)

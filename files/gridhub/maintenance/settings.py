@@ -26,7 +26,7 @@ class Settings:
     time_limit: int = 3600
     #: Free space that each file system must have before the updates, in MB.
     free_mb: int = 1000
-    #: Minutes to wait until another update has ended.
+    #: Minutes to wait for another update to end.
     lock_wait: int = 10
     announce_days: int = 7
     refuse_minutes: int = 10
@@ -38,27 +38,29 @@ class Settings:
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
-    #: The prefix that runs a command as the hub, so that the hub's files are read with its rights
-    #: only.
+    #: The prefix that runs a command as the hub, so that the hub's files are read only with the
+    #: hub's rights.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
     #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
     #: without a hub.
     sessions: Sequence[str] = ()
-    #: Minutes the services may take to come back.
+    #: Minutes that the services may take to come back.
     check_minutes: int = 10
     units: Sequence[str] = ()
     #: Addresses that must answer with status 200.
     urls: Sequence[str] = ()
-    #: The name for the header ``Host``, by address, for hosts that do not answer to the address.
+    #: The value of the header ``Host``, by address, for servers that expect another name than the
+    #: one in the address.
     names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
-    #: The proxy's address, through which people reach their sessions; if empty, it is not checked.
+    #: The proxy's address, through which people reach their sessions; if empty, the proxy is not
+    #: checked.
     proxy: str = ""
-    #: Whether each person's sessions have their own host name below the public one.
+    #: Whether each person's sessions have their own host name below the public host name.
     user_subdomains: bool = False
-    #: The command that prints all jobs in Grid Engine as XML; if empty, there is no such check.
+    #: The command that prints all jobs in Grid Engine as XML; if empty, Grid Engine is not checked.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     #: The account whose session is started and stopped at the end, and the file with its API token.

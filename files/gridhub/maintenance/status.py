@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reports to an administrator: the status, and the plan of the next maintenance."""
+"""The reports to an administrator: the status, and the plan for the next maintenance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gridhub.maintenance.settings import Settings
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """Return when the next maintenance is and how the last one ended, for ``status.yml``."""
+    """Return the date of the next maintenance and the result of the last, for ``status.yml``."""
     moment = host.now()
     coming, why = schedule.next_date(moment)
     unfinished, last = Report.load(Report.UNFINISHED), Report.load(Report.LAST)
@@ -48,7 +48,7 @@ def plan_dates() -> None:
 
 
 def plan(settings: Settings) -> int:
-    """Print what a maintenance would do, without changing anything; return the exit status."""
+    """Print what maintenance would do now, without changing anything; return the exit status."""
     if settings.timer:
         plan_dates()
     else:

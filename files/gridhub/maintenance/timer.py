@@ -13,14 +13,15 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 TIMER = "jupyterhub-maintenance.timer"
-#: Its modification time is when the current date was set; no earlier date can have been missed.
+#: The modification time of this file shows when the current date was set; no earlier date can have
+#: been missed.
 UNIT = Path(f"/etc/systemd/system/{TIMER}")
 
-#: How long after its date a maintenance may still begin, so that a machine that was off, paused or
-#: asleep at that time does not reboot in the middle of the day.
+#: How long after its date maintenance may still begin. Without this limit, a machine that was off,
+#: paused or asleep at that time could reboot in the middle of the day.
 MAX_DELAY = timedelta(minutes=30)
 
-#: systemd up to 252 writes ``Iter. #2``, newer ones ``Iteration #2``.
+#: systemd up to 252 writes ``Iter. #2``, newer versions write ``Iteration #2``.
 _ELAPSE = re.compile(
     r"^\s*(Next elapse|Iter(?:\.|ation) #\d+|\(in UTC\)):"
     r" \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
@@ -44,7 +45,7 @@ def parse_dates(shown: str) -> list[datetime]:
 
 
 def parse_expression(shown: str) -> str:
-    """Return the calendar expression of a timer's ``TimersCalendar``.
+    """Return the calendar expression in a timer's property ``TimersCalendar``.
 
     :raises MaintenanceError: when the timer has none, or several.
     """
@@ -57,7 +58,7 @@ def parse_expression(shown: str) -> str:
 
 
 def zone_of(calendar: str) -> ZoneInfo | None:
-    """Return the time zone of a calendar expression; ``None`` if it has this host's zone."""
+    """Return the time zone in a calendar expression; ``None`` stands for this host's zone."""
     last = calendar.rpartition(" ")[2]
     if not re.fullmatch(r"[A-Za-z][A-Za-z_+-]*(/[A-Za-z0-9_+-]+)*", last):
         return None
@@ -65,7 +66,7 @@ def zone_of(calendar: str) -> ZoneInfo | None:
 
 
 def due(dates: Sequence[datetime], moment: datetime) -> datetime | None:
-    """Return the date for which a maintenance may begin at that time, if there is one."""
+    """Return the date whose maintenance may begin at that moment, if there is one."""
     return next((date for date in dates if date <= moment < date + MAX_DELAY), None)
 
 
@@ -80,7 +81,7 @@ def is_active() -> bool:
 
 
 def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
-    """Return the first dates of a calendar expression after a time, in UTC."""
+    """Return the next dates in a calendar expression after a time, in UTC."""
     base = f"--base-time={since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return parse_dates(
         host.run(["systemd-analyze", "calendar", f"--iterations={count}", base, calendar])
@@ -88,5 +89,5 @@ def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
 
 
 def installed() -> datetime:
-    """Return when the timer got its current date."""
+    """Return the time at which the timer got its current date."""
     return datetime.fromtimestamp(UNIT.stat().st_mtime, UTC)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The administrators' announcement, which every page shows, and files that the hub watches.
 
-``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads it again every few
+``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads the file again every few
 seconds, so a new text needs no restart. The pages work even if the file is invalid.
 """
 
@@ -22,7 +22,8 @@ FILE = Path("/etc/jupyterhub/announcement.json")
 #: Read the file again after this many seconds.
 FRESH = 3.0
 
-#: Longest text, in characters: it is shown above everything else, even on a phone.
+#: Longest text, in characters. It must be short, because it stands above everything else on a page,
+#: even on a phone.
 MAX_TEXT = 1000
 Level = Literal["info", "warning"]
 
@@ -37,18 +38,18 @@ class Announcement:
 
     text: str
     level: Level = "info"
-    #: When it expires; ``None``: it stays until an administrator removes it.
+    #: When the announcement expires; ``None`` if it stays until an administrator removes it.
     until: datetime | None = None
 
     def applies(self, now: datetime) -> bool:
-        """Return whether it is still current."""
+        """Return whether the announcement is still current."""
         return self.until is None or now < self.until
 
 
 def parse_announcement(text: str | bytes) -> Announcement:
     """Parse an announcement from JSON: ``text``, and optionally ``level`` and ``until``.
 
-    A time without a zone is in this host's time zone, as its administrators read it.
+    A time without a zone is in this host's time zone, as administrators of the host expect.
 
     :raises AnnouncementError: naming the invalid value.
     """
@@ -77,14 +78,14 @@ class Timely(Protocol):
     """A value that applies for a limited time."""
 
     def applies(self, now: datetime) -> bool:
-        """Return whether it applies at that time."""
+        """Return whether the value applies at that time."""
 
 
 T = TypeVar("T", bound=Timely)
 
 
 class WatchedFile(Generic[T]):
-    """The content of a file that the pages show; the file is read again after a while."""
+    """The content of a file that the pages show; the file is read again every few seconds."""
 
     def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
         self._path = path
@@ -94,7 +95,7 @@ class WatchedFile(Generic[T]):
         self._trouble = ""
 
     def current(self) -> T | None:
-        """Return its content if it applies now; ``None`` if it is missing or cannot be read."""
+        """Return the content; ``None`` if it does not apply now, or if the file cannot be used."""
         if time.monotonic() - self._read_at > FRESH:
             self._read_at = time.monotonic()
             self._read = self._look()

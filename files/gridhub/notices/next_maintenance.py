@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The next maintenance: its announcement on the pages, and the time when no session starts.
+"""The next maintenance: its announcement on the pages, and the time during which no session starts.
 
 The role maintenance writes :data:`FILE` from the dates of its timer. The playbook
 ``worker_window.yml`` writes :data:`WINDOW`, the time when the workers must be free of sessions. The
@@ -26,19 +26,19 @@ WINDOW = Path("/etc/jupyterhub/worker_window.json")
 class Maintenance:
     """The next maintenance."""
 
-    #: The pages announce it from ``show`` on; no session starts from ``refuse`` on.
+    #: The pages announce the maintenance from ``show`` on; no session starts from ``refuse`` on.
     show: datetime
     refuse: datetime
-    #: When its day begins, in the site's time zone.
+    #: When the day of the maintenance begins, in the site's time zone.
     day: datetime
-    #: When it usually ends.
+    #: When the maintenance usually ends.
     end: datetime
-    #: Date and time of its beginning and end, as the site's users read them.
+    #: The date and time of the beginning, and those of the end, as users read them.
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
     def applies(self, now: datetime) -> bool:
-        """Return whether it is announced at that time."""
+        """Return whether the maintenance is announced at that time."""
         return self.show <= now < self.end
 
     def announcement(self, now: datetime) -> Announcement:
@@ -57,7 +57,7 @@ class Maintenance:
 def parse_maintenance(text: str | bytes) -> Maintenance:
     """Parse the file that the role maintenance writes.
 
-    :raises AnnouncementError: if it has any other form.
+    :raises AnnouncementError: if the file has any other form.
     """
     try:
         data = json.loads(text)
@@ -80,15 +80,15 @@ class Window:
 
     begin: datetime
     end: datetime
-    #: Whether to refuse a choice whose run time is too long, or to cap its run time.
+    #: What to do with a choice whose run time is too long: refuse it, or cap its run time.
     rule: Literal["refuse", "cap"]
 
     def applies(self, now: datetime) -> bool:
-        """Return whether it is in the future or in progress."""
+        """Return whether the window is in the future or in progress."""
         return now < self.end
 
     def values(self) -> dict[str, str]:
-        """Return its beginning and end in the time zone of the hub's host."""
+        """Return the window's beginning and end in the time zone of the hub's host."""
         clocks = {"begin": self.begin.astimezone(), "end": self.end.astimezone()}
         return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 

@@ -3,9 +3,9 @@
 
 JupyterHub's own activity tracking does not work here. An open page polls every few seconds, whether
 or not anyone is looking at it, and a cell that computes silently for hours counts as no activity.
-Here, a session is in use while a kernel is busy or a terminal runs a program. It was last in use
-when a kernel or a terminal last printed something, or a user last changed something or opened a
-page.
+Here, a session is in use while a kernel is busy or a terminal runs a program. Otherwise, its last
+use was when a kernel or a terminal last printed something, or when the user last changed something
+or opened a page.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from gridhub.session.notices import LOOK_INTERVAL, NOTICES, Notifier, message
 from gridhub.session.rules import Rules
 
-#: Methods of requests that change nothing.
+#: The HTTP methods of requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: Parts of the paths that a page posts to automatically, without its user. JupyterLab saves the
-#: layout of its tabs every ten seconds.
+#: If a path has one of these parts, an open page posts to it automatically, without its user.
+#: JupyterLab saves the layout of its tabs every ten seconds.
 _AUTOMATIC = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
 
@@ -39,7 +39,7 @@ def runs_a_program(terminal: Any) -> bool:
 
 
 class Activity:
-    """When the session was last in use; replaces Jupyter Server's own record of it."""
+    """The time of the session's last use; replaces Jupyter Server's own record of that time."""
 
     def __init__(self, web_app: Any) -> None:
         self._settings = web_app.settings
@@ -67,7 +67,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return when the session was last in use; the current time while it is in use."""
+        """Return the time of the session's last use, which is now while it is in use."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [
@@ -79,7 +79,7 @@ class Activity:
 
 
 class IdleWatch:
-    """Decides what to do about an idle session; the caller measures the time."""
+    """Decisions about an idle session; the caller measures the time."""
 
     def __init__(self, rules: Rules) -> None:
         self._notice = rules.idle_timeout - rules.idle_notice if rules.idle_notice else None
@@ -92,7 +92,8 @@ class IdleWatch:
     def look(self, idle: float) -> str:
         """Return what is due after ``idle`` seconds: ``notice``, ``back`` or an empty string.
 
-        ``back``: the session is in use again. The hub must know this before it ends the session.
+        ``back`` means that the session is in use again. The hub must know this, or it would end the
+        session.
         """
         if idle < self._quiet_after:
             was_quiet, self._quiet, self.notified = self._quiet, False, False
@@ -103,7 +104,7 @@ class IdleWatch:
 
 
 async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> None:
-    """Warn the user before an idle session is ended; report to the hub once it is in use again."""
+    """Warn the user before an idle session is ended; tell the hub once it is in use again."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)

@@ -21,7 +21,7 @@ from gridhub.doors import BoundedServer, Delegate, Refused
 class SessionServer(BoundedServer):
     """The session's server: it limits how much clients without a login can send.
 
-    Jupyter reads a whole body before it authenticates the client.
+    The limit is needed because Jupyter reads a whole body before it authenticates the client.
     """
 
     #: How many bytes of request bodies from clients without a login may be in memory in total, and
@@ -36,7 +36,7 @@ class SessionServer(BoundedServer):
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Start a request on a connection; the body of the previous one is no longer in memory."""
+        """Start a request on a connection; the previous request's body is no longer in memory."""
         self._sent.pop(server_conn, None)
         request = super().start_request(server_conn, request_conn)
         return _Request(request, self, server_conn, request_conn)
@@ -54,7 +54,7 @@ class SessionServer(BoundedServer):
         return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
 
     def has_room(self, server_conn: Any, length: int) -> bool:
-        """Count more bytes of a client without a login, unless the total would exceed the limit."""
+        """Count bytes from a client without a login, unless the total would exceed the limit."""
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False
         self._sent[server_conn] = self._sent.get(server_conn, 0) + length

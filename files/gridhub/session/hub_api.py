@@ -25,7 +25,7 @@ MAX_ANSWER = 65_536
 def post(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
-    """Post once; return the HTTP status (0 without an answer) and the body of the answer.
+    """Post once; return the answer's HTTP status (0 if there is no answer) and body.
 
     The token goes into a header only, never into the address or a message.
     """
@@ -48,7 +48,7 @@ def post(
         return 0, b""
 
 
-#: Pauses between attempts while the hub does not answer, in seconds; the last one repeats.
+#: Pauses between attempts while the hub does not answer, in seconds; the last pause repeats.
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -77,7 +77,7 @@ def is_refusal(status: int) -> bool:
 async def announce(
     environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
 ) -> EarlyEnd | None:
-    """Report the port to the hub; retry until it answers, and end the job if it refuses.
+    """Report the port to the hub; retry until the hub answers; end the job if the hub refuses it.
 
     :returns: the early end that the hub sets for this session, if any.
     """

@@ -3,12 +3,11 @@
 
 ipykernel receives the output of forked child processes on a random port of 127.0.0.1. Any account
 on the worker can connect to it, and the kernel keeps what that account sends. If the kernel itself
-uses Unix sockets, as in our sessions, the pipe becomes one more socket next to them. The folder
-that keeps other users away from the kernel then keeps them away from the pipe as well. Other
-kernels stay as they are.
+uses Unix sockets, as in our sessions, this file makes the pipe one more socket in the same folder,
+which keeps other users away from both. Kernels on TCP stay as they are.
 
-/etc/ipython/ipython_kernel_config.py loads this file, in kernels of the site and of users' own
-environments. So it must run on any Python that they have, including 2.7.
+/etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
+from users' own environments, so it must run on every Python in use there, including 2.7.
 """
 
 TYPE_CHECKING = False
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 def pipe_address(kernel):
     # type: (bytes) -> str | None
-    """Return the address of the pipe of the kernel at this address; None for a kernel on TCP.
+    """Return the address of a kernel's pipe, given the kernel's own; None for a kernel on TCP.
 
-    It is no longer than the kernel's own addresses, which are as long as a socket's path may be
-    (MAX_FOLDER in server.py).
+    The pipe's address must not be longer than the kernel's own addresses, which may be as long as a
+    socket's path can be (MAX_FOLDER in server.py).
     """
     # libzmq's answer ends with a NUL, which old versions of pyzmq do not strip.
     address = kernel.rstrip(b"\0").decode("utf-8")
@@ -33,9 +32,10 @@ def pipe_address(kernel):
 
 def use_private_pipes():
     # type: () -> None
-    """Make the kernel of this process open its pipe next to its other sockets.
+    """Make this process's kernel open its pipe next to the kernel's other sockets.
 
-    Except for the address, the two functions do the same as those of ipykernel 4.3 to 7.4.
+    Except for the address, the two functions inside do the same as those that they replace in
+    ipykernel 4.3 to 7.4.
     """
     import os
     import warnings
@@ -47,7 +47,7 @@ def use_private_pipes():
     try:
         on_tcp, to_tcp = IOPubThread._setup_pipe_in, IOPubThread._setup_pipe_out
     except AttributeError:
-        return  # a version without this pipe
+        return  # this version of ipykernel has no such pipe
 
     def setup_pipe_in(thread):
         # type: (typing.Any) -> None
@@ -61,7 +61,8 @@ def use_private_pipes():
         try:
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
-            # ipykernel does the same if it gets no port. A TCP port here would let other users in.
+            # Go on without the pipe, as ipykernel does if it gets no port. A TCP port here would
+            # let other users in.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()
@@ -83,6 +84,6 @@ def use_private_pipes():
     IOPubThread._setup_pipe_out = setup_pipe_out
 
 
-# IPython defines this function in the files that it loads as configuration.
+# IPython defines get_config in the files that it loads as configuration.
 if "get_config" in globals():
     use_private_pipes()

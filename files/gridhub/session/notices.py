@@ -16,7 +16,7 @@ from typing import Any
 from gridhub.session.hub_api import post
 from gridhub.session.rules import EarlyEnd, Rules
 
-#: Seconds between checks whether the session is in use.
+#: Seconds between two checks of whether the session is in use.
 LOOK_INTERVAL = 2.0
 
 #: Path of the notifications extension, below the session's own path.
@@ -24,7 +24,7 @@ NOTICES = "jupyterlab-notifications-extension"
 
 
 class Notifier:
-    """Notifies the user in the session and reports to the hub; calls return their success."""
+    """Sends notices to the user and reports to the hub; each call returns whether it succeeded."""
 
     def __init__(
         self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
@@ -40,9 +40,9 @@ class Notifier:
         return 200 <= status < 300
 
     async def notify_person(self, message: str) -> bool:
-        """Show a notice on all open pages; it stays there until it is closed.
+        """Show a notice on all open pages; it stays there until the user closes it.
 
-        If no page is open, only the next page that is opened shows it.
+        If no page is open, the notice appears only on the page that is opened next.
         """
         return await self._post(
             self._notices,
@@ -58,17 +58,18 @@ class Notifier:
 
 
 def message(words: str, end: float, now: float) -> str:
-    """Fill in when a session ends, and how many minutes are left until then."""
-    # Not str.format: by now, the site's words may contain other braces.
+    """Fill in the time at which a session ends, and the number of minutes until then."""
+    # Do not use str.format: by now, the site's words may contain other braces.
     minutes = max(round((end - now) / 60), 1)
     clock = time.strftime("%H:%M", time.localtime(end))
     return words.replace("{end}", clock).replace("{minutes}", str(minutes))
 
 
 def started() -> float:
-    """Return when this job started, in seconds since the epoch.
+    """Return the time at which this job started, in seconds since the epoch.
 
-    The job script becomes this process, so the time that the script takes counts as run time.
+    The job script becomes this process and so has the same start, so the script's own time counts
+    as run time.
     """
     # proc(5): field 22. The second field, a name in parentheses, may contain anything.
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
@@ -77,15 +78,15 @@ def started() -> float:
 
 
 def warning_times(end: float, rules: Rules) -> list[float]:
-    """Return when to warn; leave out warnings that would be due before the session starts."""
+    """Return the times at which to warn; leave out those before the start of the session."""
     return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
 
 
 async def warn(rules: Rules, start: float, notifier: Notifier) -> None:
     """Warn the user each time a warning is due, until the run time is over.
 
-    A notice can fail, because only the hub can check the token and the hub may be away. It is then
-    repeated until it succeeds or the next one is due.
+    A notice fails while the hub is away, because only the hub can check the token. The notice is
+    then repeated until it succeeds or the next warning is due.
     """
     if rules.run_time is None:
         return
@@ -103,7 +104,7 @@ async def _notify_each(moments: list[float], words: str, end: float, notifier: N
 
 
 async def warn_of_early_end(cut: EarlyEnd, rules: Rules, notifier: Notifier) -> None:
-    """Warn the user now, and again as the early end comes closer; return when it is reached."""
+    """Warn the user at once, and again as the early end comes closer; return after that end."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
     await _notify_each(sorted({now} | later), cut.words, cut.end, notifier)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's port, and which accounts hold the ports when all are taken."""
+"""The session's port, and the accounts that hold the ports when all of them are taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gridhub.session.secrets import SessionError
 SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 TIME_WAIT = "06"
 
-#: Report at most this many accounts that hold ports to the hub.
+#: The report to the hub names at most this many accounts that hold ports.
 MOST_HOLDERS = 3
 
 
@@ -29,19 +29,20 @@ class NoPortError(SessionError):
 def bind_port(first: int, last: int) -> socket.socket:
     """Bind a free TCP port from ``first`` to ``last``, both included; return its socket.
 
-    :raises NoPortError: when all are taken.
+    :raises NoPortError: when all of these ports are taken.
     """
     ports = list(range(first, last + 1))
     both = socket.has_dualstack_ipv6()
-    random.shuffle(ports)  # sessions that start together do not try the same ports
+    random.shuffle(ports)  # so that sessions that start together try different ports
     for port in ports:
         server = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
-        # Without SO_REUSEADDR, no other process can bind the port while we hold it. Bind it for
-        # IPv4 and IPv6 at once, or another user could take the same port of the other protocol.
+        # Do not set SO_REUSEADDR: without it, no other process can bind the port while we hold it.
+        # Bind the port for IPv4 and IPv6 at once, or another user could take its number in the
+        # other protocol.
         try:
             if both:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            # On every address: the hub and the proxy connect from other hosts.
+            # Listen on every address: the hub and the proxy connect from other hosts.
             server.bind(("::" if both else "0.0.0.0", port))  # noqa: S104  # nosec B104
             server.listen(128)
         except OSError:
@@ -53,9 +54,9 @@ def bind_port(first: int, last: int) -> socket.socket:
 
 
 def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> list[tuple[str, int]]:
-    """Return the accounts that hold ports of a range, with their number of ports, largest first.
+    """Return the accounts that hold the most ports in a range, each with its number of ports.
 
-    The kernel does not list sockets that are bound but not listening or connected.
+    The kernel does not list sockets that are bound but neither listening nor connected.
     """
     held: set[tuple[int, int]] = set()
     for table in tables:
@@ -83,8 +84,8 @@ def account_name(uid: int) -> str:
 
 
 def no_port_reason(first: int, last: int) -> str:
-    """Return the report that no port is free, for the hub: the host, and accounts with ports."""
-    # The host's name in Grid Engine, which the hub uses to request another host.
+    """Return the reason to report when no port is free; it names the host and port holders."""
+    # Report the host by its name in Grid Engine, so that the hub can request another host.
     host = os.environ.get("HOSTNAME") or socket.gethostname()
     holders = ",".join(f"{name}={count}" for name, count in port_holders(first, last))
     return " ".join(filter(None, (NO_PORT, host, holders)))

@@ -12,15 +12,17 @@ class Rules(NamedTuple):
 
     #: None if the menu has no run time.
     run_time: int | None
-    #: How long before the end of the run time to warn.
+    #: Warn this long before the end of the run time, once for each value.
     warnings: tuple[int, ...]
-    #: End the session after this long without use; 0 for never.
+    #: End the session after this long without use; 0 means never.
     idle_timeout: int
-    #: Warn this long before that end; 0 for no warning.
+    #: Warn this long before an idle session is ended; 0 means no warning.
     idle_notice: int
-    #: How often to report to the hub when it was last in use; 0 for JupyterHub's own interval.
+    #: How often to report to the hub when the session was last in use; 0 means JupyterHub's own
+    #: interval.
     idle_report: int
-    #: The sentences, with ``{end}`` and ``{minutes}`` as placeholders; ``left`` has ``{left}``.
+    #: The sentences, with ``{end}`` and ``{minutes}`` as placeholders; the sentence ``left`` has
+    #: ``{left}`` instead.
     words: dict[str, str]
 
 
@@ -29,7 +31,7 @@ class RulesError(ValueError):
 
 
 class EarlyEnd(NamedTuple):
-    """An end before the run time is over, because the worker must be free by then."""
+    """The end of a session before its run time is over, because its worker must be free then."""
 
     #: In seconds since the epoch.
     end: float
@@ -60,14 +62,14 @@ def _whole(value: object) -> int:
 def read_rules(content: object) -> Rules:
     """Parse the rules of a session as the broker writes them.
 
-    :raises RulesError: if they have any other form.
+    :raises RulesError: if the rules have any other form.
     """
     if not isinstance(content, dict) or content.keys() != set(Rules._fields):
         raise RulesError("not the rules of a session")
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # A job submitted before an upgrade has no words for the time left.
+    # If a job was submitted before an upgrade, its rules may have no words for the time left.
     if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):

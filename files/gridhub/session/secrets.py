@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The file with the session's secrets, read once and deleted; key and certificate stay in memory.
 
-They are never on a disk of the worker, and disappear when the process ends, for any reason.
+The key and the certificate are never on a disk of the worker, and disappear when the process ends
+for any reason.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class Tls(NamedTuple):
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the context of the session's server: it accepts the hub, the proxy and itself."""
+        """Return the context for the session's server; it accepts the hub, the proxy and itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:
-        """Return the context in which the session connects to the hub and to itself."""
+        """Return the context for the session's connections to the hub and to itself."""
         return self._context(ssl.Purpose.SERVER_AUTH)
 
 
@@ -62,13 +63,13 @@ class SessionFile(NamedTuple):
 
 
 def dump_no_core() -> None:
-    """Prevent core dumps, which would contain secrets, of this process and its children.
+    """Keep this process and its children from dumping core: a dump would contain secrets.
 
-    A user can still turn them on: ``ulimit -c unlimited``.
+    A user can still turn core dumps on: ``ulimit -c unlimited``.
     """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    # 1 byte is less than any dump has. Unlike 0, it also stops the kernel from piping a dump to a
-    # program.
+    # 1 byte is less than the size of any dump. Unlike 0, this limit also stops the kernel from
+    # piping a dump to a program.
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
@@ -85,7 +86,7 @@ def in_memory(name: str, text: str) -> str:
 
 
 def read_tls(content: Any) -> Tls | None:
-    """Keep the key and certificates that the broker wrote in memory; return their paths.
+    """Write the key and certificates from the broker to files in memory; return their paths.
 
     :raises KeyError, TypeError: if the content has any other form.
     """
@@ -102,7 +103,7 @@ def read_tls(content: Any) -> Tls | None:
 def read_session_file(path: Path) -> SessionFile:
     """Read the session's file and delete it.
 
-    :raises SessionError: if it is missing or is not the file that the broker wrote.
+    :raises SessionError: if the file is missing or is not the one that the broker wrote.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The session's server: JupyterLab on a socket that is already bound.
 
-Its kernels use Unix sockets in a private folder of the session.
+The server's kernels use Unix sockets in a private folder of the session.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_sessio
 #: At an early end, the server may take this many seconds to shut its kernels down.
 END_WITHIN = 30.0
 
-#: Longest path of the folder for the kernels' sockets. Their names add 50 characters, and the path
-#: of a socket may have 107 (unix(7)). The socket of ``kernel.py`` has a path as long as the others.
+#: Longest path of the folder for the kernels' sockets, in characters. A socket's name adds 50
+#: characters, and its path may be at most 107 characters long (unix(7)). The path of the socket in
+#: ``kernel.py`` is no longer than those of the other sockets.
 MAX_FOLDER = 56
 
 #: Our extensions for JupyterLab and Notebook, in the folder of the release.
 EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
 
-#: The countdown is highlighted this many seconds before the end, if the site has no warnings.
+#: If the site has no warnings, the countdown is highlighted this many seconds before the end.
 SOON = 300
 
 
@@ -45,10 +46,10 @@ async def keep_time(
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
-    The user chose the run time before the job waited in the queue, and Grid Engine cannot change
-    the limits of a running job.
+    An earlier end can be necessary because the user chose the run time before the job waited in the
+    queue. Grid Engine cannot change the limits of a running job, so the session must end itself.
 
-    :returns: whether the session is over now; if not, Grid Engine ends it.
+    :returns: whether the session must end itself now; if not, Grid Engine ends it.
     """
     warnings = asyncio.ensure_future(warn(rules, start, notifier))
     cut = await announced
@@ -63,7 +64,7 @@ async def keep_time(
 
 
 def extension_settings(rules: Rules, start: float) -> dict[str, str]:
-    """Return the variables that extensions read: for the countdown and for activity reports."""
+    """Return the extensions' variables, for the countdown and for activity reports."""
     variables = {}
     if rules.run_time is not None:
         variables["JOB_START_TIME"] = str(int(start))
@@ -76,7 +77,7 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
 def page_settings(rules: Rules) -> dict[str, Any]:
     """Return the settings of Notebook's countdown (``files/time_left``), except the end itself.
 
-    Empty if there is nothing to count down.
+    The result is empty if there is nothing to count down.
     """
     if rules.run_time is None or "left" not in rules.words:
         return {}
@@ -87,7 +88,8 @@ def page_settings(rules: Rules) -> dict[str, Any]:
 def private_folder() -> Path:
     """Make the folder that the server and its kernels share, on the worker's own disk.
 
-    It is in the job's folder, which Grid Engine removes with the job, unless that path is too long.
+    The new folder is in the job's folder, which Grid Engine removes with the job. If that path is
+    too long, the new folder is in /tmp.
     """
     parent = os.environ.get("TMPDIR", "")
     if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
@@ -101,8 +103,9 @@ def hide_debuggers(spec: Any) -> None:
     ipykernel's debugger listens on a port of 127.0.0.1 until its kernel ends, and does not
     authenticate its clients: any account on the worker could run code as the user.
 
-    :param spec: the class of kernel specs. The class itself is changed, not a setting of the
-        manager, because a site's own manager, such as conda's, may ignore that setting.
+    :param spec: the class of kernel specs. This function changes the class, not a setting of the
+        manager of kernel specs, because a site's own manager, such as conda's, may ignore that
+        setting.
     """
     plain = spec.to_dict
 
@@ -127,7 +130,7 @@ def serve(
     :returns: the job's exit status.
 
     The imports here load the site's notebook environment. They are not at the top of the module,
-    so that the user sees the reason if an import fails.
+    because an error here is reported to the user.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
@@ -144,7 +147,7 @@ def serve(
         def find_server_extensions(self) -> None:
             super().find_server_extensions()
             if rules.run_time is None:
-                # The countdown would invent a run time.
+                # If there is no run time, the countdown would invent one.
                 self.jpserver_extensions["jupyterlab_server_timer"] = False
 
         def _find_http_port(self) -> None:
@@ -152,26 +155,28 @@ def serve(
 
         def _bind_http_server_tcp(self) -> bool:
             if tls:
-                # From the files, Jupyter Server would make a context again for every connection.
+                # Given only the files, Jupyter Server would make a new context for every
+                # connection.
                 self.http_server.ssl_options = tls.server()
             self.http_server.add_socket(server)
             return True
 
-    # Jupyter Server uses this class for its server.
+    # Make Jupyter Server use this class for its HTTP server.
     HTTPServer.configure(SessionServer)
-    # Set, not subclassed: Jupyter Server finds an extension by the module of its class.
+    # Set an attribute instead of making a subclass: Jupyter Server finds an extension by the module
+    # of its class.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(
         argv=[
-            # Use sockets in the runtime folder: other users can connect to TCP ports.
+            # Use Unix sockets in the runtime folder: other users can connect to TCP ports.
             "--KernelManager.transport=ipc",
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # Without the user's settings, the server does not find the user's kernels either. Unlike the
-    # settings, kernels run no code in the server. Their folder comes last, so that they cannot
-    # replace a kernel of the site.
+    # A server that ignores the user's settings does not find the user's kernels either. Add their
+    # folder, because kernels, unlike settings, run no code in the server. The folder comes last, so
+    # that no kernel in it can replace a kernel of the site.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
@@ -183,13 +188,14 @@ def serve(
         nonlocal over
         over = await keep_time(announce(environment, port, context), rules, start, notifier)
         if over:
-            # The worker is free in time, even if a kernel does not shut down.
+            # Free the worker in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
             last_resort.daemon = True
             last_resort.start()
             app.stop()
 
-    # These run once the server listens: that is a callback of the same loop, added before them.
+    # These callbacks run once the server listens, because the callback that makes it listen was
+    # added to the same loop before them.
     app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()
@@ -197,7 +203,7 @@ def serve(
 
 
 def main() -> int:
-    """Run the session of that name: ``sge_session.py SESSION [--debugger]``."""
+    """Run the session with the given name: ``sge_session.py SESSION [--debugger]``."""
     name, *options = sys.argv[1:] or [""]
     if not re.fullmatch(r"[0-9a-f]{32}", name) or options not in ([], ["--debugger"]):
         print("usage: sge_session.py SESSION [--debugger]", file=sys.stderr)

@@ -11,25 +11,26 @@ from gridhub.words import number_text
 
 
 def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in the unit that suits ``other``, another number of bytes.
+    """Return a number of bytes in words, in the unit that suits the number ``other``.
 
-    :param whole: rounds to tenths of the unit: ``floor``, ``ceil`` or ``round``.
+    :param whole: how to round to tenths of the unit: ``floor``, ``ceil`` or ``round``.
     """
     unit, size = ("GB", 2**30) if other >= 2**30 else ("MB", 2**20)
     return f"{whole(number / size * 10) / 10:.1f} {number_text(f'unit.{unit}', 0)}"
 
 
 def beside(memory: Requested, number: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in the unit in which memory was requested.
+    """Return a number of bytes in words, in the unit in which memory was requested.
 
-    :param whole: rounds to tenths of the unit: ``floor``, ``ceil`` or ``round``.
+    :param whole: how to round to tenths of the unit: ``floor``, ``ceil`` or ``round``.
     """
     return _bytes(number, memory.total / int(memory.value), whole)
 
 
 def limit_in_words(used: float, limit: float) -> tuple[str, str]:
-    """Return the amount used and its limit, both given in bytes, as words.
+    """Return in words the amount used and its limit, which are both given in bytes.
 
-    The first is rounded up and the second down, so that the use reads as above the limit.
+    The amount used is rounded up and the limit down, so that an amount above the limit never looks
+    smaller.
     """
     return _bytes(used, limit, ceil), _bytes(limit, limit, floor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The base of the spawner: its settings, its session's database row, and its job."""
+"""The base of the spawner: its settings, the session's database row, and the session's job."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class ClusterSpawner(BatchSpawnerBase):
     session: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
     token_hash: str = ""
-    #: The worker, once the session's server is up there.
+    #: The worker; empty until the session's server is up there.
     host: str = ""
     stopping: bool = False
-    #: Why the session cannot start, if its starter has reported a reason or it started too late
-    #: before a maintenance.
+    #: Why the session cannot start, if its starter has reported a reason or the session started too
+    #: late before maintenance.
     failure: SessionError | None = None
-    #: When the session must end before its run time is over, in seconds since the epoch; 0: it may
-    #: use all of its run time.
+    #: The time at which the session must end early, in seconds since the epoch; 0 if the session
+    #: may use all of its run time.
     ends: float = 0.0
-    #: A sentence about a change to the choice; empty if it was not changed.
+    #: A sentence about a change to the choice; empty if the choice was not changed.
     note: str = ""
-    #: What the session has requested; kept, because the menu may change while it runs.
+    #: What the session has requested; kept here because the menu may change while the session runs.
     asked: tuple[Requested, ...] = ()
     last: SessionEnd | None = None
     #: The workers on which the session has found no free port.
@@ -101,22 +101,23 @@ class ClusterSpawner(BatchSpawnerBase):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # JupyterHub overwrites the last choice with a new one before checking that.
+        # JupyterHub overwrites the last choice with a new one before the new one is checked, so
+        # keep a copy of the last accepted choice.
         self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
         # `wait_limit` ends a slow start, with a clear message, but not while Grid Engine or the
-        # worker is away: then the delay is not the session's own. This value is so large that
-        # JupyterHub's own timeout never ends a start.
+        # worker is away, because then the session does not cause the delay. This value is so large
+        # that JupyterHub's own timeout never ends a start.
         return 10 * 365 * 24 * 3600
 
     @default("poll_interval")
     def _default_poll_interval(self) -> int:
-        return 5  # a poll only reads the collector's last answer
+        return 5  # a poll is cheap: it only reads the collector's last answer
 
     def _menu(self) -> Menu:
-        """Load the menu; the next session uses a changed menu without a restart."""
+        """Load the menu again, so that a changed menu applies without a restart of the hub."""
         try:
             return load_menu(Path(self.menu_file))
         except MenuError as error:
@@ -176,8 +177,8 @@ class ClusterSpawner(BatchSpawnerBase):
     def _store_end(self) -> None:
         """Revoke the session's token, so that the hub refuses all further requests from its job.
 
-        JupyterHub revokes it after a stop too, but only if it still has the token itself; after a
-        restart it has only the hash.
+        JupyterHub also revokes the token after a stop, but only if it still has the token itself;
+        after a restart, JupyterHub has only the token's hash.
         """
         self.stopping = True
         with writing(self.orm_spawner) as database:
@@ -186,9 +187,9 @@ class ClusterSpawner(BatchSpawnerBase):
                 database.delete(token)
 
     def _try(self, store: Callable[[], None]) -> bool:
-        """Store as a best effort: the value can be found, or the write repeated, later.
+        """Try to store a value; after a failure, the value can still be found or stored later.
 
-        :returns: whether it was stored.
+        :returns: whether the value was stored.
         """
         try:
             store()
@@ -200,8 +201,8 @@ class ClusterSpawner(BatchSpawnerBase):
     async def _until_stored(self, session: str) -> None:
         """Wait until the database has recorded that a session is over.
 
-        JupyterHub writes to the database after a stop; if that fails, it shows the session as
-        stopping for ever.
+        JupyterHub itself writes to the database after a stop. If this write failed, JupyterHub
+        would show the session as stopping for ever, so wait until a write succeeds.
         """
         pauses = iter(reach.PAUSES)
         pause = 0.0
@@ -239,14 +240,14 @@ class ClusterSpawner(BatchSpawnerBase):
 
     @property
     def status(self) -> ClusterStatus:
-        """The shared data of Grid Engine that pages show in addition to the states of jobs."""
+        """The shared data from Grid Engine that pages show in addition to the states of jobs."""
         return self.cluster.status
 
     def _job(self) -> Job | Gone | None:
         return self.collector.look_up(job_name(self.session)) if self.session else GONE
 
     def _watch(self) -> None:
-        """Watch the job, more often while the session is not up yet."""
+        """Watch the job; check it more often until the session is up."""
         self.cluster.watch(
             self.session,
             self.user.name,
@@ -299,6 +300,6 @@ class ClusterSpawner(BatchSpawnerBase):
 
         try:
             return await explain(last, find, patience)
-        except Exception as error:  # a session must be able to end without a reason
+        except Exception as error:  # even without a known reason, a session must be able to end
             self.log.info("Cannot find out why job %s ended: %r", last.job, error)
             return last

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The cluster object that all sessions of a hub share.
 
-It holds one collector, one client of the broker, and one view of the rest of Grid Engine.
+This object holds one collector, one client of the broker, and one view of the rest of Grid Engine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Cluster:
     :param broker_timeout: seconds the broker may take for a request.
     :param short_interval, long_interval: seconds between queries to Grid Engine, as for
         :class:`~gridhub.grid.collector.Collector`.
-    :param accounting_file: Grid Engine's accounting file; if empty, the one of the cell.
+    :param accounting_file: Grid Engine's accounting file; if empty, the cell's own.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Cluster:
         self.verdicts = Verdicts(broker, broker_timeout)
         self._menu_file = menu_file
         self._accounting_file = Path(accounting_file or grid.accounting_file)
-        # A separate pool: the file may be on a file server that does not answer.
+        # Use a separate thread pool, because the file may be on a file server that does not answer.
         self._records = ThreadPoolExecutor(2, "accounting")
 
     def _job_numbers(self) -> Collection[int]:
@@ -78,7 +78,7 @@ class Cluster:
     async def record(self, name: str, owner: str, limit: int) -> Record | None:
         """Return the accounting record of a job.
 
-        :param limit: how many bytes to search, from the end of the file.
+        :param limit: how many bytes to search, counted from the end of the file.
         :raises OSError: when the file cannot be read.
         """
         find = partial(find_record, self._accounting_file, name, owner, limit)
@@ -87,20 +87,21 @@ class Cluster:
     def watch(self, session: str, owner: str, *, waiting: bool, has_number: bool) -> None:
         """Watch the job of a session.
 
-        :param waiting: whether a person is waiting for it.
-        :param has_number: whether its number is known. If not, the broker may still be submitting.
+        :param waiting: whether a person is waiting for the session.
+        :param has_number: whether the job's number is known. If not, the broker may still be
+            submitting the job.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
 
     def watches(self, session: str) -> bool:
-        """Return whether a session of that name is waiting, running or ending."""
+        """Return whether the session with that name is waiting, running or ending."""
         return self.collector.watches(job_name(session))
 
     def watch_all(self, database: Any, mark: str) -> None:
         """Watch all sessions in a hub's database, and delete this hub's other jobs.
 
-        :param mark: the prefix of the names of the hub's sessions (:func:`hub_mark`).
+        :param mark: the prefix in the names of the hub's sessions (:func:`hub_mark`).
         """
         for row in database.query(orm.Spawner).filter(orm.Spawner.server_id.is_not(None)):
             if session := (row.state or {}).get("session"):
@@ -110,10 +111,10 @@ class Cluster:
 
 
 def hub_mark(secret: bytes) -> str:
-    """Return the prefix of the names of this hub's sessions: eight hexadecimal digits.
+    """Return the prefix for the names of this hub's sessions: eight hexadecimal digits.
 
-    It depends on the hub's own secret, so that other hubs on the same Grid Engine do not treat its
-    jobs as strays, and on the host's name, so that a copy of the hub on another host does not
-    either.
+    The prefix depends on the hub's own secret and on the host's name. Therefore, neither another
+    hub on the same Grid Engine nor a copy of this hub on another host treats this hub's jobs as
+    strays.
     """
     return hmac.digest(secret, socket.gethostname().encode(), "sha256").hex()[:8]

@@ -44,7 +44,7 @@ class SessionState(NamedTuple):
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> SessionState:
-        """Read the values that :meth:`dump` of this or another release has returned."""
+        """Read the values that :meth:`dump` has returned, in this release or another."""
         plain: dict[str, Any] = {
             name: state.get(name, default)
             for name, default in cls._field_defaults.items()
@@ -62,10 +62,10 @@ class SessionState(NamedTuple):
 
 @contextmanager
 def writing(row: Any) -> Iterator[Session | None]:
-    """Write to the hub's database and commit when the block ends.
+    """Let a block write to the hub's database; commit when the block ends.
 
-    :param row: the spawner's row. The row's own database session is used, because JupyterHub may be
-        about to remove the spawner's.
+    :param row: the spawner's row. The row's own database session is used, because JupyterHub
+        intends to remove the spawner's attribute ``db``.
     :raises SessionError: when the database cannot be written.
     """
     database = object_session(row)

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-#: Threads for queries to the directory service, and to PAM about accounts. A slow query blocks only
-#: other such queries.
+#: Threads for queries to the directory service, and to PAM about accounts. With these separate
+#: threads, a slow query blocks only other such queries.
 directory = ThreadPoolExecutor(8, "directory")
 
-#: The pending queries, by event loop, query name and person. Requests with the same query share the
-#: answer, so that many requests of one person take one thread.
+#: The pending queries, by event loop, query name and person. Requests that make the same query
+#: share its answer, so that many requests by one person take only one thread.
 _pending: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
 
 

@@ -16,22 +16,22 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
 
-#: Who ends a session with the current request: :attr:`Ending.IDLE` for the culler,
+#: Who ends a session through the current request: :attr:`Ending.IDLE` for the culler,
 #: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session; ``None`` for the owner,
 #: the hub, or another service. JupyterHub does not pass this to the spawner's ``stop``, but it
 #: calls ``stop`` in a task of the request, which inherits the request's context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
-#: Endings for which only the log shows the reason, if the session was not up yet.
+#: If a session ends in one of these ways before it is up, only its log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
 #: The pause before the next search for an accounting record that is not there yet: at least this
-#: many seconds, and at least this share of the time since the session ended. The pause grows
-#: because people may come back days later.
+#: many seconds, and at least this share of the time since the session ended. The pause grows with
+#: that time, because people may come back days later.
 EXPLAIN_PAUSE = 5.0
 EXPLAIN_PAUSE_SHARE = 0.25
 
-#: How long reading the accounting file may take, in seconds.
+#: Time limit for reading the accounting file, in seconds.
 READ_WITHIN = 5.0
 
 
@@ -46,12 +46,12 @@ class SessionEnd:
     host: str = ""
     #: When the hub noticed the end, in seconds since the epoch.
     ended: float = 0.0
-    #: The largest memory in use, in bytes.
+    #: The largest amount of memory that was in use, in bytes.
     used: float = 0.0
     status: int = 0
     #: What the session had requested.
     had: tuple[Requested, ...] = ()
-    #: A sentence on why the session could not start; empty if it did start.
+    #: A sentence on why the session could not start; empty if the session did start.
     text: str = ""
 
     @property
@@ -122,14 +122,14 @@ async def explain(
 ) -> SessionEnd:
     """Return the end of a session, completed from its accounting record if there is one.
 
-    :param find: searches for the record; its argument is the number of bytes to search, from the
-        end of the file.
+    :param find: a function that searches for the record; its argument is the number of bytes to
+        search, counted from the end of the file.
     :param patience: seconds to wait for a record that is not there yet.
     :raises OSError: when the file cannot be read.
     :raises TimeoutError: when the file cannot be read in time.
     """
-    # Search LOOK_BACK further back for each hour since the end: on a big cluster, fifty thousand
-    # jobs may end in an hour.
+    # For each hour since the end, search LOOK_BACK bytes further back: on a big cluster, fifty
+    # thousand jobs may end in an hour.
     hours = max(int((time.time() - end.ended) / 3600), 0)
     limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
     loop = asyncio.get_running_loop()

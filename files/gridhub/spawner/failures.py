@@ -42,7 +42,7 @@ class Holders(NamedTuple):
     """
 
     host: str
-    #: How many ports each account holds; the kernel does not list all of them.
+    #: How many ports each account holds; the kernel does not list all ports.
     accounts: dict[str, int]
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Holders(NamedTuple):
 
 
 def read_no_port(reason: str) -> Holders | None:
-    """Return the holders in a starter's report that no port is free; ``None`` for other reasons."""
+    """Parse a starter's reason; return the port holders, or ``None`` if it is another reason."""
     found = _NO_PORT_REPORT.fullmatch(reason)
     if not found:
         return None
@@ -63,9 +63,9 @@ def read_no_port(reason: str) -> Holders | None:
 
 
 def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, job: str) -> NoPort:
-    """Return the error for a worker without a free port; its message names no other person.
+    """Return the error for a worker without a free port; the message names no other person.
 
-    :param host: Grid Engine's name of the worker; empty if that is not known.
+    :param host: the worker's name in Grid Engine; empty if not known.
     """
     first, last = ports
     host = host or holders.host
@@ -101,10 +101,10 @@ def deleted(job: str) -> SessionError:
 def out_of_time(
     job_id: str, job: Job | Gone | None, wait_limit: float, why_queued: str
 ) -> SessionError:
-    """Return the error for a session that is not up in time; it names the cause of the delay.
+    """Return the error for a session that is not up in time; the message names the cause.
 
-    :param wait_limit: the time the session had, in seconds.
-    :param why_queued: why its job waits in the queue; empty if it does not.
+    :param wait_limit: the time that the session had, in seconds.
+    :param why_queued: why the session's job waits in the queue; empty if it does not wait there.
     """
     if not job_id:
         return SessionError(text("start.not_submitted"), reason="timeout")

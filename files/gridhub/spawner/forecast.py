@@ -44,7 +44,7 @@ async def forecast(
         Free(item.label, *map(item.in_units, amounts))
         for item in menu.items_for(groups)
         if places and (name := item.request.counted) is not None
-        # Show no amount of a resource that the queues do not limit.
+        # Leave out resources that the queues do not limit.
         if isfinite((amounts := free(places, name))[0])
     )
     if words := next_maintenance.refusal():
@@ -105,8 +105,8 @@ def why_never(
 ) -> str:
     """Return why a session with this choice can never start.
 
-    :param words: the output of ``qsub -w v``, which assumes an empty cluster: the amounts in it are
-        the most that the cluster has.
+    :param words: the output of ``qsub -w v``. This command assumes an empty cluster, so the amounts
+        in its output are the most that the cluster has.
     """
     reasons = parse_reasons(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
@@ -125,7 +125,8 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
-    # The scope `slots` is not in this list: if only slots are missing, a queue accepts this job.
+    # The scope `slots` is not in this list, because a queue does accept this job if only slots are
+    # missing.
     if first.scope in ("barred", "job"):
         return text("forecast.barred", reason=in_words(first, requests))
     return text("forecast.never")

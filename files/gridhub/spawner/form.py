@@ -17,11 +17,11 @@ from gridhub.menu.menu import Menu
 from gridhub.spawner.ended import SessionEnd
 from gridhub.words import text
 
-#: A form shows at most this many notices about parts of a link that it left out.
+#: The form shows at most this many notices about the parts of a link that were left out.
 MAX_NOTICES = 5
 
-#: Fields in a link to the form: the items, separated by commas, of which the form sets less or more
-#: than the last time. No menu item can have such a name.
+#: Names of two fields in a link to the form. Each field lists items, separated by commas, of which
+#: the form sets less or more than in the last choice. No menu item can have such a name.
 LESS, MORE = "_less", "_more"
 
 
@@ -33,13 +33,13 @@ class Link:
     values: dict[str, object]
     #: The items to change: a session had too little of them, or they were not free.
     shifts: tuple[str, ...] = ()
-    #: Whether to set more of these items; otherwise less.
+    #: Whether the form sets more of these items; if not, it sets less.
     more: bool = False
 
 
 #: The link that led to the form. It is a context variable because several requests may draw the
-#: form of the same spawner at once; JupyterHub draws it in a task of the request, which inherits
-#: the request's context.
+#: form of the same spawner at once; JupyterHub draws the form in a task of the request, which
+#: inherits the request's context.
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
@@ -63,7 +63,7 @@ def fill_from_link(menu: Menu, groups: Collection[str], values: dict[str, object
     notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
     try:
         menu.choose(shown, groups)
-    except ChoiceError as error:  # a limit between items; fill in the link's values all the same
+    except ChoiceError as error:  # the values break a limit between items; show them all the same
         return Filled(shown, {}, notices, error)
     return Filled(shown, {}, notices)
 
@@ -101,8 +101,8 @@ def shift(
     )
     wanted = [item for item in mine if item.name in link.shifts]
     shifted = set()
-    # Repeat for items that found no amount: a limit between items may allow a change of one only
-    # after a change of another.
+    # Try items again that could not be changed: a limit between items may allow a change to one
+    # item only after a change to another.
     for item in wanted * len(wanted):
         old = shown.get(item.name, item.default)
         if item.name in shifted or not isinstance(old, int):

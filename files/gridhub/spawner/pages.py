@@ -21,12 +21,12 @@ from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, fol
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
 
-#: How long a page waits for a value that it could also show the next time, in seconds.
+#: How long a page waits for a value that it can also show on its next load, in seconds.
 GLIMPSE = 0.5
 
 
 class ShownSpawner(ClusterSpawner):
-    """A spawner that pages can show; its methods here never change a session."""
+    """A spawner that pages can show; the methods of this class never change a session."""
 
     @default("options_form")
     def _default_options_form(self) -> Any:
@@ -37,7 +37,7 @@ class ShownSpawner(ClusterSpawner):
         return self.read_form
 
     async def draw_form(self) -> str:
-        """Return the form's fields for this person, filled in from the link they followed."""
+        """Return the form's fields for this person, filled in from the link that was followed."""
         refusal, self.refusal = self.refusal, None
         menu, groups = self._menu(), await self._groups()
         last: dict[str, Any] = dict(self.user_options or {})
@@ -56,7 +56,7 @@ class ShownSpawner(ClusterSpawner):
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
-        """Return the options in a submitted form; only :meth:`check_choice` checks them."""
+        """Return the options in a submitted form, unchecked; :meth:`check_choice` checks them."""
         fields = {name: values for name, values in data.items() if not name.startswith("_")}
         return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
 
@@ -68,8 +68,9 @@ class ShownSpawner(ClusterSpawner):
     async def explain_last(self) -> None:
         """Find out how the last session ended, if that is not known yet.
 
-        Grid Engine may write the record up to ``accounting_flush_time`` late (sge_conf(5)), so
-        later calls search again. A page waits for the result at most :data:`GLIMPSE`.
+        Grid Engine may write the accounting record up to ``accounting_flush_time`` late
+        (sge_conf(5)), so later calls search again. A page waits for the result for at most
+        :data:`GLIMPSE` seconds.
         """
         last, now = self.last, time.time()
         if last is None or self.session:

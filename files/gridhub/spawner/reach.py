@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientResponse
 from jupyterhub.httpclient import fetch
 from jupyterhub.utils import AnyTimeoutError
 
-#: Pauses between attempts to reach a session that does not answer yet, in seconds; the last one
+#: Pauses between attempts to reach a session that does not answer yet, in seconds; the last pause
 #: repeats.
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -22,14 +22,15 @@ log = logging.getLogger("jupyterhub.sge")
 async def answer(
     address: str, host: str, port: int, tls: Callable[[], dict[str, Any]]
 ) -> ClientResponse | None:
-    """Query a session's server once; return ``None`` without an answer or if its status is 5xx.
+    """Query a session's server once; return ``None`` if there is no answer, or status 5xx.
 
-    :param address: the URL of its API.
-    :param tls: returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.
+    :param address: the URL of the server's API.
+    :param tls: a function that returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.
     """
     try:
-        # Connections to an unreachable worker hang. Try a plain one first: the pool of JupyterHub's
-        # HTTP client is small, and others wait for a place in it.
+        # A connection to an unreachable worker hangs. Try a plain TCP connection first: the
+        # connection pool of JupyterHub's HTTP client is small, and other requests wait for a place
+        # in it.
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()

@@ -18,7 +18,7 @@ MAX_VERDICTS = 500
 MAX_VERDICTS_EACH = 20
 
 #: Seconds between two queries about the same choice. While the answer stays the same, the interval
-#: grows up to the second value.
+#: grows from the first value to the second.
 INTERVAL = 10.0
 LONGEST_INTERVAL = 40.0
 
@@ -38,19 +38,20 @@ class Verdicts:
 
     def __init__(self, broker: Path, timeout: float) -> None:
         self._broker = BrokerClient(broker, timeout, at_once=2)
-        #: How many checks of each person run or wait.
+        #: How many of each person's checks run or wait.
         self.checks: Counter[str] = Counter()
-        #: The verdicts by person, choice, and resources for it that were not free. The last is part
-        #: of the key because a page shows the verdict beside what is free, and both must agree.
+        #: The verdicts by person, by choice, and by the resources that the choice needs and that
+        #: were not free. These resources are part of the key because a page shows the verdict
+        #: beside what is free, and the two must agree.
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(
         self, person: str, choice: Choice, missing: frozenset[str] | None
     ) -> Answer | None:
-        """Return Grid Engine's verdict on a choice or the broker's refusal; ``None`` if not known.
+        """Return Grid Engine's verdict on a choice, or the broker's refusal; ``None`` if unknown.
 
         :param missing: the result of :func:`~gridhub.spawner.waiting.missing_for` for the choice; a
-            change of it causes a new query.
+            new value causes a new query.
         """
         key = person, repr(sorted(choice.values.items())), missing
         request = Check(user=person, choice=choice.values)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The data of a session for the hub's pages; the templates use only this.
+"""The data about a session for the hub's pages; the templates use no other data.
 
-It consists of plain values and whole sentences: the spawner decides what a page shows, and the
-templates decide how it looks.
+The data consists of plain values and whole sentences: the spawner decides what a page shows, and
+the templates decide how it looks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Free:
-    """The free amounts of one resource, in words: in total, and on the worker with the most."""
+    """The free amounts of one resource, in words: in total, and on the worker that has most."""
 
     label: str
     total: str
@@ -58,7 +58,7 @@ class Forecast:
 class View:
     """A session, or an empty place for one, as a page shows it; times are UTC without a zone."""
 
-    #: The named server; empty for the default one.
+    #: The server's name; empty for the default server.
     name: str
     state: Literal["none", "waiting", "running", "stopping"]
     #: A sentence about the progress of a start; empty in other states.
@@ -67,7 +67,7 @@ class View:
     raw: str = ""
     #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""
-    #: The menu items (such as "memory") of which that session had too little; for a link.
+    #: The menu items (such as "memory") of which the last session had too little; a link uses them.
     short_of: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""
@@ -89,7 +89,7 @@ def amounts(
 ) -> tuple[Amount, ...]:
     """Return the resources that a session has requested, each with the amount in use if known.
 
-    :param elapsed: the time it has run, in seconds.
+    :param elapsed: the time that the session has run, in seconds.
     """
 
     def amount(each: Requested) -> Amount:
@@ -105,7 +105,7 @@ def amounts(
             return Amount(each.label, each.words)
         return Amount(each.label, words, min(used / each.total, 1))
 
-    # Show texts unless they are empty, and amounts unless they are zero.
+    # Leave out texts that are empty and amounts that are zero.
     return tuple(
         amount(each)
         for each in requests

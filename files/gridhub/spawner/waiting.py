@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Explain the progress of a start and the scheduler's reasons, in the terms of the menu."""
+"""Explain the progress of a start and the scheduler's reasons, in the menu's terms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD_ANSWER = 30.0
 
 
 def requirements(requests: Collection[Requested]) -> Requirements:
-    """Return a session's requests in the form that can be compared with what is free."""
+    """Return a session's requests in a form that can be compared with what is free."""
     values = {each.kind: each.value for each in requests}
     counted = [each for each in requests if each.kind in ("memory", "count")]
     consumables = {each.complex: each.total for each in counted}
@@ -37,7 +37,7 @@ def may_spread(requests: Collection[Requested]) -> bool:
 def missing_for(
     requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> frozenset[str] | None:
-    """Return what a session needs that is not free (:func:`missing`); ``None`` if not known."""
+    """Return the resources that a session needs but that are not free; ``None`` if not known."""
     if not places or may_spread(requests):
         return None
     return missing(requirements(requests), places)
@@ -52,16 +52,16 @@ def missing_items(requests: Collection[Requested], names: Collection[str]) -> li
 
 
 def missing_in_words(requests: Collection[Requested], names: Collection[str]) -> str:
-    """Return the labels and amounts of the items that are not free, as in the form."""
+    """Return the labels and amounts of the items that are not free, as the form shows them."""
     return ", ".join(f"{each.label} ({each.words})" for each in missing_items(requests, names))
 
 
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the largest amounts that one worker has free of the missing items.
+    """Return a sentence with the most that any one worker has free of each missing item.
 
-    It begins with a space. It is empty if, for each item, one worker has enough.
+    The sentence begins with a space. It is empty if, for each item, some worker has enough.
     """
     amounts = []
     queue = requirements(requests).queue
@@ -75,7 +75,7 @@ def free_at_most(
 
 
 def in_words(reason: Reason, requests: Collection[Requested]) -> str:
-    """Return a reason of the scheduler in words, with the labels and amounts of the form."""
+    """Return the scheduler's reason in words, with the labels and amounts of the form."""
     items = missing_in_words(requests, {reason.what}) if reason.what else ""
     return text(f"reason.{reason.name}", what=items or reason.what)
 
@@ -89,7 +89,7 @@ def why_queued(
 ) -> str:
     """Return why a job waits in the queue, as far as known.
 
-    :param queue: the numbers of all waiting jobs, the next one to start first.
+    :param queue: the numbers of all waiting jobs, in the order in which they are to start.
     """
     names = missing_for(requests, places)
     reason = main_reason(parse_reasons(details.reasons if details else ()), names)
@@ -111,7 +111,7 @@ def missing_now(
 ) -> tuple[str, ...]:
     """Return the menu items that a waiting session needs and that are not free, as far as known.
 
-    :param reasons: the scheduler's messages about its job.
+    :param reasons: the scheduler's messages about the session's job.
     """
     names = missing_for(requests, places)
     if names is None:
@@ -131,10 +131,10 @@ def progress(
 ) -> str:
     """Return what a start waits for; empty for a job in the queue (see :func:`why_queued`).
 
-    :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first.
+    :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first answer.
     :param job_id: the job's number; empty if it is not known yet.
     :param session: the session's name; empty if there is no session.
-    :param host: the worker, once the session has reported its port there.
+    :param host: the worker; empty until the session has reported its port there.
     """
     if age is not None and age > OLD_ANSWER:
         return text("waiting.no_answer")

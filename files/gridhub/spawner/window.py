@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keep sessions from running into a maintenance of the workers."""
+"""Keep sessions from running into maintenance of the workers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ON_THE_WAY = 60.0
 def over_in_time(
     menu: Menu, choice: Choice, groups: Collection[str], window: Window | None
 ) -> tuple[Choice, str]:
-    """Return the choice, with its run time cut to end before the maintenance, and a note about it.
+    """Cut a choice's run time if it would run into maintenance; return the choice and a note.
 
-    The note is a sentence; it is empty if the choice is unchanged.
+    The note is a sentence about the cut; it is empty if the choice is unchanged.
 
     :raises ChoiceError: when the session would run into the maintenance, and the site does not cut
         run times or no offered run time is short enough.
@@ -48,7 +48,7 @@ def over_in_time(
 def end_before(
     window: Window | None, job: Job | Gone | None, requests: Collection[Requested]
 ) -> float:
-    """Return when a session that starts now must end because of a maintenance of the workers.
+    """Return the time at which the session must end early for maintenance of the workers.
 
     The run time was checked before the session waited in the queue, so it may no longer fit.
 
@@ -63,7 +63,8 @@ def end_before(
     run_time = next((each.total for each in requests if each.kind == "run_time"), None)
     if run_time is not None and started + run_time <= begin:
         return 0.0
-    # Without a run time on the menu, the person could not choose a shorter one: cut in any case.
+    # If the menu has no run time, the person could not choose a shorter one, so end the session
+    # early under either rule.
     if now < begin and (window.rule == "cap" or run_time is None):
         return begin
     words = text("maintenance.waited", **window.values())
