@@ -251,7 +251,7 @@ class SGESpawner(ShownSpawner):
         menu, places = self._menu(), self.status.places.answer
         requests = tuple(requested(menu, self.choice))
         answer = await self.cluster.verdicts.verdict(
-            self.user.name, self.choice, waiting.missing_for(requests, places)
+            self.user.name, self.choice, waiting.unavailable_for(requests, places)
         )
         if answer is None or answer.verdict != "never":
             return ""

@@ -14,7 +14,7 @@ from folders import FILES
 SHARED = {
     "gridhub.accounts",
     "gridhub.contract",
-    "gridhub.doors",
+    "gridhub.bounded_server",
     "gridhub.log",
     "gridhub.tls",
     "gridhub.words",
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # This wing runs in the job, with the packages of the notebook environment.
     "session": {
         "gridhub.contract",
-        "gridhub.doors",
+        "gridhub.bounded_server",
         "ipykernel",
         "jupyter_client",
         "jupyter_server",

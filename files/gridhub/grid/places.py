@@ -73,17 +73,17 @@ class Requirements:
         )
 
 
-#: The only name in the result of :func:`missing` if every queue instance is closed.
+#: The only name in the result of :func:`unavailable_resources` if every queue instance is closed.
 CLOSED = "closed"
 
-#: The name for slots in the result of :func:`missing`.
+#: The name for slots in the result of :func:`unavailable_resources`.
 SLOTS = "slots"
 
 
-def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
+def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
     """Return the resources that a session needs but that are not free on the best queue instance.
 
-    The best queue instance is the one where the fewest resources are missing.
+    The best queue instance is the one that lacks the fewest resources.
 
     :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance is both
         open and allowed by the request; empty if the session can start.
@@ -100,7 +100,7 @@ def missing(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[st
         }
         if place.free < want.slots:
             unavailable.add(SLOTS)
-        # On a tie, a queue instance that lacks slots is a better guess than one that lacks a GPU.
+        # On a tie, an instance without free slots is a better guess than one without a free GPU.
         rank = len(unavailable), SLOTS not in unavailable
         if least is None or rank < (len(least), SLOTS not in least):
             least = frozenset(unavailable)

@@ -99,8 +99,9 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
     """Return the reason to show for a job that does not start.
 
     :param reasons: the result of :func:`parse_reasons`.
-    :param unavailable: the result of :func:`missing`; ``None`` if this is not known.
-    :returns: one of ``reasons``, or a new reason without a scope: ``closed`` or ``lacks`` if
+    :param unavailable: the result of :func:`~gridhub.grid.places.unavailable_resources`; ``None``
+        if this is not known.
+    :returns: one of ``reasons``, or a new reason without a scope: ``closed`` or ``unavailable`` if
         resources are not available, ``turn`` if there is room, ``queued`` if the reason is not
         known.
     """
@@ -111,7 +112,7 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
     if first.scope == "job":
         return first
     if unavailable:
-        return Reason(CLOSED if CLOSED in unavailable else "lacks")
+        return Reason(CLOSED if CLOSED in unavailable else "unavailable")
     # The messages are about full or closed queue instances, but ``unavailable`` shows that the job
     # can get another queue instance.
     if unavailable is not None and all(reason.scope == "place" for reason in reasons):
@@ -119,8 +120,11 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
     return first
 
 
-def missing_by_reason(reason: Reason) -> frozenset[str]:
-    """Return the unavailable resources that a reason names, in the same form as :func:`missing`."""
+def unavailable_by_reason(reason: Reason) -> frozenset[str]:
+    """Return the resources that a reason names as unavailable.
+
+    :returns: as :func:`~gridhub.grid.places.unavailable_resources`.
+    """
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})
     return frozenset({reason.what} if reason.name == "amount" else ())

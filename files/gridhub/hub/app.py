@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tornado import web
 from tornado.httpserver import HTTPServer
 
-from gridhub.doors import source_of
+from gridhub.bounded_server import source_of
 from gridhub.hub.server import HubServer
 from gridhub.log import one_line
 from gridhub.spawner.cluster import SETTING, hub_mark

@@ -192,12 +192,12 @@ class StopHandler(BaseHandler):
         """
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
-        missing = spawner.missing if spawner and spawner._start_pending else ()
+        unavailable = spawner.unavailable if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
         target, arguments = ["home"], {}
         if self.get_body_argument("then", "") == "choose":
             target = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
-            arguments = {LESS: ",".join(missing)} if missing else {}
+            arguments = {LESS: ",".join(unavailable)} if unavailable else {}
         self.set_header("Content-Type", "text/html")
         url = url_path_join(self.hub.base_url, *filter(None, target))
         self.redirect(url_concat(url, arguments), status=303)

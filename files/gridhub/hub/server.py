@@ -9,7 +9,7 @@ from typing import Any
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream
 
-from gridhub.doors import BoundedServer, Delegate, Refused, source_of
+from gridhub.bounded_server import BoundedServer, Delegate, Refused, source_of
 from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of

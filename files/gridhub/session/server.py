@@ -137,7 +137,7 @@ def serve(
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
     from tornado.httpserver import HTTPServer
 
-    from gridhub.session.doors import SessionServer
+    from gridhub.session.bounded_server import SessionServer
 
     port = server.getsockname()[1]
     if not debugger:

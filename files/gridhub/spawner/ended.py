@@ -74,7 +74,7 @@ class SessionEnd:
         )
 
     @property
-    def short_of(self) -> tuple[str, ...]:
+    def exceeded(self) -> tuple[str, ...]:
         """The menu items of which the session had too little."""
         return tuple(each.item for each in self.had if each.kind == self.why)
 

@@ -20,8 +20,8 @@ from gridhub.spawner.waiting import (
     free_at_most,
     in_words,
     may_spread,
-    missing_for,
-    missing_in_words,
+    unavailable_for,
+    unavailable_in_words,
 )
 from gridhub.spawner.window import over_in_time
 from gridhub.words import text
@@ -56,7 +56,7 @@ async def forecast(
     except ChoiceError as error:
         return Forecast(free=room, age=age, message=str(error), item=error.item or "")
     requests = tuple(requested(menu, choice))
-    answer = await cluster.verdicts.verdict(person, choice, missing_for(requests, places))
+    answer = await cluster.verdicts.verdict(person, choice, unavailable_for(requests, places))
     return Forecast(
         free=room,
         age=age,
@@ -90,12 +90,12 @@ def why_later(
 
     :param words: the output of ``qsub -w p``.
     """
-    names = missing_for(requests, places)
+    names = unavailable_for(requests, places)
     reason = main_reason(parse_reasons(words.splitlines()), names)
     if reason.scope not in ("", "other"):
         return text("forecast.waits", reason=in_words(reason, requests))
-    if reason.name == "lacks":
-        first = text("forecast.lacks", what=missing_in_words(requests, names or ()))
+    if reason.name == "unavailable":
+        first = text("forecast.unavailable", what=unavailable_in_words(requests, names or ()))
         return first + free_at_most(requests, names or (), places or ())
     return text("forecast.closed" if reason.name == "closed" else "forecast.later")
 
@@ -125,8 +125,7 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
-    # The scope `slots` is not in this list, because a queue does accept this job if only slots are
-    # missing.
+    # The scope `slots` is not in this list: a queue accepts a job for which only slots are not free.
     if first.scope in ("barred", "job"):
         return text("forecast.barred", reason=in_words(first, requests))
     return text("forecast.never")

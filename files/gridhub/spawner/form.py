@@ -140,8 +140,8 @@ def draw(
     sentences = [escape(each) for each in filled.notices]
     if last:
         sentence = escape(last.words)
-        if last.short_of and offer_more:
-            query = urlencode({MORE: ",".join(last.short_of)})
+        if last.exceeded and offer_more:
+            query = urlencode({MORE: ",".join(last.exceeded)})
             again = escape(text("sessions.again_with_more"))
             sentence += f' <a class="alert-link" href="?{escape(query)}">{again}</a>'
         sentences.insert(0, sentence)

@@ -137,10 +137,10 @@ class ShownSpawner(ClusterSpawner):
         return "\n".join(details.reasons) if details else ""
 
     @property
-    def missing(self) -> tuple[str, ...]:
+    def unavailable(self) -> tuple[str, ...]:
         """The menu items that a waiting session needs and that are not free, as far as known."""
         reasons = self.raw_reason().splitlines()
-        return waiting.missing_now(self.asked, self.status.places.answer, reasons)
+        return waiting.unavailable_now(self.asked, self.status.places.answer, reasons)
 
     async def view(self) -> View:
         """Return this session's data for the pages."""
@@ -165,7 +165,7 @@ class ShownSpawner(ClusterSpawner):
             message=self.progress_message()[1] if waits else "",
             raw=self.raw_reason() if waits else "",
             ended=self.last.words if self.last and state == "none" else "",
-            short_of=self.last.short_of if self.last else (),
+            exceeded=self.last.exceeded if self.last else (),
             job=int(self.job_id) if self.job_id else None,
             host=job.host if job else self.host,
             since=moment(started),

@@ -46,14 +46,14 @@ class Verdicts:
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(
-        self, person: str, choice: Choice, missing: frozenset[str] | None
+        self, person: str, choice: Choice, unavailable: frozenset[str] | None
     ) -> Answer | None:
         """Return Grid Engine's verdict on a choice, or the broker's refusal; ``None`` if unknown.
 
-        :param missing: the result of :func:`~gridhub.spawner.waiting.missing_for` for the choice; a
-            new value causes a new query.
+        :param unavailable: the result of :func:`~gridhub.spawner.waiting.unavailable_for` for the
+            choice; a new value causes a new query.
         """
-        key = person, repr(sorted(choice.values.items())), missing
+        key = person, repr(sorted(choice.values.items())), unavailable
         request = Check(user=person, choice=choice.values)
 
         async def check() -> Answer:

@@ -68,7 +68,7 @@ class View:
     #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""
     #: The menu items (such as "memory") of which the last session had too little; a link uses them.
-    short_of: tuple[str, ...] = ()
+    exceeded: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""
     since: datetime | None = None

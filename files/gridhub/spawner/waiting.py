@@ -9,8 +9,8 @@ from math import floor
 from gridhub.grid.collector import GONE, Gone
 from gridhub.grid.details import Details
 from gridhub.grid.jobs import Job, State
-from gridhub.grid.places import SLOTS, QueueInstance, Requirements, free, missing
-from gridhub.grid.reasons import Reason, main_reason, missing_by_reason, parse_reasons
+from gridhub.grid.places import SLOTS, QueueInstance, Requirements, free, unavailable_resources
+from gridhub.grid.reasons import Reason, main_reason, parse_reasons, unavailable_by_reason
 from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import beside
 from gridhub.words import text
@@ -34,16 +34,16 @@ def may_spread(requests: Collection[Requested]) -> bool:
     return "parallel_environment" in values and values.get("slots") != 1
 
 
-def missing_for(
+def unavailable_for(
     requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> frozenset[str] | None:
     """Return the resources that a session needs but that are not free; ``None`` if not known."""
     if not places or may_spread(requests):
         return None
-    return missing(requirements(requests), places)
+    return unavailable_resources(requirements(requests), places)
 
 
-def missing_items(requests: Collection[Requested], names: Collection[str]) -> list[Requested]:
+def unavailable_items(requests: Collection[Requested], names: Collection[str]) -> list[Requested]:
     """Return the requests for resources that are not free.
 
     :param names: the resources that are not free: complexes or :data:`SLOTS`.
@@ -51,21 +51,21 @@ def missing_items(requests: Collection[Requested], names: Collection[str]) -> li
     return [each for each in requests if (SLOTS if each.kind == "slots" else each.complex) in names]
 
 
-def missing_in_words(requests: Collection[Requested], names: Collection[str]) -> str:
+def unavailable_in_words(requests: Collection[Requested], names: Collection[str]) -> str:
     """Return the labels and amounts of the items that are not free, as the form shows them."""
-    return ", ".join(f"{each.label} ({each.words})" for each in missing_items(requests, names))
+    return ", ".join(f"{each.label} ({each.words})" for each in unavailable_items(requests, names))
 
 
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the most that any one worker has free of each missing item.
+    """Return a sentence with the most that any one worker has free of each unavailable item.
 
     The sentence begins with a space. It is empty if, for each item, some worker has enough.
     """
     amounts = []
     queue = requirements(requests).queue
-    for each in missing_items(requests, names):
+    for each in unavailable_items(requests, names):
         most = free(places, SLOTS if each.kind == "slots" else each.complex, queue)[1]
         if most < each.total:
             number = beside(each, most, floor) if each.kind == "memory" else f"{most:g}"
@@ -76,7 +76,7 @@ def free_at_most(
 
 def in_words(reason: Reason, requests: Collection[Requested]) -> str:
     """Return the scheduler's reason in words, with the labels and amounts of the form."""
-    items = missing_in_words(requests, {reason.what}) if reason.what else ""
+    items = unavailable_in_words(requests, {reason.what}) if reason.what else ""
     return text(f"reason.{reason.name}", what=items or reason.what)
 
 
@@ -91,12 +91,13 @@ def why_queued(
 
     :param queue: the numbers of all waiting jobs, in the order in which they are to start.
     """
-    names = missing_for(requests, places)
+    names = unavailable_for(requests, places)
     reason = main_reason(parse_reasons(details.reasons if details else ()), names)
     if reason.scope:
         words = text("waiting.reason", job=job.id, reason=in_words(reason, requests))
-    elif reason.name == "lacks":
-        words = text("waiting.lacks", job=job.id, what=missing_in_words(requests, names or ()))
+    elif reason.name == "unavailable":
+        items = unavailable_in_words(requests, names or ())
+        words = text("waiting.unavailable", job=job.id, what=items)
         words += free_at_most(requests, names or (), places or ())
     elif reason.name == "closed":
         words = text("waiting.closed", job=job.id)
@@ -106,17 +107,17 @@ def why_queued(
     return f"{words} {text('waiting.line', count=before)}" if before else words
 
 
-def missing_now(
+def unavailable_now(
     requests: Collection[Requested], places: list[QueueInstance] | None, reasons: Collection[str]
 ) -> tuple[str, ...]:
     """Return the menu items that a waiting session needs and that are not free, as far as known.
 
     :param reasons: the scheduler's messages about the session's job.
     """
-    names = missing_for(requests, places)
+    names = unavailable_for(requests, places)
     if names is None:
-        names = missing_by_reason(main_reason(parse_reasons(reasons), None))
-    return tuple(each.item for each in missing_items(requests, names))
+        names = unavailable_by_reason(main_reason(parse_reasons(reasons), None))
+    return tuple(each.item for each in unavailable_items(requests, names))
 
 
 def stage(job: Job | Gone | None) -> str:

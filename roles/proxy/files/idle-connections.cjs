@@ -2,7 +2,7 @@
 //
 // The proxy keeps connections to the hub and to sessions open for the next request, until the other end closes
 // them. A request that is sent at that moment is lost. Here, the proxy closes them first, long before the hub
-// and the sessions do (files/gridhub/doors.py), so connections left by a flood are soon gone too.
+// and the sessions do (files/gridhub/bounded_server.py), so connections left by a flood are soon gone too.
 "use strict";
 
 const https = require("node:https");

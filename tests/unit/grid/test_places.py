@@ -18,9 +18,9 @@ from gridhub.grid.places import (
     QueueInstance,
     Requirements,
     free,
-    missing,
     parse_places,
     parse_queue,
+    unavailable_resources,
 )
 from recorded import GB, Recorded
 
@@ -98,20 +98,20 @@ ROOMY = QueueInstance(
     ],
 )
 def test_unavailable_resources_are_named(requirements: Requirements, unavailable: set[str]) -> None:
-    assert missing(requirements, [FULL, ROOMY]) == unavailable
+    assert unavailable_resources(requirements, [FULL, ROOMY]) == unavailable
 
 
 def test_a_full_queue_instance_is_preferred_to_one_without_the_resource() -> None:
     full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
     for places in ([full, without], [without, full]):
-        assert missing(Requirements(1, {"gpu": 1.0}), places) == {SLOTS}
+        assert unavailable_resources(Requirements(1, {"gpu": 1.0}), places) == {SLOTS}
 
 
 def test_a_closed_queue_instance_has_nothing_free() -> None:
     closed = replace(ROOMY, is_open=False)
-    assert missing(Requirements(1), [FULL, closed]) == {SLOTS}
-    assert missing(Requirements(1), [closed]) == {CLOSED}
-    assert missing(Requirements(1), []) == {CLOSED}
+    assert unavailable_resources(Requirements(1), [FULL, closed]) == {SLOTS}
+    assert unavailable_resources(Requirements(1), [closed]) == {CLOSED}
+    assert unavailable_resources(Requirements(1), []) == {CLOSED}
 
 
 @given(
@@ -142,7 +142,7 @@ def test_nothing_is_unavailable_exactly_if_one_queue_instance_has_everything(
         and all(place.resources.get(n, 0) >= a for n, a in requirements.resources.items())
         for place in places
     )
-    assert (missing(requirements, places) == frozenset()) is fits
+    assert (unavailable_resources(requirements, places) == frozenset()) is fits
 
 
 def test_free_resources_count_each_host_once_and_only_open_queue_instances() -> None:

@@ -165,22 +165,22 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
     [
         ([], None, "queued"),
         ([], set(), "turn"),
-        ([], {SLOTS}, "lacks"),
+        ([], {SLOTS}, "unavailable"),
         ([], {CLOSED}, "closed"),
         # A full queue instance does not matter if another one has room.
         ([FULL_NOW], set(), "turn"),
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
-        ([GPU, FEW], {"gpu"}, "lacks"),
+        ([GPU, FEW], {"gpu"}, "unavailable"),
         # A queue that is not for this job matters only if there is no other queue.
         ([FEW, BARRED], set(), "slots"),
-        ([FEW, BARRED], {SLOTS}, "lacks"),
+        ([FEW, BARRED], {SLOTS}, "unavailable"),
         ([BARRED], set(), "permission"),
         ([BARRED, OTHER], set(), "other"),
-        ([FULL_NOW, BARRED], {SLOTS}, "lacks"),
+        ([FULL_NOW, BARRED], {SLOTS}, "unavailable"),
         ([FULL_NOW, BARRED], set(), "full"),
         ([OTHER], set(), "other"),
-        ([OTHER], {SLOTS}, "lacks"),
+        ([OTHER], {SLOTS}, "unavailable"),
         ([FEW], None, "slots"),
     ],
 )

@@ -99,7 +99,7 @@ VIEW = View(
     ends=datetime(2026, 1, 2),
     amounts=(Amount(HOSTILE, HOSTILE, 0.95), Amount("GPUs", "1")),
 )
-ENDED = View(name="", state="none", ended=HOSTILE, short_of=("memory",))
+ENDED = View(name="", state="none", ended=HOSTILE, exceeded=("memory",))
 
 
 def test_the_home_page_escapes_everything_about_a_session() -> None:

@@ -37,7 +37,7 @@ async def over(alice: Any) -> None:
 
 class TestWhySessionsEnd:
     @pytest.mark.parametrize(
-        ("like", "words", "short_of"),
+        ("like", "words", "exceeded"),
         [
             ("t-hrt", "because its run time, 1 hour, was used up", ("run_time",)),
             ("t-mem", "used more than its memory: 418.5 MB of 286.1 MB", ("memory",)),
@@ -50,7 +50,7 @@ class TestWhySessionsEnd:
         self,
         like: str,
         words: str,
-        short_of: tuple[str, ...],
+        exceeded: tuple[str, ...],
         hub: Hub,
         alice: Any,
         broker: Broker,
@@ -66,11 +66,11 @@ class TestWhySessionsEnd:
         # JupyterHub has made a new spawner from the database, as after a restart.
         assert hub.spawner() is not spawner
         assert words in (await hub.spawner().view()).ended
-        assert (await hub.spawner().view()).short_of == short_of
+        assert (await hub.spawner().view()).exceeded == exceeded
         form = await hub.spawner().get_options_form()
         assert words in form
-        link = f'<a class="alert-link" href="?_more={"".join(short_of)}">Start again with more</a>'
-        assert (link in form) == bool(short_of)
+        link = f'<a class="alert-link" href="?_more={"".join(exceeded)}">Start again with more</a>'
+        assert (link in form) == bool(exceeded)
         # A form that this link has opened does not offer the link again.
         assert "with more" not in await led(hub.spawner(), Link({}, ("memory",), more=True))
 

@@ -150,7 +150,7 @@ class TestForecast:
         broker.answers = [Answer(ok=True, verdict="later")]
         forecast = await spawner.forecast({"memory": 4})
         assert forecast.free == (Free("CPU cores", "0", "0"),)
-        assert forecast.message.startswith(text("forecast.lacks", what="CPU cores (1)"))
+        assert forecast.message.startswith(text("forecast.unavailable", what="CPU cores (1)"))
         assert "Memory" not in forecast.message
         link, shown = Link({}, ("memory",)), {"memory": 4}
         notes = form.shift(load_menu(menu_file), (), shown, link, spawner.status.places.answer)

@@ -79,9 +79,9 @@ class TestLinks:
     ) -> None:
         spawner.asked = HAD
         known(spawner.status.places, [QueueInstance("all.q", "exec1", 4, 0, True, {"h_vmem": 9e9})])
-        assert spawner.missing == ("cores", "gpus")
+        assert spawner.unavailable == ("cores", "gpus")
         known(spawner.status.places, None)
-        assert spawner.missing == ()
+        assert spawner.unavailable == ()
 
     @pytest.mark.parametrize(
         ("cores", "reasons", "items"),
@@ -114,7 +114,7 @@ class TestLinks:
         monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
         known(spawner.status.places, [QueueInstance("all.q", "exec1", 4, 1, True, {"h_vmem": 9e9})])
         known(spawner.status.details, {7: Details(7, "alice", reasons=tuple(reasons.splitlines()))})
-        assert spawner.missing == tuple(items.split())
+        assert spawner.unavailable == tuple(items.split())
 
     async def test_less_is_what_the_chosen_queue_has_free(
         self, spawner: SGESpawner, menu_file: Path

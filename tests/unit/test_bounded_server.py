@@ -13,8 +13,8 @@ import pytest
 from tornado import web
 from tornado.testing import bind_unused_port
 
-from gridhub.doors import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
-from gridhub.session.doors import SessionServer
+from gridhub.bounded_server import FAILURES_LOGGED, LOOPBACK, BoundedServer, FewFailures, source_of
+from gridhub.session.bounded_server import SessionServer
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -89,7 +89,7 @@ async def test_only_a_few_connections_make_room_in_a_second(
     class Server(BoundedServer):
         waiting_each = 1
 
-    monkeypatch.setattr("gridhub.doors.MAKE_ROOM", 1)
+    monkeypatch.setattr("gridhub.bounded_server.MAKE_ROOM", 1)
     async with serving(Server(web.Application([("/x", Upload)]))) as connect:
         _held = [await connect() for _ in range(2)]
         assert await answer(await connect(), REQUEST) == b""

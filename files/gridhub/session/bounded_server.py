@@ -15,7 +15,7 @@ from tornado.httputil import (
 )
 from tornado.web import decode_signed_value
 
-from gridhub.doors import BoundedServer, Delegate, Refused
+from gridhub.bounded_server import BoundedServer, Delegate, Refused
 
 
 class SessionServer(BoundedServer):
