@@ -90,7 +90,7 @@ def qstat(fake: Callable[[str, str], Path], tmp_path: Path) -> Qstat:
 async def lab() -> AsyncIterator[Lab]:
     lab = Lab()
     yield lab
-    await lab.fall_silent()
+    await lab.close()
 
 
 @pytest.fixture

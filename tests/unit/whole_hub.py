@@ -278,9 +278,19 @@ class Lab:
         self.server = HTTPServer(Application([(".*", Api)]))
         for self.port in range(PORTS[0], PORTS[1] + 1):
             with contextlib.suppress(OSError):
-                self.answer()
-                return
+                # Reserves the port among all test processes, also while this server is silent.
+                self.reservation = socket.create_server(("127.0.0.2", self.port), reuse_port=False)
+                try:
+                    self.answer()
+                    return
+                except OSError:
+                    self.reservation.close()
         pytest.fail("no port is free")
+
+    async def close(self) -> None:
+        """Stop the server, and release its port."""
+        await self.fall_silent()
+        self.reservation.close()
 
     def answer(self) -> None:
         listener = socket.socket()

@@ -161,7 +161,7 @@ class TestRun:
         pid = int(child.read_text(encoding="utf-8"))
         try:
             assert not thread.is_alive()
-            assert not alive(pid)
+            asyncio.run(until(lambda: not alive(pid)))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
