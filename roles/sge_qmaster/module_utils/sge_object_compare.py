@@ -34,7 +34,7 @@ def _normal_word(word: str) -> str:
         return repr(float(hours * 3600 + minutes * 60 + seconds))
     if _NUMERIC.fullmatch(word):
         return repr(float(word))
-    # Constants mean the same in upper and lower case, but units do not: 1g is 1000^3, and 1G is
+    # Upper and lower case mean the same only in constants: 1g, for example, is 1000^3, but 1G is
     # 1024^3.
     return word.upper() if word.upper() in _CONSTANTS else word
 
