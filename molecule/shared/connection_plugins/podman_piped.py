@@ -41,14 +41,14 @@ options:
 
 
 class Connection(Podman):
-    """The collection's connection, but with pipelining and without a mount of the container."""
+    """The collection's connection, but with pipelining and without mounting the container."""
 
     transport = "podman_piped"
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        # The collection's plugin mounts the container here. Without the mount, it copies files with
-        # `podman cp`.
+        # At this point, the collection's plugin mounts the container. This plugin does not, so
+        # files are copied with `podman cp`.
         self._connected = True
         return self
 

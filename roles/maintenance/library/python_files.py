@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ansible module: install a program and its package in one step; remove obsolete modules."""
+"""Ansible module: install a program with its package, and remove obsolete modules."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path has this kind and mode, and our owner; links are not followed."""
+    """Return whether a path is of this kind, has this mode and is ours, without following links."""
     try:
         info = os.lstat(path)
     except OSError:
@@ -90,7 +90,7 @@ def remove(path: str) -> None:
 
 
 def write(path: str, content: bytes, mode: int) -> None:
-    """Write a file in one step: readers see the old content or the new content."""
+    """Write a file in one step, so that readers see either the old or the new content."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     descriptor, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".fresh-")
@@ -116,7 +116,7 @@ def make_folder(path: str) -> None:
 
 
 def superfluous(path: str, package: str, names: Collection[str]) -> list[str]:
-    """Return the package's files and folders that are neither among the names nor caches."""
+    """Return the package's files and folders that are not in ``names`` and are not caches."""
     found = []
     for parent, folders, files in os.walk(os.path.join(path, package)):
         below = [os.path.relpath(os.path.join(parent, each), path) for each in folders + files]

@@ -20,7 +20,7 @@ DRAIN_MINUTES = 60
 #: The port of the execution daemon, if ``getent services`` does not list it.
 DAEMON_PORT = "6445"
 
-#: The port in a line of ``getent services``, such as ``sge-execd 537/tcp sge_execd``.
+#: Matches the port in the output of ``getent services``: 537 in ``sge-execd 537/tcp sge_execd``.
 _PORT = re.compile(r"[0-9]+(?=/)")
 #: ``qping -info`` shows the daemon's main loop only after the daemon has registered with the
 #: qmaster.
@@ -105,7 +105,7 @@ def daemon_at_work(daemon: Result) -> bool:
 
 
 def with_load(load: Result) -> bool:
-    """Return whether ``qhost -h`` shows a load; for a host without a load, it shows ``-``."""
+    """Return whether ``qhost -h`` shows a load, and not the ``-`` of a host without a load."""
     shown = _lines(load)[-1:]
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
@@ -131,7 +131,7 @@ def plan(
     minutes: float,
     reboot: str,
 ) -> list[str]:
-    """Return what ``--check`` shows for one worker; :func:`sort_queues` returns ``queues``."""
+    """Return what ``--check`` shows for one worker; ``queues`` is from :func:`sort_queues`."""
     others = ", ".join(each for each in together if each != worker)
     known, shown = "stdout" in jobs, _lines(jobs)
     return [
@@ -150,7 +150,7 @@ def plan(
 
 
 def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return the state of the queues that this run has disabled; empty if there are none."""
+    """Return the state of the queues that this run has disabled, or "" if it has disabled none."""
     if not _results(off):
         return ""
     disabled, listed = (*_results(now), {}, {})[:2]
@@ -175,10 +175,11 @@ def report(
     admin_host: str,
     check_mode: bool,
 ) -> str:
-    """Return the report about a worker; empty if the worker is maintained and back in service.
+    """Return the report about a worker, or "" if the worker is maintained and back in service.
 
     ``why`` is the result of :func:`trouble`. ``off`` is the result of the task that disables the
-    queues. ``now`` has two results from the end of the run: the disabled queues, and all queues.
+    queues. ``now`` has the results of two queries at the end of the run. The first query lists the
+    disabled queues, and the second lists all queues.
     """
     state = "" if check_mode else _queue_state(off, now, kept, admin_host)
     if not why and state in ("", _ENABLED):
@@ -188,7 +189,7 @@ def report(
 
 
 class FilterModule:
-    """Filters for Ansible: the functions above, with the role's name as a prefix."""
+    """The functions above as filters for Ansible, each with the prefix ``patch_``."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

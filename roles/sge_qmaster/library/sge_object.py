@@ -265,8 +265,9 @@ def find_qconf(module: AnsibleModule) -> str | None:
         return path if os.access(path, os.X_OK) else None
     found: str | None = module.get_bin_path("qconf")
     if found is None:
-        # This is a second call, because get_bin_path searches opt_dirs before PATH, and PATH should
-        # come first. A root that several architectures share has a directory for each of them.
+        # PATH should come first, but get_bin_path searches opt_dirs before PATH, so opt_dirs needs
+        # a second call. An SGE_ROOT that several architectures share has a folder in bin for each
+        # of them.
         places = sorted(glob.glob(os.path.join(module.params["sge_root"], "bin", "*")))
         found = module.get_bin_path("qconf", opt_dirs=places)
     return found

@@ -34,12 +34,13 @@ def _normal_word(word: str) -> str:
         return repr(float(hours * 3600 + minutes * 60 + seconds))
     if _NUMERIC.fullmatch(word):
         return repr(float(word))
-    # In all other words, upper and lower case differ: 1g is 1000^3, and 1G is 1024^3.
+    # Upper and lower case mean the same only in constants: 1g, for example, is 1000^3, but 1G is
+    # 1024^3.
     return word.upper() if word.upper() in _CONSTANTS else word
 
 
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
-    """Return a value without overrides per host, in a normal form that can be compared."""
+    """Return the normal form, for comparison, of a value that has no overrides per host."""
     form = spec.forms.get(attribute, spec.default_form)
     if text.strip().upper() == "NONE":
         return "NONE"
@@ -59,7 +60,7 @@ def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
 
 
 def normal_value(kind: str, attribute: str, text: str) -> Any:
-    """Return a value in a normal form, which is the same for all spellings of the value."""
+    """Return a value's normal form, which is the same for all spellings of the value."""
     spec = KINDS[kind]
     if kind == "complex" and attribute in ("type", "relop"):
         return text.upper()
@@ -82,7 +83,7 @@ def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) 
         if found is None:
             names.append(name)
         elif kind == "complex" and name in literal:
-            # As texts, "01" and "1" are different.
+            # This default is text, so "01" and "1" are different.
             if found != value and {found.upper(), value.upper()} != {"NONE"}:
                 names.append(name)
         elif normal_value(kind, name, found) != normal_value(kind, name, value):

@@ -24,7 +24,7 @@ LISTS = (NAMES, HOSTS, COMMA_NAMES, PAIRS, PARAMS, SUBORDINATES)
 
 
 class Check(NamedTuple):
-    """A pattern that a value must match, because Grid Engine itself accepts anything."""
+    """A pattern that a value must match; it is needed where Grid Engine itself accepts anything."""
 
     pattern: str
     description: str
@@ -54,7 +54,7 @@ class Kind(NamedTuple):
     booleans: tuple[str, str] = ("FALSE", "TRUE")
     none: str = "NONE"
     # Whether TRUE, true and yes are equal, because Grid Engine normalises them in this kind. In
-    # other kinds, Grid Engine keeps the word as it was written, and may not recognise it.
+    # other kinds, it keeps the word as it was written, and may not recognise it.
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
@@ -62,9 +62,10 @@ class Kind(NamedTuple):
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
 
-# qconf -Mconf accepts and keeps any misspelt name, so these lists have the names from sge_conf(5).
-# The current configuration cannot replace them: a host's configuration has only the entries that
-# differ from the global configuration, and even the global configuration may be incomplete.
+# These lists contain the names from sge_conf(5). They are needed because qconf -Mconf accepts and
+# keeps any misspelt name. Valid names cannot be taken from the current configuration: a host's
+# configuration has only the entries that differ from the global configuration, and even the global
+# configuration may be incomplete.
 LOCAL_CONFIGURATION = (
     "execd_spool_dir", "mailer", "xterm", "load_sensor", "prolog", "epilog", "load_report_time",
     "reschedule_unknown", "set_token_cmd", "pag_cmd", "token_extend_time", "shepherd_cmd",

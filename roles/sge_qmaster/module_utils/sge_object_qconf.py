@@ -133,7 +133,7 @@ class Qconf:
     def names(self, option: str) -> list[str]:
         """Return the names that qconf lists for an option.
 
-        qconf reports an empty list as an error; the result is then an empty list.
+        If the list is empty, qconf reports an error, but this method returns an empty list.
 
         :raises RefusedError: for any other error.
         """
@@ -143,7 +143,9 @@ class Qconf:
         return parse_names(result.out) if result.rc == 0 else []
 
     def change(self, action: str, *args: str) -> Result:
-        """Run a call that changes something; ``action`` is a verb phrase for the error message.
+        """Run a call that changes something.
+
+        ``action`` is a verb phrase for the error message, such as "remove queue all.q".
 
         :raises RefusedError: if qconf's exit status is not 0.
         """
@@ -155,7 +157,7 @@ class Qconf:
         return result
 
     def change_from_file(self, action: str, option: str, basename: str, text: str) -> Result:
-        """Run a call that changes an object, which qconf reads from a file.
+        """Run a call that changes an object, and give qconf the object's new text in a file.
 
         The file's name matters: ``qconf -Mconf`` uses it as the configuration's name.
         """
@@ -172,9 +174,9 @@ class Qconf:
 def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     """Hold a lock, so that two runs on this host do not undo each other's changes.
 
-    qconf replaces a whole object, or the whole table of complexes. If two tasks were delegated to
-    this host at the same time, the second would write back the values that it had read before the
-    first changed them.
+    qconf replaces a whole object, or the whole table of complexes. If two tasks ran on this host at
+    the same time without the lock, the second would write back old values, which it had read before
+    the first changed them.
 
     :raises BadRequestError: if another run holds the lock for four times ``timeout`` seconds.
     """
@@ -182,8 +184,8 @@ def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     try:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
-        # This process is not root, so it runs without a lock: in a directory that it can write,
-        # other users could interfere with the lock.
+        # This process is not root and cannot create the lock here, so it runs without a lock. In a
+        # directory where it could create the lock, other users could interfere with it.
         yield
         return
     try:

@@ -22,7 +22,7 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check one entry of ``objects`` in the way that Ansible checks the options for one object.
+    """Check one entry of ``objects`` as Ansible checks the module's options for a single object.
 
     :raises BadRequestError: if the entry is wrong; the message names the entry and its error.
     """
@@ -55,7 +55,7 @@ def check_name(kind: str, name: str | None) -> str:
     if not name:
         raise BadRequestError(f"kind {kind} needs a name")
     if not re.fullmatch(spec.name_pattern, name) or name.lower() in RESERVED_NAMES:
-        # For example, "qconf -dq" takes "*" as a pattern, and would remove all queues that match.
+        # For example, "qconf -dq" would take "*" as a pattern, and remove all queues.
         extra = " starting with @" if kind == "host_group" else ""
         raise BadRequestError(
             f"{name!r} cannot be the name of a {kind}: use letters, digits and _ . + -{extra}, "
@@ -128,7 +128,7 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
 
 
 def check_complex(entry: Mapping[str, str]) -> None:
-    """Refuse a default that does not fit the type, because Grid Engine accepts and keeps any word.
+    """Refuse a complex's default that does not fit its type: Grid Engine would accept any word.
 
     :raises BadRequestError: if it does not fit; the message names the type and the required form.
     """

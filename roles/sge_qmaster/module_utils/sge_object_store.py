@@ -70,8 +70,8 @@ class Store:
                 )
             base = parse_object(result.out)
         if self.kind == "queue":
-            # The template names the parallel environments make, smp and mpi. A new cluster does not
-            # have them, so qconf would refuse the queue.
+            # The template's pe_list contains three parallel environments (make, smp, mpi). A new
+            # cluster does not have them, so qconf would refuse the queue.
             base["pe_list"] = "NONE"
         base.pop(self.spec.key, None)
         return {**({self.spec.key: self.name} if self.spec.key else {}), **base}
@@ -104,10 +104,11 @@ class Store:
         return self.qconf.change(action, self.spec.delete, self.name)
 
     def confirm(self, result: Result, wanted: Attributes | None) -> Attributes | None:
-        """Read the object again and return it; ``wanted`` is None after a removal.
+        """Read the object again, check that it is as wanted, and return it.
 
-        qconf's exit status is not reliable. For example, ``qconf -ah`` exits with 0 if the caller
-        is not a manager, and ``qconf -Msconf`` replaces an unknown queue_sort_method with "load".
+        ``wanted`` is None after a removal. The check is needed because qconf's exit status is not
+        reliable. For example, ``qconf -ah`` exits with 0 if the caller is not a manager, and
+        ``qconf -Msconf`` replaces an unknown queue_sort_method with "load".
 
         :raises RefusedError: if the object is not as wanted, or if another complex is gone.
         """

@@ -43,7 +43,7 @@ def render_object(attributes: Mapping[str, str]) -> str:
 def parse_complexes(text: str) -> dict[str, Attributes]:
     """Parse the table of complexes that ``qconf -sc`` prints; return each name's columns.
 
-    :raises BadRequestError: for a line with another number of columns. If such a line were ignored,
+    :raises BadRequestError: for a line with a wrong number of columns. If such a line were ignored,
         the next change would remove its complex.
     """
     table: dict[str, Attributes] = {}

@@ -69,7 +69,10 @@ def _check_item(attribute: str, item: str) -> str:
 
 
 def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
-    """Return a list in Grid Engine's form; with ``split``, ``texts`` has the list as one string."""
+    """Return a list in Grid Engine's form.
+
+    With ``split``, ``texts`` has only one string, which contains the whole list.
+    """
     if form == SUBORDINATES and "(" in texts[0]:
         # slots=N(queue:order:action, ...) is one expression, although it contains commas.
         if len(texts) > 1:
@@ -95,7 +98,7 @@ def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: 
 def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
     """Return a value in Grid Engine's form.
 
-    For an attribute with values per host, ``texts`` is one of these values.
+    If the attribute has values per host, ``texts`` is only one of these values.
     """
     form = spec.forms.get(attribute, spec.default_form)
     if form in LISTS:
