@@ -28,7 +28,8 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: For names of sentences that end in a computed part: how they begin, and the part's values.
+#: Some sentences have a name that ends in a computed part. Keys: how such a name begins. Values:
+#: what can follow.
 COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",

@@ -68,7 +68,7 @@ MENU = [
     {
         "name": "mail",
         "label": "Mail to",
-        # This pattern allows any text. The broker must still refuse values that are no addresses.
+        # This pattern allows any text. The broker must still refuse values that are not addresses.
         "text": {"pattern": "(?s).*", "example": "alice@example.org"},
         "default": "",
         "request": {"kind": "mail"},

@@ -172,7 +172,7 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
         ([GPU, FEW], {"gpu"}, "unavailable"),
-        # That a queue does not accept the job matters only if there is no other reason.
+        # A queue that does not accept the job is the reason only if there is no other reason.
         ([FEW, BARRED], set(), "slots"),
         ([FEW, BARRED], {SLOTS}, "unavailable"),
         ([BARRED], set(), "permission"),
