@@ -2,7 +2,7 @@
 """Fixtures of all unit tests: recorded outputs, fake Grid Engine commands, and a whole hub.
 
 The outputs in ``data/qstat`` were recorded from Grid Engine 8.1.9 (Debian 12); the README.md there
-explains how. A fake command is a real executable; the tested code starts it like the real command.
+explains how. A fake command is an executable file; the tested code starts it like a real command.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from hub_menus import MENU
 from sge_spawner import SGESpawner
 from whole_hub import AMPLE, PORTS, Broker, Cluster, Hub, Lab, Visit, configuration, end_cluster
 
-# Every run uses the same examples, so that results depend on the code and not on chance;
-# `--hypothesis-profile=thorough` uses random examples.
+# By default, every run uses the same examples, so that results depend on the code and not on
+# chance. With `--hypothesis-profile=thorough`, the examples are random.
 hypothesis.settings.register_profile("gridhub", max_examples=80, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile("gridhub")
@@ -70,7 +70,8 @@ def fake(bin_dir: Path) -> Callable[[str, str], Path]:
         new = bin_dir / f".{name}.new"
         new.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         new.chmod(0o755)
-        new.rename(path)  # a shell that is already running keeps reading the old script
+        # Replace the file instead of changing it: a running shell keeps reading the old script.
+        new.rename(path)
         return path
 
     return make
@@ -130,7 +131,10 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def whole_hub(
     connections: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Hub]:
-    """One hub for those tests of a module that do not restart it; making a hub takes 0.25 s."""
+    """One hub that a module's tests share, because making a hub takes 0.25 s.
+
+    Tests that restart the hub do not use this fixture.
+    """
     hub = Hub(config=configuration(tmp_path_factory.mktemp("hub"), "sqlite:///:memory:"))
     await hub.open()
     await hub.opening
@@ -141,7 +145,8 @@ async def whole_hub(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connections() -> AsyncIterator[None]:
-    gc.freeze()  # all modules are loaded: garbage collection may skip their objects from here on
+    # All modules are loaded now. To save time, exempt their objects from garbage collection.
+    gc.freeze()
     yield
     gc.unfreeze()
     await JupyterHubHTTPClient.loop_instance().close()
@@ -168,10 +173,10 @@ def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any
 async def hub(
     whole_hub: Hub, settings: Config, accounts: None, broker: Broker
 ) -> AsyncIterator[Hub]:
-    """The module's hub without users, with this test's menu, broker and Grid Engine."""
+    """The module's hub: without users, and with the menu, broker and Grid Engine of this test."""
     hub = whole_hub
     hub.config.SGESpawner = settings
-    # In these tests, alice sends as many requests in seconds as a person sends in days.
+    # Raise the limits: within seconds, alice sends as many requests as a person sends in days.
     hub.tornado_application.settings[guard.SETTING] = Limits(AMPLE, tokens=1000)
     yield hub
     await end_cluster(hub)
@@ -202,7 +207,7 @@ def token(alice: Any) -> str:
 
 @pytest.fixture
 def visit(hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
-    """Request or send the form as alice, as if she had the login and XSRF cookies."""
+    """Load or send the form as alice, with a token instead of the login and XSRF cookies."""
     monkeypatch.setattr(SpawnHandler, "_accept_token_auth", True)
     monkeypatch.setattr(SpawnHandler, "check_xsrf_cookie", lambda self: None)
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from folders import QSTAT
 from gridhub.grid.jobs import Job
 
-#: Start time of the job in ``mixed.xml`` that :func:`listing` copies, in seconds since the epoch.
+#: Start of the job that :func:`listing` copies from ``mixed.xml``, in seconds since the epoch.
 SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
 
 

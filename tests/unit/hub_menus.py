@@ -107,7 +107,7 @@ HAD = tuple(
     )
 )
 
-#: Like ``HAD``, but the complex for memory does not limit the address space.
+#: Like ``HAD``, but memory is requested with a complex that does not limit the address space.
 WITH_RMEM = tuple(
     each.model_copy(update={"complex": "rmem"}) if each.kind == "memory" else each for each in HAD
 )

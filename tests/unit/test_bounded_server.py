@@ -1,4 +1,4 @@
-"""Limits on how much of a hub's or a session's HTTP server one client may use."""
+"""Limits that keep one client from using up the HTTP server of the hub or of a session."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
 
 
 async def answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], sent: bytes) -> bytes:
-    """Send a request; return the first line of the answer, empty if the connection is closed."""
+    """Send a request; return the answer's first line, or nothing if the connection is closed."""
     reader, writer = link
     try:
         writer.write(sent)
@@ -75,7 +75,8 @@ async def test_a_client_that_sends_a_request_displaces_idle_connections(bound: s
     async with serving(server(web.Application([("/x", Upload)]))) as connect:
         waiting = [await connect() for _ in range(3)]
         assert await answer(await connect(), REQUEST) == OK
-        # The oldest connection made room; a connection with a request no longer counts as waiting.
+        # The oldest connection was closed to make room. The others can still send their requests. A
+        # connection that has sent a request no longer counts as waiting.
         assert await waiting[0][0].read() == b""
         assert await answer(waiting[1], REQUEST) == OK
         again = [await connect() for _ in range(2)]

@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tornado",
         "zmq",
     },
-    # This wing runs as root, then as the person: it needs no event loop, form or collector.
+    # This wing runs as root at first, and then under the person's account. It needs no event loop,
+    # form or collector.
     "broker": {
         "gridhub.accounts",
         "gridhub.contract",
@@ -83,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *PACKAGES,
     },
 }
-#: The hub's client of the broker is in the broker's wing, but runs in the hub.
+#: The module with which the hub calls the broker is in the broker's wing, but runs in the hub.
 MAY_ALSO = {"broker/client.py": {"gridhub.grid.jobs"}}
 MODULES = [
     (wing, path)
@@ -94,7 +95,7 @@ MODULES = [
 
 
 def imports(source: str, package: str) -> Iterator[str]:
-    """Yield the full name of each module that a source imports, also inside its functions.
+    """Yield the full name of each module that the source code imports, even inside functions.
 
     ``from a import b`` yields ``a.b``, because ``b`` may be a module.
     """

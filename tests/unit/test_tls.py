@@ -50,7 +50,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def files(folder: Path, session: str) -> secrets.Tls:
-    """Issue a session's certificate and key; return the files that its starter makes of them."""
+    """Issue a session's certificate and key; return the files that its starter writes."""
     tls = Tls(**issue(folder, session)._asdict())  # the broker accepts these files
     found = secrets.read_tls(tls.model_dump())
     assert found

@@ -28,7 +28,8 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: The text before a computed part of a sentence's name, and the values that the part can have.
+#: Some sentences have a name that ends in a computed part. Keys: how such a name begins. Values:
+#: what can follow.
 COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
@@ -57,7 +58,7 @@ def test_every_sentence_of_ours_can_be_filled_in() -> None:
 
 
 def used() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
-    """Yield the place, the name's pattern and the passed values of each sentence in use."""
+    """Yield each use of a sentence: the place, a pattern for the name, and the passed values."""
     for file, call in CALLS:
         if (function := call.func.id) in FUNCTIONS:
             name = call.args[0]
@@ -123,13 +124,13 @@ def test_no_module_contains_sentences_for_people() -> None:
             each for each in call.args if isinstance(each, ast.JoinedStr | ast.Constant)
         ]:
             text = ast.unparse(literal)
-            # A refusal's kind is not a sentence, and objections to a request are for programs.
+            # Two texts are not for people: a refusal's kind, and an objection to a request.
             for_programs = ast.unparse(call.args[0]) == "'request'" or "uid" in text
             assert " " not in text or for_programs, f"{file}:{call.lineno}: {text}"
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """Sessions (starter.py) and the culler (idle.py) get texts as JSON; people get a Refusal."""
+    """Sessions (starter.py) and the culler (idle.py) get such texts; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")

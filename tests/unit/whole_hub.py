@@ -108,8 +108,8 @@ class Hub(GridHub):
         return count
 
     async def open(self) -> None:
-        """Open the hub, and serve its pages as soon as it looks for its sessions."""
-        # A hub replaces the process's HTTP client without closing the previous client.
+        """Open the hub; serve its pages as soon as it begins to look for running sessions."""
+        # Close the process's HTTP client: a new hub replaces it without closing it.
         await JupyterHubHTTPClient.loop_instance().close()
         self.opening = asyncio.create_task(self.initialize([]))
         looks = asyncio.create_task(self.looks.wait())
@@ -126,7 +126,8 @@ class Hub(GridHub):
         """End as on SIGTERM: cancel all tasks, and write nothing to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
-        # Repeat this: JupyterHub's progress page takes one cancellation for the end of a start.
+        # Cancel repeatedly: JupyterHub's progress page mistakes a cancellation for the end of a
+        # start, and continues.
         while tasks:
             for task in tasks:
                 task.cancel()
@@ -137,7 +138,8 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        gc.collect()  # warn now, and not in a later test, of what this test has left open
+        # If this test has left something open, Python warns of it now and not in a later test.
+        gc.collect()
 
     def person(self, name: str) -> Any:
         found = orm.User.find(self.db, name)
@@ -215,7 +217,7 @@ class Broker:
         self.cluster = cluster
         #: The state in which a job begins; empty means that no job appears.
         self.letters = "qw"
-        #: Whether a deleted job stays in Grid Engine's state of deletion.
+        #: Whether a deleted job stays in Grid Engine, in the state in which it is being deleted.
         self.sticky = False
         #: Whether the broker ignores requests to delete a job.
         self.deaf = False
@@ -405,6 +407,6 @@ def known(query: CachedQuery[Any], answer: object) -> None:
 
 
 def record(like: str, session: str) -> str:
-    """Return a real accounting record in which the job has the name of a session's job."""
+    """Return a real accounting record, with its job's name replaced by a session's job name."""
     lines = (DATA / "accounting").read_text("utf-8").splitlines()
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))

@@ -68,7 +68,7 @@ MENU = [
     {
         "name": "mail",
         "label": "Mail to",
-        # The broker checks the value itself, even if the site's pattern allows it.
+        # This pattern allows any text. The broker must still refuse values that are not addresses.
         "text": {"pattern": "(?s).*", "example": "alice@example.org"},
         "default": "",
         "request": {"kind": "mail"},

@@ -53,7 +53,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
-    """The account alice; the broker does not switch to it, so all code runs as the tester."""
+    """The account alice. The broker does not switch to it: all code runs as the tests' own user."""
     user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))

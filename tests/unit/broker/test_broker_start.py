@@ -161,7 +161,7 @@ class TestStart:
             while not go_on.exists():
                 time.sleep(0.01)
             write(*arguments)
-            # This is the last step of the test's own code; only the broker's code follows.
+            # After this step, the child process runs only the broker's code.
             gone_on.touch()
 
         monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
@@ -170,7 +170,7 @@ class TestStart:
             start(config, alice, request())
         assert caught.value.kind == "home"
         assert not list(folder.iterdir())
-        # If the home answers too late, no secret is left in it.
+        # Now the home answers, too late: the file that is written now must be removed again.
         go_on.touch()
         deadline = time.monotonic() + 10
         while not gone_on.exists() or secrets_in(home):

@@ -46,7 +46,7 @@ class TestStop:
     def test_the_file_of_a_session_that_never_started_is_removed_before_its_job(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        # A job that reaches Grid Engine only later ends itself if the session's file is missing.
+        # If the job reaches Grid Engine only after this stop, it finds no file and ends itself.
         folder = Path(alice.pw_dir) / SESSION_FOLDER
         folder.mkdir()
         for name in (f"{SESSION}.json", "7.log", f"{'a' * 32}.json"):

@@ -21,7 +21,10 @@ class TestCheck:
     def verify(
         self, fake: Callable[[str, str], Path], tmp_path: Path
     ) -> Callable[[str, str], Path]:
-        """Make a fake qsub with scripts for ``-w v`` and ``-w p``; return its list of calls."""
+        """Make a fake qsub that runs one script for ``-w v`` and another one for ``-w p``.
+
+        The result is the file in which the fake qsub records its calls.
+        """
 
         def make(on_empty: str, now: str) -> Path:
             script = (

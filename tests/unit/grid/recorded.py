@@ -22,7 +22,7 @@ def element(tag: str, text: str) -> str:
 
 
 def answer(*jobs: str, messages: str = "") -> bytes:
-    """Return an answer about jobs; each job is given as its XML elements."""
+    """Return qstat's answer about jobs; each job is given as the text of its XML elements."""
     entries = "".join(element("element", job) for job in jobs)
     info = element("djob_info", entries)
     return element("detailed_job_info", info + element("messages", messages)).encode()

@@ -49,7 +49,8 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
         ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
-        # If nothing proves which limit ended the job, none is named: the queue has limits too.
+        # No limit is named unless the record proves which limit ended the job: it may have been a
+        # limit of the queue.
         ("t-hrt", None, None, Ending.LIMIT),
         ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
         ("t-mem", None, RUN_TIME, Ending.LIMIT),
@@ -123,7 +124,8 @@ def test_a_record_is_found_wherever_the_blocks_are_cut(
 @pytest.mark.parametrize("before", [True, False])
 def test_a_job_with_two_different_records_is_not_known(before: bool, tmp_path: Path) -> None:
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
-    # Grid Engine 8.1.9 writes another person's `-l hostname=...` like this if it has line breaks.
+    # bob forges a record: Grid Engine 8.1.9 copies the line breaks in his `-l hostname=...` as they
+    # are.
     forged = line.replace(":exec", ":words-of-bob").replace(":0:0:0:", ":0:9:0:", 1)
     head, _, tail = line.replace(":alice:t-exit0:", ":bob:t-bob:").partition(":-l ")
     written = f"{head}:-l hostname=exec1|x\n{forged}\nq{tail}"

@@ -23,9 +23,9 @@ class Anything(RuleBasedStateMachine):
     """The collector, while sessions come and go and Grid Engine may give any answer.
 
     The collector's own loop runs; only qstat is replaced, so that a rule decides when an answer
-    comes. Between two rules, a query waits for its answer. For each name, the model keeps how many
-    good answers in a row did not list the job, whether a session wants the job, and the job's
-    state.
+    comes. Whenever a rule begins, a query is waiting for its answer. For each name, the model keeps
+    how many good answers in a row did not list the job, whether a session wants the job, and the
+    job's state.
     """
 
     NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(3)]
@@ -34,8 +34,8 @@ class Anything(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 0.0
-        self.jobs: dict[str, str] = {}  # the jobs in Grid Engine: name to letters
-        self.since: dict[str, float] = {}  # by watched name: when answers begin to count
+        self.jobs: dict[str, str] = {}  # Grid Engine's jobs: name to state letters
+        self.since: dict[str, float] = {}  # watched name to the time from which answers count
         self.wanted: set[str] = set()
         self.used: set[str] = set()
         self.absences: dict[str, int] = {}
@@ -71,7 +71,7 @@ class Anything(RuleBasedStateMachine):
             self.query = None
 
     async def delete(self, job: Job) -> None:
-        # The rules check these deletions; an assertion that fails here would get lost.
+        # The rules check the deletions later: a failed assertion here would go unnoticed.
         self.deletions.append(job.name)
         if self.deletion_fails:
             raise GridEngineError("no")

@@ -121,7 +121,7 @@ class TestCollector:
         collector.watch("b", "bob", waiting=False)
         await asyncio.to_thread(pipe.write_text, listing(job("a")))
         await news_until(collector, lambda: collector.look_up("b") is GONE)
-        # The first query does not cover the second job, which is gone only after two more queries.
+        # The first query was not about bob's job. That job is gone only after two more queries.
         assert qstat.questions == ["alice", "alice,bob", "alice,bob"]
 
     @pytest.mark.parametrize("failure", ["down", "words", "truncated", "other"])
@@ -301,8 +301,8 @@ class TestCollector:
     async def test_a_cancellation_is_not_lost_when_news_comes_at_the_same_moment(
         self, collector: Collector
     ) -> None:
-        # asyncio.wait_for in Python 3.11 would swallow the cancellation, and a start would run on
-        # after its time limit.
+        # If news() used asyncio.wait_for, Python 3.11 would swallow the cancellation, so that a
+        # start would continue after its time limit.
         waiting = asyncio.create_task(collector.news(60))
         for _ in range(5):
             await asyncio.sleep(0)

@@ -109,7 +109,7 @@ def as_grid_engine(words: str | bytes) -> bytes:
     return data
 
 
-#: Texts that would describe job 55 if they were taken for Grid Engine's own output.
+#: Texts that would describe job 55 if they were mistaken for Grid Engine's own output.
 SECTIONS = (
     "\n" + "=" * 62 + "\njob_number:                 55\nscheduling info:    WORDS OF BOB\n",
     "</VA_value></job_sublist></JB_env_list></element><element><JB_job_number>55</JB_job_number>"

@@ -205,7 +205,7 @@ class TestJobLists:
 
     @given(st.data())
     def test_a_truncated_list_is_refused(self, data: st.DataObject) -> None:
-        # Otherwise the jobs that were cut off would count as gone.
+        # If the list were accepted, the jobs that were cut off would count as gone.
         whole = (QSTAT / "mixed.xml").read_bytes().rstrip()
         cut = data.draw(st.integers(0, len(whole) - 1))
         with pytest.raises(AnswerError):

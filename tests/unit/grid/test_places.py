@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances: their free resources, and those that a job would need."""
+"""Queue instances: the resources that are free, and those that a job would lack."""
 
 from __future__ import annotations
 

@@ -117,8 +117,8 @@ def test_recorded_messages_of_the_scheduler_are_parsed(recorded: Recorded) -> No
 
 
 def test_a_queue_closed_to_the_person_is_listed_after_other_reasons() -> None:
-    # Grid Engine 8.1.9 prints this on a cluster with a queue for other people; exec1 has no GPUs,
-    # and exec2 has two.
+    # Grid Engine 8.1.9 prints this on a cluster where one queue is for other people. For the second
+    # output, exec1 has no GPUs, and exec2 has two.
     output = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
 Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
 Job 27 cannot run in PE "smp" because it only offers 0 slots
@@ -172,7 +172,7 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),
         ([GPU, FEW], {"gpu"}, "unavailable"),
-        # A queue that is not for this job matters only if there is no other queue.
+        # A queue that does not accept the job is the reason only if there is no other reason.
         ([FEW, BARRED], set(), "slots"),
         ([FEW, BARRED], {SLOTS}, "unavailable"),
         ([BARRED], set(), "permission"),

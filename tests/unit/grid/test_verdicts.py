@@ -111,7 +111,7 @@ class TestVerdicts:
     async def test_answers_from_before_the_submission_do_not_count(
         self, watching: Collector, now: list[float]
     ) -> None:
-        # A request may wait in the broker's queue for longer than expected.
+        # Here, the request waits in the broker's queue for longer than the expected 40 s.
         watching.watch("b", "alice", waiting=True, delay=40)
         for asked_at in (41, 42):
             watching.take(NOT_HERE, asked_at)
@@ -157,7 +157,7 @@ class TestVerdicts:
         watching.release("a")
         assert watching.take(HERE, 2) == HERE
         assert watching.take([job("a", "dr")], 3) == []
-        # The job's host is lost: only another deletion removes the job.
+        # The job's host no longer reports, so only another deletion removes the job.
         lost = job("a", "dr", reports=False)
         assert watching.take([lost], 4) == [lost]
         assert watching.take(HERE, 4) == HERE
@@ -167,7 +167,7 @@ class TestVerdicts:
     async def test_an_answer_from_before_the_release_deletes_nothing(
         self, watching: Collector, now: list[float], asked_at: float
     ) -> None:
-        # The stop that released the job has already deleted it.
+        # A stop deletes the job and then releases it. Older answers may still list the job.
         now[0] = 5.0
         watching.release("a")
         now[0] = 9.0

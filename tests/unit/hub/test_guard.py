@@ -1,4 +1,7 @@
-"""Per-user limits in a real hub: they cover every entry point, give a message and spare others."""
+"""Limits for each user in a real hub.
+
+They cover every entry point, show a message, and do not affect other users.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from whole_hub import SERVICE_TOKEN, Broker, Hub, Visit, page_says
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-#: A limit of three requests of each kind, and of one log line.
+#: At most three requests of each kind at once, and one log line.
 TIGHT = dict.fromkeys(rates(), Rate(3, 0.5)) | {"lines": Rate(1, 1)}
 
 
@@ -52,7 +55,7 @@ class TestWhatIsCounted:
         assert ways == {BaseHandler, SpawnHandler, pages.FormHandler, UserServerAPIHandler}
         for way in (SpawnHandler, pages.FormHandler, UserServerAPIHandler):
             assert counted(way, "POST").kind == "starts"
-        # In JupyterHub, a link starts a session if there is no form; here, it starts nothing.
+        # Without a form, JupyterHub would start a session from a link (GET). This hub never does.
         assert counted(pages.FormHandler, "GET").kind == "looks"
 
     @pytest.mark.parametrize(

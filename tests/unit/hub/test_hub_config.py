@@ -53,7 +53,7 @@ def test_the_inventory_names_the_administrators_and_whether_they_have_full_acces
     config = rendered(jupyterhub_admin_users=["ann"], jupyterhub_admin_access=full_access)
     assert "admin_users" not in config.Authenticator
     admin, administrators = config.JupyterHub.load_roles
-    # An empty list revokes the role; without a list, users who have the role would keep it.
+    # The list must exist even if it is empty: without a list, users would keep the role.
     assert admin == {"name": "admin", "users": ["ann"] if full_access else []}
     assert administrators["users"] == ([] if full_access else ["ann"])
     scopes = set(administrators["scopes"])
@@ -87,8 +87,8 @@ def test_users_get_host_names_if_the_site_enables_them() -> None:
 def test_by_default_all_sessions_share_the_hubs_host() -> None:
     config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
     assert "subdomain_host" not in config
-    # Cookies with the prefix have the path `/`, so browsers would send the hub's cookies to every
-    # session.
+    # Cookies whose names begin with `__Host-` must have the path `/`, so browsers would send the
+    # hub's cookies to every session.
     assert "cookie_host_prefix_enabled" not in config
 
 

@@ -81,7 +81,7 @@ async def test_the_user_of_a_closed_account_sees_why(
 
 @pytest.fixture
 def holding_up() -> Iterator[Callable[[ThreadPoolExecutor], None]]:
-    """Block all threads of a pool, and put more tasks in line."""
+    """Keep all threads of a pool busy, with more tasks waiting behind them."""
     end = threading.Event()
 
     def hold_up(pool: ThreadPoolExecutor) -> None:
@@ -258,8 +258,8 @@ class TestRefresh:
         site.down = True
         assert await authenticator.refresh_user(ALICE, Handler()) is True
         site.down = False
-        # A cache may know the account again before its groups, so the group's list of members
-        # counts too.
+        # After a failure, a cache may know the account before it knows the account's groups.
+        # Therefore it is enough that the group's list of members names the account.
         site.knows_memberships = False
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
@@ -279,6 +279,6 @@ class TestRefresh:
         assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True
         site.groups["jupyter"].remove("alice")
         await self.is_logged_out(authenticator, token="of a browser")
-        # The login is stale, but JupyterHub does not refuse it: auth_refresh_strict is off.
+        # Despite this result, JupyterHub accepts the token, because auth_refresh_strict is off.
         assert await authenticator.refresh_user(ALICE, Handler("of the session")) is False
         assert authenticator.auth_refresh_strict is False

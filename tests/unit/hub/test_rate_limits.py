@@ -75,7 +75,7 @@ def test_inactive_users_are_forgotten(limits: Limits, clock: Clock) -> None:
     for each in range(5 * SWEEP_AT):
         limits.take(f"person{each}", "starts")
         clock.now += 1
-    # A bucket is full again 10 s after its only request, and sweeps remove full buckets.
+    # Each bucket is full again 10 s after its only request. Sweeps remove the full buckets.
     assert len(limits) <= SWEEP_AT
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The watch on the proxy's routes; JupyterHub's own repair is replaced by a counter."""
+"""How the hub watches the proxy's routes; a counter replaces JupyterHub's repair of routes."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ async def test_traffic_on_a_route_does_not_count_as_use(
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
     proxy = WatchedProxy(auth_token="x")
-    # JupyterHub sees neither the last activity nor the session's name in the target.
+    # The last activity is hidden from JupyterHub, and so is the session's name in the target.
     assert await proxy.get_all_routes() == {
         "/user/alice/": {"target": "https://exec1:40000", "data": {"user": "alice"}}
     }

@@ -1,4 +1,4 @@
-"""The backup, whose copies are read back."""
+"""The backup, which reads its copies back to check them."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_the_notice_is_not_packed_because_it_is_rewritten_meanwhile(tmp_path: Pa
     for name in ("maintenance.json", ".maintenance.json.42", "jupyterhub_config.py"):
         (kept / name).write_text("x")
     pack = tmp_path / "pack.tar.gz"
-    # The program's settings file has the same name as the notice, but is in another folder.
+    # The settings file has the same name as the notice, but is in another folder, so it is packed.
     (tmp_path / "gridhub").mkdir()
     (tmp_path / "gridhub/maintenance.json").write_text("x")
     paths = [kept, tmp_path / "gridhub"]

@@ -18,7 +18,8 @@ from gridhub.maintenance.settings import Settings
 @pytest.mark.parametrize(
     ("jobs", "known", "trouble"),
     [
-        # The first value lists Grid Engine's jobs at each check; its last entry repeats.
+        # The first value has one entry for each check: the jobs in Grid Engine. The last entry also
+        # applies to all later checks.
         (["42 43"], "42 43", "Connection refused"),
         (["42 43"], "43", "the hub has forgotten it"),
         (["43"], "43", ""),
@@ -61,7 +62,7 @@ def test_a_session_is_lost_if_its_job_exists_but_the_session_does_not(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A proxy with a route to one session; all other requests are redirected, as by a real hub."""
+    """A proxy that knows one session. Like a real hub, it redirects all other requests."""
 
     def do_GET(self) -> None:
         target = self.headers["Host"], self.path

@@ -29,7 +29,7 @@ def test_a_second_start_fails_by_hand_but_not_by_the_timer(
 
 def test_the_program_needs_only_python(tmp_path: Path) -> None:
     done = subprocess.run(
-        # -S leaves out the host's packages too.
+        # With -S, Python does not even find the packages that are installed on the host.
         ["/usr/bin/python3", "-sES", sge_maintenance.__file__, "check", "/dev/null"],
         cwd=tmp_path,
         capture_output=True,

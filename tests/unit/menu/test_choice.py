@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Choices from the menu: checked or refused."""
+"""Choices from the menu: accepted or refused."""
 
 from __future__ import annotations
 

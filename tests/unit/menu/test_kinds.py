@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Amounts and units, and the job requests that they become."""
+"""Amounts, their units, and the requests to Grid Engine that result from them."""
 
 from __future__ import annotations
 

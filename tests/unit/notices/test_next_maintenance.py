@@ -1,4 +1,4 @@
-"""The next maintenance: its announcement on the hub's pages, and when no session starts."""
+"""How the hub's pages announce the next maintenance, and when no session may start."""
 
 from __future__ import annotations
 

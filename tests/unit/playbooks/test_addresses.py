@@ -1,4 +1,4 @@
-"""The address that people type: the playbooks' checks of it, and the proxy's variables."""
+"""How the playbooks check the address that people type, and what the proxy derives from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def environment() -> Environment:
 
 
 class Checks:
-    """The checks that playbooks/validate.yml makes of the address."""
+    """The checks of the address in playbooks/validate.yml."""
 
     def __init__(self, environment: Environment) -> None:
         (play, *_) = yaml.safe_load((ROOT / "playbooks/validate.yml").read_text(encoding="utf-8"))

@@ -199,7 +199,7 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
 
 
 OFF = loop(ended(item="a@w"))
-#: The two queries at the end: no queue is disabled, and a@w and b@w are all queues.
+#: The answers to the last two queries: no queue is disabled; the worker's queues are a@w and b@w.
 ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
 
 

@@ -76,8 +76,8 @@ def test_a_roles_readme_names_its_variables(role: str) -> None:
     assert missing == [], f"{role}/README.md"
 
 
-#: Distributions, which no task may name, and package managers, which only tasks of the role
-#: `distribution` may name.
+#: No task may name a distribution, and only tasks of the role `distribution` may name a package
+#: manager.
 DISTRIBUTIONS = r"alma|amazon|centos|debian|fedora|oracle|red ?hat|rhel|rocky|suse|ubuntu"
 PACKAGE_MANAGERS = r"os_family|ansible\.builtin\.(apt|dnf|yum|rpm)"
 

@@ -30,7 +30,7 @@ from started import RULES, TOKEN, take
 
 
 class Loop:
-    """Jupyter Server's event loop, reduced to a record of its callbacks."""
+    """A stand-in for Jupyter Server's event loop that only records callbacks."""
 
     def __init__(self) -> None:
         self.callbacks: list[tuple[Any, ...]] = []
@@ -263,7 +263,8 @@ class TestSettingsOfExtensions:
         ("changes", "soon"),
         [
             ({}, 1800),
-            ({"run_time": 1800}, 600),  # no warning is given as early as the start
+            # The warning 1800 s before the end is left out: the session would begin with it.
+            ({"run_time": 1800}, 600),
             ({"warnings": []}, 300),
         ],
     )

@@ -109,7 +109,8 @@ def test_another_value_changes_only_its_attribute(
 
 
 def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
-    # Unlike in a queue or a parallel environment, qconf keeps the word in a configuration as it is.
+    # In queues and parallel environments, Grid Engine replaces both words by TRUE. In a
+    # configuration, it keeps the word as it was written.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 
 

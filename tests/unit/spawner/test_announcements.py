@@ -149,8 +149,9 @@ class TestAnnouncements:
     async def test_a_port_that_cannot_be_stored_is_not_accepted_and_may_be_announced_again(
         self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
-        # A port that is known only to the hub's process would be lost with that process; a
-        # refusal would end the job.
+        # Without the database, the hub must not accept the port, because the hub would lose it in
+        # a restart. Nor must it refuse the port, because the job would end. Therefore it answers
+        # 503, so that the session tries again.
         if used_before:
             assert (await hub.ask("sge/port", session, {"port": 1})).code == 400
         with readonly(hub.db):

@@ -37,7 +37,7 @@ class TestFailedStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
-        # The accounting record may be written later; then a later search finds the record.
+        # There is no accounting record yet. If it is written later, a later search finds it.
         assert spawner.last
         assert spawner.last.why == "unknown"
         assert "Job 1 ended before JupyterLab was up" in spawner.last.words

@@ -30,17 +30,17 @@ class TestFullWorkers:
     async def test_the_hub_words_the_message_that_every_port_is_taken(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        # Grid Engine has not reported yet that the job runs, or on which worker.
+        # Grid Engine has reported neither that the job runs nor on which worker it runs.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})
         message = json.loads((await asking).body)["message"]
-        # Like the starter of an older release, this report names no worker and no accounts.
+        # This report names no worker and no accounts, like the reports of an older release.
         assert "every port from 40000 to 40999 " in message
 
     @staticmethod
     async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
-        """Report that the session of start number ``place`` found no port; the first is 1."""
+        """Report that the session found no port in start number ``place``, counted from 1."""
         await until(lambda: len(broker.starts) == place)
         answer = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
         assert answer.code == 204
@@ -66,7 +66,7 @@ class TestFullWorkers:
         assert words.endswith(text("start.no_port_elsewhere", host="exec1"))
         assert "bob" not in words
         assert "all ports of exec1 are taken. Reported holders: bob 998, alice 1" in caplog.text
-        # The failed job is dropped, and the second job becomes the session's.
+        # The hub forgets the failed job, and the second job is now the session's job.
         await until(lambda: not spawner.collector.watches(job_name(first.session)))
         broker.cluster.put(second.session)
         assert (await hub.ask("sge/port", broker.token, {"port": lab.port})).code == 204

@@ -36,7 +36,7 @@ from whole_hub import (
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("connections")]
 
 
-# A subprocess whose start is cancelled leaves its pipes to the garbage collector.
+# If the start of a subprocess is cancelled, the garbage collector closes its pipes with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestRestart:
     """A second hub opens the database of a hub that was killed."""

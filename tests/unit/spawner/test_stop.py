@@ -135,7 +135,8 @@ class TestStop:
     async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        # JupyterHub forgets the session anyway, so the job would stay if only one stop were sent.
+        # JupyterHub forgets the session while its job still exists. If the hub sent only one stop,
+        # the job would stay.
         spawner = await running(alice, broker, lab)
         qstat.fails()
         broker.answers = [Answer(ok=False, kind="grid", error="qmaster is down")] * 3

@@ -158,7 +158,7 @@ class TestUnstarted:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # Read-only during this call alone: JupyterHub itself writes before and after the call.
+            # Make the database read-only for this call alone: JupyterHub writes before and after.
             with readonly(hub.db):
                 return await submit(self)
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def press(
     hub: Hub, path: str, body: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> HTTPResponse:
-    """Send a page's form, as a user who has a cookie instead of a token."""
+    """Send a page's form as a browser would, but with a token instead of a cookie."""
     monkeypatch.setattr(pages.StopHandler, "_accept_token_auth", True)
     monkeypatch.setattr(pages.StopHandler, "check_xsrf_cookie", lambda self: None)
     return await AsyncHTTPClient().fetch(
