@@ -117,7 +117,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether a reboot requested in the last ``minutes`` minutes has not happened yet."""
+        """Return whether a reboot requested in the last ``minutes`` has not happened yet."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
