@@ -352,7 +352,7 @@ class SGESpawner(ShownSpawner):
         return failures.error_state(job, errors)
 
     def _is_well(self, job: Job | Gone | None) -> bool:
-        """Return whether Grid Engine and the worker are in order: then a delay is the session's fault.
+        """Return whether neither Grid Engine nor the worker can be the cause of a delay.
 
         The time limit of a start applies only if this is true.
         """

@@ -2,9 +2,9 @@
 """Keep the output pipe of every IPython kernel on a worker away from TCP.
 
 ipykernel receives the output of forked child processes on a random port of 127.0.0.1. Any account
-on the worker can connect to it, and the kernel keeps what that account sends. If the kernel's other
-sockets are Unix sockets, as in our sessions, this file makes the pipe a Unix socket in the same
-folder. Other users cannot enter that folder. Kernels on TCP stay as they are.
+on the worker can connect to it, and what that account sends stays in the kernel's memory. If the
+kernel's other sockets are Unix sockets, as in our sessions, this file makes the pipe a Unix socket
+in the same folder. Other users cannot enter that folder. Kernels on TCP stay as they are.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
 from users' own environments, so it must run on every Python in use there, including 2.7.
