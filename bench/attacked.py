@@ -1,8 +1,8 @@
-"""Measure how much an attack slows down another user: login, start and first cell.
+"""Measure how much an attack slows down a user's login, session start and first cell.
 
-Run ``make demo``, then ``make bench-attacked``. The attacks of tests/security come from a host in
-the demo's own network; the user connects from 127.0.0.1. The program prints one ratio for each
-attack.
+Run ``make demo``, then ``make bench-attacked``. The attacks come from a host in the demo's own
+network, like those of tests/security. The attacked user connects from 127.0.0.1. For each attack,
+the program prints the user's time during the attack as a multiple of the time without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hub_client import HubClient  # noqa: E402
 UNIT = "bench-attack"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
-#: The attacks; each continues until its measurement is over.
+#: The attacks. Each one goes on until its measurement is over.
 ATTACKS: dict[str, dict[str, object]] = {
     "abandoned upgrades": {
         "host": "proxy",
@@ -67,7 +67,7 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 
 def journey() -> float:
-    """Log in, start a session and run a cell as another user; return the seconds it took."""
+    """Log in as bob, start a session and run a cell; return how many seconds this took."""
     began = time.perf_counter()
     person = HubClient(BASE_URL, "bob")
     person.log_in(read_passwords()["bob"])

@@ -1,14 +1,14 @@
 """Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
 
 Run ``make demo``, then ``make bench-pages``. The measurement creates accounts and jobs, and removes
-them again. It leaves the package python3-drmaa installed on the hub: with it, one program submits
-all the jobs. With qsub, submitting them would take half an hour.
+them again. The package python3-drmaa stays installed on the hub afterwards. It lets one program
+submit all the waiting jobs, which would take half an hour with qsub.
 
-One session is real. The others are rows in the hub's database, like those of a release without TLS.
-Each row has its own running job in Grid Engine, but all rows have the address of the same small web
-server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a site, the hub has a
-host to itself, so here the hub's container gets priority over the others if cores are scarce. The
-measurement connects only to 127.0.0.1.
+One session is real. The others are only rows in the hub's database, in the form that a release
+without TLS writes. Each row has its own running job in Grid Engine. But all rows share the address
+of one small web server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a
+site, the hub has a host to itself. Here the hub's container shares the cores with the others, so it
+gets priority when cores are scarce. The measurement connects only to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cluster import read_passwords  # noqa: E402
 from faults import replaced  # noqa: E402
 from hub_client import HubClient, wait_for  # noqa: E402
 
-#: A pattern for the page and the milliseconds of each request in JupyterHub's log.
+#: A pattern for JupyterHub's log that finds each request's page and the milliseconds it took.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
 #: The hub may take at most this many milliseconds for the form (95th percentile).
 LIMIT = 100.0
@@ -144,7 +144,7 @@ def queue(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sessions(names: list[str], real: str) -> Iterator[None]:
-    """Give each user what the hub, the proxy and Grid Engine take for a session."""
+    """Give each user a fake session that the hub, the proxy and Grid Engine treat as a real one."""
     mark = json.loads(
         give(
             "hub",
@@ -181,7 +181,7 @@ def sessions(names: list[str], real: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_first() -> Iterator[None]:
-    """Give the hub's container priority over the others, if it can use the cores."""
+    """Give the hub's container priority over the others when cores are scarce."""
     shares = ("podman", "update", "--cpu-shares")
     subprocess.run([*shares, "50000", f"{PREFIX}-hub"], stdout=subprocess.DEVNULL, check=True)
     try:
@@ -254,8 +254,8 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     began = time.time()
 
     def look(place: int) -> None:
-        # Do what the page and its script do, except that each forecast comes after a new load of
-        # the page.
+        # Make the requests of the page and its script. Unlike them, load the page again before each
+        # forecast.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:

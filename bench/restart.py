@@ -1,4 +1,4 @@
-"""Measure a frozen qmaster, and restarts of the hub and the proxy, while many sessions run.
+"""Measure how hub and proxy cope with many sessions: with qmaster frozen, and after restarts.
 
 Run ``make demo``, then ``make bench-restart``. The measurement creates accounts, starts a real
 JupyterLab session for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy,
@@ -30,8 +30,8 @@ PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 #: The lowest UID of the accounts that are created for the measurement.
 FIRST_UID = 20_000
-#: A shell command that changes Grid Engine's configuration. A worker starts at most as many jobs as
-#: gid_range has GIDs.
+#: A shell command that changes Grid Engine's configuration. It is used to widen gid_range, because
+#: a worker runs at most as many jobs as gid_range has GIDs.
 CONFIGURE = (
     "cd $(mktemp -d); qconf -sconf global | sed -e 1d -e '{change}' > global; "
     "qconf -Mconf global > /dev/null"
@@ -118,7 +118,7 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return the number of event-loop delays up to each bound, by the bound in seconds."""
+    """Return the number of event-loop delays up to each bound, keyed by the bound in seconds."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 

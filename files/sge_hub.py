@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's process: JupyterHub, which watches the jobs of its sessions from the start."""
+"""The hub's process: JupyterHub, which begins to watch its sessions' jobs when it starts."""
 
 from __future__ import annotations
 

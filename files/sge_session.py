@@ -2,8 +2,9 @@
 """The starter inside the job: the constant job script runs it, and it runs JupyterLab.
 
 The starter reads and deletes the file with the session's secrets, binds a port in the allowed
-range, starts the server on that same socket, and only then reports the port to the hub. No other
-user can take the port in between, and the hub never sees a port that does not answer.
+range, starts the server on that same socket, and only then reports the port to the hub. Therefore,
+no other user can take the port before the server uses it, and the hub never learns of a port that
+does not answer yet.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SGESpawner: start, poll, stop and resume a session that runs as a Grid Engine job.
 
-Sessions survive when the hub is killed, because the hub writes to the session's database row before
-each step: it stores the session's name before it submits the job, and the port before it answers
-the starter; before it deletes the job, it stores that the session is stopping.
+Sessions survive even if the hub is killed, because the hub writes to the session's database row
+before each step. It stores the session's name before it submits the job, and the port before it
+answers the starter. Before it deletes the job, it stores that the session is stopping.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from gridhub.tls import hub_context, issue, session_name
 from gridhub.words import text
 
 #: After a restart of the hub, a session that has not reported its port gets at least this many
-#: seconds to do so; the starter's longest pause between attempts is 30 s.
+#: seconds to do so. This is longer than the starter's longest pause between attempts, 30 s.
 LEAST_WAIT = 90.0
 
 #: How many other workers to try when a session finds no free port.
@@ -66,8 +66,8 @@ class SGESpawner(ShownSpawner):
 
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:
-        # JupyterHub calls this for every start, including one through the REST API; the form's own
-        # hook runs only for the form.
+        # JupyterHub calls this for every start, even for a start through the REST API. In contrast,
+        # the form's own hook runs only for the form.
         return type(self).check_choice
 
     async def check_choice(self, options: dict[str, object]) -> None:
@@ -99,20 +99,21 @@ class SGESpawner(ShownSpawner):
     async def create_certs(self) -> dict[str, str]:
         """Return no certificates: :meth:`submit_batch_script` makes them, with the session's name.
 
-        With certipy, each key would block the hub for 100 ms and stay on the hub's disk.
+        JupyterHub would make them with certipy. Then each key would block the hub for 100 ms and
+        stay on the hub's disk.
         """
         return {}
 
     @property
     def certified_name(self) -> str:
-        """The session's name if the hub and the proxy must check its certificate, else empty."""
+        """The session's name if the hub and the proxy check its certificate; empty without TLS."""
         return self.session if self.internal_ssl else ""
 
     async def submit_batch_script(self) -> str:
         """Submit the session's job through the broker, and store the job number at once.
 
-        The session's name is stored first: if the hub dies in between, it can still find the job by
-        that name.
+        The session's name is stored before the job is submitted: if the hub dies in between, it can
+        find the job by that name after its restart.
         """
         assert self.choice is not None
         self.asked = tuple(requested(self._menu(), self.choice))
@@ -214,7 +215,7 @@ class SGESpawner(ShownSpawner):
                     raise
                 if error.reason == "grid":  # no other worker can run the job
                     raise full[-1] from error
-                # The message begins with the first cause: a worker had no free port.
+                # The message begins with the first problem: a worker had no free port.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
@@ -260,8 +261,8 @@ class SGESpawner(ShownSpawner):
     def _keep_reason(self, error: SessionError) -> None:
         """Keep the reason for a failed start, to show it on the person's next visit.
 
-        JupyterHub itself loses the reason when it drops this spawner, but it stores the spawner's
-        state, which includes :attr:`last`, after a stop.
+        JupyterHub itself loses the reason when it drops this spawner. Therefore, put the reason
+        into :attr:`last`, which is part of the state that JupyterHub stores after a stop.
         """
         if self.last is None:
             self.last = SessionEnd(
@@ -310,7 +311,8 @@ class SGESpawner(ShownSpawner):
         job = self._job()
         host = job.host if isinstance(job, Job) else ""
         error = failures.no_port(holders, host, self.session_ports, self.user.name, self.job_id)
-        # The message to the person names no other person, but the log names all reported holders.
+        # The message to the person never names other people. Only the log names all reported
+        # holders.
         self.log.warning(
             "Session of %s: all ports of %s are taken. Reported holders: %s",
             self._log_name,
@@ -350,7 +352,7 @@ class SGESpawner(ShownSpawner):
         return failures.error_state(job, errors)
 
     def _is_well(self, job: Job | Gone | None) -> bool:
-        """Return whether Grid Engine and the worker are well, so that a delay is the session's own.
+        """Return whether neither Grid Engine nor the worker can be the cause of a delay.
 
         The time limit of a start applies only if this is true.
         """
@@ -400,7 +402,7 @@ class SGESpawner(ShownSpawner):
             return response
 
         # JupyterHub checks once more, and would stop the session if its worker lost the network at
-        # that moment. Give JupyterHub the answer that has already arrived.
+        # that moment. To prevent this, give JupyterHub the answer that has already arrived.
         self.server.wait_up = wait_up
 
     async def _answer(self) -> ClientResponse | None:
@@ -450,7 +452,7 @@ class SGESpawner(ShownSpawner):
             if self.session and not self.port:
                 await self._remove_file()
             if not self._try(self._store_end):
-                return None  # the session is closed once the database can be written
+                return None  # the next poll tries again
             session = self.session
             if self.host:
                 self.last = await self._explained(self._own_end())
@@ -477,7 +479,7 @@ class SGESpawner(ShownSpawner):
 
         On its own, JupyterHub would stop a session that does not answer within ``http_timeout`` or
         that is still in the queue. While this method resumes a session, the rest of JupyterHub
-        takes the session for one that is starting: the person sees the progress and can cancel the
+        treats the session as one that is starting: the person sees the progress and can cancel the
         session.
 
         :returns: ``None`` once the session answers, and 1 when it is over, as for :meth:`poll`.
@@ -486,8 +488,8 @@ class SGESpawner(ShownSpawner):
             return 1  # JupyterHub then stops the session
         self._spawn_pending = self._start_pending = True
         self._watch()
-        # Use a bare future, which only the person cancels. A task would not do: a hub that shuts
-        # down cancels all tasks.
+        # Use a bare future, so that only the person can cancel it. A task would also be cancelled
+        # when the hub shuts down, because a hub then cancels all its tasks.
         self._spawn_future = outcome = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
         work = asyncio.ensure_future(self._until_resumed())
@@ -565,18 +567,17 @@ class SGESpawner(ShownSpawner):
             except SessionError:
                 raise
             except Exception:
-                # An exception here would make JupyterHub end the session.
+                # If this exception reached JupyterHub, it would end the session.
                 self.log.exception("Cannot resume the session of %s yet", self._log_name)
             pause = next(pauses, pause)
             await asyncio.sleep(pause)
         self.log.info("Session of %s is resumed, job %s", self._log_name, self.job_id)
 
     async def stop(self, now: bool = False) -> None:
-        """Delete the job and wait a limited time until it is gone.
+        """Delete the job, if there is one, and wait a limited time until it is gone.
 
-        If there is no job, nothing is deleted; it is no error if the job is already gone.
-        JupyterHub forgets the session in any case. If the job still exists then, the collector
-        deletes it as soon as Grid Engine allows this.
+        It is no error if the job is already gone. JupyterHub forgets the session in any case. If
+        the job still exists by then, the collector deletes it as soon as Grid Engine allows this.
         """
         if not self.session:
             await self._until_stored("")

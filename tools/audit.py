@@ -1,9 +1,9 @@
 """Check the versions in the lock files against published advisories: ``audit.py [--offline]``.
 
 The first check uses requirements/advisories.toml and needs no network. Unless ``--offline`` is
-given, pip-audit and npm audit then query the lists of PyPI and npm. If a list cannot be reached,
-this is reported, and only the pinned list counts. The exit status is 1 if any check finds
-something.
+given, pip-audit and npm audit then query the lists of PyPI and npm. If one of these lists cannot be
+reached, the program reports this and relies on advisories.toml alone. The exit status is 1 if any
+check finds something.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any])
 def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
     """Run an auditor; return whether its exit status and its output show a finding.
 
-    Both auditors also exit with 1 if they cannot reach their list. That is reported, but does not
-    count as a finding.
+    Both auditors exit with 1 even if they only failed to reach their list. This failure is
+    reported, but does not count as a finding.
     """
     try:
         run = subprocess.run(
@@ -65,7 +65,7 @@ def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) 
         return False
     words = run.stdout + run.stderr
     if run.returncode == 0:
-        # pip-audit also succeeds for packages that are not in its list.
+        # pip-audit succeeds even if some packages are not in its list.
         unknown = words.count("could not be audited")
         print(f"{title}: nothing found" + (f"; {unknown} not in its list" if unknown else ""))
         return False

@@ -1,7 +1,7 @@
 """Fail unless the tests of each file in a folder ran and passed: ``count_tests.py FILE FOLDER …``.
 
 FILE is the report that ``pytest --junitxml`` wrote about FOLDER. This check is needed because
-Molecule's verifier also succeeds if it finds no test. The verifier prints failed tests far above
+Molecule's verifier succeeds even if it finds no test. The verifier prints failed tests far above
 its last lines, so this program lists them again. If no test has run, this program shows the tasks
 that failed before the tests, from the scenario's output (FILE with the suffix .log).
 """
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 #: Show this much of a failed test's message, in characters.
 SHOWN = 1_500
-#: Show this many tasks that failed before the tests, and this many lines of each task.
+#: Show at most this many tasks that failed before the tests, and this many lines of each task.
 SHOWN_TASKS, SHOWN_LINES = 5, 20
 
 #: Molecule's decoration of Ansible's output: colours, followed by a border.
@@ -37,7 +37,7 @@ def failed_tasks(log: Path) -> str:
 
 
 def not_run(folder: Path, cases: Iterable[ElementTree.Element]) -> list[str]:
-    """Return those test files in a folder from which no test has run."""
+    """Return the test files in a folder of which no test has run."""
     # A class name is, for example, tests.security.test_edge, followed by the class if there is one.
     ran = {part for case in cases for part in case.get("classname", "").split(".")}
     return sorted(path.name for path in folder.rglob("test_*.py") if path.stem not in ran)

@@ -1,10 +1,10 @@
 """Write the tables of docs/faults.md and docs/security.md: ``fault_table.py [--check]``.
 
-Each test in tests/faults has a marker that names the fault and its outcome:
+Each test in tests/faults has a marker with a fault and its outcome, such as
 ``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Tests in tests/security and
 tests/variants have the marker ``pytest.mark.attack``. This program reads the markers from the
-source, so it needs no cluster. With ``--check`` nothing is written; the exit status shows whether
-the tables are up to date.
+source, so it needs no cluster. With ``--check``, the program writes nothing; its exit status shows
+whether the tables are up to date.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: For each page with a table, the folders that contain its tests.
+#: The pages with a table, each with the folders of the tests that the table lists.
 TABLES = {
     ROOT / "docs/faults.md": (ROOT / "tests/faults",),
     ROOT / "docs/security.md": (ROOT / "tests/security", ROOT / "tests/variants"),
@@ -44,7 +44,7 @@ def read_marker(call: ast.Call) -> tuple[str, str]:
 
 
 def markers(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield a test's markers, with those of its parameters, in the order of the source."""
+    """Yield the markers of a test and of its parameters, in the order of the source."""
     calls = [
         call
         for call in ast.walk(node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""GridHub's code, with a wing (a subpackage) for each program that runs it.
+"""GridHub's code. Each program that runs it has its own subpackage, called a wing.
 
-All wings share the modules outside them; docs/contributing.md has a diagram.
+The modules outside the wings are shared by all wings; docs/contributing.md has a diagram.
 """

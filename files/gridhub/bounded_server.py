@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The HTTP server of the hub and of each session, with limits on the connections of each client.
 
-Anyone who can reach a port can open connections, and the process can have only a limited number of
-files open. The certificate of a connection is known only when its first request arrives. Until
-then, the connection counts towards a limit for its address and a limit for all addresses, and it is
-closed if no request arrives in time. A few addresses have a separate limit. When a limit is
-reached, the connection that has waited longest is closed to make room. A real client sends its
-request at once, so clients that only wait cannot keep it out. The rest of the files that the
-process may open is reserved for connections with a known certificate; these are counted by the name
-in the certificate.
+Anyone who can reach a port can open connections, and each connection takes one of the limited
+number of files that the process may have open. The certificate of a connection is known only when
+its first request arrives. Until then, the connection counts towards a limit for its address and a
+limit for all addresses, and it is closed if no request arrives in time. A few addresses have a
+separate limit. When a limit is reached, the connection that has waited longest is closed to make
+room. A real client sends its request at once, so clients that only wait cannot keep it out. The
+limits for waiting connections leave enough files for connections with a known certificate. The
+number of these is limited for each name in a certificate.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ FAILURES_LOGGED = 10
 #: The source of all connections from the host itself.
 LOOPBACK = "loopback"
 
-#: Close at most this many waiting connections a second to make room for new ones. Each accepted
-#: connection needs a TLS context, which is expensive; beyond this rate, new connections are closed
-#: at once, which is cheap.
+#: To make room for new connections, close at most this many waiting ones a second. Beyond this
+#: rate, close new connections at once: this is cheap, whereas each accepted connection needs an
+#: expensive TLS context.
 MAKE_ROOM = 500
 
-#: Connections may use this share of the files that the process may open.
+#: Once the connections use this share of the files that the process may open, only connections from
+#: the reserved addresses are accepted.
 SHARE = 0.75
 
 
@@ -74,7 +75,7 @@ class FewFailures(logging.Filter):
 
 
 class Delegate(HTTPMessageDelegate):
-    """A request on its way to the application; subclasses inspect its head first."""
+    """A request on its way to the application. Subclasses inspect its head before passing it on."""
 
     def __init__(self, request: HTTPMessageDelegate) -> None:
         self._request = request
@@ -118,7 +119,7 @@ class BoundedServer(HTTPServer):
     #: Connections from these addresses count separately, so other clients cannot keep them out.
     reserved: ClassVar[frozenset[str]] = frozenset()
     waiting_reserved: ClassVar[int] = 2048
-    #: Time limits in seconds for the first request on a connection, and for each further one.
+    #: Time limits in seconds for the first request on a connection, and for each later request.
     first_request_within: ClassVar[float] = 15.0
     next_request_within: ClassVar[float] = 75.0
     #: How many open connections may have the same name in their certificate.
@@ -144,7 +145,7 @@ class BoundedServer(HTTPServer):
         return ""
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
-        # Decide before the expensive step, which makes a TLS context for the connection.
+        # Decide now, because the next step is expensive: it makes a TLS context for the connection.
         if not self._has_room_for(source_of(address)):
             connection.close()
             return
@@ -210,7 +211,7 @@ class BoundedServer(HTTPServer):
         return _FirstRequest(request, self, stream) if stream in self._waiting else request
 
     def admit(self, stream: IOStream) -> bool:
-        """Admit a connection with its first request, or close it if its name has too many open.
+        """Admit a connection at its first request; close it if its name has too many connections.
 
         :returns: whether the connection was admitted.
         """
@@ -237,8 +238,8 @@ class BoundedServer(HTTPServer):
 def source_of(address: Any) -> str:
     """Return the source that a connection counts towards: an IPv4 address or an IPv6 /64.
 
-    A single host can own a whole /64. All loopback addresses are one source too, because any
-    account on the host can use all of them.
+    All addresses of a /64 are one source, because a single host can own them all. All loopback
+    addresses are one source too, because any account on the host can use them all.
     """
     host = ip_address(str(address[0]).partition("%")[0])
     if isinstance(host, IPv6Address) and host.ipv4_mapped:
@@ -262,6 +263,6 @@ class _FirstRequest(Delegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         if not self._server.admit(self._stream):
-            self._request = HTTPMessageDelegate()  # ignores the rest of the request
+            self._request = HTTPMessageDelegate()  # this object ignores the rest
             return None
         return super().headers_received(start_line, headers)

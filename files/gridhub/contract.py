@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Values that the hub, the broker and the session must agree on, each defined once.
 
-This module imports no other module of GridHub, because all three programs use it, each on its own
-host.
+This module imports no other module of GridHub, so that each of the three programs can use it
+without the code of the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXIT_EARLY_END = 75
 
 
 class Ending(enum.StrEnum):
-    """Every way a session can end. ``words.toml`` has a sentence for each, ``ended.NAME``."""
+    """Every way a session can end. For each, ``words.toml`` has the sentence ``ended.NAME``."""
 
     #: The session's processes exited normally, for example after a shutdown in JupyterLab.
     ITSELF = "itself"

@@ -8,7 +8,7 @@ _LONGEST_LINE = 4_000
 
 
 def one_line(text: str) -> str:
-    """Return a text as one log line, which cannot pass for several lines.
+    """Return a text as a single log line that nobody can mistake for several lines.
 
     Spaces replace all Unicode line breaks, control characters and marks that change the text
     direction.

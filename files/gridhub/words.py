@@ -2,9 +2,9 @@
 """Every sentence that people can see, from the release or from the site.
 
 ``words.toml`` beside the package has all sentences, in English. A site that wants other words or
-another language lists names of sentences, with its own texts, in ``jupyterhub_words``, which
-Ansible writes to :data:`SITE_FILE`. Names in braces are placeholders, as in :meth:`str.format`; the
-site's text may leave out placeholders but must not add new ones.
+another language sets ``jupyterhub_words``: its own texts, each under the name of the sentence that
+it replaces. Ansible writes them to :data:`SITE_FILE`. Names in braces are placeholders, as in
+:meth:`str.format`; the site's text may leave out placeholders but must not add new ones.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def placeholders(text: str) -> set[str]:
 
 
 def read_own() -> dict[str, str]:
-    """Read the sentences of this release, by ``group.name``."""
+    """Read the sentences of this release, keyed by ``group.name``."""
     groups = tomllib.loads(OWN_FILE.read_text(encoding="utf-8"))
     return {
         f"{group}.{name}": text.strip()
@@ -59,7 +59,7 @@ def read_own() -> dict[str, str]:
 
 
 def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
-    """Return all sentences; where the site has its own sentence, it replaces ours.
+    """Return all sentences; a sentence of the site replaces ours of the same name.
 
     :raises WordsError: naming every sentence of the site that cannot be used.
     """
@@ -91,15 +91,15 @@ def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
 
 @cache
 def sentences() -> dict[str, str]:
-    """Return all sentences by name; where the site has its own sentence, it replaces ours."""
+    """Return all sentences, keyed by name; a sentence of the site replaces ours."""
     own = read_own()
     try:
         return with_site(own, json.loads(SITE_FILE.read_bytes()))
     except FileNotFoundError:
         return own
     except (OSError, ValueError) as error:
-        # Ansible checks the file before it writes it. If it has been damaged since then, people
-        # must still get their pages.
+        # Ansible has checked the file before writing it. If it was damaged later, people must still
+        # get their pages.
         log.error("%s: %s", SITE_FILE, error)
         return own
 

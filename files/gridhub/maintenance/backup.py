@@ -34,7 +34,7 @@ MAX_SECONDS = 600.0
 
 
 def back_up(settings: Settings, started: datetime) -> str:
-    """Copy the hub's database and the configuration, verify the copies, and keep only the newest.
+    """Copy the hub's database and the configuration, verify the copies, and delete old backups.
 
     :returns: a line for each copy.
     :raises MaintenanceError: when a copy is incomplete.
@@ -107,8 +107,8 @@ def print_database(source: str) -> None:
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
         contextlib.closing(sqlite3.connect(":memory:")) as new,
     ):
-        # `backup` retries for ever while another program has the database locked, but the caller
-        # sets a time limit.
+        # While another program has the database locked, `backup` retries without end; only the
+        # caller's time limit stops it.
         old.backup(new)
         copy = bytearray(new.serialize())
     if copy:
@@ -121,7 +121,7 @@ def print_database(source: str) -> None:
 def check_database() -> None:
     """Check that standard input is a complete database of a hub.
 
-    :raises MaintenanceError: when the database is damaged, or not that of a hub.
+    :raises MaintenanceError: when the database is damaged or does not belong to a hub.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as copy:
         copy.deserialize(sys.stdin.buffer.read())

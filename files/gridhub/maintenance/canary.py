@@ -54,8 +54,8 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
         status, body = call_hub(settings, "POST", f"{user}/server")
         return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
 
-    # Replace the notice first: the old notice keeps sessions from starting. The hub reads the file
-    # every few seconds.
+    # Replace the notice first, because the notice of this maintenance keeps sessions from starting.
+    # The hub reads the new notice within a few seconds.
     notice.publish(settings, schedule.next_date(host.now())[0])
     begun = time.monotonic()
     if found := host.wait_until_clear(refused, 10):

@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 def check_sessions(
     settings: Settings, before: Sequence[Session], notes: list[str], seconds: float = 60
 ) -> None:
-    """Check that the hub knows every session that ran before, and that people can reach it.
+    """Check that every session that ran before is known to the hub and can be reached.
 
     :param seconds: time limit; the proxy's host may still be booting.
     :raises MaintenanceError: naming the sessions that are lost.
@@ -36,7 +36,7 @@ def check_sessions(
             jobs = running_jobs()
             known = {each["job"] for each in probes.running_sessions(settings.sessions)}
             found = {each["job"]: problem_of(each, known) for each in before if each["job"] in jobs}
-            # A session that has ended during the check is not lost.
+            # A session whose job ended during the check is not lost.
             jobs = running_jobs() if any(found.values()) else jobs
         except MaintenanceError as error:
             return str(error)
@@ -49,7 +49,7 @@ def check_sessions(
         notes.append(f"ended meanwhile: jobs {', '.join(sorted(ended))}")
     if found:
         raise MaintenanceError(found)
-    # A few sessions may end normally in these minutes. If most of them have ended, this had a
+    # A few sessions may have ended normally in the meantime. If most have ended, there must be a
     # common cause.
     if len(ended) >= 2 and len(ended) * 2 > len(everyone):
         raise MaintenanceError(

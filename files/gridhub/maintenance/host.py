@@ -40,8 +40,8 @@ def run(
     """Run a command and return its standard output.
 
     :param seconds: time limit; after it, the command gets SIGTERM and some time to clean up.
-    :param named: the command's name in messages, if its arguments may be confidential.
-    :param reads: the command's standard input, which is empty otherwise.
+    :param named: how messages name a command whose arguments may be confidential.
+    :param reads: the command's standard input; without this parameter, it is empty.
     :param writes: where the command's standard output goes; the result is then empty.
     :raises MaintenanceError: with the command's output, when it fails and ``check`` is set; also
         when it is too slow.
@@ -64,8 +64,8 @@ def run(
     except subprocess.TimeoutExpired:
         process.terminate()
         try:
-            # unattended-upgrade stops after its current package. Do not kill the command: a
-            # half-installed package is worse than a late one.
+            # Do not kill the command: unattended-upgrade stops by itself after its current package,
+            # and a half-installed package is worse than a delay.
             process.communicate(timeout=max(seconds / 4, 5))
         except subprocess.TimeoutExpired as error:
             raise MaintenanceError(f"{named}: does not end, and is left running") from error
@@ -112,8 +112,8 @@ def process_start(number: int) -> str:
 def boot_id() -> str:
     """Return an identifier of this boot.
 
-    When a container restarts, the kernel's identifier stays the same, but the first process has a
-    new start time, so the result contains both.
+    The result contains the kernel's identifier and the start time of the first process, because
+    only the latter changes when a container restarts.
     """
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{kernel}/{process_start(1)}"

@@ -76,7 +76,7 @@ def _change(name: str) -> int:
         if has_lock:
             return _CHANGES[name](values)
     print("A maintenance is already running. Nothing is done.", file=sys.stderr)
-    # For the timer this is no error, but an administrator must see that the command did not run.
+    # An administrator's command must fail visibly, but for the timer's command this is no error.
     return int(name in ("now", "update"))
 
 

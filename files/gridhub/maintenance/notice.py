@@ -26,8 +26,8 @@ def content(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[
     return {
         "show": (start - timedelta(days=settings.announce_days)).isoformat(),
         "refuse": (start - timedelta(minutes=settings.refuse_minutes)).isoformat(),
-        # From this time on, the pages show the notice as a warning. If the clocks change on that
-        # day, this is ignored.
+        # From this time on, the pages show the notice as a warning. A change of the clocks on that
+        # day is not taken into account.
         "day": start.astimezone(zone).replace(hour=0, minute=0, second=0).isoformat(),
         "end": end.isoformat(),
         "begins": clock(start),

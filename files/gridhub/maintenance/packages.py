@@ -17,7 +17,7 @@ _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the version of every installed package, by name."""
+    """Return the version of every installed package, keyed by the package's name."""
     shown = host.run(
         ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${binary:Package} ${Version}\n"]
     )
@@ -71,7 +71,7 @@ def repair(notes: list[str]) -> None:
 
 
 def lock_holder() -> str:
-    """Return the lock of dpkg or apt that another program holds; empty if all are free."""
+    """Return a lock of dpkg or apt that another program holds; empty if all locks are free."""
     for name in _LOCKS:
         try:
             with Path(name).open("rb+") as file:
@@ -97,14 +97,14 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     try:
         host.run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
     except MaintenanceError as error:
-        unread = error  # updates from the other sources are installed all the same
+        unread = error  # install updates from the other sources anyway
     before, output = installed_versions(), ""
     try:
         output = host.run(["unattended-upgrade", "--verbose"], seconds=time_limit)
     finally:
         notes += changes(before, installed_versions()) or ["nothing was updated"]
         notes += [str(unread)] if unread else []
-    # unattended-upgrade also succeeds if it leaves packages out, so look at its messages.
+    # unattended-upgrade succeeds even if it leaves packages out, so look at its messages.
     notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in output:
         raise MaintenanceError(

@@ -34,13 +34,13 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
     folder = Path(certificates)
     trusted = folder / authority / f"{authority}.crt"
     certificate, key = (folder / f"hub-internal/hub-internal.{kind}" for kind in ("crt", "key"))
-    # The hub owns the folder, so a file there could be a pipe, for example, and reading a pipe
-    # might block.
+    # The hub owns the folder and could put a pipe there instead of a file. Reading a pipe might
+    # block.
     if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
         raise OSError(f"{', '.join(wrong)}: there is no such file")
     context = ssl.create_default_context(cafile=trusted)
-    # Do not check names: peers are contacted by address, and the authority certifies only our own
-    # components.
+    # Do not check names, because peers are contacted by address. This is safe: the authority
+    # certifies only our own components.
     context.check_hostname = False
     context.load_cert_chain(certificate, key)
     return context
@@ -55,7 +55,7 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
 
 
 def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Return a connection to the host in an address, without opening it yet."""
+    """Return a connection, not opened yet, to the host that an address names."""
     target = urlsplit(url)
     if target.scheme == "https":
         return http.client.HTTPSConnection(
@@ -153,8 +153,8 @@ def session_problem(settings: Settings, session: Session) -> str:
 def route_problem(settings: Settings, session: Session) -> str:
     """Return why people cannot reach a session through the proxy.
 
-    At ``/api``, a Jupyter server shows its version to everyone. If the proxy has no route to the
-    session, the hub answers instead, with a redirect to its own pages.
+    The function requests ``/api``, where a Jupyter server shows its version to everyone. If the
+    proxy has no route to the session, the hub answers instead, with a redirect to its own pages.
     """
     if not settings.proxy:
         return ""

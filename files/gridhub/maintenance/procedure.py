@@ -35,7 +35,7 @@ REBOOT_REQUIRED = Path("/run/reboot-required")
 def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
     """Do the maintenance.
 
-    :param by_hand: whether an administrator started this run, which then ignores the schedule.
+    :param by_hand: whether an administrator started this run; such a run ignores the schedule.
     :param reboots: whether the program reboots the host; otherwise the caller does.
     """
     started = host.now()
@@ -75,7 +75,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
-    """Do everything that must succeed before the updates; return whether all of it did."""
+    """Do everything that must succeed before the updates; return whether it all succeeded."""
     with report.step("no other update is running"):
         if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
             raise MaintenanceError(
@@ -141,7 +141,7 @@ def continue_after_boot(settings: Settings) -> int:
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
-    report.data["process"] = os.getpid()  # replaces the process from before the reboot
+    report.data["process"] = os.getpid()  # the report still has the process from before the reboot
     longest = timedelta(minutes=settings.check_minutes) + MAX_OTHER_STEPS
     report.data["overdue"] = (host.now() + longest).isoformat()
     with contextlib.suppress(OSError):
@@ -163,7 +163,7 @@ def end(settings: Settings, report: Report, result: str) -> int:
     publish.close(settings, report, result)
     try:
         # Do not call announce() here: if the final report could not be written, announce() would
-        # find this maintenance still running.
+        # treat this maintenance as still running.
         notice.publish(settings, schedule.next_date(host.now())[0])
     except (OSError, MaintenanceError) as error:
         report.log(f"FAILED: the notice of the next maintenance: {error}")

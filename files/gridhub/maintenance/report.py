@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report of a maintenance run: its steps and its phase, for people and for the next boot."""
+"""The report of a maintenance run: its steps, for people, and its phase, for the next boot."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether a reboot was requested within these minutes and the host is still up."""
+        """Return whether a reboot requested in the last ``minutes`` has not happened yet."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
@@ -132,8 +132,8 @@ class Report:
         return self.is_before_reboot() or (self.data["phase"] == "checking" and self._is_at_work())
 
     def _is_at_work(self) -> bool:
-        # Do not try to take the lock instead: this could block a maintenance run that begins at the
-        # same moment.
+        # Check the process instead of trying to take the lock: taking the lock could block a
+        # maintenance run that begins at the same moment.
         start = host.process_start(self.data["process"])
         has_process = start == str(self.data["process_start"])
         return has_process and host.now() < datetime.fromisoformat(self.data["overdue"])

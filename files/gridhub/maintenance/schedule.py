@@ -10,8 +10,8 @@ from gridhub.maintenance import hold, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 
-#: A second start within this time is not due: it means that the clock was set back, or that an hour
-#: occurred twice.
+#: If the timer fires again within this time, maintenance is not due: the clock was set back, or an
+#: hour occurred twice.
 MIN_APART = timedelta(hours=12)
 
 
@@ -47,7 +47,7 @@ def why_not_now(moment: datetime) -> str:
 
 
 def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
-    """Return whether maintenance was missed: whether there is a date without a report.
+    """Return whether maintenance was missed, that is, whether a date has no report.
 
     :param since: when the timer was installed; earlier dates do not count.
     :param last: the end of the last maintenance, if there was one.
@@ -56,7 +56,7 @@ def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) 
 
 
 def missed_last(moment: datetime) -> bool:
-    """Return whether the last date passed without maintenance, for example with the host off.
+    """Return whether the last date passed without maintenance, perhaps because the host was off.
 
     Maintenance that is still running has no report yet, but does not count as missed.
     """
@@ -69,6 +69,7 @@ def missed_last(moment: datetime) -> bool:
         if date + timer.MAX_DELAY <= moment
     ]
     report = Report.load(Report.LAST)
-    # Compare with the end, not the start: maintenance by hand may have been running at that date.
+    # Compare the date with the end of the last maintenance, not with its start, because maintenance
+    # by hand may have been running at that date.
     last = datetime.fromisoformat(report.data["ended"]) if report else None
     return is_missed(past[-1:], timer.installed(), last)

@@ -31,28 +31,28 @@ class Settings:
     announce_days: int = 7
     refuse_minutes: int = 10
     expected_minutes: int = 20
-    #: The file that the hub's pages read; empty on a host without a hub.
+    #: The file with the notice for the hub's pages; empty on a host without a hub.
     notice_file: str = ""
     backup_folder: str = ""
     backup_keep: int = 6
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
-    #: The prefix that runs a command as the hub, so that the hub's files are read only with the
-    #: hub's rights.
+    #: The beginning of a command that runs as the hub's account, because root must not read the
+    #: hub's files with its own rights.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
     #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
     #: without a hub.
     sessions: Sequence[str] = ()
-    #: Minutes that the services may take to come back.
+    #: How many minutes the services may take to come back.
     check_minutes: int = 10
     units: Sequence[str] = ()
     #: Addresses that must answer with status 200.
     urls: Sequence[str] = ()
-    #: The value of the header ``Host``, by address, for servers that expect another name than the
-    #: one in the address.
+    #: The value of the header ``Host``, keyed by address, for servers that expect a name other than
+    #: the one in the address.
     names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
     #: The proxy's address, through which people reach their sessions; if empty, the proxy is not

@@ -13,12 +13,12 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 TIMER = "jupyterhub-maintenance.timer"
-#: The modification time of this file shows when the current date was set; no earlier date can have
-#: been missed.
+#: This file's modification time shows when the timer got its current schedule. Dates before that
+#: time cannot have been missed.
 UNIT = Path(f"/etc/systemd/system/{TIMER}")
 
-#: How long after its date maintenance may still begin. Without this limit, a machine that was off,
-#: paused or asleep at that time could reboot in the middle of the day.
+#: Maintenance may begin at most this long after its date. Without this limit, a machine that was
+#: off, paused or asleep at that date could reboot in the middle of the day.
 MAX_DELAY = timedelta(minutes=30)
 
 #: systemd up to 252 writes ``Iter. #2``, newer versions write ``Iteration #2``.
@@ -81,7 +81,7 @@ def is_active() -> bool:
 
 
 def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
-    """Return the next dates in a calendar expression after a time, in UTC."""
+    """Return the next dates of a calendar expression after the time ``since``, in UTC."""
     base = f"--base-time={since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return parse_dates(
         host.run(["systemd-analyze", "calendar", f"--iterations={count}", base, calendar])
@@ -89,5 +89,5 @@ def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
 
 
 def installed() -> datetime:
-    """Return the time at which the timer got its current date."""
+    """Return the time at which the timer got its current schedule."""
     return datetime.fromtimestamp(UNIT.stat().st_mtime, UTC)

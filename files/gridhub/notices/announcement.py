@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The administrators' announcement, which every page shows, and files that the hub watches.
+"""The administrators' announcement on every page, and a reader for files that can change.
 
 ``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads the file again every few
 seconds, so a new text needs no restart. The pages work even if the file is invalid.
@@ -22,8 +22,8 @@ FILE = Path("/etc/jupyterhub/announcement.json")
 #: Read the file again after this many seconds.
 FRESH = 3.0
 
-#: Longest text, in characters. It must be short, because it stands above everything else on a page,
-#: even on a phone.
+#: Longest text, in characters. The text must be short, because it stands above everything else on a
+#: page, even on a phone.
 MAX_TEXT = 1000
 Level = Literal["info", "warning"]
 

@@ -33,7 +33,7 @@ class Maintenance:
     day: datetime
     #: When the maintenance usually ends.
     end: datetime
-    #: The date and time of the beginning, and those of the end, as users read them.
+    #: The date and time of the beginning and of the end, as shown to users.
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
@@ -125,7 +125,7 @@ window_file = WatchedFile(WINDOW, parse_window)
 
 
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
-    """Return the announcements for every page: the administrators', then the maintenance."""
+    """Return the announcements for every page: first the administrators' own, then maintenance."""
     coming, window = maintenance_file.current(), window_file.current()
     found = [
         site.current(),

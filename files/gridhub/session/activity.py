@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detect whether a session is in use.
 
-JupyterHub's own activity tracking does not work here. An open page polls every few seconds, whether
-or not anyone is looking at it, and a cell that computes silently for hours counts as no activity.
-Here, a session is in use while a kernel is busy or a terminal runs a program. Otherwise, its last
-use was when a kernel or a terminal last printed something, or when the user last changed something
-or opened a page.
+JupyterHub's own activity tracking cannot be used here. It counts the requests of an open page,
+which polls every few seconds even if nobody looks at it. But it does not count a cell that computes
+silently for hours. Here, a session is in use while a kernel is busy or a terminal runs a program.
+Otherwise, its last use was when a kernel or a terminal last printed something, or when the user
+last changed something or opened a page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gridhub.session.rules import Rules
 #: The HTTP methods of requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: If a path has one of these parts, an open page posts to it automatically, without its user.
+#: Parts of the paths to which an open page posts automatically, without any action by the user.
 #: JupyterLab saves the layout of its tabs every ten seconds.
 _AUTOMATIC = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
@@ -39,7 +39,7 @@ def runs_a_program(terminal: Any) -> bool:
 
 
 class Activity:
-    """The time of the session's last use; replaces Jupyter Server's own record of that time."""
+    """The time of the session's last use. Jupyter Server uses it in place of its own record."""
 
     def __init__(self, web_app: Any) -> None:
         self._settings = web_app.settings
@@ -67,7 +67,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return the time of the session's last use, which is now while it is in use."""
+        """Return when the session was last in use: the current time, if it is in use now."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [
@@ -104,7 +104,7 @@ class IdleWatch:
 
 
 async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> None:
-    """Warn the user before an idle session is ended; tell the hub once it is in use again."""
+    """Warn the user before an idle session is ended; tell the hub when it is used again."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)

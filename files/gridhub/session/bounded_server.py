@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP server of a session: clients without a login cannot exhaust connections or memory."""
+"""The HTTP server of a session, with limits for clients without a login."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class SessionServer(BoundedServer):
     The limit is needed because Jupyter reads a whole body before it authenticates the client.
     """
 
-    #: How many bytes of request bodies from clients without a login may be in memory in total, and
-    #: how many seconds one body may take.
+    #: Limits for clients without a login: the bytes of all their request bodies in memory, and the
+    #: seconds that one body may take.
     strangers_may_send = 2**27
     strangers_may_take = 600.0
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up with the arguments that Jupyter Server passes."""
         super().initialize(*args, **kwargs)
-        #: Bytes of bodies received from clients without a login, by connection.
+        #: How many bytes of bodies clients without a login have sent, keyed by connection.
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
-        """Start a request on a connection; the previous request's body is no longer in memory."""
+        """Start a request on a connection, and stop counting the body of the previous request."""
         self._sent.pop(server_conn, None)
         request = super().start_request(server_conn, request_conn)
         return _Request(request, self, server_conn, request_conn)
@@ -62,7 +62,7 @@ class SessionServer(BoundedServer):
 
 
 class _Request(Delegate):
-    """A request whose body is refused once clients without a login have sent too much."""
+    """A request whose body is refused if clients without a login have sent too much in total."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: SessionServer, server_conn: Any, connection: Any
@@ -86,6 +86,6 @@ class _Request(Delegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
             self._is_strangers = False
-            super().on_connection_close()  # for the application, the request ends here
+            super().on_connection_close()  # the application sees the request end here
             self._request = Refused(self._connection, 429)
         return super().data_received(chunk)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Configuration of every IPython kernel on a worker: the kernel's output pipe is not on TCP.
+"""Keep the output pipe of every IPython kernel on a worker away from TCP.
 
 ipykernel receives the output of forked child processes on a random port of 127.0.0.1. Any account
-on the worker can connect to it, and the kernel keeps what that account sends. If the kernel itself
-uses Unix sockets, as in our sessions, this file makes the pipe one more socket in the same folder,
-which keeps other users away from both. Kernels on TCP stay as they are.
+on the worker can connect to it, and what that account sends stays in the kernel's memory. If the
+kernel's other sockets are Unix sockets, as in our sessions, this file makes the pipe a Unix socket
+in the same folder. Other users cannot enter that folder. Kernels on TCP stay as they are.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
 from users' own environments, so it must run on every Python in use there, including 2.7.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def pipe_address(kernel):
     # type: (bytes) -> str | None
-    """Return the address of a kernel's pipe, given the kernel's own; None for a kernel on TCP.
+    """Return the address for the pipe of a kernel with this address; None for a kernel on TCP.
 
     The pipe's address must not be longer than the kernel's own addresses, which may be as long as a
     socket's path can be (MAX_FOLDER in server.py).
@@ -34,8 +34,8 @@ def use_private_pipes():
     # type: () -> None
     """Make this process's kernel open its pipe next to the kernel's other sockets.
 
-    Except for the address, the two functions inside do the same as those that they replace in
-    ipykernel 4.3 to 7.4.
+    The two inner functions differ only in the address from those that they replace in ipykernel 4.3
+    to 7.4.
     """
     import os
     import warnings
@@ -61,8 +61,8 @@ def use_private_pipes():
         try:
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
-            # Go on without the pipe, as ipykernel does if it gets no port. A TCP port here would
-            # let other users in.
+            # Go on without the pipe, as ipykernel does if it gets no port. Do not use a TCP port
+            # instead, which would let other users in.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()

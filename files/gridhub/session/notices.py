@@ -59,7 +59,8 @@ class Notifier:
 
 def message(words: str, end: float, now: float) -> str:
     """Fill in the time at which a session ends, and the number of minutes until then."""
-    # Do not use str.format: by now, the site's words may contain other braces.
+    # Do not use str.format: the words have been formatted once already, so any other braces in them
+    # are plain text.
     minutes = max(round((end - now) / 60), 1)
     clock = time.strftime("%H:%M", time.localtime(end))
     return words.replace("{end}", clock).replace("{minutes}", str(minutes))
@@ -68,10 +69,11 @@ def message(words: str, end: float, now: float) -> str:
 def started() -> float:
     """Return the time at which this job started, in seconds since the epoch.
 
-    The job script becomes this process and so has the same start, so the script's own time counts
-    as run time.
+    The job script runs this program with ``exec``, so this process has the start time of the
+    script, and the script's own time counts as run time.
     """
-    # proc(5): field 22. The second field, a name in parentheses, may contain anything.
+    # proc(5): field 22. The second field, a name in parentheses, may itself contain spaces and
+    # parentheses.
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age

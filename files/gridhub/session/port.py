@@ -37,8 +37,8 @@ def bind_port(first: int, last: int) -> socket.socket:
     for port in ports:
         server = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
         # Do not set SO_REUSEADDR: without it, no other process can bind the port while we hold it.
-        # Bind the port for IPv4 and IPv6 at once, or another user could take its number in the
-        # other protocol.
+        # Bind the port for IPv4 and IPv6 at once. Otherwise, another user could take the same port
+        # number in the other protocol.
         try:
             if both:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -84,7 +84,7 @@ def account_name(uid: int) -> str:
 
 
 def no_port_reason(first: int, last: int) -> str:
-    """Return the reason to report when no port is free; it names the host and port holders."""
+    """Return the reason to report when no port is free; it names the host and the port holders."""
     # Report the host by its name in Grid Engine, so that the hub can request another host.
     host = os.environ.get("HOSTNAME") or socket.gethostname()
     holders = ",".join(f"{name}={count}" for name, count in port_holders(first, last))

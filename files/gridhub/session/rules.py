@@ -18,7 +18,7 @@ class Rules(NamedTuple):
     idle_timeout: int
     #: Warn this long before an idle session is ended; 0 means no warning.
     idle_notice: int
-    #: How often to report to the hub when the session was last in use; 0 means JupyterHub's own
+    #: The interval at which the session reports its last use to the hub; 0 means JupyterHub's own
     #: interval.
     idle_report: int
     #: The sentences, with ``{end}`` and ``{minutes}`` as placeholders; the sentence ``left`` has
@@ -31,7 +31,7 @@ class RulesError(ValueError):
 
 
 class EarlyEnd(NamedTuple):
-    """The end of a session before its run time is over, because its worker must be free then."""
+    """An end that comes before the run time is over, because the worker must be free by then."""
 
     #: In seconds since the epoch.
     end: float

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The file with the session's secrets, read once and deleted; key and certificate stay in memory.
+"""The file with the session's secrets, which is read once and then deleted.
 
-The key and the certificate are never on a disk of the worker, and disappear when the process ends
-for any reason.
+The key and the certificate stay in memory: they are never on a disk of the worker, and disappear
+when the process ends for any reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tls(NamedTuple):
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the context for the session's server; it accepts the hub, the proxy and itself."""
+        """Return the context for the session's server, which accepts hub, proxy and itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
 
-#: At an early end, the server may take this many seconds to shut its kernels down.
+#: When a session ends early, its server may take this many seconds to shut its kernels down.
 END_WITHIN = 30.0
 
 #: Longest path of the folder for the kernels' sockets, in characters. A socket's name adds 50
@@ -46,8 +46,9 @@ async def keep_time(
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
-    An earlier end can be necessary because the user chose the run time before the job waited in the
-    queue. Grid Engine cannot change the limits of a running job, so the session must end itself.
+    An earlier end is necessary if the job waited in the queue for so long that the run time, which
+    the user chose before, would now go on into maintenance of the worker. Grid Engine cannot change
+    the limits of a running job, so the session must then end itself.
 
     :returns: whether the session must end itself now; if not, Grid Engine ends it.
     """
@@ -64,7 +65,7 @@ async def keep_time(
 
 
 def extension_settings(rules: Rules, start: float) -> dict[str, str]:
-    """Return the extensions' variables, for the countdown and for activity reports."""
+    """Return the environment variables for the countdown and for the activity reports."""
     variables = {}
     if rules.run_time is not None:
         variables["JOB_START_TIME"] = str(int(start))
@@ -129,8 +130,8 @@ def serve(
     :param debugger: whether JupyterLab offers its debugger.
     :returns: the job's exit status.
 
-    The imports here load the site's notebook environment. They are not at the top of the module,
-    because an error here is reported to the user.
+    The imports in this function load the site's notebook environment. They are here, not at the top
+    of the module, so that :func:`main` can report an error in them to the user.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
@@ -147,7 +148,7 @@ def serve(
         def find_server_extensions(self) -> None:
             super().find_server_extensions()
             if rules.run_time is None:
-                # If there is no run time, the countdown would invent one.
+                # Without a run time, the countdown would make one up, so turn it off.
                 self.jpserver_extensions["jupyterlab_server_timer"] = False
 
         def _find_http_port(self) -> None:
@@ -164,7 +165,7 @@ def serve(
     # Make Jupyter Server use this class for its HTTP server.
     HTTPServer.configure(SessionServer)
     # Set an attribute instead of making a subclass: Jupyter Server finds an extension by the module
-    # of its class.
+    # of its class, so the class must stay JupyterHub's.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(
         argv=[
@@ -174,9 +175,9 @@ def serve(
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # A server that ignores the user's settings does not find the user's kernels either. Add their
-    # folder, because kernels, unlike settings, run no code in the server. The folder comes last, so
-    # that no kernel in it can replace a kernel of the site.
+    # A server that ignores the user's settings does not find the user's kernels either. Adding
+    # their folder is safe: kernels, unlike settings, run no code in the server. The folder comes
+    # last, so that no kernel in it can replace a kernel of the site.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
@@ -194,8 +195,8 @@ def serve(
             last_resort.start()
             app.stop()
 
-    # These callbacks run once the server listens, because the callback that makes it listen was
-    # added to the same loop before them.
+    # These callbacks run only after the server has begun to listen, because the callback that makes
+    # it listen was added to the same loop before them.
     app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()

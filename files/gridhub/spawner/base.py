@@ -40,7 +40,7 @@ from gridhub.words import text
 
 
 class ClusterSpawner(BatchSpawnerBase):
-    """A spawner with the state of its session and the cluster that all spawners share."""
+    """A spawner that holds its session's state and shares one cluster object with all others."""
 
     menu_file = Unicode("/etc/jupyterhub/menu.json", help="The resource menu.").tag(config=True)
     broker_socket = Unicode(
@@ -101,15 +101,15 @@ class ClusterSpawner(BatchSpawnerBase):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # JupyterHub overwrites the last choice with a new one before the new one is checked, so
-        # keep a copy of the last accepted choice.
+        # JupyterHub overwrites the last choice with the next choice before that is checked, so keep
+        # a copy of the last accepted choice.
         self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
-        # `wait_limit` ends a slow start, with a clear message, but not while Grid Engine or the
-        # worker is away, because then the session does not cause the delay. This value is so large
-        # that JupyterHub's own timeout never ends a start.
+        # This value is so large that JupyterHub's own timeout never ends a start. Instead,
+        # `wait_limit` ends a slow start with a clear message. It does not apply while Grid Engine
+        # or the worker does not respond, because then the delay is not the session's fault.
         return 10 * 365 * 24 * 3600
 
     @default("poll_interval")
@@ -187,7 +187,7 @@ class ClusterSpawner(BatchSpawnerBase):
                 database.delete(token)
 
     def _try(self, store: Callable[[], None]) -> bool:
-        """Try to store a value; after a failure, the value can still be found or stored later.
+        """Try to store a value; if this fails, the value can still be found or stored later.
 
         :returns: whether the value was stored.
         """
@@ -201,8 +201,8 @@ class ClusterSpawner(BatchSpawnerBase):
     async def _until_stored(self, session: str) -> None:
         """Wait until the database has recorded that a session is over.
 
-        JupyterHub itself writes to the database after a stop. If this write failed, JupyterHub
-        would show the session as stopping for ever, so wait until a write succeeds.
+        JupyterHub writes to the database after a stop, and if its write fails, it shows the session
+        as stopping for ever. Therefore, wait here until a write succeeds.
         """
         pauses = iter(reach.PAUSES)
         pause = 0.0
@@ -247,7 +247,7 @@ class ClusterSpawner(BatchSpawnerBase):
         return self.collector.look_up(job_name(self.session)) if self.session else GONE
 
     def _watch(self) -> None:
-        """Watch the job; check it more often until the session is up."""
+        """Watch the job; until the session is up, check it more often."""
         self.cluster.watch(
             self.session,
             self.user.name,

@@ -42,7 +42,7 @@ class Cluster:
     :param broker_timeout: seconds the broker may take for a request.
     :param short_interval, long_interval: seconds between queries to Grid Engine, as for
         :class:`~gridhub.grid.collector.Collector`.
-    :param accounting_file: Grid Engine's accounting file; if empty, the cell's own.
+    :param accounting_file: Grid Engine's accounting file; if empty, the file of the cell.
     """
 
     def __init__(

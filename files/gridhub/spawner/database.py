@@ -44,14 +44,14 @@ class SessionState(NamedTuple):
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> SessionState:
-        """Read the values that :meth:`dump` has returned, in this release or another."""
+        """Read the values that :meth:`dump` of this or another release has returned."""
         plain: dict[str, Any] = {
             name: state.get(name, default)
             for name, default in cls._field_defaults.items()
             if name not in ("asked", "last")
         }
         # Another release may have written another format. These two values are only shown to
-        # people, so no session is lost without them.
+        # people, so no session is lost if they cannot be read.
         asked: tuple[Requested, ...] = ()
         last = None
         with suppress(ValidationError, ValueError, TypeError, KeyError):

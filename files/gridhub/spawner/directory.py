@@ -14,8 +14,8 @@ _T = TypeVar("_T")
 #: threads, a slow query blocks only other such queries.
 directory = ThreadPoolExecutor(8, "directory")
 
-#: The pending queries, by event loop, query name and person. Requests that make the same query
-#: share its answer, so that many requests by one person take only one thread.
+#: The pending queries, keyed by event loop, query name and person. Requests with the same query
+#: share one answer, so that many requests by one person take only one thread.
 _pending: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
 
 

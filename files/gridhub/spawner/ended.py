@@ -16,18 +16,19 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
 
-#: Who ends a session through the current request: :attr:`Ending.IDLE` for the culler,
-#: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session; ``None`` for the owner,
-#: the hub, or another service. JupyterHub does not pass this to the spawner's ``stop``, but it
-#: calls ``stop`` in a task of the request, which inherits the request's context variables.
+#: Who ends a session through the current request: :attr:`Ending.IDLE` stands for the culler,
+#: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session, and ``None`` for the
+#: owner, the hub, or another service. This is a context variable because JupyterHub does not pass
+#: the value to the spawner's ``stop``. It calls ``stop`` in a task of the request, and the task
+#: inherits the context variables of the request.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
 #: If a session ends in one of these ways before it is up, only its log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
-#: The pause before the next search for an accounting record that is not there yet: at least this
-#: many seconds, and at least this share of the time since the session ended. The pause grows with
-#: that time, because people may come back days later.
+#: If an accounting record is not there yet, the next search comes after a pause: at least this many
+#: seconds, and at least this share of the time since the session ended. The pause grows with that
+#: time, because people may come back only after days.
 EXPLAIN_PAUSE = 5.0
 EXPLAIN_PAUSE_SHARE = 0.25
 

@@ -42,7 +42,7 @@ class Holders(NamedTuple):
     """
 
     host: str
-    #: How many ports each account holds; the kernel does not list all ports.
+    #: How many ports each account holds, as far as the kernel lists them.
     accounts: dict[str, int]
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def read_no_port(reason: str) -> Holders | None:
 
 
 def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, job: str) -> NoPort:
-    """Return the error for a worker without a free port; the message names no other person.
+    """Return the error for a worker without a free port; the message never names other people.
 
     :param host: the worker's name in Grid Engine; empty if not known.
     """

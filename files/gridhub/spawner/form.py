@@ -20,8 +20,9 @@ from gridhub.words import text
 #: The form shows at most this many notices about the parts of a link that were left out.
 MAX_NOTICES = 5
 
-#: Names of two fields in a link to the form. Each field lists items, separated by commas, of which
-#: the form sets less or more than in the last choice. No menu item can have such a name.
+#: Two fields of a link to the form. Each lists menu items, separated by commas. Compared with the
+#: last choice, the form sets less of the items in the first field and more of those in the second.
+#: No menu item can have such a name.
 LESS, MORE = "_less", "_more"
 
 
@@ -38,8 +39,8 @@ class Link:
 
 
 #: The link that led to the form. It is a context variable because several requests may draw the
-#: form of the same spawner at once; JupyterHub draws the form in a task of the request, which
-#: inherits the request's context.
+#: form of the same spawner at once. JupyterHub draws each form in a task of its request, and the
+#: task inherits the context of the request.
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
@@ -48,7 +49,7 @@ class Filled:
     """The values of a form and the texts beside and above them."""
 
     values: dict[str, Any]
-    #: Notes beside fields, by the name of the field.
+    #: The notes beside the fields, keyed by the name of the field.
     notes: dict[str, str]
     #: Sentences to show above the form.
     notices: Sequence[str] = ()
@@ -63,7 +64,7 @@ def fill_from_link(menu: Menu, groups: Collection[str], values: dict[str, object
     notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
     try:
         menu.choose(shown, groups)
-    except ChoiceError as error:  # the values break a limit between items; show them all the same
+    except ChoiceError as error:  # the values together break a limit; show them anyway
         return Filled(shown, {}, notices, error)
     return Filled(shown, {}, notices)
 
@@ -93,7 +94,7 @@ def shift(
     link: Link,
     places: list[QueueInstance] | None,
 ) -> dict[str, str]:
-    """Change the amounts of the link's items in ``shown``; return a note for each, by item."""
+    """Change the amounts of the link's items in ``shown``; return notes, keyed by item."""
     notes = {}
     mine = menu.items_for(groups)
     queue = next(
@@ -101,8 +102,8 @@ def shift(
     )
     wanted = [item for item in mine if item.name in link.shifts]
     shifted = set()
-    # Try items again that could not be changed: a limit between items may allow a change to one
-    # item only after a change to another.
+    # If an item cannot be changed, try it again later: a limit between items may allow its change
+    # only after another item has changed.
     for item in wanted * len(wanted):
         old = shown.get(item.name, item.default)
         if item.name in shifted or not isinstance(old, int):

@@ -22,15 +22,15 @@ log = logging.getLogger("jupyterhub.sge")
 async def answer(
     address: str, host: str, port: int, tls: Callable[[], dict[str, Any]]
 ) -> ClientResponse | None:
-    """Query a session's server once; return ``None`` if there is no answer, or status 5xx.
+    """Query a session's server once; return ``None`` for no answer or one with status 5xx.
 
     :param address: the URL of the server's API.
     :param tls: a function that returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.
     """
     try:
-        # A connection to an unreachable worker hangs. Try a plain TCP connection first: the
-        # connection pool of JupyterHub's HTTP client is small, and other requests wait for a place
-        # in it.
+        # A connection to an unreachable worker hangs. Try a plain TCP connection first, so that a
+        # connection that hangs takes no place in the connection pool of JupyterHub's HTTP client.
+        # The pool is small, and other requests wait for a place in it.
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()

@@ -31,7 +31,7 @@ PATIENCE = 5.0
 
 
 class Verdicts:
-    """A cache of verdicts; it requests new ones from the broker, two at a time.
+    """A cache of verdicts. It requests new verdicts from the broker, at most two at a time.
 
     Starts and stops of sessions use a separate client, so that checks do not delay them.
     """
@@ -40,9 +40,9 @@ class Verdicts:
         self._broker = BrokerClient(broker, timeout, at_once=2)
         #: How many of each person's checks run or wait.
         self.checks: Counter[str] = Counter()
-        #: The verdicts by person, by choice, and by the resources that the choice needs and that
-        #: were not free. These resources are part of the key because a page shows the verdict
-        #: beside what is free, and the two must agree.
+        #: The verdicts, keyed by the person, the choice, and those of its resources that were not
+        #: free. These resources are part of the key because a page shows the verdict beside the
+        #: free resources, and the two must agree.
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(

@@ -31,7 +31,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Free:
-    """The free amounts of one resource, in words: in total, and on the worker that has most."""
+    """The free amounts of one resource, in words: in total, and on the worker that has the most."""
 
     label: str
     total: str
@@ -67,7 +67,8 @@ class View:
     raw: str = ""
     #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""
-    #: The menu items (such as "memory") of which the last session had too little; a link uses them.
+    #: The menu items (such as "memory") of which the last session had too little. A link to the
+    #: form offers more of them.
     exceeded: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""

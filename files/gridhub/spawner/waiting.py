@@ -59,9 +59,9 @@ def unavailable_in_words(requests: Collection[Requested], names: Collection[str]
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the most that any one worker has free of each unavailable item.
+    """Return a sentence with the largest amount of each unavailable item that one worker has free.
 
-    The sentence begins with a space. It is empty if, for each item, some worker has enough.
+    The sentence begins with a space. It is empty if, for each item, at least one worker has enough.
     """
     amounts = []
     queue = requirements(requests).queue

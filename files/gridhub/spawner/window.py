@@ -63,8 +63,8 @@ def end_before(
     run_time = next((each.total for each in requests if each.kind == "run_time"), None)
     if run_time is not None and started + run_time <= begin:
         return 0.0
-    # If the menu has no run time, the person could not choose a shorter one, so end the session
-    # early under either rule.
+    # If the menu has no run time, the person could not choose a shorter one. Then end the session
+    # early, even if the rule is to refuse long run times.
     if now < begin and (window.rule == "cap" or run_time is None):
         return begin
     words = text("maintenance.waited", **window.values())
