@@ -5,9 +5,10 @@ Anyone who can reach a port can open connections, and each connection takes one 
 number of files that the process may have open. The certificate of a connection is known only when
 its first request arrives. Until then, the connection counts towards a limit for its address and a
 limit for all addresses, and it is closed if no request arrives in time. A few addresses have a
-separate limit. When a limit is reached, the connection that has waited longest is closed to make
-room. A real client sends its request at once, so clients that only wait cannot keep it out. The
-limits for waiting connections leave enough files for connections with a known certificate. The
+separate limit. When an address reaches its limit, its oldest waiting connection is closed to make
+room. When all addresses together reach theirs, this happens to the address with the most waiting
+connections. A real client sends its request at once, so clients that only wait cannot keep it out.
+The limits for waiting connections leave enough files for connections with a known certificate. The
 number of these is limited for each name in a certificate.
 """
 
