@@ -202,8 +202,8 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # Remove the session's file first, because a job that starts without its file ends at once. Then
-    # the job ends even if qdel misses it, because it is still on its way to Grid Engine.
+    # Remove the session's file first, because a job that starts without its file ends at once. This
+    # also ends a job that qdel cannot find yet because it is still on its way to Grid Engine.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
@@ -243,7 +243,7 @@ def decide(config: Config, request: Request) -> Answer:
 def main() -> int:
     """Serve one request on standard input, which is the connection.
 
-    systemd starts a process like this for each connection (``Accept=yes``, systemd.socket(5)).
+    systemd starts one broker process for each connection (``Accept=yes``, systemd.socket(5)).
     """
     config = parse_config(Path(sys.argv[1]).read_bytes())
     connection = socket.socket(fileno=0)

@@ -35,9 +35,9 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: The folder with the templates, the style sheet and the script. The path is resolved, so that the
-#: hub keeps using the release with which it started: a deployment switches the link before it
-#: restarts the hub.
+#: The folder with the templates, the style sheet and the script. The path is resolved because it
+#: contains the link ``current``, which a deployment switches to a new release before it restarts
+#: the hub. Until then, the hub must keep using the release with which it started.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
