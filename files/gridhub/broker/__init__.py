@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The submission broker: each request starts a process as root, which then becomes the person.
+"""The submission broker.
 
-Only the module ``client`` runs in the hub.
+Each request starts a process that runs as root at first and then switches permanently to the
+person's account. Of this package, only the module ``client`` runs in the hub.
 """

@@ -43,9 +43,9 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
 class BrokerClient:
     """A client that sends the broker only a limited number of requests at the same time.
 
-    Each request starts a process on the hub's host. When a class of a hundred people presses Start
-    together, their requests wait in line here; the broker's socket would refuse too many
-    connections.
+    Each request starts a process on the hub's host, and the broker's socket refuses connections
+    when there are too many. So when a class of a hundred people presses Start together, the
+    requests beyond the limit wait in line here.
 
     :param timeout: time limit for one request, in seconds, counted from the moment its turn comes.
     """

@@ -35,7 +35,8 @@ class Config(Model):
     timeout: Annotated[float, Field(gt=0)]
     #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
-    #: A session warns its person this many minutes before its run time ends, once for each number.
+    #: For each of these numbers, a session warns its person once, that many minutes before its run
+    #: time ends.
     run_time_warnings: tuple[Minutes, ...] = ()
     #: A session is ended after ``idle_timeout`` minutes without use (0: never). It shows a warning
     #: ``idle_notice`` minutes before that (0: no warning).

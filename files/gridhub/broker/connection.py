@@ -19,7 +19,9 @@ RECEIVE_TIMEOUT = 5.0
 
 
 def check_caller(connection: socket.socket, hub_user: str) -> None:
-    """Check the peer's credentials, which the kernel guarantees (SO_PEERCRED, unix(7)).
+    """Check that the caller is the hub.
+
+    The kernel reports the caller's user id, so a caller cannot forge it (SO_PEERCRED, unix(7)).
 
     :raises Refused: when the caller is not the hub.
     """
@@ -54,7 +56,7 @@ def receive(connection: socket.socket) -> Request:
     try:
         return REQUEST.validate_json(bytes(data))
     except ValidationError as error:
-        # Report only which field is wrong and why: the values may be secrets.
+        # Report only which field is wrong and why, but not its value, which may be a secret.
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in problem["loc"])
         raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error

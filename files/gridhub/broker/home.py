@@ -41,7 +41,8 @@ def home_trouble(error: OSError, folder: Path) -> str:
 def remove_old_files(folder: Path) -> None:
     """Remove files that were left behind by sessions that never started.
 
-    A session deletes its own file when it starts, so a file that is a week old belongs to no job.
+    A session deletes its own file when it starts. A file that is a week old belongs to a session
+    that did not start, and no job of that session is left.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):
@@ -98,7 +99,7 @@ def write_session_file(
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(content, file)
                 file.flush()
-                os.fsync(descriptor)  # if the home is full, the error may come only here
+                os.fsync(descriptor)  # if the home is full, this may be the first call to fail
         except OSError:
             path.unlink(missing_ok=True)
             raise

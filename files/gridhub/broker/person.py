@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check the account of the request's person, then become that person permanently."""
+"""Check the account that a request names, then switch to this account permanently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def check_person(config: Config, user: pwd.struct_passwd) -> None:
-    """Check that an account belongs to a person; the broker never becomes any other account.
+    """Check that an account belongs to a person; the broker may switch only to such accounts.
 
     :raises Refused: for root, for accounts in root's group, and for system accounts.
     """
@@ -34,7 +34,9 @@ def check_person(config: Config, user: pwd.struct_passwd) -> None:
 
 
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
-    """Check that a person may have sessions; this is not required for stopping a session.
+    """Check that a person may have sessions.
+
+    A request to stop a session does not require this.
 
     :raises Refused: for people whom the inventory does not name.
     """
@@ -43,9 +45,9 @@ def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str
 
 
 def become(user: pwd.struct_passwd) -> None:
-    """Become a person permanently, without a way back to root.
+    """Switch this process to a person's account permanently, without a way back to root.
 
-    :raises RuntimeError: when the process could still become root.
+    :raises RuntimeError: when the process could still switch back to root.
     """
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
@@ -53,7 +55,7 @@ def become(user: pwd.struct_passwd) -> None:
     if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
         raise RuntimeError("could not give up root")
     os.umask(0o077)
-    os.chdir("/")  # qsub also reads .sge_request in the working directory
+    os.chdir("/")  # because qsub also reads .sge_request in its working directory
 
 
 def run_as_person(

@@ -36,13 +36,13 @@ SESSION_VARIABLES = frozenset(
 )
 
 #: User names that useradd(8) accepts, and names with further characters that directory services
-#: use. No such name looks like an option.
+#: use. None of these names can be mistaken for a command-line option.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 
 #: The name that the hub gives a session.
 Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
-#: The name of a named server of JupyterHub; empty for the default server. Commas are not allowed,
+#: The name of a JupyterHub named server; empty for the default server. Commas are not allowed,
 #: because the name goes into a job's context, where commas separate the entries.
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
@@ -69,7 +69,7 @@ class Tls(Model):
 
 
 class Start(Model):
-    """A request to submit a session. ``choice`` holds the items' values by name."""
+    """A request to submit a session. ``choice`` maps the names of items to the chosen values."""
 
     action: Literal["start"] = "start"
     user: UserName
@@ -79,7 +79,7 @@ class Start(Model):
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
     #: None if the hub and its sessions use plain HTTP.
     tls: Tls | None = None
-    #: Workers that had no free port for the session.
+    #: Workers on which the session must not start, because they had no free port for it.
     avoid: tuple[HostName, ...] = Field((), max_length=4)
 
     @field_validator("environment")
@@ -125,12 +125,15 @@ class Answer(Model):
     #: Grid Engine's message about the verdict.
     words: str = ""
     error: str = ""
-    #: What the error is about. ``refused``: the person is not allowed; ``choice``: the choice is
-    #: not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid Engine refused,
-    #: or did not answer; ``request``, ``broker``: an error in GridHub.
+    #: What the error is about. ``refused``: the account or the caller may not do this; ``choice``:
+    #: the choice is not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid
+    #: Engine refused, or did not answer; ``request``, ``broker``: an error in GridHub.
     kind: str = ""
 
 
 def job_name(session: str) -> str:
-    """Return the name of a session's job. Plain qstat shows only its first ten characters."""
+    """Return the name of a session's job.
+
+    Without options, qstat shows only the first ten characters of the name.
+    """
     return f"jupyterhub-{session}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Carry out the three requests (start, check and stop), each as the person."""
+"""Carry out requests to start, check and stop sessions, each under the person's account."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _words(process: subprocess.CompletedProcess[str]) -> str:
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
     """Check that the qmaster answered.
 
-    :raises Refused: when the qmaster is away.
+    :raises Refused: when the command could not reach the qmaster.
     """
     words = _words(process)
     if is_qmaster_away(words):
@@ -93,8 +93,8 @@ def check_choice(
 def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     """Submit a session as the person.
 
-    :raises Refused: when the submission fails. If Grid Engine has accepted the job anyway, the job
-        finds no session file and ends.
+    :raises Refused: when the submission fails. The session's file is then removed. If Grid Engine
+        has accepted the job after all, the job does not find the file and ends.
     """
     checked = check_choice(config, user, request.choice)
     rules = session_rules(config, checked.run_time)
@@ -137,7 +137,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             raise Refused("grid", text("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
-        # If the job was submitted after all, it finds no session file and ends.
+        # If the job was submitted after all, it does not find this file and ends.
         with contextlib.suppress(Refused):
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
@@ -161,15 +161,15 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         except OSError as error:
             raise Refused("home", home_trouble(error, home)) from error
 
-    # Try the home first: qsub reads .sge_request in it, and qsub cannot be killed while it waits
-    # for a file server that does not answer.
+    # First make sure that the home's file server answers: qsub reads .sge_request in the home, and
+    # it cannot be killed while it waits for the file server.
     within(HOME_TIMEOUT, reach)
     # Each of the two commands gets half of the usual time, because the hub does not wait longer for
     # a check than for a single command.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
-        """Return the reason why the session could not start; empty if it could."""
+        """Return the reason why the session cannot start; empty if it can start."""
         arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
         process = run_as_person(
             config, user, "qsub", *arguments, *resources, str(config.job_script)
@@ -195,15 +195,15 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """Delete a session's job as the person; succeed if the job is already gone.
 
-    The job is selected by its name, which no other session has. The person cannot delete the jobs
-    of other people.
+    The job is selected by its name, which no other session has. Since qdel runs under the person's
+    account, it cannot delete a job of the same name that belongs to somebody else.
 
     :raises Refused: when Grid Engine does not delete the job.
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # Remove the file first. Without its file, a job ends as soon as it starts; this also stops a
-    # job that is still on its way to Grid Engine.
+    # Remove the session's file first, because a job that starts without its file ends at once. This
+    # also ends a job that qdel cannot find yet because it is still on its way to Grid Engine.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))
@@ -241,7 +241,10 @@ def decide(config: Config, request: Request) -> Answer:
 
 
 def main() -> int:
-    """Serve one request from standard input: with ``Accept=yes``, that is the connection."""
+    """Serve one request on standard input, which is the connection.
+
+    systemd starts one broker process for each connection (``Accept=yes``, systemd.socket(5)).
+    """
     config = parse_config(Path(sys.argv[1]).read_bytes())
     connection = socket.socket(fileno=0)
     try:
@@ -253,7 +256,7 @@ def main() -> int:
     # The hub may have disconnected, which is not an error in the broker.
     with contextlib.suppress(OSError):
         connection.sendall(answer.model_dump_json().encode())
-        # Closing the connection is not enough: a child that hangs in the person's home keeps its
-        # copy open.
+        # Closing the connection is not enough to end the answer: a child process that hangs in the
+        # person's home keeps its copy of the connection open.
         connection.shutdown(socket.SHUT_WR)
     return 0

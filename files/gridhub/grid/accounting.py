@@ -16,8 +16,9 @@ from pathlib import Path
 
 from gridhub.contract import EXIT_EARLY_END, Ending
 
-#: How many bytes to search for a record, counted from the end of the file. ``LOOK_BACK``, about
-#: fifty thousand jobs, is enough for a job that has just ended; ``FARTHEST_BACK`` is the maximum.
+#: How many bytes to search for a record, counted from the end of the file. ``LOOK_BACK`` covers
+#: about fifty thousand jobs, which is enough to find a job that has just ended; ``FARTHEST_BACK``
+#: is the maximum.
 LOOK_BACK = 16 * 1024 * 1024
 FARTHEST_BACK = 16 * LOOK_BACK
 BLOCK = 256 * 1024
@@ -32,7 +33,7 @@ _FIELDS = 45
 #: The value of ``failed`` (accounting(5)) if the execution daemon enforced h_rt, h_cpu or h_vmem.
 FAILED_LIMIT = 37
 
-#: The value of ``failed`` if a signal ended the running job, as after qdel.
+#: The value of ``failed`` if a signal ended the running job, for example after qdel.
 FAILED_SIGNAL = 100
 
 #: The values of ``exit_status`` if SIGKILL or SIGTERM ended the job (128 plus the signal's number).
@@ -89,8 +90,8 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
             position -= size
             file.seek(position)
             block = file.read(size) + tail
-            # Most blocks do not contain the needle. From such a block, keep only the beginning: it
-            # is the end of a line that starts in the preceding block.
+            # Most blocks do not contain the needle. From such a block, keep only the part before
+            # the first line break: it belongs to a line that starts in the preceding block.
             tail, *lines = block.split(b"\n", -1 if needle in block else 1)
             yield from (line for line in reversed(lines) if needle in line)
         # If the search stops in the middle of a line, the part that was read has too few fields to
@@ -102,9 +103,9 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
     """Find a job's record by its unique name; return ``None`` if there is no reliable record.
 
-    Anyone who may submit jobs can get any line into the file: Grid Engine 8.1.9 writes the value of
-    ``-l hostname=…`` into the category, with any line breaks. So if a job's records differ, none of
-    them is reliable.
+    Anyone who may submit jobs can forge lines in the file, because Grid Engine 8.1.9 writes the
+    value of ``-l hostname=…`` into the category, including its line breaks. So if a job's records
+    differ, none of them is reliable.
 
     :raises OSError: when the file cannot be read.
     """
@@ -128,8 +129,8 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
     :param run_time: the limit on the job's run time, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:
-        # Only the execution daemon's log says which limit the job exceeded, so compare its usage
-        # with each limit.
+        # Only the execution daemon's log says which limit the job exceeded. So compare the job's
+        # usage with each limit.
         if memory and record.maxvmem > memory:
             return Ending.MEMORY
         if run_time and record.ran >= run_time:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine's answers that pages show; all viewers share them.
+"""Grid Engine's answers for the pages, cached and shared by all viewers.
 
 Grid Engine is queried only while someone looks at a page. Pages wait only briefly for the answers,
 and no decision about a session depends on them.
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class CachedQuery(Generic[T]):
-    """An answer from Grid Engine that all callers share; it is refreshed only while they read it.
+    """A cached answer from Grid Engine, shared by all callers and refreshed only while it is read.
 
     However many callers read it, Grid Engine is queried at most once every ``interval`` seconds,
     less often when Grid Engine is slow, and never twice at the same time. Callers get the last
@@ -41,7 +41,8 @@ class CachedQuery(Generic[T]):
         longest: float = 0.0,
     ) -> None:
         self._ask = ask
-        #: Ignore an answer that is older than this many seconds: pages would show it as current.
+        #: Ignore an answer that is older than this many seconds, because pages would show it as
+        #: current.
         self._oldest = oldest
         self.interval = self._pause = interval
         #: While the answer stays the same, query less often, with pauses of up to this many
@@ -56,7 +57,7 @@ class CachedQuery(Generic[T]):
 
     @property
     def answer(self) -> T | None:
-        """The last answer; reading it starts a query if one is due, but never waits for it."""
+        """The last answer; reading this property may start a query, but never waits for one."""
         if self.running_query is None and self.clock() >= self.due:
             self.running_query = asyncio.ensure_future(self._put())
         return self._last()
@@ -112,7 +113,7 @@ UNREADABLE_PAUSE = 600.0
 
 
 class ClusterStatus:
-    """What pages show about Grid Engine besides the states of jobs; all viewers share it.
+    """All that pages show about Grid Engine except the states of jobs, shared by all viewers.
 
     :param jobs: a function that returns the current job numbers of all sessions.
     :param complexes: a function that returns the current names of the consumables on the menu.
@@ -126,8 +127,8 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: The time until which each unreadable job is left out, on the monotonic clock, by job
-        #: number.
+        #: For each unreadable job, keyed by its number: the time, on the monotonic clock, until
+        #: which the job is left out.
         self._unreadable: dict[int, float] = {}
         #: The jobs' usage and reasons for waiting, by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
@@ -136,13 +137,14 @@ class ClusterStatus:
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return a job's last details if they name the same owner; never wait."""
+        """Return a job's last details without waiting, but only if they name the job's owner."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
     async def query_details(self) -> dict[int, Details]:
         """Query the details of all sessions' jobs; leave out details that cannot be read."""
-        # Take the newest jobs: among them are the waiting jobs, whose reasons pages show.
+        # Take the newest jobs, because these include the waiting jobs. For waiting jobs, pages show
+        # the reasons.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._unreadable = {

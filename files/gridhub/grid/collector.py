@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The collector that watches the jobs of all sessions with one qstat.
+"""The collector, which watches the jobs of all sessions with a single qstat query.
 
 "Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
 that do not list the job.
@@ -35,7 +35,7 @@ class Gone(enum.Enum):
 
 GONE = Gone.GONE
 
-#: A job is gone when this many good answers in a row do not list it.
+#: A job counts as gone after this many consecutive good answers that do not list it.
 ANSWERS_WITHOUT = 2
 
 #: The longest list of users in a qstat query, in characters: an argument may be at most 128 kB long
@@ -46,9 +46,9 @@ LONGEST_LIST = 100_000
 #: If a deleted job still exists after this many seconds, delete it again.
 DELETION_PAUSE = 10.0
 
-#: How many jobs that belong to no session may be deleted at the same time. Anyone can give
-#: thousands of jobs this hub's names, and the deletion of these jobs must not delay the starts and
-#: stops of sessions, which use the same broker.
+#: How many jobs that belong to no session may be deleted at the same time. Anyone can submit
+#: thousands of jobs whose names look like those of this hub's sessions. The deletion of these jobs
+#: must not delay the starts and stops of sessions, which use the same broker.
 STRAYS_AT_ONCE = 2
 
 
@@ -62,14 +62,15 @@ class Watched:
     since: float
     waiting: bool
     wanted: bool = True
-    #: The time at which the session released the job. Answers to earlier queries may be out of
-    #: date.
+    #: The time from which the session no longer wants the job. Answers to earlier queries do not
+    #: cause its deletion, because they may be out of date.
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
 
 
-#: Seconds between queries to Grid Engine: while a person waits, and otherwise.
+#: Seconds between queries to Grid Engine: the short interval applies while a person waits for a
+#: session, and the long interval otherwise.
 SHORT_INTERVAL, LONG_INTERVAL = 1.0, 15.0
 
 
@@ -83,9 +84,8 @@ class Collector:
     Engine is slow or does not answer, the query runs less often, and the last good answer remains
     valid meanwhile.
 
-    Deletion is level-triggered: after every good answer, ``delete`` is awaited for each job that
-    has one of this hub's names and that no session wants. So a lost deletion request is always
-    repeated.
+    After every good answer, ``delete`` is called for each job in it that no session wants and whose
+    name shows that it belongs to this hub. So a deletion request that was lost is repeated.
     """
 
     grid: GridEngine
@@ -131,9 +131,9 @@ class Collector:
         self._run()
 
     def submitted(self, name: str) -> None:
-        """Record that Grid Engine has the job, so that from now on it can count as missing."""
+        """Record that Grid Engine has the job, so that the job can count as missing from now on."""
         watched = self.watched[name]
-        # Earlier misses do not count: the request was still waiting for the broker.
+        # Earlier misses do not count, because the request was still waiting for the broker then.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
@@ -151,8 +151,8 @@ class Collector:
     def sweep(self, ours: re.Pattern[str]) -> None:
         """Delete every job whose name matches ``ours`` and that no session wants.
 
-        Call this only when all sessions in the database are watched: all other jobs count as
-        strays.
+        Call this only when all sessions in the database are watched, because every other job with
+        such a name is deleted.
         """
         self.ours = ours
         self._sweep_due = self.clock()
@@ -193,7 +193,7 @@ class Collector:
     async def news(self, timeout: float) -> None:
         """Wait until there are new results to look up, but at most ``timeout`` seconds."""
         # Do not use asyncio.wait_for: in Python 3.11, it swallows a cancellation that arrives
-        # together with the news, so that a cancelled start would continue for ever.
+        # together with the news. A cancelled start would then continue for ever.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._news.wait()
@@ -231,8 +231,8 @@ class Collector:
                 if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
                     del self.watched[name]
         self.wake()
-        # Delete a job again if it is being deleted but its host does not report. Otherwise the job
-        # would stay: Grid Engine removes it only if it is deleted again after the host is known to
+        # If a job is already being deleted but its host does not report, delete the job again.
+        # Grid Engine removes such a job only if the deletion is repeated after the host is known to
         # be lost (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
@@ -300,14 +300,14 @@ class Collector:
         owners = {watched.owner for watched in self.watched.values()}
         wide = bool(self.ours) and now >= self._sweep_due
         if wide:
-            # If this sweep fails, the next query covers only the sessions' jobs: on a big cluster,
-            # every sweep may take too long.
+            # Postpone the next sweep now. If this sweep fails, the next query then covers only the
+            # sessions' jobs, and can succeed even on a cluster so big that every sweep fails.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
-        # -f -ne: list jobs by queue instance, and leave out empty queue instances. This also shows
-        # which hosts do not report.
+        # -f -ne: list the jobs of each queue instance, and leave out empty queue instances. Unlike
+        # a plain list, this list also shows which hosts do not report.
         arguments = ("-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
         # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
@@ -327,7 +327,9 @@ class Collector:
         is_sessions = watched is not None and watched.owner == job.owner
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
-            if not done:  # block the line: jobs that the broker refuses must not flood the broker
+            if not done:
+                # Keep the next stray waiting: jobs that the broker does not delete must not flood
+                # the broker with requests.
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
-#: The longest answer to read, in bytes. A list of 10,000 jobs has 3.4 MB, but users can make an
-#: answer longer, for example with job names.
+#: The longest answer to read, in bytes. A list of 10,000 jobs usually has 3.4 MB, but users can
+#: make it longer, for example with long job names.
 MAX_ANSWER = 128 * 2**20
 
 
@@ -48,7 +48,7 @@ async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -
 
 
 async def _exit(process: subprocess.Popen[bytes]) -> int:
-    """Wait until a process has ended, and return its exit status (negative: a signal)."""
+    """Wait until a process has ended; return its exit status (negative if a signal ended it)."""
     pause = 0.0005
     # Poll, because a process usually ends as soon as it closes its output. Do not wait in a thread:
     # a slow directory service can occupy all threads of the event loop.

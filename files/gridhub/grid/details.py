@@ -34,7 +34,7 @@ class Details:
     #: resident memory.
     vmem: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
-    #: sched_conf(5)). Empty if the job has any usage, because the job is then running.
+    #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.
     reasons: tuple[str, ...] = ()
     #: Why the job is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
@@ -122,8 +122,8 @@ class _Reader:
     def _take(self, text: str) -> None:
         if len(self._path) % 2 or not text:
             return
-        # Skip every second element of the path: it is an item of a list, and its name depends on
-        # the release.
+        # Skip every second element of the path: it only stands for an item of a list, and its name
+        # depends on the release of Grid Engine.
         match self._path[1::2]:
             case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
                 self._about.append(text)
@@ -174,8 +174,8 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             reader.feed(piece)
         reader.feed("", final=True)
     except expat.ExpatError as error:
-        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name, which is not
-        # XML.
+        # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name, so this output
+        # is not valid XML.
         if reader.root != "unknown_jobs":
             raise AnswerError(f"qstat did not print XML: {error}") from error
     if reader.root == "unknown_jobs":
@@ -214,7 +214,7 @@ JOB_SIZE = 64 * 2**10
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
-    """Query the details of some jobs; return them by job number, without unknown jobs.
+    """Query the details of some jobs; return them keyed by job number; leave out unknown jobs.
 
     :raises AnswerError: when the answer cannot be parsed, or is too long.
     :raises GridEngineError: when there is no answer.

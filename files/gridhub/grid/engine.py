@@ -29,7 +29,7 @@ class GridEngine:
     timeout: float = 10.0
 
     def environment(self) -> dict[str, str]:
-        """Return all environment variables of a Grid Engine command; it inherits no others."""
+        """Return the complete environment of a Grid Engine command, which inherits nothing else."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,

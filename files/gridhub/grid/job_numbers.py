@@ -16,7 +16,8 @@ _NUMBER = re.compile(r"<JB_job_number>(\d+)</JB_job_number>", re.ASCII)
 def parse_job_numbers(xml: str) -> set[str]:
     """Return the number of each job that ``qstat -u '*' -xml`` lists.
 
-    :raises AnswerError: when the list is cut off; a job that is missing from it may still exist.
+    :raises AnswerError: when the list is cut off, because a job that is missing from such a list
+        may still exist.
     """
     if "</job_info>" not in xml:
         raise AnswerError("the answer cannot be read")

@@ -109,7 +109,8 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
 def parse_qstat(xml: bytes) -> list[Job]:
     """Parse the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
-    The tasks of an array job or a parallel job have the same job number; only the first is kept.
+    The tasks of an array job or a parallel job have the same job number; only the first task is
+    kept.
 
     :raises AnswerError: when the output is not a complete job list.
     """

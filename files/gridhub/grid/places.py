@@ -48,8 +48,8 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
             taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
         except ValueError as error:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
-        # A queue instance with any state letter of qstat(1) takes no new jobs, not even in an alarm
-        # state.
+        # A queue instance that has any state letter (qstat(1)) takes no new jobs. This also applies
+        # to the letters for alarms.
         is_open = not (entry.findtext("state") or "").strip()
         free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
@@ -58,7 +58,10 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a session needs: slots, and the total of each consumable by complex, in base units."""
+    """What a session needs: the number of slots, and the total amount of each consumable.
+
+    ``resources`` holds the totals in Grid Engine's base units, keyed by complex.
+    """
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class Requirements:
         )
 
 
-#: The only name in the result of :func:`unavailable_resources` if every queue instance is closed.
+#: If no queue instance is both open and allowed, :func:`unavailable_resources` returns only this.
 CLOSED = "closed"
 
 #: The name for slots in the result of :func:`unavailable_resources`.
@@ -100,7 +103,8 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
         }
         if place.free < want.slots:
             unavailable.add(SLOTS)
-        # On a tie, an instance without free slots is a better guess than one without a free GPU.
+        # On a tie, prefer an instance that lacks slots: it is a better guess than, for example, an
+        # instance that lacks a free GPU.
         rank = len(unavailable), SLOTS not in unavailable
         if least is None or rank < (len(least), SLOTS not in least):
             least = frozenset(unavailable)

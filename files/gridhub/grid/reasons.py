@@ -19,9 +19,9 @@ class Reason:
     #: The reason's sentence in ``words.toml`` is ``reason.NAME``; :func:`main_reason` adds further
     #: names.
     name: str
-    #: What the reason is about. ``job``: the job, wherever it could run; ``amount``: a resource
-    #: that must become free; ``place``: a queue instance that takes no jobs now, as
-    #: :class:`QueueInstance` also shows; ``slots``: a queue instance that has too few slots;
+    #: What the reason is about. ``job``: the job itself, on every queue instance; ``amount``: a
+    #: resource that must become free; ``place``: a queue instance that takes no jobs now
+    #: (:class:`QueueInstance` shows the same); ``slots``: a queue instance that has too few slots;
     #: ``barred``: a queue instance that does not accept this job; ``other``: the message is not
     #: known.
     scope: str = ""
@@ -68,11 +68,11 @@ _NO_NEWS = re.compile(
 )
 
 
-# Cached, because the scheduler repeats its message about a host for every waiting job, and pages
-# parse them every second.
+# Cached, because the scheduler repeats its message about a host for every waiting job, and the
+# messages are parsed again every second while pages are open.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
-    """Return the rank of a line's message, and the reason in it; ``None`` if it gives no reason."""
+    """Return the rank and the reason of a line's message; ``None`` if the line gives no reason."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
     for rank, (name, scope, pattern) in enumerate(_MESSAGES):
@@ -84,7 +84,7 @@ def meaning_of(line: str) -> tuple[int, Reason] | None:
 
 
 def parse_reasons(lines: Iterable[str]) -> list[Reason]:
-    """Return the reasons in the output of the scheduler or ``qsub -w``, the best first."""
+    """Return the reasons in output of the scheduler or ``qsub -w``, the most informative first."""
     found: dict[tuple[int, str], Reason] = {}
     for meaning in filter(None, map(meaning_of, lines)):
         rank, reason = meaning
@@ -105,8 +105,8 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
         resources are not available, ``turn`` if there is room, ``queued`` if the reason is not
         known.
     """
-    # Ignore a queue instance that does not accept the job, unless there is no other reason: on an
-    # empty cluster, the job could run on another queue instance.
+    # Ignore reasons about queue instances that do not accept the job, unless there are no other
+    # reasons: if the cluster were empty, the job could run on another queue instance.
     candidates = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
     first = next(iter(candidates), Reason("queued"))
     if first.scope == "job":

@@ -20,8 +20,8 @@ JOB_SHELL = "/usr/bin/env"
 #: Part of the message that ``qsub -w e`` prints if a request cannot run even on an empty cluster.
 NO_QUEUE = "no suitable queues"
 
-#: Parts of the messages that a command prints if it cannot reach the qmaster. Its exit status does
-#: not show this: it is the same as for a refusal.
+#: Parts of the messages that a command prints if it cannot reach the qmaster. The exit status does
+#: not show this, because it is the same as after a refusal.
 _AWAY = ("unable to send message to qmaster", "unable to contact qmaster")
 
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
@@ -75,8 +75,8 @@ def is_unknown_job(message: str) -> bool:
 def avoid_hosts(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """Return the qsub arguments that keep a job away from some hosts.
 
-    Only the last request for a host counts (seen with 8.1.9), so the returned request includes the
-    host that the job itself requests.
+    If a job has several requests for hosts, Grid Engine uses only the last one (seen with 8.1.9).
+    So the returned request also contains the host that the other arguments request.
 
     :param arguments: the other arguments of qsub for the job.
     """

@@ -62,7 +62,7 @@ class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
 
 
 async def addresses(hosts: list[str]) -> frozenset[str]:
-    """Return the addresses of hosts and of loopback; skip hosts that cannot be resolved now."""
+    """Return the loopback addresses and those of hosts; skip hosts that cannot be resolved now."""
     found = {source_of(("127.0.0.1",)), source_of(("::1",))}
     for host in hosts:
         with contextlib.suppress(OSError):
@@ -86,7 +86,7 @@ class GridHub(JupyterHub):
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
-        """Open the database; from then on, its errors become :class:`DatabaseTrouble`."""
+        """Open the database, and raise its errors as :class:`DatabaseTrouble` from then on."""
         super().init_db()
         event.listen(self.db.get_bind(), "handle_error", self._raise_trouble)
 
@@ -112,7 +112,7 @@ class GridHub(JupyterHub):
         return int(await super().init_spawners())
 
     async def start(self) -> None:
-        """Start the hub, then exclude all objects made so far from garbage collection.
+        """Start the hub, then exempt from garbage collection all objects that exist by then.
 
         These objects live as long as the hub. The garbage collector would need more than 100 ms to
         search them, and the hub would serve no page meanwhile.

@@ -20,7 +20,7 @@ from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, rea
 RENEW_BEFORE = timedelta(days=365)
 
 #: An authority's certificate is renewed, with the same key, if it expires within this time. Running
-#: sessions trust the old certificate, so they can continue for about this long after that.
+#: sessions trust the old certificate, so they can continue for about this long after the renewal.
 RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
@@ -110,7 +110,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: renew, and print the changed certificates' names."""
+    """``sge_certificates.py FOLDER NAME…``: renew certificates; print which ones changed."""
     os.umask(0o077)
     print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
     return 0

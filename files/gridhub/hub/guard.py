@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Apply the limits of :mod:`gridhub.hub.rate_limits` to each person's requests, on every path.
 
-Importing this module is enough: every request to JupyterHub goes through
-:meth:`BaseHandler.prepare`, which identifies the requester. The proxy counts the requests of
-clients that are not logged in. A session's request without a token counts for the session that its
-certificate names.
+Importing this module is enough, because it replaces :meth:`BaseHandler.prepare`. Every request to
+JupyterHub goes through that method, which identifies the requester. If a client is not logged in,
+the proxy counts the client's requests instead. If a request comes from a session and has no token,
+it counts for the session that the client's certificate names.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from gridhub.words import number_text, text
 #: The name of the hub's setting that holds the :class:`~gridhub.hub.rate_limits.Limits`.
 SETTING = "person_limits"
 
-#: The longest body of a person's request, in bytes; the hub stores parts of the body unchanged. The
-#: broker has the same limit for a choice.
+#: The longest body of a person's request, in bytes. There is a limit because the hub stores parts
+#: of the body unchanged. The broker has the same limit for a choice.
 MAX_BODY = 65_536
 
 #: The maximum length of a token's note, in characters.
 MAX_NOTE = 255
 
-#: The hub serves at most this many progress streams of starting sessions to a person at a time.
+#: How many progress streams of starting sessions a person may have open at the same time.
 MAX_STREAMS = 20
 open_streams: Counter[str] = Counter()
 
-#: The hub keeps this many of a person's logins to sessions. A browser whose login was dropped logs
-#: in again automatically when it loads a page.
+#: How many of a person's logins to sessions the hub keeps; it drops the oldest ones. A browser
+#: whose login was dropped logs in again automatically when it loads a page.
 MAX_LOGINS = 200
 
 
@@ -65,7 +65,8 @@ class Counted(NamedTuple):
 
     #: One of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
-    #: Requests from someone with this right for all people, such as an administrator, do not count.
+    #: If a requester, such as an administrator, has this right for all people, their request does
+    #: not count.
     right: str = ""
 
 
@@ -124,7 +125,7 @@ def _name(handler: BaseHandler) -> str:
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # no account name contains a blank
+        return f"session {session}"  # unlike any account name, it contains a blank
     return ""
 
 
@@ -231,8 +232,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. A
-    token's note cannot tell these tokens apart, because the person chooses the note.
+    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. They are
+    not recognized by their notes, because a person can give any note to a token.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Handle stops of sessions: by administrators, or by jupyterhub-idle-culler if a session is idle.
+"""Handle requests to stop sessions, from administrators and from jupyterhub-idle-culler.
 
-The hub checks each of the culler's requests again.
-
-The culler relies on the last use that was reported to the hub. A session that has not reported
-lately, because the hub has just restarted or the worker is unreachable, may be busy, so the hub
-does not end it. The hub also does not end a session that was used after the culler's query.
+The culler requests the stop of idle sessions, but it knows only the last use that was reported to
+the hub. So the hub checks each of the culler's requests again. A session that has not reported
+lately may be busy: perhaps the hub has just restarted, or the worker is unreachable. The hub does
+not end such a session, nor a session that was used after the culler's query.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class HeardHandler(ActivityAPIHandler):
 class ServerHandler(UserServerAPIHandler):
     """Starts and stops sessions, and notes who requested a stop.
 
-    For the culler, this handler stops only sessions that are idle at that moment.
+    If the culler requests a stop, this handler stops the session only if it is idle at that moment.
     """
 
     async def post(self, user_name: str, server_name: str = "") -> None:

@@ -19,13 +19,13 @@ from gridhub.words import text
 
 T = TypeVar("T")
 
-#: How long, in seconds, to wait for the check of whether a person may stay logged in. If the
-#: directory service takes longer, the check is repeated later.
+#: Time limit, in seconds, for the check whether a person may stay logged in. If the directory
+#: service takes longer, the person stays, and the check is repeated later.
 DIRECTORY_LIMIT = 5.0
 
 #: Separate threads in which PAM checks passwords. A wrong password occupies a thread for seconds
-#: (pam_fail_delay(3)). In shared threads, many wrong passwords would delay the checks of people who
-#: are logged in, and these checks would delay logins.
+#: (pam_fail_delay(3)). If all checks shared the same threads, many wrong passwords would delay the
+#: checks of people who are logged in, and the checks of these people would delay logins.
 PASSWORD_CHECKS = ThreadPoolExecutor(8, "password")
 
 #: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
@@ -36,12 +36,13 @@ CLOSED = (6, 13)
 class ClusterAuthenticator(PAMAuthenticator):
     """PAM login, only for people whom the inventory names.
 
-    If the password is right but the person is not named, or the account is closed, the person gets
-    a message that says so, and need not try the password again.
+    A login with the right password is refused if the inventory does not name the person or if the
+    account is closed. The person then gets a message that says so, and need not try the password
+    again.
     """
 
     def objection_to(self, username: str) -> str:
-        """Return the reason why PAM refuses an account (pam_acct_mgmt(3)); otherwise empty."""
+        """Return the reason why PAM refuses an account (pam_acct_mgmt(3)); empty if it does not."""
         try:
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
@@ -132,10 +133,11 @@ class ClusterAuthenticator(PAMAuthenticator):
         JupyterHub calls this during a request if the last answer is at least ``auth_refresh_age``
         seconds old.
 
-        :returns: True if the person may stay; False if the request carries their session's own
-            token, with which the session still reports that it is in use (``auth_refresh_strict``).
+        :returns: True if the person may stay; False if they may not, but the request carries the
+            token of their session. JupyterHub still accepts such a request, so that the session
+            can report its use (``auth_refresh_strict``).
         :raises Refusal: 403 in all other cases. JupyterHub then treats the request as not logged
-            in; if the result were False, JupyterHub would fail instead (6.1.1).
+            in. If the result were False in these cases, JupyterHub 6.1.1 would fail.
         """
         if await self._stays(user.name):
             return True

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The hub's pages: the variables of their templates (``pages/``), and the handlers they need.
 
-JupyterHub's own pages stop a session through the REST API, which needs JavaScript; our pages use a
-form.
+JupyterHub's own pages need JavaScript to stop a session, because they use the REST API. Our pages
+use a form instead.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: The folder with the templates, the style sheet and the script. The path is resolved, so that the
-#: hub keeps using the release with which it started: a deployment switches the link before it
-#: restarts the hub.
+#: The folder with the templates, the style sheet and the script. The path is resolved because it
+#: contains the link ``current``, which a deployment switches to a new release before it restarts
+#: the hub. Until then, the hub must keep using the release with which it started.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
@@ -64,7 +64,7 @@ def span(seconds: float) -> str:
 
 def utc_now() -> datetime:
     """Return the current time in UTC, without a time zone."""
-    return datetime.now(UTC).replace(tzinfo=None)  # like the times in JupyterHub and View
+    return datetime.now(UTC).replace(tzinfo=None)  # like the times in JupyterHub and in View
 
 
 def ago(moment: datetime) -> str:
@@ -103,8 +103,9 @@ def template_vars(
         "ago": ago,
         "left": left,
     }
-    # JupyterHub calls each function here with the user, and passes the result to the templates. The
-    # templates need our functions themselves, so wrap each of them in a function that returns it.
+    # JupyterHub calls each function among these variables with the user, and passes only the result
+    # to the templates. The templates need our functions themselves, so wrap each of our functions
+    # in a function that returns it.
     return {
         "site_name": site_name,
         "help_at": help_at,
@@ -115,7 +116,10 @@ def template_vars(
 
 
 class FormHandler(SpawnHandler):
-    """The form, filled in from a link. Unlike in JupyterHub, a link never starts a session."""
+    """Shows the form, filled in from a link.
+
+    Unlike in plain JupyterHub, a link never starts a session.
+    """
 
     async def prepare(self) -> None:
         """Refuse arguments that are not UTF-8, because JupyterHub would fail to read them.
@@ -234,11 +238,11 @@ class ForecastHandler(BaseHandler):
 
 
 class NewSessionHandler(BaseHandler):
-    """Redirects from a typed session name to the form of that session."""
+    """Redirects a person who typed a session's name to the form of that session."""
 
     @web.authenticated
     def get(self) -> None:
-        """Check the name and redirect; JupyterHub's own refusal would not help a person."""
+        """Check the name, because JupyterHub's own refusal would help nobody; then redirect."""
         name = self.get_argument("name", "")
         if not is_valid_safe_slug(name):
             raise Refusal(400, text("error.bad_name"))

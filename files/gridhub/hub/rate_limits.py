@@ -47,15 +47,15 @@ def rates(starts: int = 30) -> dict[str, Rate]:
     return {
         # Each start costs a broker process and a job.
         "starts": Rate(starts, starts / 5),
-        # The form and its forecasts: each request costs a thread for the directory service, or Grid
-        # Engine commands. An open form sends a request every ten seconds and at each change.
+        # Requests for the form or its forecasts: each of them costs Grid Engine commands, or a
+        # thread that queries the directory service. An open form sends such a request every ten
+        # seconds and at each change.
         "looks": Rate(60, 60),
         # Each new token costs a row in the database.
         "tokens": Rate(20, 10),
         # A login to a session is stored as a token, too.
         "logins": Rate(60, 30),
-        # Stops of sessions, and the requests that sessions send: reports, and queries about
-        # visitors.
+        # Requests to stop sessions, reports from sessions, and sessions' queries about visitors.
         "reports": Rate(600, 600),
         # All other requests, such as those for pages and to the API.
         "requests": Rate(600, 600),
@@ -92,8 +92,8 @@ class Limits:
     def take(self, person: str, kind: str, what: str = "") -> float:
         """Count a person's request if it is within the limit.
 
-        :param kind: one of the rates.
-        :param what: a kind within that rate; each such kind has a separate bucket.
+        :param kind: the name of one of the rates.
+        :param what: the name of a subdivision of ``kind``; each subdivision has a separate bucket.
         :returns: 0 if the request is within the limit; else the number of seconds until another
             request will be within the limit.
         :raises KeyError: when there is no such rate.
@@ -102,8 +102,8 @@ class Limits:
         now = self._clock()
         key = person, f"{kind} {what}"
         full = max(self._full.get(key, now), now)
-        # The time until the bucket has room for one more request. The tolerance of 1e-6 keeps
-        # rounding errors from costing a person the last request.
+        # The time until the bucket has room for one more request. Because of the tolerance of 1e-6,
+        # a rounding error cannot cause the refusal of the last request that is within the limit.
         wait = full - now - (rate.burst - 1) * rate.pause
         if wait > 1e-6:
             return wait

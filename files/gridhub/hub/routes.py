@@ -12,10 +12,11 @@ from traitlets import Float
 
 
 class WatchedProxy(ConfigurableHTTPProxy):
-    """Restores routes within seconds after the proxy restarts or comes back; ends no session.
+    """Restores routes within seconds after the proxy restarts or becomes reachable again.
 
     JupyterHub checks the routes every five minutes, and each time writes the last activity of every
     session to the database. Checking only the routes is cheap, so this class does it more often.
+    An unreachable proxy does not cause the end of any session.
     """
 
     watch_interval = Float(
@@ -27,7 +28,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Add a route.
 
-        A session's route holds the session's name, with which the proxy checks the session's
+        A session's route contains the session's name, so that the proxy can check the session's
         certificate.
         """
         user = next(
@@ -39,11 +40,11 @@ class WatchedProxy(ConfigurableHTTPProxy):
         await super().add_route(routespec, target, data)
 
     async def get_all_routes(self) -> dict[str, Any]:
-        """Return the proxy's routes to JupyterHub, without the sessions' names and last activities.
+        """Return the proxy's routes, without the sessions' names and last activities.
 
         JupyterHub would treat traffic on a route as use of the session. But an open page sends
-        requests every few seconds even if the person is away, so only the session itself reports
-        its use.
+        requests every few seconds even if the person is away. So the last activity on a route does
+        not count; only the session itself reports its use.
         """
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():
@@ -54,7 +55,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def check_routes(
         self, user_dict: Any, service_dict: Any, routes: dict[str, Any] | None = None
     ) -> None:
-        """Update the proxy's routes; the first call also starts to watch them."""
+        """Update the proxy's routes; the first call also starts the task that watches them."""
         if self.watching is None:
             self.watching = asyncio.ensure_future(self._keep_watching(user_dict, service_dict))
         await super().check_routes(user_dict, service_dict, routes)
@@ -62,8 +63,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
     async def add_user(self, user: Any, server_name: str = "") -> None:
         """Add a session's route.
 
-        If the proxy is away, JupyterHub must not end the session, because the next check adds the
-        missing route.
+        A failure is only logged, so that JupyterHub does not end the session if the proxy is
+        unreachable. The next check adds the missing route.
         """
         try:
             await super().add_user(user, server_name)
@@ -71,7 +72,11 @@ class WatchedProxy(ConfigurableHTTPProxy):
             self.log.warning("Cannot add the route of %s now: %s", user.name, error)
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:
-        """Delete a session's route; JupyterHub can stop the session even if the proxy is away."""
+        """Delete a session's route.
+
+        A failure is only logged, so that JupyterHub can stop the session even if the proxy is
+        unreachable.
+        """
         try:
             await super().delete_user(user, server_name)
         except Exception as error:
@@ -83,7 +88,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
             try:
                 routes = await self.get_all_routes()
                 # A proxy that has just started has no routes, not even the hub's. A proxy that was
-                # away for a moment has missed changes.
+                # unreachable for a moment may have missed changes of routes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's HTTP server: it limits requests, and lets only the proxy state client addresses."""
+"""The hub's HTTP server: it limits requests, and accepts client addresses only from the proxy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest body of a request, in bytes. For the hub's pages, nginx allows the same length; but
-#: requests for sessions that are not running arrive here too, and the hub keeps each body in
-#: memory.
+#: The longest body of a request, in bytes. The hub keeps each body in memory. For the hub's pages,
+#: nginx has a lower limit. But for sessions, nginx allows much longer bodies, and a request for a
+#: session that is not running arrives here too.
 MAX_BODY = 2**20
 
 #: The longest body, in bytes, of a request for a session that is not running. The hub answers such
@@ -75,7 +75,8 @@ class _Request(Delegate):
 class HubServer(BoundedServer):
     """The hub's HTTP server: only the proxy may state where a request comes from.
 
-    A session may have only a few connections at a time, and a person may have only a few sessions.
+    A session may have only a few connections at a time. This also limits the connections of a
+    person, who may have only a few sessions.
     """
 
     certified_each = 32
@@ -96,7 +97,8 @@ class HubServer(BoundedServer):
     def name_of(self, stream: IOStream) -> str:
         """Return the client session's name; empty for the hub and the proxy, which are not counted.
 
-        A certificate outlives its session, so all ended sessions are counted together, as "ended".
+        A certificate stays valid after its session has ended. So the clients of all ended sessions
+        are counted together, under the name "ended".
         """
         name = session_of(stream.socket)
         is_here = self.cluster is not None and self.cluster.watches(name)

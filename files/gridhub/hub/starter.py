@@ -24,7 +24,8 @@ class SessionHandler(APIHandler):
     async def get_current_user(self) -> Any:
         """Return the owner of the request's token.
 
-        JupyterHub also records the use of the token in the database, and this may fail.
+        JupyterHub also records the use of the token in the database. If the database cannot be
+        used, :meth:`prepare` answers 503.
         """
         try:
             return await super().get_current_user()
@@ -45,7 +46,7 @@ class SessionHandler(APIHandler):
 
     @web.authenticated
     def post(self, what: str) -> None:
-        """Accept ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
+        """Accept a report: ``port`` with ``{"port": N}``, or ``failure`` with ``{"reason": TEXT}``.
 
         The request must carry a starting session's own token.
 

@@ -21,7 +21,7 @@ class _Offer(NamedTuple):
 
     value: str
     label: str
-    #: A preset's values, by field; JavaScript fills them in when the preset is chosen.
+    #: A preset's values, keyed by field; JavaScript fills them in when the preset is chosen.
     fills: Mapping[str, int | str] = MappingProxyType({})
 
 
@@ -108,13 +108,14 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
 def _again(
     item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
 ) -> str:
-    """Return the value from the last choice, for the field to show again."""
+    """Return the value that an item's field shows: the last one if possible, else the default."""
     raw = last.get(item.name, item.default)
     try:
         return str(item.value(raw, groups))
     except ChoiceError:
         text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
-        # Show the person's own input beside the error; a list can show only its own entries.
+        # An input field shows the person's own input beside the error. A list cannot do this,
+        # because it can show only its entries.
         if error is not None and text and (item.range or item.text):
             return text
         return str(item.default)

@@ -82,8 +82,8 @@ class Text(Model):
     @model_validator(mode="after")
     def _compiles(self) -> Text:
         try:
-            # Compile the bare pattern too: `a)|(?:b` is valid when it is wrapped, but then it is
-            # two patterns, each of which is open at one end.
+            # Compile the bare pattern too: `a)|(?:b` is invalid by itself but valid when it is
+            # wrapped. It would then be two alternatives, each of which is open at one end.
             for pattern in (self.pattern, self._whole):
                 _matcher(pattern)
         except SchemaError as error:
@@ -246,15 +246,16 @@ class Item(Model):
         return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
-        """Return an allowed value as the form words it."""
+        """Return an allowed value in the words of the form."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
 
     def units_in(self, total: float) -> int:
-        """Convert an amount from Grid Engine's base unit (bytes, slots, …) to whole item units.
+        """Convert an amount from Grid Engine's base unit (bytes, slots, …) to the item's unit.
 
-        An infinite amount becomes the largest number that a menu can offer.
+        The result is rounded down to a whole number. An infinite amount becomes the largest number
+        that a menu can offer.
         """
         base = self.request.units[self.unit] * (1024 if isinstance(self.request, Memory) else 1)
         return math.floor(min(total / base, MOST))
@@ -338,9 +339,9 @@ def shown(raw: object) -> str:
     """Return a refused value in quotes, shortened so that it cannot flood the page."""
     try:
         value = raw if isinstance(raw, str) else repr(raw)
-    except (ValueError, RecursionError):  # for thousands of digits, or deeply nested lists
+    except (ValueError, RecursionError):  # too many digits, or lists nested too deeply
         return text("choice.this_value")
-    value = value.encode(errors="replace").decode()  # UTF-8 cannot encode lone surrogates
+    value = value.encode(errors="replace").decode()  # replace what UTF-8 cannot encode
     return _quoted(f"{value[:40]}…" if len(value) > 40 else value)
 
 

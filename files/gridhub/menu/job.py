@@ -92,7 +92,7 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
                 assert isinstance(value, int)
                 resources.append(_resource(item, value, slots))
             case ParallelEnvironment() | SoftwareEnvironment() | Interface():
-                pass  # these go into -pe, the job script's arguments, and the session
+                pass  # used elsewhere: in -pe, in the job script's arguments, or in the URL
     if resources:
         arguments += ["-l", ",".join(resources)]
     return arguments
@@ -108,7 +108,7 @@ class Requested(Model):
     item: str
     label: str
     value: int | str
-    #: The value as the form words it.
+    #: The value in the words of the form.
     words: str
     kind: str
     #: The item's complex in Grid Engine; empty if the item has no complex.
@@ -149,7 +149,7 @@ def requested(menu: HasItems, choice: Choice) -> list[Requested]:
 
 
 def script_arguments(menu: HasItems, choice: Choice) -> list[str]:
-    """Return the job script's arguments after the session's name: any software environment."""
+    """Return the job script's further arguments: the name of the software environment, if any."""
     return [
         str(value)
         for item, value in _chosen(menu, choice)

@@ -158,7 +158,10 @@ class Project(_Kind):
 
 
 class Queue(_Kind):
-    """A queue, ``NAME``, ``NAME@HOST`` or ``NAME@@HOSTGROUP``: ``-q QUEUE``; empty means any."""
+    """A queue: ``-q QUEUE``; empty means any queue.
+
+    ``QUEUE`` is ``NAME``, ``NAME@HOST`` or ``NAME@@HOSTGROUP``.
+    """
 
     harmless = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}(@@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,97})?")
     kind: Literal["queue"]
@@ -173,7 +176,7 @@ class ParallelEnvironment(_Kind):
 
 
 class SoftwareEnvironment(_Kind):
-    """Software that the job script loads, by its name, before the server starts."""
+    """Software, chosen by its name, that the job script loads before the server starts."""
 
     ways = ("options",)
     kind: Literal["environment"]
@@ -192,7 +195,8 @@ class Mail(_Kind):
     """Mail when the job ends or is aborted: ``-m ea -M ADDRESS``; empty means no mail."""
 
     ways = ("text",)
-    # This pattern allows less than RFC 5322. For example, a comma would separate two addresses.
+    # This pattern allows less than RFC 5322. For example, it allows no comma, because a comma
+    # would separate two addresses.
     harmless = re.compile(
         r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
         r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"

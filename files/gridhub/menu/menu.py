@@ -217,7 +217,7 @@ class Menu(Model):
     def take(
         self, raw: Mapping[str, object], groups: Collection[str]
     ) -> tuple[dict[str, object], list[str]]:
-        """Return the values of a link that can be filled in, and a message for each other value.
+        """Return those of a link's values that can be filled in, and messages about the others.
 
         A preset sets the values of its items, and overrides any other values for them.
         """
@@ -243,7 +243,7 @@ class Menu(Model):
         groups: Collection[str],
         most: int | None = None,
     ) -> int | None:
-        """Return an item's next amount that is allowed together with the rest of a choice.
+        """Return the next amount of an item that is allowed together with the rest of a choice.
 
         :param most: search for the next smaller amount that is at most this; if ``None``, search
             for the next larger amount.
@@ -273,7 +273,7 @@ class Menu(Model):
 def ending_within(
     menu: Menu, choice: Choice, groups: Collection[str], seconds: float
 ) -> tuple[Item, Choice | None] | None:
-    """Return the run-time item, and the choice with the longest run time that ends in time.
+    """Return the run-time item, and the choice with the longest run time that still fits.
 
     The returned choice may be the given one; it is ``None`` if every run time on the menu is too
     long. If the menu has no run time, return ``None`` instead of a pair.
