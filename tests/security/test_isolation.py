@@ -52,7 +52,8 @@ EXTENSION = "trap-of-alice"
 SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
 #: Files for alice's home that must not take effect in the session's server. They would leave traces
-#: in her folder traps, and the extension would appear in JupyterLab's page.
+#: in her folder traps, and the extension would appear in JupyterLab's page. Only her kernel may be
+#: offered, but without the debugger that its file declares.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
