@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from cluster import BASE_URL, ROOT, LogIn
 from hub_client import wait_for
 
-#: The browser that the distribution packages: the tests do not download one.
+#: The distribution's own browser, so that the tests need not download one.
 CHROMIUM = os.environ.get("GRIDHUB_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
@@ -29,11 +29,11 @@ FLAGS = (
 )
 SHOTS = ROOT / ".cache/screenshots"
 
-#: No preload: a page's own style sheets are enough for axe. Preloading would also fetch the style
+#: A page's own style sheets are enough for axe. With ``preload``, axe would also fetch the style
 #: sheets that these import, but from wrong addresses.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
-#: The widths of a telephone's screen and a desktop's, in pixels.
+#: The width of a telephone's screen and the width of a desktop screen, in pixels.
 NARROW, WIDE = 360, 1400
 
 # A long timeout, because the browser and the cluster share two cores.
@@ -74,7 +74,7 @@ def window(browser: Browser) -> Iterator[OpenBrowser]:
 
 
 def log_in(page: Page, name: str, password: str, goal: str = "/hub/home") -> None:
-    """Log in with the form, which then leads to the page ``goal``."""
+    """Open the page ``goal``, and log in with the form that appears first."""
     page.goto(goal)
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(password)
@@ -179,7 +179,7 @@ def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
 
 @contextmanager
 def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files, then restore it; the hub notices without a restart."""
+    """Change one of the hub's JSON files, then restore it; the hub rereads it by itself."""
     path = f"/etc/jupyterhub/{name}"
     whole = host.check_output("cat %s", path)
 

@@ -1,4 +1,4 @@
-"""The pages in a browser: people choose, wait, work and stop, and the pages show errors."""
+"""The pages in a browser: choosing, waiting, working, stopping, and errors."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
     wait_until_no_job_is_left(hub_host, "carol")
-    # The card of a session that had too little memory has this link: the form then offers more
-    # memory and keeps her other choices.
+    # If a session has ended for lack of memory, its card has this link. The link leads to a form
+    # that has more memory filled in and that keeps her other choices.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -127,7 +127,8 @@ def test_a_link_fills_in_the_form_and_starts_nothing(
     expect(page.locator("main")).to_contain_text("“colour” is not on the menu")
     check(page, "form-link")
     assert bob.server() is None
-    # A rule that links two fields refuses the choice; the form still shows the choice.
+    # A rule that links two fields forbids this choice. The hub refuses it, and the form keeps the
+    # values.
     page.locator("#menu-cores").fill("1")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -142,7 +143,7 @@ def test_a_preset_fills_in_its_fields_and_they_can_be_changed(enter: Enter, logi
     preset.select_option("teaching")
     expect(page.locator("#menu-cores")).to_have_value("1")
     expect(page.locator("#menu-run_time")).to_have_value("2")
-    # The preset leaves other fields alone; after a change by hand, no preset is selected.
+    # After a change by hand, no preset is selected, but the other fields keep the preset's values.
     expect(preset).to_have_value("teaching")
     page.locator("#menu-memory").select_option("4")
     expect(preset).to_have_value("")
@@ -207,7 +208,7 @@ def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> Non
 def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
     enter: Enter, qmaster_host: Any
 ) -> None:
-    # This constructor fails, as it does in browsers on Android.
+    # On Android, browsers have a class Notification whose constructor fails. Imitate it.
     unable = (
         "window.Notification = class {"
         "  static permission = '%s';"
@@ -225,8 +226,8 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         page.reload()
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # If the site already has permission, the page learns only from a failed attempt that it
-        # cannot notify.
+        # If permission was given earlier, the page does not test whether it can notify, because the
+        # test would show a notification. It offers the button, and the notification fails later.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()
@@ -245,7 +246,7 @@ def test_a_stopping_session_is_shown_as_stopping(
     page.goto("/hub/home")
     qmaster_host.check_output("pkill -STOP sge_qmaster")
     try:
-        # Do not wait: the hub does not answer until Grid Engine does.
+        # Do not wait for the next page: the hub does not answer until Grid Engine does.
         card(page).get_by_role("button", name="Stop").click(no_wait_after=True)
         other = page.context.new_page()
         other.goto("/hub/spawn-pending/alice")
@@ -253,7 +254,7 @@ def test_a_stopping_session_is_shown_as_stopping(
         check(other, "stopping")
     finally:
         qmaster_host.check_output("pkill -CONT sge_qmaster")
-    # The page then goes to the home page by itself.
+    # Once the session has stopped, this page leads to the home page by itself.
     other.wait_for_url(HOME, timeout=60_000)
     expect(card(other)).to_contain_text("Not running", timeout=60_000)
     wait_until_no_job_is_left(hub_host, "alice")
@@ -350,7 +351,8 @@ def test_the_form_shows_free_resources_and_a_forecast_for_the_choice(
     cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
     expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
-    # While a rule that links two fields is broken, the form explains it at the field that has it.
+    # If a choice breaks a rule that links two fields, the form explains this at only one of them:
+    # the field for which the menu states the rule.
     cores.fill("1")
     page.locator("#menu-memory").select_option("8")
     memory = page.get_by_label("Memory")

@@ -25,7 +25,7 @@ from cluster import ROOT, LogIn, host
 from hub_client import wait_for
 from playbooks import menu, output, playbook
 
-#: Starts two programs: each alone fits into a session's memory of 1 GB, but not both together.
+#: Code that starts two programs. A session's 1 GB of memory is enough for one of them only.
 HOGS = (
     "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
     "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
@@ -45,7 +45,7 @@ def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     start(page, "bob", cores=1, memory=1)
     hub_host.check_output("rm -f /home/bob/Untitled*.ipynb")
     run_a_cell(page, "/user/bob/lab", HOGS, "begun")
-    # Grid Engine ends the session; a page at the session's address then shows the reason.
+    # Grid Engine ends the session. After that, a page at the session's address shows the reason.
     wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u bob").strip(), 150)
     page.goto("/hub/home")
     expect(card(page)).to_contain_text("Not running", timeout=90_000)
@@ -97,7 +97,7 @@ def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
         expect(countdown).to_contain_text(f"{left}0", timeout=60_000)
         expect(timer).to_have_text("Noch 0:00")
         expect(timer).to_have_css("font-weight", "700")
-        # JupyterLab has a countdown in its status bar, so it gets no second one.
+        # JupyterLab has a countdown of its own in the status bar, so GridHub adds none.
         expect(page.get_by_role("timer")).to_have_count(0)
         wait_for("the job is gone", lambda: not hub_host.check_output("qstat -u alice"), 120)
         page.goto("/hub/home")
@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Add a queue that no user of the hub may use; Grid Engine names it in all its answers."""
+    """Add a queue that the hub's users may not use, but that all answers of Grid Engine name."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
@@ -137,7 +137,7 @@ def test_the_form_shows_that_no_worker_has_the_requested_gpus_before_and_after_i
         expect(page.locator("#forecast")).to_contain_text(never, timeout=30_000)
         check(page, "form-never")
         choose(page)
-        # The form shows the reason, or the waiting page does if the dry run is slow.
+        # The form shows the reason. If the dry run is slow, the waiting page shows it instead.
         expect(page.get_by_role("alert")).to_contain_text(never, timeout=60_000)
 
 
@@ -208,7 +208,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
 
 
 def rich(parts: Any) -> None:
-    """Replace the demo's menu with the one of example_rich, which has items of each kind."""
+    """Replace the demo's menu with that of example_rich, an inventory with items of each kind."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
@@ -228,14 +228,15 @@ def test_every_other_page_is_accessible(enter: Enter, hub_host: Any, proxy_host:
     page.goto("/hub/token")
     page.wait_for_load_state("networkidle")
     check(page, "tokens")
-    # nginx has two pages of its own. It shows one while configurable-http-proxy is down. The other
-    # is for too many requests; the test reads it from the configuration and thus hits no limit.
+    # nginx has two pages of its own: one for the time when configurable-http-proxy is down, and one
+    # for too many requests. The test reads the second page from the configuration of nginx, so that
+    # it need not exceed a limit.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
         page.goto("/hub/login")
         expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
-        # The page has no script, so it can reload only with meta refresh; its text says that it
-        # reloads.
+        # Allow meta refresh: the page has no script, so that it cannot reload in another way, and
+        # its text says that it reloads.
         check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
@@ -292,7 +293,7 @@ KERNEL = {
 
 @pytest.fixture
 def course_kernel() -> Iterator[None]:
-    """Install a kernel on the workers; a session offers it only if the choice asks for it."""
+    """Install a kernel on the workers; a session offers it only if “Course” has been chosen."""
     folder = "/tmp/course/kernels/course"
     for worker in ("exec1", "exec2"):
         host(worker).check_output(
@@ -330,7 +331,7 @@ def test_a_session_has_the_chosen_notebook_software_and_mail(enter: Enter, hub_h
         timer = page.get_by_role("timer")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
         expect(timer).to_have_css("font-weight", "400")
-        # The clock jumps, as after the computer has slept, and the countdown follows it.
+        # If the clock jumps, as when a computer wakes up, the countdown must jump with it.
         page.clock.fast_forward("40:00")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
         expect(timer).to_have_css("font-weight", "700")

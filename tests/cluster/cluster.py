@@ -15,8 +15,8 @@ from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
-#: The first lines of a Python program on the hub's host: they give `context` the TLS settings that
-#: the hub uses inside the cluster.
+#: The first lines of a Python program that runs on the hub's host. They define `context` with the
+#: TLS settings that the hub uses inside the cluster.
 AS_HUB = """
 import ssl, sys, urllib.error, urllib.request
 folder = "/var/lib/jupyterhub/internal-ssl"
@@ -64,7 +64,7 @@ def exec2_host() -> Any:
 
 
 def read_passwords() -> dict[str, str]:
-    """Return a dictionary from the names of the demo's users to their passwords."""
+    """Return the passwords of the demo's users, keyed by user name."""
     text = (ROOT / "inventories/demo/group_vars/all/users.yml").read_text(encoding="utf-8")
     return {user["name"]: user["password"] for user in yaml.safe_load(text)["demo_users"]}
 

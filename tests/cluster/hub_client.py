@@ -1,7 +1,7 @@
 """A client that acts as a person: it logs in, fills in the form, waits, and runs cells.
 
-Like a browser, it uses forms, cookies, redirects and the kernel's websocket, but no token. Whenever
-it waits, it waits for a condition and has a deadline.
+Like a browser, it uses forms, cookies, redirects and the kernel's websocket, but no token. Each
+wait ends when a condition is true, or fails at a deadline.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class HubClient:
         self.base_url = base_url
         self.name = name
         self.http = requests.Session()
-        # The demo's certificate is self-signed: accept it at first sight, as people do in browsers.
+        # The demo's certificate is self-signed: trust it on first use, as people do in browsers.
         target = urlsplit(base_url)
         with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
             file.write(ssl.get_server_certificate((target.hostname or "", target.port or 443)))
         self.certificate = file.name
         weakref.finalize(self, Path(self.certificate).unlink, missing_ok=True)
         self.http.verify = self.certificate
-        self.http.trust_env = False  # or REQUESTS_CA_BUNDLE would replace this certificate
+        self.http.trust_env = False  # otherwise REQUESTS_CA_BUNDLE would replace this certificate
 
     def url(self, path: str) -> str:
         return f"{self.base_url}{path}"

@@ -138,7 +138,7 @@ def main_pid(host: Any, unit: str = "jupyterhub-proxy.service") -> str:
 
 @pytest.fixture
 def routes(hub_host: Any, proxy_host: Any, fetch: Callable[..., Answer]) -> Iterator[None]:
-    """Start an echo server; add a route to it, and another to a port without a server."""
+    """Start an echo server; add a route to it, and a route to a port without a server."""
     proxy_host.run("systemctl stop proxy-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=proxy-test-echo python3 -c %s", ECHO_SERVER

@@ -9,7 +9,7 @@ from proxy_client import tls_link
 
 
 def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:
-    """Send raw bytes through TLS; return all bytes received before the server ends or pauses."""
+    """Send raw bytes through TLS; return the answer up to its end or to the first pause."""
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         link.settimeout(seconds)
         received = b""

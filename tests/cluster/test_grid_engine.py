@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-# Seconds that a job may take to disappear: a restarted daemon checks its old jobs once a minute.
+# Seconds within which a job must disappear. It takes long after the restart of a daemon, which
+# checks its old jobs only once a minute.
 ADOPTED_JOB = 150.0
 
 
@@ -203,7 +204,7 @@ def test_job_without_a_memory_request_gets_the_default(jobs: Jobs) -> None:
 
 
 def test_no_process_outlives_its_job(jobs: Jobs, gate: str, exec1_host: Any, hub_host: Any) -> None:
-    # setsid gives the process its own process group, as notebook servers do for each kernel.
+    # setsid puts the process into its own process group, as a notebook server does with a kernel.
     mark = f"4{int(gate[-6:], 16):08d}"
     job = jobs.submit(f"setsid sleep {mark} &\n{held_open(gate)}", "-l h=exec1")
     until(lambda: exec1_host.run(f"pgrep -x -f 'sleep {mark}'").rc == 0, "the process runs")
@@ -218,7 +219,8 @@ def test_gpus_are_counted_per_job_not_per_slot(jobs: Jobs, gate: str) -> None:
 
     job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
     jobs.started(job)
-    # -w p checks whether a job could run now: no GPU of the cluster is free, but slots are.
+    # -w p asks whether a job could run now. A job with a GPU could not, since the first job has all
+    # GPUs. A job without a GPU could, since slots are free.
     assert "found suitable queue" not in jobs.verdict("-w p -l gpu=1")
     assert "found suitable queue" in jobs.verdict("-w p")
 

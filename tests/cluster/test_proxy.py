@@ -196,7 +196,7 @@ def test_renewed_certificate_is_served_after_a_reload(proxy_host: Any, base_url:
             "umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
             f" -subj /CN=renewed -keyout {KEY} -out {CERTIFICATE} && systemctl reload nginx"
         )
-        # Once the reload is done, nginx's old workers accept no new connections.
+        # Until the reload is done, nginx's old workers may still show the old certificate.
         renewed = proxy_host.file(CERTIFICATE).content_string
         wait_for("the renewed certificate", lambda: served_certificate(base_url) == renewed, 20)
     assert renewed != before
@@ -233,7 +233,7 @@ def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
 
 @pytest.mark.usefixtures("routes")
 def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
-    """If a program itself answers 503, it says why, and the proxy's own page must not hide that."""
+    """If a program itself answers 503, the proxy's own page must not replace its answer."""
     answer = fetch(f"{ECHO}/503")
     assert answer.status == 503
     assert "headers" in json.loads(answer.text)
@@ -292,7 +292,7 @@ def test_back_soon_page_while_the_proxy_is_down(
 
 
 def test_files_of_the_proxy_cannot_be_fetched(fetch: Callable[..., Answer]) -> None:
-    """The page that nginx shows for a stopped proxy shares a folder with the key and the token."""
+    """nginx's page for a stopped proxy is a file in the same folder as the key and the token."""
     for name in ("", "/503.html", "/token.env", "/self-signed.key"):
         answer = fetch(f"/.jupyterhub-proxy{name}")
         assert "PRIVATE KEY" not in answer.text
@@ -407,7 +407,7 @@ def test_sandbox_of_the_proxy_is_effective(proxy_host: Any) -> None:
     """If systemd lacks a capability for the sandbox, it silently starts the unit unprotected."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
-    # Leave out RuntimeDirectory too: systemd would remove the proxy's folder after the probe.
+    # Leave out RuntimeDirectory too, or systemd would remove the proxy's folder after the probe.
     left_out = r"^(ExecStart|Restart|RestartSec|RuntimeDirectory|Type)=.*\n"
     text = re.sub(left_out, "", text, flags=re.MULTILINE)
     text = text.replace(

@@ -12,7 +12,8 @@ from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
-#: Seconds that a job may take to disappear: a restarted daemon checks its old jobs once a minute.
+#: Seconds within which a job must disappear. It takes long after the restart of a daemon, which
+#: checks its old jobs only once a minute.
 CLEAN = 150.0
 
 
@@ -37,7 +38,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """All users, logged in once for all tests; none has a session yet."""
+    """All users, logged in once for all tests; at first, none of them has a session."""
     people = {name: Person(name) for name in ("alice", "bob", "carol")}
     for person in people.values():
         person.stop()
@@ -57,7 +58,7 @@ def kept(people: dict[str, Person]) -> Iterator[list[Session]]:
 
 @pytest.fixture
 def running(kept: list[Session]) -> list[Session]:
-    """Two sessions that compute on exec2; tests share them, and a lost session is replaced."""
+    """Two sessions on exec2 that all tests share; before each test, a lost session is replaced."""
     for session in kept:
         if not session.is_alive():
             session.person.stop()
@@ -90,5 +91,5 @@ def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iter
         for name in faults.UNITS:
             wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
     finally:
-        # Remove what is left, so that it fails only this test and not the next test too.
+        # Remove leftovers, so that only this test fails because of them, and not the next one too.
         faults.remove_all_but(mine)

@@ -1,7 +1,7 @@
-"""Faults: a context manager causes a fault at the start of its ``with`` and undoes it at the end.
+"""Context managers that cause a fault at the start of a ``with`` and undo it at the end.
 
-A fault is undone even after an error, and the ``with`` ends only when the broken part answers
-again. The tests run as root of this machine, to be able to break the containers from outside.
+A fault is undone even after an error. The ``with`` ends only when the broken part answers again.
+The tests run as root on this machine, so that they can break the containers from outside.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return the PID, on this machine, of a container's first process; "0" while it is down."""
+    """Return the PID on this machine of a container's first process, or "0" if it is down."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 
 def enter(name: str, *command: str, check: bool = True) -> str:
-    """Run a command in a container's mount, PID and network namespaces, as root of this machine."""
+    """Run a command as this machine's root in a container's mount, PID and network namespaces."""
     spaces = ("--mount", "--pid", "--net")  # --pid because mount(8) reads its own entry in /proc
     return machine("nsenter", "--target", main_process(name), *spaces, *command, check=check)
 
@@ -143,7 +143,7 @@ def delete(job: GridJob) -> None:
 
 
 def remove_all_but(mine: set[int]) -> None:
-    """Delete all jobs but these, and all session files: a failed test may have left some."""
+    """Delete what a failed test may have left: all session files, and all jobs but these."""
     for job in jobs():
         if job.id not in mine:
             delete(job)
@@ -151,7 +151,7 @@ def remove_all_but(mine: set[int]) -> None:
 
 
 def hold(seconds: float) -> None:
-    """Let a fault last for a fixed time, for tests that are about the length of a fault."""
+    """Let a fault last for a fixed time, if its duration matters to the test."""
     time.sleep(seconds)
 
 
@@ -288,7 +288,7 @@ def database_on_a_small_disk() -> Iterator[Callable[[bool], None]]:
 
     def fill(full: bool) -> None:
         if full:
-            # dd fails when the disk is full, which is the aim.
+            # dd is meant to fail: it writes until the disk is full.
             run("hub", f"dd if=/dev/zero of={STATE}/ballast bs=4k 2>/dev/null; sync; true")
         else:
             run("hub", f"rm -f {STATE}/ballast")
@@ -371,9 +371,10 @@ def queue_disabled(queue: str = "all.q") -> Iterator[None]:
 def replaced(name: str, command: str, script: str) -> Iterator[None]:
     """Replace a command of Grid Engine with a script, which can call the original as $REAL.
 
-    A rename replaces the command, since units would not see a mount in their sandboxes at once.
+    The command is replaced by a rename, because sandboxed units would not see a mount at once.
     """
-    # Debian's wrapper looks at the name under which it is called, so the original keeps its name.
+    # The original keeps its name, in another folder: Debian's wrapper acts on the name under which
+    # it is called.
     aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
     text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
     run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
@@ -391,13 +392,14 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
         run(name, f"ln -s {link} {path}.new; mv -fT {path}.new {path}; rm -rf {aside}")
 
 
-#: The folder in which the flaky qstat counts its calls: all users of the hub's host may write to
-#: it, and units in their sandboxes see this same folder.
+#: The folder in which the flaky qstat counts its calls. All users of the hub's host may write to
+#: it, and it is the same folder inside the sandboxes of units.
 _TURNS = "/dev/shm/gridhub-faults"
 
-#: A qstat that takes turns: it fails, prints garbage, half an answer or nothing, hangs, or answers.
-#: The order of turns is fixed, so that no test can fail by bad luck. There are eleven turns, a
-#: prime number, so that a caller that gets only every second or third turn still meets them all.
+#: A qstat that behaves differently from call to call: it fails, hangs, answers, or prints garbage,
+#: half an answer or nothing. The order is fixed, so that no test can fail by bad luck. It repeats
+#: after eleven calls, a prime number, so that a caller that makes only every second or third call
+#: still meets each behaviour.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9
@@ -505,7 +507,7 @@ def home_read_only(user: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def home_missing(user: str) -> Iterator[None]:
-    """Move a home away; all hosts share the homes, so it is missing everywhere."""
+    """Move a home away, so that it is missing on all hosts, which share the homes."""
     try:
         run("hub", f"mv -T /home/{user} /home/{user}.away")
         yield
@@ -518,7 +520,7 @@ def home_missing(user: str) -> Iterator[None]:
 
 
 def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:
-    """Make a person's home inaccessible on some workers, so that jobs cannot change to it."""
+    """Make a person's home inaccessible on some workers, so that jobs cannot enter it there."""
     options = ("-t", "tmpfs", "-o", "mode=0000", "closed")
     return mounted(list(workers), f"/home/{user}", *options)
 
@@ -592,7 +594,7 @@ def account_closed(user: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Change the menu's items and drop its presets and limits; this applies from the next start."""
+    """Give sessions that start from now on a menu with changed items, but no presets or limits."""
     path = "/etc/jupyterhub/menu.json"
     whole = run("hub", f"cat {path}")
     items = json.loads(whole)["items"]
@@ -611,7 +613,7 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
-    """Keep a fault in force for some seconds; cause another fault, if any, in the meantime."""
+    """Keep a fault in force for some seconds; if a second fault is given, cause it in this time."""
     with fault():
         started = time.monotonic()
         if meanwhile:

@@ -103,7 +103,7 @@ class Session:
         self._looked = 0.0
 
     def start(self, *, not_on: str = "", seconds: float = 150.0) -> Session:
-        """Start the session through the pages, and then the computation in its kernel.
+        """Start the session through the pages, then start the computation in its kernel.
 
         ``seconds`` includes the time that a worker may need to report to a restarted qmaster.
         """

@@ -11,7 +11,7 @@ import faults
 from hub_client import page_text, wait_for
 from sessions import AWAY, Person, Session
 
-#: Starts two programs: each alone fits into a session's memory of 1 GB, but not both together.
+#: Code that starts two programs. A session's 1 GB of memory is enough for one of them only.
 HOGS = """
 import subprocess, sys
 hog = "import time; x = bytearray(700 * 2**20); time.sleep(60)"

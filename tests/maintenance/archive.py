@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cluster import host
 
-#: The archive has the origin and label of Debian's security updates, so hosts install from it by
+#: The archive has the origin and label of Debian's security updates, which hosts install by
 #: default.
 RELEASE = (
     "Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\nCodename: %s-security\\n"
@@ -41,7 +41,7 @@ def run(name: str, command: str) -> str:
 
 
 def build(name: str, package: str, version: str, script: str = "true") -> None:
-    """Put a package into a host's archive; when dpkg configures the package, the script runs."""
+    """Put a package into a host's archive; dpkg runs ``script`` when it configures the package."""
     text = _BUILD.format(name=package, version=version, script=shlex.quote(script), release=RELEASE)
     run(name, f"bash -c {shlex.quote(text)}")
 

@@ -20,7 +20,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Person]:
-    """All users, logged in once for all tests; none has a session yet."""
+    """All users, logged in once for all tests; at first, none of them has a session."""
     people = {name: Person(name) for name in ("alice", "bob", "carol")}
     for person in people.values():
         person.stop()

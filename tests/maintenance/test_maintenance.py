@@ -1,4 +1,4 @@
-"""Real monthly maintenance: the timer starts it, it updates and reboots hosts, and it may fail."""
+"""Real monthly maintenance: its start by the timer, its updates and reboots, and its failures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def words(report: dict[str, Any]) -> str:
 
 
 def ended(name: str, after: str) -> bool:
-    """Return whether a maintenance run that started after this time has ended."""
+    """Return whether the last maintenance run started after this time and has ended."""
     shown = host(name).run(f"{PROGRAM} status")
     found = json.loads(shown.stdout) if shown.rc == 0 else {}
     return bool(
@@ -245,7 +245,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
 
 
 def test_the_timer_does_not_catch_up() -> None:
-    """The test uses a copy of the timer: systemd has never seen it active, as after a boot."""
+    """Use a copy of the timer that systemd has never seen active, as is the case after a boot."""
     date = datetime.now(UTC) - timedelta(seconds=10)
     units = "/run/systemd/system"
     run(
@@ -358,7 +358,8 @@ def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # The unit must run the program here, since systemd could kill what a unit leaves running.
+        # Here, run the program in its unit. When a unit ends, systemd could kill the processes that
+        # the unit leaves running. The test shows that it does not.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")
@@ -429,7 +430,7 @@ def test_another_update_prevents_maintenance() -> None:
 
 
 def test_services_that_do_not_answer_afterwards_are_reported() -> None:
-    """If the proxy finds no route to a session, the hub answers instead, and differently."""
+    """If the proxy has no route to a session, the hub answers instead, and answers differently."""
     nowhere = "https://127.0.0.1:8081/hub/nowhere"
     proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
     wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
@@ -513,7 +514,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Poll which queues are disabled; yield the set of all combinations seen so far."""
+    """Keep noting which queues are disabled at the same time; yield the set of these notes."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -569,7 +570,7 @@ def test_a_queue_left_disabled_by_a_run_is_reported() -> None:
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
-    """Let a session wait in the queue, set a window, open the queue; return the window's begin."""
+    """Queue a session, set a maintenance window, open the queue; return when the window begins."""
     run("hub", f"rm -f {WINDOW}")
     wait_for("no earlier window is shown", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
@@ -627,7 +628,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
 
 
 def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Any Debian host will do; the test takes the qmaster's, here without any other role."""
+    """Any Debian host would do. The test takes the qmaster's host and gives it no other role."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

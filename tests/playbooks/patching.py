@@ -1,4 +1,4 @@
-"""Workers to test ``patch_workers.yml`` on, with a fake Grid Engine and breaking connections."""
+"""Workers for tests of ``patch_workers.yml``: Grid Engine is fake, and connections can break."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from folders import ROOT
 
 #: Fake commands. Their state is in FOLDER, with a file for each disabled queue and a file for each
-#: worker's jobs. ``broken/HOST`` names the command after which the connection to HOST's own
-#: administrative host is lost: for good, or for this one call if the file also says ``once``.
-#: ``daemon/HOST`` is the state of HOST's execution daemon since the reboot; the qmaster still
-#: reports the load from before the reboot.
+#: worker's jobs. Each worker HOST has its own administrative host. If there is a file
+#: ``broken/HOST``, it names a command after which the connection to this administrative host is
+#: lost: for good, or, if the file also says ``once``, for this one call. ``daemon/HOST`` is the
+#: state of HOST's execution daemon after the reboot. Whatever this state is, qhost still shows the
+#: load from before the reboot.
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"

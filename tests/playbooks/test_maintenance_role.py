@@ -1,4 +1,4 @@
-"""The inventories that the role maintenance refuses, its settings, and the files it delivers."""
+"""The role maintenance: inventories that it refuses, its settings, and the files it delivers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there"
 )
 
-#: Each case has variables of an inventory, and the role's refusal: "" if it accepts the variables.
+#: For each case: variables of an inventory, and words of the role's refusal, or "" if it accepts
+#: the variables.
 CASES: dict[str, tuple[dict[str, object], str]] = {
     "nothing": ({}, ""),
     "everything": (
@@ -157,8 +158,8 @@ def test_the_hubs_host_looks_for_sessions_through_the_proxy(
     assert proxies == {"here": "https://there", "there": ""}
 
 
-#: Each case has the variables of a hub, those of a proxy on another host (``clock`` is the time
-#: zone of that host), and the role's refusal: "" if it accepts the variables.
+#: For each case: variables of the hub, variables of a proxy on another host (``clock`` is the time
+#: zone of that host), and words of the role's refusal, or "" if it accepts the variables.
 APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     NOT_ASKED: ({}, {"maintenance_weekday": "Wed"}, "'Wed 2 03:26 '"),
     "same": ({}, {}, ""),
@@ -183,7 +184,7 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
 
 @pytest.fixture(scope="module")
 def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The role's refusal of each proxy; except in the first case, the role runs on the hub too."""
+    """The role's refusal for each proxy; the role runs on the hub too, except in the first case."""
     folder = tmp_path_factory.mktemp("apart")
     role = {"name": "maintenance", "tasks_from": "preflight"}
     plays = []
@@ -217,7 +218,7 @@ def test_a_proxy_on_its_own_host_reboots_when_the_hubs_pages_announce_it(
     assert bool(refusal) is bool(APART[name][2])
 
 
-#: What Debian's package has in its file, and lines that a site could have added to the file.
+#: The settings in the file of Debian's package, and a line that a site could have added to them.
 DISTRIBUTION = """
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };
 Unattended-Upgrade::Package-Blacklist { };
@@ -266,8 +267,8 @@ def test_packages_come_from_the_origins_that_the_site_sets(
 def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
     [task] = [task for task in tasks[-1]["block"] if "ansible.builtin.reboot" in task]
-    # Both values are needed: on a machine, the first process starts at the same tick at every boot;
-    # a container that is restarted keeps its boot id.
+    # Neither value alone shows every reboot: on a machine, the first process starts at the same
+    # tick at every boot, and a container keeps its boot id when it is restarted.
     command = task["ansible.builtin.reboot"]["boot_time_command"]
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     kernel, started = shown.stdout.split()
@@ -275,7 +276,7 @@ def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
 
 
 def deliver(folder: Path, *arguments: str) -> dict[str, int]:
-    """Let the role deliver the program into a folder; return Ansible's counts from its recap."""
+    """Let the role deliver the program into a folder; return the counts in Ansible's recap."""
     variables = {
         "__maintenance_files": str(folder / "files"),
         "__maintenance_folder": str(folder / "lib"),
@@ -322,14 +323,14 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "gridhub/maintenance": 0o755,
         **{f"gridhub/maintenance/{path.name}": 0o644 for path in wing.glob("*.py")},
     }
-    # The role must not deliver these to the host: the controller's caches, and another wing.
+    # The role must not deliver the controller's caches, nor a wing that the program does not need.
     (wing / "__pycache__").mkdir(exist_ok=True)
     (wing / "__pycache__/x.cpython-311.pyc").touch()
     (files / "gridhub/other").mkdir()
     (files / "gridhub/other/__init__.py").touch()
 
-    # An earlier release has made the folder but no package in it. The folder has the setgid bit and
-    # would pass its group on to new files.
+    # Begin with the folder as an earlier release has left it: without a package, and with the
+    # setgid bit, which would pass the folder's group on to new files.
     lib.mkdir()
     lib.chmod(0o2775)
     assert deliver(tmp_path, "--check")["changed"] == 1

@@ -6,8 +6,8 @@ import pytest
 
 from patching import Site, reported
 
-#: For each of these workers: the command after which Grid Engine is lost for good, whether the
-#: worker has been maintained by then, and whether its queue stays disabled.
+#: For each of these workers: the command after which Grid Engine can no longer be reached, whether
+#: the worker has been maintained by then, and whether its queue stays disabled.
 LOST = {
     "list": ("qselect -q", False, False),
     "disable": ("qmod -d", False, True),
@@ -16,8 +16,8 @@ LOST = {
     "enable": ("qmod -e", True, False),
 }
 
-#: States of an execution daemon after the reboot: it does not run, the qmaster refuses it, or the
-#: qmaster does not accept it at first.
+#: States of an execution daemon after the reboot: it does not run, the qmaster refuses it for good,
+#: or the qmaster refuses it only at first.
 DAEMONS = ("gone", "refused", "begins")
 
 UNKNOWN = "; whether its queues are enabled is not known, Grid Engine does not answer on admin-"
@@ -33,7 +33,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
-    """A dozen workers, each with its own trouble, after one run, and the report of this run."""
+    """Run the playbook once on a dozen workers with problems; return the workers and the report."""
     workers: dict[str, dict[str, object]] = {
         "well": {},
         "busy": {},
@@ -73,7 +73,8 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     assert "all.q@kept" in site.disabled  # an administrator had disabled it before the run
     # An interrupted earlier run of the playbook had disabled the queue of ``left``.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
-    # The notes name only queues that stay disabled; each queue was noted before it was disabled.
+    # At the end, only queues that are still disabled have a note. No queue was disabled before its
+    # note was written.
     assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
     # A parallel job that began on another worker may have tasks on this worker. They keep it in use

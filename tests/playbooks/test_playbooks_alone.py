@@ -19,7 +19,7 @@ STARTED = "2026-12-08T03:26:00+00:00"
 def playbook(
     name: str | Path, folder: Path, *arguments: str, group: str = "hub", **variables: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on this machine, which the inventory puts into the group."""
+    """Run a playbook with an inventory in which this machine is the host of ``group``."""
     groups = {each: {"hosts": {"here": HERE}} for each in {group, "proxy"}}
     inventory = folder / "hosts.yml"
     inventory.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
@@ -70,8 +70,9 @@ def test_the_status_shows_since_when_a_maintenance_has_run(
     assert words in output(done)
 
 
-#: For each playbook: right variables, a line that shows them, and a list of wrong variables, each
-#: with the message of the role's argument specification or of the hub's own checker.
+#: For each playbook: right variables, a line of the output that shows them, and wrong variables.
+#: Each of the wrong ones comes with the message that refuses it, which is from the role's argument
+#: specification or from the hub's own checker.
 WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
@@ -116,7 +117,8 @@ def test_check_shows_the_text_for_people_and_refuses_wrong_variables(
         assert shown not in output(done)
     done = playbook(name, tmp_path, "--check", **hub)
     assert done.returncode == 0, output(done)
-    # Without a hub that could read the file, the playbook fails, just as it does without --check.
+    # If the hub's Python is missing, nothing can check the file. Then the playbook fails even with
+    # --check.
     done = playbook(name, tmp_path, "--check", **hub | {"__jupyterhub_bin": "/no/hub"}, **right)
     assert done.returncode != 0 and "/no/hub/python" in output(done)
 
@@ -143,7 +145,7 @@ def test_check_shows_the_plan_before_and_after_the_program_is_installed(
     assert ("playbooks/site.yml installs it" in output(done)) is not there
 
 
-#: The program on a host whose maintenance is held: it notes a request to update and does no update.
+#: A fake program for a host whose maintenance is held: asked to update, it only notes the request.
 HELD = """
 import json, pathlib, sys
 noted = pathlib.Path(__file__).with_suffix(".noted")

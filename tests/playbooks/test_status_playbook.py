@@ -12,7 +12,8 @@ import pytest
 
 from folders import ROOT
 
-#: Like the real qselect, it fails if no queue is disabled, and also if the qmaster is silent.
+#: A fake qselect. Like the real one, it fails both if no queue is disabled and if the qmaster does
+#: not answer.
 QSELECT = """#!/bin/sh
 cd {folder}
 [ ! -e silent ] || exit 1

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from cluster import host
 from proxy_client import run_python
 
-#: A program that opens many connections: one for each pair of a text to send and a way to end the
-#: connection, several times over. It prints how often each outcome came. It does not check the
-#: server's certificate.
+#: A program that opens many connections. It combines each text to send with each way to end a
+#: connection, and repeats all combinations ``times`` times. It prints how often each outcome
+#: occurred. It does not check the server's certificate.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys
 spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)
@@ -68,12 +68,12 @@ print(json.dumps(came))
 
 
 def attack(name: str, **spec: object) -> dict[str, int]:
-    """Attack from the host with this name; return how often each outcome came."""
+    """Attack from the host with this name; return how often each outcome occurred."""
     return dict(json.loads(run_python(host(name), ATTACK, json.dumps(spec))))
 
 
 def in_background(name: str, unit: str, **spec: object) -> None:
-    """Attack from the host with this name, until the attack ends or the unit is stopped there."""
+    """Start an attack from the host with this name; it ends early if this unit is stopped there."""
     host(name).check_output(
         "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
         unit,
@@ -90,7 +90,8 @@ class Cost(NamedTuple):
 
 
 #: A script that prints how many files some processes and their children have open, and how many kB
-#: of memory they use. Only the account of a process can see the open files, so it must count them.
+#: of memory they use. Only a process's own account can see its open files, so the script counts
+#: them as this account.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.

@@ -68,7 +68,7 @@ sys.stdout.buffer.write(answer)
 
 
 class Broker:
-    """The broker, called with the hub's uid: an attacker who has taken over the hub can do so."""
+    """The broker, called with the hub's uid, as by an attacker who has taken over the hub."""
 
     def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
         """Send bytes as they are; return the answer."""
@@ -87,7 +87,7 @@ class Broker:
         return self.send(json.dumps(request).encode())
 
     def start(self, **changes: object) -> dict[str, Any]:
-        """Request a session that the site allows alice, but with these changes to the request."""
+        """Request a session for alice, which the site would allow without these changes."""
         request: dict[str, object] = {
             "action": "start",
             "user": "alice",
@@ -109,7 +109,7 @@ def broker() -> Broker:
 
 @pytest.fixture
 def jobs(hub_host: Any) -> Callable[[], set[str]]:
-    """Return the ids of all jobs of the cluster."""
+    """Return the ids of all jobs in the cluster."""
 
     def ids() -> set[str]:
         lines = hub_host.check_output("qstat -u '*'").splitlines()[2:]

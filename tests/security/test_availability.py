@@ -20,8 +20,8 @@ from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
 #: Seconds for which an abandoned request may hold resources (docs/security.md).
 GIVEN_BACK_WITHIN = 90
-#: How many more files than before may be open: other work needs some, such as connections that
-#: wait for their next request.
+#: After an attack, this many more files may be open than before it, because other work opens some
+#: too, for example connections that wait for their next request.
 AS_BEFORE = 30
 
 #: The path of a session whose person has replaced its server with a hostile program.
@@ -100,7 +100,7 @@ def check_another_user(login: LogIn) -> Callable[[], None]:
 
 
 def wait_until_given_back(before: dict[str, Any]) -> None:
-    """Wait until the services have only about as many files open as before the attack."""
+    """Wait until the services have hardly more files open than before the attack."""
 
     def is_as_before() -> bool:
         now = costs()
@@ -471,14 +471,15 @@ def test_services_are_limited_and_started_again(
     ):
         limit = machine.check_output(f"systemctl show --property=MemoryMax --value {unit}")
         assert limit.isdecimal() and int(limit) <= 4 * 2**30, unit
-        # At the limit, the kernel kills the unit's largest process; here, kill its main process.
+        # If a unit reaches its memory limit, the kernel kills the unit's largest process. Imitate
+        # this with the main process.
         pid = main_pid(machine, unit)
         machine.check_output(f"kill -KILL {pid}")
         wait_for(
             "another process",
             lambda machine=machine, unit=unit, pid=pid: main_pid(machine, unit) not in ("", pid),
         )
-    # Wait for both: the proxy already reaches the session while the hub is still starting.
+    # Wait for both, since the session can be reached while the hub is still starting.
     for door in ("/hub/health", f"{alice.client.prefix}/api"):
         wait_for(
             f"{door} is reached again",

@@ -1,4 +1,4 @@
-"""Attacks on the broker: a hub has been taken over, or a person has set traps in a home."""
+"""Attacks on the broker, by a hub that has been taken over or through traps in a person's home."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "/home/alice/.jupyterhub-sessions"
 FILE = f"{FOLDER}/{SESSION}.json"
 
 
-#: A program that replaces the folder with a link to another place and back, as fast as it can.
+#: A program that keeps swapping the folder for a link to another place and back, as fast as it can.
 SWAP = f"""
 import itertools, os
 folder, link = {FOLDER!r}, "/home/alice/trap"
@@ -39,7 +39,7 @@ def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
     """Let the test replace alice's folder for session files; clean up after it."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
-    # A race leaves more traps than fit into an argument list.
+    # A race leaves so many traps that a shell pattern for them would be too long for rm.
     hub_host.check_output("find /home/alice -maxdepth 1 -name 'trap*' -exec rm -rf {} +")
     hub_host.check_output(f"rm -rf {FOLDER} /home/open /home/bob/precious")
     assert broker.stop()["ok"]

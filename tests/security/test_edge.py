@@ -93,7 +93,7 @@ def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: A
         "/hub/login/../metrics",
         "/hub/metrics/",
         "/hub/metrics?x=1",
-        # configurable-http-proxy treats a backslash as a slash, but not %2f.
+        # configurable-http-proxy treats a backslash as a slash, but does not treat %2f as a slash.
         r"/hub\login",
         r"/hub\metrics",
         r"/hub\api\info",
@@ -108,7 +108,7 @@ def test_internal_addresses_are_refused_at_the_edge(fetch: Fetch, path: str) -> 
     for method in ("GET", "POST"):
         answer = fetch(path, method)
         assert answer.status in (400, 403), path
-        # The page is nginx's own or from our configuration of nginx: the hub saw no request.
+        # The page comes from nginx, so the hub has not seen the request.
         assert "nginx" in answer.text or "not open to programs" in answer.text
 
 
@@ -130,14 +130,14 @@ def test_pages_have_the_security_headers(login: LogIn) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert "max-age=" in answer.headers["Strict-Transport-Security"]
-    # A session sets its own content policy; its other headers are those of the hub's pages.
+    # A session has its own content policy, but its other security headers are those of the hub.
     session = alice.get("/user/alice/lab", allow_redirects=False)
     assert session.headers["X-Content-Type-Options"] == "nosniff"
     assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
-#: A configuration for the real nginx that has only the map from ours. Unlike ours, it lets a client
-#: choose its address.
+#: A configuration for the real nginx that contains nothing of ours but the map. Unlike ours, it
+#: accepts any address that a client claims to have.
 LIMITS = """
 user www-data;
 pid /tmp/limits-test.pid;
@@ -156,7 +156,7 @@ http {
 """
 
 
-#: A program that prints how nginx answers each of these client addresses.
+#: A program that prints nginx's answer to each of the client addresses in its arguments.
 ASK_FROM = """
 import sys, urllib.request
 for address in sys.argv[1:]:
@@ -225,7 +225,7 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     for path in ("/hub/login", "/nobodys"):
         assert fetch(path, "POST", bytes(300_000)).status == 413
-    # The hub itself sends this status, or CHP or nginx does when the hub hangs up.
+    # The hub sends one of these statuses. If it hangs up instead, CHP or nginx sends one.
     assert fetch("/user/nobody/x", "POST", bytes(2 * 2**20)).status in (502, 503)
     host = urlsplit(base_url).netloc.encode()
     upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"

@@ -94,8 +94,9 @@ def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
     hub_host.check_output(f"echo precious > {precious} && mv {bundle} {bundle}.aside")
     try:
         hub_host.check_output(f"runuser -u jupyterhub -- ln -s {precious} {bundle}")
-        # When the playbook tests the configuration, JupyterHub handles the certificates and then
-        # finds this error. The playbook fails, so it does not restart the hub with the link.
+        # This error makes the playbook fail before it restarts the hub with the link. The playbook
+        # tests the configuration with JupyterHub, which handles the certificates and only then
+        # finds the error.
         wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
         run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
         assert run.returncode != 0
@@ -144,7 +145,7 @@ def test_administrators_can_only_see_and_stop_sessions(login: LogIn, hub_host: A
         ("DELETE", "/users/alice", None),
     ):
         assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
-    # The hub refuses such requests inside the cluster too, where no nginx stands before the hub.
+    # The hub itself refuses such requests too: inside the cluster, they do not pass through nginx.
     made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
     token = made.json()["token"]
     for path in ("/shutdown", "/proxy"):
@@ -200,7 +201,7 @@ def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     kernel = alice.start_kernel()
     token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
     assert ask_inside(hub_host, "GET", "/user", token) == 200
-    # The session's token is good only for the reports and the login of the session.
+    # The session's token allows only what a session needs: to send reports and to log people in.
     assert ask_inside(hub_host, "POST", "/users/alice/tokens", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "POST", "/users/alice/servers/x", token, "{}") in (403, 404)
     assert ask_inside(hub_host, "GET", "/users", token) == 403

@@ -36,11 +36,11 @@ def knock(address, port, path, how, headers={}, body=None):
 """
 
 
-#: The folder in which Python finds alice's packages, and the files that Python runs when it starts.
+#: The folder in which Python finds alice's packages, and also files that it runs when it starts.
 #: `PYTHON` stands for the session's version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
-#: Code that runs in every Python that finds its file, even in alice's kernels. It leaves a trace
-#: only in the session's server, where it must not run.
+#: Code that every Python runs at its start if it finds the file. Alice's kernels may run it. The
+#: session's server must not, so the code leaves a trace only there.
 STARTS_UP = (
     "import os, sys\n"
     "if any('sge_session' in each for each in sys.orig_argv):\n"
@@ -51,8 +51,9 @@ EXTENSION = "trap-of-alice"
 
 SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
-#: Files for alice's home that must not run: each would leave a trace in her folder traps, or is the
-#: extension.
+#: Files for alice's home that must not take effect in the session's server. They would leave traces
+#: in her folder traps, and the extension would appear in JupyterLab's page. Only her kernel may be
+#: offered, but without the debugger that its file declares.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
@@ -96,13 +97,13 @@ def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
     hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(files)}")
 
 
-# All tests in this file share one session of alice's: only the last of them changes it.
+# All tests in this file can share one session of alice's, since only the last test changes it.
 @pytest.fixture(scope="module")
 def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
 
 
-#: The version for a kernel that alice installs, which differs from the site's version.
+#: The version of ipykernel in a kernel that alice installs. The site's kernel has another version.
 OTHER_IPYKERNEL = "6.31.0"
 
 
@@ -157,8 +158,8 @@ def kernels_offered(session: Session) -> dict[str, Any]:
     outcome="JupyterLab offers no debugger for any kernel (jupyterhub_debugger).",
 )
 def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
-    # JupyterLab goes by this metadata. By hand, a person can still send her kernel the message that
-    # starts the debugger.
+    # This metadata tells JupyterLab whether to offer the debugger. Even so, a person can write a
+    # message by hand that starts the debugger of her own kernel.
     debuggers = {
         name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()
     }
@@ -173,13 +174,13 @@ def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
 def test_only_hub_and_proxy_get_into_a_session(alice: Session, bob: Session) -> None:
     path = alice.client.prefix + "/api"
     target = f"({alice.host!r}, {alice.port}, {path!r}"
-    # Another user knocks from the same worker, without a session.
+    # Try as another user on the same worker, outside any session.
     same_worker = host(alice.host)
     for how in ("none", "plain"):
         program = f"{KNOCK}\nprint(knock{target}, {how!r}))"
         outcome = same_worker.check_output("runuser -u bob -- python3 -c %s", program)
         assert outcome == "refused", how
-    # Another session knocks, also with its own certificate.
+    # Try from another session, without and with that session's own certificate.
     for how in ("none", "plain", "certificate"):
         assert bob.run(f"{KNOCK}\nprint(knock{target}, {how!r}))") == "refused", how
     # The hub's certificate, however, is accepted.
@@ -301,13 +302,13 @@ def alices_route(alice: Session) -> Iterator[str]:
 def test_a_session_is_not_mistaken_for_an_earlier_one(
     alice: Session, bob: Session, alices_route: str
 ) -> None:
-    """Pretend that bob's session has got alice's worker and port before the hub has noticed."""
+    """Pretend that bob's session took over alice's worker and port, unnoticed by the hub."""
     name, _, address = alices_route.removeprefix("https://").partition("@")
     assert address.rstrip("/") == f"{alice.host}:{alice.port}"
     assert alice.client.get(alice.client.prefix + "/api").status_code == 200
     route(alice.client.prefix, f"https://{name}@{bob.host}:{bob.port}")
     assert alice.client.get(alice.client.prefix + "/api").status_code == 503
-    # Only the name in the route keeps bob's session out: the proxy accepts it under the right name.
+    # Control: the proxy does reach bob's session if the route has the right name.
     bobs = route(bob.client.prefix)
     route(alice.client.prefix, bobs)
     assert alice.client.get(alice.client.prefix + "/api").status_code != 503
@@ -395,7 +396,8 @@ def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
         json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
     )
     for kernel in (alice.kernel, other_kernel):
-        # Control: the search finds the five sockets of Jupyter's protocol, and ipykernel's own.
+        # Control: for each kernel, the search finds the five sockets of Jupyter's protocol and more
+        # of ipykernel's own.
         assert len([each for each in found["unix"] if kernel in each]) >= 5, found
     return found
 
@@ -421,9 +423,9 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
 
 
 #: A program that sends 40 MB to every port of another account's programs on this host, first as
-#: ZeroMQ messages and then raw, and tries to connect to every Unix socket. It prints how many
-#: pieces each port has taken, and to which sockets it could connect. Its argument is the other
-#: account's uid.
+#: ZeroMQ messages and then raw. It also tries to connect to every Unix socket. It prints how many
+#: pieces of the data each port has taken, and to which sockets it could connect. Its argument is
+#: the other account's uid.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)
@@ -499,7 +501,7 @@ def test_a_session_takes_no_data_from_another_account(
     after = memory(), log()
     taken = result["messages"], result["raw"], before, after
     assert set(result["messages"].values()) == {0}, taken
-    assert max(result["raw"].values()) < 8, taken  # these were on their way as the server closed
+    assert max(result["raw"].values()) < 8, taken  # sent before the server hung up
     assert set(found["unix"]) <= set(result["tried"])
     assert not set(found["unix"]) & set(result["sockets"])
     assert after[0] - before[0] < 20

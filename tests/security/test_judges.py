@@ -1,4 +1,4 @@
-"""External tools rate the hosts; each rating has a bound, so that it cannot get worse."""
+"""External tools rate the hosts; a test fails if a rating gets worse than its bound."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_testssl_finds_nothing(hub_host: Any) -> None:
     )
     findings = {each["id"]: each for each in json.loads(hub_host.file(report).content_string)}
     assert "scanTime" in findings, "testssl did not finish"
-    # A finding of WARN is about testssl's own OpenSSL.
+    # Findings of the severity WARN are about testssl's own OpenSSL, not about nginx.
     bad = [each for each in findings.values() if each["severity"] not in ("OK", "INFO", "WARN")]
     assert bad == []
     offered = {name for name, each in findings.items() if each["finding"].startswith("offered")}

@@ -1,4 +1,4 @@
-"""One person takes what all share: the hub, with requests from a session, and a worker's ports."""
+"""One person floods the hub with requests from a session, or takes all of a worker's ports."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bob(passwords: dict[str, str]) -> Iterator[Session]:
 
 @pytest.fixture(scope="module")
 def token(bob: Session) -> str:
-    """A token that bob has made and that has all his rights."""
+    """A token that bob has created with all his rights."""
     made = bob.client.rest("POST", "/users/bob/tokens", {"expires_in": 3600, "note": "mine"})
     return str(made.json()["token"])
 
@@ -91,7 +91,10 @@ def flood(bob: Session, token: str) -> Callable[..., Flood]:
 
 
 def meanwhile(login: LogIn, attack: Callable[[], Flood]) -> tuple[Flood, float]:
-    """Attack while alice logs in and starts a session; return the answers and how long she took."""
+    """Attack while alice logs in and starts a session.
+
+    :returns: the answers to the attack, and the seconds that alice needed.
+    """
     with ThreadPoolExecutor(1) as pool:
         attacking = pool.submit(attack)
         began = time.monotonic()
@@ -205,7 +208,7 @@ def test_requests_of_one_person_are_limited(
     since = hub_host.check_output("date +%s")
     found, _ = meanwhile(login, lambda: flood("GET", "/hub/api/users/bob", count=2000))
     assert found.let_in() <= 600 + 10 * (found.seconds + 5), found
-    if found.let_in() < 2000:  # a slow hub answers so slowly that the limit refuses nothing
+    if found.let_in() < 2000:  # if the hub is slow, the attack does not reach the limit
         assert "Your account has sent too many requests in a short time" in found.text
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     assert log.count("429 GET /hub/api/users/bob") <= 3

@@ -11,9 +11,9 @@ from proxy_client import UNIT, run_python
 
 CORRECTION = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
 
-#: A program that starts a configurable-http-proxy between a client and a server. It prints how many
-#: files the proxy still has open after the clients of 20 upgrade requests have gone, and how many
-#: megabytes the proxy holds when a client does not read a large answer.
+#: A program that starts a configurable-http-proxy between a client and a server. It prints two
+#: numbers: how many files the proxy still has open after 20 clients have sent upgrade requests and
+#: have gone, and how many megabytes it buffers for a client that does not read a large answer.
 TRY = """
 import json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 

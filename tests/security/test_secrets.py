@@ -44,7 +44,7 @@ HUB_STATE = "/var/lib/jupyterhub"
 def files_with(secrets: list[str], name: str, *where: str) -> list[str]:
     """Return the files on a host in which the user bob can read one of these secrets."""
     search = subprocess.run(
-        # Pass the secrets on standard input: as arguments, they would be found in this process.
+        # Pass the secrets on standard input. If they were arguments, the search would find itself.
         ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{name}"]
         + ["sh", "-c", f"grep -slF -D skip -f - {' '.join(where)}"],
         input="\n".join(secrets),
@@ -251,7 +251,7 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
     secrets["key"] = secret_line(
         alice.run(kernel, "print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())")
     )
-    # Cookies end with a signature, without which they are worthless: look only for the signature.
+    # A cookie ends with a signature and is worthless without it, so look only for the signature.
     for cookie in alice.http.cookies:
         if cookie.name != "_xsrf":
             secrets[f"cookie {cookie.name}"] = str(cookie.value).strip('"').rpartition("|")[2]
@@ -278,7 +278,8 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
         of_processes = [f"/proc/[0-9]*/{each}" for each in ("environ", "cmdline", "fd/*")]
         assert files_with(list(secrets.values()), name, *of_processes) == []
     own_log = host("hub").check_output("cat /home/alice/.jupyterhub-sessions/*.log")
-    # This cookie only identifies a browser, for the logout. Besides, only alice can read her log.
+    # This cookie gives no access: it identifies the browser at a logout. Besides, only alice can
+    # read her log.
     harmless = {"cookie jupyterhub-session-id"}
     assert set(found(secrets, own_log)) <= harmless
     assert set(found(secrets, while_running)) <= harmless
@@ -288,8 +289,8 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
 #: A program that crashes.
 CRASH = "import os; os.abort()"
 
-#: Code for a session: it prints how many dumps a crash leaves, how many it leaves with a higher
-#: limit, and the limit of the session's server.
+#: Code for a session. It prints how many core dumps a crash leaves, how many a crash with a higher
+#: limit leaves, and the limit of the session's server.
 CRASHES = f"""
 import os, resource, subprocess, sys, tempfile
 core = resource.RLIMIT_CORE
@@ -308,8 +309,8 @@ print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), c
     outcome="No core dump, neither as a file nor for a program that collects them.",
 )
 def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
-    # On a machine that hands core dumps to a program, a crash never leaves a file; the limit must
-    # prevent both kinds of dump.
+    # With a higher limit, a crash leaves a file, unless the machine hands core dumps to a program.
+    # The session's own limit must prevent both kinds of dump.
     files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
     written = 0 if files.startswith(("|", "/")) else 1
     alice = login("alice")

@@ -1,4 +1,4 @@
-"""A session attacks the hub or another session, while each person has their own host name."""
+"""A session attacks the hub or another session, on a site where each person has a host name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ ECHO = "/subdomain-test-echo"
 ON = {
     "jupyterhub_user_subdomains": True,
     "jupyterhub_public_url": f"{HUB}/",
-    # Addresses of the proxy's own host; requests through the published port come from others.
+    # Only the proxy's own host may use the API. Requests through the published port come from
+    # other addresses.
     "proxy_hub_api_networks": ["127.0.0.0/8"],
 }
 
@@ -115,7 +116,7 @@ def alice(job: str) -> Iterator[Person]:
 
 
 def ask(authority: str, path: str, method: str = "GET", **headers: str) -> Answer:
-    """Send a request to the proxy with any host name in the header Host."""
+    """Send a request to the proxy with ``authority`` in the header Host."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     link = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=20, context=context)
@@ -159,7 +160,8 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
             assert (cookie.secure, cookie.path, cookie.domain_specified) == (True, "/", False)
     kernel = alice.start_kernel()
     assert alice.run(kernel, "x = 6 * 7; print(x)").strip() == "42"
-    # A restarted proxy has no routes, and a restarted hub has lost its state in memory.
+    # The restarts delete the proxy's routes and the hub's state in memory. The session must remain
+    # usable.
     proxy_host.check_output("systemctl restart jupyterhub-proxy.service")
     hub_host.check_output("systemctl restart jupyterhub.service")
     path = f"/user/alice/api/kernels/{kernel}"
@@ -174,7 +176,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
 
 @pytest.fixture
 def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
-    """A server at the host names of both people, whose answer shows the request."""
+    """A server at both people's host names that shows the request in its answer."""
     proxy_host.run("systemctl stop subdomain-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=subdomain-test-echo python3 -c %s", ECHO_SERVER
