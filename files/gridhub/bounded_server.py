@@ -212,7 +212,9 @@ class BoundedServer(HTTPServer):
         return _FirstRequest(request, self, stream) if stream in self._waiting else request
 
     def admit(self, stream: IOStream) -> bool:
-        """Admit a connection at its first request; close it if its name has too many connections.
+        """Admit a connection at its first request, or close it.
+
+        It is closed if too many connections have the same name in their certificates.
 
         :returns: whether the connection was admitted.
         """

@@ -195,7 +195,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
     expect(page.get_by_role("heading", name="Session", exact=True)).to_be_focused()
     raw = card(page).get_by_text("What Grid Engine says")
     raw.focus()
-    # Change the card, so that the page redraws it together with the focused element.
+    # Change the card, so that the page redraws it, including the focused element in it.
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     old = card(page).get_by_text("old")
     expect(old).to_have_count(0, timeout=60_000)

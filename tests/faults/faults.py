@@ -51,7 +51,7 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return the PID on this machine of a container's first process, or "0" if it is down."""
+    """Return this machine's PID for the first process of a container; "0" if the container is down."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 

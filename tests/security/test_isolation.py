@@ -37,7 +37,7 @@ def knock(address, port, path, how, headers={}, body=None):
 
 
 #: The folder in which Python finds alice's packages, and also files that it runs when it starts.
-#: `PYTHON` stands for the session's version, such as python3.13.
+#: `PYTHON` stands for the session's Python version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
 #: Code that every Python runs at its start if it finds the file. Alice's kernels may run it. The
 #: session's server must not, so the code leaves a trace only there.
@@ -422,8 +422,8 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
     assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
 
 
-#: A program that sends 40 MB to every port of another account's programs on this host, first as
-#: ZeroMQ messages and then raw. It also tries to connect to every Unix socket. It prints how many
+#: A program that sends 40 MB to every port on this host on which another account's programs listen,
+#: first as ZeroMQ messages and then as raw bytes. It also tries to connect to every Unix socket. It prints how many
 #: pieces of the data each port has taken, and to which sockets it could connect. Its argument is
 #: the other account's uid.
 FLOOD = """

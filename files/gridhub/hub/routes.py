@@ -88,7 +88,7 @@ class WatchedProxy(ConfigurableHTTPProxy):
             try:
                 routes = await self.get_all_routes()
                 # A proxy that has just started has no routes, not even the hub's. A proxy that was
-                # unreachable for a moment may have missed changes of routes.
+                # unreachable for a moment may have missed route changes.
                 spawners = [s for user in user_dict.values() for s in user.spawners.values()]
                 expected = {s.proxy_spec for s in spawners if s.ready and s.host}
                 alive = {s.proxy_spec for s in spawners if s.active}

@@ -239,7 +239,7 @@ class Item(Model):
         return text("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
 
     def unit_words(self, number: int) -> str:
-        """Return the item's unit in words that fit a number; empty if it has no unit."""
+        """Return the item's unit, singular or plural to match a number; empty without a unit."""
         return number_text(f"unit.{self.unit}", number) if self.unit else ""
 
     def _amount(self, number: int) -> str:

@@ -105,7 +105,7 @@ class Slots(_Kind):
 
     @property
     def counted(self) -> str:
-        """Slots, a consumable of queues."""
+        """The complex ``slots``, which Grid Engine counts for each queue."""
         return "slots"
 
 
@@ -121,7 +121,7 @@ class Memory(_Kind):
 
     @property
     def counted(self) -> str:
-        """The complex, a consumable of hosts."""
+        """The item's complex, a consumable that Grid Engine counts for each host."""
         return self.complex
 
 
@@ -137,7 +137,7 @@ class Count(_Kind):
 
     @property
     def counted(self) -> str:
-        """The complex, a consumable of hosts."""
+        """The item's complex, a consumable that Grid Engine counts for each host."""
         return self.complex
 
 

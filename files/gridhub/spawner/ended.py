@@ -26,9 +26,9 @@ stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 #: If a session ends in one of these ways before it is up, only its log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
-#: If an accounting record is not there yet, the next search comes after a pause: at least this many
-#: seconds, and at least this share of the time since the session ended. The pause grows with that
-#: time, because people may come back only after days.
+#: The pause before an accounting record is searched for again: this many seconds, or this share of
+#: the time since the session ended, whichever is longer. People may come back only after days, and
+#: a record that is not there by then is unlikely to appear soon.
 EXPLAIN_PAUSE = 5.0
 EXPLAIN_PAUSE_SHARE = 0.25
 

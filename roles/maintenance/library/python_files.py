@@ -66,7 +66,7 @@ FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path is of this kind, has this mode and is ours, without following links."""
+    """Return whether a path is of this kind, has this mode and is ours. A link is not followed."""
     try:
         info = os.lstat(path)
     except OSError:
