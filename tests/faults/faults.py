@@ -51,7 +51,7 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return this machine's PID for the first process of a container; "0" if the container is down."""
+    """Return this machine's PID of a container's first process; "0" if the container is down."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 

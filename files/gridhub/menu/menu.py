@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The resource menu: items, ready-made choices, rules between items, and the validation of a choice.
+"""The resource menu: its items, presets, rules between items, and the validation of choices.
 
 The form, the check of every choice (from the form, the REST API or a URL), the broker and the
 validate playbook all use :class:`Menu`.
