@@ -424,8 +424,8 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
 
 #: A program that sends 40 MB to every port on this host on which another account's programs listen,
 #: first as ZeroMQ messages and then as raw bytes. It also tries to connect to every Unix socket. It
-#: prints how many pieces of the data each port has taken, and to which sockets it could connect. Its
-#: argument is the other account's uid.
+#: prints how many pieces of the data each port has taken, and to which sockets it could connect.
+#: Its argument is the uid of the other account.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)
