@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connect to the local cluster like containers.podman.podman, but with pipelining.
+"""Connect to the local cluster as containers.podman.podman does, but with pipelining.
 
 The collection's plugin calls podman five times for each task: to find the home folder, make a
 temporary folder, copy the module there, run it and remove the folder. It also calls podman once to
@@ -41,7 +41,7 @@ options:
 
 
 class Connection(Podman):
-    """The collection's connection, but with pipelining and without mounting the container."""
+    """Connect as the collection's plugin does, but with pipelining and without a mount."""
 
     transport = "podman_piped"
     has_pipelining = True

@@ -66,7 +66,10 @@ FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path is of this kind, has this mode and is ours. A link is not followed."""
+    """Return whether a path has this kind and mode, and the user and group of this process.
+
+    If the path is a link, the link itself is checked.
+    """
     try:
         info = os.lstat(path)
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Evaluate a worker's queues, jobs and daemon, and write its report.
+"""Evaluate a worker's queues, jobs and daemon, and write a report about the worker.
 
 These are pure functions of the results that the role's tasks register. A result has no ``rc`` if
 the connection was lost or the task was skipped. The output formats are those of Grid Engine 8.1.9.
@@ -22,10 +22,10 @@ DAEMON_PORT = "6445"
 
 #: Matches the port in the output of ``getent services``: 537 in ``sge-execd 537/tcp sge_execd``.
 _PORT = re.compile(r"[0-9]+(?=/)")
-#: ``qping -info`` shows the daemon's main loop only after the daemon has registered with the
-#: qmaster.
+#: Matches the daemon's main loop, which ``qping -info`` shows only after the daemon has registered
+#: with the qmaster.
 _AT_WORK = re.compile(r"info: +[^ ]+: R ")
-#: ``qhost`` prints the columns HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
+#: The index of LOAD in the output of ``qhost``: HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
 _LOAD_COLUMN = 6
 
 _ENABLED = "; its queues are enabled again"
@@ -65,7 +65,7 @@ def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, li
 def drain_limit(drain: float | None, window: float | None, left: float) -> float:
     """Return how many minutes to wait for a worker's last job to end.
 
-    The result is never more than ``left``, the rest of the window in minutes.
+    The result is at most ``left``, the number of minutes until the window ends.
     """
     if drain is None:
         drain = DRAIN_MINUTES if window is None else left
@@ -85,8 +85,8 @@ def without_jobs(jobs: Result) -> bool:
 def busy(jobs: Result, left: float) -> str:
     """Return why the worker cannot be maintained: its jobs, an error, or the end of the window.
 
-    The result is empty if the worker can be maintained. ``left`` is the rest of the window, in
-    minutes.
+    The result is empty if the worker can be maintained. ``left`` is the number of minutes until the
+    window ends.
     """
     if without_jobs(jobs) and float(left) > 0:
         return ""
@@ -105,13 +105,13 @@ def daemon_at_work(daemon: Result) -> bool:
 
 
 def with_load(load: Result) -> bool:
-    """Return whether ``qhost -h`` shows a load, and not the ``-`` of a host without a load."""
+    """Return whether ``qhost -h`` shows a load. For a host without a load, it shows ``-``."""
     shown = _lines(load)[-1:]
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
 
 def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: those that were disabled, or may have been disabled."""
+    """Return the queues to enable again: all that were disabled or may have been disabled."""
     return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
 
 
@@ -131,7 +131,10 @@ def plan(
     minutes: float,
     reboot: str,
 ) -> list[str]:
-    """Return what ``--check`` shows for one worker; ``queues`` is from :func:`sort_queues`."""
+    """Return what ``--check`` shows for one worker.
+
+    ``queues`` is the result of :func:`sort_queues`.
+    """
     others = ", ".join(each for each in together if each != worker)
     known, shown = "stdout" in jobs, _lines(jobs)
     return [
@@ -189,7 +192,7 @@ def report(
 
 
 class FilterModule:
-    """The functions above as filters for Ansible, each with the prefix ``patch_``."""
+    """Offer the functions above to Ansible as filters whose names begin with ``patch_``."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -265,9 +265,9 @@ def find_qconf(module: AnsibleModule) -> str | None:
         return path if os.access(path, os.X_OK) else None
     found: str | None = module.get_bin_path("qconf")
     if found is None:
-        # PATH should come first, but get_bin_path searches opt_dirs before PATH, so opt_dirs needs
-        # a second call. An SGE_ROOT that several architectures share has a folder in bin for each
-        # of them.
+        # PATH takes precedence, but get_bin_path would search opt_dirs before PATH, so opt_dirs
+        # needs a second call. Several architectures can share one SGE_ROOT, and each has its own
+        # folder in bin.
         places = sorted(glob.glob(os.path.join(module.params["sge_root"], "bin", "*")))
         found = module.get_bin_path("qconf", opt_dirs=places)
     return found
@@ -278,7 +278,7 @@ def keep_object(
 ) -> dict[str, Any]:
     """Bring one object into the described state, and return the result for Ansible.
 
-    :raises BadRequestError: for a description that cannot be right.
+    :raises BadRequestError: for an invalid description.
     :raises RefusedError: if qconf refuses a call, or does not do what was requested.
     :raises UnreachableError: if the qmaster does not answer.
     """

@@ -19,7 +19,7 @@ from ansible.module_utils.sge_object_text import file_form
 
 
 class Outcome(NamedTuple):
-    """The change that was made or, in check mode, would be made."""
+    """Describe the change that was made or, in check mode, would be made."""
 
     msg: str
     changed: bool

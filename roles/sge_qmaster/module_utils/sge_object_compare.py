@@ -40,7 +40,7 @@ def _normal_word(word: str) -> str:
 
 
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
-    """Return the normal form, for comparison, of a value that has no overrides per host."""
+    """Return a value in its normal form for comparison; it must not have overrides per host."""
     form = spec.forms.get(attribute, spec.default_form)
     if text.strip().upper() == "NONE":
         return "NONE"

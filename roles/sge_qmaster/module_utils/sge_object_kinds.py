@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kinds of objects in Grid Engine's configuration, and their attributes."""
+"""Define the kinds of objects in Grid Engine's configuration, and their attributes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTS = (NAMES, HOSTS, COMMA_NAMES, PAIRS, PARAMS, SUBORDINATES)
 
 
 class Check(NamedTuple):
-    """A pattern that a value must match; it is needed where Grid Engine itself accepts anything."""
+    """Define a pattern for an attribute's values, because Grid Engine would accept anything."""
 
     pattern: str
     description: str
@@ -35,7 +35,7 @@ TIME = Check(r"(?i)\d+|\d+:\d+:\d+|none|infinity", "seconds or hours:minutes:sec
 
 
 class Kind(NamedTuple):
-    """One kind of object: its qconf options and its attributes."""
+    """Describe one kind of object: its qconf options and its attributes."""
 
     key: str  # the attribute that contains the object's name
     show: str
@@ -49,12 +49,12 @@ class Kind(NamedTuple):
     template_call: tuple[str, ...] = ()
     name_pattern: str = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     read_only: tuple[str, ...] = ()
-    list_call: str = ""  # lists all objects of the kind; needed if a host name no longer resolves
+    list_call: str = ""  # lists all objects of the kind, for hosts whose names no longer resolve
     per_host: bool = False  # whether values may contain ,[HOST=VALUE]
     booleans: tuple[str, str] = ("FALSE", "TRUE")
     none: str = "NONE"
     # Whether TRUE, true and yes are equal, because Grid Engine normalises them in this kind. In
-    # other kinds, it keeps the word as it was written, and may not recognise it.
+    # other kinds, it keeps each word as it was written, and may not recognise all of them.
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
@@ -62,10 +62,10 @@ class Kind(NamedTuple):
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
 
-# These lists contain the names from sge_conf(5). They are needed because qconf -Mconf accepts and
-# keeps any misspelt name. Valid names cannot be taken from the current configuration: a host's
-# configuration has only the entries that differ from the global configuration, and even the global
-# configuration may be incomplete.
+# These lists contain the attributes' names from sge_conf(5). They are needed because qconf -Mconf
+# accepts and keeps any misspelt name. Valid names cannot be taken from the current configuration: a
+# host's configuration has only the entries that differ from the global configuration, and even the
+# global configuration may be incomplete.
 LOCAL_CONFIGURATION = (
     "execd_spool_dir", "mailer", "xterm", "load_sensor", "prolog", "epilog", "load_report_time",
     "reschedule_unknown", "set_token_cmd", "pag_cmd", "token_extend_time", "shepherd_cmd",

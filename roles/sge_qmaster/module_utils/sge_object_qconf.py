@@ -82,7 +82,7 @@ _EMPTY_LIST = re.compile(r"^no .*(host|config|list).* defined", re.MULTILINE)
 
 
 class Qconf:
-    """The program qconf, with a cell, a time limit and a folder for temporary files."""
+    """Run qconf for one cell, with a time limit and a folder for temporary files."""
 
     def __init__(self, path: str, root: str, cell: str, timeout: int, scratch: str | None) -> None:
         self.path = path
@@ -174,9 +174,9 @@ class Qconf:
 def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     """Hold a lock, so that two runs on this host do not undo each other's changes.
 
-    qconf replaces a whole object, or the whole table of complexes. If two tasks ran on this host at
-    the same time without the lock, the second would write back old values, which it had read before
-    the first changed them.
+    qconf replaces a whole object, or the whole table of complexes. Without the lock, two tasks
+    could run on this host at the same time: the second would then write back old values that it had
+    read before the first changed them.
 
     :raises BadRequestError: if another run holds the lock for four times ``timeout`` seconds.
     """
@@ -185,7 +185,7 @@ def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         # This process is not root and cannot create the lock here, so it runs without a lock. In a
-        # directory where it could create the lock, other users could interfere with it.
+        # directory where every user can create files, other users could interfere with the lock.
         yield
         return
     try:

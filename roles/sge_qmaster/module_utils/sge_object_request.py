@@ -95,7 +95,10 @@ def wire_attributes(
 
 
 def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
-    """Return the names of the possible attributes; ``base`` is the object or its template."""
+    """Return the names of the attributes that the object can have.
+
+    ``base`` is the existing object or, for a new object, the template.
+    """
     if kind == "complex":
         return list(COMPLEX_COLUMNS)
     if kind == "configuration":
@@ -128,9 +131,9 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
 
 
 def check_complex(entry: Mapping[str, str]) -> None:
-    """Refuse a complex's default that does not fit its type: Grid Engine would accept any word.
+    """Refuse a default that is invalid for the complex's type, as Grid Engine accepts any word.
 
-    :raises BadRequestError: if it does not fit; the message names the type and the required form.
+    :raises BadRequestError: if it is invalid; the message names the type and the required form.
     """
     check = COMPLEX_DEFAULTS.get(entry["type"].upper())
     default = entry["default"]

@@ -17,7 +17,7 @@ from ansible.module_utils.sge_object_text import (
 
 
 class Store:
-    """One object, with methods that read, write, remove and confirm it."""
+    """Read, write, remove and confirm one object with qconf."""
 
     def __init__(self, qconf: Qconf, kind: str, name: str) -> None:
         self.qconf = qconf

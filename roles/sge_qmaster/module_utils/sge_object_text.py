@@ -17,14 +17,14 @@ _CONTINUATION = re.compile(r"(,?)[ \t]*\\\r?\n[ \t]*")
 
 
 def join_continuations(text: str) -> str:
-    """Join the lines of values that qconf has broken into several lines."""
+    """Put each value that qconf has broken into several lines back on one line."""
     # qconf breaks "a,b" into "a, \<newline>  b": the blank after the comma is not part of the
     # value.
     return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
 
 
 def parse_object(text: str) -> Attributes:
-    """Parse "attribute value" lines; keep their order."""
+    """Parse lines of the form "attribute value", and keep their order."""
     attributes: Attributes = {}
     for line in join_continuations(text).splitlines():
         if not line.strip() or line.startswith("#"):
@@ -35,13 +35,15 @@ def parse_object(text: str) -> Attributes:
 
 
 def render_object(attributes: Mapping[str, str]) -> str:
-    """Return "attribute value" lines as qconf reads them."""
+    """Return lines of the form "attribute value", which qconf can read."""
     width = max(map(len, attributes), default=0)
     return "".join(f"{name:<{width}} {value}\n" for name, value in attributes.items())
 
 
 def parse_complexes(text: str) -> dict[str, Attributes]:
-    """Parse the table of complexes that ``qconf -sc`` prints; return each name's columns.
+    """Parse the table of complexes that ``qconf -sc`` prints.
+
+    Return the columns of each complex, keyed by the complex's name.
 
     :raises BadRequestError: for a line with a wrong number of columns. If such a line were ignored,
         the next change would remove its complex.
