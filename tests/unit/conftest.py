@@ -63,7 +63,7 @@ def bin_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(bin_dir: Path) -> Callable[[str, str], Path]:
-    """Make (or replace) a fake Grid Engine command from the text of a shell script."""
+    """Return a function that makes or replaces a fake Grid Engine command, given a shell script."""
 
     def make(name: str, script: str) -> Path:
         path = bin_dir / name
@@ -116,7 +116,7 @@ def menu_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accounts alice and bob, whatever accounts this machine has."""
+    """Let the accounts alice and bob exist, even if this machine does not have them."""
     real = pwd.getpwnam
 
     def find(name: str) -> pwd.struct_passwd:
@@ -173,7 +173,10 @@ def settings(tmp_path: Path, grid: GridEngine, menu_file: Path, monkeypatch: Any
 async def hub(
     whole_hub: Hub, settings: Config, accounts: None, broker: Broker
 ) -> AsyncIterator[Hub]:
-    """The module's hub: without users, and with the menu, broker and Grid Engine of this test."""
+    """Prepare the module's hub for one test.
+
+    The hub begins without users. The menu, the broker and Grid Engine are the test's own.
+    """
     hub = whole_hub
     hub.config.SGESpawner = settings
     # Raise the limits: within seconds, alice sends as many requests as a person sends in days.

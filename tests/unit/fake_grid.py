@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 from folders import QSTAT
 from gridhub.grid.jobs import Job
 
-#: Start of the job that :func:`listing` copies from ``mixed.xml``, in seconds since the epoch.
+#: Start time, in seconds since the epoch, of the job that :func:`listing` copies from
+#: ``mixed.xml``.
 SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
 
 
@@ -42,7 +43,7 @@ def job(
     host: str = "exec1",
     reports: bool = True,
 ) -> Job:
-    """Make a job; a waiting job has no host."""
+    """Make a job. If the job waits, ``host`` is ignored."""
     waits = "w" in letters or "q" in letters
     since = None if waits else SINCE
     return Job(number, name, owner, letters, "" if waits else host, 1, reports, since)
@@ -155,7 +156,7 @@ class Qstat:
 
     @property
     def questions(self) -> list[str]:
-        """The owners named in each query for a job list."""
+        """Return, for each query for a job list, the owners that it names."""
         return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
 
     def explains(self, reason: str) -> None:
@@ -176,7 +177,7 @@ class Qstat:
         self._put(f"answer.{call}", text)
 
     def holds_back(self, call: int) -> Path:
-        """Hold back the answer to the call with this number until the test writes to the pipe."""
+        """Hold back the answer to this call until the test writes to the returned pipe."""
         pipe = self.folder / f"answer.{call}"
         os.mkfifo(pipe)
         return pipe

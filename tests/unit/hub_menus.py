@@ -76,7 +76,8 @@ PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
 
 HOSTILE = "<script>alert(1)</script>"
 
-#: Form data: names and values from the menu, others that are close to them, and arbitrary ones.
+#: Form data: names and values from the menu, names and values that resemble them, and arbitrary
+#: ones.
 SENT = st.dictionaries(
     st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
     | st.text(max_size=8),

@@ -166,7 +166,7 @@ async def test_strangers_data_in_a_sessions_memory_is_limited() -> None:
             return await answer(await connect(), sent) == refused
 
         await until(is_refused)
-        # A client is a stranger if its cookie is forged, or valid only for another purpose.
+        # A client counts as a stranger if its cookie is forged or valid only for another purpose.
         assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
         assert await is_refused(logged_in(secret="another"))
         assert await is_refused(logged_in(name="another"))

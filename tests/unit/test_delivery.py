@@ -51,7 +51,7 @@ def modules_of(path: Path) -> set[Path]:
 
 
 def closure(programs: list[str]) -> set[Path]:
-    """Return all files of this project that programs import, directly or not."""
+    """Return the programs and all files of this project that they import, even indirectly."""
     todo = [FILES / name for name in programs if name.endswith(".py")]
     done: set[Path] = set()
     while todo:

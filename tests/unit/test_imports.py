@@ -1,4 +1,4 @@
-"""Each wing of ``gridhub`` imports only modules that its host has and its task allows."""
+"""Each wing of ``gridhub`` imports only modules that are on its host and allowed for its task."""
 
 from __future__ import annotations
 

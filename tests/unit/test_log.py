@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Log lines: one for each event."""
+"""Each event is logged as exactly one line."""
 
 from __future__ import annotations
 

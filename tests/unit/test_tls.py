@@ -164,8 +164,8 @@ class TestRenewal:
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
         tls.read_authority.cache_clear()
         hub_context.cache_clear()
-        # The running session has only the old certificates, and the hub already uses the new ones;
-        # still, each trusts the other.
+        # The running session has only the old certificates, while the hub already uses the new
+        # ones. They still trust each other.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
         handshake(files(folder, BOB).server(), hub_context(folder), session_name(BOB))
 

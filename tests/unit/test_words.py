@@ -58,7 +58,7 @@ def test_every_sentence_of_ours_can_be_filled_in() -> None:
 
 
 def used() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
-    """Yield each use of a sentence: the place, a pattern for the name, and the passed values."""
+    """Yield, for each use of a sentence, the place, a pattern for the name, and the values."""
     for file, call in CALLS:
         if (function := call.func.id) in FUNCTIONS:
             name = call.args[0]

@@ -83,7 +83,7 @@ class Routes(Proxy):
 
 
 class Hub(GridHub):
-    """A whole hub, without a configuration file, in the process of the tests."""
+    """A whole hub that runs in the tests' own process, without a configuration file."""
 
     base = ""
     looked = False
@@ -109,7 +109,7 @@ class Hub(GridHub):
 
     async def open(self) -> None:
         """Open the hub; serve its pages as soon as it begins to look for running sessions."""
-        # Close the process's HTTP client: a new hub replaces it without closing it.
+        # Close the process's HTTP client, because a new hub replaces the client without closing it.
         await JupyterHubHTTPClient.loop_instance().close()
         self.opening = asyncio.create_task(self.initialize([]))
         looks = asyncio.create_task(self.looks.wait())
@@ -126,8 +126,8 @@ class Hub(GridHub):
         """End as on SIGTERM: cancel all tasks, and write nothing to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
-        # Cancel repeatedly: JupyterHub's progress page mistakes a cancellation for the end of a
-        # start, and continues.
+        # Cancel repeatedly: the task of JupyterHub's progress page mistakes a cancellation for the
+        # end of a start, so that the task continues.
         while tasks:
             for task in tasks:
                 task.cancel()
@@ -217,7 +217,8 @@ class Broker:
         self.cluster = cluster
         #: The state in which a job begins; empty means that no job appears.
         self.letters = "qw"
-        #: Whether a deleted job stays in Grid Engine, in the state in which it is being deleted.
+        #: Whether a job stays in Grid Engine after its deletion was requested. It then has the
+        #: state of a job that is being deleted.
         self.sticky = False
         #: Whether the broker ignores requests to delete a job.
         self.deaf = False
@@ -280,7 +281,8 @@ class Lab:
         self.server = HTTPServer(Application([(".*", Api)]))
         for self.port in range(PORTS[0], PORTS[1] + 1):
             with contextlib.suppress(OSError):
-                # Reserves the port among all test processes, also while this server is silent.
+                # This socket reserves the port among all test processes, even while the server is
+                # silent.
                 self.reservation = socket.create_server(("127.0.0.2", self.port), reuse_port=False)
                 try:
                     self.answer()
@@ -396,7 +398,7 @@ def readonly(database: Any) -> Iterator[None]:
 
 
 def stored(hub: Hub) -> list[dict[str, Any] | None]:
-    """Return the committed states of sessions: all that is left if the hub dies now."""
+    """Return the sessions' committed states, which are all that is left if the hub dies now."""
     hub.db.rollback()
     return [spawner.state for spawner in hub.db.query(orm.Spawner)]
 

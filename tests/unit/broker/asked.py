@@ -109,6 +109,7 @@ def secrets_in(home: Path) -> list[Path]:
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # the broker stops reading a request that is too long
+    # Sending fails if the request is too long, because the broker then stops reading.
+    with contextlib.suppress(OSError):
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)

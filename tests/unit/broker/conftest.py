@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A broker's settings, and a person's account and home."""
+"""Fixtures for the broker's tests: its settings, an account with a home, and a fake qsub."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from asked import MENU, PORTS, Fake
 from gridhub.broker.config import Config
 
-#: First lines of a fake qsub: they record its arguments, its environment and the modes of session
-#: files.
+#: First lines of a fake qsub: they record its arguments, its environment and the permissions of
+#: session files.
 NOTE = r"""
 cd "{folder}"
 printf '%s\0' "$@" > arguments
@@ -53,7 +53,10 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
-    """The account alice. The broker does not switch to it: all code runs as the tests' own user."""
+    """Return the account alice.
+
+    In the tests, the broker does not switch to this account: all code runs as the tests' own user.
+    """
     user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))

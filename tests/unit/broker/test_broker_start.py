@@ -161,7 +161,8 @@ class TestStart:
             while not go_on.exists():
                 time.sleep(0.01)
             write(*arguments)
-            # After this step, the child process runs only the broker's code.
+            # Tell the test that the file has been written. After that, the child process runs only
+            # the broker's own code.
             gone_on.touch()
 
         monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
@@ -170,7 +171,8 @@ class TestStart:
             start(config, alice, request())
         assert caught.value.kind == "home"
         assert not list(folder.iterdir())
-        # Now the home answers, too late: the file that is written now must be removed again.
+        # The home answers now, after the time limit. The file is still written, so the broker must
+        # remove it again.
         go_on.touch()
         deadline = time.monotonic() + 10
         while not gone_on.exists() or secrets_in(home):
@@ -245,7 +247,7 @@ class TestStart:
         config = config.model_copy(update={"qsub_arguments": site_arguments})
         start(config, alice, request(avoid=("exec1", "exec-2.example.org")))
         arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
-        # If a host is requested several times, the last request counts.
+        # If qsub gets several requests for a host, it uses only the last one.
         assert arguments[-4:-2] == ["-l", expected]
 
     @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ class TestStop:
     def test_the_file_of_a_session_that_never_started_is_removed_before_its_job(
         self, config: Config, alice: pwd.struct_passwd, commands: Callable[..., Path]
     ) -> None:
-        # If the job reaches Grid Engine only after this stop, it finds no file and ends itself.
+        # If the job reaches Grid Engine only after this stop, the job finds no session file and
+        # ends itself.
         folder = Path(alice.pw_dir) / SESSION_FOLDER
         folder.mkdir()
         for name in (f"{SESSION}.json", "7.log", f"{'a' * 32}.json"):

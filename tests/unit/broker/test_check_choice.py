@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker's dry run of a choice."""
+"""How the broker checks a choice without submitting a job."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker's check of the account that calls it."""
+"""How the broker checks which account has connected to it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker's decision on a request, and its log line."""
+"""How the broker decides on a request, and how it logs the decision."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's file in a person's home."""
+"""How the broker writes a session's file to a person's home, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class TestWithin:
         assert time.monotonic() - began < 5
         assert caught.value.kind == "home"
         with pipe.open("w"):
-            pass  # let the child process end
+            pass  # closing the pipe lets the child process end
 
     def test_no_file_descriptor_is_left_open(self) -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Accounts that may have sessions, and the switch to such an account."""
+"""Which accounts may have sessions, and how the broker switches to such an account."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-qdel", MEMORY, RUN_TIME, Ending.DELETED),
         ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
-        # No limit is named unless the record proves which limit ended the job: it may have been a
-        # limit of the queue.
+        # The reason names a limit only if the record proves that this limit ended the job.
+        # Otherwise, a limit of the queue may have ended it.
         ("t-hrt", None, None, Ending.LIMIT),
         ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
         ("t-mem", None, RUN_TIME, Ending.LIMIT),
@@ -160,7 +160,7 @@ def test_a_job_that_only_names_another_is_not_taken_for_it(tmp_path: Path) -> No
     line = next(line for line in ACCOUNTING.read_text("utf-8").splitlines() if ":t-exit0:" in line)
     fields = line.split(":")
     fields[3:5] = ["bob", "other"]
-    fields[-5:-3] = ["alice", "t-exit0"]  # bob can put this text into the category
+    fields[-5:-3] = ["alice", "t-exit0"]  # bob can write this text into the record's category
     path = tmp_path / "accounting"
     path.write_text(":".join(fields) + "\n", encoding="utf-8")
     assert ":alice:t-exit0:" in path.read_text("utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The collector under events in any order, checked against a model."""
+"""Compare the collector with a model while events happen in any order."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from gridhub.grid.jobs import Job
 
 
 class Anything(RuleBasedStateMachine):
-    """The collector, while sessions come and go and Grid Engine may give any answer.
+    """Run the collector while sessions come and go and Grid Engine gives any possible answers.
 
-    The collector's own loop runs; only qstat is replaced, so that a rule decides when an answer
-    comes. Whenever a rule begins, a query is waiting for its answer. For each name, the model keeps
-    how many good answers in a row did not list the job, whether a session wants the job, and the
-    job's state.
+    The collector's own loop runs. Instead of qstat, a rule decides when an answer comes. Whenever a
+    rule begins, a query is waiting for its answer. For each name, the model records how many good
+    answers in a row did not list the job, whether a session wants the job, and the job's state.
     """
 
     NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(3)]
@@ -34,8 +33,8 @@ class Anything(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 0.0
-        self.jobs: dict[str, str] = {}  # Grid Engine's jobs: name to state letters
-        self.since: dict[str, float] = {}  # watched name to the time from which answers count
+        self.jobs: dict[str, str] = {}  # state letters of Grid Engine's jobs, by name
+        self.since: dict[str, float] = {}  # when answers begin to count, by watched name
         self.wanted: set[str] = set()
         self.used: set[str] = set()
         self.absences: dict[str, int] = {}
@@ -71,7 +70,8 @@ class Anything(RuleBasedStateMachine):
             self.query = None
 
     async def delete(self, job: Job) -> None:
-        # The rules check the deletions later: a failed assertion here would go unnoticed.
+        # Check nothing here, where a failed assertion would go unnoticed. The rules check the
+        # deletions later.
         self.deletions.append(job.name)
         if self.deletion_fails:
             raise GridEngineError("no")

@@ -161,7 +161,7 @@ async def test_a_slow_grid_engine_is_queried_less_often() -> None:
     query.held.set()
     await settle(cached)
     assert cached.age == 5.0, "the answer is as old as its query"
-    query.now = 24.9  # the answer took 5 s, so the pause is four times that, 20 s
+    query.now = 24.9  # the answer took 5 s, so the pause is four times as long: 20 s
     assert cached.answer == 1
     assert cached.running_query is None
     query.now = 25.1

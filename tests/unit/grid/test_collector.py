@@ -121,7 +121,7 @@ class TestCollector:
         collector.watch("b", "bob", waiting=False)
         await asyncio.to_thread(pipe.write_text, listing(job("a")))
         await news_until(collector, lambda: collector.look_up("b") is GONE)
-        # The first query was not about bob's job. That job is gone only after two more queries.
+        # The first query did not cover bob's job, so that job is gone only after two more queries.
         assert qstat.questions == ["alice", "alice,bob", "alice,bob"]
 
     @pytest.mark.parametrize("failure", ["down", "words", "truncated", "other"])

@@ -20,7 +20,7 @@ STRAY = "jupyterhub-" + "a" * 32
 class TestDeletions:
     @pytest.fixture
     def deleted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-        """The jobs that the collector tries to delete; they are only recorded, not deleted."""
+        """Record the jobs that the collector tries to delete, instead of deleting them."""
         monkeypatch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.02)
         jobs: list[Job] = []
 

@@ -40,7 +40,7 @@ def test_the_reason_of_an_error_is_grid_engines_text_without_time_and_place(
     recorded: Recorded,
 ) -> None:
     errors = ("can't chdir to /no/such/folder: No such file or directory",)
-    # Both tasks of the array job have the error, but it is listed once.
+    # Both tasks of the array job have the error, but the job's details list it only once.
     assert recorded("job_error.xml").count("No such file") == 2
     assert read(recorded, "job_error.xml")[20].errors == errors
     assert read(recorded, "ocs_job_error.xml")[2].errors == errors

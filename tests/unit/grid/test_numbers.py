@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbers with Grid Engine's multipliers."""
+"""Numbers with Grid Engine's multipliers, such as ``G``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances: the resources that are free, and those that a job would lack."""
+"""Which resources are free in a queue instance, and which resources a job would lack there."""
 
 from __future__ import annotations
 

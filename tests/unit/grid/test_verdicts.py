@@ -20,7 +20,7 @@ HERE, NOT_HERE = [job("a")], list[Job]()
 
 
 class TestVerdicts:
-    """Verdicts from given answers, without queries; the test sets the time."""
+    """Pass answers to the collector directly, without queries, at times that the test sets."""
 
     @pytest.fixture
     def now(self) -> list[float]:
@@ -167,7 +167,8 @@ class TestVerdicts:
     async def test_an_answer_from_before_the_release_deletes_nothing(
         self, watching: Collector, now: list[float], asked_at: float
     ) -> None:
-        # A stop deletes the job and then releases it. Older answers may still list the job.
+        # A stop deletes the job and then releases it. Answers to earlier queries may still
+        # list the job.
         now[0] = 5.0
         watching.release("a")
         now[0] = 9.0

@@ -101,7 +101,7 @@ async def first_line(server: HubServer, sent: bytes) -> bytes:
         ("/hub/x", MAX_BODY + 1, b"HTTP/1.1 400 "),
         ("/x", MAX_STRAY_BODY, b"HTTP/1.1 200 OK"),
         ("/x", MAX_STRAY_BODY + 1, b"HTTP/1.1 503 "),
-        # This length has more digits than Python converts to an integer.
+        # Python refuses to convert a number with so many digits to an integer.
         ("/x", "9" * 5000, b"HTTP/1.1 503 "),
     ],
 )

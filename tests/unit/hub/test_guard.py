@@ -31,7 +31,7 @@ from whole_hub import SERVICE_TOKEN, Broker, Hub, Visit, page_says
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-#: At most three requests of each kind at once, and one log line.
+#: Limits that allow at most three requests of each kind at once, and one log line.
 TIGHT = dict.fromkeys(rates(), Rate(3, 0.5)) | {"lines": Rate(1, 1)}
 
 

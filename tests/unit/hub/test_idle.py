@@ -21,10 +21,10 @@ from whole_hub import CULLER_TOKEN, SERVICE_TOKEN, Broker, Hub, Lab, running, st
 
 @pytest.mark.asyncio(loop_scope="module")
 class TestIdleEnd:
-    """When the culler asks the hub to end a session, the hub first checks that it is idle."""
+    """The culler asks the hub to end a session. The hub first checks that the session is idle."""
 
     async def report(self, hub: Hub, broker: Broker, minutes: float) -> HTTPResponse:
-        """Report in the session's name that the session was last used this many minutes ago."""
+        """Report, as the session does, that the session was last used this many minutes ago."""
         last = (utcnow() - timedelta(minutes=minutes)).isoformat()
         body = {"servers": {"": {"last_activity": last}}, "last_activity": last}
         return await hub.ask("users/alice/activity", broker.token, body)

@@ -1,4 +1,4 @@
-"""How often a user may send requests: the token buckets, without a hub and without waiting."""
+"""How token buckets limit a user's requests, tested without a hub and without waiting."""
 
 from __future__ import annotations
 

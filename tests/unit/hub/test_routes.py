@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How the hub watches the proxy's routes; a counter replaces JupyterHub's repair of routes."""
+"""How the hub watches the proxy's routes.
+
+These tests replace JupyterHub's repair of routes. They only count how often it is called.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
 
 @pytest.fixture
 def hub(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings of a host whose notice is in a temporary folder."""
+    """Return the settings of a hub whose notice is in a temporary folder."""
     monkeypatch.setattr(hold, "FILE", tmp_path / "hold")
     monkeypatch.setattr(timer, "expression", lambda: "Tue *-*-08..14 03:26:00 UTC")
     monkeypatch.setattr(schedule, "next_date", lambda _moment: (None, ""))

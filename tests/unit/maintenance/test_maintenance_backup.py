@@ -15,7 +15,7 @@ from gridhub.maintenance import backup, host
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-#: The folder of the program and its package.
+#: The folder that contains the program and its package.
 FILES = str(Path(backup.PROGRAM[-1]).parent)
 
 

@@ -18,8 +18,8 @@ from gridhub.maintenance.settings import Settings
 @pytest.mark.parametrize(
     ("jobs", "known", "trouble"),
     [
-        # The first value has one entry for each check: the jobs in Grid Engine. The last entry also
-        # applies to all later checks.
+        # Each entry of ``jobs`` contains the jobs that are in Grid Engine at one check. The last
+        # entry also applies to all later checks.
         (["42 43"], "42 43", "Connection refused"),
         (["42 43"], "43", "the hub has forgotten it"),
         (["43"], "43", ""),
@@ -62,7 +62,10 @@ def test_a_session_is_lost_if_its_job_exists_but_the_session_does_not(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A proxy that knows one session. Like a real hub, it redirects all other requests."""
+    """A proxy with the route of one session.
+
+    It answers all other requests with a redirection, as the hub behind a real proxy does.
+    """
 
     def do_GET(self) -> None:
         target = self.headers["Host"], self.path

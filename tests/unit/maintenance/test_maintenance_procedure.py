@@ -65,7 +65,8 @@ def test_no_session_starts_before_the_reboot_even_if_the_updates_take_long(
     procedure.announce(hub)
     assert refuses()
 
-    # The reboot publishes a notice that begins now, and records the sessions that are running.
+    # The first steps of the reboot: publish that maintenance begins now, and record the sessions
+    # that are running.
     notice.publish(hub, datetime.fromisoformat(report.data["started"]))
     monkeypatch.setattr(probes, "running_sessions", lambda _: [session])
     settings = dataclasses.replace(hub, sessions=["ask"])

@@ -47,7 +47,8 @@ def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
         mail_server=f"127.0.0.1:{server.getsockname()[1]}",
     )
     with server:
-        # No mail server answers yet, so this must send nothing.
+        # By default, a success is not mailed. An attempt would be logged as a failure, because no
+        # mail server answers yet.
         publish.close(settings, report, "done")
         with report.step("the hub answers"):
             raise MaintenanceError("it does not")

@@ -120,7 +120,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         "label": draw(st.text(min_size=1, max_size=20)),
         "help": draw(st.text(max_size=20)),
         "unit": draw(st.sampled_from(UNITS[kind])),
-        # The defaults must fit together. With one core, every amount can be divided evenly.
+        # The defaults must be allowed together. With one core, every amount can be divided evenly.
         "default": 1 if kind == "slots" else draw(st.sampled_from(amounts)),
         "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
         "request": request,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Items and options for members of groups."""
+"""Items and options that are offered only to members of groups."""
 
 from __future__ import annotations
 

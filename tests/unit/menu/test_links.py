@@ -34,7 +34,7 @@ class TestLinks:
 
 
 class TestShift:
-    """More or less of one item, with the rest of the choice unchanged."""
+    """Find the next larger or smaller value of one item, and leave the other items unchanged."""
 
     @pytest.mark.parametrize(
         ("old", "more", "less"), [(2, 4, None), (4, 6, 2), (5, 6, 4), (64, None, 62), (1, 2, None)]

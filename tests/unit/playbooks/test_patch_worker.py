@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``roles/patch/filter_plugins/patch_worker.py``: decisions about a worker, without a playbook."""
+"""Test the decisions of ``roles/patch/filter_plugins/patch_worker.py`` without a playbook."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def loop(*results: dict[str, Any]) -> dict[str, Any]:
     ("queues", "disabled", "noted", "left_over", "kept", "to_disable"),
     [
         (ended("a@w\nb@w"), ended(rc=1), ended(rc=1), [], [], ["a@w", "b@w"]),
-        # An administrator has disabled b.
+        # An administrator has disabled b@w.
         (ended("a@w\nb@w"), ended("b@w"), ended(rc=1), [], ["b@w"], ["a@w"]),
-        # A killed run has disabled a, and an administrator has disabled b.
+        # An earlier run disabled a@w before it was killed. An administrator has disabled b@w.
         (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
-        # The queue that a killed run noted has been enabled since then.
+        # An earlier run noted a@w before it was killed. The queue has been enabled since then.
         (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
         # The first query got no answer, and the others were not made.
         (LOST, {}, {}, [], [], []),

@@ -30,7 +30,7 @@ def options(role: str) -> dict[str, dict[str, Any]]:
     return {entry: spec.get("options", {}) for entry, spec in declared.items()}
 
 
-#: Entry points whose defaults are in the one playbook that calls them.
+#: Entry points, each with the only playbook that calls it. The playbook contains the defaults.
 OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window.yml"}
 
 

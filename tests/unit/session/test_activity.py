@@ -259,8 +259,8 @@ class TestTerminal:
     async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
         app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
         activity = Activity(app)
-        # Press Ctrl-C only after the program's own output. Before that, the key may reach the
-        # shell's fork, which ignores it.
+        # Press Ctrl-C only after the program has printed something. Before that, the key may reach
+        # the forked shell, which ignores it.
         shell.types("sh -c 'echo run\"\"ning; exec sleep 1000'\n")
         shell.reads(b"running")
         await until(activity.in_use)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A port for the session."""
+"""How a session finds a free port, and what it reports if every port is taken."""
 
 from __future__ import annotations
 

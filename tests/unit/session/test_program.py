@@ -30,7 +30,8 @@ from started import RULES, Hub, take
 NAME = "a" * 32
 
 
-#: Here, the test's own process is the job; ps(1) shows how long the process has been running.
+#: The start time of the tests' own process. In these tests, this process is the job. ps(1) prints
+#: how many seconds ago the process started.
 PROCESS_START = time.time() - int(
     subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
 )
@@ -50,7 +51,7 @@ class TestCommand:
 
     @pytest.fixture
     def written(self, hub: Hub, tmp_path: Path) -> dict[str, str]:
-        """The environment of a session whose file the broker has written."""
+        """Write a session's file as the broker does, and return the session's environment."""
         with take() as probe:
             port = probe.getsockname()[1]
         environment = hub.environment | {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/lab/"}

@@ -263,7 +263,7 @@ class TestSettingsOfExtensions:
         ("changes", "soon"),
         [
             ({}, 1800),
-            # The warning 1800 s before the end is left out: the session would begin with it.
+            # The run time is only 1800 s, so the warning 1800 s before the end is left out.
             ({"run_time": 1800}, 600),
             ({"warnings": []}, 300),
         ],

@@ -109,8 +109,8 @@ def test_another_value_changes_only_its_attribute(
 
 
 def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
-    # In queues and parallel environments, Grid Engine replaces both words by TRUE. In a
-    # configuration, it keeps the word as it was written.
+    # In queues and parallel environments, Grid Engine stores both words as TRUE. In a
+    # configuration, it keeps the word that was written.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 
 

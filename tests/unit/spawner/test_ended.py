@@ -30,7 +30,7 @@ async def over(alice: Any) -> None:
     """Wait until the session has ended, then stop it as JupyterHub does."""
     spawner = alice.spawners[""]
     while await spawner.poll() is None:
-        spawner.collector.hurry()  # each time: an earlier query may still be running
+        spawner.collector.hurry()  # each time, because an earlier query may still be running
         await spawner.collector.news(0.1)
     await alice.stop()
 

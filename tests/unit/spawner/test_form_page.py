@@ -65,7 +65,7 @@ class TestForm:
         left_out = "Ignored in the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
         assert left_out in await page("spawn?cores=3")
         assert "the link" not in (await page()).lower()
-        # If the form is refused, it shows what the user sent, and no longer what the link said.
+        # A refused form shows the values that the user sent, not those of the link.
         form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form

@@ -30,7 +30,7 @@ class TestFullWorkers:
     async def test_the_hub_words_the_message_that_every_port_is_taken(
         self, hub: Hub, broker: Broker, token: str
     ) -> None:
-        # Grid Engine has reported neither that the job runs nor on which worker it runs.
+        # Grid Engine has not reported yet that the job runs, so the job's worker is not known.
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})

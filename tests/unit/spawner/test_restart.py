@@ -45,7 +45,7 @@ class TestRestart:
     async def hubs(
         self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
     ) -> AsyncIterator[Callable[[], Any]]:
-        """Kill the previous hub, at once or politely, and open a hub on the same database."""
+        """Kill the previous hub, abruptly or politely, and open a new hub on the same database."""
         opened: list[Hub] = []
         config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
         config.SGESpawner = settings

@@ -82,7 +82,7 @@ class TestStart:
             }
         ]
         assert hub.proxy.routes["/user/alice/"]["target"] == f"http://127.0.0.1:{lab.port}"
-        # The session also ends through the API.
+        # A session can also be ended through the API.
         answer = await hub.ask("users/alice/server", token, method="DELETE")
         assert answer.code == 204
         assert broker.stops == [Stop(user="alice", session=broker.session)]

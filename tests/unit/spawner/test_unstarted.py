@@ -158,7 +158,8 @@ class TestUnstarted:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # Make the database read-only for this call alone: JupyterHub writes before and after.
+            # Make the database read-only during this call alone, because JupyterHub must be able to
+            # write before and after it.
             with readonly(hub.db):
                 return await submit(self)
 

@@ -40,7 +40,8 @@ class TestWindows:
         ("rule", "minutes", "outcome"),
         [
             ("refuse", 125, 2),
-            ("refuse", 120.5, "Choose at most 1 hour."),  # half a minute is too short for the start
+            # A session of 2 hours would have only half a minute to start, which is too short.
+            ("refuse", 120.5, "Choose at most 1 hour."),
             ("refuse", 115, "Choose at most 1 hour."),
             ("cap", 115, 1),
             ("cap", 30, "no session could end before that"),
@@ -160,7 +161,7 @@ class TestWindows:
     async def test_the_time_that_a_session_has_already_run_counts(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The hub was away when the session started."""
+        """The hub was down when the session's job started."""
         spawner = alice.spawners[""]
         start = await starting(alice, broker)
         spawner.asked = (HAD[-1].model_copy(update={"total": 3600}),)
