@@ -12,7 +12,8 @@ import enum
 #: Folder for session files in the person's home.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
-#: Largest request to the broker, and largest session file written from a request, in bytes.
+#: Largest size, in bytes, of a request to the broker and of the session file that the broker writes
+#: from it.
 MAX_MESSAGE = 65_536
 
 #: Longest reason that a starter may give the hub, in characters.
