@@ -135,8 +135,7 @@ class BoundedServer(HTTPServer):
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: Connections with a known certificate, if they are counted, each with the name in its
-        #: certificate.
+        #: For each connection that counts towards ``certified_each``, the name in its certificate.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keep each entry of a log on a single line."""
+"""Keep each log entry on a single line."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether a reboot was requested less than ``minutes`` ago and has not happened yet."""
+        """Return whether a reboot that was requested in the last ``minutes`` is still to come."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
