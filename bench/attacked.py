@@ -2,7 +2,8 @@
 
 Run ``make demo``, then ``make bench-attacked``. The attacks come from a host in the demo's own
 network, like those of tests/security. The attacked user connects from 127.0.0.1. For each attack,
-the program prints the user's time during the attack as a multiple of the time without it.
+the program prints the duration of these steps during the attack, divided by their duration without
+it.
 """
 
 from __future__ import annotations

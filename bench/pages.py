@@ -1,14 +1,14 @@
 """Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
 
 Run ``make demo``, then ``make bench-pages``. The measurement creates accounts and jobs, and removes
-them again. The package python3-drmaa stays installed on the hub afterwards. It lets one program
-submit all the waiting jobs, which would take half an hour with qsub.
+them again. The package python3-drmaa stays installed on the hub afterwards. With this package, one
+program submits all the waiting jobs; with qsub, this would take half an hour.
 
-One session is real. The others are only rows in the hub's database, in the form that a release
-without TLS writes. Each row has its own running job in Grid Engine. But all rows share the address
-of one small web server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a
-site, the hub has a host to itself. Here the hub's container shares the cores with the others, so it
-gets priority when cores are scarce. The measurement connects only to 127.0.0.1.
+One session is real. Each of the others is only a row in the hub's database, in the form that a
+release without TLS writes, and a running job in Grid Engine. All these rows have the address of the
+same small web server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a site,
+the hub has a host to itself. Here the hub's container shares the cores with the others, so it gets
+priority when cores are scarce. The measurement connects only to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTIL
 LIMIT = 100.0
 #: The hub waits at least this many seconds between two queries for free resources.
 INTERVAL = 5.0
-#: The folder in which calls to Grid Engine's commands are counted; sandboxed units see it too.
+#: The folder of the file that gets a line for each call of a Grid Engine command. It is in
+#: /dev/shm, because sandboxed systemd units can write there too.
 COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
 COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
 
@@ -191,7 +192,7 @@ def hub_first() -> Iterator[None]:
 
 
 def percentile(times: list[float], percent: int) -> float:
-    """Return the percentile, in the unit of ``times``."""
+    """Return this percentile of ``times``, in the same unit."""
     return statistics.quantiles(times, n=100, method="inclusive")[percent - 1]
 
 
@@ -254,8 +255,8 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     began = time.time()
 
     def look(place: int) -> None:
-        # Make the requests of the page and its script. Unlike them, load the page again before each
-        # forecast.
+        # Request the form, and the forecast that the form's script requests. A browser, however,
+        # does not load the form again before each forecast.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:

@@ -1,4 +1,4 @@
-"""Measure how hub and proxy cope with many sessions: with qmaster frozen, and after restarts.
+"""Measure how hub and proxy cope with many sessions: normally, with qmaster frozen, after restarts.
 
 Run ``make demo``, then ``make bench-restart``. The measurement creates accounts, starts a real
 JupyterLab session for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy,
@@ -118,7 +118,7 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return the number of event-loop delays up to each bound, keyed by the bound in seconds."""
+    """Return, for each bound in seconds, how many event-loop delays did not exceed it."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The monthly maintenance of a host: updates, a reboot, and a check of the services afterwards.
 
-Root runs this program with the host's own Python and only the standard library, because a host may
-have no hub, and because packages change while the program runs. ``jupyterhub-maintenance.timer``
-starts it. The package ``gridhub.maintenance`` beside this file does the work.
+A host may lack the hub's packages, and packages change while the program runs. Therefore, root runs
+it with the host's own Python and only the standard library. ``jupyterhub-maintenance.timer`` starts
+it. The package ``gridhub.maintenance`` beside this file does the work.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class SGESpawner(ShownSpawner):
 
     @property
     def certified_name(self) -> str:
-        """The session's name if the hub and the proxy check its certificate; empty without TLS."""
+        """The session's name, which hub and proxy check in its certificate; empty without TLS."""
         return self.session if self.internal_ssl else ""
 
     async def submit_batch_script(self) -> str:
@@ -191,7 +191,7 @@ class SGESpawner(ShownSpawner):
         return f"{self._scheme}://{self.host}:{self.port}"
 
     async def _until_up_somewhere(self) -> None:
-        """Submit the job and wait until its server is up; try other workers if ports run out.
+        """Submit the job and wait until its server is up; if a worker has no free port, try others.
 
         One person's programs can take every port of a worker. Other people's sessions must then
         start on another worker.
@@ -300,7 +300,7 @@ class SGESpawner(ShownSpawner):
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
     def _starters_reason(self, reason: str) -> SessionError:
-        """Return the error for the starter's reason; explain the reason if all ports are taken.
+        """Turn the starter's reason into an error; if all ports are taken, the error explains this.
 
         The full list of port holders goes to the log.
         """
@@ -352,7 +352,7 @@ class SGESpawner(ShownSpawner):
         return failures.error_state(job, errors)
 
     def _is_well(self, job: Job | Gone | None) -> bool:
-        """Return whether neither Grid Engine nor the worker can be the cause of a delay.
+        """Return whether Grid Engine and the worker can be ruled out as causes of a delay.
 
         The time limit of a start applies only if this is true.
         """
@@ -577,7 +577,8 @@ class SGESpawner(ShownSpawner):
         """Delete the job, if there is one, and wait a limited time until it is gone.
 
         It is no error if the job is already gone. JupyterHub forgets the session in any case. If
-        the job still exists by then, the collector deletes it as soon as Grid Engine allows this.
+        the job still exists after that time, the collector deletes it as soon as Grid Engine allows
+        this.
         """
         if not self.session:
             await self._until_stored("")

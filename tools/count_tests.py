@@ -37,8 +37,8 @@ def failed_tasks(log: Path) -> str:
 
 
 def not_run(folder: Path, cases: Iterable[ElementTree.Element]) -> list[str]:
-    """Return the test files in a folder of which no test has run."""
-    # A class name is, for example, tests.security.test_edge, followed by the class if there is one.
+    """Return a folder's test files from which no test has run."""
+    # A classname is a module such as tests.security.test_edge, followed by the class, if any.
     ran = {part for case in cases for part in case.get("classname", "").split(".")}
     return sorted(path.name for path in folder.rglob("test_*.py") if path.stem not in ran)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The pages with a table, each with the folders of the tests that the table lists.
+#: The pages that contain a table; for each page, the folders of the tests that its table lists.
 TABLES = {
     ROOT / "docs/faults.md": (ROOT / "tests/faults",),
     ROOT / "docs/security.md": (ROOT / "tests/security", ROOT / "tests/variants"),

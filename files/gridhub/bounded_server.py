@@ -3,13 +3,14 @@
 
 Anyone who can reach a port can open connections, and each connection takes one of the limited
 number of files that the process may have open. The certificate of a connection is known only when
-its first request arrives. Until then, the connection counts towards a limit for its address and a
-limit for all addresses, and it is closed if no request arrives in time. A few addresses have a
-separate limit. When an address reaches its limit, its oldest waiting connection is closed to make
-room. When all addresses together reach theirs, this happens to the address with the most waiting
-connections. A real client sends its request at once, so clients that only wait cannot keep it out.
-The limits for waiting connections leave enough files for connections with a known certificate. The
-number of these is limited for each name in a certificate.
+its first request arrives. Until then, the connection is waiting. It counts towards a limit for its
+address and a limit for all addresses, and it is closed if no request arrives in time. A few
+addresses have a separate limit. When an address reaches its limit, its oldest waiting connection is
+closed to make room for a new one. When all addresses together reach their limit, the oldest
+connection of the address with the most waiting connections is closed. A real client sends its
+request at once, so clients that only wait cannot keep it out. The limits for waiting connections
+leave enough files for connections with a known certificate. For each name in a certificate, the
+number of open connections is limited too.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class BoundedServer(HTTPServer):
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: Counted connections with a known certificate, and the name in it.
+        #: For each connection that counts towards ``certified_each``, the name in its certificate.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):
@@ -253,7 +254,7 @@ def source_of(address: Any) -> str:
 
 
 class _FirstRequest(Delegate):
-    """The first request on a connection; once it arrives, the certificate is known."""
+    """A connection's first request; when its head arrives, the connection is admitted or closed."""
 
     def __init__(
         self, request: HTTPMessageDelegate, server: BoundedServer, stream: IOStream
@@ -266,6 +267,6 @@ class _FirstRequest(Delegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         if not self._server.admit(self._stream):
-            self._request = HTTPMessageDelegate()  # this object ignores the rest
+            self._request = HTTPMessageDelegate()  # this object ignores the rest of the request
             return None
         return super().headers_received(start_line, headers)

@@ -12,7 +12,8 @@ import enum
 #: Folder for session files in the person's home.
 SESSION_FOLDER = ".jupyterhub-sessions"
 
-#: Largest request to the broker, and largest session file written from a request, in bytes.
+#: Largest size of a request to the broker, in bytes. The same limit applies to the session file
+#: that the broker writes from a request.
 MAX_MESSAGE = 65_536
 
 #: Longest reason that a starter may give the hub, in characters.

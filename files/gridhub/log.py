@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Log lines: one line for each event."""
+"""Keep each log entry on a single line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST_LINE = 4_000
 def one_line(text: str) -> str:
     """Return a text as a single log line that nobody can mistake for several lines.
 
-    Spaces replace all Unicode line breaks, control characters and marks that change the text
-    direction.
+    All Unicode line breaks, control characters and marks that change the text direction become
+    spaces.
     """
     return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_LINE])

@@ -68,7 +68,7 @@ def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
 
 
 def issue(folder: Path, session: str) -> Certificates:
-    """Make a session's key, and a certificate that expires when its authority's does.
+    """Make a session's key and certificate; the certificate expires when its authority's does.
 
     :raises OSError: when the authority cannot be read.
     """

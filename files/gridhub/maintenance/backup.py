@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The backup of the hub's database and the configuration; every copy is verified.
+"""Back up the hub's database and the configuration, and verify every copy.
 
 Some parts of the backup run as separate programs (:data:`PROGRAM`), because they need a time limit
 or another account.
@@ -112,8 +112,8 @@ def print_database(source: str) -> None:
         old.backup(new)
         copy = bytearray(new.serialize())
     if copy:
-        # See "File format version numbers" in sqlite.org/fileformat2.html: 2 means that there is a
-        # write-ahead log. The copy has none, so write 1.
+        # In these two bytes, 2 means that there is a write-ahead log ("File format version numbers"
+        # in sqlite.org/fileformat2.html). The copy has none, so write 1.
         copy[18:20] = b"\1\1"
     sys.stdout.buffer.write(copy)
 

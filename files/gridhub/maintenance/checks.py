@@ -18,7 +18,8 @@ def check_sessions(
 ) -> None:
     """Check that every session that ran before is known to the hub and can be reached.
 
-    :param seconds: time limit; the proxy's host may still be booting.
+    :param seconds: how long to repeat the check while it fails; the proxy's host may still be
+        booting.
     :raises MaintenanceError: naming the sessions that are lost.
     """
     everyone = {each["job"] for each in before}

@@ -40,11 +40,11 @@ def run(
     """Run a command and return its standard output.
 
     :param seconds: time limit; after it, the command gets SIGTERM and some time to clean up.
-    :param named: how messages name a command whose arguments may be confidential.
+    :param named: the command's name in messages, if its arguments may be confidential.
     :param reads: the command's standard input; without this parameter, it is empty.
     :param writes: where the command's standard output goes; the result is then empty.
-    :raises MaintenanceError: with the command's output, when it fails and ``check`` is set; also
-        when it is too slow.
+    :raises MaintenanceError: when the command cannot be run, is too slow, or fails while ``check``
+        is set. After such a failure, the message contains the command's output.
     """
     named = named or " ".join(command[:4])
     try:
@@ -112,8 +112,8 @@ def process_start(number: int) -> str:
 def boot_id() -> str:
     """Return an identifier of this boot.
 
-    The result contains the kernel's identifier and the start time of the first process, because
-    only the latter changes when a container restarts.
+    The result contains the kernel's identifier, which changes when the machine reboots, and the
+    start time of the first process, which also changes when only a container restarts.
     """
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{kernel}/{process_start(1)}"

@@ -71,7 +71,7 @@ def repair(notes: list[str]) -> None:
 
 
 def lock_holder() -> str:
-    """Return a lock of dpkg or apt that another program holds; empty if all locks are free."""
+    """Return the path of a dpkg or apt lock that another program holds; empty if all are free."""
     for name in _LOCKS:
         try:
             with Path(name).open("rb+") as file:

@@ -55,7 +55,7 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
 
 
 def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Return a connection, not opened yet, to the host that an address names."""
+    """Prepare a connection to the host in an address, without opening it."""
     target = urlsplit(url)
     if target.scheme == "https":
         return http.client.HTTPSConnection(

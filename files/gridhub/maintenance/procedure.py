@@ -66,8 +66,8 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         with report.step("all packages are fully installed") as notes:
             packages.repair(notes)
         if packages.problem():
-            # Do not reboot: with half-installed packages the host may fail to boot, but now it
-            # still runs.
+            # Do not reboot: now the host still runs, but with half-installed packages it might not
+            # boot again.
             return give_up(settings, report)
         return reboot(settings, report, reboots=reboots)
     except Exception as error:  # any failure must reach the report and the mail

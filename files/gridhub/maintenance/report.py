@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report of a maintenance run: its steps, for people, and its phase, for the next boot."""
+"""The report of a maintenance run: people read its steps, and the next boot reads its phase."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether a reboot requested in the last ``minutes`` has not happened yet."""
+        """Return whether a reboot that was requested in the last ``minutes`` is still to come."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()

@@ -34,8 +34,8 @@ def next_date(moment: datetime) -> tuple[datetime | None, str]:
 def why_not_now(moment: datetime) -> str:
     """Return why maintenance is not due although the timer fired; empty if it is due."""
     date = timer.due(timer.dates(timer.expression(), moment - timer.MAX_DELAY, 4), moment)
-    # When a timer gets a new date, it fires at once if that date is past but later than the timer's
-    # last start.
+    # Ignore a date from before the timer got its schedule: a timer with a new date fires at once if
+    # that date lies between the timer's last start and now.
     if date is None or date < timer.installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)

@@ -17,8 +17,8 @@ CONFIG = Path("/etc/gridhub/maintenance.json")
 class Settings:
     """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
 
-    #: Whether the host has the timer; without it, only playbooks maintain the host, and no date can
-    #: be missed.
+    #: Whether the host has the timer. If not, only playbooks maintain the host, so no date can be
+    #: missed.
     timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"
@@ -38,8 +38,8 @@ class Settings:
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
-    #: The beginning of a command that runs as the hub's account, because root must not read the
-    #: hub's files with its own rights.
+    #: The words that precede a command to make it run as the hub's account. They are needed because
+    #: root must not read the hub's files with its own rights.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The administrators' announcement on every page, and a reader for files that can change.
+"""The administrators' announcement on every page, and the class that reads such files regularly.
 
 ``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads the file again every few
 seconds, so a new text needs no restart. The pages work even if the file is invalid.

@@ -119,7 +119,7 @@ def parse_window(text: str | bytes) -> Window:
     return Window(begin, end, rule)
 
 
-#: The hub's view of both files; the pages and all spawners share it.
+#: The current content of each file; the pages and all spawners share these two objects.
 maintenance_file = WatchedFile(FILE, parse_maintenance)
 window_file = WatchedFile(WINDOW, parse_window)
 

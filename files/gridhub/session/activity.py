@@ -23,8 +23,9 @@ from gridhub.session.rules import Rules
 #: The HTTP methods of requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: Parts of the paths to which an open page posts automatically, without any action by the user.
-#: JupyterLab saves the layout of its tabs every ten seconds.
+#: If the path of a request contains one of these parts, an open page has sent the request
+#: automatically, without any action by the user. JupyterLab saves the layout of its tabs every ten
+#: seconds.
 _AUTOMATIC = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
 
@@ -39,7 +40,7 @@ def runs_a_program(terminal: Any) -> bool:
 
 
 class Activity:
-    """The time of the session's last use. Jupyter Server uses it in place of its own record."""
+    """Determines when the session was last in use. Jupyter Server uses this time, not its own."""
 
     def __init__(self, web_app: Any) -> None:
         self._settings = web_app.settings
@@ -49,7 +50,7 @@ class Activity:
         web_app.last_activity = self.last
 
     def _note(self, handler: Any) -> None:
-        """Record requests that the user makes; Tornado calls this at the end of each request."""
+        """Record a request if the user made it; Tornado calls this at the end of each request."""
         if self._log:
             self._log(handler)
         path = handler.request.path
@@ -67,7 +68,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return when the session was last in use: the current time, if it is in use now."""
+        """Return when the session was last in use; if it is in use now, return the current time."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [
@@ -79,7 +80,7 @@ class Activity:
 
 
 class IdleWatch:
-    """Decisions about an idle session; the caller measures the time."""
+    """Decides what to do about an idle session; the caller measures the time."""
 
     def __init__(self, rules: Rules) -> None:
         self._notice = rules.idle_timeout - rules.idle_notice if rules.idle_notice else None
@@ -104,7 +105,7 @@ class IdleWatch:
 
 
 async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> None:
-    """Warn the user before an idle session is ended; tell the hub when it is used again."""
+    """Warn the user before an idle session is ended; tell the hub when its use resumes."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)

@@ -24,15 +24,16 @@ class SessionServer(BoundedServer):
     The limit is needed because Jupyter reads a whole body before it authenticates the client.
     """
 
-    #: Limits for clients without a login: the bytes of all their request bodies in memory, and the
-    #: seconds that one body may take.
+    #: Limits for clients without a login: how many bytes of memory all their request bodies
+    #: together may take, and how many seconds one body may take to arrive.
     strangers_may_send = 2**27
     strangers_may_take = 600.0
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set the server up with the arguments that Jupyter Server passes."""
         super().initialize(*args, **kwargs)
-        #: How many bytes of bodies clients without a login have sent, keyed by connection.
+        #: For each connection of a client without a login, how many bytes of the current request's
+        #: body have arrived.
         self._sent: dict[Any, int] = {}
 
     def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
@@ -54,7 +55,10 @@ class SessionServer(BoundedServer):
         return bool(sent and decode_signed_value(settings["cookie_secret"], name, sent))
 
     def has_room(self, server_conn: Any, length: int) -> bool:
-        """Count bytes from a client without a login, unless the total would exceed the limit."""
+        """Return whether clients without a login may send ``length`` more bytes.
+
+        If they may, count these bytes.
+        """
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False
         self._sent[server_conn] = self._sent.get(server_conn, 0) + length
@@ -86,6 +90,6 @@ class _Request(Delegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
             self._is_strangers = False
-            super().on_connection_close()  # the application sees the request end here
+            super().on_connection_close()  # to the application, this looks like a closed connection
             self._request = Refused(self._connection, 429)
         return super().data_received(chunk)

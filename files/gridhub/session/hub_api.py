@@ -77,7 +77,7 @@ def is_refusal(status: int) -> bool:
 async def announce(
     environment: dict[str, str], port: int, context: ssl.SSLContext | None = None
 ) -> EarlyEnd | None:
-    """Report the port to the hub until it answers; end the job if the hub refuses the session.
+    """Report the port until the hub answers; end the job if the hub refuses the session.
 
     :returns: the early end that the hub sets for this session, if any.
     """

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keep the output pipe of every IPython kernel on a worker away from TCP.
 
-ipykernel receives the output of forked child processes on a random port of 127.0.0.1. Any account
-on the worker can connect to it, and what that account sends stays in the kernel's memory. If the
-kernel's other sockets are Unix sockets, as in our sessions, this file makes the pipe a Unix socket
-in the same folder. Other users cannot enter that folder. Kernels on TCP stay as they are.
+ipykernel receives the output of forked child processes through a pipe, which is a random port of
+127.0.0.1. Any account on the worker can connect to this port, and whatever it sends there stays in
+the kernel's memory. If the kernel's other sockets are Unix sockets, as in our sessions, this file
+makes the pipe a Unix socket in their folder, which other users cannot enter. Kernels on TCP stay as
+they are.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
 from users' own environments, so it must run on every Python in use there, including 2.7.
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 def pipe_address(kernel):
     # type: (bytes) -> str | None
-    """Return the address for the pipe of a kernel with this address; None for a kernel on TCP.
+    """Return the address for a kernel's pipe, given the kernel's own; None for a kernel on TCP.
 
-    The pipe's address must not be longer than the kernel's own addresses, which may be as long as a
-    socket's path can be (MAX_FOLDER in server.py).
+    The pipe's address must not be longer than the kernel's own addresses, which may already have
+    the greatest length of a socket's path (MAX_FOLDER in server.py).
     """
-    # libzmq's answer ends with a NUL, which old versions of pyzmq do not strip.
+    # libzmq ends the address with a NUL, which old versions of pyzmq do not strip.
     address = kernel.rstrip(b"\0").decode("utf-8")
     if not address.startswith("ipc://"):
         return None
@@ -34,8 +35,8 @@ def use_private_pipes():
     # type: () -> None
     """Make this process's kernel open its pipe next to the kernel's other sockets.
 
-    The two inner functions differ only in the address from those that they replace in ipykernel 4.3
-    to 7.4.
+    Two inner functions replace two of ipykernel's methods. They differ from the originals in
+    ipykernel 4.3 to 7.4 only in the pipe's address.
     """
     import os
     import warnings
@@ -62,7 +63,7 @@ def use_private_pipes():
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
             # Go on without the pipe, as ipykernel does if it gets no port. Do not use a TCP port
-            # instead, which would let other users in.
+            # instead, because it would let other users in.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()

@@ -69,8 +69,8 @@ def message(words: str, end: float, now: float) -> str:
 def started() -> float:
     """Return the time at which this job started, in seconds since the epoch.
 
-    The job script runs this program with ``exec``, so this process has the start time of the
-    script, and the script's own time counts as run time.
+    The job script runs this program with ``exec``, so the start time of this process is that of the
+    script. Therefore, the time that the script took counts as run time too.
     """
     # proc(5): field 22. The second field, a name in parentheses, may itself contain spaces and
     # parentheses.
@@ -87,8 +87,8 @@ def warning_times(end: float, rules: Rules) -> list[float]:
 async def warn(rules: Rules, start: float, notifier: Notifier) -> None:
     """Warn the user each time a warning is due, until the run time is over.
 
-    A notice fails while the hub is away, because only the hub can check the token. The notice is
-    then repeated until it succeeds or the next warning is due.
+    A notice fails while the hub is unreachable, because only the hub can check the token. The
+    notice is then repeated until it succeeds or the next warning is due.
     """
     if rules.run_time is None:
         return
@@ -106,7 +106,7 @@ async def _notify_each(moments: list[float], words: str, end: float, notifier: N
 
 
 async def warn_of_early_end(cut: EarlyEnd, rules: Rules, notifier: Notifier) -> None:
-    """Warn the user at once, and again as the early end comes closer; return after that end."""
+    """Warn the user at once and again before the early end; return when the end has come."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
     await _notify_each(sorted({now} | later), cut.words, cut.end, notifier)

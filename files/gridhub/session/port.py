@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The session's port, and the accounts that hold the ports when all of them are taken."""
+"""Bind the session's port; if all ports are taken, find out which accounts hold them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from gridhub.contract import NO_PORT
 from gridhub.session.secrets import SessionError
 
-#: The kernel's lists of sockets (proc(5)), and the state of sockets without an owner.
+#: The kernel's lists of TCP sockets (proc(5)). In the state TIME_WAIT, a socket no longer has an
+#: owner.
 SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 TIME_WAIT = "06"
 

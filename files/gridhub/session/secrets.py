@@ -24,7 +24,7 @@ class SessionError(Exception):
 
 
 class Tls(NamedTuple):
-    """Paths of the session's key, its certificate and the certificates that it trusts."""
+    """Paths of the session's key, of its certificate and of the certificates the session trusts."""
 
     key: str
     certificate: str
@@ -38,17 +38,19 @@ class Tls(NamedTuple):
     def _context(self, side: ssl.Purpose) -> ssl.SSLContext:
         context = ssl.create_default_context(side, cafile=self.authorities)
         context.verify_mode = ssl.CERT_REQUIRED
-        # Accept the session's own certificate, but not another session's.
+        # The file of authorities includes the session's own certificate, but not the authority that
+        # signed it. With this flag, the session accepts its own certificate, but not another
+        # session's.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_cert_chain(self.certificate, self.key)
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the context for the session's server, which accepts hub, proxy and itself."""
+        """Return the TLS context for the server, which admits hub, proxy and the session itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:
-        """Return the context for the session's connections to the hub and to itself."""
+        """Return the TLS context for the session's connections to the hub and to itself."""
         return self._context(ssl.Purpose.SERVER_AUTH)
 
 
@@ -68,8 +70,8 @@ def dump_no_core() -> None:
     A user can still turn core dumps on: ``ulimit -c unlimited``.
     """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    # 1 byte is less than the size of any dump. Unlike 0, this limit also stops the kernel from
-    # piping a dump to a program.
+    # A limit of 1 byte prevents every dump, because each is larger. Unlike a limit of 0, it also
+    # stops the kernel from piping a dump to a program.
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 

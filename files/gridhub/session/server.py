@@ -46,9 +46,9 @@ async def keep_time(
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
-    An earlier end is necessary if the job waited in the queue for so long that the run time, which
-    the user chose before, would now go on into maintenance of the worker. Grid Engine cannot change
-    the limits of a running job, so the session must then end itself.
+    The job may have waited in the queue for so long that the session, with the run time that the
+    user chose, would run into maintenance of the worker. Then it must end earlier. Grid Engine
+    cannot change the limits of a running job, so the session must end itself.
 
     :returns: whether the session must end itself now; if not, Grid Engine ends it.
     """
@@ -76,7 +76,7 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
 
 
 def page_settings(rules: Rules) -> dict[str, Any]:
-    """Return the settings of Notebook's countdown (``files/time_left``), except the end itself.
+    """Return the settings of Notebook's countdown (``files/time_left``), except its end time.
 
     The result is empty if there is nothing to count down.
     """
@@ -156,8 +156,8 @@ def serve(
 
         def _bind_http_server_tcp(self) -> bool:
             if tls:
-                # Given only the files, Jupyter Server would make a new context for every
-                # connection.
+                # If it had only the certificate files, Jupyter Server would make a new TLS context
+                # for every connection.
                 self.http_server.ssl_options = tls.server()
             self.http_server.add_socket(server)
             return True
@@ -169,7 +169,7 @@ def serve(
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(
         argv=[
-            # Use Unix sockets in the runtime folder: other users can connect to TCP ports.
+            # Use Unix sockets in the runtime folder, because any user could connect to a TCP port.
             "--KernelManager.transport=ipc",
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]

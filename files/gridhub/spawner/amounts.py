@@ -11,7 +11,7 @@ from gridhub.words import number_text
 
 
 def _bytes(number: float, other: float, whole: Callable[[float], int]) -> str:
-    """Return a number of bytes in words, in the unit that suits the number ``other``.
+    """Return a number of bytes in words: in GB if ``other`` is at least 1 GB, and in MB otherwise.
 
     :param whole: how to round to tenths of the unit: ``floor``, ``ceil`` or ``round``.
     """

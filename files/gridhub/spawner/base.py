@@ -101,8 +101,8 @@ class ClusterSpawner(BatchSpawnerBase):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # JupyterHub overwrites the last choice with the next choice before that is checked, so keep
-        # a copy of the last accepted choice.
+        # Keep a copy of the last accepted choice, because JupyterHub overwrites the last choice
+        # with a new choice before the new choice is checked.
         self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")

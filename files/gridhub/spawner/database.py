@@ -44,7 +44,7 @@ class SessionState(NamedTuple):
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> SessionState:
-        """Read the values that :meth:`dump` of this or another release has returned."""
+        """Read values that :meth:`dump` has returned, in this or another release."""
         plain: dict[str, Any] = {
             name: state.get(name, default)
             for name, default in cls._field_defaults.items()

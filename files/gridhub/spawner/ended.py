@@ -19,8 +19,8 @@ from gridhub.words import text
 #: Who ends a session through the current request: :attr:`Ending.IDLE` stands for the culler,
 #: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session, and ``None`` for the
 #: owner, the hub, or another service. This is a context variable because JupyterHub does not pass
-#: the value to the spawner's ``stop``. It calls ``stop`` in a task of the request, and the task
-#: inherits the context variables of the request.
+#: the value to the spawner's ``stop``. But JupyterHub calls ``stop`` in a task of the request, and
+#: the task inherits the request's context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
 #: If a session ends in one of these ways before it is up, only its log shows the reason.
@@ -57,7 +57,7 @@ class SessionEnd:
 
     @property
     def words(self) -> str:
-        """The sentence for the person."""
+        """The sentence that tells the person how the session ended."""
         if self.text:
             return text("start.last", reason=self.text)
         words = {each.kind: each.words for each in self.had}
@@ -105,7 +105,8 @@ class SessionEnd:
         return replace(
             self,
             why=why(record, memory, run_time),
-            # The hub's own observation takes precedence: others can write into the accounting file.
+            # Prefer the worker that the hub itself has seen, because others can write into the
+            # accounting file.
             host=self.host or record.host,
             used=record.maxvmem,
             status=record.status,

@@ -46,7 +46,7 @@ class Holders(NamedTuple):
     accounts: dict[str, int]
 
     def __str__(self) -> str:
-        """Return the accounts and their numbers of ports, for the log."""
+        """Return each account with its number of ports, for the log."""
         return ", ".join(f"{name} {count}" for name, count in self.accounts.items()) or "unknown"
 
 

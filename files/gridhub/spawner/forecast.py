@@ -125,7 +125,8 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
-    # The scope `slots` is not in this list: a queue accepts a job that lacks only free slots.
+    # The scope `slots` is not listed here, because a lack of free slots does not bar a job from a
+    # queue.
     if first.scope in ("barred", "job"):
         return text("forecast.barred", reason=in_words(first, requests))
     return text("forecast.never")

@@ -22,7 +22,7 @@ MAX_NOTICES = 5
 
 #: Two fields of a link to the form. Each lists menu items, separated by commas. Compared with the
 #: last choice, the form sets less of the items in the first field and more of those in the second.
-#: No menu item can have such a name.
+#: No menu item can have one of these names.
 LESS, MORE = "_less", "_more"
 
 
@@ -79,8 +79,8 @@ def fill_shifted(
     """Return the form with the last choice, but with more or less of the link's items.
 
     :param last: the last choice, as it was sent.
-    :param places: the queue instances with what is free now, needed only to set less; ``None`` if
-        not known.
+    :param places: the queue instances and what is free on them now, needed only to set less of an
+        item; ``None`` if not known.
     """
     shown, _ = menu.take(last, groups)
     shown.pop(PRESET_FIELD, None)

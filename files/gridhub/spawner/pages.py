@@ -93,7 +93,7 @@ class ShownSpawner(ClusterSpawner):
         :param last: the stored end.
         :param known: the new end; ``None`` removes it.
         """
-        # After a stop, JupyterHub makes a new spawner. It stores its state in the same row, and it
+        # After a stop, JupyterHub makes a new spawner, which stores its state in the same row and
         # may already have a session.
         is_current = self.user.spawners.get(self.name) is self
         if self.last is last and is_current and not self.session:

@@ -22,7 +22,7 @@ log = logging.getLogger("jupyterhub.sge")
 async def answer(
     address: str, host: str, port: int, tls: Callable[[], dict[str, Any]]
 ) -> ClientResponse | None:
-    """Query a session's server once; return ``None`` for no answer or one with status 5xx.
+    """Query a session's server once; return ``None`` if it does not answer, or answers with 5xx.
 
     :param address: the URL of the server's API.
     :param tls: a function that returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.

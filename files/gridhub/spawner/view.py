@@ -31,7 +31,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Free:
-    """The free amounts of one resource, in words: in total, and on the worker that has the most."""
+    """How much of a resource is free, as text: altogether, and on the worker that has the most."""
 
     label: str
     total: str
@@ -56,14 +56,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class View:
-    """A session, or an empty place for one, as a page shows it; times are UTC without a zone."""
+    """A session as a page shows it, or a place without a session; times are UTC without a zone."""
 
     #: The server's name; empty for the default server.
     name: str
     state: Literal["none", "waiting", "running", "stopping"]
     #: A sentence about the progress of a start; empty in other states.
     message: str = ""
-    #: Grid Engine's original messages on which ``message`` is based; may be empty.
+    #: Grid Engine's original messages, which ``message`` explains; may be empty.
     raw: str = ""
     #: A sentence on why the last session here ended; empty if the person stopped it.
     ended: str = ""

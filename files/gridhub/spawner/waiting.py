@@ -59,7 +59,7 @@ def unavailable_in_words(requests: Collection[Requested], names: Collection[str]
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the largest amount of each unavailable item that one worker has free.
+    """Return a sentence on how much of each unavailable item a single worker has free at most.
 
     The sentence begins with a space. It is empty if, for each item, at least one worker has enough.
     """

@@ -27,8 +27,8 @@ def over_in_time(
 
     The note is a sentence about the cut; it is empty if the choice is unchanged.
 
-    :raises ChoiceError: when the session would run into the maintenance, and the site does not cut
-        run times or no offered run time is short enough.
+    :raises ChoiceError: when the session would run into the maintenance and its run time cannot be
+        cut: the site does not cut run times, or no offered run time is short enough.
     """
     if window is None:
         return choice, ""
@@ -50,11 +50,12 @@ def end_before(
 ) -> float:
     """Return the time at which the session must end early for maintenance of the workers.
 
-    The run time was checked before the session waited in the queue, so it may no longer fit.
+    The run time was checked before the session waited in the queue, so it may now reach into the
+    maintenance.
 
     :returns: seconds since the epoch; 0 if the session may use all of its run time.
-    :raises SessionError: when the session would run into the maintenance, and the site does not cut
-        run times.
+    :raises SessionError: when the session would run into the maintenance and the site does not cut
+        run times, or when the maintenance has begun.
     """
     if window is None:
         return 0.0
