@@ -161,7 +161,7 @@ def secret_line(key: str) -> str:
 
 
 def standing_secrets() -> dict[str, str]:
-    """Return the permanent secrets of hub and proxy: a token, the cookie secret, one line per key."""
+    """Return the permanent secrets of hub and proxy: token, cookie secret, and one line per key."""
     hub = host("hub")
     secrets = {
         "the proxy's token": hub.file(PROXY_TOKEN).content_string.strip(),
