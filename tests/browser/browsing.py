@@ -29,8 +29,8 @@ FLAGS = (
 )
 SHOTS = ROOT / ".cache/screenshots"
 
-#: A page's own style sheets are enough for axe. With ``preload``, axe would also fetch the style
-#: sheets that these import, but from wrong addresses.
+#: axe needs only a page's own style sheets. If ``preload`` were on, axe would also request the
+#: style sheets that these import, but at wrong addresses.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
 #: The width of a telephone's screen and the width of a desktop screen, in pixels.
@@ -179,7 +179,7 @@ def wait_until_no_job_is_left(hub_host: Any, user: str) -> None:
 
 @contextmanager
 def changed(host: Any, name: str, change: Callable[[Any], object]) -> Iterator[None]:
-    """Change one of the hub's JSON files, then restore it; the hub rereads it by itself."""
+    """Change one of the JSON files that the hub rereads by itself; restore the file at the end."""
     path = f"/etc/jupyterhub/{name}"
     whole = host.check_output("cat %s", path)
 

@@ -105,8 +105,8 @@ def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
     wait_until_no_job_is_left(hub_host, "carol")
-    # If a session has ended for lack of memory, its card has this link. The link leads to a form
-    # that has more memory filled in and that keeps her other choices.
+    # The card of a session that has ended for lack of memory has this link. In the form to which it
+    # leads, more memory is filled in, and her other choices are kept.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -226,8 +226,9 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         page.reload()
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # If permission was given earlier, the page does not test whether it can notify, because the
-        # test would show a notification. It offers the button, and the notification fails later.
+        # If permission was given earlier, the page offers the button without testing whether it can
+        # notify, because such a test would show a notification. The notification then fails when
+        # the session is ready.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()

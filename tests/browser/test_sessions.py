@@ -25,7 +25,7 @@ from cluster import ROOT, LogIn, host
 from hub_client import wait_for
 from playbooks import menu, output, playbook
 
-#: Code that starts two programs. A session's 1 GB of memory is enough for one of them only.
+#: Code that starts two programs. Together they need more memory than the session's 1 GB.
 HOGS = (
     "import subprocess, sys; hog = 'import time; x = bytearray(700 * 2**20); time.sleep(60)'; "
     "hogs = [subprocess.Popen([sys.executable, '-c', hog]) for _ in range(2)]; print('begun')"
@@ -55,7 +55,7 @@ def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     expect(page.locator("main")).to_contain_text(reason)
     check(page, "not-running-ended")
     page.get_by_role("link", name="Start again", exact=True).click()
-    # The form shows the reason too, and also offers more memory.
+    # The form also shows the reason, and it offers more memory.
     expect(page.get_by_role("status").first).to_contain_text(reason)
     check(page, "form-ended")
     page.get_by_role("link", name="Start again with more").click()
@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Add a queue that the hub's users may not use, but that all answers of Grid Engine name."""
+    """Add a queue that Grid Engine names in all answers but that the hub's users may not use."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
@@ -147,7 +147,7 @@ def test_sessions_run_side_by_side_with_their_own_choices_up_to_the_limit(
     page = enter("bob")
     start(page, "bob", cores=2, memory=1)
     page.goto("/hub/spawn/bob/big")
-    # The form of this session shows the refusal and keeps the choice.
+    # After the refusal, the same session's form shows the reason and keeps the choice.
     page.locator("#menu-cores").fill("1")
     choose(page, memory=8)
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -208,7 +208,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
 
 
 def rich(parts: Any) -> None:
-    """Replace the demo's menu with that of example_rich, an inventory with items of each kind."""
+    """Replace the demo's menu with the menu of example_rich, which has items of each kind."""
     path = ROOT / "inventories/example_rich/group_vars/all/menu.yml"
     for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         part = name.removeprefix("jupyterhub_resource_").replace("menu", "items")
@@ -229,14 +229,14 @@ def test_every_other_page_is_accessible(enter: Enter, hub_host: Any, proxy_host:
     page.wait_for_load_state("networkidle")
     check(page, "tokens")
     # nginx has two pages of its own: one for the time when configurable-http-proxy is down, and one
-    # for too many requests. The test reads the second page from the configuration of nginx, so that
-    # it need not exceed a limit.
+    # for too many requests. The test reads the second page from nginx's configuration instead of
+    # sending too many requests.
     proxy_host.check_output("systemctl stop jupyterhub-proxy")
     try:
         page.goto("/hub/login")
         expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
-        # Allow meta refresh: the page has no script, so that it cannot reload in another way, and
-        # its text says that it reloads.
+        # Allow meta refresh: the page has no script that could reload it, and its text says that it
+        # reloads.
         check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")

@@ -1,4 +1,4 @@
-"""The running cluster of containers (the demo or a Molecule scenario), and its fixtures."""
+"""Hosts and fixtures of the running cluster of containers (the demo or a Molecule scenario)."""
 
 from __future__ import annotations
 

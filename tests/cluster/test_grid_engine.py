@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-# Seconds within which a job must disappear. It takes long after the restart of a daemon, which
-# checks its old jobs only once a minute.
+# Seconds within which a job must disappear. This takes long after a daemon has been restarted,
+# because the daemon then checks its old jobs only once a minute.
 ADOPTED_JOB = 150.0
 
 
@@ -34,7 +34,7 @@ def alive(host: Any, pid: int) -> bool:
 
 
 def workers_known(qmaster: Any) -> None:
-    """Wait until all workers have reported to a restarted qmaster, which takes up to a minute."""
+    """Wait until all workers have reported to a restarted qmaster. This takes up to a minute."""
 
     def unreported() -> list[str]:
         shown = qmaster.run("qstat -f -q all.q")

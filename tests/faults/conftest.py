@@ -12,8 +12,8 @@ from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
-#: Seconds within which a job must disappear. It takes long after the restart of a daemon, which
-#: checks its old jobs only once a minute.
+#: Seconds within which a job must disappear. This takes long after a daemon has been restarted,
+#: because the daemon then checks its old jobs only once a minute.
 CLEAN = 150.0
 
 
@@ -91,5 +91,5 @@ def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iter
         for name in faults.UNITS:
             wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
     finally:
-        # Remove leftovers, so that only this test fails because of them, and not the next one too.
+        # Remove leftovers, so that they make only this test fail and not the next one too.
         faults.remove_all_but(mine)

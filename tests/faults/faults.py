@@ -51,7 +51,7 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return this machine's PID of a container's first process; "0" if the container is down."""
+    """Return the PID that this machine gives to a container's first process; "0" if none runs."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 
@@ -371,10 +371,11 @@ def queue_disabled(queue: str = "all.q") -> Iterator[None]:
 def replaced(name: str, command: str, script: str) -> Iterator[None]:
     """Replace a command of Grid Engine with a script, which can call the original as $REAL.
 
-    The command is replaced by a rename, because sandboxed units would not see a mount at once.
+    A rename puts the script in the command's place, because units in a sandbox would not see a
+    mount at once.
     """
-    # The original keeps its name, in another folder: Debian's wrapper acts on the name under which
-    # it is called.
+    # Keep the original under the same name in another folder, because Debian's wrapper acts on the
+    # name under which it is called.
     aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
     text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
     run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
@@ -393,13 +394,13 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
 
 
 #: The folder in which the flaky qstat counts its calls. All users of the hub's host may write to
-#: it, and it is the same folder inside the sandboxes of units.
+#: it, and units in a sandbox see the same folder.
 _TURNS = "/dev/shm/gridhub-faults"
 
 #: A qstat that behaves differently from call to call: it fails, hangs, answers, or prints garbage,
 #: half an answer or nothing. The order is fixed, so that no test can fail by bad luck. It repeats
-#: after eleven calls, a prime number, so that a caller that makes only every second or third call
-#: still meets each behaviour.
+#: after eleven calls. Because eleven is a prime number, a program that makes only every second or
+#: third of the calls still meets each behaviour.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9
@@ -527,7 +528,7 @@ def home_out_of_reach(user: str, *workers: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def home_hanging(user: str) -> Iterator[None]:
-    """Make every write to a home hang on the hub's host, as if the file server were dead."""
+    """On the hub's host, make every write to a home hang, as if the file server were dead."""
     home, image = f"/home/{user}", f"/var/tmp/{PREFIX}-home.img"
     machine("truncate", "--size", "16M", image)
     machine("mkfs.ext4", "-q", "-F", image)
@@ -594,7 +595,7 @@ def account_closed(user: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
-    """Give sessions that start from now on a menu with changed items, but no presets or limits."""
+    """Give new sessions a menu with changed items and without presets or limits."""
     path = "/etc/jupyterhub/menu.json"
     whole = run("hub", f"cat {path}")
     items = json.loads(whole)["items"]

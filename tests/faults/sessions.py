@@ -105,7 +105,8 @@ class Session:
     def start(self, *, not_on: str = "", seconds: float = 150.0) -> Session:
         """Start the session through the pages, then start the computation in its kernel.
 
-        ``seconds`` includes the time that a worker may need to report to a restarted qmaster.
+        The session must be ready within ``seconds``, even if the qmaster was restarted and a worker
+        has yet to report to it.
         """
         elsewhere = queue_disabled(f"all.q@{not_on}") if not_on else contextlib.nullcontext()
         with elsewhere:

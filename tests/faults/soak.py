@@ -1,8 +1,8 @@
 """Cause a hundred random faults in a row while two sessions compute: both must survive.
 
-The run ends after ``GRIDHUB_SOAK_MINUTES`` minutes (60) or ``GRIDHUB_SOAK_FAULTS`` faults (100).
-If ``GRIDHUB_SOAK_SEED`` is the seed of an earlier run, the faults come in the same order as in that
-run. Faults that end sessions are left out.
+The run ends after ``GRIDHUB_SOAK_MINUTES`` minutes (by default 60) or after ``GRIDHUB_SOAK_FAULTS``
+faults (by default 100). If ``GRIDHUB_SOAK_SEED`` is the seed of an earlier run, the faults come in
+the same order as in that run. Faults that end sessions are left out.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import faults
 from hub_client import page_text, wait_for
 from sessions import AWAY, Person, Session
 
-#: Code that starts two programs. A session's 1 GB of memory is enough for one of them only.
+#: Code that starts two programs. Together they need more memory than the session's 1 GB.
 HOGS = """
 import subprocess, sys
 hog = "import time; x = bytearray(700 * 2**20); time.sleep(60)"

@@ -245,7 +245,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
 
 
 def test_the_timer_does_not_catch_up() -> None:
-    """Use a copy of the timer that systemd has never seen active, as is the case after a boot."""
+    """Test a copy of the timer: as after a boot, systemd has not seen this timer active before."""
     date = datetime.now(UTC) - timedelta(seconds=10)
     units = "/run/systemd/system"
     run(
@@ -358,8 +358,8 @@ def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # Here, run the program in its unit. When a unit ends, systemd could kill the processes that
-        # the unit leaves running. The test shows that it does not.
+        # Here, run the program in its unit, to test that systemd does not kill the processes that
+        # still run when the unit ends.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")
@@ -430,7 +430,7 @@ def test_another_update_prevents_maintenance() -> None:
 
 
 def test_services_that_do_not_answer_afterwards_are_reported() -> None:
-    """If the proxy has no route to a session, the hub answers instead, and answers differently."""
+    """If the proxy has no route to a session, the hub answers, but not as the session would."""
     nowhere = "https://127.0.0.1:8081/hub/nowhere"
     proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
     wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
@@ -514,7 +514,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Keep noting which queues are disabled at the same time; yield the set of these notes."""
+    """Note again and again which queues are disabled; yield the set of these notes."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -570,7 +570,7 @@ def test_a_queue_left_disabled_by_a_run_is_reported() -> None:
 
 
 def wait_behind_the_queue(bob: Person, left: timedelta, rule: str) -> datetime:
-    """Queue a session, set a maintenance window, open the queue; return when the window begins."""
+    """Queue a session, set a maintenance window, open the queue; return the window's start."""
     run("hub", f"rm -f {WINDOW}")
     wait_for("no earlier window is shown", lambda: "The workers are" not in announced(bob), 10)
     with queue_disabled():
@@ -628,7 +628,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
 
 
 def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Any Debian host would do. The test takes the qmaster's host and gives it no other role."""
+    """Run only this role on the qmaster's host; any other Debian host would do as well."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

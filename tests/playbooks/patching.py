@@ -1,4 +1,4 @@
-"""Workers for tests of ``patch_workers.yml``: Grid Engine is fake, and connections can break."""
+"""Workers for tests of ``patch_workers.yml``, with a fake Grid Engine and breakable connections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if grep -qx once FOLDER/lost/$host 2>/dev/null; then rm FOLDER/lost/$host; exit 
 [ ! -e FOLDER/lost/$host ] || exit 255
 exit $status
 """
-#: These tasks replace those of the role that the playbook calls.
+#: These tasks take the place of the role that the playbook calls.
 ROLE_NOW = [
     {"name": "Say what would be done", "debug": {"msg": "the plan of {{ inventory_hostname }}"}},
     {

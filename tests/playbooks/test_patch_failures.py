@@ -77,8 +77,8 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     # note was written.
     assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
     assert not (site.folder / "unnoted").exists()
-    # A parallel job that began on another worker may have tasks on this worker. They keep it in use
-    # too, and qstat shows them only with -g t.
+    # A parallel job that began on another worker may have tasks on this worker. Such tasks also
+    # keep this worker in use, but qstat shows them only with -g t.
     assert all("-g t" in line for line in site.log if line.startswith("qstat"))
 
 

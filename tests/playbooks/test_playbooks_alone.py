@@ -70,9 +70,9 @@ def test_the_status_shows_since_when_a_maintenance_has_run(
     assert words in output(done)
 
 
-#: For each playbook: right variables, a line of the output that shows them, and wrong variables.
-#: Each of the wrong ones comes with the message that refuses it, which is from the role's argument
-#: specification or from the hub's own checker.
+#: For each playbook: right variables, a line of the output that shows them, and wrong variables,
+#: each with the message that refuses it. The message comes from the role's argument specification
+#: or from the hub's own checker.
 WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
@@ -145,7 +145,8 @@ def test_check_shows_the_plan_before_and_after_the_program_is_installed(
     assert ("playbooks/site.yml installs it" in output(done)) is not there
 
 
-#: A fake program for a host whose maintenance is held: asked to update, it only notes the request.
+#: A fake program for a host whose maintenance is held. When asked to update, it only notes the
+#: request.
 HELD = """
 import json, pathlib, sys
 noted = pathlib.Path(__file__).with_suffix(".noted")

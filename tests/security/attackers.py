@@ -1,4 +1,4 @@
-"""Programs that attack from inside the cluster, and the load on the attacked services."""
+"""Programs that attack from inside the cluster, and programs that measure the attacked services."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def attack(name: str, **spec: object) -> dict[str, int]:
 
 
 def in_background(name: str, unit: str, **spec: object) -> None:
-    """Start an attack from the host with this name; it ends early if this unit is stopped there."""
+    """Start an attack as a unit on the host with this name; stopping the unit ends the attack."""
     host(name).check_output(
         "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
         unit,
@@ -83,15 +83,15 @@ def in_background(name: str, unit: str, **spec: object) -> None:
 
 
 class Cost(NamedTuple):
-    """The number of open files of a service, and its memory in MB."""
+    """The cost of a service: how many files it has open, and how many MB of memory it uses."""
 
     files: int
     memory: int
 
 
 #: A script that prints how many files some processes and their children have open, and how many kB
-#: of memory they use. Only a process's own account can see its open files, so the script counts
-#: them as this account.
+#: of memory they use. Only the account that runs a process can see the process's open files, so the
+#: script switches to this account to count them.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.

@@ -1,4 +1,4 @@
-"""The attacked cluster, and its broker, which the tests call as the hub's user."""
+"""Fixtures for attacks. The tests call the cluster's broker as the hub's user."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ sys.stdout.buffer.write(answer)
 
 
 class Broker:
-    """The broker, called with the hub's uid, as by an attacker who has taken over the hub."""
+    """The broker, called with the hub's uid as if by an attacker who has taken over the hub."""
 
     def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
         """Send bytes as they are; return the answer."""
@@ -87,7 +87,7 @@ class Broker:
         return self.send(json.dumps(request).encode())
 
     def start(self, **changes: object) -> dict[str, Any]:
-        """Request a session for alice, which the site would allow without these changes."""
+        """Request a session for alice; without ``changes``, the site would allow the request."""
         request: dict[str, object] = {
             "action": "start",
             "user": "alice",

@@ -11,7 +11,7 @@ from hub_client import HubClient
 
 
 class Session(NamedTuple):
-    """A person's session: the client, a kernel that runs in it, and its host and port."""
+    """A person's session: the client, a kernel in the session, and the session's host and port."""
 
     client: HubClient
     kernel: str

@@ -20,8 +20,8 @@ from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
 #: Seconds for which an abandoned request may hold resources (docs/security.md).
 GIVEN_BACK_WITHIN = 90
-#: After an attack, this many more files may be open than before it, because other work opens some
-#: too, for example connections that wait for their next request.
+#: How many more files may be open after an attack than before it. The limit is not 0, because other
+#: work also opens files, for example for connections that wait for their next request.
 AS_BEFORE = 30
 
 #: The path of a session whose person has replaced its server with a hostile program.
@@ -479,7 +479,7 @@ def test_services_are_limited_and_started_again(
             "another process",
             lambda machine=machine, unit=unit, pid=pid: main_pid(machine, unit) not in ("", pid),
         )
-    # Wait for both, since the session can be reached while the hub is still starting.
+    # Wait for the hub and for the session, which can be reached while the hub is still starting.
     for door in ("/hub/health", f"{alice.client.prefix}/api"):
         wait_for(
             f"{door} is reached again",

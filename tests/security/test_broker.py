@@ -39,7 +39,7 @@ def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
     """Let the test replace alice's folder for session files; clean up after it."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
-    # A race leaves so many traps that a shell pattern for them would be too long for rm.
+    # The test of the race leaves so many traps that their names would not fit in one command line.
     hub_host.check_output("find /home/alice -maxdepth 1 -name 'trap*' -exec rm -rf {} +")
     hub_host.check_output(f"rm -rf {FOLDER} /home/open /home/bob/precious")
     assert broker.stop()["ok"]

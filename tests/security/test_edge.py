@@ -136,8 +136,8 @@ def test_pages_have_the_security_headers(login: LogIn) -> None:
     assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
-#: A configuration for the real nginx that contains nothing of ours but the map. Unlike ours, it
-#: accepts any address that a client claims to have.
+#: A configuration for the real nginx. It takes only the map from our own configuration and, unlike
+#: this, believes any address that a client claims to have.
 LIMITS = """
 user www-data;
 pid /tmp/limits-test.pid;
@@ -225,7 +225,7 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     for path in ("/hub/login", "/nobodys"):
         assert fetch(path, "POST", bytes(300_000)).status == 413
-    # The hub sends one of these statuses. If it hangs up instead, CHP or nginx sends one.
+    # Either the hub sends one of these statuses, or it hangs up and CHP or nginx sends one.
     assert fetch("/user/nobody/x", "POST", bytes(2 * 2**20)).status in (502, 503)
     host = urlsplit(base_url).netloc.encode()
     upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"

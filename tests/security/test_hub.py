@@ -145,7 +145,8 @@ def test_administrators_can_only_see_and_stop_sessions(login: LogIn, hub_host: A
         ("DELETE", "/users/alice", None),
     ):
         assert admin.rest(method, path, body).status_code in (403, 404), (method, path)
-    # The hub itself refuses such requests too: inside the cluster, they do not pass through nginx.
+    # Inside the cluster, such requests do not pass through nginx, so the hub must refuse them
+    # itself.
     made = admin.rest("POST", "/users/admin/tokens", {"expires_in": 300})
     token = made.json()["token"]
     for path in ("/shutdown", "/proxy"):
@@ -230,7 +231,7 @@ def test_people_who_lose_their_access_are_logged_out(login: LogIn, hub_host: Any
         hub_host.check_output("gpasswd -d alice jupyter && gpasswd -d bob jupyter")
         refused = bob.choose(cores=1, memory=1, run_time=1)
         assert "may not have sessions here" in page_text(refused)
-        # The hub checks the groups again after a restart, as it does every 5 minutes.
+        # The hub checks the groups every 5 minutes, and also after a restart.
         restart_hub(hub_host)
         wait_for("the pages are back", lambda: alice.get("/hub/login").status_code == 200)
         for path in ("/hub/home", "/hub/spawn", "/user/alice/lab"):

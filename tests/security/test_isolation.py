@@ -36,24 +36,24 @@ def knock(address, port, path, how, headers={}, body=None):
 """
 
 
-#: The folder in which Python finds alice's packages, and also files that it runs when it starts.
+#: The folder of alice's own Python packages. Python also runs certain files in it at every start.
 #: `PYTHON` stands for the session's Python version, such as python3.13.
 PACKAGES = ".local/lib/PYTHON/site-packages"
-#: Code that every Python runs at its start if it finds the file. Alice's kernels may run it. The
-#: session's server must not, so the code leaves a trace only there.
+#: Code that leaves a trace only when the session's server runs it. The server must not run it, but
+#: alice's kernels may.
 STARTS_UP = (
     "import os, sys\n"
     "if any('sge_session' in each for each in sys.orig_argv):\n"
     "    open('/home/alice/traps/' + os.path.basename(__file__), 'w')\n"
 )
-#: The name of alice's own extension of JupyterLab's pages.
+#: The name of an extension that alice adds to JupyterLab's pages.
 EXTENSION = "trap-of-alice"
 
 SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
-#: Files for alice's home that must not take effect in the session's server. They would leave traces
-#: in her folder traps, and the extension would appear in JupyterLab's page. Only her kernel may be
-#: offered, but without the debugger that its file declares.
+#: Files for alice's home that must not take effect in the session's server. If they did, they would
+#: leave traces in her folder ``traps``, and the extension would appear in JupyterLab's page. The
+#: kernel is an exception: the server may offer it, but without the debugger that its file declares.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
@@ -109,7 +109,7 @@ OTHER_IPYKERNEL = "6.31.0"
 
 @pytest.fixture(scope="module")
 def other_kernel(exec1_host: Any, alice: Session) -> Iterator[str]:
-    """The id of a kernel whose environment is in alice's home and has another ipykernel."""
+    """Start a kernel from alice's home with another version of ipykernel; yield the kernel's id."""
     make = (
         f"cd && {SESSION_PYTHON} -m venv --without-pip other && cd other/lib/python* &&"
         f" PIP_CERT=/etc/ssl/certs/ca-certificates.crt {SESSION_PYTHON} -m pip install --quiet"
@@ -158,8 +158,8 @@ def kernels_offered(session: Session) -> dict[str, Any]:
     outcome="JupyterLab offers no debugger for any kernel (jupyterhub_debugger).",
 )
 def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
-    # This metadata tells JupyterLab whether to offer the debugger. Even so, a person can write a
-    # message by hand that starts the debugger of her own kernel.
+    # This metadata tells JupyterLab whether to offer the debugger. Even if it is not offered, a
+    # person can start the debugger of her own kernel with a message that she writes by hand.
     debuggers = {
         name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()
     }
@@ -284,7 +284,7 @@ print(route["target"])
 
 
 def route(path: str, target: str = "") -> str:
-    """Return the target of a path's route; if ``target`` is given, it replaces the old target."""
+    """Return the present target of a path's route; then replace it with ``target``, if given."""
     return str(host("hub").check_output("python3 -c %s %s %s", ROUTE, path, target))
 
 
@@ -396,8 +396,8 @@ def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
         json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
     )
     for kernel in (alice.kernel, other_kernel):
-        # Control: for each kernel, the search finds the five sockets of Jupyter's protocol and more
-        # of ipykernel's own.
+        # Control: for each kernel, the search finds the five sockets of Jupyter's protocol, besides
+        # those that only ipykernel uses.
         assert len([each for each in found["unix"] if kernel in each]) >= 5, found
     return found
 
@@ -422,10 +422,10 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
     assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
 
 
-#: A program that sends 40 MB to every port on this host on which another account's programs listen,
-#: first as ZeroMQ messages and then as raw bytes. It also tries to connect to every Unix socket. It
-#: prints how many pieces of the data each port has taken, and to which sockets it could connect.
-#: Its argument is the uid of the other account.
+#: A program that attacks the programs of another account, whose uid is its argument. It sends 40 MB
+#: to each of their ports on this host, first as ZeroMQ messages and then as raw bytes. It also
+#: tries to connect to every Unix socket. It prints how many pieces of the data each port has taken,
+#: and to which sockets it could connect.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)

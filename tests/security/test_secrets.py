@@ -1,4 +1,4 @@
-"""Searches for other people's tokens, keys and passwords, wherever programs leave traces."""
+"""A person searches for others' tokens, keys and passwords, wherever programs leave traces."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HUB_STATE = "/var/lib/jupyterhub"
 
 
 def files_with(secrets: list[str], name: str, *where: str) -> list[str]:
-    """Return the files on a host in which the user bob can read one of these secrets."""
+    """Return a host's files in which the user bob can read one of these secrets."""
     search = subprocess.run(
         # Pass the secrets on standard input. If they were arguments, the search would find itself.
         ["podman", "exec", "--interactive", "--user", "bob", f"{PREFIX}-{name}"]
@@ -161,7 +161,7 @@ def secret_line(key: str) -> str:
 
 
 def standing_secrets() -> dict[str, str]:
-    """Return the permanent secrets of hub and proxy: a token, the cookie secret, lines of keys."""
+    """Return the permanent secrets of hub and proxy: token, cookie secret, and one line per key."""
     hub = host("hub")
     secrets = {
         "the proxy's token": hub.file(PROXY_TOKEN).content_string.strip(),
@@ -289,8 +289,8 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
 #: A program that crashes.
 CRASH = "import os; os.abort()"
 
-#: Code for a session. It prints how many core dumps a crash leaves, how many a crash with a higher
-#: limit leaves, and the limit of the session's server.
+#: Code for a session. It prints three numbers: how many core dumps a crash leaves, how many it
+#: leaves with a higher limit, and the limit of the session's server.
 CRASHES = f"""
 import os, resource, subprocess, sys, tempfile
 core = resource.RLIMIT_CORE
@@ -309,8 +309,9 @@ print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), c
     outcome="No core dump, neither as a file nor for a program that collects them.",
 )
 def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
-    # With a higher limit, a crash leaves a file, unless the machine hands core dumps to a program.
-    # The session's own limit must prevent both kinds of dump.
+    # With a higher limit, a crash leaves a file in the working folder, unless the machine puts core
+    # dumps elsewhere or hands them to a program. The session's own limit must prevent all these
+    # dumps.
     files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
     written = 0 if files.startswith(("|", "/")) else 1
     alice = login("alice")

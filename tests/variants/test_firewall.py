@@ -14,8 +14,8 @@ from playbooks import output, playbook
 
 #: A program that succeeds if it can open a TCP connection. Its arguments are HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-#: The same program, but it connects from a given source port, as it could by chance if the kernel
-#: picked the port. Its arguments are FROM HOST PORT.
+#: The same program, but with a given source port, which the kernel could also have picked by
+#: chance. Its arguments are FROM HOST PORT.
 KNOCK_FROM = (
     "import socket, sys; "
     "socket.create_connection((sys.argv[2], int(sys.argv[3])), 3, ('', int(sys.argv[1])))"

@@ -25,7 +25,7 @@ from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
 PORT = urlsplit(BASE_URL).port
-#: The hub's host name. No name server knows it; these tests tell their clients its address.
+#: The hub's host name. No name server knows this name, so the tests tell their clients its address.
 NAME = "hub.gridhub.test"
 HUB = f"https://{NAME}:{PORT}"
 ALICE, BOB = (f"https://{name}.{NAME}:{PORT}" for name in ("alice", "bob"))
@@ -64,7 +64,7 @@ class Person(HubClient):
 
 
 def deploy(**variables: object) -> str:
-    # The limit includes localhost, since the inventory is checked there.
+    # ``--limit`` includes localhost, because the inventory is checked there.
     run = playbook("site.yml", "--limit", "hub,proxy,localhost", **variables)
     assert run.returncode == 0, output(run)
     return run.stdout
@@ -108,7 +108,7 @@ def job(names: None) -> Iterator[str]:
 
 @pytest.fixture
 def alice(job: str) -> Iterator[Person]:
-    """alice, logged in; she has no session before the test and none after it."""
+    """Log alice in; stop her session before and after the test."""
     alice = Person("alice")
     alice.stop()
     yield alice
@@ -176,7 +176,7 @@ def test_people_work_at_their_own_host(alice: Person, hub_host: Any, proxy_host:
 
 @pytest.fixture
 def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
-    """A server at both people's host names that shows the request in its answer."""
+    """Run a server at alice's and at bob's host name; its answers show the requests."""
     proxy_host.run("systemctl stop subdomain-test-echo.service")
     proxy_host.check_output(
         "systemd-run --quiet --collect --unit=subdomain-test-echo python3 -c %s", ECHO_SERVER
@@ -357,7 +357,7 @@ def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -
     page.wait_for_url(re.compile(re.escape(f"{ALICE}/user/alice/lab")), timeout=60_000)
     run_a_cell(page, f"{ALICE}/user/alice/lab", "print(6 * 7)", "42")
 
-    # Programs of alice's or bob's receive only these cookies.
+    # At alice's and at bob's host name, programs receive only these cookies.
     for url, cookies in ((ALICE, {OWN, MARK}), (BOB, {MARK})):
         page.goto(f"{url}{ECHO}")
         headers = dict(json.loads(page.inner_text("body"))["headers"])
