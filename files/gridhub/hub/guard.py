@@ -45,7 +45,7 @@ from gridhub.words import number_text, text
 SETTING = "person_limits"
 
 #: The longest body of a person's request, in bytes. There is a limit because the hub stores parts
-#: of the body unchanged. The broker has the same limit for a choice.
+#: of the body unchanged. The broker accepts requests of at most the same length.
 MAX_BODY = 65_536
 
 #: The maximum length of a token's note, in characters.

@@ -78,7 +78,7 @@ def left(moment: datetime) -> str:
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the URL of a file in ``pages/``; its hash in the URL lets browsers cache the file."""
+    """Return the URL of a file in ``pages/``, with a hash so that browsers can cache the file."""
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 

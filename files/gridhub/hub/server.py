@@ -95,7 +95,7 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return which session the client is; empty for the hub and the proxy, which do not count.
+        """Return the name of a client session; the hub and the proxy are not counted (empty name).
 
         A certificate stays valid after its session has ended. So the clients of all ended sessions
         are counted together, under the name "ended".

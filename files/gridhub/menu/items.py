@@ -223,7 +223,7 @@ class Item(Model):
         )
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
-        """Describe the values that a member of ``groups`` may choose; all if ``groups`` is ``None``."""
+        """Describe the values that a member of ``groups`` may choose, or all values if ``None``."""
         if self.text is not None:
             return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
