@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker's configuration, ``/etc/jupyterhub/broker.json``, which Ansible writes for root."""
+"""Read the broker's configuration, ``/etc/jupyterhub/broker.json``, which Ansible writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConfigError(ValueError):
 
 
 class Config(Model):
-    """The broker's configuration (``/etc/jupyterhub/broker.json``), written by Ansible for root."""
+    """The broker's configuration, which the broker reads while it still runs as root."""
 
     hub_user: str
     menu: Path
@@ -35,8 +35,8 @@ class Config(Model):
     timeout: Annotated[float, Field(gt=0)]
     #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
-    #: For each of these numbers, a session warns its person once, that many minutes before its run
-    #: time ends.
+    #: When a session warns its person that its run time ends, in minutes before the end. There is
+    #: one warning for each number.
     run_time_warnings: tuple[Minutes, ...] = ()
     #: A session is ended after ``idle_timeout`` minutes without use (0: never). It shows a warning
     #: ``idle_notice`` minutes before that (0: no warning).

@@ -41,8 +41,8 @@ def home_trouble(error: OSError, folder: Path) -> str:
 def remove_old_files(folder: Path) -> None:
     """Remove files that were left behind by sessions that never started.
 
-    A session deletes its own file when it starts. A file that is a week old belongs to a session
-    that did not start, and no job of that session is left.
+    A session deletes its own file when it starts. So a file that is a week old belongs to a session
+    that never started and that no longer has a job.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):

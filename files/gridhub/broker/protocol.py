@@ -35,8 +35,8 @@ SESSION_VARIABLES = frozenset(
     }
 )
 
-#: User names that useradd(8) accepts, and names with further characters that directory services
-#: use. None of these names can be mistaken for a command-line option.
+#: The user names that useradd(8) accepts, and those with further characters (such as ``@``) that
+#: occur in directory services. None of these names can be mistaken for a command-line option.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 
 #: The name that the hub gives a session.
@@ -46,8 +46,8 @@ Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 #: because the name goes into a job's context, where commas separate the entries.
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
-#: A host name in Grid Engine, without characters that have a special meaning in a request, such as
-#: ``*`` and ``|`` (complex(5)).
+#: A host name in Grid Engine. Characters such as ``*`` and ``|`` are not allowed, because they have
+#: a special meaning in a request (complex(5)).
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
@@ -61,7 +61,7 @@ Pem = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=\n -]*$", max_length=16_384)]
 
 
 class Tls(Model):
-    """A session's key and certificate, and the authorities that it trusts, all as PEM."""
+    """A session's key, its certificate, and the authorities that the session trusts, all as PEM."""
 
     key: Pem
     certificate: Pem

@@ -164,8 +164,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     # First make sure that the home's file server answers: qsub reads .sge_request in the home, and
     # it cannot be killed while it waits for the file server.
     within(HOME_TIMEOUT, reach)
-    # Each of the two commands gets half of the usual time, because the hub does not wait longer for
-    # a check than for a single command.
+    # At most two qsub commands follow. Each of them gets half of the usual time, because the hub
+    # does not wait longer for a check than for a single command.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
@@ -181,8 +181,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
 
     if never := verify("v", resources):
         # If a resource that is counted per job is not available, qsub reports only "offers 0 slots"
-        # for a request with a parallel environment. So check again without the parallel
-        # environment.
+        # for a request with a parallel environment. To learn which resource is not available, check
+        # again without the parallel environment.
         if "-pe" in resources:
             index = resources.index("-pe")
             never = verify("v", resources[:index] + resources[index + 3 :]) or never
@@ -241,9 +241,10 @@ def decide(config: Config, request: Request) -> Answer:
 
 
 def main() -> int:
-    """Serve one request on standard input, which is the connection.
+    """Serve the one request that arrives on standard input.
 
-    systemd starts one broker process for each connection (``Accept=yes``, systemd.socket(5)).
+    systemd starts one broker process for each connection, and passes it the connection as standard
+    input (``Accept=yes``, systemd.socket(5)).
     """
     config = parse_config(Path(sys.argv[1]).read_bytes())
     connection = socket.socket(fileno=0)

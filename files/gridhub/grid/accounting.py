@@ -2,7 +2,8 @@
 """Find out why a session ended, from Grid Engine's accounting record of its job.
 
 The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
-(accounting(5)). Sites share that folder with their submit hosts, because ``qacct`` also needs it.
+(accounting(5)). The hub can read this file, because sites share its folder with their submit hosts
+for ``qacct``.
 ``qacct -j`` reads the whole file, which on a big cluster covers years. But people usually ask about
 a session that has just ended, so this module reads the file backwards from its end.
 """
@@ -101,11 +102,11 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
 
 
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
-    """Find a job's record by its unique name; return ``None`` if there is no reliable record.
+    """Find the record of a job by the job's unique name; return ``None`` if none is reliable.
 
-    Anyone who may submit jobs can forge lines in the file, because Grid Engine 8.1.9 writes the
-    value of ``-l hostname=…`` into the category, including its line breaks. So if a job's records
-    differ, none of them is reliable.
+    Anyone who may submit jobs can forge lines in the file, because Grid Engine 8.1.9 copies the
+    value of ``-l hostname=…`` into the category even if the value contains line breaks. So if a
+    job's records differ, none of them is reliable.
 
     :raises OSError: when the file cannot be read.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine's answers for the pages, cached and shared by all viewers.
+"""Cache Grid Engine's answers for the pages, so that all viewers share them.
 
 Grid Engine is queried only while someone looks at a page. Pages wait only briefly for the answers,
 and no decision about a session depends on them.
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class CachedQuery(Generic[T]):
-    """A cached answer from Grid Engine, shared by all callers and refreshed only while it is read.
+    """Caches an answer from Grid Engine for all callers.
 
-    However many callers read it, Grid Engine is queried at most once every ``interval`` seconds,
-    less often when Grid Engine is slow, and never twice at the same time. Callers get the last
-    answer and its age.
+    The query is repeated only while callers read the answer. However many callers there are, Grid
+    Engine is queried at most once every ``interval`` seconds, less often when it is slow, and never
+    twice at the same time. Callers get the last answer and its age.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class CachedQuery(Generic[T]):
             self.running_query = None
 
 
-#: Query the details of at most this many jobs: a command line has a limited length.
+#: Query the details of at most this many jobs, because a command line has a limited length.
 MAX_JOBS = 1000
 
 #: The maximum number of queries for one set of details. If an answer cannot be read, its jobs are
@@ -113,10 +113,10 @@ UNREADABLE_PAUSE = 600.0
 
 
 class ClusterStatus:
-    """All that pages show about Grid Engine except the states of jobs, shared by all viewers.
+    """Caches, for all viewers, what pages show about Grid Engine, except the states of jobs.
 
-    :param jobs: a function that returns the current job numbers of all sessions.
-    :param complexes: a function that returns the current names of the consumables on the menu.
+    :param jobs: a function that returns the job numbers of all current sessions.
+    :param complexes: a function that returns the names of the consumables on the current menu.
     """
 
     def __init__(
@@ -127,24 +127,24 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: For each unreadable job, keyed by its number: the time, on the monotonic clock, until
-        #: which the job is left out.
+        #: Until when (on the monotonic clock) each unreadable job is left out, keyed by the job's
+        #: number.
         self._unreadable: dict[int, float] = {}
-        #: The jobs' usage and reasons for waiting, by job number.
+        #: The jobs' usage and reasons for waiting, keyed by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
         self.places: CachedQuery[list[QueueInstance]] = CachedQuery(self._ask_places, interval)
         #: The numbers of all waiting jobs, in the scheduler's order.
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return a job's last details without waiting, but only if they name the job's owner."""
+        """Return a job's last details without waiting; ``None`` if they name a different owner."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
     async def query_details(self) -> dict[int, Details]:
         """Query the details of all sessions' jobs; leave out details that cannot be read."""
-        # Take the newest jobs, because these include the waiting jobs. For waiting jobs, pages show
-        # the reasons.
+        # If there are too many jobs, take the newest. These include the waiting jobs, for which
+        # pages show the reasons.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._unreadable = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The collector, which watches the jobs of all sessions with a single qstat query.
+"""Watch the jobs of all sessions with a single qstat query.
 
 "Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
 that do not list the job.
@@ -38,9 +38,9 @@ GONE = Gone.GONE
 #: A job counts as gone after this many consecutive good answers that do not list it.
 ANSWERS_WITHOUT = 2
 
-#: The longest list of users in a qstat query, in characters: an argument may be at most 128 kB long
-#: (execve(2)). If the list is longer, the query covers the jobs of all users, and the hub must
-#: parse all of them.
+#: The longest list of users in a qstat query, in characters, because an argument may be at most
+#: 128 kB long (execve(2)). If the list is longer, the query covers all users instead, and the hub
+#: must parse the jobs of all users.
 LONGEST_LIST = 100_000
 
 #: If a deleted job still exists after this many seconds, delete it again.
@@ -57,13 +57,13 @@ class Watched:
     """What is known about a session's job."""
 
     owner: str
-    #: Until this time, the job may be on its way to Grid Engine; only a later query can show that
-    #: the job is missing.
+    #: Until this time, the job may still be on its way to Grid Engine. So only a query that starts
+    #: after this time can show that the job is missing.
     since: float
     waiting: bool
     wanted: bool = True
-    #: The time from which the session no longer wants the job. Answers to earlier queries do not
-    #: cause its deletion, because they may be out of date.
+    #: Since when the session no longer wants the job. Answers to earlier queries may be out of
+    #: date, so they do not cause the deletion of the job.
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
@@ -80,12 +80,12 @@ class Collector:
 
     One qstat query covers all sessions. It runs every ``short_interval`` seconds while a person
     waits for a session (or a job has just gone missing), and every ``long_interval`` seconds
-    otherwise. Every ``sweep_interval`` seconds, the query covers the jobs of all users. When Grid
-    Engine is slow or does not answer, the query runs less often, and the last good answer remains
-    valid meanwhile.
+    otherwise. Once every ``sweep_interval`` seconds, it covers the jobs of all users instead. When
+    Grid Engine is slow or does not answer, the query runs less often, and the last good answer
+    remains valid meanwhile.
 
-    After every good answer, ``delete`` is called for each job in it that no session wants and whose
-    name shows that it belongs to this hub. So a deletion request that was lost is repeated.
+    After every good answer, ``delete`` is called for each listed job that has a name of this hub
+    and that no session wants. So a lost deletion request is repeated after the next answer.
     """
 
     grid: GridEngine
@@ -131,9 +131,13 @@ class Collector:
         self._run()
 
     def submitted(self, name: str) -> None:
-        """Record that Grid Engine has the job, so that the job can count as missing from now on."""
+        """Record that Grid Engine has accepted the job.
+
+        From now on, answers that do not list the job show that it is missing.
+        """
         watched = self.watched[name]
-        # Earlier misses do not count, because the request was still waiting for the broker then.
+        # Earlier answers without the job do not count, because the request for the job was still
+        # waiting for the broker at that time.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
@@ -149,7 +153,7 @@ class Collector:
         self._hurry.set()
 
     def sweep(self, ours: re.Pattern[str]) -> None:
-        """Delete every job whose name matches ``ours`` and that no session wants.
+        """Delete every job that no session wants and whose name matches ``ours``.
 
         Call this only when all sessions in the database are watched, because every other job with
         such a name is deleted.
@@ -300,8 +304,8 @@ class Collector:
         owners = {watched.owner for watched in self.watched.values()}
         wide = bool(self.ours) and now >= self._sweep_due
         if wide:
-            # Postpone the next sweep now. If this sweep fails, the next query then covers only the
-            # sessions' jobs, and can succeed even on a cluster so big that every sweep fails.
+            # Postpone the next sweep now, because this sweep may fail: on a very big cluster, every
+            # sweep fails. The next query then covers only the sessions' jobs, and can succeed.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
@@ -328,8 +332,8 @@ class Collector:
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
             if not done:
-                # Keep the next stray waiting: jobs that the broker does not delete must not flood
-                # the broker with requests.
+                # Let the next stray job wait. Otherwise, many jobs that the broker does not delete
+                # would cause a flood of requests to the broker.
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)

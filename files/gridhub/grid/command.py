@@ -50,8 +50,8 @@ async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -
 async def _exit(process: subprocess.Popen[bytes]) -> int:
     """Wait until a process has ended; return its exit status (negative if a signal ended it)."""
     pause = 0.0005
-    # Poll, because a process usually ends as soon as it closes its output. Do not wait in a thread:
-    # a slow directory service can occupy all threads of the event loop.
+    # Polling is enough, because a process usually ends as soon as it closes its output. Waiting in
+    # a thread could fail: a slow directory service can occupy all threads of the event loop.
     while (status := process.poll()) is None:
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)

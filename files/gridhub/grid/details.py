@@ -77,8 +77,8 @@ class _Reader:
         self.root = ""
         self.trouble = ""
         self.entries: list[_Entry] = []
-        #: ``general``: messages about all waiting jobs; ``own``: messages about single jobs, by
-        #: number.
+        #: ``general``: messages about all waiting jobs; ``own``: messages about single jobs,
+        #: keyed by job number.
         self.general: list[str] = []
         self.own: dict[str, list[str]] = {}
         self._path: list[str] = []
@@ -139,7 +139,7 @@ class _Reader:
                 self._entry.errors.append(_WHEN.sub("", text))
             case (
                 ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
-                # The usage of a parallel job's tasks, if Grid Engine starts the tasks.
+                # The usage of a parallel job's tasks is here if Grid Engine starts the tasks.
                 | [
                     "djob_info",
                     "JB_ja_tasks",
@@ -157,7 +157,7 @@ class _Reader:
 
 
 def parse_details(xml: bytes) -> dict[int, Details]:
-    """Parse the output of ``qstat -xml -j ID,ID,…`` into details by job number.
+    """Parse the output of ``qstat -xml -j ID,ID,…``; return the details keyed by job number.
 
     An element counts only at its proper place in Grid Engine's structure. Users cannot add
     elements, because Grid Engine escapes their text. A job is left out if it is printed twice, or
@@ -206,15 +206,15 @@ def parse_details(xml: bytes) -> dict[int, Details]:
     return found
 
 
-#: How many bytes of an answer to read: ``MESSAGES_SIZE`` for the scheduler's messages, plus
-#: ``JOB_SIZE`` for each job. The entry of a session's job has about 6 kB, but users can write
+#: The longest answer to read has ``MESSAGES_SIZE`` bytes for the scheduler's messages, plus
+#: ``JOB_SIZE`` bytes for each job. The entry of a session's job has about 6 kB, but users can write
 #: megabytes into the entries of their own jobs.
 MESSAGES_SIZE = 16 * 2**20
 JOB_SIZE = 64 * 2**10
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
-    """Query the details of some jobs; return them keyed by job number; leave out unknown jobs.
+    """Return the details of some jobs, keyed by job number; leave out unknown jobs.
 
     :raises AnswerError: when the answer cannot be parsed, or is too long.
     :raises GridEngineError: when there is no answer.

@@ -16,7 +16,7 @@ class GridEngineError(Exception):
 
 
 class AnswerError(GridEngineError):
-    """An answer from Grid Engine that does not have the format that its manual describes."""
+    """An answer from Grid Engine that differs from the format in Grid Engine's manual."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GridEngine:
     timeout: float = 10.0
 
     def environment(self) -> dict[str, str]:
-        """Return the complete environment of a Grid Engine command, which inherits nothing else."""
+        """Return all environment variables of a Grid Engine command; it inherits no others."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,

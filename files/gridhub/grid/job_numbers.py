@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The numbers of all jobs, for programs that run without third-party packages.
+"""Read the numbers of all jobs from qstat's output.
 
-The maintenance script imports this module, so the module uses only the standard library.
+The maintenance script, which runs without third-party packages, imports this module. So the module
+uses only the standard library.
 """
 
 from __future__ import annotations

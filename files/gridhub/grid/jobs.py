@@ -35,9 +35,10 @@ class State(enum.Enum):
 
 
 def read_state(letters: str) -> State:
-    """Return the state for the letters in qstat(1) (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
+    """Return the state that qstat's letters mean (``qw``, ``hqw``, ``Eqw``, ``t``, ``dr``, …).
 
-    A hold does not stop a job that is already running (``hr``).
+    The letters are described in qstat(1). A hold does not stop a job that is already running, so
+    ``hr`` means that the job is running.
     """
     if "d" in letters:
         return State.DELETING

@@ -25,8 +25,8 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 def read_number(text: str) -> float | None:
     """Return the value of a number with a Grid Engine multiplier; ``None`` for words like ``N/A``.
 
-    The value of an unlimited resource is infinite. For example, memory is unlimited if no host
-    defines an amount.
+    For an unlimited resource, Grid Engine prints ``infinity``, and the value is infinite. For
+    example, memory is unlimited if no host defines an amount.
     """
     if text.strip().lower() == "infinity":
         return math.inf

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Queue instances, their free resources, and which resources of a request are not free."""
+"""Read what is free on each queue instance, and find out what a session needs but cannot get."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
         }
         if place.free < want.slots:
             unavailable.add(SLOTS)
-        # On a tie, prefer an instance that lacks slots: it is a better guess than, for example, an
-        # instance that lacks a free GPU.
+        # On a tie, prefer an instance that lacks slots: the session more probably waits for this
+        # instance than, for example, for one that lacks a free GPU.
         rank = len(unavailable), SLOTS not in unavailable
         if least is None or rank < (len(least), SLOTS not in least):
             least = frozenset(unavailable)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a job waits or cannot run: the meaning of messages from the scheduler and ``qsub -w``."""
+"""Find out why a job waits or cannot run, from messages of the scheduler or ``qsub -w``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gridhub.grid.places import CLOSED, SLOTS
 class Reason:
     """A reason that the scheduler or ``qsub -w`` gives for a job that does not run."""
 
-    #: The reason's sentence in ``words.toml`` is ``reason.NAME``; :func:`main_reason` adds further
-    #: names.
+    #: ``reason.NAME`` in ``words.toml`` is the reason's sentence. Most names are in ``_MESSAGES``,
+    #: and :func:`main_reason` adds further names.
     name: str
     #: What the reason is about. ``job``: the job itself, on every queue instance; ``amount``: a
     #: resource that must become free; ``place``: a queue instance that takes no jobs now
-    #: (:class:`QueueInstance` shows the same); ``slots``: a queue instance that has too few slots;
+    #: (as :class:`QueueInstance` also shows); ``slots``: a queue instance that has too few slots;
     #: ``barred``: a queue instance that does not accept this job; ``other``: the message is not
     #: known.
     scope: str = ""
@@ -72,7 +72,7 @@ _NO_NEWS = re.compile(
 # messages are parsed again every second while pages are open.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
-    """Return the rank and the reason of a line's message; ``None`` if the line gives no reason."""
+    """Return the rank of a line's message, and the reason that it gives; ``None`` if none."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
     for rank, (name, scope, pattern) in enumerate(_MESSAGES):
@@ -84,7 +84,7 @@ def meaning_of(line: str) -> tuple[int, Reason] | None:
 
 
 def parse_reasons(lines: Iterable[str]) -> list[Reason]:
-    """Return the reasons in output of the scheduler or ``qsub -w``, the most informative first."""
+    """Return the reasons that the scheduler or ``qsub -w`` gave, the most informative first."""
     found: dict[tuple[int, str], Reason] = {}
     for meaning in filter(None, map(meaning_of, lines)):
         rank, reason = meaning
@@ -106,15 +106,16 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
         known.
     """
     # Ignore reasons about queue instances that do not accept the job, unless there are no other
-    # reasons: if the cluster were empty, the job could run on another queue instance.
+    # reasons. The job does not need these queue instances: if the cluster were empty, it could run
+    # on another one.
     candidates = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
     first = next(iter(candidates), Reason("queued"))
     if first.scope == "job":
         return first
     if unavailable:
         return Reason(CLOSED if CLOSED in unavailable else "unavailable")
-    # The messages are about full or closed queue instances, but ``unavailable`` shows that the job
-    # can get another queue instance.
+    # All messages are about full or closed queue instances. But ``unavailable`` is empty, so there
+    # is room for the job on another queue instance.
     if unavailable is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
     return first

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The qsub arguments that all sessions have in common, and the answers of qsub and qdel.
+"""Build the qsub arguments that all sessions share, and read the answers of qsub and qdel.
 
 The part of the broker that runs as root imports this module.
 """
@@ -33,7 +33,7 @@ def session_arguments(
     """Return the arguments of qsub that every session has, whatever its user chose.
 
     :param log: the file for the job's output; Grid Engine fills in ``$JOB_ID``.
-    :param context: what ``qstat -j`` shows to administrators; GridHub does not use it.
+    :param context: entries that only administrators read, with ``qstat -j``.
     """
     return (
         "-terse",

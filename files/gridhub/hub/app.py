@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub: JupyterHub, with a few changes that its settings cannot make."""
+"""Run JupyterHub with a few changes that cannot be made through its settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from gridhub.words import text
 from sge_spawner import SGESpawner
 
 # Cached, because JupyterHub makes an SSL context for each session that starts or is resumed, and
-# each time reads all of the system's authorities. With a thousand sessions, that would take
-# minutes.
+# for each context reads all certificates of the system's authorities. With a thousand sessions,
+# that would take minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
@@ -62,7 +62,7 @@ class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
 
 
 async def addresses(hosts: list[str]) -> frozenset[str]:
-    """Return the loopback addresses and those of hosts; skip hosts that cannot be resolved now."""
+    """Return the loopback addresses and the addresses of ``hosts``; skip unresolvable hosts."""
     found = {source_of(("127.0.0.1",)), source_of(("::1",))}
     for host in hosts:
         with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ async def addresses(hosts: list[str]) -> frozenset[str]:
 
 
 class GridHub(JupyterHub):
-    """JupyterHub, with a few changes that its settings cannot make."""
+    """JupyterHub with a few changes that cannot be made through its settings."""
 
     _log_formatter_cls = OneLineFormatter
 

@@ -34,7 +34,7 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def alt_name(name: str) -> str:
-    """Return a host's name or address in the form of an alternative name for a certificate."""
+    """Return a host's name or address in the form that :func:`names_of` returns."""
     try:
         return f"IP:{ip_address(name)}"
     except ValueError:
@@ -70,8 +70,8 @@ def _renew_authority(folder: Path, name: str) -> None:
 def renew(folder: Path, hosts: list[str]) -> list[str]:
     """Make missing certificates, and replace those that expire soon or do not name all hosts.
 
-    JupyterHub's own code makes them, as it would when JupyterHub starts. Authorities keep their
-    keys.
+    JupyterHub's own code makes the new certificates, as it would when JupyterHub starts. An
+    authority whose certificate is renewed keeps its key.
 
     :returns: the names of the changed certificates; empty if all certificates were good.
     :raises OSError: when the folder cannot be written.

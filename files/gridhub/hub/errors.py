@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Clear messages for refusals and errors; JupyterHub's own sentences go only to the log."""
+"""Choose clear messages for refusals and errors; JupyterHub's own words go only to the log."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from gridhub.words import number_text, text
 SETTING = "person_limits"
 
 #: The longest body of a person's request, in bytes. There is a limit because the hub stores parts
-#: of the body unchanged. The broker has the same limit for a choice.
+#: of the body unchanged. The broker accepts requests of at most the same length.
 MAX_BODY = 65_536
 
 #: The maximum length of a token's note, in characters.
@@ -63,14 +63,14 @@ MAX_LOGINS = 200
 class Counted(NamedTuple):
     """How a request is counted."""
 
-    #: One of :func:`gridhub.hub.rate_limits.rates`.
+    #: A key of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
     #: If a requester, such as an administrator, has this right for all people, their request does
     #: not count.
     right: str = ""
 
 
-#: How requests are counted, by handler and method; all other requests count as ``requests``.
+#: How requests are counted, keyed by handler and method; all others count as ``requests``.
 COUNTED: dict[tuple[type, str], Counted] = {
     (SpawnHandler, "GET"): Counted("looks"),
     (SpawnHandler, "POST"): Counted("starts", "servers"),
@@ -125,14 +125,14 @@ def _name(handler: BaseHandler) -> str:
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # unlike any account name, it contains a blank
+        return f"session {session}"  # no account name contains a blank
     return ""
 
 
 def count_request(handler: BaseHandler, kind: str) -> None:
     """Count a request.
 
-    :param kind: one of :func:`gridhub.hub.rate_limits.rates`.
+    :param kind: a key of :func:`gridhub.hub.rate_limits.rates`.
     :raises TooMany: when the person has reached the limit for that kind.
     """
     name = _name(handler)
@@ -172,7 +172,7 @@ BaseHandler.prepare = prepare
 
 
 def log_request(handler: web.RequestHandler) -> None:
-    """Log a request, unless it was refused because of a limit that is already in the log."""
+    """Log a request, unless a limit refused it and the log already says so."""
     if getattr(handler, "is_quiet", False):
         prometheus_log_method(handler)
     else:
@@ -232,8 +232,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. They are
-    not recognized by their notes, because a person can give any note to a token.
+    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. A
+    token's note does not show its purpose, because a person can give any note to a token.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(

@@ -20,7 +20,7 @@ from gridhub.words import text
 T = TypeVar("T")
 
 #: Time limit, in seconds, for the check whether a person may stay logged in. If the directory
-#: service takes longer, the person stays, and the check is repeated later.
+#: service takes longer, the person stays logged in, and the check is repeated later.
 DIRECTORY_LIMIT = 5.0
 
 #: Separate threads in which PAM checks passwords. A wrong password occupies a thread for seconds
@@ -84,7 +84,7 @@ class ClusterAuthenticator(PAMAuthenticator):
                 handler.request.remote_ip,
             )
             return None
-        # PAM asks for a second factor in the same conversation as for the password.
+        # PAM asks for the password and the second factor in one conversation, so pass both at once.
         password = (data["password"], data["otp"]) if "otp" in data else data["password"]
         if not await asyncio.get_running_loop().run_in_executor(
             PASSWORD_CHECKS, self._check_password, username, password
@@ -113,7 +113,7 @@ class ClusterAuthenticator(PAMAuthenticator):
         return False
 
     def _may_stay(self, username: str) -> bool:
-        """Return whether a logged-in person may stay; False only if they certainly may not.
+        """Return whether a person may stay logged in; False only if they certainly may not.
 
         :raises LookupError, OSError: when the answer is not known.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's pages: the variables of their templates (``pages/``), and the handlers they need.
+"""Provide the handlers of the hub's pages, and the variables of their templates (``pages/``).
 
 JupyterHub's own pages need JavaScript to stop a session, because they use the REST API. Our pages
 use a form instead.
@@ -37,7 +37,7 @@ from sge_spawner import SGESpawner
 
 #: The folder with the templates, the style sheet and the script. The path is resolved because it
 #: contains the link ``current``, which a deployment switches to a new release before it restarts
-#: the hub. Until then, the hub must keep using the release with which it started.
+#: the hub. Until the restart, the hub must keep using the release with which it started.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
@@ -78,7 +78,7 @@ def left(moment: datetime) -> str:
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the URL of a file in ``pages/``; the hash in it lets browsers cache the file."""
+    """Return the URL of a file in ``pages/``, with a hash so that browsers can cache the file."""
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 
@@ -242,7 +242,7 @@ class NewSessionHandler(BaseHandler):
 
     @web.authenticated
     def get(self) -> None:
-        """Check the name, because JupyterHub's own refusal would help nobody; then redirect."""
+        """Refuse a wrong name with a clearer message than JupyterHub's; otherwise redirect."""
         name = self.get_argument("name", "")
         if not is_valid_safe_slug(name):
             raise Refusal(400, text("error.bad_name"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's client for configurable-http-proxy, a proxy that loses its routes when it restarts."""
+"""Restore the routes of configurable-http-proxy, which loses them when it restarts."""
 
 from __future__ import annotations
 

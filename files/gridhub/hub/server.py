@@ -29,7 +29,7 @@ BODY_WITHIN = 20.0
 
 
 def _is_forwarded(header: str) -> bool:
-    """Return whether a header states a request's original client, or how the request arrived."""
+    """Return whether a header names the client of a forwarded request, or how it arrived."""
     name = header.lower()
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
@@ -84,9 +84,9 @@ class HubServer(BoundedServer):
     cluster: Cluster | None = None
     #: The prefix of the paths that belong to the hub itself.
     prefix = "/hub/"
-    #: How many requests for other paths may come from one address, as reported by the proxy. The
-    #: rate is high because the open pages of a whole class keep sending requests after the sessions
-    #: have ended.
+    #: How many requests for other paths may come from one address, which the proxy reports. The
+    #: rate is high because a whole class may share an address, and open pages keep sending requests
+    #: after their sessions have ended.
     strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -95,7 +95,7 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the client session's name; empty for the hub and the proxy, which are not counted.
+        """Return the name of a client session; the hub and the proxy are not counted (empty name).
 
         A certificate stays valid after its session has ended. So the clients of all ended sessions
         are counted together, under the name "ended".

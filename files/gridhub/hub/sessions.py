@@ -2,8 +2,8 @@
 """List the running sessions in the hub's database, whichever database system it uses.
 
 The maintenance script (``files/sge_maintenance.py``) runs this module as the hub's user, before and
-after the reboot, even if the hub is down. The script cannot read the database itself, because it
-uses the system's Python without packages.
+after a reboot, even if the hub is down. The script cannot read the database itself, because the
+script uses the system's Python without packages.
 """
 
 from __future__ import annotations

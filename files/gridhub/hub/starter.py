@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The starter's API: a starting session reports its port, or why it cannot start."""
+"""Receive the report of a starting session: its port, or why it cannot start."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SessionHandler(APIHandler):
     async def get_current_user(self) -> Any:
         """Return the owner of the request's token.
 
-        JupyterHub also records the use of the token in the database. If the database cannot be
-        used, :meth:`prepare` answers 503.
+        JupyterHub also records in the database that the token was used. If this fails,
+        :meth:`prepare` answers 503.
         """
         try:
             return await super().get_current_user()
@@ -82,7 +82,7 @@ class SessionHandler(APIHandler):
         self._answer(spawner)
 
     def _answer(self, spawner: SGESpawner) -> None:
-        """Send the time at which the session must end, if its run time would end later."""
+        """Tell the session when it must end, if that is earlier than the end of its run time."""
         if spawner.ends:
             words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})

@@ -77,7 +77,7 @@ def _preset_problems(menu: Menu) -> Iterator[str]:
 
 
 def _problems(menu: Menu) -> list[str]:
-    """Return the conflicts between the parts of a menu, one line for each problem."""
+    """Return the conflicts between the parts of a menu, one line for each conflict."""
     if lines := list(_limit_problems(menu)):
         return lines  # the check of presets needs limits that can be evaluated
     for groups in menu.people():

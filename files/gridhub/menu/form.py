@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The form's fields, as HTML, for one person."""
+"""Render the form's fields as HTML for one person."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
 def _again(
     item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
 ) -> str:
-    """Return the value that an item's field shows: the last one if possible, else the default."""
+    """Return the value for an item's field: the last choice if possible, else the default."""
     raw = last.get(item.name, item.default)
     try:
         return str(item.value(raw, groups))
@@ -138,7 +138,7 @@ def render_form(
     :param last: the last choice, shown again if it is still allowed.
     :param error: why ``last`` was refused; shown at the field that the error is about, if that
         field is on the form.
-    :param notes: notes on fields, by field name; the first of these fields gets the focus.
+    :param notes: notes on fields, keyed by field name; the first of these fields gets the focus.
     """
     presets = menu.presets_for(groups)
     for preset in presets:

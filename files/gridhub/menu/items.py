@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One item of the menu: a line of the form, the values it offers, and the check of a value."""
+"""Define the menu's items: each is a line of the form that offers values and checks input."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class Text(Model):
     def _compiles(self) -> Text:
         try:
             # Compile the bare pattern too: `a)|(?:b` is invalid by itself but valid when it is
-            # wrapped. It would then be two alternatives, each of which is open at one end.
+            # wrapped. The result would be `^(?:a)|(?:b)$`, and neither alternative would have to
+            # match the whole text.
             for pattern in (self.pattern, self._whole):
                 _matcher(pattern)
         except SchemaError as error:
@@ -222,7 +223,7 @@ class Item(Model):
         )
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
-        """Describe the values that a member of ``groups`` may choose; if ``None``, describe all."""
+        """Describe the values that a member of ``groups`` may choose, or all values if ``None``."""
         if self.text is not None:
             return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
@@ -265,7 +266,7 @@ class Item(Model):
         return self._amount(self.units_in(total))
 
     def above(self, value: int) -> Iterator[int]:
-        """Yield the larger numbers on offer, the nearest number first."""
+        """Yield the offered numbers that are larger than ``value``, the nearest first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             first = low if value < low else value + step - (value - low) % step
@@ -273,7 +274,7 @@ class Item(Model):
         yield from sorted(each for each in self.choices or () if each > value)
 
     def below(self, value: int) -> Iterator[int]:
-        """Yield the smaller numbers on offer, the nearest number first."""
+        """Yield the offered numbers that are smaller than ``value``, the nearest first."""
         if self.range is not None:
             low, high, step = self.range.minimum, self.range.maximum, self.range.step
             last = min(value - 1, high)

@@ -103,7 +103,7 @@ _ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
 
 
 class Requested(Model):
-    """A session's request for one item, which pages show and compare with the session's usage."""
+    """What a session requests of one item; pages show this and compare it with the usage."""
 
     item: str
     label: str

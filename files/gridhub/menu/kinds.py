@@ -27,7 +27,7 @@ MAX_TEXT = 200
 #: The paths of JupyterLab and Jupyter Notebook in a session.
 INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
-#: Names that reach qsub or HTML attributes; Grid Engine itself refuses most other characters.
+#: Names for qsub's arguments or HTML attributes. Grid Engine refuses most other characters.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 MOST = 10**9
 
@@ -54,7 +54,7 @@ class MenuError(ValueError):
 
 
 class ChoiceError(ValueError):
-    """An error in a choice: the menu does not allow it.
+    """A choice that the menu does not allow.
 
     ``str(error)`` is a message for the person who chose; ``error.item`` names the menu's item, or
     is ``None`` if the error is about the whole choice.
@@ -93,9 +93,10 @@ class _Kind(Model):
 
 
 class Slots(_Kind):
-    """CPU cores: ``-pe NAME N``, even for one core, so that a session's slots are always counted.
+    """CPU cores, requested with ``-pe NAME N``.
 
-    The parallel environment is named here, or by an item of kind ``parallel_environment``.
+    Even a single core is requested in this way, so that a session's slots are always counted. The
+    parallel environment is named here, or by an item of kind ``parallel_environment``.
     """
 
     ways = ("choices", "range")
@@ -110,7 +111,10 @@ class Slots(_Kind):
 
 
 class Memory(_Kind):
-    """Total memory, as a consumable such as ``h_vmem``; the units are binary, and qsub gets KiB."""
+    """Total memory, requested as a consumable such as ``h_vmem``.
+
+    The units are powers of 1024 bytes, and qsub gets the amount in KiB.
+    """
 
     ways = ("choices", "range")
     units = {"MB": 1024, "GB": 1024 * 1024}
@@ -126,7 +130,7 @@ class Memory(_Kind):
 
 
 class Count(_Kind):
-    """A total number of things, as a consumable such as ``gpu``. Zero requests nothing."""
+    """A number of things, requested as a consumable such as ``gpu``. Zero requests nothing."""
 
     ways = ("choices", "range")
     nothing = 0
@@ -142,7 +146,7 @@ class Count(_Kind):
 
 
 class RunTime(_Kind):
-    """Wall-clock time, as a complex such as ``h_rt``; qsub gets seconds."""
+    """Wall-clock time, requested as a complex such as ``h_rt``; qsub gets it in seconds."""
 
     ways = ("choices", "range")
     units = {"minutes": 60, "hours": 3600}
@@ -176,14 +180,14 @@ class ParallelEnvironment(_Kind):
 
 
 class SoftwareEnvironment(_Kind):
-    """Software, chosen by its name, that the job script loads before the server starts."""
+    """A software environment, which the job script loads before the server starts."""
 
     ways = ("options",)
     kind: Literal["environment"]
 
 
 class Interface(_Kind):
-    """The interface in which the session opens (:data:`INTERFACES`); not a Grid Engine request."""
+    """The interface in which the session opens (:data:`INTERFACES`); qsub does not get it."""
 
     ways = ("options",)
     nothing = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The resource menu: its items, presets, rules between items, and the validation of choices.
+"""The resource menu: its items, ready-made choices and rules, and the check of a choice.
 
 The form, the check of every choice (from the form, the REST API or a URL), the broker and the
 validate playbook all use :class:`Menu`.
@@ -41,7 +41,7 @@ _MAX_STEPS = 100
 
 
 class Preset(Model):
-    """A ready-made choice: the values of some items, by item name."""
+    """A ready-made choice: the values of some items, keyed by item name."""
 
     name: Identifier
     label: Words
@@ -89,7 +89,7 @@ class Limit(Model):
 
 
 class Menu(Model):
-    """All items, in the order of the form, with the presets and the limits."""
+    """A whole menu: all items in the order of the form, all presets and all limits."""
 
     items: tuple[Item, ...] = Field(min_length=1, max_length=50)
     presets: tuple[Preset, ...] = Field((), max_length=50)
@@ -123,7 +123,7 @@ class Menu(Model):
         return self
 
     def complexes(self) -> frozenset[str]:
-        """Return the complexes of the consumables on the menu; slots are left out."""
+        """Return the complexes of all consumables on the menu, except ``slots``."""
         counted = {item.request.counted for item in self.items} - {None, "slots"}
         return frozenset(str(name) for name in counted)
 
@@ -176,7 +176,7 @@ class Menu(Model):
     def everything(
         self, values: Mapping[str, int | str], groups: Collection[str]
     ) -> dict[str, int | str]:
-        """Return checked values, with missing values filled in so that the rules can be evaluated.
+        """Add the missing values to checked values, so that the rules can be evaluated.
 
         A missing value becomes the item's default or, if the item is not for the person, the value
         that requests nothing.
@@ -191,9 +191,9 @@ class Menu(Model):
     def choose(self, raw: Mapping[str, object], groups: Collection[str]) -> Choice:
         """Check a choice from any source and return it.
 
-        :param raw: the values by item name; a number may be given as digits, and a missing item
-            gets its default. A ``preset`` sets the values of its items, and overrides any other
-            values for them.
+        :param raw: the values, keyed by item name; a number may be given as digits, and a missing
+            item gets its default. A ``preset`` sets the values of its items, and overrides any
+            other values for them.
         :param groups: names of the Unix groups of the person.
         :raises ChoiceError: for the first mistake, in words for the person.
         """
@@ -211,13 +211,14 @@ class Menu(Model):
             if not is_met:
                 raise ChoiceError(limit.message, limit.item)
         choice = Choice(values={item.name: whole[item.name] for item in self.items_for(groups)})
-        qsub_arguments(self, choice)  # refuses amounts that cannot be divided among the slots
+        # This call refuses amounts that cannot be divided among the slots.
+        qsub_arguments(self, choice)
         return choice
 
     def take(
         self, raw: Mapping[str, object], groups: Collection[str]
     ) -> tuple[dict[str, object], list[str]]:
-        """Return those of a link's values that can be filled in, and messages about the others.
+        """Return a link's values without those that are not allowed, and messages about those.
 
         A preset sets the values of its items, and overrides any other values for them.
         """
@@ -243,7 +244,7 @@ class Menu(Model):
         groups: Collection[str],
         most: int | None = None,
     ) -> int | None:
-        """Return the next amount of an item that is allowed together with the rest of a choice.
+        """Return the next amount that an item may have together with the rest of a choice.
 
         :param most: search for the next smaller amount that is at most this; if ``None``, search
             for the next larger amount.
@@ -263,7 +264,7 @@ class Menu(Model):
         return None
 
     def people(self) -> list[frozenset[str]]:
-        """Return sets of groups that may see different menus: none, each single group, and all."""
+        """Return sets of groups that may see different menus: no group, each group, all groups."""
         options = [option for item in self.items for option in item.options or ()]
         parts: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
         named = {group for part in parts for group in part.groups}
