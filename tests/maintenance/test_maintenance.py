@@ -358,8 +358,8 @@ def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # Here, run the program in its unit, to test that systemd does not kill the processes that
-        # still run when the unit ends.
+        # Run the program in its real unit. This tests that systemd leaves alone the processes that
+        # are still running when the unit ends.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")

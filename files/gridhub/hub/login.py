@@ -113,9 +113,9 @@ class ClusterAuthenticator(PAMAuthenticator):
         return False
 
     def _may_stay(self, username: str) -> bool:
-        """Return whether a person may stay logged in; False only if they certainly may not.
+        """Return whether a person may stay logged in.
 
-        :raises LookupError, OSError: when the answer is not known.
+        :raises LookupError, OSError: when this is not known.
         """
         return self._is_listed(username) and not self._is_closed(username)
 

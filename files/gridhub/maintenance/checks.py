@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 def check_sessions(
     settings: Settings, before: Sequence[Session], notes: list[str], seconds: float = 60
 ) -> None:
-    """Check that every session that ran before is known to the hub and can be reached.
+    """Check that the hub still knows each session in ``before``, and that each can be reached.
 
     :param seconds: how long to repeat the check while it fails; the proxy's host may still be
         booting.

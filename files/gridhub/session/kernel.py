@@ -4,8 +4,8 @@
 ipykernel receives the output of forked child processes through a pipe, which is a random port of
 127.0.0.1. Any account on the worker can connect to this port, and whatever it sends there stays in
 the kernel's memory. If the kernel's other sockets are Unix sockets, as in our sessions, this file
-makes the pipe a Unix socket in their folder, which other users cannot enter. Kernels on TCP stay as
-they are.
+turns the pipe into a Unix socket as well. Its folder is that of the other sockets, which other
+users cannot enter. Kernels on TCP stay as they are.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
 from users' own environments, so it must run on every Python in use there, including 2.7.
