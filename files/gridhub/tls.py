@@ -2,8 +2,8 @@
 """Certificates for the traffic between hub, proxy and sessions.
 
 JupyterHub and certipy make the authorities, and the certificates of the hub and the proxy. This
-module makes the sessions' certificates, with keys that are quick to generate. It does
-not write them to the hub's disk, because only the worker needs to store them.
+module makes the sessions' certificates, with keys that are quick to generate. It does not write
+them to the hub's disk, because only the worker needs to store them.
 
 Every session has a unique name, and its certificate contains that name instead of the worker's. The
 hub and the proxy check the name, so that no other session can answer in its place, not even on the
