@@ -1,4 +1,4 @@
-"""Workers for tests of ``patch_workers.yml``, with a fake Grid Engine and breakable connections."""
+"""A fake Grid Engine and fake connections to workers, for tests of ``patch_workers.yml``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from folders import ROOT
 
-#: Fake commands. Their state is in FOLDER, with a file for each disabled queue and a file for each
-#: worker's jobs. Each worker HOST has its own administrative host. If there is a file
-#: ``broken/HOST``, it names a command after which the connection to this administrative host is
-#: lost: for good, or, if the file also says ``once``, for this one call. ``daemon/HOST`` is the
-#: state of HOST's execution daemon after the reboot. Whatever this state is, qhost still shows the
-#: load from before the reboot.
+#: Fake commands. FOLDER holds their state: a file for each disabled queue, and a file for each
+#: worker's jobs. Each worker HOST has its own administrative host. A file ``broken/HOST`` names a
+#: command. Once this command has run, the connection to HOST's administrative host is lost. If the
+#: file also says ``once``, only the answer to this command is lost. ``daemon/HOST`` is the state of
+#: HOST's execution daemon after the reboot. Whatever this state is, qhost still shows the load from
+#: before the reboot.
 COMMANDS = {
     "qselect": '[ "$3" != -qs ] || [ -e disabled/all.q@$host ] || exit 1\necho all.q@$host',
     "qmod": "case $1 in\n"
@@ -80,7 +80,7 @@ ROLE_NOW = [
 
 
 class Site:
-    """Workers, each with its own administrative host, and a record of what was done to them."""
+    """Workers, and a log of what was done to them. Each worker has its own administrative host."""
 
     def __init__(self, folder: Path, workers: dict[str, dict[str, object]]) -> None:
         self.folder, self.workers = folder, workers
@@ -169,7 +169,7 @@ class Site:
 
 
 def reported(worker: str, shown: str) -> str:
-    """Return what the report says about a worker, or "" if it mentions no trouble."""
+    """Return the failure that the report shows for a worker, or "" if the worker did not fail."""
     flat = " ".join(shown.split())
     found = re.search(
         rf"\[{worker}\]: FAILED! => .*?msg: (.*?)(?= fatal:| ok:| \[ERROR\]:| PLAY RECAP)", flat

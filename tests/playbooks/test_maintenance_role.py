@@ -1,4 +1,4 @@
-"""The role maintenance: inventories that it refuses, its settings, and the files it delivers."""
+"""The maintenance role: inventories that it refuses, its settings, and the files it delivers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def play(folder: Path, plays: list[dict[str, Any]], hosts: dict[str, Any], *argu
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Run the role for each case; return its refusal or its settings."""
+    """Run the role for each case; return the refusal or the settings of each case."""
     folder = tmp_path_factory.mktemp("role")
 
     def note(name: str, content: str) -> dict[str, object]:
@@ -158,8 +158,9 @@ def test_the_hubs_host_looks_for_sessions_through_the_proxy(
     assert proxies == {"here": "https://there", "there": ""}
 
 
-#: For each case: variables of the hub, variables of a proxy on another host (``clock`` is the time
-#: zone of that host), and words from the role's refusal ("" if the role accepts the variables).
+#: For each case: variables of the hub, variables of a proxy on another host, and words from the
+#: role's refusal ("" if the role accepts the variables). ``clock`` is the time zone of the proxy's
+#: host.
 APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     NOT_ASKED: ({}, {"maintenance_weekday": "Wed"}, "'Wed 2 03:26 '"),
     "same": ({}, {}, ""),
@@ -184,7 +185,7 @@ APART: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
 
 @pytest.fixture(scope="module")
 def answers_apart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Run the role on each proxy and, except in the first case, on the hub; return the refusals."""
+    """Run the role on the hub and each proxy (NOT_ASKED: only the proxy); return the refusals."""
     folder = tmp_path_factory.mktemp("apart")
     role = {"name": "maintenance", "tasks_from": "preflight"}
     plays = []
@@ -218,8 +219,7 @@ def test_a_proxy_on_its_own_host_reboots_when_the_hubs_pages_announce_it(
     assert bool(refusal) is bool(APART[name][2])
 
 
-#: The settings in the file that Debian's package installs, plus a line that a site could have
-#: added.
+#: The settings that Debian's package installs, plus ``Update-Days``, which a site could have added.
 DISTRIBUTION = """
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian-Security"; };
 Unattended-Upgrade::Package-Blacklist { };
@@ -268,9 +268,9 @@ def test_packages_come_from_the_origins_that_the_site_sets(
 def test_a_reboot_is_detected_on_a_machine_and_in_a_container() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/now.yml").read_text(encoding="utf-8"))
     [task] = [task for task in tasks[-1]["block"] if "ansible.builtin.reboot" in task]
-    # The command prints two values, because neither of them alone shows every reboot: a container
-    # that is restarted keeps its boot id, and on a machine the first process starts at the same
-    # tick after every boot.
+    # The command prints the boot id and the start time of the first process, because neither value
+    # alone shows every reboot. A restarted container keeps its boot id. On a machine, the first
+    # process starts at the same tick after every boot.
     command = task["ansible.builtin.reboot"]["boot_time_command"]
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     kernel, started = shown.stdout.split()
@@ -325,15 +325,15 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "gridhub/maintenance": 0o755,
         **{f"gridhub/maintenance/{path.name}": 0o644 for path in wing.glob("*.py")},
     }
-    # The role must not deliver the controller's caches, nor any part of ``gridhub`` that the
-    # program does not need.
+    # The role must not deliver Python's caches, nor parts of ``gridhub`` that the program does not
+    # need.
     (wing / "__pycache__").mkdir(exist_ok=True)
     (wing / "__pycache__/x.cpython-311.pyc").touch()
     (files / "gridhub/other").mkdir()
     (files / "gridhub/other/__init__.py").touch()
 
-    # Begin with the folder as an earlier release has left it: without a package, and with the
-    # setgid bit, which would pass the folder's group on to new files.
+    # Begin with the folder as an earlier release left it: without a package, and with the setgid
+    # bit. This bit would pass the folder's group on to new files.
     lib.mkdir()
     lib.chmod(0o2775)
     assert deliver(tmp_path, "--check")["changed"] == 1

@@ -1,4 +1,4 @@
-"""``playbooks/patch_workers.yml`` on a dozen workers at once, each with its own trouble."""
+"""One run of ``playbooks/patch_workers.yml`` on many workers, most of them with a problem."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from patching import Site, reported
 
-#: For each of these workers: the command after which Grid Engine can no longer be reached, whether
-#: the worker has been maintained by then, and whether its queue stays disabled.
+#: Workers that lose Grid Engine during the run. For each: the command after which Grid Engine
+#: cannot be reached, whether the worker is maintained, and whether its queue stays disabled.
 LOST = {
     "list": ("qselect -q", False, False),
     "disable": ("qmod -d", False, True),
@@ -33,7 +33,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
-    """Run the playbook once on a dozen workers with problems; return the workers and the report."""
+    """Run the playbook once on all these workers; return the workers and the report."""
     workers: dict[str, dict[str, object]] = {
         "well": {},
         "busy": {},
@@ -70,7 +70,7 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
     assert {"well", "kept", "begins"} <= site.maintained
     assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
     assert reported("well", shown) == reported("kept", shown) == reported("begins", shown) == ""
-    assert "all.q@kept" in site.disabled  # an administrator had disabled it before the run
+    assert "all.q@kept" in site.disabled  # an administrator disabled it before the run
     # An interrupted earlier run of the playbook had disabled the queue of ``left``.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
     # At the end, only queues that are still disabled have a note. No queue was disabled before its
@@ -96,7 +96,7 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
             "held was not maintained. Check that the maintenance is not held: "
             "held until 2126-01-31: exams",
         ),
-        # qmod disabled the queue of this worker, but the answer was lost.
+        # qmod disabled the queue of this worker, but qmod's answer was lost.
         ("flickers", "flickers was not maintained; its queues are enabled again. Check that no"),
         ("late", "late was not maintained. Check that there is time left: the 0 minutes"),
     ],

@@ -89,8 +89,8 @@ def test_a_worker_is_drained_until_its_last_job_or_the_window_ends(tmp_path: Pat
     site.program("bin/qstat", COMMAND.replace("NAME", "qstat") + third + COMMANDS["qstat"])
     began = time.monotonic()
     shown = site.patch(patch_at_once=2)
-    # The run must end with the window, that is, after half a minute plus the time that Ansible
-    # itself needs, and not after the hour that draining may take.
+    # The run must end with the window of half a minute (plus the time that Ansible itself needs).
+    # It must not last for the hour that draining may take.
     assert time.monotonic() - began < 900
 
     looks = [line.split()[-1] for line in site.log if line.startswith(("qstat", "maintain"))]

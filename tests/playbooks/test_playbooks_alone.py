@@ -1,4 +1,4 @@
-"""Small playbooks, run without a real host: with ``--check``, or with a made-up answer."""
+"""Small playbooks without a real host: with ``--check``, a made-up report or a fake program."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_the_status_shows_since_when_a_maintenance_has_run(
     assert words in output(done)
 
 
-#: For each playbook: right variables, a line of the output that shows them, and wrong variables,
-#: each with the message that refuses it. The message comes from the role's argument specification
-#: or from the hub's own checker.
+#: For each playbook: right variables, a line of the output that shows them, and wrong variables
+#: with their error messages. The error messages come from the role's argument specification or from
+#: the hub's own checker.
 WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] = {
     "announce.yml": (
         {"announce_text": "two words", "announce_level": "info"},
@@ -104,7 +104,7 @@ def test_check_shows_the_text_for_people_and_refuses_wrong_variables(
     name: str, tmp_path: Path
 ) -> None:
     right, shown, refusals = WORDS[name]
-    # What the checker needs from the hub: its Python and its modules.
+    # The checker needs the hub's Python and the hub's modules.
     (tmp_path / "python").symlink_to(sys.executable)
     hub = {"__jupyterhub_bin": str(tmp_path), "__jupyterhub_release": str(ROOT / "files")}
     there = sorted(Path("/etc").glob("jupyterhub/*"))
@@ -145,8 +145,8 @@ def test_check_shows_the_plan_before_and_after_the_program_is_installed(
     assert ("playbooks/site.yml installs it" in output(done)) is not there
 
 
-#: A fake program for a host whose maintenance is held. When asked to update, it only notes the
-#: request.
+#: A fake maintenance program, which says that the maintenance is held. When called with ``update``,
+#: it only notes the call.
 HELD = """
 import json, pathlib, sys
 noted = pathlib.Path(__file__).with_suffix(".noted")

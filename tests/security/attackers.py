@@ -89,9 +89,9 @@ class Cost(NamedTuple):
     memory: int
 
 
-#: A script that prints how many files some processes and their children have open, and how many kB
-#: of memory they use. Only the account that runs a process can see the process's open files, so the
-#: script switches to this account to count them.
+#: A script that looks at some processes and their children. It prints how many files they have
+#: open, and how many kB of memory they use. Only the account that runs a process can see the
+#: process's open files, so the script switches to this account to count them.
 COST = """
 for pid in $(echo $* $(for each in $*; do pgrep -P $each; done)); do
   # A child, such as a qstat, may be gone at any moment.
@@ -133,7 +133,7 @@ def costs() -> dict[str, Cost]:
 
 
 def session_cost(worker: str, person: str) -> Cost:
-    """Return the cost of a person's only session on a worker, without its kernels."""
+    """Return the cost of a person's only session on a worker, without the session's kernels."""
     return _cost(worker, OF_SESSION % person)
 
 

@@ -68,7 +68,7 @@ sys.stdout.buffer.write(answer)
 
 
 class Broker:
-    """The broker, called with the hub's uid as if by an attacker who has taken over the hub."""
+    """The broker, as a hub that has been taken over can call it: with the hub's uid."""
 
     def send(self, data: bytes, pieces: int = 1, pause: float = 0.0) -> dict[str, Any]:
         """Send bytes as they are; return the answer."""
@@ -87,7 +87,7 @@ class Broker:
         return self.send(json.dumps(request).encode())
 
     def start(self, **changes: object) -> dict[str, Any]:
-        """Request a session for alice; without ``changes``, the site would allow the request."""
+        """Request a session for alice. Without ``changes``, the site allows this request."""
         request: dict[str, object] = {
             "action": "start",
             "user": "alice",
@@ -128,7 +128,7 @@ def nothing_starts(jobs: Callable[[], set[str]]) -> Iterator[None]:
 
 @pytest.fixture
 def as_alice(hub_host: Any) -> Callable[[str], str]:
-    """Run shell lines as alice in her home, as her session could."""
+    """Run shell lines as alice in her home, like a program in her session."""
 
     def run(script: str) -> str:
         return str(

@@ -1,4 +1,4 @@
-"""One client, person or worker can take only a bounded share of a resource, and gives it back."""
+"""Each client, person and worker gets a limited share of a resource, for a limited time."""
 
 from __future__ import annotations
 
