@@ -24,7 +24,7 @@ GIVEN_BACK_WITHIN = 90
 #: work also opens files, for example for connections that wait for their next request.
 AS_BEFORE = 30
 
-#: The path of a session whose person has replaced its server with a hostile program.
+#: The path of a session in which the person runs a hostile program instead of the server.
 HOSTILE = "/user/hostile"
 HOSTILE_PORT = 18998
 HOSTILE_SERVER = f"""
@@ -112,7 +112,8 @@ def wait_until_given_back(before: dict[str, Any]) -> None:
         raise AssertionError(f"{error}: {before} before, {costs()} now") from error
 
 
-#: Only a program with the account and the capabilities of nginx can see the open files of nginx.
+#: A prefix that runs a command with the account and the capabilities of nginx. Only such a command
+#: can see which files nginx has open.
 AS_NGINX = (
     "setpriv --reuid=www-data --regid=www-data --clear-groups"
     " --inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
@@ -472,14 +473,14 @@ def test_services_are_limited_and_started_again(
         limit = machine.check_output(f"systemctl show --property=MemoryMax --value {unit}")
         assert limit.isdecimal() and int(limit) <= 4 * 2**30, unit
         # If a unit reaches its memory limit, the kernel kills the unit's largest process. Imitate
-        # this with the main process.
+        # this: kill the main process.
         pid = main_pid(machine, unit)
         machine.check_output(f"kill -KILL {pid}")
         wait_for(
             "another process",
             lambda machine=machine, unit=unit, pid=pid: main_pid(machine, unit) not in ("", pid),
         )
-    # Wait for the hub and for the session, which can be reached while the hub is still starting.
+    # Wait for the hub and for the session. The session can be reached while the hub still starts.
     for door in ("/hub/health", f"{alice.client.prefix}/api"):
         wait_for(
             f"{door} is reached again",

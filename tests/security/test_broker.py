@@ -1,4 +1,4 @@
-"""Attacks on the broker, by a hub that has been taken over or through traps in a person's home."""
+"""Attacks on the broker: by a hub that has been taken over, and through traps in a home."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "/home/alice/.jupyterhub-sessions"
 FILE = f"{FOLDER}/{SESSION}.json"
 
 
-#: A program that keeps swapping the folder for a link to another place and back, as fast as it can.
+#: A program that turns the folder into a link to another place and back, again and again.
 SWAP = f"""
 import itertools, os
 folder, link = {FOLDER!r}, "/home/alice/trap"
@@ -36,7 +36,7 @@ for target in itertools.cycle(("/home/open", "/etc", "/home/bob")):
 
 @pytest.fixture
 def trapped_home(hub_host: Any, broker: Broker) -> Iterator[None]:
-    """Let the test replace alice's folder for session files; clean up after it."""
+    """Let the test replace alice's folder for session files; clean up after the test."""
     hub_host.check_output(f"rm -rf {FOLDER}")
     yield
     # The test of the race leaves so many traps that their names would not fit in one command line.
@@ -50,7 +50,8 @@ def test_an_allowed_session_is_started_and_stopped(
     broker: Broker, hub_host: Any, qmaster_host: Any, jobs: Callable[[], set[str]]
 ) -> None:
     """Control: unless the broker starts an allowed session, the refusals below prove nothing."""
-    # Keep the job in the queue: no hub knows its session, so the job would end before the check.
+    # Keep the job waiting. A running job would end before the check, because no hub knows its
+    # session.
     qmaster_host.check_output("qmod -d all.q")
     try:
         answer = broker.start()

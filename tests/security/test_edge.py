@@ -1,4 +1,4 @@
-"""Attacks from the internet, on nginx."""
+"""Attacks on nginx from the internet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: A
             assert "frame-ancestors 'none'" in (answer.header("Content-Security-Policy") or ""), (
                 path
             )
-    # It is nginx that refuses the token: inside the cluster, the same token works.
+    # The refusal comes from nginx: inside the cluster, the hub accepts this token.
     ask = (
         AS_HUB + "request = urllib.request.Request('https://127.0.0.1:8081/hub/api/user', "
         "headers={'Authorization': sys.argv[1]})\n"
@@ -136,8 +136,8 @@ def test_pages_have_the_security_headers(login: LogIn) -> None:
     assert "max-age=" in session.headers["Strict-Transport-Security"]
 
 
-#: A configuration for the real nginx. It takes only the map from our own configuration and, unlike
-#: this, believes any address that a client claims to have.
+#: A configuration for the real nginx. Only its map is from our own configuration. Unlike our
+#: configuration, it believes any address that a client claims to have.
 LIMITS = """
 user www-data;
 pid /tmp/limits-test.pid;
@@ -156,7 +156,7 @@ http {
 """
 
 
-#: A program that prints nginx's answer to each of the client addresses in its arguments.
+#: A program whose arguments are client addresses. It prints nginx's answer for each address.
 ASK_FROM = """
 import sys, urllib.request
 for address in sys.argv[1:]:
@@ -225,7 +225,7 @@ def test_a_flood_of_starts_is_stopped(proxy_host: Any) -> None:
 def test_bodies_and_headers_have_limits(fetch: Fetch, base_url: str) -> None:
     for path in ("/hub/login", "/nobodys"):
         assert fetch(path, "POST", bytes(300_000)).status == 413
-    # Either the hub sends one of these statuses, or it hangs up and CHP or nginx sends one.
+    # The hub sends one of these statuses, or it hangs up and then CHP or nginx sends the status.
     assert fetch("/user/nobody/x", "POST", bytes(2 * 2**20)).status in (502, 503)
     host = urlsplit(base_url).netloc.encode()
     upload = b"POST /user/alice/api/contents HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
@@ -273,7 +273,7 @@ SMUGGLED = f"GET {ECHO}/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     ],
 )
 def test_requests_cannot_be_smuggled(base_url: str, head: bytes) -> None:
-    """A second answer would mean that a body was read as a request that nginx has not seen."""
+    """A second answer would mean that a server took part of a body for a second request."""
     host = urlsplit(base_url).netloc.encode()
     first = b"POST " + ECHO.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + head + b"\r\n"
     codes = statuses(talk(base_url, first + b"0\r\n\r\n" + SMUGGLED, 10))
@@ -382,7 +382,7 @@ def test_nginx_is_not_root_and_only_it_can_read_the_key(proxy_host: Any) -> None
     )
     copy = shlex.quote(named.rstrip(";"))
     assert proxy_host.run(f"runuser -u www-data -- cat {copy} >/dev/null").rc == 0
-    # Other users are refused, even one that has nginx's group.
+    # Other users are refused, even a user in nginx's group.
     for other in ("-u jupyterhub-proxy --", "-u nobody --", "-u nobody -g www-data --"):
         for path in (copy, "/run/nginx/nginx.pid", "/etc/jupyterhub-proxy/self-signed.key"):
             refused = proxy_host.run(f"runuser {other} cat {path} >/dev/null")

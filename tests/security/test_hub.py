@@ -1,4 +1,4 @@
-"""People, administrators or the hub's own process overstep their rights."""
+"""People, administrators and the hub's own process try to exceed their rights."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_root_writes_no_file_for_the_hub(hub_host: Any) -> None:
     hub_host.check_output(f"echo precious > {precious} && mv {bundle} {bundle}.aside")
     try:
         hub_host.check_output(f"runuser -u jupyterhub -- ln -s {precious} {bundle}")
-        # This error makes the playbook fail before it restarts the hub with the link. The playbook
-        # tests the configuration with JupyterHub, which handles the certificates and only then
-        # finds the error.
+        # The playbook tests the configuration with JupyterHub. JupyterHub handles the certificates,
+        # and the link among them, before it finds this error. So the playbook fails before it
+        # restarts the hub.
         wrong = "c.JupyterHub.load_roles.append({'name': 'x'})"
         run = playbook("site.yml", "--limit", "hub,localhost", jupyterhub_extra_config=wrong)
         assert run.returncode != 0

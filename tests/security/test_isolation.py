@@ -109,7 +109,7 @@ OTHER_IPYKERNEL = "6.31.0"
 
 @pytest.fixture(scope="module")
 def other_kernel(exec1_host: Any, alice: Session) -> Iterator[str]:
-    """Start a kernel from alice's home with another version of ipykernel; yield the kernel's id."""
+    """Start a kernel of alice's own with another version of ipykernel; yield the kernel's id."""
     make = (
         f"cd && {SESSION_PYTHON} -m venv --without-pip other && cd other/lib/python* &&"
         f" PIP_CERT=/etc/ssl/certs/ca-certificates.crt {SESSION_PYTHON} -m pip install --quiet"
@@ -158,8 +158,8 @@ def kernels_offered(session: Session) -> dict[str, Any]:
     outcome="JupyterLab offers no debugger for any kernel (jupyterhub_debugger).",
 )
 def test_no_kernel_is_offered_with_a_debugger(alice: Session) -> None:
-    # This metadata tells JupyterLab whether to offer the debugger. Even if it is not offered, a
-    # person can start the debugger of her own kernel with a message that she writes by hand.
+    # This metadata tells JupyterLab whether to offer the debugger. Without the offer, a person can
+    # still start the debugger of her own kernel by a message that she writes herself.
     debuggers = {
         name: each["metadata"]["debugger"] for name, each in kernels_offered(alice).items()
     }
@@ -284,7 +284,7 @@ print(route["target"])
 
 
 def route(path: str, target: str = "") -> str:
-    """Return the present target of a path's route; then replace it with ``target``, if given."""
+    """Set ``target``, if given, as the target of a path's route; return the previous target."""
     return str(host("hub").check_output("python3 -c %s %s %s", ROUTE, path, target))
 
 
@@ -382,7 +382,7 @@ def test_a_kernel_shows_the_output_of_its_child_processes(
 ) -> None:
     kernel = alice.kernel if which == "the site's" else other_kernel
     for what in ("by fork", "by multiprocessing", "by shell"):
-        # Try again if need be: the output may arrive only after the cell has ended.
+        # Try again until the text appears: the output may arrive after the cell has ended.
         wait_for(what, lambda what=what: what in alice.client.run(kernel, CHILDREN))
 
 
@@ -396,8 +396,8 @@ def listening(alice: Session, other_kernel: str) -> dict[str, list[Any]]:
         json.loads(host(alice.host).check_output("runuser -u alice -- python3 -c %s", LISTENING))
     )
     for kernel in (alice.kernel, other_kernel):
-        # Control: for each kernel, the search finds the five sockets of Jupyter's protocol, besides
-        # those that only ipykernel uses.
+        # Control: for each kernel, the search finds the five sockets of Jupyter's protocol.
+        # ipykernel may have more sockets.
         assert len([each for each in found["unix"] if kernel in each]) >= 5, found
     return found
 
@@ -416,7 +416,7 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
     ports = {table: set(each) for table, each in found.items() if each}
     assert ports in ({"tcp6": {alice.port}}, {"tcp": {alice.port}})
     folders = {each.rpartition("/")[0] for each in sockets}
-    assert len(folders) == 1, sockets  # abstract names would have no folder
+    assert len(folders) == 1, sockets  # an abstract name has no folder
     owner, mode = host(alice.host).check_output("stat -c '%%U %%a' %s", folders.pop()).split()
     # Ignore the sticky bit, which Jupyter sets.
     assert (owner, int(mode, 8) & 0o777) == ("alice", 0o700)
@@ -501,7 +501,7 @@ def test_a_session_takes_no_data_from_another_account(
     after = memory(), log()
     taken = result["messages"], result["raw"], before, after
     assert set(result["messages"].values()) == {0}, taken
-    assert max(result["raw"].values()) < 8, taken  # sent before the server hung up
+    assert max(result["raw"].values()) < 8, taken  # pieces sent before the server hung up
     assert set(found["unix"]) <= set(result["tried"])
     assert not set(found["unix"]) & set(result["sockets"])
     assert after[0] - before[0] < 20

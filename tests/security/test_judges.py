@@ -10,7 +10,7 @@ import pytest
 
 from cluster import host
 
-#: The highest exposure that systemd may find for a unit; docs/security.md says why it is not lower.
+#: The highest exposure that systemd may find for each unit; docs/security.md explains the numbers.
 EXPOSURE = {
     ("hub", "jupyterhub.service"): 2.0,
     ("hub", "jupyterhub-broker@x.service"): 2.2,
@@ -23,7 +23,7 @@ HARDENING = 58
 
 
 def install(hub_host: Any, package: str, program: str) -> None:
-    """Install a tool on the hub's host from the distribution's packages."""
+    """Install a tool from the distribution's packages on the hub's host."""
     hub_host.check_output(
         f"command -v {program} >/dev/null || (apt-get update -qq && "
         f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {package})"

@@ -46,7 +46,7 @@ class Flood(NamedTuple):
     """The answers to a flood of requests."""
 
     answers: dict[int, int]
-    #: The text of the last refusal, and the seconds that its header Retry-After asks to wait.
+    #: The text of the last refusal, and the seconds in the refusal's header Retry-After.
     text: str
     wait: int
     seconds: float
@@ -136,7 +136,7 @@ def test_starts_of_one_person_are_limited(
         f"journalctl -q -o cat -t jupyterhub-broker --since @{since} | grep -c 'start for bob' || :"
     )
     assert int(started) <= 30 + 6 * minutes
-    # The form has the same limit and shows the same message.
+    # The form shares this limit and shows this message.
     pages = []
 
     def is_refused() -> bool:
@@ -217,7 +217,7 @@ def test_requests_of_one_person_are_limited(
     assert report.answers == {200: 8}
 
 
-#: A program that takes all free ports of the range for sessions, prints how many, and holds them.
+#: A program that takes all free ports of the sessions' range, prints their number, and keeps them.
 TAKE = """
 import socket, sys, time
 taken = []

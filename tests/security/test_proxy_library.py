@@ -13,8 +13,7 @@ CORRECTION = "--require=/etc/jupyterhub-proxy/abandoned-requests.cjs"
 
 #: A program that starts a configurable-http-proxy between a client and a server. It prints two
 #: numbers: how many files the proxy still has open after 20 clients have sent upgrade requests and
-#: have gone, and how many megabytes the proxy buffers for a client that does not read a large
-#: answer.
+#: hung up, and how many megabytes the proxy buffers for a client that does not read a large answer.
 TRY = """
 import json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 

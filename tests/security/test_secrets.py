@@ -106,7 +106,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
     alice.open_lab()
     kernel = alice.start_kernel()
     read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
-    assert key in alice.run(kernel, read)  # control: the owner can read it
+    assert key in alice.run(kernel, read)  # control: the owner can read the key
     # Control: the search finds the running job's name, so it does read Grid Engine's files.
     of_the_job = [
         path
@@ -263,7 +263,7 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
     while_running = stored(host("hub"))
     alice.stop()
     logs = read_logs()
-    # Control: the same search finds the planted text, which is not secret, in each log.
+    # Control: ``found`` finds the planted text, which is not secret, in each log.
     for name in ("hub", "proxy", "nginx"):
         assert found({"planted": planted}, logs[name]) == ["planted"], name
     assert "[D " in logs["hub"]
@@ -289,8 +289,8 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
 #: A program that crashes.
 CRASH = "import os; os.abort()"
 
-#: Code for a session. It prints three numbers: how many core dumps a crash leaves, how many it
-#: leaves with a higher limit, and the limit of the session's server.
+#: Code for a session. It prints three numbers: how many core dumps a crash leaves, how many core
+#: dumps a crash leaves with a higher limit for their size, and this limit of the session's server.
 CRASHES = f"""
 import os, resource, subprocess, sys, tempfile
 core = resource.RLIMIT_CORE
@@ -310,7 +310,7 @@ print(crash((soft, hard)), crash((hard, hard)), resource.prlimit(os.getppid(), c
 )
 def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: Any) -> None:
     # With a higher limit, a crash leaves a file in the working folder, unless the machine puts core
-    # dumps elsewhere or hands them to a program. The session's own limit must prevent all these
+    # dumps elsewhere or hands them to a program. The session's own limit must prevent all core
     # dumps.
     files = hub_host.file("/proc/sys/kernel/core_pattern").content_string.strip()
     written = 0 if files.startswith(("|", "/")) else 1

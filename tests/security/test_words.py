@@ -63,7 +63,7 @@ def home(person: HubClient) -> str:
 
 
 def progress(person: HubClient) -> str:
-    """Return the first message with Grid Engine's output that the waiting page receives."""
+    """Return the first progress message that contains Grid Engine's output."""
     path = f"/hub/api/users/{person.name}/server/progress"
     headers = {"Referer": person.url(f"/hub/spawn-pending/{person.name}")}
     deadline = time.monotonic() + 20
@@ -95,7 +95,7 @@ def test_text_of_one_person_is_never_on_anothers_page(login: LogIn, hub_host: An
     assert printed.splitlines() == [FORGED] * 3, "Grid Engine does not print the text"
 
     def read() -> bool:
-        """Return whether the hub has read an answer from Grid Engine that contains the text."""
+        """Return whether both pages give the reason; if they do, the hub has read bob's text."""
         page = home(alice)
         assert FORGED not in page
         return "hold state" in home(bob) and REASON in page
