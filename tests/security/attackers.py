@@ -9,8 +9,8 @@ from cluster import host
 from proxy_client import run_python
 
 #: A program that opens many connections. It combines each text to send with each way to end a
-#: connection, and repeats all combinations ``times`` times. It prints how often each outcome
-#: occurred. It does not check the server's certificate.
+#: connection. ``times`` says how often it repeats all combinations. It prints how often each
+#: outcome occurred. It does not check the server's certificate.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys
 spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)

@@ -53,7 +53,8 @@ SESSION_PYTHON = "/opt/jupyterhub-session/current/env/bin/python"
 
 #: Files for alice's home that must not take effect in the session's server. If they did, they would
 #: leave traces in her folder ``traps``, and the extension would appear in JupyterLab's page. The
-#: kernel is an exception: the server may offer it, but without the debugger that its file declares.
+#: kernel is an exception: the server may offer it, but without the debugger that the kernel's file
+#: declares.
 TRAPS = {
     ".bash_profile": "touch ~/traps/bash_profile\n",
     ".bash_env": "touch ~/traps/bash_env\n",
@@ -97,7 +98,8 @@ def traps(hub_host: Any, exec1_host: Any) -> Iterator[None]:
     hub_host.check_output(alice, f"cd && rm -rf traps {' '.join(files)}")
 
 
-# All tests in this file can share one session of alice's, since only the last test changes it.
+# The tests in this file can share one session of alice: only the last test that uses the session
+# ends it.
 @pytest.fixture(scope="module")
 def alice(passwords: dict[str, str], traps: None) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
@@ -423,9 +425,9 @@ def test_a_session_listens_only_on_its_port_and_in_a_private_folder(
 
 
 #: A program that attacks the programs of another account, whose uid is its argument. It sends 40 MB
-#: to each of their ports on this host, first as ZeroMQ messages and then as raw bytes. It also
-#: tries to connect to every Unix socket. It prints how many pieces of the data each port has taken,
-#: and to which sockets it could connect.
+#: to each port of these programs, first as ZeroMQ messages and then as raw bytes. It also tries to
+#: connect to every Unix socket. It prints how many pieces of the data each port has taken, and to
+#: which sockets it could connect.
 FLOOD = """
 import json, socket, sys, zmq
 PIECE = bytes(1 << 20)

@@ -268,7 +268,7 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
         assert found({"planted": planted}, logs[name]) == ["planted"], name
     assert "[D " in logs["hub"]
     assert {name: found(secrets, text) for name, text in logs.items() if found(secrets, text)} == {}
-    # The secrets must not be in any file or process that another account can read, either.
+    # Other accounts must not find the secrets in any file or process.
     for name in ("hub", "proxy", "exec1", "exec2"):
         leak = f"install -m 0644 /dev/null /tmp/leak && echo {planted} > /tmp/leak"
         host(name).check_output(leak)

@@ -27,8 +27,8 @@ error reason          1:      {FORGED}
 </JB_job_number><JB_owner>alice</JB_owner></element></djob_info><messages><element>\
 <SME_global_message_list><element><MES_message>{FORGED}</MES_message>"""
 
-#: A program for bob. It puts the text into his job, together with characters that XML forbids, and
-#: holds the job. Grid Engine then gives the hold as the reason why the job waits.
+#: A program for bob. It puts a text and characters that XML forbids into bob's job, and holds the
+#: job. Grid Engine then gives the hold as the reason why the job waits.
 WRITE = r"""
 import subprocess, sys
 job, words = sys.argv[1:]

@@ -43,7 +43,7 @@ hypothesis.settings.load_profile("gridhub")
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], str]:
-    """Return a function that reads a recorded output, given the name of its file."""
+    """Return a function that reads the recorded output in the file with a given name."""
     return lambda name: (QSTAT / name).read_text(encoding="utf-8")
 
 
@@ -63,7 +63,7 @@ def bin_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(bin_dir: Path) -> Callable[[str, str], Path]:
-    """Return a function that makes or replaces a fake Grid Engine command, given a shell script."""
+    """Return a function that makes a fake Grid Engine command from a shell script."""
 
     def make(name: str, script: str) -> Path:
         path = bin_dir / name
@@ -116,7 +116,7 @@ def menu_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the accounts alice and bob exist, even if this machine does not have them."""
+    """Pretend that the accounts alice and bob exist on this machine."""
     real = pwd.getpwnam
 
     def find(name: str) -> pwd.struct_passwd:
@@ -175,7 +175,7 @@ async def hub(
 ) -> AsyncIterator[Hub]:
     """Prepare the module's hub for one test.
 
-    The hub begins without users. The menu, the broker and Grid Engine are the test's own.
+    The hub begins without users. Each test has its own menu, broker and Grid Engine.
     """
     hub = whole_hub
     hub.config.SGESpawner = settings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A fake Grid Engine of shell scripts, and small helpers for it."""
+"""A fake Grid Engine made of shell scripts, and small helpers for it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Qstat:
 
     @property
     def questions(self) -> list[str]:
-        """Return, for each query for a job list, the owners that it names."""
+        """Return the owners that each query for a job list names."""
         return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
 
     def explains(self, reason: str) -> None:
@@ -169,7 +169,7 @@ class Qstat:
         new.rename(self.folder / name)
 
     def says(self, text: str) -> None:
-        """Answer queries for a job list with this text from now on."""
+        """From now on, answer queries for a job list with this text."""
         self._put("rest", text)
 
     def says_once(self, call: int, text: str) -> None:

@@ -76,8 +76,7 @@ PRESETS = [{"name": "large", "label": "Large", "choice": {"cores": 4}}]
 
 HOSTILE = "<script>alert(1)</script>"
 
-#: Form data: names and values from the menu, names and values that resemble them, and arbitrary
-#: ones.
+#: Form data: names and values from the menu, similar names and values, and arbitrary data.
 SENT = st.dictionaries(
     st.sampled_from(["cores", "gpus", "interface", "mail", "preset", "queue", "_more"])
     | st.text(max_size=8),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker submits a job."""
+"""How the broker submits a job."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ class TestStart:
             while not go_on.exists():
                 time.sleep(0.01)
             write(*arguments)
-            # Tell the test that the file has been written. After that, the child process runs only
-            # the broker's own code.
+            # Tell the test that the file has been written. From here on, the child process runs
+            # only code of the broker.
             gone_on.touch()
 
         monkeypatch.setattr("gridhub.broker.requests.write_session_file", hang)
@@ -171,8 +171,8 @@ class TestStart:
             start(config, alice, request())
         assert caught.value.kind == "home"
         assert not list(folder.iterdir())
-        # The home answers now, after the time limit. The file is still written, so the broker must
-        # remove it again.
+        # The home answers only now, after the time limit. The child process nevertheless writes the
+        # file, so the broker must remove the file.
         go_on.touch()
         deadline = time.monotonic() + 10
         while not gone_on.exists() or secrets_in(home):
@@ -247,7 +247,7 @@ class TestStart:
         config = config.model_copy(update={"qsub_arguments": site_arguments})
         start(config, alice, request(avoid=("exec1", "exec-2.example.org")))
         arguments = (folder / "arguments").read_text(encoding="utf-8").split("\0")[:-1]
-        # If qsub gets several requests for a host, it uses only the last one.
+        # If several arguments request a host, qsub uses only the last of these arguments.
         assert arguments[-4:-2] == ["-l", expected]
 
     @pytest.mark.parametrize(

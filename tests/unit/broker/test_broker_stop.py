@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker deletes a job."""
+"""How the broker deletes a job."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's side of its connection to the broker."""
+"""The hub's side of the connection to the broker."""
 
 from __future__ import annotations
 

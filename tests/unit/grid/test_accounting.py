@@ -50,7 +50,7 @@ def test_a_record_says_where_and_how_a_job_ended() -> None:
         ("t-exit0", MEMORY, RUN_TIME, Ending.ITSELF),
         ("t-exit3", MEMORY, RUN_TIME, Ending.FAILED),
         # The reason names a limit only if the record proves that this limit ended the job.
-        # Otherwise, a limit of the queue may have ended it.
+        # Otherwise, a limit of the queue may have ended the job.
         ("t-hrt", None, None, Ending.LIMIT),
         ("t-hrt", MEMORY, RUN_TIME, Ending.LIMIT),
         ("t-mem", None, RUN_TIME, Ending.LIMIT),

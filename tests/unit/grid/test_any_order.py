@@ -22,8 +22,8 @@ from gridhub.grid.jobs import Job
 class Anything(RuleBasedStateMachine):
     """Run the collector while sessions come and go and Grid Engine gives any possible answers.
 
-    The collector's own loop runs. Instead of qstat, a rule decides when an answer comes. Whenever a
-    rule begins, a query is waiting for its answer. For each name, the model records how many good
+    The collector runs its own loop. Instead of qstat, a rule decides when an answer comes. Whenever
+    a rule begins, a query is waiting for its answer. For each name, the model records how many good
     answers in a row did not list the job, whether a session wants the job, and the job's state.
     """
 
@@ -70,8 +70,7 @@ class Anything(RuleBasedStateMachine):
             self.query = None
 
     async def delete(self, job: Job) -> None:
-        # Check nothing here, where a failed assertion would go unnoticed. The rules check the
-        # deletions later.
+        # A failed assertion would go unnoticed here. The rules check the deletions later.
         self.deletions.append(job.name)
         if self.deletion_fails:
             raise GridEngineError("no")

@@ -151,7 +151,7 @@ class TestCollector:
             await until(lambda: len(qstat.calls) > 4)
         assert isinstance(collector.look_up("a"), Job)
         assert "keeping them all" in caplog.text
-        # Once Grid Engine is back, the job counts as gone.
+        # Once Grid Engine gives usable answers again, the job counts as gone.
         qstat.says(listing())
         if failure == "down":
             qstat.recovers()

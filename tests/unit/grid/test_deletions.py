@@ -139,7 +139,8 @@ class TestDeletions:
 
         collector.delete = delete
         strays = [f"jupyterhub-{'a' * 8}{n:024x}" for n in range(100)]
-        # Another owner's job is not a session's job, even if it has the session's name.
+        # A job of another owner does not belong to a session, even if the job has the session's
+        # name.
         mine, borrowed = strays[:2]
         jobs = [job(name, owner="mallory", number=n) for n, name in enumerate(strays, 1)]
         qstat.says(listing(*jobs, job(mine, number=200)))

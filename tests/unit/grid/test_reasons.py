@@ -118,7 +118,7 @@ def test_recorded_messages_of_the_scheduler_are_parsed(recorded: Recorded) -> No
 
 def test_a_queue_closed_to_the_person_is_listed_after_other_reasons() -> None:
     # Grid Engine 8.1.9 prints these two outputs on a cluster where one queue is closed to the
-    # person. When it prints the second one, exec1 has no GPUs, and exec2 has two.
+    # person. For the second output, exec1 has no GPUs, and exec2 has two.
     output = """Unable to run job: Job 27 has no permission for cluster queue "closed.q"
 Job 27 cannot run because it exceeds limit "/////" in rule "trial/1"
 Job 27 cannot run in PE "smp" because it only offers 0 slots
@@ -167,7 +167,7 @@ FEW, OTHER = Reason("slots", "slots"), Reason("other", "other")
         ([], set(), "turn"),
         ([], {SLOTS}, "unavailable"),
         ([], {CLOSED}, "closed"),
-        # A full queue instance does not matter if another one has room.
+        # A full queue instance does not matter if another queue instance has room.
         ([FULL_NOW], set(), "turn"),
         ([FULL_NOW], None, "full"),
         ([QUOTA, FULL_NOW], {SLOTS}, "quota"),

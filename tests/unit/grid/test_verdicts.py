@@ -188,7 +188,7 @@ class TestVerdicts:
             job("plain", number=6),
             job(ours[:-1] + "c", "dr", number=7),
         ]
-        assert watching.take(jobs, 1) == []  # it is not known yet which jobs are this hub's
+        assert watching.take(jobs, 1) == []  # the collector does not know this hub's jobs yet
         watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
         assert watching.take(jobs, 2) == [jobs[0]]
 

@@ -1,6 +1,6 @@
 """Limits for each user in a real hub.
 
-They cover every entry point, show a message, and do not affect other users.
+They cover every entry point and do not affect other users. A refusal shows a message.
 """
 
 from __future__ import annotations

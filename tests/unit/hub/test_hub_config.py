@@ -87,8 +87,8 @@ def test_users_get_host_names_if_the_site_enables_them() -> None:
 def test_by_default_all_sessions_share_the_hubs_host() -> None:
     config = rendered(jupyterhub_public_url="https://hub.example.org/").JupyterHub
     assert "subdomain_host" not in config
-    # This setting would begin the names of the hub's cookies with `__Host-`. Such cookies must have
-    # the path `/`, so browsers would send them to every session.
+    # With this setting, the names of the hub's cookies would begin with `__Host-`. Such cookies
+    # must have the path `/`, so browsers would send them to every session.
     assert "cookie_host_prefix_enabled" not in config
 
 

@@ -259,7 +259,7 @@ class TestRefresh:
         assert await authenticator.refresh_user(ALICE, Handler()) is True
         site.down = False
         # After a failure, a cache may know the account before it knows the account's groups.
-        # Therefore it is enough that the group's list of members names the account.
+        # Therefore the user stays logged in if the group's list of members names the account.
         site.knows_memberships = False
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
@@ -279,6 +279,6 @@ class TestRefresh:
         assert await authenticator.refresh_user(ALICE, Handler("of a browser")) is True
         site.groups["jupyter"].remove("alice")
         await self.is_logged_out(authenticator, token="of a browser")
-        # Despite this result, JupyterHub accepts the token, because auth_refresh_strict is off.
+        # JupyterHub accepts the token despite the result False, because auth_refresh_strict is off.
         assert await authenticator.refresh_user(ALICE, Handler("of the session")) is False
         assert authenticator.auth_refresh_strict is False

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How the hub watches the proxy's routes.
 
-These tests replace JupyterHub's repair of routes. They only count how often it is called.
+These tests replace JupyterHub's repair of routes with a counter of calls.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ async def test_traffic_on_a_route_does_not_count_as_use(
 
     monkeypatch.setattr(ConfigurableHTTPProxy, "get_all_routes", get_all_routes)
     proxy = WatchedProxy(auth_token="x")
-    # The last activity is hidden from JupyterHub, and so is the session's name in the target.
+    # JupyterHub sees neither the last activity nor the session's name in the target.
     assert await proxy.get_all_routes() == {
         "/user/alice/": {"target": "https://exec1:40000", "data": {"user": "alice"}}
     }
