@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Read the numbers of all jobs from qstat's output.
 
-This module uses only the standard library, because the maintenance script imports it without
-third-party packages.
+This module uses only the standard library, because the maintenance script, which imports it, has no
+other packages.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gridhub.grid.numbers import read_number
 
 @dataclass(frozen=True)
 class QueueInstance:
-    """A queue instance. ``resources`` holds its free amounts in Grid Engine's base units."""
+    """A queue instance; ``resources`` holds the free amounts in Grid Engine's base units."""
 
     queue: str
     host: str
