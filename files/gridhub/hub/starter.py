@@ -24,7 +24,7 @@ class SessionHandler(APIHandler):
     async def get_current_user(self) -> Any:
         """Return the owner of the request's token.
 
-        JupyterHub also records in the database that the token was used. If this fails,
+        JupyterHub also records the token's use in the database. If the database cannot be used,
         :meth:`prepare` answers 503.
         """
         try:
@@ -36,7 +36,7 @@ class SessionHandler(APIHandler):
     async def prepare(self) -> None:
         """Answer 503 if the database cannot be used; 403 is only for an unknown token.
 
-        JupyterHub would answer 403 in both cases, and a job that gets 403 ends.
+        JupyterHub would answer 403 even if the database fails, and a job that gets 403 ends.
         """
         try:
             await super().prepare()
