@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Read the numbers of all jobs from qstat's output.
 
-This module uses only the standard library, because the maintenance script, which imports it, has no
-other packages.
+This module uses only the standard library, because the maintenance script has no third-party
+packages and imports this module.
 """
 
 from __future__ import annotations

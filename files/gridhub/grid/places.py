@@ -98,7 +98,7 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
         unavailable = {
             name
             for name, amount in want.resources.items()
-            # A host has none of a consumable that it does not list.
+            # Count a consumable that a host does not list as 0.
             if place.resources.get(name, 0.0) < amount
         }
         if place.free < want.slots:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Read in messages of the scheduler or of ``qsub -w`` why a job waits or cannot run."""
+"""Parse messages of the scheduler or of ``qsub -w``: why a job waits or cannot run."""
 
 from __future__ import annotations
 

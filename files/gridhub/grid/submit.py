@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Build the qsub arguments that all sessions share, and read the answers of qsub and qdel.
 
-The part of the broker that runs as root imports this module.
+The broker runs the code of this module as root.
 """
 
 from __future__ import annotations

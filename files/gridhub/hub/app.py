@@ -86,7 +86,7 @@ class GridHub(JupyterHub):
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
-        """Open the database, and turn its later failures into :class:`DatabaseTrouble`."""
+        """Open the database, and turn later failures into :class:`DatabaseTrouble`."""
         super().init_db()
         event.listen(self.db.get_bind(), "handle_error", self._raise_trouble)
 

@@ -70,8 +70,8 @@ def _renew_authority(folder: Path, name: str) -> None:
 def renew(folder: Path, hosts: list[str]) -> list[str]:
     """Make missing certificates, and replace those that expire soon or do not name all hosts.
 
-    The code that makes certificates when JupyterHub starts makes the new ones here. An authority
-    whose certificate is renewed keeps its key.
+    JupyterHub's own code makes the new certificates. An authority whose certificate is renewed
+    keeps its key.
 
     :returns: the names of the changed certificates; empty if all certificates were good.
     :raises OSError: when the folder cannot be written.
@@ -110,7 +110,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: renew certificates; print the changed ones' names."""
+    """``sge_certificates.py FOLDER NAME…``: renew certificates, and print their names."""
     os.umask(0o077)
     print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
     return 0

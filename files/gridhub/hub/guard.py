@@ -65,8 +65,7 @@ class Counted(NamedTuple):
 
     #: A key of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
-    #: The request does not count if the requester has this right for all people, as an
-    #: administrator does.
+    #: Requests do not count if the requester has this right for all people, like an administrator.
     right: str = ""
 
 
@@ -159,7 +158,7 @@ _prepare = BaseHandler.prepare
 
 
 async def prepare(self: BaseHandler) -> None:
-    """Identify the requester, as JupyterHub does, and apply the person's limits."""
+    """Identify the requester, as JupyterHub does, then apply the requester's limits."""
     await _prepare(self)
     how = counted(type(self), self.request.method)
     if not _has_for_all(self, how.right):
@@ -232,7 +231,7 @@ def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
     The tokens of sessions, and of logins to sessions, do not count, because JupyterHub makes them.
-    Notes cannot tell these tokens from a person's own: a person can give any note to a token.
+    The tokens' notes are not checked, because a person can give a token any note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(

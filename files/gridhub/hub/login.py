@@ -52,16 +52,15 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _check_password(self, username: str, password: object) -> bool:
         """Return whether PAM accepts the password; do not check the account.
 
-        JupyterHub checks the password and the account in one call, which does not show which check
-        failed.
+        JupyterHub's own method also checks the account, and does not show which check failed.
         """
         try:
             pamela.authenticate(
                 username, password, service=self.service, encoding=self.encoding, check=False
             )
         except pamela.PAMError as error:
-            # Log only the first characters of the name: some people type their password as the name
-            # by mistake.
+            # Log only the first characters of the name: some people type their password into the
+            # name field by mistake.
             self.log.warning("PAM refuses the login of %.32r: %s", username, error)
             return False
         return True

@@ -78,7 +78,10 @@ def left(moment: datetime) -> str:
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the URL of a file in ``pages/``; its hash lets browsers cache this version."""
+    """Return the URL of a file in ``pages/``.
+
+    The URL changes when the file changes, so browsers can cache the file.
+    """
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 
@@ -153,7 +156,7 @@ class FormHandler(SpawnHandler):
         await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
 
     def _forget_the_link(self) -> None:
-        """Keep only JupyterHub's own arguments, so that the form does not resend the link's."""
+        """Remove the link's arguments from the request, so that the form does not repeat them."""
         kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
         arguments = {name: value for name, value in kept.items() if value is not None}
         self.request.uri = url_concat(self.request.path, arguments)

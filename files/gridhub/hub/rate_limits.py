@@ -41,8 +41,8 @@ class Rate:
 def rates(starts: int = 30) -> dict[str, Rate]:
     """Return the rate for each kind of request.
 
-    :param starts: how many session starts a person may request at once; each minute allows a fifth
-        of ``starts`` again.
+    :param starts: how many session starts a person may request at once; after that, ``starts / 5``
+        each minute.
     """
     return {
         # Each start costs a broker process and a job.
@@ -78,7 +78,7 @@ class Limits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = dict(rates)
-        #: How many tokens a person may make and keep.
+        #: How many tokens of their own a person may have.
         self.tokens = tokens
         self._clock = clock
         #: The time at which each bucket is full again.

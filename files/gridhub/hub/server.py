@@ -19,8 +19,8 @@ from gridhub.tls import is_proxy, session_of
 #: running arrive at the hub.
 MAX_BODY = 2**20
 
-#: The longest body, in bytes, if a request is for a session that is not running. The hub answers
-#: such requests in place of the session.
+#: The longest body, in bytes, of a request for a session that is not running. The hub answers such
+#: a request itself.
 MAX_STRAY_BODY = 65_536
 
 #: How long a client may take to send a whole body, in seconds. The limit is low because the proxy
@@ -29,7 +29,7 @@ BODY_WITHIN = 20.0
 
 
 def _is_forwarded(header: str) -> bool:
-    """Return whether a header is one with which proxies describe the original request."""
+    """Return whether proxies use this header to describe the original request."""
     name = header.lower()
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
@@ -75,8 +75,8 @@ class _Request(Delegate):
 class HubServer(BoundedServer):
     """The hub's HTTP server: only the proxy may state where a request comes from.
 
-    A session may have only a few connections at a time. This also limits the connections of a
-    person, who may have only a few sessions.
+    A session may have only a few connections at a time. A person may have only a few sessions, so a
+    person's connections are limited too.
     """
 
     certified_each = 32

@@ -52,7 +52,7 @@ def running(url: str) -> list[dict[str, object]]:
     return [
         {
             "user": user,
-            # If each person has a subdomain, its name begins with this label.
+            # The person's subdomain, if the site uses subdomains.
             "label": subdomain_hook_idna(user, "", "user").rstrip("."),
             "name": name,
             "job": str(json.loads(state or "{}").get("job_id") or ""),

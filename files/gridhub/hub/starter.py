@@ -82,7 +82,7 @@ class SessionHandler(APIHandler):
         self._answer(spawner)
 
     def _answer(self, spawner: SGESpawner) -> None:
-        """Tell the session when it must end, if that is earlier than the end of its run time."""
+        """Tell the session when it must end, if a maintenance shortens its run time."""
         if spawner.ends:
             words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})

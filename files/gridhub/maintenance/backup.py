@@ -140,7 +140,7 @@ def digest_of(file: Any) -> str:
 
 
 def pack_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
-    """Pack files and folders, compare the archive with the files, and return their number.
+    """Pack files and folders, compare the archive with the disk, and return the number of files.
 
     :param notice_file: a file to leave out, because a timer may write it during the packing.
     :raises MaintenanceError: naming the file that differs.

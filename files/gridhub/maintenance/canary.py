@@ -54,7 +54,7 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
         status, body = call_hub(settings, "POST", f"{user}/server")
         return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
 
-    # First replace the notice of this maintenance, which keeps sessions from starting, with that of
+    # The notice of this maintenance keeps sessions from starting, so first publish the notice of
     # the next one. The hub reads the new notice within a few seconds.
     notice.publish(settings, schedule.next_date(host.now())[0])
     begun = time.monotonic()

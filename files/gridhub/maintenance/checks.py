@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 def check_sessions(
     settings: Settings, before: Sequence[Session], notes: list[str], seconds: float = 60
 ) -> None:
-    """Check that the hub still knows and can reach each session in ``before``.
+    """Check that the hub still knows each session in ``before``, and that the session answers.
 
     :param seconds: how long to repeat the check while it fails; the proxy's host may still be
         booting.
