@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-#: Longest log line, in characters. A line may contain text from the hub, which may have any length.
+#: Longest log line, in characters. A line may contain text of any length from the hub.
 _LONGEST_LINE = 4_000
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Jobs as ``qstat -f -xml`` lists them.
+"""Parse the jobs that ``qstat -f -xml`` lists.
 
 The parsers are pure functions and raise only :class:`AnswerError`.
 """
@@ -30,7 +30,7 @@ class State(enum.Enum):
 
     @property
     def is_on_a_host(self) -> bool:
-        """Whether a job in this state has a host, on which its session may already answer."""
+        """Whether a job in this state has a host; the session may already answer there."""
         return self in (State.STARTING, State.RUNNING, State.SUSPENDED)
 
 
@@ -59,9 +59,9 @@ def read_state(letters: str) -> State:
 class Job:
     """One job as qstat lists it.
 
-    ``host`` is empty until the job has a host. ``reports`` is false if Grid Engine has not heard
-    from that host for ``max_unheard`` (queue state ``u``, qstat(1)); the job may still be running
-    there. ``since`` is the start time in seconds since the epoch, or ``None`` before the start.
+    ``host`` is empty while the job waits. ``reports`` is false if the host has sent Grid Engine
+    nothing for ``max_unheard`` (queue state ``u``, qstat(1)); the job may still be running.
+    ``since`` is the start time in seconds since the epoch, or ``None`` before the start.
     """
 
     id: int
@@ -110,8 +110,7 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
 def parse_qstat(xml: bytes) -> list[Job]:
     """Parse the output of ``qstat -f -xml`` (schema ``qstat.xsd`` of Grid Engine 6.2 and later).
 
-    The tasks of an array job or a parallel job have the same job number; only the first task is
-    kept.
+    All tasks of an array job or a parallel job share one job number; only the first task is kept.
 
     :raises AnswerError: when the output is not a complete job list.
     """

@@ -25,8 +25,8 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", re.ASCII)
 def read_number(text: str) -> float | None:
     """Return the value of a number with a Grid Engine multiplier; ``None`` for words like ``N/A``.
 
-    For an unlimited resource, Grid Engine prints ``infinity``, and the value is infinite. For
-    example, memory is unlimited if no host defines an amount.
+    Grid Engine prints ``infinity`` for an unlimited resource; the result is then infinite. For
+    example, memory is unlimited if no host defines an amount of memory.
     """
     if text.strip().lower() == "infinity":
         return math.inf

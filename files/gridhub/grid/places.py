@@ -14,14 +14,14 @@ from gridhub.grid.numbers import read_number
 
 @dataclass(frozen=True)
 class QueueInstance:
-    """A queue instance and its free resources. ``resources`` are in Grid Engine's base units."""
+    """A queue instance; ``resources`` holds the free amounts in Grid Engine's base units."""
 
     queue: str
     host: str
     slots: int
     free: int
-    #: Whether jobs can start there: the queue instance is not disabled, suspended, unreachable or
-    #: in an error state.
+    #: Whether the queue instance takes new jobs: it is not disabled, suspended, unreachable or in
+    #: an error state.
     is_open: bool
     resources: Mapping[str, float] = field(default_factory=dict)
 
@@ -29,7 +29,7 @@ class QueueInstance:
 def parse_places(xml: bytes) -> list[QueueInstance]:
     """Parse the output of ``qstat -f -F COMPLEX,… -xml``.
 
-    :raises AnswerError: when the XML is not such output.
+    :raises AnswerError: when the XML is not the output of this command.
     """
     queues = parse_tree(xml).find("queue_info")
     if queues is None:
@@ -48,8 +48,8 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
             taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
         except ValueError as error:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
-        # A queue instance that has any state letter (qstat(1)) takes no new jobs. This also applies
-        # to the letters for alarms.
+        # A queue instance with any state letter (qstat(1)), even that of an alarm, takes no new
+        # jobs.
         is_open = not (entry.findtext("state") or "").strip()
         free = int(min(resources.get("slots", math.inf), slots - taken))
         places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
@@ -65,18 +65,18 @@ class Requirements:
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
-    #: ``NAME`` or ``NAME@HOST``, as for qsub; if it is ``NAME@@GROUP``, only ``NAME`` counts here.
+    #: ``NAME``, ``NAME@HOST`` or ``NAME@@GROUP``, as for ``qsub -q``; the group is ignored here.
     queue: str = ""
 
     def may_use(self, place: QueueInstance) -> bool:
-        """Return whether a queue instance is open and allowed by the request."""
+        """Return whether a queue instance is open and matches :attr:`queue`."""
         queue, _, host = self.queue.partition("@")
         return place.is_open and (
             not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
         )
 
 
-#: If no queue instance is both open and allowed, :func:`unavailable_resources` returns only this.
+#: The only name that :func:`unavailable_resources` returns if it finds no usable queue instance.
 CLOSED = "closed"
 
 #: The name for slots in the result of :func:`unavailable_resources`.
@@ -88,8 +88,8 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
 
     The best queue instance is the one that lacks the fewest resources.
 
-    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if no queue instance is both
-        open and allowed by the request; empty if the session can start.
+    :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if the session may use no
+        queue instance; empty if the session can start.
     """
     least: frozenset[str] | None = None
     for place in places:
@@ -98,13 +98,13 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
         unavailable = {
             name
             for name, amount in want.resources.items()
-            # A host that does not list a consumable does not have it.
+            # Count a consumable that a host does not list as 0.
             if place.resources.get(name, 0.0) < amount
         }
         if place.free < want.slots:
             unavailable.add(SLOTS)
-        # On a tie, prefer an instance that lacks slots: the session more probably waits for this
-        # instance than, for example, for one that lacks a free GPU.
+        # On a tie, prefer an instance that lacks slots: slots become free, but an instance that
+        # lacks, for example, a GPU may never have one.
         rank = len(unavailable), SLOTS not in unavailable
         if least is None or rank < (len(least), SLOTS not in least):
             least = frozenset(unavailable)

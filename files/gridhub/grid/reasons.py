@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Find out why a job waits or cannot run, from messages of the scheduler or ``qsub -w``."""
+"""Parse messages of the scheduler or of ``qsub -w``: why a job waits or cannot run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from gridhub.grid.places import CLOSED, SLOTS
 class Reason:
     """A reason that the scheduler or ``qsub -w`` gives for a job that does not run."""
 
-    #: ``reason.NAME`` in ``words.toml`` is the reason's sentence. Most names are in ``_MESSAGES``,
-    #: and :func:`main_reason` adds further names.
+    #: A name from ``_MESSAGES`` or from :func:`main_reason`. Under ``reason.NAME``, ``words.toml``
+    #: has the sentence that people see.
     name: str
     #: What the reason is about. ``job``: the job itself, on every queue instance; ``amount``: a
-    #: resource that must become free; ``place``: a queue instance that takes no jobs now
-    #: (as :class:`QueueInstance` also shows); ``slots``: a queue instance that has too few slots;
-    #: ``barred``: a queue instance that does not accept this job; ``other``: the message is not
-    #: known.
+    #: resource that must become free; ``place``: a queue instance that is full or closed;
+    #: ``slots``: a queue instance that has too few slots; ``barred``: a queue instance that does
+    #: not accept this job; ``other``: the message is not known.
     scope: str = ""
     #: The complex or rule that the message names.
     what: str = ""
@@ -72,7 +71,7 @@ _NO_NEWS = re.compile(
 # messages are parsed again every second while pages are open.
 @lru_cache(maxsize=2**14)
 def meaning_of(line: str) -> tuple[int, Reason] | None:
-    """Return the rank of a line's message, and the reason that it gives; ``None`` if none."""
+    """Return a line's rank in ``_MESSAGES`` and its reason; ``None`` if it gives no reason."""
     if not line.strip() or _NO_NEWS.search(line):
         return None
     for rank, (name, scope, pattern) in enumerate(_MESSAGES):
@@ -100,22 +99,21 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
 
     :param reasons: the result of :func:`parse_reasons`.
     :param unavailable: the result of :func:`~gridhub.grid.places.unavailable_resources`; ``None``
-        if this is not known.
+        if that result is not known.
     :returns: one of ``reasons``, or a new reason without a scope: ``closed`` or ``unavailable`` if
         resources are not available, ``turn`` if there is room, ``queued`` if the reason is not
         known.
     """
     # Ignore reasons about queue instances that do not accept the job, unless there are no other
-    # reasons. The job does not need these queue instances: if the cluster were empty, it could run
-    # on another one.
+    # reasons. The job does not wait for these queue instances, because others accept it.
     candidates = [reason for reason in reasons if reason.scope != "barred"] or list(reasons)
     first = next(iter(candidates), Reason("queued"))
     if first.scope == "job":
         return first
     if unavailable:
         return Reason(CLOSED if CLOSED in unavailable else "unavailable")
-    # All messages are about full or closed queue instances. But ``unavailable`` is empty, so there
-    # is room for the job on another queue instance.
+    # An empty ``unavailable`` means that a queue instance has room for the job. If all messages are
+    # about other queue instances, which are full or closed, the job only waits for its turn.
     if unavailable is not None and all(reason.scope == "place" for reason in reasons):
         return Reason("turn")
     return first
@@ -124,7 +122,7 @@ def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None)
 def unavailable_by_reason(reason: Reason) -> frozenset[str]:
     """Return the resources that a reason names as unavailable.
 
-    :returns: as :func:`~gridhub.grid.places.unavailable_resources`.
+    :returns: names as in the result of :func:`~gridhub.grid.places.unavailable_resources`.
     """
     if reason.name in ("full", "slots"):
         return frozenset({SLOTS})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Build the qsub arguments that all sessions share, and read the answers of qsub and qdel.
 
-The part of the broker that runs as root imports this module.
+The broker runs the code of this module as root.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ JOB_SHELL = "/usr/bin/env"
 #: Part of the message that ``qsub -w e`` prints if a request cannot run even on an empty cluster.
 NO_QUEUE = "no suitable queues"
 
-#: Parts of the messages that a command prints if it cannot reach the qmaster. The exit status does
-#: not show this, because it is the same as after a refusal.
+#: Parts of the messages that a command prints if it cannot reach the qmaster. The exit status is
+#: no help: a command that the qmaster refuses has the same status.
 _AWAY = ("unable to send message to qmaster", "unable to contact qmaster")
 
 _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
@@ -30,10 +30,10 @@ _TERSE_JOB_ID = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 def session_arguments(
     name: str, *, home: str, log: str, context: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the arguments of qsub that every session has, whatever its user chose.
+    """Return the qsub arguments that every session gets, whatever its user chose.
 
     :param log: the file for the job's output; Grid Engine fills in ``$JOB_ID``.
-    :param context: entries that only administrators read, with ``qstat -j``.
+    :param context: entries for administrators, who can read them with ``qstat -j``.
     """
     return (
         "-terse",
@@ -54,7 +54,7 @@ def parse_job_id(output: str) -> int:
     Submit verifiers and ``-now y`` print other lines before the number (qsub(1)), so only the last
     line counts, and that line must contain only the number.
 
-    :raises AnswerError: when there is no such line.
+    :raises AnswerError: when the last line is not a job number.
     """
     lines = output.strip().splitlines()
     if not lines or not _TERSE_JOB_ID.fullmatch(lines[-1].strip()):
@@ -75,8 +75,8 @@ def is_unknown_job(message: str) -> bool:
 def avoid_hosts(avoid: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """Return the qsub arguments that keep a job away from some hosts.
 
-    If a job has several requests for hosts, Grid Engine uses only the last one (seen with 8.1.9).
-    So the returned request also contains the host that the other arguments request.
+    Grid Engine uses only a job's last request for hosts (seen with 8.1.9). So the returned request
+    repeats the host that the other arguments request.
 
     :param arguments: the other arguments of qsub for the job.
     """

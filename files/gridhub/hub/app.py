@@ -28,9 +28,9 @@ from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
 from sge_spawner import SGESpawner
 
-# Cached, because JupyterHub makes an SSL context for each session that starts or is resumed, and
-# for each context reads all certificates of the system's authorities. With a thousand sessions,
-# that would take minutes.
+# Cached, because JupyterHub makes an SSL context for each session, and each new context reads the
+# certificates of all authorities that the system trusts. For a thousand sessions, reading them
+# would take minutes.
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
@@ -41,13 +41,13 @@ class OneLineFormatter(CoroutineLogFormatter):
         """Return the record as one line."""
         record = copy.copy(record)
         if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
-            # That module logs the id of a login, which is a secret cookie.
+            # ``_xsrf_utils`` logs a login's id. The id is a secret cookie.
             record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
         record.msg, record.args = one_line(record.getMessage()), None
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback with a mark on each line, so that its text cannot forge log lines."""
+        """Return a traceback with a mark on each line, so that no line looks like a log entry."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 
@@ -86,15 +86,15 @@ class GridHub(JupyterHub):
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
 
     def init_db(self) -> None:
-        """Open the database, and raise its errors as :class:`DatabaseTrouble` from then on."""
+        """Open the database, and turn later failures into :class:`DatabaseTrouble`."""
         super().init_db()
         event.listen(self.db.get_bind(), "handle_error", self._raise_trouble)
 
     def _raise_trouble(self, context: ExceptionContext) -> None:
         if not isinstance(context.sqlalchemy_exception, OperationalError):
             return
-        # All of JupyterHub shares one database session, which is unusable after a failure until it
-        # is rolled back. So roll it back in the next turn of the event loop.
+        # JupyterHub has only one database session. A failed session is unusable until a rollback,
+        # so roll back in the next turn of the event loop.
         with contextlib.suppress(RuntimeError):  # no loop yet: the hub is starting
             asyncio.get_running_loop().call_soon(self._roll_back)
         raise DatabaseTrouble from context.original_exception
@@ -112,7 +112,7 @@ class GridHub(JupyterHub):
         return int(await super().init_spawners())
 
     async def start(self) -> None:
-        """Start the hub, then exempt from garbage collection all objects that exist by then.
+        """Start the hub, then exempt all existing objects from garbage collection.
 
         These objects live as long as the hub. The garbage collector would need more than 100 ms to
         search them, and the hub would serve no page meanwhile.

@@ -20,7 +20,7 @@ from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, rea
 RENEW_BEFORE = timedelta(days=365)
 
 #: An authority's certificate is renewed, with the same key, if it expires within this time. Running
-#: sessions trust the old certificate, so they can continue for about this long after the renewal.
+#: sessions trust only the old certificate, so they can continue until the old certificate expires.
 RENEW_AUTHORITY_BEFORE = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=5 * 365)
 
@@ -46,7 +46,7 @@ def _expires_within(certificate: x509.Certificate, span: timedelta) -> bool:
 
 
 def _renew_authority(folder: Path, name: str) -> None:
-    """Renew an authority's certificate but keep its key, so that its signatures stay valid."""
+    """Renew an authority's certificate with the old key, so that old signatures stay valid."""
     old, key = read_authority(folder, name)
     now = datetime.now(UTC)
     builder = (
@@ -70,8 +70,8 @@ def _renew_authority(folder: Path, name: str) -> None:
 def renew(folder: Path, hosts: list[str]) -> list[str]:
     """Make missing certificates, and replace those that expire soon or do not name all hosts.
 
-    JupyterHub's own code makes the new certificates, as it would when JupyterHub starts. An
-    authority whose certificate is renewed keeps its key.
+    JupyterHub's own code makes the new certificates. An authority whose certificate is renewed
+    keeps its key.
 
     :returns: the names of the changed certificates; empty if all certificates were good.
     :raises OSError: when the folder cannot be written.
@@ -110,7 +110,7 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: renew certificates; print which ones changed."""
+    """``sge_certificates.py FOLDER NAME…``: renew certificates, and print their names."""
     os.umask(0o077)
     print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
     return 0

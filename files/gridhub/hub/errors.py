@@ -17,8 +17,8 @@ class Refusal(web.HTTPError):
         self.jupyterhub_message = message
 
 
-#: The names of our messages (``error.NAME``). Each key is a part of the JupyterHub message that our
-#: message replaces (JupyterHub 6.1.1).
+#: The name of our message (``error.NAME``), keyed by a part of the JupyterHub message that ours
+#: replaces (JupyterHub 6.1.1).
 MESSAGES = {
     "_xsrf": "stale_form",
     "XSRF": "stale_form",

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Apply the limits of :mod:`gridhub.hub.rate_limits` to each person's requests, on every path.
+"""Apply the limits of :mod:`gridhub.hub.rate_limits` to each person's requests for any path.
 
-Importing this module is enough, because it replaces :meth:`BaseHandler.prepare`. Every request to
-JupyterHub goes through that method, which identifies the requester. If a client is not logged in,
-the proxy counts the client's requests instead. If a request comes from a session and has no token,
-it counts for the session that the client's certificate names.
+Importing this module is enough: the module replaces :meth:`BaseHandler.prepare`, which identifies
+the requester of every request. The proxy, not the hub, counts the requests of clients that are not
+logged in. If a session sends a request without a token, the request counts for the session that the
+certificate names.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from gridhub.words import number_text, text
 #: The name of the hub's setting that holds the :class:`~gridhub.hub.rate_limits.Limits`.
 SETTING = "person_limits"
 
-#: The longest body of a person's request, in bytes. There is a limit because the hub stores parts
-#: of the body unchanged. The broker accepts requests of at most the same length.
+#: The longest body of a person's request, in bytes. The hub stores parts of the body unchanged, so
+#: the body must not be long. The broker has an equal limit for its requests.
 MAX_BODY = 65_536
 
 #: The maximum length of a token's note, in characters.
@@ -55,7 +55,7 @@ MAX_NOTE = 255
 MAX_STREAMS = 20
 open_streams: Counter[str] = Counter()
 
-#: How many of a person's logins to sessions the hub keeps; it drops the oldest ones. A browser
+#: How many of a person's logins to sessions the hub keeps; older logins are dropped. A browser
 #: whose login was dropped logs in again automatically when it loads a page.
 MAX_LOGINS = 200
 
@@ -65,12 +65,11 @@ class Counted(NamedTuple):
 
     #: A key of :func:`gridhub.hub.rate_limits.rates`.
     kind: str
-    #: If a requester, such as an administrator, has this right for all people, their request does
-    #: not count.
+    #: Requests do not count if the requester has this right for all people, like an administrator.
     right: str = ""
 
 
-#: How requests are counted, keyed by handler and method; all others count as ``requests``.
+#: How requests are counted, keyed by handler and method. Unlisted requests count as ``requests``.
 COUNTED: dict[tuple[type, str], Counted] = {
     (SpawnHandler, "GET"): Counted("looks"),
     (SpawnHandler, "POST"): Counted("starts", "servers"),
@@ -86,7 +85,7 @@ COUNTED: dict[tuple[type, str], Counted] = {
 
 
 def counted(handler: type, method: str) -> Counted:
-    """Return how requests to a handler are counted; entries for its base classes apply too."""
+    """Return how requests to a handler are counted; an entry for a base class applies too."""
     found = (COUNTED.get((each, method)) for each in handler.__mro__)
     return next(filter(None, found), Counted("requests"))
 
@@ -125,7 +124,7 @@ def _name(handler: BaseHandler) -> str:
     if isinstance(requester, User):
         return str(requester.name)
     if requester is None and (session := session_of(_socket(handler))):
-        return f"session {session}"  # no account name contains a blank
+        return f"session {session}"  # account names contain no spaces
     return ""
 
 
@@ -159,7 +158,7 @@ _prepare = BaseHandler.prepare
 
 
 async def prepare(self: BaseHandler) -> None:
-    """Identify the requester, as JupyterHub does, and apply their limits."""
+    """Identify the requester, as JupyterHub does, then apply the requester's limits."""
     await _prepare(self)
     how = counted(type(self), self.request.method)
     if not _has_for_all(self, how.right):
@@ -172,7 +171,7 @@ BaseHandler.prepare = prepare
 
 
 def log_request(handler: web.RequestHandler) -> None:
-    """Log a request, unless a limit refused it and the log already says so."""
+    """Log a request, unless it was refused because of a limit that the log already mentions."""
     if getattr(handler, "is_quiet", False):
         prometheus_log_method(handler)
     else:
@@ -187,8 +186,8 @@ class TokensHandler(UserTokenListAPIHandler):
     def _resolve_roles_and_scopes(self) -> None:
         """Find out what the requester may do, and count the request.
 
-        A requester can also identify themselves with a password in the body. JupyterHub checks this
-        password only after :func:`prepare`, so the requester is not known before this point.
+        The requester may have sent a password in the body. JupyterHub checks the password only in
+        this method, so :func:`prepare` could not know the requester.
         """
         super()._resolve_roles_and_scopes()
         if self.request.method == "POST" and self.current_user is not None and not self._is_counted:
@@ -211,8 +210,7 @@ class TokensHandler(UserTokenListAPIHandler):
         """Return a filter that selects the people for whom the requester may make a token.
 
         The filter raises :class:`Refusal` for a person who already has the maximum number of
-        tokens. The filter is the place for this check because JupyterHub calls the filter right
-        before it makes a token.
+        tokens. JupyterHub calls the filter right before making a token.
         """
         may = super().get_scope_filter(req_scope)
         if self.request.method != "POST" or req_scope != "tokens":
@@ -232,8 +230,8 @@ class TokensHandler(UserTokenListAPIHandler):
 def own_tokens(database: Any, user: Any) -> int:
     """Return how many valid tokens a person has made for themselves.
 
-    Tokens for sessions, and for logins to sessions, do not count: JupyterHub manages them. A
-    token's note does not show its purpose, because a person can give any note to a token.
+    The tokens of sessions, and of logins to sessions, do not count, because JupyterHub makes them.
+    The tokens' notes are not checked, because a person can give a token any note.
     """
     hashes = [getattr(spawner, "token_hash", "") for spawner in user.spawners.values()]
     return int(
@@ -306,7 +304,7 @@ class ProgressHandler(SpawnProgressAPIHandler):
         await super().keepalive()
 
     def on_connection_close(self) -> None:
-        """Stop at once; JupyterHub would wait for the next event, which may never come."""
+        """Stop the stream at once; JupyterHub would wait for an event that may never come."""
         super().on_connection_close()
         self._release()
         if self._work:
@@ -314,8 +312,8 @@ class ProgressHandler(SpawnProgressAPIHandler):
 
     @staticmethod
     async def _end(work: asyncio.Future[None]) -> None:
-        # JupyterHub mistakes the first cancellation for the end of the progress, and then waits for
-        # the start. So cancel again until the work is done.
+        # JupyterHub mistakes the first cancellation for the end of the progress, and then waits
+        # until the session has started. So cancel the work repeatedly until it ends.
         while not work.done():
             work.cancel()
             await asyncio.wait([work], timeout=0.1)

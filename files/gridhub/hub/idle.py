@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Handle requests to stop sessions, from administrators and from jupyterhub-idle-culler.
 
-The culler requests the stop of idle sessions, but it knows only the last use that was reported to
-the hub. So the hub checks each of the culler's requests again. A session that has not reported
-lately may be busy: perhaps the hub has just restarted, or the worker is unreachable. The hub does
-not end such a session, nor a session that was used after the culler's query.
+The culler asks the hub to stop sessions that seem idle, but the culler knows only the last use that
+was reported to the hub. So the hub checks whether the session is really idle. A session that has
+not reported lately may be busy: perhaps the hub has just restarted, or the worker is unreachable.
+The hub does not end such a session, nor a session that was used after the culler's query.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from gridhub.spawner.ended import stopped_by
 #: The culler's name among the hub's services.
 SERVICE = "idle-culler"
 
-#: The name of the Tornado setting that holds the rule: ``{"timeout": …, "report": …}``, in seconds.
+#: The name of the Tornado setting that says when a session is idle:
+#: ``{"timeout": …, "report": …}``, in seconds.
 SETTING = "idle"
 
 #: The time (:func:`time.monotonic`) at which the hub last heard from each spawner's session.
@@ -60,7 +61,7 @@ class HeardHandler(ActivityAPIHandler):
 class ServerHandler(UserServerAPIHandler):
     """Starts and stops sessions, and notes who requested a stop.
 
-    If the culler requests a stop, this handler stops the session only if it is idle at that moment.
+    When the culler requests a stop, this handler stops the session only if it is still idle.
     """
 
     async def post(self, user_name: str, server_name: str = "") -> None:

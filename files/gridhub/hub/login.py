@@ -19,30 +19,29 @@ from gridhub.words import text
 
 T = TypeVar("T")
 
-#: Time limit, in seconds, for the check whether a person may stay logged in. If the directory
-#: service takes longer, the person stays logged in, and the check is repeated later.
+#: Time limit, in seconds, for checking whether a person may stay logged in. If the directory
+#: service takes longer, the person stays logged in until the next check.
 DIRECTORY_LIMIT = 5.0
 
-#: Separate threads in which PAM checks passwords. A wrong password occupies a thread for seconds
-#: (pam_fail_delay(3)). If all checks shared the same threads, many wrong passwords would delay the
-#: checks of people who are logged in, and the checks of these people would delay logins.
+#: Threads in which PAM checks only passwords. A wrong password occupies a thread for seconds
+#: (pam_fail_delay(3)). In shared threads, many wrong passwords would delay the checks of people who
+#: are logged in, and those checks would delay logins.
 PASSWORD_CHECKS = ThreadPoolExecutor(8, "password")
 
-#: PAM's results that certainly mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
-#: PAM_ACCT_EXPIRED. Other results can also mean a failure or maintenance (pam_nologin(8)).
+#: PAM's results that can only mean a closed account (pam_acct_mgmt(3)): PAM_PERM_DENIED and
+#: PAM_ACCT_EXPIRED. Any other result may come from a failure or maintenance (pam_nologin(8)).
 CLOSED = (6, 13)
 
 
 class ClusterAuthenticator(PAMAuthenticator):
     """PAM login, only for people whom the inventory names.
 
-    A login with the right password is refused if the inventory does not name the person or if the
-    account is closed. The person then gets a message that says so, and need not try the password
-    again.
+    Even a person with the right password is refused if the account is closed or if the inventory
+    does not name the person. A message gives the reason, so that nobody blames the password.
     """
 
     def objection_to(self, username: str) -> str:
-        """Return the reason why PAM refuses an account (pam_acct_mgmt(3)); empty if it does not."""
+        """Return why PAM refuses an account (pam_acct_mgmt(3)); empty if PAM accepts it."""
         try:
             pamela.check_account(username, service=self.service, encoding=self.encoding)
         except pamela.PAMError as error:
@@ -53,16 +52,15 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _check_password(self, username: str, password: object) -> bool:
         """Return whether PAM accepts the password; do not check the account.
 
-        JupyterHub checks the password and the account in one call, which does not show which check
-        failed.
+        JupyterHub's own method also checks the account, and does not show which check failed.
         """
         try:
             pamela.authenticate(
                 username, password, service=self.service, encoding=self.encoding, check=False
             )
         except pamela.PAMError as error:
-            # Log only the first characters of the name: some people type their password here by
-            # mistake.
+            # Log only the first characters of the name: some people type their password into the
+            # name field by mistake.
             self.log.warning("PAM refuses the login of %.32r: %s", username, error)
             return False
         return True
@@ -97,8 +95,8 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _is_listed(self, username: str) -> bool:
         """Return whether the inventory names a person or one of their groups.
 
-        :raises LookupError: when the account or a group is not found. It may have been deleted, or
-            the directory service may be down; the two cases look the same.
+        :raises LookupError: when the account or a group is not found; perhaps only because the
+            directory service is down.
         """
         if super().check_allowed(username):
             return True
@@ -115,7 +113,7 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _may_stay(self, username: str) -> bool:
         """Return whether a person may stay logged in.
 
-        :raises LookupError, OSError: when this is not known.
+        :raises LookupError, OSError: when the directory service gives no clear answer.
         """
         return self._is_listed(username) and not self._is_closed(username)
 
@@ -130,14 +128,14 @@ class ClusterAuthenticator(PAMAuthenticator):
     async def refresh_user(self, user: Any, handler: Any = None) -> bool:
         """Log out a person who may no longer use the hub; their session continues.
 
-        JupyterHub calls this during a request if the last answer is at least ``auth_refresh_age``
-        seconds old.
+        JupyterHub calls this method during a request if the person's last check is at least
+        ``auth_refresh_age`` seconds old.
 
-        :returns: True if the person may stay; False if they may not, but the request carries the
-            token of their session. JupyterHub still accepts such a request, so that the session
-            can report its use (``auth_refresh_strict``).
-        :raises Refusal: 403 in all other cases. JupyterHub then treats the request as not logged
-            in. If the result were False in these cases, JupyterHub 6.1.1 would fail.
+        :returns: True if the person may stay. False if the person may not stay, but the request
+            carries the token of their session: JupyterHub still accepts the request, so that the
+            session can report its use (``auth_refresh_strict``).
+        :raises Refusal: 403 if the person may not stay, and the request carries no such token.
+            JupyterHub treats the request as not logged in; False would make JupyterHub 6.1.1 fail.
         """
         if await self._stays(user.name):
             return True

@@ -35,9 +35,9 @@ from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
 
-#: The folder with the templates, the style sheet and the script. The path is resolved because it
-#: contains the link ``current``, which a deployment switches to a new release before it restarts
-#: the hub. Until the restart, the hub must keep using the release with which it started.
+#: The folder with the templates, the style sheet and the script. The path is resolved, because a
+#: deployment switches the link ``current`` to the new release before restarting the hub. Until the
+#: restart, the hub must keep using the release with which it started.
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 
@@ -78,7 +78,10 @@ def left(moment: datetime) -> str:
 
 
 def asset_url(base_url: str, name: str) -> str:
-    """Return the URL of a file in ``pages/``, with a hash so that browsers can cache the file."""
+    """Return the URL of a file in ``pages/``.
+
+    The URL changes when the file changes, so browsers can cache the file.
+    """
     mark = hashlib.sha256((PAGES / name).read_bytes()).hexdigest()[:12]
     return f"{base_url}pages/{name}?v={mark}"
 
@@ -103,9 +106,9 @@ def template_vars(
         "ago": ago,
         "left": left,
     }
-    # JupyterHub calls each function among these variables with the user, and passes only the result
-    # to the templates. The templates need our functions themselves, so wrap each of our functions
-    # in a function that returns it.
+    # If a variable is a function, JupyterHub calls the function with the user, and the templates
+    # get only the result. The templates must get our functions themselves, so wrap each function in
+    # a second one that returns the first.
     return {
         "site_name": site_name,
         "help_at": help_at,
@@ -153,7 +156,7 @@ class FormHandler(SpawnHandler):
         await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
 
     def _forget_the_link(self) -> None:
-        """Keep only JupyterHub's own arguments, so that the form does not send the others again."""
+        """Remove the link's arguments from the request, so that the form does not repeat them."""
         kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
         arguments = {name: value for name, value in kept.items() if value is not None}
         self.request.uri = url_concat(self.request.path, arguments)
@@ -164,7 +167,7 @@ class FormHandler(SpawnHandler):
             return await super()._wrap_spawn_single_user(*args, **kwargs)
         except web.HTTPError as error:
             if not hasattr(error, "jupyterhub_message"):
-                # Without this, the form would show JupyterHub's own message.
+                # Without our message, the form would show JupyterHub's own.
                 vars(error)["jupyterhub_message"] = error_words(error, error.status_code)
             raise
 
@@ -208,7 +211,7 @@ class StopHandler(BaseHandler):
 
 
 class ForecastHandler(BaseHandler):
-    """Reports what is free, and whether a session with the choice in the form could start."""
+    """Reports what is free, and whether a session with the form's values could start."""
 
     @web.authenticated
     async def get(self) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Limits on how often one person may send requests; :mod:`gridhub.hub.guard` applies them.
 
-The proxy limits requests by address. But sessions reach the hub without the proxy, and a person may
-have many addresses. So these limits count the requests of each person, wherever a request comes
-from.
+The proxy limits the requests from each address. That is not enough: sessions reach the hub without
+the proxy, and a person may have many addresses. So the hub counts the requests of each person, from
+all addresses together.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Rate:
 def rates(starts: int = 30) -> dict[str, Rate]:
     """Return the rate for each kind of request.
 
-    :param starts: how many session starts a person may request at once; after these, a fifth of
-        this number each minute.
+    :param starts: how many session starts a person may request at once; after that, ``starts / 5``
+        each minute.
     """
     return {
         # Each start costs a broker process and a job.
         "starts": Rate(starts, starts / 5),
-        # Requests for the form or its forecasts: each of them costs Grid Engine commands, or a
-        # thread that queries the directory service. An open form sends such a request every ten
+        # Requests for the form or its forecasts: each request costs Grid Engine commands, or a
+        # thread that queries the directory service. An open form requests a forecast every ten
         # seconds and at each change.
         "looks": Rate(60, 60),
         # Each new token costs a row in the database.
@@ -78,7 +78,7 @@ class Limits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = dict(rates)
-        #: How many self-made tokens a person may have.
+        #: How many tokens of their own a person may have.
         self.tokens = tokens
         self._clock = clock
         #: The time at which each bucket is full again.
@@ -102,8 +102,8 @@ class Limits:
         now = self._clock()
         key = person, f"{kind} {what}"
         full = max(self._full.get(key, now), now)
-        # The time until the bucket has room for one more request. Because of the tolerance of 1e-6,
-        # a rounding error cannot cause the refusal of the last request that is within the limit.
+        # The time until the bucket has room for one more request. The tolerance of 1e-6 prevents a
+        # rounding error from refusing the last request that is within the limit.
         wait = full - now - (rate.burst - 1) * rate.pause
         if wait > 1e-6:
             return wait

@@ -14,9 +14,9 @@ from traitlets import Float
 class WatchedProxy(ConfigurableHTTPProxy):
     """Restores routes within seconds after the proxy restarts or becomes reachable again.
 
-    JupyterHub checks the routes every five minutes, and each time writes the last activity of every
-    session to the database. Checking only the routes is cheap, so this class does it more often.
-    An unreachable proxy does not cause the end of any session.
+    JupyterHub's own check, every five minutes, also writes each session's last activity to the
+    database. This class checks only the routes, which is cheap enough for every few seconds. No
+    session is ended because the proxy is unreachable.
     """
 
     watch_interval = Float(
@@ -43,8 +43,8 @@ class WatchedProxy(ConfigurableHTTPProxy):
         """Return the proxy's routes, without the sessions' names and last activities.
 
         JupyterHub would treat traffic on a route as use of the session. But an open page sends
-        requests every few seconds even if the person is away. So the last activity on a route does
-        not count; only the session itself reports its use.
+        requests every few seconds even if the person is away. So only the session itself may report
+        its use.
         """
         routes: dict[str, Any] = await super().get_all_routes()
         for route in routes.values():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's HTTP server: it limits requests, and accepts client addresses only from the proxy."""
+"""The hub's HTTP server: it limits requests, and lets only the proxy state a client's address."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest body of a request, in bytes. The hub keeps each body in memory. For the hub's pages,
-#: nginx has a lower limit. But for sessions, nginx allows much longer bodies, and a request for a
-#: session that is not running arrives here too.
+#: The longest body of a request, in bytes. The hub keeps each body in memory, and cannot rely on
+#: nginx: nginx allows much longer bodies for sessions, and requests for sessions that are not
+#: running arrive at the hub.
 MAX_BODY = 2**20
 
 #: The longest body, in bytes, of a request for a session that is not running. The hub answers such
-#: requests in place of the session.
+#: a request itself.
 MAX_STRAY_BODY = 65_536
 
-#: How long a client may take to send a whole body, in seconds. This is enough: the proxy sends a
-#: body at once, and the bodies that sessions send are short.
+#: How long a client may take to send a whole body, in seconds. The limit is low because the proxy
+#: sends a body at once, and sessions send only short bodies.
 BODY_WITHIN = 20.0
 
 
 def _is_forwarded(header: str) -> bool:
-    """Return whether a header names the client of a forwarded request, or how it arrived."""
+    """Return whether proxies use this header to describe the original request."""
     name = header.lower()
     return name in ("forwarded", "x-real-ip", "x-scheme") or name.startswith("x-forwarded-")
 
 
 class _Request(Delegate):
-    """A request whose forwarding headers are removed unless it comes from the proxy.
+    """A request; unless it comes from the proxy, its forwarding headers are removed.
 
     Requests for sessions that are not running arrive at the hub too; their number and size are
     limited.
@@ -52,8 +52,8 @@ class _Request(Delegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        # Check here and not earlier: when the request began, the certificates had not been
-        # exchanged yet.
+        # Check the certificate here and not earlier: when the request began, client and hub had not
+        # exchanged certificates yet.
         if not is_proxy(self._stream.socket):
             for header in filter(_is_forwarded, list(headers)):
                 del headers[header]
@@ -75,18 +75,18 @@ class _Request(Delegate):
 class HubServer(BoundedServer):
     """The hub's HTTP server: only the proxy may state where a request comes from.
 
-    A session may have only a few connections at a time. This also limits the connections of a
-    person, who may have only a few sessions.
+    A session may have only a few connections at a time. A person may have only a few sessions, so a
+    person's connections are limited too.
     """
 
     certified_each = 32
-    #: The cluster, which has the list of sessions; set when the hub starts.
+    #: The object that lists the sessions; :mod:`gridhub.hub.app` sets it when the hub starts.
     cluster: Cluster | None = None
     #: The prefix of the paths that belong to the hub itself.
     prefix = "/hub/"
-    #: How many requests for other paths may come from one address, which the proxy reports. The
-    #: rate is high because a whole class may share an address, and open pages keep sending requests
-    #: after their sessions have ended.
+    #: How many requests for paths without the prefix may come from one client address. The rate is
+    #: high because a whole class may share an address, and open pages keep sending requests after
+    #: their sessions have ended.
     strays = Limits({"strays": Rate(burst=1200, per_minute=3600)})
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -95,10 +95,10 @@ class HubServer(BoundedServer):
         super().initialize(*args, **kwargs | ours)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the name of a client session; the hub and the proxy are not counted (empty name).
+        """Return the session that a connection comes from; empty for the hub and the proxy.
 
-        A certificate stays valid after its session has ended. So the clients of all ended sessions
-        are counted together, under the name "ended".
+        A session's certificate stays valid after the session has ended. All connections with
+        certificates of ended sessions are counted together, under the name "ended".
         """
         name = session_of(stream.socket)
         is_here = self.cluster is not None and self.cluster.watches(name)

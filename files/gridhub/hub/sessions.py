@@ -52,7 +52,7 @@ def running(url: str) -> list[dict[str, object]]:
     return [
         {
             "user": user,
-            # The person's part of the host name, if each person has a subdomain.
+            # The person's subdomain, if the site uses subdomains.
             "label": subdomain_hook_idna(user, "", "user").rstrip("."),
             "name": name,
             "job": str(json.loads(state or "{}").get("job_id") or ""),
@@ -62,8 +62,8 @@ def running(url: str) -> list[dict[str, object]]:
             "path": path,
         }
         for user, name, state, scheme, host, port, path in rows
-        # Leave out sessions that are still starting: they have no port, so they were not reachable
-        # before the reboot either.
+        # Leave out sessions that are still starting: they have no port, so nobody can reach them
+        # yet.
         if port
     ]
 

@@ -24,7 +24,7 @@ class SessionHandler(APIHandler):
     async def get_current_user(self) -> Any:
         """Return the owner of the request's token.
 
-        JupyterHub also records in the database that the token was used. If this fails,
+        JupyterHub also records the token's use in the database. If the database cannot be used,
         :meth:`prepare` answers 503.
         """
         try:
@@ -36,7 +36,7 @@ class SessionHandler(APIHandler):
     async def prepare(self) -> None:
         """Answer 503 if the database cannot be used; 403 is only for an unknown token.
 
-        JupyterHub would answer 403 in both cases, and a job that gets 403 ends.
+        JupyterHub would answer 403 even if the database fails, and a job that gets 403 ends.
         """
         try:
             await super().prepare()
@@ -82,7 +82,7 @@ class SessionHandler(APIHandler):
         self._answer(spawner)
 
     def _answer(self, spawner: SGESpawner) -> None:
-        """Tell the session when it must end, if that is earlier than the end of its run time."""
+        """Tell the session when it must end, if a maintenance shortens its run time."""
         if spawner.ends:
             words = text("session.maintenance", end="{end}", minutes="{minutes}")
             self.finish({"end": spawner.ends, "words": words})

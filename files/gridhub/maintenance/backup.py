@@ -28,8 +28,8 @@ PROGRAM = (sys.executable, "-sE", str(Path(__file__).resolve().parents[2] / "sge
 #: The suffix of a backup's name until the backup is verified.
 UNFINISHED = ".unfinished"
 
-#: Time limit for each copy, in seconds. A database that stays locked, or a file system that does
-#: not answer, must not hold up the maintenance for ever.
+#: Time limit for each copy, in seconds. Without the limit, a locked database or an unreachable file
+#: system could delay the maintenance for ever.
 MAX_SECONDS = 600.0
 
 
@@ -107,13 +107,13 @@ def print_database(source: str) -> None:
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=1)) as old,
         contextlib.closing(sqlite3.connect(":memory:")) as new,
     ):
-        # While another program has the database locked, `backup` retries without end; only the
-        # caller's time limit stops it.
+        # While another program locks the database, ``backup`` retries without end; only the
+        # caller's time limit ends the retries.
         old.backup(new)
         copy = bytearray(new.serialize())
     if copy:
         # In these two bytes, 2 means that there is a write-ahead log ("File format version numbers"
-        # in sqlite.org/fileformat2.html). The copy has none, so write 1.
+        # in sqlite.org/fileformat2.html). The copy has no such log, so write 1.
         copy[18:20] = b"\1\1"
     sys.stdout.buffer.write(copy)
 
@@ -140,17 +140,16 @@ def digest_of(file: Any) -> str:
 
 
 def pack_files(paths: Sequence[Path], copy: Path, notice_file: str = "") -> int:
-    """Pack files and folders, compare the archive with them, and return the number of files.
+    """Pack files and folders, compare the archive with the disk, and return the number of files.
 
-    :param notice_file: a file to leave out, because the notice's timer may write it meanwhile.
+    :param notice_file: a file to leave out, because a timer may write it during the packing.
     :raises MaintenanceError: naming the file that differs.
     """
     notice_path = Path(notice_file)
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as pack:
         for path in (each for top in paths for each in (top, *sorted(top.rglob("*")))):
-            # Leave out the notice's temporary file too, but pack files of the same name in other
-            # folders.
+            # Leave out the notice and its temporary files, but only in the notice's own folder.
             is_notice = path.name == notice_path.name or path.match(f".{notice_path.name}.*")
             if not (notice_file and path.parent == notice_path.parent and is_notice):
                 pack.add(path, recursive=False)

@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 
 
 def call_hub(settings: Settings, method: str, path: str) -> tuple[int, dict[str, Any]]:
-    """Call the hub's REST API as the canary's account; return the status and the answer.
+    """Call the hub's REST API with the canary's token; return the status and the answer.
 
     :raises OSError: when the hub does not answer.
     """
@@ -39,7 +39,7 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
     """Start a session as people do, wait until it is ready, and stop it.
 
     :param seconds: how long the session may take to become ready.
-    :returns: how long it took, in words.
+    :returns: how long the start took, in words.
     :raises MaintenanceError: with the hub's message, when the session does not start or stop.
     """
     user = f"/users/{settings.canary_user}"
@@ -54,8 +54,8 @@ def start_and_stop(settings: Settings, seconds: float) -> str:
         status, body = call_hub(settings, "POST", f"{user}/server")
         return "" if status in (201, 202) else f"{status} {body.get('message', '')}"
 
-    # Replace the notice first, because the notice of this maintenance keeps sessions from starting.
-    # The hub reads the new notice within a few seconds.
+    # The notice of this maintenance keeps sessions from starting, so first publish the notice of
+    # the next one. The hub reads the new notice within a few seconds.
     notice.publish(settings, schedule.next_date(host.now())[0])
     begun = time.monotonic()
     if found := host.wait_until_clear(refused, 10):

@@ -16,7 +16,7 @@ from gridhub.maintenance.settings import Settings
 def check_sessions(
     settings: Settings, before: Sequence[Session], notes: list[str], seconds: float = 60
 ) -> None:
-    """Check that the hub still knows each session in ``before``, and that each can be reached.
+    """Check that the hub still knows each session in ``before``, and that the session answers.
 
     :param seconds: how long to repeat the check while it fails; the proxy's host may still be
         booting.
@@ -50,8 +50,8 @@ def check_sessions(
         notes.append(f"ended meanwhile: jobs {', '.join(sorted(ended))}")
     if found:
         raise MaintenanceError(found)
-    # A few sessions may have ended normally in the meantime. If most have ended, there must be a
-    # common cause.
+    # A few sessions may have ended normally since the reboot began. If most have ended, there must
+    # be a common cause.
     if len(ended) >= 2 and len(ended) * 2 > len(everyone):
         raise MaintenanceError(
             "more than half of the sessions have ended: did the hub delete them?"

@@ -21,7 +21,7 @@ class Hold:
     until: datetime
 
     def applies(self, moment: datetime) -> bool:
-        """Return whether the hold is still in force at that time."""
+        """Return whether the hold is still in force at a given time."""
         return moment < self.until
 
     def __str__(self) -> str:

@@ -39,12 +39,12 @@ def run(
 ) -> str:
     """Run a command and return its standard output.
 
-    :param seconds: time limit; after it, the command gets SIGTERM and some time to clean up.
+    :param seconds: time limit; a slower command gets SIGTERM and some time to clean up.
     :param named: the command's name in messages, if its arguments may be confidential.
     :param reads: the command's standard input; without this parameter, it is empty.
     :param writes: where the command's standard output goes; the result is then empty.
-    :raises MaintenanceError: when the command cannot be run, is too slow, or fails while ``check``
-        is set. After such a failure, the message contains the command's output.
+    :raises MaintenanceError: when the command cannot be run or is too slow; if ``check`` is set,
+        also when the command fails, with the end of its output in the message.
     """
     named = named or " ".join(command[:4])
     try:
@@ -99,8 +99,7 @@ def now() -> datetime:
 def process_start(number: int) -> str:
     """Return a process's start time in the kernel's ticks; empty if there is no such process.
 
-    Process numbers are reused, but the number and the start time together identify a process of
-    this boot.
+    Process numbers are reused. Together with the start time, a number is unique within one boot.
     """
     try:
         shown = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
@@ -112,8 +111,8 @@ def process_start(number: int) -> str:
 def boot_id() -> str:
     """Return an identifier of this boot.
 
-    The result contains the kernel's identifier, which changes when the machine reboots, and the
-    start time of the first process, which also changes when only a container restarts.
+    The kernel's identifier changes when the machine reboots. When only a container restarts, the
+    start time of its first process changes, so the result contains both.
     """
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{kernel}/{process_start(1)}"

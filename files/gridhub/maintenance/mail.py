@@ -29,7 +29,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 def send(settings: Settings, report: Report) -> None:
     """Mail a report.
 
-    :raises OSError, smtplib.SMTPException: when the server does not accept it.
+    :raises OSError, smtplib.SMTPException: when the server does not accept the mail.
     """
     message = EmailMessage()
     message["Subject"] = f"Maintenance of {report.data['host']}: {report.data['result']}"

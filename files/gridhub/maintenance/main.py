@@ -54,7 +54,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _part_of_backup(arguments: list[str]) -> int:
-    """Run a part of the backup in a process of its own (see :data:`backup.PROGRAM`)."""
+    """Run the part of the backup for which :mod:`.backup` started this process."""
     try:
         match arguments:
             case ["print-database", source]:
@@ -76,7 +76,7 @@ def _change(name: str) -> int:
         if has_lock:
             return _CHANGES[name](values)
     print("A maintenance is already running. Nothing is done.", file=sys.stderr)
-    # An administrator's command must fail visibly, but for the timer's command this is no error.
+    # An administrator must see that the command did nothing. The timer's command must not fail.
     return int(name in ("now", "update"))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The notice of the next maintenance, which the hub's pages show."""
+"""The notice on the hub's pages about the next maintenance."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def content(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[
     return {
         "show": (start - timedelta(days=settings.announce_days)).isoformat(),
         "refuse": (start - timedelta(minutes=settings.refuse_minutes)).isoformat(),
-        # From this time on, the pages show the notice as a warning. A change of the clocks on that
-        # day is not taken into account.
+        # From midnight before the maintenance, the pages show the notice as a warning. If ``zone``
+        # is ``None``, this time is an hour off on a day when the clocks change.
         "day": start.astimezone(zone).replace(hour=0, minute=0, second=0).isoformat(),
         "end": end.isoformat(),
         "begins": clock(start),

@@ -88,7 +88,8 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
 
     :param lock_wait: minutes to wait for another update to end.
     :param time_limit: seconds that the updates may take.
-    :raises MaintenanceError: when an archive cannot be read, or a package cannot be installed.
+    :raises MaintenanceError: when another program holds a lock, when a source of packages cannot be
+        read, or when a package cannot be installed.
     """
     # Another update may have begun during the backup.
     if found := host.wait_until_clear(lock_holder, lock_wait * 60):
