@@ -41,7 +41,7 @@ options:
 
 
 class Connection(Podman):
-    """Connect as the collection's plugin does, but use pipelining and do not mount the container."""
+    """Connect like the collection's plugin, but with pipelining and without mounting the container."""
 
     transport = "podman_piped"
     has_pipelining = True
