@@ -41,7 +41,7 @@ options:
 
 
 class Connection(Podman):
-    """Connect like the collection's plugin, but with pipelining and without mounting the container."""
+    """Connect like the collection's plugin, but pipeline modules and do not mount the container."""
 
     transport = "podman_piped"
     has_pipelining = True
