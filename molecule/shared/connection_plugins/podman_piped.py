@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Connect to the local cluster as containers.podman.podman does, but with pipelining.
 
-The collection's plugin calls podman five times for each task: to find the home folder, make a
-temporary folder, copy the module there, run it and remove the folder. It also calls podman once to
-mount the container. With pipelining, a module is sent through standard input and needs only one
-call, so a run on the five hosts is about four times faster. Only this file is under the GPL,
-because it extends a plugin that is under the GPL.
+The collection's plugin mounts the container, and then calls podman five times for each task: to
+find the home folder, make a temporary folder, copy the module there, run the module and remove the
+folder. With pipelining, one call sends the module through standard input and runs it, so a run on
+the five hosts is about four times faster. Only this file is under the GPL, because it extends a
+plugin that is under the GPL.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ options:
 
 
 class Connection(Podman):
-    """Connect as the collection's plugin does, but with pipelining and without a mount."""
+    """Connect like the collection's plugin, but pipeline modules and do not mount the container."""
 
     transport = "podman_piped"
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        # At this point, the collection's plugin mounts the container. This plugin does not, so
-        # files are copied with `podman cp`.
+        # The collection's plugin mounts the container here. Without a mount, the inherited methods
+        # copy files with `podman cp`.
         self._connected = True
         return self
 

@@ -61,12 +61,12 @@ removed:
 """
 
 CACHE = "__pycache__"
-#: All users may read the files, because a program may start parts of itself as another user.
+#: All users may read the files, because a program may run some of its modules as another user.
 FOLDER, MODULE, PROGRAM = 0o755, 0o644, 0o755
 
 
 def has(path: str, kind: Callable[[int], bool], mode: int) -> bool:
-    """Return whether a path has this kind and mode, and the user and group of this process.
+    """Return whether a path has this kind and mode, and belongs to this process's user and group.
 
     If the path is a link, the link itself is checked.
     """

@@ -40,7 +40,7 @@ def _results(result: Result) -> Sequence[Result]:
 
 
 def answered(result: Result, codes: Sequence[int] = (0,)) -> bool:
-    """Return whether the command has ended with one of these exit statuses."""
+    """Return whether the command has ended with an exit status in ``codes``."""
     return result.get("rc") in codes
 
 
@@ -105,13 +105,13 @@ def daemon_at_work(daemon: Result) -> bool:
 
 
 def with_load(load: Result) -> bool:
-    """Return whether ``qhost -h`` shows a load. For a host without a load, it shows ``-``."""
+    """Return whether ``qhost -h`` shows a load, and not ``-``."""
     shown = _lines(load)[-1:]
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
 
 def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: all that were disabled or may have been disabled."""
+    """Return the queues to enable again: all queues that are, or may be, disabled."""
     return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
 
 
@@ -153,7 +153,7 @@ def plan(
 
 
 def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return the state of the queues that this run has disabled, or "" if it has disabled none."""
+    """Return the state of the queues that this run has disabled, or "" if there are none."""
     if not _results(off):
         return ""
     disabled, listed = (*_results(now), {}, {})[:2]
