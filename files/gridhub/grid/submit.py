@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Build the qsub arguments that all sessions share, and read the answers of qsub and qdel.
 
-The broker runs the code of this module as root.
+The broker imports this module while it still runs as root, so the module is small.
 """
 
 from __future__ import annotations

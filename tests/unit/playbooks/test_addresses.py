@@ -37,8 +37,8 @@ class Checks:
             if "ansible.builtin.assert" in task
         }
         self.checks = [
-            named["Check the address people type"],
-            named["Check that people can have host names of their own"],
+            named["Check the address that users type"],
+            named["Check that each user can have a host name"],
         ]
         self.environment = environment
 
