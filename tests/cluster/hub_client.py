@@ -217,7 +217,7 @@ class HubClient:
         )
 
     def shut_down(self) -> None:
-        """Shut the server down, as JupyterLab's menu does."""
+        """Shut the session's server down, as JupyterLab's menu does."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/shutdown"),
             headers={
