@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Add a queue that the hub's users may not use; Grid Engine names it in each answer."""
+    """Add a queue that the hub's users may not use; Grid Engine names it in all answers."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
@@ -330,7 +330,7 @@ def test_a_session_has_the_chosen_notebook_software_and_mail(enter: Enter, hub_h
         timer = page.get_by_role("timer")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
         expect(timer).to_have_css("font-weight", "400")
-        # If the clock jumps, as when a computer wakes up, the countdown must jump with it.
+        # If the clock jumps, for example when a computer wakes up, the countdown must jump too.
         page.clock.fast_forward("40:00")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
         expect(timer).to_have_css("font-weight", "700")

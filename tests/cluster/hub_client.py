@@ -26,7 +26,7 @@ from requests.cookies import get_cookie_header
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Return the condition's first true value.
 
-    :raises AssertionError: if the condition is still false after this many seconds.
+    :raises AssertionError: if the condition is still false after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:

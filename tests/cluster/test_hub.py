@@ -120,7 +120,7 @@ def test_the_broker_refuses_requests_that_the_site_does_not_allow(
 
 
 def test_the_broker_deletes_only_the_persons_own_job(hub_host: Any) -> None:
-    """The broker keeps another person's job, even if the job has the session's name."""
+    """The broker does not delete another person's job with the session's name."""
     job = hub_host.check_output(
         "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
         SESSION,

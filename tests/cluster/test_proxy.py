@@ -404,7 +404,7 @@ def test_running_proxy_has_no_privileges(proxy_host: Any) -> None:
 
 
 def test_sandbox_of_the_proxy_is_effective(proxy_host: Any) -> None:
-    """If systemd may not set up the sandbox, it starts the unit unprotected, without an error."""
+    """If systemd cannot set up the sandbox, it starts the unit unprotected, without an error."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
     # Leave out RuntimeDirectory too, or systemd would remove the proxy's folder after the probe.

@@ -51,7 +51,7 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return the PID that a container's first process has on this machine, "0" if stopped."""
+    """Return a container's main PID as this machine sees it; "0" if the container is stopped."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 

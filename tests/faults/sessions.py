@@ -43,7 +43,7 @@ class Person(HubClient):
         assert page.ok, page_text(page)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the hub's record of the session; ``None`` without a session or an answer."""
+        """Return the hub's record of the session; ``None`` if there is no session or answer."""
         try:
             return self.server()
         except AWAY:

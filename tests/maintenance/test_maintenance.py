@@ -103,7 +103,7 @@ def hold(name: str, text: str) -> Iterator[None]:
 
 
 def maintain(name: str, **changed: object) -> tuple[int, dict[str, Any]]:
-    """Run maintenance now, by default rebooting only if required; return status and report."""
+    """Run maintenance now; by default, reboot only if required. Return exit status and report."""
     with settings(name, **({"reboot": "when_required"} | changed)):
         done = host(name).run(f"{PROGRAM} now")
     return int(done.rc), last(name)
@@ -236,7 +236,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
 
-    # Afterwards the kernels still run, the notice has gone, and sessions start again.
+    # After the maintenance, the kernels still run, the notice has gone, and sessions start again.
     for session in computing:
         session.assert_alive()
     wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
@@ -514,7 +514,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Twice a second, add the list of disabled queues to a set; yield the set."""
+    """Yield a set to which this function adds the disabled queues twice a second."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -628,7 +628,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
 
 
 def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Run only the role maintenance on the qmaster's host, as on any other Debian host."""
+    """Run only the role maintenance, on the qmaster's host as an example of a Debian host."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

@@ -82,7 +82,7 @@ def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) 
         if found is None:
             names.append(name)
         elif kind == "complex" and name in literal:
-            # The default of a complex for text is text itself: "01" and "1" are different.
+            # For a complex of a text type, "01" and "1" are different defaults.
             if found != value and {found.upper(), value.upper()} != {"NONE"}:
                 names.append(name)
         elif normal_value(kind, name, found) != normal_value(kind, name, value):

@@ -22,7 +22,7 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check the keys of one entry of ``objects``, which Ansible does not check.
+    """Check one entry of ``objects``; Ansible checks only that the entry is a dictionary.
 
     :raises BadRequestError: if the entry is wrong; the message names the entry and its error.
     """

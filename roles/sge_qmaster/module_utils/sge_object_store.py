@@ -107,7 +107,7 @@ class Store:
         """Read the object again, compare it with ``wanted``, and return it.
 
         ``wanted`` is None after a removal. The check is needed because qconf may exit with 0
-        although it did nothing or something else. For example, ``qconf -ah`` exits with 0 even if
+        without having made the requested change. For example, ``qconf -ah`` exits with 0 even if
         the caller is not a manager, and ``qconf -Msconf`` replaces an unknown queue_sort_method
         with "load".
 

@@ -98,7 +98,7 @@ def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: 
 def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
     """Return a value in Grid Engine's form.
 
-    If the attribute has different values for different hosts, ``texts`` contains one of them.
+    If the attribute has different values for different hosts, ``texts`` has one of these.
     """
     form = spec.forms.get(attribute, spec.default_form)
     if form in LISTS:
