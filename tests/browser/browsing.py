@@ -29,8 +29,8 @@ FLAGS = (
 )
 SHOTS = ROOT / ".cache/screenshots"
 
-#: axe needs only a page's own style sheets. If ``preload`` were on, axe would also request the
-#: style sheets that these import, but at wrong addresses.
+#: axe needs only a page's own style sheets. With ``preload``, axe would also request every imported
+#: style sheet, but at a wrong address.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
 #: The width of a telephone's screen and the width of a desktop screen, in pixels.
@@ -145,7 +145,7 @@ def card(page: Page, name: str = "Session") -> Any:
 
 
 def choose(page: Page, **amounts: object) -> None:
-    """Fill in the form and send it."""
+    """Fill in the menu's form and send the form."""
     for name, value in amounts.items():
         field = page.locator(f"#menu-{name}")
         if field.evaluate("each => each.tagName") == "SELECT":

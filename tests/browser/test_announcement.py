@@ -53,7 +53,7 @@ def test_a_wrong_announcement_is_refused_and_changes_nothing(hub_host: Any) -> N
 
 @pytest.fixture
 def no_other_notice(hub_host: Any) -> Iterator[None]:
-    """Stop the timer that writes the notice of the next maintenance every five minutes."""
+    """Stop the timer that, every five minutes, writes the notice of the next maintenance."""
     hub_host.check_output("systemctl stop jupyterhub-maintenance-notice.timer")
     yield
     hub_host.check_output("systemctl start jupyterhub-maintenance-notice.timer")

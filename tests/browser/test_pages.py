@@ -31,7 +31,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     page = enter("alice")
     expect(card(page)).to_contain_text("Not running")
     check(page, "home-nothing")
-    # The link says "Start again" if she did not stop her last session herself.
+    # The link says "Start again" unless alice stopped her last session herself.
     card(page).get_by_role("link", name=re.compile("^Start")).click()
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
     expect(page.locator("#forecast")).to_contain_text("It can start now.")
@@ -49,7 +49,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     running = card(page)
     expect(running).to_contain_text("Running")
     expect(running).to_contain_text(re.compile(r"exec[12]"))
-    # The worker reports every few seconds what is in use.
+    # Every few seconds, the worker reports how much the session uses.
     expect(running).to_contain_text(re.compile(r"\d\.\d of 2 in use on average"), timeout=90_000)
     expect(running).to_contain_text(re.compile(r"\d\.\d GB of 4 GB"))
     check(page, "home-running")
@@ -105,8 +105,8 @@ def test_asking_for_less_fills_in_the_free_amount_and_says_so(
     finally:
         qmaster_host.check_output("qmod -e all.q@exec1")
     wait_until_no_job_is_left(hub_host, "carol")
-    # The card of a session that has ended for lack of memory has this link. In the form to which it
-    # leads, more memory is filled in, and her other choices are kept.
+    # When a session has run out of memory, the session's card links to this form. The form asks for
+    # more memory and keeps carol's other choices.
     page.goto("/hub/spawn/carol?_more=memory")
     expect(page.locator("#menu-memory")).to_have_value("2")
     expect(page.locator("#menu-memory")).to_be_focused()
@@ -127,8 +127,7 @@ def test_a_link_fills_in_the_form_and_starts_nothing(
     expect(page.locator("main")).to_contain_text("“colour” is not on the menu")
     check(page, "form-link")
     assert bob.server() is None
-    # A rule that links two fields forbids this choice. The hub refuses it, and the form keeps the
-    # values.
+    # The menu forbids 8 GB for one core. The hub refuses the choice, and the form keeps the values.
     page.locator("#menu-cores").fill("1")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -208,7 +207,7 @@ def test_the_browser_notifies_on_request(enter: Enter, qmaster_host: Any) -> Non
 def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
     enter: Enter, qmaster_host: Any
 ) -> None:
-    # On Android, browsers have a class Notification whose constructor fails. Imitate it.
+    # On Android, browsers have a class Notification whose constructor fails. Imitate this class.
     unable = (
         "window.Notification = class {"
         "  static permission = '%s';"
@@ -226,9 +225,8 @@ def test_without_notifications_the_button_is_hidden_and_the_session_still_opens(
         page.reload()
         expect(page.locator("#wait-message")).to_contain_text("is waiting")
         expect(notify).to_be_hidden()
-        # If permission was given earlier, the page offers the button without testing whether it can
-        # notify, because such a test would show a notification. The notification then fails when
-        # the session is ready.
+        # If the page already has permission, it does not test the constructor, because such a test
+        # would show a notification. The page shows the button, and the constructor fails later.
         page.add_init_script(unable % "granted")
         page.reload()
         notify.click()
@@ -247,7 +245,7 @@ def test_a_stopping_session_is_shown_as_stopping(
     page.goto("/hub/home")
     qmaster_host.check_output("pkill -STOP sge_qmaster")
     try:
-        # Do not wait for the next page: the hub does not answer until Grid Engine does.
+        # Do not wait for the next page: the hub does not answer until Grid Engine answers.
         card(page).get_by_role("button", name="Stop").click(no_wait_after=True)
         other = page.context.new_page()
         other.goto("/hub/spawn-pending/alice")
@@ -255,7 +253,7 @@ def test_a_stopping_session_is_shown_as_stopping(
         check(other, "stopping")
     finally:
         qmaster_host.check_output("pkill -CONT sge_qmaster")
-    # Once the session has stopped, this page leads to the home page by itself.
+    # When the session has stopped, the waiting page opens the home page by itself.
     other.wait_for_url(HOME, timeout=60_000)
     expect(card(other)).to_contain_text("Not running", timeout=60_000)
     wait_until_no_job_is_left(hub_host, "alice")
@@ -352,8 +350,8 @@ def test_the_form_shows_free_resources_and_a_forecast_for_the_choice(
     cores.fill("9")
     expect(forecast).to_contain_text("“9” is not possible; choose from 1 to 4.")
     expect(cores).to_have_accessible_description(re.compile("^CPU cores: “9” is not possible"))
-    # If a choice breaks a rule that links two fields, the form explains this at only one of them:
-    # the field for which the menu states the rule.
+    # The menu states the rule about memory and cores in the memory's item. A choice that breaks the
+    # rule is therefore explained only at the memory's field.
     cores.fill("1")
     page.locator("#menu-memory").select_option("8")
     memory = page.get_by_label("Memory")

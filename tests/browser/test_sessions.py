@@ -117,7 +117,7 @@ qconf -au root closed && qconf -Aq /tmp/closed.q
 
 @pytest.fixture
 def closed_user_queue(qmaster_host: Any) -> Iterator[None]:
-    """Add a queue that Grid Engine names in all answers but that the hub's users may not use."""
+    """Add a queue that the hub's users may not use; Grid Engine names it in all answers."""
     qmaster_host.check_output(CLOSED)
     yield
     qmaster_host.check_output("qconf -dq closed.q && qconf -dul closed")
@@ -137,7 +137,7 @@ def test_the_form_shows_that_no_worker_has_the_requested_gpus_before_and_after_i
         expect(page.locator("#forecast")).to_contain_text(never, timeout=30_000)
         check(page, "form-never")
         choose(page)
-        # The form shows the reason. If the dry run is slow, the waiting page shows it instead.
+        # Either the form shows the reason or, if the dry run is slow, the waiting page does.
         expect(page.get_by_role("alert")).to_contain_text(never, timeout=60_000)
 
 
@@ -147,7 +147,7 @@ def test_sessions_run_side_by_side_with_their_own_choices_up_to_the_limit(
     page = enter("bob")
     start(page, "bob", cores=2, memory=1)
     page.goto("/hub/spawn/bob/big")
-    # After the refusal, the same session's form shows the reason and keeps the choice.
+    # After a refusal, the form of session “big” shows the reason and keeps the choice.
     page.locator("#menu-cores").fill("1")
     choose(page, memory=8)
     expect(page.get_by_role("alert")).to_contain_text("At most 4 GB for each CPU core.")
@@ -195,7 +195,7 @@ def test_the_keyboard_focus_stays_on_its_card_when_the_home_page_is_updated(
     expect(page.get_by_role("heading", name="Session", exact=True)).to_be_focused()
     raw = card(page).get_by_text("What Grid Engine says")
     raw.focus()
-    # Change the card, so that the page redraws it, including the focused element in it.
+    # A change of the card makes the page redraw the whole card, with the focused element.
     page.evaluate("document.querySelector('#sessions dl').append('old')")
     old = card(page).get_by_text("old")
     expect(old).to_have_count(0, timeout=60_000)
@@ -235,8 +235,7 @@ def test_every_other_page_is_accessible(enter: Enter, hub_host: Any, proxy_host:
     try:
         page.goto("/hub/login")
         expect(page.get_by_role("heading", name="JupyterHub will be back soon")).to_be_visible()
-        # Allow meta refresh: the page has no script that could reload it, and its text says that it
-        # reloads.
+        # Allow meta refresh, because this page has no scripts, and its text announces the reload.
         check(page, "proxy-away", {"rules": {"meta-refresh": {"enabled": False}}})
     finally:
         proxy_host.check_output("systemctl start jupyterhub-proxy")
@@ -293,7 +292,7 @@ KERNEL = {
 
 @pytest.fixture
 def course_kernel() -> Iterator[None]:
-    """Install a kernel on the workers; a session offers it only if “Course” has been chosen."""
+    """Install a kernel that only sessions with the choice “Course” offer."""
     folder = "/tmp/course/kernels/course"
     for worker in ("exec1", "exec2"):
         host(worker).check_output(
@@ -331,7 +330,7 @@ def test_a_session_has_the_chosen_notebook_software_and_mail(enter: Enter, hub_h
         timer = page.get_by_role("timer")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:5\d$"))
         expect(timer).to_have_css("font-weight", "400")
-        # If the clock jumps, as when a computer wakes up, the countdown must jump with it.
+        # If the clock jumps, for example when a computer wakes up, the countdown must jump too.
         page.clock.fast_forward("40:00")
         expect(timer).to_have_text(re.compile(r"^Time left: 0:1\d$"))
         expect(timer).to_have_css("font-weight", "700")

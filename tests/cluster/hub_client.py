@@ -26,7 +26,7 @@ from requests.cookies import get_cookie_header
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Return the condition's first true value.
 
-    :raises AssertionError: if the condition is still false after this many seconds.
+    :raises AssertionError: if the condition is still false after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -217,7 +217,7 @@ class HubClient:
         )
 
     def shut_down(self) -> None:
-        """Shut the server down, as JupyterLab's menu does."""
+        """Shut the session's server down, as JupyterLab's menu does."""
         answer = self.http.post(
             self.url(f"{self.prefix}/api/shutdown"),
             headers={

@@ -1,4 +1,4 @@
-"""All that a person does with a session: log in, choose, wait, run a cell, stop."""
+"""Everything that a person does with a session: log in, choose, wait, run a cell, stop."""
 
 from __future__ import annotations
 

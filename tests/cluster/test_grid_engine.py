@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-# Seconds within which a job must disappear. This takes long after a daemon has been restarted,
-# because the daemon then checks its old jobs only once a minute.
+# Seconds that a job may take to disappear. After a restart, a daemon checks its old jobs only
+# once a minute.
 ADOPTED_JOB = 150.0
 
 
@@ -219,8 +219,8 @@ def test_gpus_are_counted_per_job_not_per_slot(jobs: Jobs, gate: str) -> None:
 
     job = jobs.submit(held_open(gate), "-pe smp 2 -l gpu=2")
     jobs.started(job)
-    # -w p asks whether a job could run now. A job with a GPU could not, since the first job has all
-    # GPUs. A job without a GPU could, since slots are free.
+    # -w p asks whether a job could start now. The first job has all GPUs, but slots are free, so
+    # only a job without GPUs could start.
     assert "found suitable queue" not in jobs.verdict("-w p -l gpu=1")
     assert "found suitable queue" in jobs.verdict("-w p")
 

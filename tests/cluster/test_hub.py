@@ -69,7 +69,7 @@ def test_the_sandbox_is_effective(hub_host: Any) -> None:
 
 @pytest.mark.parametrize(("uid", "code"), [("os.getuid()", 0), ("0", 1)], ids=["itself", "root"])
 def test_the_sandbox_lets_unix_chkpwd_set_its_own_uid(uid: str, code: int, hub_host: Any) -> None:
-    """PAM 1.7 (Debian 13) checks passwords with ``unix_chkpwd``, which first calls ``setuid``."""
+    """PAM 1.7 (Debian 13) can check passwords only if ``unix_chkpwd`` may call ``setuid``."""
     settings = hub_host.check_output("systemctl cat jupyterhub.service").splitlines()
     wanted = ("SystemCall", "NoNewPrivileges", "CapabilityBoundingSet")
     properties = " ".join(f"-p {shlex.quote(line)}" for line in settings if line.startswith(wanted))
@@ -120,7 +120,7 @@ def test_the_broker_refuses_requests_that_the_site_does_not_allow(
 
 
 def test_the_broker_deletes_only_the_persons_own_job(hub_host: Any) -> None:
-    """A job of another person stays even if it has the session's name."""
+    """The broker does not delete another person's job with the session's name."""
     job = hub_host.check_output(
         "runuser -u bob -- qsub -terse -h -N jupyterhub-%s -b y -o /dev/null -j y sleep 1000",
         SESSION,

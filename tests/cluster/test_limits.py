@@ -1,6 +1,6 @@
 """Warnings before a session ends, and the end of idle sessions.
 
-One test covers both. Its limits are short: two minutes of idleness and four minutes of run time.
+One test covers both, with short limits: two minutes of idleness and four minutes of run time.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_people_are_warned_and_only_idle_sessions_are_ended(
         expected = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
         assert re.findall(r"\d\d:\d\d", notice)[0] in expected
 
-        # An open page fetches notices again and again, which does not count as use.
+        # An open page fetches notices again and again, but these requests do not count as use.
         wait_for("the idle session is ended", lambda: idle.server() is None, 120)
         assert time.time() - used >= 115
         assert "was ended because it was idle" in page_text(idle.get("/hub/spawn"))

@@ -40,7 +40,7 @@ def test_an_error_in_the_menu_is_shown_and_the_menu_stays(hub_host: Any) -> None
 
 def test_a_broken_menu_is_refused_without_the_check_on_the_controller_too(hub_host: Any) -> None:
     before = hub_host.file("/etc/jupyterhub/menu.json").content_string
-    # With --limit hub, the play that checks the inventory on the controller does not run.
+    # With --limit hub, Ansible skips the play in which the controller checks the inventory.
     run = playbook(
         "site.yml", "--tags", "menu", "--limit", "hub", jupyterhub_resource_menu=[{"name": "cores"}]
     )
@@ -81,7 +81,7 @@ def test_an_inventory_without_workers_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_qmaster_of_the_site_is_reported(qmaster_host: Any, hub_host: Any) -> None:
-    # The variable says that the site manages the cluster itself.
+    # sge_common_managed=False means that the site manages the cluster itself.
     assert playbook("validate.yml", sge_common_managed=False).returncode == 0
     qmaster_host.check_output("systemctl stop gridengine-master")
     try:

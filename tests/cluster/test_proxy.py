@@ -1,6 +1,6 @@
 """nginx and configurable-http-proxy on the proxy's host.
 
-Requests pass through both to an echo server, whose answers show what the hub would receive.
+Requests pass through both programs to an echo server. Its answers show what the hub would receive.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def test_nginx_goes_on_when_its_certificate_cannot_be_read(
 
 @pytest.mark.usefixtures("routes")
 def test_nginx_of_a_newer_package_takes_over(proxy_host: Any, base_url: str) -> None:
-    """Upgrade as Debian's package does: a new master starts, and then the old master ends."""
+    """Upgrade nginx as Debian's package does: a new master starts, then the old master ends."""
     before = main_pid(proxy_host, "nginx.service")
     with open_websocket(base_url):
         proxy_host.check_output("invoke-rc.d nginx upgrade")
@@ -233,7 +233,7 @@ def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
 
 @pytest.mark.usefixtures("routes")
 def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
-    """If a program itself answers 503, the proxy's own page must not replace its answer."""
+    """If an application answers 503, nginx must pass the answer on, not send nginx's own page."""
     answer = fetch(f"{ECHO}/503")
     assert answer.status == 503
     assert "headers" in json.loads(answer.text)
@@ -404,7 +404,7 @@ def test_running_proxy_has_no_privileges(proxy_host: Any) -> None:
 
 
 def test_sandbox_of_the_proxy_is_effective(proxy_host: Any) -> None:
-    """If systemd lacks a capability for the sandbox, it silently starts the unit unprotected."""
+    """If systemd cannot set up the sandbox, it starts the unit unprotected, without an error."""
     proxy_host.check_output("touch /tmp/proxy-test-shared-tmp")
     text = proxy_host.file(UNIT).content_string.replace("\\\n", "")
     # Leave out RuntimeDirectory too, or systemd would remove the proxy's folder after the probe.

@@ -12,8 +12,8 @@ from cluster import host
 from hub_client import wait_for
 from sessions import Person, Session
 
-#: Seconds within which a job must disappear. This takes long after a daemon has been restarted,
-#: because the daemon then checks its old jobs only once a minute.
+#: Seconds that a job may take to disappear. After a restart, a daemon checks its old jobs only
+#: once a minute.
 CLEAN = 150.0
 
 
@@ -58,7 +58,7 @@ def kept(people: dict[str, Person]) -> Iterator[list[Session]]:
 
 @pytest.fixture
 def running(kept: list[Session]) -> list[Session]:
-    """Two sessions on exec2 that all tests share; before each test, a lost session is replaced."""
+    """Two sessions on exec2, shared by all tests; before each test, replace a lost session."""
     for session in kept:
         if not session.is_alive():
             session.person.stop()
@@ -91,5 +91,5 @@ def check_that_the_cluster_recovers(running: list[Session], bob: Person) -> Iter
         for name in faults.UNITS:
             wait_for(f"the units of {name} are up", lambda name=name: not faults.down(name))
     finally:
-        # Remove leftovers, so that they make only this test fail and not the next one too.
+        # Remove leftovers, so that the next test does not fail as well.
         faults.remove_all_but(mine)

@@ -51,7 +51,7 @@ def machine(*command: str, check: bool = True, seconds: float = 120.0) -> str:
 
 
 def main_process(name: str) -> str:
-    """Return the PID that this machine gives to a container's first process; "0" if none runs."""
+    """Return a container's main PID as this machine sees it; "0" if the container is stopped."""
     return machine("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}-{name}")
 
 
@@ -143,7 +143,7 @@ def delete(job: GridJob) -> None:
 
 
 def remove_all_but(mine: set[int]) -> None:
-    """Delete what a failed test may have left: all session files, and all jobs but these."""
+    """Delete what a failed test may have left: all session files, and all jobs except ``mine``."""
     for job in jobs():
         if job.id not in mine:
             delete(job)
@@ -151,7 +151,7 @@ def remove_all_but(mine: set[int]) -> None:
 
 
 def hold(seconds: float) -> None:
-    """Let a fault last for a fixed time, if its duration matters to the test."""
+    """Let a fault last for ``seconds``, in a test that depends on the fault's duration."""
     time.sleep(seconds)
 
 
@@ -371,11 +371,11 @@ def queue_disabled(queue: str = "all.q") -> Iterator[None]:
 def replaced(name: str, command: str, script: str) -> Iterator[None]:
     """Replace a command of Grid Engine with a script, which can call the original as $REAL.
 
-    A rename puts the script in the command's place, because units in a sandbox would not see a
-    mount at once.
+    The script is renamed to the command's path. If it were mounted there, units in a sandbox would
+    not see the script at once.
     """
-    # Keep the original under the same name in another folder, because Debian's wrapper acts on the
-    # name under which it is called.
+    # Keep the original under the same name in another folder, because Debian's wrapper reads the
+    # command to run from its own name.
     aside, path = "/usr/lib/gridhub-faults", f"/usr/bin/{command}"
     text = f"#!/bin/bash\nREAL={aside}/{command}\n{script}\n"
     run(name, f"mkdir -p {aside}; cp -P {path} {path}.new; test -L {path}")
@@ -398,9 +398,9 @@ def replaced(name: str, command: str, script: str) -> Iterator[None]:
 _TURNS = "/dev/shm/gridhub-faults"
 
 #: A qstat that behaves differently from call to call: it fails, hangs, answers, or prints garbage,
-#: half an answer or nothing. The order is fixed, so that no test can fail by bad luck. It repeats
-#: after eleven calls. Because eleven is a prime number, a program that makes only every second or
-#: third of the calls still meets each behaviour.
+#: half an answer or nothing. The order is fixed, so that no test can fail by bad luck, and it
+#: repeats after eleven calls. Because eleven is a prime number, a program that makes every second
+#: or every third call still meets each behaviour.
 FLAKY_QSTAT = f"""
 exec 9<>{_TURNS}/turn
 flock 9
@@ -508,7 +508,7 @@ def home_read_only(user: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def home_missing(user: str) -> Iterator[None]:
-    """Move a home away, so that it is missing on all hosts, which share the homes."""
+    """Move a home away. All hosts share the homes, so the home is missing on each host."""
     try:
         run("hub", f"mv -T /home/{user} /home/{user}.away")
         yield
@@ -546,7 +546,7 @@ def home_hanging(user: str) -> Iterator[None]:
                 enter("hub", "fsfreeze", "--unfreeze", home)
     finally:
         enter("hub", "rm", "-f", device)
-        # This may fail, since the broker's sandbox may keep the mount for a moment longer.
+        # losetup may fail, because the broker's sandbox may keep the mount for a moment.
         machine("losetup", "--detach", loop, check=False)
         machine("rm", "-f", image)
 
@@ -572,7 +572,7 @@ def kill_a_broker() -> None:
 
 @contextlib.contextmanager
 def submitted_with(*arguments: str) -> Iterator[None]:
-    """Make the broker pass these arguments to qsub for every session."""
+    """Make the broker pass ``arguments`` to qsub for every session."""
     path = "/etc/jupyterhub/broker.json"
     whole = run("hub", f"cat {path}")
     changed = json.dumps(json.loads(whole) | {"qsub_arguments": arguments})
@@ -614,7 +614,7 @@ def menu(change: Callable[[list[dict[str, Any]]], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lasting(fault: Fault, seconds: float, meanwhile: Fault | None = None) -> Iterator[None]:
-    """Keep a fault in force for some seconds; if a second fault is given, cause it in this time."""
+    """Keep a fault in force for ``seconds``; cause the fault ``meanwhile`` during this time."""
     with fault():
         started = time.monotonic()
         if meanwhile:

@@ -1,4 +1,4 @@
-"""People whose sessions compute, and what the pages show these people."""
+"""People whose sessions compute, and what the hub's pages show them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Person(HubClient):
         assert page.ok, page_text(page)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the hub's record of the session, or ``None`` while the hub has none or is down."""
+        """Return the hub's record of the session; ``None`` if there is no session or answer."""
         try:
             return self.server()
         except AWAY:
@@ -63,7 +63,7 @@ class Person(HubClient):
         return False
 
     def reads_after_failure(self, page: requests.Response, seconds: float = 60.0) -> str:
-        """Wait until a start has failed; return the text of the page that says so."""
+        """Wait until a start has failed; return the text of the page that shows the failure."""
         if "/hub/spawn-pending/" not in page.url or page.status_code >= 400:
             return page_text(page)
         wait_for(f"the start of {self.name} has failed", self.has_none, seconds)
@@ -105,8 +105,8 @@ class Session:
     def start(self, *, not_on: str = "", seconds: float = 150.0) -> Session:
         """Start the session through the pages, then start the computation in its kernel.
 
-        The session must be ready within ``seconds``, even if the qmaster was restarted and a worker
-        has yet to report to it.
+        The session must be ready within ``seconds``. The default includes the time that workers
+        take to report to a restarted qmaster.
         """
         elsewhere = queue_disabled(f"all.q@{not_on}") if not_on else contextlib.nullcontext()
         with elsewhere:

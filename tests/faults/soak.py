@@ -1,8 +1,8 @@
 """Cause a hundred random faults in a row while two sessions compute: both must survive.
 
 The run ends after ``GRIDHUB_SOAK_MINUTES`` minutes (by default 60) or after ``GRIDHUB_SOAK_FAULTS``
-faults (by default 100). If ``GRIDHUB_SOAK_SEED`` is the seed of an earlier run, the faults come in
-the same order as in that run. Faults that end sessions are left out.
+faults (by default 100). Each run prints a seed. With this seed in ``GRIDHUB_SOAK_SEED``, a later
+run causes the faults in the same order. Faults that end sessions are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sessions import Person, Session
 def check(sessions: list[Session]) -> None:
     """Check that all sessions live and that Grid Engine has no other job.
 
-    :raises AssertionError: if a check fails; the message names this check.
+    :raises AssertionError: if a check fails; the message says which check.
     """
     faults.wait_for_the_hub()
     for session in sessions:

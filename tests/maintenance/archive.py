@@ -1,4 +1,4 @@
-"""A small apt archive on a host; by default, it is the host's only source of updates."""
+"""A small apt archive on a host: by default, the host's only source of updates."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def archive(*names: str, only: bool = True) -> Iterator[None]:
         yield
     finally:
         for name in names:
-            # Put apt's lists back, since fetching them again would take longer than most tests.
+            # Restore apt's old lists, because fetching new lists would take longer than most tests.
             aside = "/etc/apt/sources.list /var/lib/apt/lists"
             put_back = "[ ! -e $each.aside ] || { rm -rf $each; mv $each.aside $each; }"
             run(name, f"for each in {aside}; do {put_back}; done")

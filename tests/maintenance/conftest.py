@@ -36,7 +36,7 @@ def updates() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def computing(people: dict[str, Person]) -> Iterator[list[Session]]:
-    """Two sessions on exec2 that all tests share."""
+    """Two sessions on exec2, shared by all tests."""
     sessions = [Session(people[name]).start(not_on="exec1") for name in ("alice", "carol")]
     yield sessions
     for session in sessions:

@@ -44,7 +44,7 @@ def words(report: dict[str, Any]) -> str:
 
 
 def ended(name: str, after: str) -> bool:
-    """Return whether the last maintenance run started after this time and has ended."""
+    """Return whether the last maintenance run started later than ``after`` and has ended."""
     shown = host(name).run(f"{PROGRAM} status")
     found = json.loads(shown.stdout) if shown.rc == 0 else {}
     return bool(
@@ -58,7 +58,7 @@ def started_last(name: str) -> str:
 
 
 def set_timer(name: str, moment: datetime) -> None:
-    """Set the timer to elapse once, at this time; a reboot undoes the setting."""
+    """Make the timer elapse once, at ``moment``. A reboot restores the timer's own dates."""
     lines = f"[Timer]\\nOnCalendar=\\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\\n"
     run(
         name,
@@ -103,7 +103,7 @@ def hold(name: str, text: str) -> Iterator[None]:
 
 
 def maintain(name: str, **changed: object) -> tuple[int, dict[str, Any]]:
-    """Run maintenance now, by default without a needless reboot; return exit status and report."""
+    """Run maintenance now; by default, reboot only if required. Return exit status and report."""
     with settings(name, **({"reboot": "when_required"} | changed)):
         done = host(name).run(f"{PROGRAM} now")
     return int(done.rc), last(name)
@@ -236,7 +236,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
     folder, *copies = run("hub", "stat -c %a /var/backups/gridhub /var/backups/gridhub/*").split()
     assert folder == "700" and len(copies) >= 2 and set(copies) == {"600"}
 
-    # Afterwards the kernels still run, the notice has gone, and sessions start again.
+    # After the maintenance, the kernels still run, the notice has gone, and sessions start again.
     for session in computing:
         session.assert_alive()
     wait_for("the notice has gone", lambda: "Maintenance" not in announced(bob), 10)
@@ -245,7 +245,7 @@ def test_updates_and_reboot_at_the_time_of_the_timer(computing: list[Session], b
 
 
 def test_the_timer_does_not_catch_up() -> None:
-    """Test a copy of the timer: as after a boot, systemd has not seen this timer active before."""
+    """Test a copy of the timer. The copy is new to systemd, as every timer is after a boot."""
     date = datetime.now(UTC) - timedelta(seconds=10)
     units = "/run/systemd/system"
     run(
@@ -253,7 +253,7 @@ def test_the_timer_does_not_catch_up() -> None:
         f"sed 's/^OnCalendar=.*/OnCalendar={date:%Y-%m-%d %H:%M:%S} UTC/'"
         f" /etc/systemd/system/jupyterhub-maintenance.timer > {units}/copy.timer;"
         f" printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {units}/copy.service;"
-        # This stamp file tells systemd that the timer last elapsed long ago.
+        # This stamp file tells systemd that the timer last elapsed a day ago.
         " touch -d '1 day ago' /var/lib/systemd/timers/stamp-copy.timer; systemctl daemon-reload",
     )
     try:
@@ -358,8 +358,8 @@ def test_updates_that_exceed_the_time_limit_are_left_running() -> None:
     drop_in = "/run/systemd/system/jupyterhub-maintenance.service.d"
     lines = f"[Service]\\nExecStart=\\nExecStart={PROGRAM} now\\n"
     try:
-        # Run the program in its real unit. This tests that systemd leaves alone the processes that
-        # are still running when the unit ends.
+        # Run the program in its real unit. When this unit ends, systemd must not kill the update's
+        # processes.
         run("hub", f"mkdir -p {drop_in}; printf '{lines}' > {drop_in}/now.conf")
         with settings("hub", reboot="always", time_limit=15):
             run("hub", "systemctl daemon-reload")
@@ -430,7 +430,7 @@ def test_another_update_prevents_maintenance() -> None:
 
 
 def test_services_that_do_not_answer_afterwards_are_reported() -> None:
-    """If the proxy has no route to a session, the hub answers, but not as the session would."""
+    """If the proxy has no route to a session, the hub answers in the session's place."""
     nowhere = "https://127.0.0.1:8081/hub/nowhere"
     proxy = json.loads(run("hub", f"cat {SETTINGS}"))["proxy"]
     wrong = {"urls": [nowhere], "proxy": f"{proxy}/nowhere"}
@@ -514,7 +514,7 @@ def disabled() -> str:
 
 @contextlib.contextmanager
 def disabled_meanwhile() -> Iterator[set[str]]:
-    """Note again and again which queues are disabled; yield the set of these notes."""
+    """Yield a set to which this function adds the disabled queues twice a second."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -628,7 +628,7 @@ def test_no_session_runs_into_the_window_of_the_workers(bob: Person) -> None:
 
 
 def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
-    """Run only this role on the qmaster's host; any other Debian host would do as well."""
+    """Run only the role maintenance, on the qmaster's host as an example of a Debian host."""
     inventory, plays = tmp_path / "hosts.yml", tmp_path / "patching.yml"
     hosts = {"plain": {"ansible_host": f"{PREFIX}-qmaster", "ansible_connection": "podman_piped"}}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

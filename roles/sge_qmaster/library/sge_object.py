@@ -265,9 +265,9 @@ def find_qconf(module: AnsibleModule) -> str | None:
         return path if os.access(path, os.X_OK) else None
     found: str | None = module.get_bin_path("qconf")
     if found is None:
-        # PATH takes precedence, but get_bin_path would search opt_dirs before PATH, so opt_dirs
-        # needs a second call. Several architectures can share one SGE_ROOT, and each has its own
-        # folder in bin.
+        # get_bin_path would search opt_dirs before PATH, but PATH must come first. This is why only
+        # the second call has opt_dirs. Several architectures can share one SGE_ROOT, and each has
+        # its own folder in bin.
         places = sorted(glob.glob(os.path.join(module.params["sge_root"], "bin", "*")))
         found = module.get_bin_path("qconf", opt_dirs=places)
     return found
@@ -290,7 +290,7 @@ def keep_object(
     )
     store = Store(qconf, wanted["kind"], name)
     if path is None:
-        # This is check mode before the first run, so Grid Engine has not been installed yet.
+        # In check mode before the first run, Grid Engine has not been installed yet.
         module.warn("qconf is not installed here yet; the object counts as absent")
         done = f"would create {store.label}" if present else f"{store.label} is absent"
         return report(store, Outcome(done, present, [], None, None))

@@ -34,13 +34,12 @@ def _normal_word(word: str) -> str:
         return repr(float(hours * 3600 + minutes * 60 + seconds))
     if _NUMERIC.fullmatch(word):
         return repr(float(word))
-    # Upper and lower case mean the same only in constants: 1g, for example, is 1000^3, but 1G is
-    # 1024^3.
+    # Case matters except in constants. For example, 1g is 1000^3, but 1G is 1024^3.
     return word.upper() if word.upper() in _CONSTANTS else word
 
 
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
-    """Return a value in its normal form for comparison; it must not have overrides per host."""
+    """Return the normal form of a value that has no overrides for single hosts."""
     form = spec.forms.get(attribute, spec.default_form)
     if text.strip().upper() == "NONE":
         return "NONE"
@@ -83,7 +82,7 @@ def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) 
         if found is None:
             names.append(name)
         elif kind == "complex" and name in literal:
-            # This default is text, so "01" and "1" are different.
+            # For a complex of a text type, "01" and "1" are different defaults.
             if found != value and {found.upper(), value.upper()} != {"NONE"}:
                 names.append(name)
         elif normal_value(kind, name, found) != normal_value(kind, name, value):

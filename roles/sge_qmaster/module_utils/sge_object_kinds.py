@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 Attributes = dict[str, str]
 
-# The form of an attribute's value decides how it is checked, written and compared.
+# The form of an attribute decides how the attribute's value is checked, written and compared.
 WORD = "word"  # one word or number
-TEXT = "text"  # a command line or similar; blanks are part of it
+TEXT = "text"  # a command line or similar, which may contain spaces
 BOOLEAN = "boolean"
-NAMES = "names"  # a set of names, separated by blanks
-HOSTS = "hosts"  # like NAMES, but upper and lower case are equal
+NAMES = "names"  # a set of names, separated by spaces
+HOSTS = "hosts"  # like NAMES, but case does not matter
 COMMA_NAMES = "comma_names"  # a set of names, separated by commas
 PAIRS = "pairs"  # NAME=VALUE,NAME=VALUE in any order
 PARAMS = "params"  # NAME=VALUE NAME=VALUE in any order; commas also separate the pairs
@@ -24,7 +24,7 @@ LISTS = (NAMES, HOSTS, COMMA_NAMES, PAIRS, PARAMS, SUBORDINATES)
 
 
 class Check(NamedTuple):
-    """Define a pattern for an attribute's values, because Grid Engine would accept anything."""
+    """Define which values an attribute may have, because Grid Engine would accept any value."""
 
     pattern: str
     description: str
@@ -49,12 +49,12 @@ class Kind(NamedTuple):
     template_call: tuple[str, ...] = ()
     name_pattern: str = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     read_only: tuple[str, ...] = ()
-    list_call: str = ""  # lists all objects of the kind, for hosts whose names no longer resolve
+    list_call: str = ""  # lists the kind's objects; used if a host's name no longer resolves
     per_host: bool = False  # whether values may contain ,[HOST=VALUE]
     booleans: tuple[str, str] = ("FALSE", "TRUE")
     none: str = "NONE"
-    # Whether TRUE, true and yes are equal, because Grid Engine normalises them in this kind. In
-    # other kinds, it keeps each word as it was written, and may not recognise all of them.
+    # Whether Grid Engine turns TRUE, true and yes into the same word, so that they count as equal.
+    # If not, Grid Engine keeps each word as it was written, and may not recognise every word.
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
@@ -62,10 +62,10 @@ class Kind(NamedTuple):
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
 
-# These lists contain the attributes' names from sge_conf(5). They are needed because qconf -Mconf
-# accepts and keeps any misspelt name. Valid names cannot be taken from the current configuration: a
-# host's configuration has only the entries that differ from the global configuration, and even the
-# global configuration may be incomplete.
+# The names of all attributes in sge_conf(5). The module checks names against these lists, because
+# qconf -Mconf accepts even a misspelt name. Valid names cannot be taken from the current
+# configuration: a host's configuration has only the entries that differ from the global
+# configuration, and even the global configuration may be incomplete.
 LOCAL_CONFIGURATION = (
     "execd_spool_dir", "mailer", "xterm", "load_sensor", "prolog", "epilog", "load_report_time",
     "reschedule_unknown", "set_token_cmd", "pag_cmd", "token_extend_time", "shepherd_cmd",

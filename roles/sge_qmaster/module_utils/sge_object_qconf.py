@@ -159,7 +159,7 @@ class Qconf:
     def change_from_file(self, action: str, option: str, basename: str, text: str) -> Result:
         """Run a call that changes an object, and give qconf the object's new text in a file.
 
-        The file's name matters: ``qconf -Mconf`` uses it as the configuration's name.
+        ``qconf -Mconf`` takes the configuration's name from the file's name, ``basename``.
         """
         # The directory is private: in a shared directory, other users could replace the file before
         # qconf reads it.
@@ -174,9 +174,8 @@ class Qconf:
 def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     """Hold a lock, so that two runs on this host do not undo each other's changes.
 
-    qconf replaces a whole object, or the whole table of complexes. Without the lock, two tasks
-    could run on this host at the same time: the second would then write back old values that it had
-    read before the first changed them.
+    qconf replaces a whole object, or the whole table of complexes. If two tasks ran at the same
+    time without the lock, each task could overwrite the other task's change with old values.
 
     :raises BadRequestError: if another run holds the lock for four times ``timeout`` seconds.
     """
@@ -184,8 +183,8 @@ def one_at_a_time(timeout: int, directory: str = "/run") -> Iterator[None]:
     try:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
-        # This process is not root and cannot create the lock here, so it runs without a lock. In a
-        # directory where every user can create files, other users could interfere with the lock.
+        # Only root can create the lock in /run. Other users run without a lock: in a directory
+        # where every user can create files, a lock would not be safe from other users.
         yield
         return
     try:

@@ -22,7 +22,7 @@ from ansible.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:
-    """Check one entry of ``objects`` as Ansible checks the module's options for a single object.
+    """Check one entry of ``objects``; Ansible checks only that the entry is a dictionary.
 
     :raises BadRequestError: if the entry is wrong; the message names the entry and its error.
     """
@@ -45,7 +45,7 @@ def check_description(wanted: Mapping[str, Any], number: int) -> None:
 def check_name(kind: str, name: str | None) -> str:
     """Check the object's name, and return it.
 
-    :raises BadRequestError: for a name that qconf would not take as a name, such as a pattern.
+    :raises BadRequestError: for a name that qconf would misread, for example as a pattern.
     """
     if kind == "scheduler":
         if name:
@@ -110,7 +110,7 @@ def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]
 def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
     """Return a new row for the table of complexes: the wanted columns, and defaults for the rest.
 
-    :raises BadRequestError: if no type is wanted, because the defaults depend on the type.
+    :raises BadRequestError: if ``wanted`` has no type, on which the defaults depend.
     """
     if "type" not in wanted:
         raise BadRequestError(
@@ -131,9 +131,9 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
 
 
 def check_complex(entry: Mapping[str, str]) -> None:
-    """Refuse a default that is invalid for the complex's type, as Grid Engine accepts any word.
+    """Refuse a default that is invalid for the complex's type; Grid Engine would accept any word.
 
-    :raises BadRequestError: if it is invalid; the message names the type and the required form.
+    :raises BadRequestError: if the default is invalid; the message names the required form.
     """
     check = COMPLEX_DEFAULTS.get(entry["type"].upper())
     default = entry["default"]

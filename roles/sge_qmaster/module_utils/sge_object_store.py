@@ -77,7 +77,7 @@ class Store:
         return {**({self.spec.key: self.name} if self.spec.key else {}), **base}
 
     def write(self, attributes: Attributes, exists: bool) -> Result:
-        """Create the object, or replace it if it ``exists``.
+        """Create the object or, if it ``exists``, replace it.
 
         :raises RefusedError: if qconf refuses.
         """
@@ -104,11 +104,12 @@ class Store:
         return self.qconf.change(action, self.spec.delete, self.name)
 
     def confirm(self, result: Result, wanted: Attributes | None) -> Attributes | None:
-        """Read the object again, check that it is as wanted, and return it.
+        """Read the object again, compare it with ``wanted``, and return it.
 
-        ``wanted`` is None after a removal. The check is needed because qconf's exit status is not
-        reliable. For example, ``qconf -ah`` exits with 0 if the caller is not a manager, and
-        ``qconf -Msconf`` replaces an unknown queue_sort_method with "load".
+        ``wanted`` is None after a removal. The check is needed because qconf may exit with 0
+        without having made the requested change. For example, ``qconf -ah`` exits with 0 even if
+        the caller is not a manager, and ``qconf -Msconf`` replaces an unknown queue_sort_method
+        with "load".
 
         :raises RefusedError: if the object is not as wanted, or if another complex is gone.
         """

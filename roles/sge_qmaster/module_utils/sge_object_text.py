@@ -17,9 +17,8 @@ _CONTINUATION = re.compile(r"(,?)[ \t]*\\\r?\n[ \t]*")
 
 
 def join_continuations(text: str) -> str:
-    """Put each value that qconf has broken into several lines back on one line."""
-    # qconf breaks "a,b" into "a, \<newline>  b": the blank after the comma is not part of the
-    # value.
+    """Join the lines of each value that qconf has broken into several lines."""
+    # qconf breaks "a,b" into "a, \<newline>  b". These spaces are not part of the value.
     return _CONTINUATION.sub(lambda found: found.group(1) or " ", text)
 
 
@@ -45,8 +44,8 @@ def parse_complexes(text: str) -> dict[str, Attributes]:
 
     Return the columns of each complex, keyed by the complex's name.
 
-    :raises BadRequestError: for a line with a wrong number of columns. If such a line were ignored,
-        the next change would remove its complex.
+    :raises BadRequestError: for a line with a wrong number of columns. Without this error, the next
+        change would remove the complex in that line.
     """
     table: dict[str, Attributes] = {}
     for line in text.splitlines():

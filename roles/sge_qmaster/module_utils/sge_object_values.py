@@ -59,7 +59,7 @@ def _one_line(spec: Kind, attribute: str, value: Any) -> str:
 
 
 def _check_item(attribute: str, item: str) -> str:
-    """Return an element of a list unchanged, but refuse it if it contains separators."""
+    """Return an element of a list unchanged; refuse an element that contains separators."""
     if SEPARATORS.search(item):
         raise BadRequestError(
             f"attribute {attribute}: {item!r} contains a blank or a comma, but these separate the "
@@ -71,7 +71,7 @@ def _check_item(attribute: str, item: str) -> str:
 def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: bool) -> str:
     """Return a list in Grid Engine's form.
 
-    With ``split``, ``texts`` has only one string, which contains the whole list and is split here.
+    With ``split``, ``texts`` has only one string, which this function splits into the elements.
     """
     if form == SUBORDINATES and "(" in texts[0]:
         # slots=N(queue:order:action, ...) is one expression, although it contains commas.
@@ -98,7 +98,7 @@ def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: 
 def _one_value(spec: Kind, attribute: str, texts: list[str], split: bool) -> str:
     """Return a value in Grid Engine's form.
 
-    If the attribute has different values for different hosts, ``texts`` is only one of the values.
+    If the attribute has different values for different hosts, ``texts`` has one of these.
     """
     form = spec.forms.get(attribute, spec.default_form)
     if form in LISTS:
