@@ -68,7 +68,7 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 
 def journey() -> float:
-    """Log in as bob, start a session and run a cell; return how many seconds this took."""
+    """Log in as bob, start a session and run a cell; return the seconds until its output."""
     began = time.perf_counter()
     person = HubClient(BASE_URL, "bob")
     person.log_in(read_passwords()["bob"])

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The HTTP server of the hub and of each session, with limits on the connections of each client.
 
-Anyone who can reach a port can open connections, and each connection takes one of the limited
-number of files that the process may have open. A connection's certificate is known only when the
-first request arrives. Until then, the connection is waiting. A waiting connection counts towards a
-limit for its address and a limit for all addresses, and it is closed if no request arrives in time.
-A few addresses have a separate limit. When an address reaches its limit, its oldest waiting
-connection is closed to make room for a new one. When all addresses together reach their limit, the
-server takes the address with the most waiting connections and closes the oldest of these. A real
-client sends its request at once, so its connection is hardly ever closed to make room. The limits
-for waiting connections leave enough files for connections with a known certificate. For each name
-in a certificate, the number of open connections is limited too.
+Anyone who can reach a port can open connections, and each connection uses up one of the files that
+the process may have open. A connection's certificate is known only when the first request arrives.
+Until then, the connection is waiting. A waiting connection counts towards a limit for its address
+and a limit for all addresses, and it is closed if no request arrives in time. A few addresses have
+a separate limit. When an address reaches its limit, its oldest waiting connection is closed to make
+room for a new one. When all addresses together reach their limit, the server takes the address with
+the most waiting connections and closes the oldest of these. A real client sends its request at
+once, so its connection is hardly ever closed to make room. The limits for waiting connections leave
+enough files for connections with a known certificate. A limit also applies to open connections with
+the same name in their certificates.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class BoundedServer(HTTPServer):
     #: How many connections may wait for their first request: from one address, and in total.
     waiting_each: ClassVar[int] = 256
     waiting_all: ClassVar[int] = 1024
-    #: Connections from these addresses count separately, so other clients cannot keep them out.
+    #: Connections from these addresses count separately, so other clients cannot keep these
+    #: addresses out.
     reserved: ClassVar[frozenset[str]] = frozenset()
     waiting_reserved: ClassVar[int] = 2048
     #: Time limits in seconds for the first request on a connection, and for each later request.
@@ -130,12 +131,12 @@ class BoundedServer(HTTPServer):
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set up the server as tornado does, but with a time limit for each later request."""
         super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
-        #: Connections that wait for their first request, and the source of each.
+        #: The source of each connection that waits for its first request.
         self._waiting: dict[IOStream, str] = {}
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: For each connection that counts towards ``certified_each``, the name in its certificate.
+        #: The name in the certificate of each connection that counts towards ``certified_each``.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):

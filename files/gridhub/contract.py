@@ -32,7 +32,7 @@ EXIT_EARLY_END = 75
 
 
 class Ending(enum.StrEnum):
-    """Every way a session can end. For each, ``words.toml`` has the sentence ``ended.NAME``."""
+    """Every way a session can end. Each has a sentence ``ended.NAME`` in ``words.toml``."""
 
     #: The session's processes exited normally, for example after a shutdown in JupyterLab.
     ITSELF = "itself"
@@ -43,7 +43,8 @@ class Ending(enum.StrEnum):
     #: The session exceeded another limit, such as one set on its queue; Grid Engine does not report
     #: which.
     LIMIT = "limit"
-    #: The job was deleted with qdel or killed on its worker; the accounting record is the same.
+    #: The job was deleted with qdel or killed on its worker; the accounting record does not say
+    #: which.
     DELETED = "deleted"
     #: The worker failed.
     WORKER = "worker"

@@ -12,7 +12,7 @@ from gridhub.words import text
 
 
 class Refused(Exception):
-    """A request that is not carried out; the message is for the person.
+    """A request that the broker refuses; the message is for the person.
 
     ``kind`` has the same values as :attr:`Answer.kind`.
     """

@@ -148,7 +148,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     """Ask Grid Engine, as the person, whether a session could start; do not submit a job.
 
-    ``qsub -w v`` assumes an empty cluster; ``qsub -w p`` takes the cluster as it is now (qsub(1)).
+    ``qsub -w v`` assumes an empty cluster; ``qsub -w p`` takes the running jobs into account
+    (qsub(1)).
 
     :raises Refused: when the choice is not allowed, or Grid Engine does not answer.
     """
