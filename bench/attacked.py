@@ -1,9 +1,9 @@
 """Measure how much an attack slows down a user's login, session start and first cell.
 
-Run ``make demo``, then ``make bench-attacked``. The attacks come from a host in the demo's own
-network, like those of tests/security. The attacked user connects from 127.0.0.1. For each attack,
-the program prints the duration of these steps during the attack, divided by their duration without
-it.
+Run ``make demo``, then ``make bench-attacked``. As in tests/security, the attacking host is in the
+demo's own network. The user connects from 127.0.0.1. For each attack, the program prints how long
+the user's three steps take without the attack and during the attack, and the ratio of the two
+times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hub_client import HubClient  # noqa: E402
 UNIT = "bench-attack"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
-#: The attacks. Each one goes on until its measurement is over.
+#: The attacks. Each attack continues until :func:`journey` returns.
 ATTACKS: dict[str, dict[str, object]] = {
     "abandoned upgrades": {
         "host": "proxy",
@@ -68,7 +68,7 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 
 def journey() -> float:
-    """Log in as bob, start a session and run a cell; return how many seconds this took."""
+    """Log in as bob, start a session and run a cell; return the seconds until its output."""
     began = time.perf_counter()
     person = HubClient(BASE_URL, "bob")
     person.log_in(read_passwords()["bob"])

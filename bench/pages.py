@@ -1,14 +1,14 @@
-"""Measure what the form costs the hub with 1,000 sessions and 10,000 jobs in the queue.
+"""Measure what the form for new sessions costs a hub with 1,000 sessions and 10,000 waiting jobs.
 
 Run ``make demo``, then ``make bench-pages``. The measurement creates accounts and jobs, and removes
 them again. The package python3-drmaa stays installed on the hub afterwards. With this package, one
-program submits all the waiting jobs; with qsub, this would take half an hour.
+program submits all the waiting jobs; qsub would take half an hour.
 
-One session is real. Each of the others is only a row in the hub's database, in the form that a
-release without TLS writes, and a running job in Grid Engine. All these rows have the address of the
-same small web server on a worker, because 1,000 JupyterLabs do not fit on this machine. At a site,
-the hub has a host to itself. Here the hub's container shares the cores with the others, so it gets
-priority when cores are scarce. The measurement connects only to 127.0.0.1.
+This machine has no room for 1,000 JupyterLabs, so only one session is real. Each fake session has a
+running job in Grid Engine and a row in the hub's database, as a release without TLS writes it. All
+fake sessions have the same address, where a small web server runs on a worker. At a site, the hub
+has a host to itself. In the demo, the containers share the cores, so the measurement gives the
+hub's container priority when cores are scarce. The measurement connects only to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from cluster import read_passwords  # noqa: E402
 from faults import replaced  # noqa: E402
 from hub_client import HubClient, wait_for  # noqa: E402
 
-#: A pattern for JupyterHub's log that finds each request's page and the milliseconds it took.
+#: A pattern that finds the page and the duration (ms) of each request in JupyterHub's log.
 REQUEST = re.compile(r"\] 200 GET /hub/(\w+)\S* \(\S+\) ([0-9.]+)ms$", re.MULTILINE)
 #: The hub may take at most this many milliseconds for the form (95th percentile).
 LIMIT = 100.0
 #: The hub waits at least this many seconds between two queries for free resources.
 INTERVAL = 5.0
-#: The folder of the file that gets a line for each call of a Grid Engine command. It is in
-#: /dev/shm, because sandboxed systemd units can write there too.
+#: The folder of the file ``calls``, to which each call of qstat adds a line. The folder is in
+#: /dev/shm, because even sandboxed systemd units can write there.
 COUNTED = "/dev/shm/gridhub-bench"  # noqa: S108
 COUNT = f'echo "${{0##*/}} ${{*//[0-9]/}}" | cut -c-60 >> {COUNTED}/calls; exec "$REAL" "$@"'
 
-#: A script that inserts the rows. Its standard input is {"real": NAME, "sessions": {NAME: [SESSION,
-#: JOB]}}.
+#: A script that inserts the rows of the fake sessions. It reads this JSON:
+#: {"real": NAME, "sessions": {NAME: [SESSION, JOB]}}.
 ROWS = """
 import json, sys
 from jupyterhub import orm, roles
@@ -70,7 +70,7 @@ for name, (session, job) in given["sessions"].items():
 db.commit()
 """
 
-#: A script that deletes the rows. It reads the names, one per line.
+#: A script that deletes the rows of the fake sessions. It reads the users' names, one per line.
 NO_ROWS = """
 import sys
 from jupyterhub import orm
@@ -81,8 +81,8 @@ for name in sys.stdin.read().split():
 db.commit()
 """
 
-#: A script that submits a job for each person. It reads lines of "NAME JOBNAME" and prints lines of
-#: "NAME ID".
+#: A script that submits a job for each user. It reads one "NAME JOBNAME" per line, and prints one
+#: "NAME ID" per line.
 JOBS = """
 export SGE_ROOT=/var/lib/gridengine; cd /tmp
 submit() {
@@ -119,7 +119,7 @@ AS_HUB = ("runuser", "-u", "jupyterhub", "--", "/opt/jupyterhub/current/env/bin/
 
 
 def give(host: str, script: str, text: str, *command: str) -> str:
-    """Run a script in a container with ``text`` as its standard input; return its output."""
+    """Run a script in a container, pass it ``text`` as standard input, and return its output."""
     return subprocess.run(
         ["/usr/bin/podman", "exec", "-i", f"{PREFIX}-{host}", *command, script],
         input=text,
@@ -182,7 +182,7 @@ def sessions(names: list[str], real: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_first() -> Iterator[None]:
-    """Give the hub's container priority over the others when cores are scarce."""
+    """Give the hub's container priority over other containers when cores are scarce."""
     shares = ("podman", "update", "--cpu-shares")
     subprocess.run([*shares, "50000", f"{PREFIX}-hub"], stdout=subprocess.DEVNULL, check=True)
     try:
@@ -192,7 +192,7 @@ def hub_first() -> Iterator[None]:
 
 
 def percentile(times: list[float], percent: int) -> float:
-    """Return this percentile of ``times``, in the same unit."""
+    """Return the given percentile of ``times``."""
     return statistics.quantiles(times, n=100, method="inclusive")[percent - 1]
 
 
@@ -247,16 +247,17 @@ def main() -> None:
 
 
 def measure(people: list[HubClient], password: str, seconds: float) -> None:
-    """Have every user load the form and the forecast for a choice; print what this costs."""
+    """Have every user load the form and a forecast repeatedly; print what the requests cost."""
     for person in people:
-        # All users share one address, so the proxy's rate limit spreads out their logins.
+        # The proxy limits the logins from one address, and all users share an address, so repeat
+        # each login until it succeeds.
         wait_for("the person is logged in", lambda p=person: p.log_in(password).ok, 300)
     inside("hub", f"mkdir -p {COUNTED}; : > {COUNTED}/calls; chmod -R 0777 {COUNTED}")
     began = time.time()
 
     def look(place: int) -> None:
-        # Request the form, and the forecast that the form's script requests. A browser, however,
-        # does not load the form again before each forecast.
+        # Load the form, then the forecast that the form's script would request. Unlike a browser,
+        # load the form again before each forecast.
         person = people[place]
         time.sleep(10 * place / len(people))
         while time.time() < began + seconds:
@@ -288,7 +289,7 @@ def measure(people: list[HubClient], password: str, seconds: float) -> None:
     print("Queries to Grid Engine:")
     for call, count in calls.most_common():
         print(f"  {count} times: {call}")
-        # The hub queries free resources once per interval, no matter how many people open the form.
+        # However many people open the form, the hub queries free resources once per interval.
         if call.startswith("qstat -f ") and count > seconds / INTERVAL + 1:
             wrong.append(f"free resources were queried {count} times in {seconds:g} s")
     if wrong:

@@ -1,8 +1,9 @@
-"""Measure how hub and proxy cope with many sessions: normally, with qmaster frozen, after restarts.
+"""Measure how long pages and restarts take with many sessions.
 
-Run ``make demo``, then ``make bench-restart``. The measurement creates accounts, starts a real
-JupyterLab session for each (about 110 MB), freezes the qmaster for a while, restarts hub and proxy,
-and removes everything again. It connects only to 127.0.0.1.
+Run ``make demo``, then ``make bench-restart``. The measurement connects only to 127.0.0.1. It
+creates accounts, starts a real JupyterLab session of about 110 MB for each account, freezes the
+qmaster for half of the page requests, restarts hub and proxy, and finally removes the accounts and
+sessions.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 #: The lowest UID of the accounts that are created for the measurement.
 FIRST_UID = 20_000
-#: A shell command that changes Grid Engine's configuration. It is used to widen gid_range, because
-#: a worker runs at most as many jobs as gid_range has GIDs.
+#: A shell command that changes Grid Engine's configuration. The measurement needs a wider
+#: gid_range, because each job on a worker takes one GID of this range.
 CONFIGURE = (
     "cd $(mktemp -d); qconf -sconf global | sed -e 1d -e '{change}' > global; "
     "qconf -Mconf global > /dev/null"
 )
-#: Where a host keeps copies of its account files from before the measurement.
+#: The folder in which each host keeps copies of its original account files.
 KEPT = "/root/accounts-before"
-#: JupyterHub's own metric for delays in its event loop.
+#: A pattern for JupyterHub's metric of event-loop delays.
 STALL = re.compile(
     r'^jupyterhub_event_loop_interval_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.MULTILINE
 )
@@ -55,7 +56,7 @@ def inside(host: str, script: str) -> str:
 
 
 def qmaster(script: str) -> str:
-    """Run Grid Engine's commands as its administrator."""
+    """Run a shell script in the qmaster's container, with access to Grid Engine's commands."""
     return inside("qmaster", f"export SGE_ROOT=/var/lib/gridengine; {script}")
 
 
@@ -118,7 +119,7 @@ def room_for(names: list[str]) -> Iterator[None]:
 
 
 def stalls(admin: HubClient) -> dict[float, float]:
-    """Return, for each bound in seconds, how many event-loop delays did not exceed it."""
+    """Count the event-loop delays up to each bound (in seconds)."""
     text = admin.get("/hub/metrics").text
     return {float(bound): float(count) for bound, count in STALL.findall(text)}
 
@@ -131,7 +132,7 @@ def pages(admin: HubClient, seconds: float) -> list[float]:
         began = time.perf_counter()
         admin.get("/hub/home").raise_for_status()
         times.append(time.perf_counter() - began)
-        time.sleep(0.05)  # the measurement itself must not add load
+        time.sleep(0.05)  # pause, so that the requests add little load
     return times
 
 
@@ -174,7 +175,7 @@ def main() -> None:
                 assert answer.status_code in (201, 202), (name, answer.text)
             wait_for("all sessions are up", lambda: ready() == len(names), 1800)
             print(f"{len(names)} sessions up after {time.perf_counter() - began:.0f} s")
-            time.sleep(10)  # let the work left over from the starts finish
+            time.sleep(10)  # let the hub finish its work for the starts
 
             before = stalls(admin)
             times = pages(admin, arguments.seconds)

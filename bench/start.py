@@ -1,4 +1,4 @@
-"""Measure how long a user waits: from "Start" to JupyterLab's page, and to the first cell's output.
+"""Measure how long a user waits after "Start" for JupyterLab's page and the first cell's output.
 
 Run ``make demo``, then ``make bench``. The measurement connects only to 127.0.0.1, and starts one
 session at a time.
@@ -24,7 +24,7 @@ USERS = ROOT / "inventories/demo/group_vars/all/users.yml"
 
 
 def measure(person: HubClient) -> tuple[float, float]:
-    """Start a session once; return the seconds to the page and to the first cell's output."""
+    """Start a session; return the seconds until JupyterLab's page and the first cell's output."""
     began = time.perf_counter()
     person.choose(cores=1, memory=1, run_time=1)
     person.wait_until_ready(120)

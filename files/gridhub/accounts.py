@@ -13,6 +13,6 @@ def group_names(user: pwd.struct_passwd) -> frozenset[str]:
     """Return the names of an account's Unix groups, including its primary group."""
     names = set()
     for gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        with contextlib.suppress(KeyError):  # a gid without a name cannot match a configured one
+        with contextlib.suppress(KeyError):  # skip a gid without a name
             names.add(grp.getgrgid(gid).gr_name)
     return frozenset(names)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The HTTP server of the hub and of each session, with limits on the connections of each client.
 
-Anyone who can reach a port can open connections, and each connection takes one of the limited
-number of files that the process may have open. The certificate of a connection is known only when
-its first request arrives. Until then, the connection is waiting. It counts towards a limit for its
-address and a limit for all addresses, and it is closed if no request arrives in time. A few
-addresses have a separate limit. When an address reaches its limit, its oldest waiting connection is
-closed to make room for a new one. When all addresses together reach their limit, the oldest
-connection of the address with the most waiting connections is closed. A real client sends its
-request at once, so clients that only wait cannot keep it out. The limits for waiting connections
-leave enough files for connections with a known certificate. For each name in a certificate, the
-number of open connections is limited too.
+Anyone who can reach a port can open connections, and each connection uses up one of the files that
+the process may have open. A connection's certificate is known only when the first request arrives.
+Until then, the connection is waiting. A waiting connection counts towards a limit for its address
+and a limit for all addresses, and it is closed if no request arrives in time. A few addresses have
+a separate limit. When an address reaches its limit, its oldest waiting connection is closed to make
+room for a new one. When all addresses together reach their limit, the server takes the address with
+the most waiting connections and closes the oldest of these. A real client sends its request at
+once, so its connection is hardly ever closed to make room. The limits for waiting connections leave
+enough files for connections with a known certificate. A limit also applies to open connections with
+the same name in their certificates.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ FAILURES_LOGGED = 10
 #: The source of all connections from the host itself.
 LOOPBACK = "loopback"
 
-#: To make room for new connections, close at most this many waiting ones a second. Beyond this
-#: rate, close new connections at once: this is cheap, whereas each accepted connection needs an
-#: expensive TLS context.
+#: Close at most this many waiting connections a second to make room for new connections. Beyond
+#: this rate, close the new connections at once: closing is cheap, but each accepted connection
+#: needs an expensive TLS context.
 MAKE_ROOM = 500
 
 #: Once the connections use this share of the files that the process may open, only connections from
@@ -57,7 +57,7 @@ SHARE = 0.75
 
 
 class FewFailures(logging.Filter):
-    """A filter that passes only a few of tornado's lines about failed handshakes each minute."""
+    """A log filter that limits tornado's lines about failed handshakes to a few a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class FewFailures(logging.Filter):
 
 
 class Delegate(HTTPMessageDelegate):
-    """A request on its way to the application. Subclasses inspect its head before passing it on."""
+    """A request on its way to the application. Subclasses check the request's head first."""
 
     def __init__(self, request: HTTPMessageDelegate) -> None:
         self._request = request
@@ -118,7 +118,8 @@ class BoundedServer(HTTPServer):
     #: How many connections may wait for their first request: from one address, and in total.
     waiting_each: ClassVar[int] = 256
     waiting_all: ClassVar[int] = 1024
-    #: Connections from these addresses count separately, so other clients cannot keep them out.
+    #: Connections from these addresses count separately, so other clients cannot keep these
+    #: addresses out.
     reserved: ClassVar[frozenset[str]] = frozenset()
     waiting_reserved: ClassVar[int] = 2048
     #: Time limits in seconds for the first request on a connection, and for each later request.
@@ -128,14 +129,14 @@ class BoundedServer(HTTPServer):
     certified_each: ClassVar[int] = 64
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Set up the server as tornado does, with a time limit for the next request."""
+        """Set up the server as tornado does, but with a time limit for each later request."""
         super().initialize(*args, **{"idle_connection_timeout": self.next_request_within} | kwargs)
-        #: Connections that wait for their first request, and the source of each.
+        #: The source of each connection that waits for its first request.
         self._waiting: dict[IOStream, str] = {}
         self._waiting_of: dict[str, dict[IOStream, None]] = {}
         self._second = 0.0
         self._made_room = 0
-        #: For each connection that counts towards ``certified_each``, the name in its certificate.
+        #: The name in the certificate of each connection that counts towards ``certified_each``.
         self._certified: dict[IOStream, str] = {}
         self._certified_of: Counter[str] = Counter()
         if not any(isinstance(each, FewFailures) for each in gen_log.filters):
@@ -143,11 +144,11 @@ class BoundedServer(HTTPServer):
         self._most = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)
 
     def name_of(self, stream: IOStream) -> str:
-        """Return the name in a connection's certificate; empty if the connection is not counted."""
+        """Return the name in a connection's certificate; empty if no limit for the name applies."""
         return ""
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
-        # Decide now, because the next step is expensive: it makes a TLS context for the connection.
+        # Close a surplus connection here, before tornado makes an expensive TLS context for it.
         if not self._has_room_for(source_of(address)):
             connection.close()
             return
@@ -215,7 +216,7 @@ class BoundedServer(HTTPServer):
     def admit(self, stream: IOStream) -> bool:
         """Admit a connection at its first request, or close it.
 
-        It is closed if too many connections have the same name in their certificates.
+        The connection is closed if too many open connections have the name in its certificate.
 
         :returns: whether the connection was admitted.
         """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Values that the hub, the broker and the session must agree on, each defined once.
 
-This module imports no other module of GridHub, so that each of the three programs can use it
-without the code of the others.
+This module imports no other module of GridHub, so that each of these programs can use the module
+without the other programs' code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SESSION_FOLDER = ".jupyterhub-sessions"
 #: that the broker writes from a request.
 MAX_MESSAGE = 65_536
 
-#: Longest reason that a starter may give the hub, in characters.
+#: Longest reason, in characters, that a starter may give the hub for a failed start.
 MAX_REASON = 500
 
-#: The reason a starter gives when every session port is in use. The hub replaces it with a sentence
-#: of ``words.toml``, and shows all other reasons unchanged.
+#: The reason that a starter gives when every session port is in use. Instead of this reason, the
+#: hub shows a sentence of ``words.toml``; it shows all other reasons unchanged.
 NO_PORT = "no_port"
 
 #: Exit status of a session that the hub refuses (sysexits.h, EX_NOPERM).
@@ -32,7 +32,7 @@ EXIT_EARLY_END = 75
 
 
 class Ending(enum.StrEnum):
-    """Every way a session can end. For each, ``words.toml`` has the sentence ``ended.NAME``."""
+    """Every way a session can end. Each has a sentence ``ended.NAME`` in ``words.toml``."""
 
     #: The session's processes exited normally, for example after a shutdown in JupyterLab.
     ITSELF = "itself"
@@ -43,8 +43,8 @@ class Ending(enum.StrEnum):
     #: The session exceeded another limit, such as one set on its queue; Grid Engine does not report
     #: which.
     LIMIT = "limit"
-    #: The job was deleted with qdel or killed on its worker; both look the same in the accounting
-    #: record.
+    #: The job was deleted with qdel or killed on its worker; the accounting record does not say
+    #: which.
     DELETED = "deleted"
     #: The worker failed.
     WORKER = "worker"

@@ -2,5 +2,5 @@
 """The submission broker.
 
 Each request starts a process that runs as root at first and then switches permanently to the
-person's account. Of this package, only the module ``client`` runs in the hub.
+person's account. The hub itself uses only the modules ``client`` and ``protocol`` of this package.
 """

@@ -41,13 +41,13 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
 
 
 class BrokerClient:
-    """A client that sends the broker only a limited number of requests at the same time.
+    """A client that limits how many requests the broker gets at the same time.
 
     Each request starts a process on the hub's host, and the broker's socket refuses connections
-    when there are too many. So when a class of a hundred people presses Start together, the
-    requests beyond the limit wait in line here.
+    when too many of these processes run. So when a hundred people press Start together, the
+    requests beyond the limit wait in this client.
 
-    :param timeout: time limit for one request, in seconds, counted from the moment its turn comes.
+    :param timeout: time limit for one request, in seconds; the wait in this client does not count.
     """
 
     def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:

@@ -35,11 +35,10 @@ class Config(Model):
     timeout: Annotated[float, Field(gt=0)]
     #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
-    #: When a session warns its person that its run time ends, in minutes before the end. There is
-    #: one warning for each number.
+    #: A session warns the person this many minutes before its run time ends, once for each number.
     run_time_warnings: tuple[Minutes, ...] = ()
-    #: A session is ended after ``idle_timeout`` minutes without use (0: never). It shows a warning
-    #: ``idle_notice`` minutes before that (0: no warning).
+    #: A session ends after ``idle_timeout`` minutes without use (0: never). The session warns the
+    #: person ``idle_notice`` minutes before this end (0: no warning).
     idle_timeout: Minutes = 0
     idle_notice: Minutes = 0
     #: Seconds between a session's reports to the hub about its last use.

@@ -56,7 +56,7 @@ def receive(connection: socket.socket) -> Request:
     try:
         return REQUEST.validate_json(bytes(data))
     except ValidationError as error:
-        # Report only which field is wrong and why, but not its value, which may be a secret.
+        # Report which field is wrong and why, but not the value: it may be a secret.
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in problem["loc"])
         raise Refused("request", f"not a request: {where}: {problem['msg'][:200]}") from error

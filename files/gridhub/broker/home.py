@@ -39,10 +39,10 @@ def home_trouble(error: OSError, folder: Path) -> str:
 
 
 def remove_old_files(folder: Path) -> None:
-    """Remove files that were left behind by sessions that never started.
+    """Remove the files of sessions that never started.
 
-    A session deletes its own file when it starts. So a file that is a week old belongs to a session
-    that never started and that no longer has a job.
+    A session deletes its own file when it starts, and no session takes a week to start. So a file
+    that is a week old belongs to a session that never started.
     """
     oldest = time.time() - KEEP_FILES
     for path in folder.glob("*.json"):
@@ -52,7 +52,7 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return a session's limits, and the sentences that it shows about them.
+    """Return a session's limits, and the sentences with which the session announces a limit.
 
     :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
     placeholders ``{end}``, ``{minutes}`` and ``{left}``.
@@ -77,7 +77,7 @@ def write_session_file(
     rules: Mapping[str, Any],
     tls: Tls | None = None,
 ) -> None:
-    """Write the session's secrets and rules where only the person and their job can read them.
+    """Write the session's secrets and rules to a file that only the person's account can read.
 
     This function runs as the person. It always creates a new file, and never follows a link.
 

@@ -12,7 +12,7 @@ from gridhub.words import text
 
 
 class Refused(Exception):
-    """A request that is not carried out; the message is for the person.
+    """A request that the broker refuses; the message is for the person.
 
     ``kind`` has the same values as :attr:`Answer.kind`.
     """
@@ -36,7 +36,7 @@ def check_person(config: Config, user: pwd.struct_passwd) -> None:
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
     """Check that a person may have sessions.
 
-    A request to stop a session does not require this.
+    A request to stop a session skips this check.
 
     :raises Refused: for people whom the inventory does not name.
     """
@@ -55,7 +55,7 @@ def become(user: pwd.struct_passwd) -> None:
     if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
         raise RuntimeError("could not give up root")
     os.umask(0o077)
-    os.chdir("/")  # because qsub also reads .sge_request in its working directory
+    os.chdir("/")  # qsub also reads .sge_request in the working directory
 
 
 def run_as_person(

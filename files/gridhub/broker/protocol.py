@@ -35,8 +35,8 @@ SESSION_VARIABLES = frozenset(
     }
 )
 
-#: The user names that useradd(8) accepts, and those with further characters (such as ``@``) that
-#: occur in directory services. None of these names can be mistaken for a command-line option.
+#: A user name, which may contain characters that only directory services allow, such as ``@``. No
+#: name of this form can be mistaken for a command-line option.
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
 
 #: The name that the hub gives a session.
@@ -47,7 +47,7 @@ Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{0,255}$")]
 
 #: A host name in Grid Engine. Characters such as ``*`` and ``|`` are not allowed, because they have
-#: a special meaning in a request (complex(5)).
+#: a special meaning in a resource request (complex(5)).
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$")]
 
 
@@ -69,7 +69,7 @@ class Tls(Model):
 
 
 class Start(Model):
-    """A request to submit a session. ``choice`` maps the names of items to the chosen values."""
+    """A request to submit a session. ``choice`` maps the menu items' names to the chosen values."""
 
     action: Literal["start"] = "start"
     user: UserName
@@ -79,7 +79,7 @@ class Start(Model):
     environment: dict[str, Annotated[str, Field(max_length=8192)]] = Field(max_length=50)
     #: None if the hub and its sessions use plain HTTP.
     tls: Tls | None = None
-    #: Workers on which the session must not start, because they had no free port for it.
+    #: Workers on which the session must not start: an earlier attempt there found no free port.
     avoid: tuple[HostName, ...] = Field((), max_length=4)
 
     @field_validator("environment")
@@ -96,7 +96,7 @@ class Start(Model):
 
 
 class Stop(Model):
-    """A request to delete a session's job; it also succeeds if there is no such job."""
+    """A request to delete a session's job; it succeeds even if the job does not exist."""
 
     action: Literal["stop"] = "stop"
     user: UserName
@@ -104,7 +104,7 @@ class Stop(Model):
 
 
 class Check(Model):
-    """A request to check whether a choice could start, without submitting a job."""
+    """A request to check whether a session could start; no job is submitted."""
 
     action: Literal["check"] = "check"
     user: UserName
@@ -116,11 +116,11 @@ REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminat
 
 
 class Answer(Model):
-    """The broker's answer. ``job_id`` is set after a start; ``error`` is for the person."""
+    """The broker's answer. ``job_id`` is set after a start; the person reads ``error``."""
 
     ok: bool
     job_id: int | None = None
-    #: After a check: whether the choice can start now, later, or never.
+    #: After a check: when a session with the choice can start.
     verdict: Literal["now", "later", "never", ""] = ""
     #: Grid Engine's message about the verdict.
     words: str = ""
@@ -134,6 +134,6 @@ class Answer(Model):
 def job_name(session: str) -> str:
     """Return the name of a session's job.
 
-    Without options, qstat shows only the first ten characters of the name.
+    qstat without options shows only the first ten characters of a name: ``jupyterhub``.
     """
     return f"jupyterhub-{session}"

@@ -59,7 +59,7 @@ def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
 class Checked(NamedTuple):
     """The command arguments and the run time for a checked choice."""
 
-    #: ``resources``: arguments of qsub; ``script``: further arguments of the job script.
+    #: ``resources``: arguments for qsub; ``script``: further arguments for the job script.
     resources: list[str]
     script: list[str]
     #: The run time in seconds; None if the menu has no run time.
@@ -137,7 +137,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
             raise Refused("grid", text("grid.refused", reason=_words(process)))
         job_id = parse_job_id(process.stdout)
     except (Refused, AnswerError) as error:
-        # If the job was submitted after all, it does not find this file and ends.
+        # Remove the session's file: if Grid Engine has accepted the job after all, the job then
+        # ends.
         with contextlib.suppress(Refused):
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
         raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
@@ -147,7 +148,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     """Ask Grid Engine, as the person, whether a session could start; do not submit a job.
 
-    ``qsub -w v`` assumes an empty cluster; ``qsub -w p`` takes the cluster as it is now (qsub(1)).
+    ``qsub -w v`` assumes an empty cluster; ``qsub -w p`` takes the running jobs into account
+    (qsub(1)).
 
     :raises Refused: when the choice is not allowed, or Grid Engine does not answer.
     """
@@ -164,8 +166,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     # First make sure that the home's file server answers: qsub reads .sge_request in the home, and
     # it cannot be killed while it waits for the file server.
     within(HOME_TIMEOUT, reach)
-    # At most two qsub commands follow. Each of them gets half of the usual time, because the hub
-    # does not wait longer for a check than for a single command.
+    # At most two qsub commands follow. Each command gets half of the usual time limit, because the
+    # hub waits for a check only as long as for one command.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
@@ -196,14 +198,14 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     """Delete a session's job as the person; succeed if the job is already gone.
 
     The job is selected by its name, which no other session has. Since qdel runs under the person's
-    account, it cannot delete a job of the same name that belongs to somebody else.
+    account, it cannot delete another person's job of the same name.
 
     :raises Refused: when Grid Engine does not delete the job.
     """
     become(user)
     path = Path(user.pw_dir) / SESSION_FOLDER / f"{request.session}.json"
-    # Remove the session's file first, because a job that starts without its file ends at once. This
-    # also ends a job that qdel cannot find yet because it is still on its way to Grid Engine.
+    # Remove the session's file first, because a job that starts without its file ends at once. qdel
+    # alone would miss a job that is still on its way to Grid Engine.
     with contextlib.suppress(Refused):
         within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
     process = run_as_person(config, user, "qdel", job_name(request.session))

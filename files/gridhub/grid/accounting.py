@@ -2,10 +2,10 @@
 """Find out why a session ended, from Grid Engine's accounting record of its job.
 
 The qmaster appends one line for each finished job to ``$SGE_ROOT/$SGE_CELL/common/accounting``
-(accounting(5)). The hub can read this file, because sites share its folder with their submit hosts
-for ``qacct``.
-``qacct -j`` reads the whole file, which on a big cluster covers years. But people usually ask about
-a session that has just ended, so this module reads the file backwards from its end.
+(accounting(5)). Sites share this file with all submit hosts, including the hub's host, because
+``qacct`` reads it. On a big cluster, the file covers years, and ``qacct -j`` reads all of it. This
+module reads the file backwards from its end, because people usually ask about a session that has
+just ended.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _lines_with(needle: bytes, path: Path, limit: int) -> Iterator[bytes]:
 
 
 def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -> Record | None:
-    """Find the record of a job by the job's unique name; return ``None`` if none is reliable.
+    """Find the record of a job by the job's unique name; return ``None`` if no record is reliable.
 
     Anyone who may submit jobs can forge lines in the file, because Grid Engine 8.1.9 copies the
     value of ``-l hostname=…`` into the category even if the value contains line breaks. So if a
@@ -130,8 +130,8 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
     :param run_time: the limit on the job's run time, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:
-        # Only the execution daemon's log says which limit the job exceeded. So compare the job's
-        # usage with each limit.
+        # The record does not say which limit the job exceeded, so compare the job's usage with each
+        # limit.
         if memory and record.maxvmem > memory:
             return Ending.MEMORY
         if run_time and record.ran >= run_time:

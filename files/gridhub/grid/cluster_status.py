@@ -72,7 +72,7 @@ class CachedQuery(Generic[T]):
         return None if self.queried_at is None else self.clock() - self.queried_at
 
     async def look(self, patience: float) -> T | None:
-        """Return the answer; if it is old, or there is none yet, wait briefly for a new answer.
+        """Return the answer; if the answer is old or missing, wait briefly for a new answer.
 
         :param patience: the longest time to wait, in seconds.
         """
@@ -104,8 +104,9 @@ class CachedQuery(Generic[T]):
 #: Query the details of at most this many jobs, because a command line has a limited length.
 MAX_JOBS = 1000
 
-#: The maximum number of queries for one set of details. If an answer cannot be read, its jobs are
-#: queried again in two halves. Finding one unreadable job among :data:`MAX_JOBS` takes 21 queries.
+#: The maximum number of queries for one set of details. If an answer about several jobs cannot be
+#: read, each half of these jobs is queried again. Finding one unreadable job among :data:`MAX_JOBS`
+#: takes 21 queries.
 MAX_QUERIES = 32
 
 #: If the answer about a single job cannot be read, leave that job out for this many seconds.
@@ -127,8 +128,8 @@ class ClusterStatus:
         interval: float = 5.0,
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
-        #: Until when (on the monotonic clock) each unreadable job is left out, keyed by the job's
-        #: number.
+        #: The time (on the monotonic clock) until which to leave an unreadable job out, keyed by
+        #: job number.
         self._unreadable: dict[int, float] = {}
         #: The jobs' usage and reasons for waiting, keyed by job number.
         self.details: CachedQuery[dict[int, Details]] = CachedQuery(self.query_details, interval)
@@ -137,14 +138,14 @@ class ClusterStatus:
         self.line: CachedQuery[list[int]] = CachedQuery(self._ask_line, interval)
 
     def of(self, job: Job) -> Details | None:
-        """Return a job's last details without waiting; ``None`` if they name a different owner."""
+        """Return a job's last details without waiting; ``None`` if the owner differs."""
         found = (self.details.answer or {}).get(job.id)
         return found if found and found.owner == job.owner else None
 
     async def query_details(self) -> dict[int, Details]:
         """Query the details of all sessions' jobs; leave out details that cannot be read."""
-        # If there are too many jobs, take the newest. These include the waiting jobs, for which
-        # pages show the reasons.
+        # If there are too many jobs, take the newest: the waiting jobs are usually new, and pages
+        # show why a job waits.
         numbers = sorted(self._jobs())[-MAX_JOBS:]
         now = time.monotonic()
         self._unreadable = {

@@ -38,9 +38,9 @@ GONE = Gone.GONE
 #: A job counts as gone after this many consecutive good answers that do not list it.
 ANSWERS_WITHOUT = 2
 
-#: The longest list of users in a qstat query, in characters, because an argument may be at most
-#: 128 kB long (execve(2)). If the list is longer, the query covers all users instead, and the hub
-#: must parse the jobs of all users.
+#: The longest list of users in a qstat query, in characters. An argument may be at most 128 kB long
+#: (execve(2)). If the list is longer, the query covers all users instead, and the hub must parse
+#: the jobs of all users.
 LONGEST_LIST = 100_000
 
 #: If a deleted job still exists after this many seconds, delete it again.
@@ -62,8 +62,8 @@ class Watched:
     since: float
     waiting: bool
     wanted: bool = True
-    #: Since when the session no longer wants the job. Answers to earlier queries may be out of
-    #: date, so they do not cause the deletion of the job.
+    #: The time at which the session stopped wanting the job. Answers to earlier queries do not
+    #: cause the deletion of the job, because such answers may be out of date.
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
@@ -84,8 +84,8 @@ class Collector:
     Grid Engine is slow or does not answer, the query runs less often, and the last good answer
     remains valid meanwhile.
 
-    After every good answer, ``delete`` is called for each listed job that has a name of this hub
-    and that no session wants. So a lost deletion request is repeated after the next answer.
+    After every good answer, the collector calls ``delete`` for each listed job of this hub that no
+    session wants. So a lost deletion request is repeated after the next answer.
     """
 
     grid: GridEngine
@@ -136,13 +136,13 @@ class Collector:
         From now on, answers that do not list the job show that it is missing.
         """
         watched = self.watched[name]
-        # Earlier answers without the job do not count, because the request for the job was still
-        # waiting for the broker at that time.
+        # Earlier answers without the job do not count, because the broker had not submitted the job
+        # yet.
         watched.since, watched.missed = self.clock(), 0
         self._hurry.set()
 
     def release(self, name: str) -> None:
-        """Delete a job that its session no longer wants; repeat this until the job is gone."""
+        """Delete a job that its session no longer wants, again and again until the job is gone."""
         watched = self.watched.get(name)
         if watched is None:
             return
@@ -164,7 +164,7 @@ class Collector:
         self._run()
 
     def hurry(self) -> None:
-        """Query Grid Engine now instead of at the end of the interval."""
+        """Query Grid Engine now, without waiting for the end of the interval."""
         self._hurry.set()
 
     def look_up(self, name: str) -> Job | Gone | None:
@@ -219,7 +219,7 @@ class Collector:
     def take(self, jobs: Sequence[Job], queried_at: float) -> list[Job]:
         """Process a good answer to a query that started at ``queried_at``.
 
-        A job that was submitted after that time may exist although the answer does not list it.
+        A job that was submitted after ``queried_at`` may exist even if the answer does not list it.
 
         :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
@@ -279,13 +279,13 @@ class Collector:
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
-                # This is a bug in GridHub, but the collector must go on watching the sessions.
+                # Such an exception is a bug in GridHub, but the collector must go on watching the
+                # sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - queried_at
             if self.failures:
-                # After a failure, :meth:`hurry` does not shorten the pause: an earlier query would
-                # not help.
+                # After a failure, wait for the whole pause: :meth:`hurry` does not shorten it.
                 await asyncio.sleep(self.pause())
                 continue
             with contextlib.suppress(TimeoutError):
@@ -304,14 +304,14 @@ class Collector:
         owners = {watched.owner for watched in self.watched.values()}
         wide = bool(self.ours) and now >= self._sweep_due
         if wide:
-            # Postpone the next sweep now, because this sweep may fail: on a very big cluster, every
-            # sweep fails. The next query then covers only the sessions' jobs, and can succeed.
+            # On a very big cluster, every sweep fails. So postpone the next sweep in any case: the
+            # next query then covers only the sessions' jobs, and can succeed.
             self._sweep_due = now + self.longest_pause
         people = ",".join(sorted(owners))
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
-        # -f -ne: list the jobs of each queue instance, and leave out empty queue instances. Unlike
-        # a plain list, this list also shows which hosts do not report.
+        # -f -ne: list the jobs of each queue instance, and leave out empty queue instances. Only a
+        # list with -f shows which hosts do not report.
         arguments = ("-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
         # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
@@ -332,8 +332,8 @@ class Collector:
         async with contextlib.nullcontext() if is_sessions else self._stray_line:
             done = await self._try_to_delete(job)
             if not done:
-                # Let the next stray job wait. Otherwise, many jobs that the broker does not delete
-                # would cause a flood of requests to the broker.
+                # Let the next stray job wait, so that jobs that cannot be deleted do not flood the
+                # broker with requests.
                 await asyncio.sleep(DELETION_PAUSE)
         if done:
             await asyncio.sleep(DELETION_PAUSE)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 
-#: The longest answer to read, in bytes. A list of 10,000 jobs usually has 3.4 MB, but users can
+#: The longest answer to read, in bytes. A list of 10,000 jobs is usually 3.4 MB long, but users can
 #: make it longer, for example with long job names.
 MAX_ANSWER = 128 * 2**20
 
@@ -50,8 +50,8 @@ async def _read(process: subprocess.Popen[bytes], pipe: IO[bytes], limit: int) -
 async def _exit(process: subprocess.Popen[bytes]) -> int:
     """Wait until a process has ended; return its exit status (negative if a signal ended it)."""
     pause = 0.0005
-    # Polling is enough, because a process usually ends as soon as it closes its output. Waiting in
-    # a thread could fail: a slow directory service can occupy all threads of the event loop.
+    # Polling is enough, because a process usually ends as soon as it closes its output. Do not wait
+    # in a thread: a slow directory service can occupy all threads of the event loop.
     while (status := process.poll()) is None:
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)
@@ -64,13 +64,13 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     :param limit: the longest output that the command may print, in bytes.
     :raises GridEngineError: when the command fails, cannot be started, or exceeds ``grid.timeout``.
         A command that hangs is killed together with all processes that it has started.
-    :raises AnswerError: when the command prints more than ``limit``; it is then killed in the same
-        way.
+    :raises AnswerError: when the command prints more than ``limit``; the command is then killed
+        too.
     """
     try:
-        # Do not use asyncio's subprocess: if it is cancelled while it starts a command, it kills
-        # only that command and then waits for the command's children. Popen returns the process
-        # before the first await, so the whole group can be killed.
+        # Do not use asyncio's subprocess: if a start is cancelled, asyncio kills only the command
+        # itself and then waits for the command's children. Popen returns the process before the
+        # first await, so the whole group can be killed.
         process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603  # returns after exec
             [grid.command(name), *arguments],
             bufsize=0,
@@ -121,9 +121,9 @@ _HARMLESS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 def xml_pieces(xml: bytes) -> Iterator[str]:
     """Yield qstat's XML in small pieces, because a parser blocks other threads during each piece.
 
-    Grid Engine escapes markup in users' text, but prints control characters and bytes that are not
-    UTF-8 unchanged. One job with such text would make the answer about all jobs unreadable. So each
-    such character or byte is replaced by a character that cannot become markup.
+    Grid Engine escapes markup in users' text, but not control characters or invalid UTF-8. One job
+    with such text would make the answer about all jobs unreadable. So this function replaces such
+    text with harmless characters.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for start in range(0, len(xml), PIECE):

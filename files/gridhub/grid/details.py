@@ -21,7 +21,7 @@ _JOB_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 class Details:
     """The details of one job from ``qstat -j``.
 
-    A value is ``None`` until the execution daemon has reported it. The daemon reports every
+    A value is ``None`` until the execution daemon has reported it. The time between two reports is
     ``load_report_time`` (sge_conf(5)).
     """
 
@@ -30,8 +30,8 @@ class Details:
     #: The processor time that the job has used, in seconds.
     cpu: float | None = None
     #: The total address space of the job's processes, in bytes; ``h_vmem`` limits this amount. If
-    #: Grid Engine does not measure it (Open Cluster Scheduler 9.1 with systemd), the value is the
-    #: resident memory.
+    #: Grid Engine does not measure the address space (Open Cluster Scheduler 9.1 with systemd), the
+    #: value is the resident memory.
     vmem: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
     #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.
@@ -122,8 +122,8 @@ class _Reader:
     def _take(self, text: str) -> None:
         if len(self._path) % 2 or not text:
             return
-        # Skip every second element of the path: it only stands for an item of a list, and its name
-        # depends on the release of Grid Engine.
+        # Skip every second element of the path: such an element only stands for an item of a list,
+        # and its name depends on the release of Grid Engine.
         match self._path[1::2]:
             case ["messages", "SME_message_list", "MES_job_number_list", "ULNG_value"]:
                 self._about.append(text)
@@ -139,7 +139,7 @@ class _Reader:
                 self._entry.errors.append(_WHEN.sub("", text))
             case (
                 ["djob_info", "JB_ja_tasks", "JAT_scaled_usage_list", "UA_name" | "UA_value" as tag]
-                # The usage of a parallel job's tasks is here if Grid Engine starts the tasks.
+                # If Grid Engine starts a parallel job's tasks, their usage is in these elements.
                 | [
                     "djob_info",
                     "JB_ja_tasks",
@@ -206,8 +206,8 @@ def parse_details(xml: bytes) -> dict[int, Details]:
     return found
 
 
-#: The longest answer to read has ``MESSAGES_SIZE`` bytes for the scheduler's messages, plus
-#: ``JOB_SIZE`` bytes for each job. The entry of a session's job has about 6 kB, but users can write
+#: The longest answer to read, in bytes: ``MESSAGES_SIZE`` for the scheduler's messages, plus
+#: ``JOB_SIZE`` for each job. The entry of a session's job is about 6 kB long, but users can write
 #: megabytes into the entries of their own jobs.
 MESSAGES_SIZE = 16 * 2**20
 JOB_SIZE = 64 * 2**10

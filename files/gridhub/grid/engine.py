@@ -21,7 +21,7 @@ class AnswerError(GridEngineError):
 
 @dataclass(frozen=True)
 class GridEngine:
-    """The Grid Engine installation on this host, and the time limit for its commands in seconds."""
+    """The Grid Engine installation on this host, and a time limit (in seconds) for each command."""
 
     root: Path
     cell: str = "default"
@@ -29,7 +29,7 @@ class GridEngine:
     timeout: float = 10.0
 
     def environment(self) -> dict[str, str]:
-        """Return all environment variables of a Grid Engine command; it inherits no others."""
+        """Return the whole environment of a Grid Engine command."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,
