@@ -1,4 +1,4 @@
-"""The packages and their updates."""
+"""Updates of the host's packages, as the report names them."""
 
 from __future__ import annotations
 
