@@ -45,7 +45,7 @@ class TestRestart:
     async def hubs(
         self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
     ) -> AsyncIterator[Callable[[], Any]]:
-        """Stop the previous hub (``politely``: as on SIGTERM); open a new hub on the same database."""
+        """Kill the previous hub, or end it as on SIGTERM; open a new hub on the same database."""
         opened: list[Hub] = []
         config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
         config.SGESpawner = settings

@@ -158,8 +158,8 @@ class TestUnstarted:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # Make the database read-only for this call only. JupyterHub must be able to write before
-            # the call and after it.
+            # Make the database read-only for this call only. JupyterHub must be able to write
+            # before the call and after it.
             with readonly(hub.db):
                 return await submit(self)
 
