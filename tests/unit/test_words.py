@@ -130,7 +130,7 @@ def test_no_module_contains_sentences_for_people() -> None:
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """Only sessions (starter.py) and the culler (idle.py) get a text; people get a Refusal."""
+    """Sessions (starter.py) and the culler (idle.py) get HTTP errors; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")

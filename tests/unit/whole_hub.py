@@ -138,7 +138,7 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        # Let Python warn now, and not in a later test, of what this test has left open.
+        # Collect garbage, so that Python warns about open resources in the test that opened them.
         gc.collect()
 
     def person(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands of the maintenance program, and the program run with the host's own Python."""
+"""The commands of the maintenance program, which runs with the host's own Python."""
 
 from __future__ import annotations
 

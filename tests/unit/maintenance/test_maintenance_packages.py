@@ -1,4 +1,4 @@
-"""Updates of the host's packages, as the report names them."""
+"""Updates of packages, and how the report names the packages."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from gridhub.maintenance.settings import Settings
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     session: probes.Session, tmp_path: Path
 ) -> None:
-    """``sge_sessions.py`` uses SQLAlchemy, so the hub may use any database that SQLAlchemy can."""
+    """``sge_sessions.py`` uses SQLAlchemy, so it can read any database that SQLAlchemy supports."""
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     database = orm.new_session_factory(url)()
     alice, bob = orm.User(name="alice"), orm.User(name="bob.b")

@@ -56,7 +56,7 @@ def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> lis
         until=datetime(2026 + years, 1, 1),
     )
     local = [moment.replace(tzinfo=place) for moment in found]
-    # If a clock change repeats a time, its first occurrence counts.
+    # If a clock change repeats a time, the first occurrence counts.
     return [moment.astimezone(UTC) for moment in local if tz.datetime_exists(moment)]
 
 

@@ -221,7 +221,7 @@ class TestFormErrors:
 
     @given(menus(), st.data())
     def test_what_any_form_sends_is_accepted(self, menu: Menu, data: st.DataObject) -> None:
-        # As a browser does, send each list's selected option, or its first if none is selected.
+        # Send what a browser sends: each list's selected option, or the first option by default.
         form = Form(render_form(menu, everybody(menu), {}))
         sent: dict[str, str] = {}
         name = ""

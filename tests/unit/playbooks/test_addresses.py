@@ -1,4 +1,4 @@
-"""How the playbooks check the site's public address, and how the proxy's role uses it."""
+"""How the playbooks check the site's public address, and how the role ``proxy`` uses it."""
 
 from __future__ import annotations
 

@@ -149,8 +149,8 @@ class TestAnnouncements:
     async def test_a_port_that_cannot_be_stored_is_not_accepted_and_may_be_announced_again(
         self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
-        # The hub cannot store the port, so it must not accept the port: a restart would lose it. A
-        # refusal would end the job. Therefore the hub answers 503, and the session tries again.
+        # The hub must not accept a port that it cannot store, or a restart would lose the port.
+        # A refusal would end the job. Therefore the hub answers 503, and the session tries again.
         if used_before:
             assert (await hub.ask("sge/port", session, {"port": 1})).code == 400
         with readonly(hub.db):

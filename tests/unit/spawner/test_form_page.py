@@ -54,7 +54,7 @@ class TestForm:
         error = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert error in await page(body="cores=3")
         assert "is-invalid" not in await page()
-        # Plain JupyterHub would start a session for the links below. Here, they fill in the form.
+        # Plain JupyterHub would start a session for these links. GridHub only fills in the form.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
             assert '<option value="2" selected>' in form
