@@ -1,8 +1,8 @@
 """Check the versions in the lock files against published advisories: ``audit.py [--offline]``.
 
 The first check uses requirements/advisories.toml and needs no network. Unless ``--offline`` is
-given, pip-audit and npm audit then query the lists of PyPI and npm. If one of these lists cannot be
-reached, the program reports this and relies on advisories.toml alone. The exit status is 1 if any
+given, pip-audit and npm audit then query the lists of PyPI and npm. If a list cannot be reached,
+the program reports the failure and relies on advisories.toml alone. The exit status is 1 if any
 check finds something.
 """
 
@@ -53,8 +53,8 @@ def behind(pins: Iterator[tuple[str, str, Version]], advisories: dict[str, Any])
 def audit(title: str, command: list[str], folder: Path, found: tuple[int, str]) -> bool:
     """Run an auditor; return whether its exit status and its output show a finding.
 
-    Both auditors exit with 1 even if they only failed to reach their list. This failure is
-    reported, but does not count as a finding.
+    pip-audit and npm audit also exit with 1 if they cannot reach their list. The program prints
+    such a failure, but it does not count as a finding.
     """
     try:
         run = subprocess.run(

@@ -2,8 +2,8 @@
 
 FILE is the report that ``pytest --junitxml`` wrote about FOLDER. This check is needed because
 Molecule's verifier succeeds even if it finds no test. The verifier prints failed tests far above
-its last lines, so this program lists them again. If no test has run, this program shows the tasks
-that failed before the tests, from the scenario's output (FILE with the suffix .log).
+its last lines, so this program lists them again. If no test has run, this program reads the
+scenario's output (FILE with the suffix .log) and shows the tasks that failed before the tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-#: Show this much of a failed test's message, in characters.
+#: Show at most this many characters of a failed test's message.
 SHOWN = 1_500
 #: Show at most this many tasks that failed before the tests, and this many lines of each task.
 SHOWN_TASKS, SHOWN_LINES = 5, 20
@@ -24,7 +24,7 @@ DECORATION = re.compile(r"\x1b\[[\d;]*m|^\s*│ ?")
 
 
 def failed_tasks(log: Path) -> str:
-    """Return Ansible's output for the tasks that failed, or its last lines if none failed."""
+    """Return Ansible's output for the tasks that failed, or its last lines if no task failed."""
     if not log.exists():
         return ""
     lines = [

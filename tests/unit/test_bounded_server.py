@@ -1,4 +1,4 @@
-"""Limits that keep one client from using up the HTTP server of the hub or of a session."""
+"""Limits that keep one client from blocking the HTTP server of the hub or of a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Upload(web.RequestHandler):
 
 @asynccontextmanager
 async def serving(server: BoundedServer) -> AsyncIterator[Callable[[], Any]]:
-    """Serve on a port of 127.0.0.1; yield a function that connects to it."""
+    """Serve on a port of 127.0.0.1; yield a function that connects to the port."""
     listening, port = bind_unused_port()
     server.add_socket(listening)
     async with AsyncExitStack() as stack:
@@ -75,8 +75,8 @@ async def test_a_client_that_sends_a_request_displaces_idle_connections(bound: s
     async with serving(server(web.Application([("/x", Upload)]))) as connect:
         waiting = [await connect() for _ in range(3)]
         assert await answer(await connect(), REQUEST) == OK
-        # The oldest connection was closed to make room. The others can still send their requests. A
-        # connection that has sent a request no longer counts as waiting.
+        # The server closed the oldest idle connection to make room. The other idle connections can
+        # still send their requests, and then they no longer count as idle.
         assert await waiting[0][0].read() == b""
         assert await answer(waiting[1], REQUEST) == OK
         again = [await connect() for _ in range(2)]
@@ -170,7 +170,7 @@ async def test_strangers_data_in_a_sessions_memory_is_limited() -> None:
         assert await is_refused(f"Cookie: {COOKIE}=made-up", "Authorization: token made-up")
         assert await is_refused(logged_in(secret="another"))
         assert await is_refused(logged_in(name="another"))
-        # The session's owner still gets through, and so does a stranger's small request.
+        # The server still accepts requests of the session's owner, and a stranger's small request.
         own = post(600, logged_in()) + bytes(600)
         assert await answer(await connect(), own) == OK
         assert await answer(await connect(), post(10) + bytes(10)) == OK

@@ -1,4 +1,4 @@
-"""The program that checks files before they are deployed, run as Ansible runs it."""
+"""How ``sge_check.py`` checks files before Ansible deploys them."""
 
 from __future__ import annotations
 

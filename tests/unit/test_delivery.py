@@ -34,7 +34,7 @@ def delivered() -> dict[str, tuple[list[str], list[str]]]:
 
 
 def modules_of(path: Path) -> set[Path]:
-    """Return this project's files that a module imports, and their packages' ``__init__.py``."""
+    """Return the project's files that a module imports, and imported packages' ``__init__.py``."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []

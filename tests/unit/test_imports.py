@@ -1,4 +1,4 @@
-"""Each wing of ``gridhub`` imports only modules that are on its host and allowed for its task."""
+"""Each wing of ``gridhub`` imports only the modules that are listed for the wing."""
 
 from __future__ import annotations
 

@@ -50,15 +50,15 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def files(folder: Path, session: str) -> secrets.Tls:
-    """Issue a session's certificate and key; return the files that its starter writes."""
-    tls = Tls(**issue(folder, session)._asdict())  # the broker accepts these files
+    """Issue a session's certificate and key; return the files that the starter writes."""
+    tls = Tls(**issue(folder, session)._asdict())  # the broker accepts both
     found = secrets.read_tls(tls.model_dump())
     assert found
     return found
 
 
 def pair(folder: Path, name: str, trusts: str) -> ssl.SSLContext:
-    """Return the TLS context of the hub or the proxy, made as JupyterHub makes it."""
+    """Make the TLS context of the hub or the proxy as JupyterHub does."""
     path = folder / name / name
     context: ssl.SSLContext = make_ssl_context(
         path.with_suffix(".key"), path.with_suffix(".crt"), folder / f"{trusts}_trust.crt"
@@ -164,8 +164,8 @@ class TestRenewal:
         assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=4 * 365)
         tls.read_authority.cache_clear()
         hub_context.cache_clear()
-        # The running session has only the old certificates, while the hub already uses the new
-        # ones. They still trust each other.
+        # The running session has only the old certificates. The hub already uses new certificates,
+        # but the session and the hub still trust each other.
         handshake(running.server(), hub_context(folder), session_name(ALICE))
         handshake(files(folder, BOB).server(), hub_context(folder), session_name(BOB))
 

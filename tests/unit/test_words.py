@@ -1,4 +1,4 @@
-"""The sentences that people read: all are in one file, and a site can replace them."""
+"""All sentences that people read are in one file, and a site can replace each sentence."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CALLS = [
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 ]
-#: Some sentences have a name that ends in a computed part. Keys: how such a name begins. Values:
-#: what can follow.
+#: Sentences with names that end in a computed part. Keys: the beginning of the name. Values: what
+#: the computed part can be.
 COMPUTED = {
     "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
     "maintenance.": "ahead|today",
@@ -58,7 +58,7 @@ def test_every_sentence_of_ours_can_be_filled_in() -> None:
 
 
 def used() -> Iterator[tuple[str, re.Pattern[str], set[str]]]:
-    """Yield, for each use of a sentence, the place, a pattern for the name, and the values."""
+    """Yield each use of a sentence: its place, a pattern for its name, and its values' names."""
     for file, call in CALLS:
         if (function := call.func.id) in FUNCTIONS:
             name = call.args[0]
@@ -130,7 +130,7 @@ def test_no_module_contains_sentences_for_people() -> None:
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """Sessions (starter.py) and the culler (idle.py) get such texts; people get a Refusal."""
+    """Sessions (starter.py) and the culler (idle.py) get HTTP errors; people get a Refusal."""
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")

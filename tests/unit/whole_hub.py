@@ -123,11 +123,11 @@ class Hub(GridHub):
         self.base = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
 
     async def kill(self, spare: Iterable[asyncio.Task[Any]] = ()) -> None:
-        """End as on SIGTERM: cancel all tasks, and write nothing to the database."""
+        """Stop the hub as on SIGTERM: cancel all tasks, and write nothing to the database."""
         self.server.stop()
         tasks = asyncio.all_tasks() - self.before - {asyncio.current_task()} - set(spare)
-        # Cancel repeatedly: the task of JupyterHub's progress page mistakes a cancellation for the
-        # end of a start, so that the task continues.
+        # Cancel repeatedly, because the task of JupyterHub's progress page continues if it is
+        # cancelled: it takes the cancellation for the end of a start.
         while tasks:
             for task in tasks:
                 task.cancel()
@@ -138,7 +138,7 @@ class Hub(GridHub):
         self.db.rollback()
         self.db.close()
         self.db.get_bind().dispose()
-        # If this test has left something open, Python warns of it now and not in a later test.
+        # Collect garbage, so that Python warns about open resources in the test that opened them.
         gc.collect()
 
     def person(self, name: str) -> Any:
@@ -171,7 +171,7 @@ class Hub(GridHub):
         )
 
     async def page(self, path: str, name: str = "alice") -> str:
-        """Return a page as the person sees it."""
+        """Return a page's HTML as the person's browser gets it."""
         return (await self.visit(path, name)).body.decode()
 
     async def visit(self, path: str, name: str = "alice", body: str | None = None) -> HTTPResponse:
@@ -190,7 +190,7 @@ class Hub(GridHub):
 
 
 class Cluster:
-    """The jobs in Grid Engine; qstat shows each change from its next call on."""
+    """The jobs in Grid Engine, which the fake qstat lists."""
 
     def __init__(self, qstat: Qstat) -> None:
         self.qstat = qstat
@@ -215,10 +215,9 @@ class Broker:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        #: The state in which a job begins; empty means that no job appears.
+        #: The state of a new job. If the state is empty, no job appears in Grid Engine.
         self.letters = "qw"
-        #: Whether a job stays in Grid Engine after its deletion was requested. It then has the
-        #: state of a job that is being deleted.
+        #: Whether a job stays in Grid Engine, in the state "dr", after its deletion was requested.
         self.sticky = False
         #: Whether the broker ignores requests to delete a job.
         self.deaf = False
@@ -341,7 +340,7 @@ def configuration(folder: Path, database: str) -> Config:
 
 
 async def end_cluster(hub: Hub) -> None:
-    """Close and forget the hub's cluster, because the next test uses another one."""
+    """Close and forget the hub's cluster, because the next test uses another cluster."""
     if cluster := hub.tornado_settings.pop(SETTING, None):
         await cluster.collector.close()
 
@@ -358,7 +357,7 @@ Visit = Callable[..., Awaitable[HTTPResponse]]
 
 
 async def led(spawner: SGESpawner, link: Link) -> str:
-    """Return the form as it is drawn for a request that came through a link."""
+    """Return the form that the user gets by following a link."""
     context = copy_context()
     context.run(form.followed.set, link)
     return str(await asyncio.create_task(spawner.get_options_form(), context=context))
@@ -380,7 +379,7 @@ async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
 
 
 async def answers(qstat: Qstat, spawner: SGESpawner, count: int = 2) -> None:
-    """Wait until Grid Engine has answered this many more queries."""
+    """Wait until Grid Engine has answered ``count`` more queries."""
     before = len(qstat.calls)
     while len(qstat.calls) < before + count + 1:
         await asyncio.wait_for(spawner.collector.news(10), 10)
@@ -398,7 +397,7 @@ def readonly(database: Any) -> Iterator[None]:
 
 
 def stored(hub: Hub) -> list[dict[str, Any] | None]:
-    """Return the sessions' committed states, which are all that is left if the hub dies now."""
+    """Return the sessions' committed states, which the hub would find after a crash."""
     hub.db.rollback()
     return [spawner.state for spawner in hub.db.query(orm.Spawner)]
 
@@ -409,6 +408,6 @@ def known(query: CachedQuery[Any], answer: object) -> None:
 
 
 def record(like: str, session: str) -> str:
-    """Return a real accounting record, with its job's name replaced by a session's job name."""
+    """Return a real accounting record in which the job has a session's job name."""
     lines = (DATA / "accounting").read_text("utf-8").splitlines()
     return next(line for line in lines if f":{like}:" in line).replace(like, job_name(session))

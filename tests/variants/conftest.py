@@ -1,4 +1,4 @@
-"""The cluster of the scenario security, which the tests deploy with other settings."""
+"""Fixtures of the scenario security. These tests deploy its cluster with other settings."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from playbooks import output, playbook
 
 #: A program that succeeds if it can open a TCP connection. Its arguments are HOST PORT.
 KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-#: The same program, but with a given source port, which the kernel could also have picked by
-#: chance. Its arguments are FROM HOST PORT.
+#: Like ``KNOCK``, but the program connects from a given port. The kernel could choose this port by
+#: chance. The arguments are FROM HOST PORT.
 KNOCK_FROM = (
     "import socket, sys; "
     "socket.create_connection((sys.argv[2], int(sys.argv[3])), 3, ('', int(sys.argv[1])))"
@@ -43,7 +43,7 @@ def reaches(name: str, target: str, port: int) -> bool:
 
 @pytest.fixture
 def listening(exec1_host: Any) -> Iterator[None]:
-    """Run a server on the last of a worker's ports for sessions."""
+    """Run a server on the worker's last port for sessions."""
     server = (
         "import http.server as h; "
         "h.HTTPServer(('', 40999), h.BaseHTTPRequestHandler).serve_forever()"
@@ -72,12 +72,12 @@ def test_only_hosts_that_need_a_port_reach_it(login: LogIn, exec1_host: Any) -> 
             assert not reaches("qmaster", target, port), (target, port)
             assert reaches(friend, target, port), (friend, target, port)
         assert re.findall(r"changed=(\d+)", deploy(enabled=True)) == ["0"] * 4
-        # When the site's own rules are first loaded, our rules are lost until the next deployment.
+        # The first load of the site's own rules deletes GridHub's rules until the next deployment.
         for target, _ in DOORS:
             host(target).check_output("systemctl start nftables")
             assert not is_closed(target), "nothing is flushed"
         assert sorted(re.findall(r"changed=(\d+)", deploy(enabled=True))) == ["0", "1", "1", "1"]
-        # When the site's own rules are loaded again, our rules come back by themselves.
+        # After later loads of the site's own rules, GridHub's rules come back by themselves.
         for (target, port), friend in DOORS.items():
             host(target).check_output("systemctl reload nftables")
             wait_for("the rules are back", lambda target=target: is_closed(target))

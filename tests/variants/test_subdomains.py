@@ -25,19 +25,20 @@ from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
 PORT = urlsplit(BASE_URL).port
-#: The hub's host name. No name server knows this name, so the tests tell their clients its address.
+#: The hub's host name. No name server knows this name, so the tests resolve it themselves.
 NAME = "hub.gridhub.test"
 HUB = f"https://{NAME}:{PORT}"
 ALICE, BOB = (f"https://{name}.{NAME}:{PORT}" for name in ("alice", "bob"))
 LOGIN, OWN = "__Host-jupyterhub-hub-login", "__Host-jupyterhub-user-alice"
-#: JupyterHub's cookie that identifies a browser. All hosts share it, but it gives no access.
+#: JupyterHub's cookie that identifies a browser. All host names share this cookie, which gives no
+#: access.
 MARK = "jupyterhub-session-id"
 ECHO = "/subdomain-test-echo"
 ON = {
     "jupyterhub_user_subdomains": True,
     "jupyterhub_public_url": f"{HUB}/",
-    # Only the proxy's own host may use the API. Requests through the published port come from
-    # other addresses.
+    # Only the proxy's own host may use the API. The tests' requests through the published port
+    # come from other addresses, so the proxy refuses them.
     "proxy_hub_api_networks": ["127.0.0.0/8"],
 }
 
@@ -48,7 +49,7 @@ class Person(HubClient):
     def __init__(self, name: str) -> None:
         super().__init__(HUB, name)
         self.home = {"alice": ALICE, "bob": BOB}[name]
-        # With this policy, a cookie without a domain goes only to its own host, as in browsers.
+        # As in browsers, a cookie without a domain goes only to the host that has set the cookie.
         strict = DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain)
         self.http.cookies.set_policy(strict)
         self.log_in(read_passwords()[name])
@@ -64,7 +65,7 @@ class Person(HubClient):
 
 
 def deploy(**variables: object) -> str:
-    # ``--limit`` includes localhost, because the inventory is checked there.
+    # ``--limit`` includes localhost, because the playbook checks the inventory on localhost.
     run = playbook("site.yml", "--limit", "hub,proxy,localhost", **variables)
     assert run.returncode == 0, output(run)
     return run.stdout
@@ -78,7 +79,7 @@ def job_of_alice() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def names() -> Iterator[None]:
-    """Let this process resolve all the host names to 127.0.0.1, where the proxy is published."""
+    """Resolve the hub's and people's host names to 127.0.0.1, the proxy's published address."""
     real = socket.getaddrinfo
 
     def resolve(name: Any, *arguments: Any, **more: Any) -> Any:
@@ -262,7 +263,7 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
             assert "default-src 'none'" in (answer.header("Content-Security-Policy") or "")
     http10 = talk(BASE_URL, b"GET /hub/login HTTP/1.0\r\n\r\n")
     assert statuses(http10) == [421]
-    # nginx uses the host name in the request line and does not pass the header on.
+    # nginx uses the host name in the request line and does not pass on the header Host.
     line = f"GET https://alice.{NAME}{ECHO} HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
     for header in ("evil.example.org", f"alice.{NAME}:1", f"ALICE.{NAME}"):
         answer = talk(BASE_URL, (line % header).encode())
@@ -283,8 +284,8 @@ def test_other_hosts_are_refused(proxy_host: Any) -> None:
     assert answers == ["421 None", f"301 {HUB}/hub/login", f"301 {ALICE}/hub/login"]
 
 
-#: A program for the proxy's host: it requests pages at the hub's host name with a token, and prints
-#: each status and whether the page refuses programs.
+#: A program for the proxy's host. It requests pages of a host name with a token. For each page, it
+#: prints the status, and whether the answer refuses programs.
 ASK_WITH_TOKEN = """
 import http.client, ssl, sys
 host, token, *paths = sys.argv[1:]
@@ -305,7 +306,7 @@ def test_the_api_is_open_only_to_the_networks_of_the_site(alice: Person, proxy_h
     token = made.json()["token"]
     paths = ("/hub/api/user", "/hub/metrics")
     answers = run_python(proxy_host, ASK_WITH_TOKEN, NAME, token, *paths).splitlines()
-    # It is the hub that refuses the metrics, since alice's token has no right to them.
+    # The hub, not the proxy, refuses the metrics: alice's token has no right to read them.
     assert answers == ["200 False", "403 False"]
     for path in paths:
         assert ask(NAME, path, Authorization=f"token {token}").status == 403
@@ -349,7 +350,7 @@ TRY = """async ([hub, login]) => {
     outcome="The browser blocks it: another origin, and a cookie that only the hub's host can set.",
 )
 def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -> None:
-    # The form leads to the session at another host, which the form's content policy must allow.
+    # The form redirects to the session's host name, which the form's content policy must allow.
     hub_host.check_output("rm -f /home/alice/Untitled*.ipynb")
     log_in(page, "alice", read_passwords()["alice"])
     card(page).get_by_role("link", name=re.compile("^Start")).click()
@@ -357,7 +358,7 @@ def test_a_browser_separates_a_session_from_the_hub(page: Page, hub_host: Any) -
     page.wait_for_url(re.compile(re.escape(f"{ALICE}/user/alice/lab")), timeout=60_000)
     run_a_cell(page, f"{ALICE}/user/alice/lab", "print(6 * 7)", "42")
 
-    # At alice's and at bob's host name, programs receive only these cookies.
+    # At alice's and at bob's host name, a server receives only the cookies below.
     for url, cookies in ((ALICE, {OWN, MARK}), (BOB, {MARK})):
         page.goto(f"{url}{ECHO}")
         headers = dict(json.loads(page.inner_text("body"))["headers"])

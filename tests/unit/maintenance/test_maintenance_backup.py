@@ -1,4 +1,4 @@
-"""The backup, which reads its copies back to check them."""
+"""How a backup is made, and how each copy is verified."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gridhub.maintenance import backup, host
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-#: The folder that contains the program and its package.
+#: The folder that contains the maintenance program and the package ``gridhub``.
 FILES = str(Path(backup.PROGRAM[-1]).parent)
 
 
@@ -86,13 +86,13 @@ def test_a_locked_database_ends_the_backup_in_time(
 def test_a_pipe_in_place_of_a_file_ends_the_backup_in_time(
     what: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An attacker who controls the hub can replace its files with anything."""
+    """An attacker who controls the hub can replace the hub's files, for example with pipes."""
     monkeypatch.setattr(backup, "MAX_SECONDS", 2.0)
     database.unlink()
     (kept := tmp_path / "kept").mkdir()
     (kept / "file").write_text("this")
     monkeypatch.setattr(backup, "PROGRAM", (*backup.PROGRAM[:2], str(tmp_path / "run")))
-    # The pipe replaces the file between packing and comparison.
+    # Replace the file with a pipe after it was packed and before it is compared.
     (tmp_path / "run").write_text(
         f"import os, sys, tarfile; sys.path.insert(0, {FILES!r})\n"
         "from gridhub.maintenance.main import main\n"

@@ -62,9 +62,9 @@ def test_a_session_is_lost_if_its_job_exists_but_the_session_does_not(
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A proxy with the route of one session.
+    """A proxy that has a route to only one session.
 
-    It answers all other requests with a redirection, as the hub behind a real proxy does.
+    It redirects all other requests, as the hub does behind a real proxy.
     """
 
     def do_GET(self) -> None:

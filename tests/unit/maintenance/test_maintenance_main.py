@@ -1,4 +1,4 @@
-"""The commands of the maintenance program, and the program itself."""
+"""The commands of the maintenance program, which runs with the host's own Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_second_start_fails_by_hand_but_not_by_the_timer(
 
 def test_the_program_needs_only_python(tmp_path: Path) -> None:
     done = subprocess.run(
-        # With -S, Python does not even find the packages that are installed on the host.
+        # With -S, Python finds no packages that are installed on the host.
         ["/usr/bin/python3", "-sES", sge_maintenance.__file__, "check", "/dev/null"],
         cwd=tmp_path,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The packages and their updates."""
+"""Updates of packages, and how the report names the packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single checks of addresses and sessions."""
+"""Checks of individual addresses and sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gridhub.maintenance.settings import Settings
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     session: probes.Session, tmp_path: Path
 ) -> None:
-    """``sge_sessions.py`` uses SQLAlchemy, so the configuration may name any kind of database."""
+    """``sge_sessions.py`` uses SQLAlchemy, so it can read any database that SQLAlchemy supports."""
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     database = orm.new_session_factory(url)()
     alice, bob = orm.User(name="alice"), orm.User(name="bob.b")
@@ -39,7 +39,7 @@ def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
     database.close()
     config = tmp_path / "jupyterhub_config.py"
     lines = ["c = get_config()", "c.JupyterHub.db_url = 'sqlite://'", "c.JupyterHub.port = 1"]
-    # The site's own lines come last and override the others.
+    # The site's own lines come last and override earlier lines.
     config.write_text("\n".join([*lines, f"c.JupyterHub.db_url = {url!r}\n"]))
     command = [sys.executable, "-sE", str(FILES / "sge_sessions.py"), str(config)]
     found, of_bob = probes.running_sessions(command)
@@ -69,7 +69,7 @@ def test_an_unavailable_proxy_is_reported_for_its_sessions(session: probes.Sessi
 
 
 def test_a_host_is_queried_by_the_name_it_answers_to() -> None:
-    """Servers may refuse other names: for example, nginx accepts only its public name."""
+    """A server may refuse other host names. For example, nginx accepts only its public name."""
 
     class Strict(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

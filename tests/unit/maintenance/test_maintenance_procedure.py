@@ -1,4 +1,4 @@
-"""The procedure: reboots, notices and failures."""
+"""The steps of a maintenance: reboots, notices and failures."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_no_session_starts_before_the_reboot_even_if_the_updates_take_long(
     procedure.announce(hub)
     assert refuses()
 
-    # The first steps of the reboot: publish that maintenance begins now, and record the sessions
-    # that are running.
+    # Before the reboot, the notice says that maintenance begins now, and the running sessions are
+    # recorded.
     notice.publish(hub, datetime.fromisoformat(report.data["started"]))
     monkeypatch.setattr(probes, "running_sessions", lambda _: [session])
     settings = dataclasses.replace(hub, sessions=["ask"])

@@ -47,8 +47,8 @@ def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
         mail_server=f"127.0.0.1:{server.getsockname()[1]}",
     )
     with server:
-        # By default, a success is not mailed. An attempt would be logged as a failure, because no
-        # mail server answers yet.
+        # By default, a report of success is not sent. An attempt to send it would be logged
+        # as a failure, because no mail server answers yet.
         publish.close(settings, report, "done")
         with report.step("the hub answers"):
             raise MaintenanceError("it does not")
@@ -61,7 +61,7 @@ def test_a_report_of_a_failure_is_sent_and_one_of_success_is_not(
     assert "FAILED: the hub answers" in received and "it does not" in received
     log = Path(report.data["log"]).read_text()
     assert "mail to" not in log
-    # The mail server is gone. This is logged, but nothing else fails.
+    # The mail server no longer answers. The log shows the failure, but nothing else fails.
     publish.close(settings, report, "failed in part")
     assert "FAILED: mail to admins@example.org" in Path(report.data["log"]).read_text()
 

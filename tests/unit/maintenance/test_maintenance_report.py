@@ -33,5 +33,5 @@ def test_a_report_continues_after_a_boot_until_it_is_closed(report: Report) -> N
     assert Report.load(Report.UNFINISHED) is None
     last = Report.load(Report.LAST)
     assert last is not None and last.data["result"] == "done"
-    # Only the report's owner may read it: steps contain the output of the site's own commands.
+    # Only the owner may read the report, which contains the output of the site's own commands.
     assert (reports.STATE / Report.LAST).stat().st_mode & 0o777 == 0o600

@@ -52,7 +52,7 @@ def test_a_date_without_a_report_is_missed() -> None:
     assert schedule.is_missed([date], before, None)
     assert schedule.is_missed([date], before, before)
     assert not schedule.is_missed([date], before, after)
-    assert not schedule.is_missed([date], after, None)  # the timer was not installed yet
+    assert not schedule.is_missed([date], after, None)  # the timer was installed after the date
     assert not schedule.is_missed([], before, None)
 
 

@@ -40,12 +40,12 @@ def test_a_running_maintenance_is_shown_with_its_start_and_misses_no_date(
 
     report.enter_phase("updating")
     assert shown() == (report.data["started"], []) and not schedule.missed_last(host.now())
-    # During the reboot, the maintenance has no process.
+    # During the reboot, the maintenance program does not run.
     report.data |= {"boot": "the last one", "process": -1}
     report.enter_phase("rebooting")
     assert shown() == (report.data["started"], [])
 
-    # Another process runs the checks after the boot.
+    # After the boot, another process runs the checks.
     seen = []
     monkeypatch.setattr(checks, "check_services", lambda *_: seen.append(shown()))
     monkeypatch.setattr(publish, "close", lambda *_: None)

@@ -56,7 +56,7 @@ def rule(weekday: str, week: int | str, time: str, zone: str, years: int) -> lis
         until=datetime(2026 + years, 1, 1),
     )
     local = [moment.replace(tzinfo=place) for moment in found]
-    # If an hour occurs twice, its first occurrence counts.
+    # If a clock change repeats a time, the first occurrence counts.
     return [moment.astimezone(UTC) for moment in local if tz.datetime_exists(moment)]
 
 
@@ -73,7 +73,7 @@ def test_the_default_is_the_second_tuesday_at_three_twenty_six() -> None:
         ("Tue", 2, "03:26", "Europe/London"),
         ("Mon", 1, "00:00", "Asia/Kolkata"),
         ("Sat", 4, "23:59", "Pacific/Auckland"),
-        # Clock changes skip some of these times and make others occur twice.
+        # Clock changes skip some of the times below, and repeat others.
         ("Sun", "last", "03:26", "Europe/Helsinki"),
         ("Sun", "last", "03:26", ""),  # in the host's own time zone
         ("Sun", "last", "02:26", "Europe/Berlin"),

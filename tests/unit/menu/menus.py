@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Menus for tests, and menus that hypothesis generates."""
+"""Fixed menus for tests, and menus that hypothesis generates."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def menu_items(draw: st.DrawFn, kind: str, name: str, complex_name: str) -> dict
         "label": draw(st.text(min_size=1, max_size=20)),
         "help": draw(st.text(max_size=20)),
         "unit": draw(st.sampled_from(UNITS[kind])),
-        # The defaults must be allowed together. With one core, every amount can be divided evenly.
+        # One core by default: the default amounts must be divisible by the number of cores.
         "default": 1 if kind == "slots" else draw(st.sampled_from(amounts)),
         "groups": draw(st.lists(identifiers, max_size=2)) if kind == "count" else [],
         "request": request,
@@ -261,7 +261,7 @@ HOSTILE_NAMES = [
 
 
 class Form(HTMLParser):
-    """What a browser sees: elements with their attributes, and the text."""
+    """A parsed form: its elements with their attributes, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

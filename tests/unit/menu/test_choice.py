@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Choices from the menu: accepted or refused."""
+"""Which choices from a menu are accepted, and which are refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestChoice:
         assert caught.value.item == "gpus"
 
     def test_a_checked_choice_is_accepted_again(self, menu: Menu) -> None:
-        # The broker checks again what the hub has checked.
+        # The hub checks a choice, and then the broker checks the same choice again.
         choice = menu.choose({"cores": "2", "gpus": "4"}, {"gpu"})
         assert menu.choose(choice.values, {"gpu"}) == choice
 

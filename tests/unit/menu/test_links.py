@@ -34,7 +34,7 @@ class TestLinks:
 
 
 class TestShift:
-    """Find the next larger or smaller value of one item, and leave the other items unchanged."""
+    """``shift`` finds the next larger or smaller value of one item."""
 
     @pytest.mark.parametrize(
         ("old", "more", "less"), [(2, 4, None), (4, 6, 2), (5, 6, 4), (64, None, 62), (1, 2, None)]
@@ -59,7 +59,7 @@ class TestShift:
         assert menu.shift({"gpus": 0}, "gpus", ()) is None, "limited to groups"
         assert menu.shift({"gpus": 0}, "gpus", {"gpu"}) is not None
         assert menu.shift({}, "disk", ()) is None
-        # Values that a rule refuses are skipped.
+        # The search skips values that a rule refuses.
         menu = menu_of(MEMORY | {"default": 2}, limits=[rule])
         assert menu.shift({"memory": 2}, "memory", ()) == 10
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Menus that contain a mistake: the refusal names the item."""
+"""A menu with a mistake is refused, and the message names the item."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class TestMenuErrors:
     ) -> None:
         try:
             text = written(item | changes)
-        except ValueError:  # a number has too many digits to be written
+        except ValueError:  # Python refuses to print a number of so many digits
             return
         try:
             menu = parse_menu(text)

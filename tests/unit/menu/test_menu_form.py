@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The form of a menu."""
+"""The HTML form that a menu becomes."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class TestFormErrors:
 
     @given(menus(), st.data())
     def test_what_any_form_sends_is_accepted(self, menu: Menu, data: st.DataObject) -> None:
-        # Send what a browser sends: the selected option, or the first if none is selected.
+        # Send what a browser sends: each list's selected option, or the first option by default.
         form = Form(render_form(menu, everybody(menu), {}))
         sent: dict[str, str] = {}
         name = ""

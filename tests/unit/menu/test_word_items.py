@@ -34,7 +34,7 @@ from menus import (
     options_of,
 )
 
-#: Values that have a special meaning in qsub's arguments or lists, in the shell or in a file.
+#: Values that qsub or a shell would misunderstand, or that would break a file.
 HOSTILE_VALUES = [
     "-l", "-q", "--", "-", "a b", " a", "a ", "a\n", "a\n-l", "\na", "a\tb", "a,b", "a,", ",",
     "a=b", "a;b", "a$b", "$(id)", "`id`", "a'b", 'a"b', "a\\b", "a|b", "a&b", "a*", "a?b", "!a",

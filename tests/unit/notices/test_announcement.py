@@ -1,4 +1,4 @@
-"""The announcement: correct files are accepted, and wrong files break no page."""
+"""The announcement: a correct file is accepted, and a wrong file does not break the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the playbooks check the address that people type, and what the proxy derives from it."""
+"""How the playbooks check the site's public address, and how the role ``proxy`` uses it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_people_cannot_have_host_names_below_anything_else(checks: Checks, url: 
 
 
 def proxy_variables(environment: Environment, **site: object) -> dict[str, Any]:
-    """Return the internal variables that the role ``proxy`` computes from a site's address."""
+    """Return the internal variables that the role ``proxy`` computes from a site's variables."""
     text = (ROOT / "roles/proxy/vars/main.yml").read_text(encoding="utf-8")
     known: dict[str, Any] = {
         "proxy_server_name": "web",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The inventories' menus, read like a site's menu, and the jobs that result from choices."""
+"""The menus in this project's inventories, and the jobs that result from choices."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ assert spec is not None and spec.loader is not None
 patch_worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(patch_worker)
 
-#: The result of a task that lost its connection.
+#: The result of a task whose connection was lost.
 LOST: dict[str, Any] = {"unreachable": True, "msg": "Connection reset"}
 
 
 def ended(stdout: str = "", rc: int = 0, **more: object) -> dict[str, Any]:
-    """Make a result as ``ansible.builtin.command`` registers it."""
+    """Make a result in the form that ``ansible.builtin.command`` registers."""
     return {"rc": rc, "stdout": stdout, "stdout_lines": stdout.splitlines(), **more}
 
 
@@ -37,9 +37,9 @@ def loop(*results: dict[str, Any]) -> dict[str, Any]:
         (ended("a@w\nb@w"), ended("b@w"), ended(rc=1), [], ["b@w"], ["a@w"]),
         # An earlier run disabled a@w before it was killed. An administrator has disabled b@w.
         (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
-        # An earlier run noted a@w before it was killed. The queue has been enabled since then.
+        # An earlier run recorded a@w before it was killed. a@w has been enabled since then.
         (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
-        # The first query got no answer, and the others were not made.
+        # The first query got no answer, so the other queries were skipped.
         (LOST, {}, {}, [], [], []),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
 
 
 OFF = loop(ended(item="a@w"))
-#: The answers to the last two queries: no queue is disabled; the worker's queues are a@w and b@w.
+#: The last two queries' answers: no queue is disabled, and the worker's queues are a@w and b@w.
 ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
 
 
@@ -208,7 +208,8 @@ ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
     [
         ("", OFF, ENABLED, False, ""),
         ("", {}, {"skipped": True}, False, ""),  # the worker has no queue
-        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),  # an administrator disabled b
+        # An administrator has disabled b@w.
+        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),
         ("", OFF, loop(ended("a@w\nb@w"), ended("a@w")), False, "w; still disabled: a@w (qmod -e)"),
         ("", OFF, loop(ended(rc=1), ended(rc=1)), False, "w; whether its queues are enabled"),
         ("", OFF, loop(LOST, ended("a@w")), False, "w; whether its queues are enabled"),

@@ -1,4 +1,4 @@
-"""The roles' variables, tasks and tags: declared, named and documented consistently."""
+"""Each role declares, names and documents its variables, tasks and tags consistently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def options(role: str) -> dict[str, dict[str, Any]]:
     return {entry: spec.get("options", {}) for entry, spec in declared.items()}
 
 
-#: Entry points, each with the only playbook that calls it. The playbook contains the defaults.
+#: Entry points that only one playbook calls. The playbook also has the entry point's defaults.
 OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window.yml"}
 
 
@@ -105,7 +105,7 @@ def test_all_distributions_of_a_role_set_the_same_variables_and_only_they_set_th
 
 PARTS = {"install", "configure", "service"}
 
-#: Roles whose parts cannot run alone, and the reason.
+#: Roles whose parts cannot run alone, and why not.
 WITHOUT_TAGS = {"patch": "a worker is drained, maintained and enabled again, or nothing of it"}
 
 
@@ -167,7 +167,7 @@ def test_the_name_of_a_task_can_be_read_alone_in_a_log(file: Path) -> None:
         )
 
 
-#: Facts that Ansible finds on a host, and whether the roles support this host.
+#: Facts of a host, and whether the roles support the host.
 FOUND: list[tuple[dict[str, str], bool]] = [
     ({"distribution": "Debian", "distribution_version": "12.11", "os_family": "Debian"}, True),
     ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, True),
@@ -220,7 +220,7 @@ def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str
 
 PASSWORD = "5ec4e7"
 
-#: Variables for pip and npm, and the names of those that are refused.
+#: Environment variables for pip and npm, and the names of the refused variables.
 ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
     ({}, ""),
     (
@@ -244,7 +244,7 @@ ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    """Ansible would show the password in the command lines that it runs."""
+    """Ansible would show the password in the commands of its tasks."""
     role = {"name": "python_env", "tasks_from": "preflight"}
     plays = [
         {

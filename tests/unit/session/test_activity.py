@@ -217,7 +217,7 @@ class TestActivity:
 
 
 class Shell:
-    """An interactive shell in a terminal, as Jupyter starts one."""
+    """An interactive shell in a terminal, as in Jupyter."""
 
     def __init__(self) -> None:
         self.pid, self.fd = pty.fork()
@@ -259,8 +259,8 @@ class TestTerminal:
     async def test_a_program_in_the_foreground_is_use_until_it_ends(self, shell: Shell) -> None:
         app = web_app("idle", terminal_manager=SimpleNamespace(terminals={"1": shell}))
         activity = Activity(app)
-        # Press Ctrl-C only after the program has printed something. Before that, the key may reach
-        # the forked shell, which ignores it.
+        # Press Ctrl-C only after the program has printed its text. An earlier Ctrl-C may reach the
+        # fork of the shell, which ignores Ctrl-C.
         shell.types("sh -c 'echo run\"\"ning; exec sleep 1000'\n")
         shell.reads(b"running")
         await until(activity.in_use)

@@ -19,7 +19,7 @@ from started import TOKEN, Hub
 
 
 class Ended(BaseException):
-    """Raised where the process would have ended."""
+    """Raised instead of ending the process."""
 
 
 @pytest.fixture

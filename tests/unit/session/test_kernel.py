@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where a kernel receives the output of its child processes.
+"""The pipe through which a kernel receives the output of its child processes.
 
-ipykernel and ZeroMQ are installed only on the workers, so these tests replace them. The tests on
-the cluster use several real versions.
+ipykernel and ZeroMQ are installed only on the workers, so these tests use stand-ins. The tests on
+the cluster use the real packages.
 """
 
 from __future__ import annotations

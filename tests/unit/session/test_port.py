@@ -81,8 +81,9 @@ class TestPort:
                 pass
 
 
-#: Two accounts listen on one port each. Then come a connected port, the last port of the range, a
-#: port outside the range, and a closed port without an owner. IPv6 lists the first port again.
+#: Two accounts each listen on one port. The next lines are a connected port, the last port of the
+#: range, a port outside the range, and a closed port without an owner. ``TCP6`` lists the first
+#: port again.
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  4711        0 1 1 0

@@ -30,8 +30,8 @@ from started import RULES, Hub, take
 NAME = "a" * 32
 
 
-#: The start time of the tests' own process. In these tests, this process is the job. ps(1) prints
-#: how many seconds ago the process started.
+#: The start time of the tests' own process, which stands for the job. ps(1) prints the age of the
+#: process in seconds.
 PROCESS_START = time.time() - int(
     subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
 )

@@ -30,7 +30,7 @@ from started import RULES, TOKEN, take
 
 
 class Loop:
-    """A stand-in for Jupyter Server's event loop that only records callbacks."""
+    """A stand-in for the event loop of Jupyter Server; the stand-in only records callbacks."""
 
     def __init__(self) -> None:
         self.callbacks: list[tuple[Any, ...]] = []
@@ -135,7 +135,7 @@ class TestServer:
         with take() as server:
             serve(environment, server, read_rules(RULES), 0.0, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
-        # Everything else in the kernel's specification stays unchanged.
+        # Only ``debugger`` is set; the rest of the kernel's specification stays unchanged.
         assert spec.to_dict() == {
             "argv": ["python"],
             "metadata": {"debugger": debugger, "icon": "own"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The comparison of an object with the request."""
+"""How an existing object is compared with the requested object."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def test_another_value_changes_only_its_attribute(
 
 
 def test_yes_in_a_configuration_is_not_equal_to_true() -> None:
-    # In queues and parallel environments, Grid Engine stores both words as TRUE. In a
-    # configuration, it keeps the word that was written.
+    # In queues and parallel environments, Grid Engine stores "yes" and "true" as TRUE. In a
+    # configuration, Grid Engine stores the word itself.
     assert differing("configuration", {"enforce_project": "yes"}, {"enforce_project": "true"})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kinds of objects, compared with recorded objects."""
+"""What the module knows about each kind of object, compared with recorded objects."""
 
 from __future__ import annotations
 

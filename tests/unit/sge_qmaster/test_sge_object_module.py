@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The Ansible module: its documentation, and a run."""
+"""The Ansible module: its documentation, and its delivery by Ansible."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> No
     qconf = tmp_path / "qconf"
     qconf.write_text(f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/submit_hosts.txt\n", encoding="utf-8")
     qconf.chmod(0o755)
-    # This role has the module and its parts, but not the dependencies of the role sge_qmaster.
+    # This role has the module and the module_utils, but not sge_qmaster's dependencies.
     role = tmp_path / "roles" / "other"
     (role / "tasks").mkdir(parents=True)
     for folder in ("library", "module_utils"):

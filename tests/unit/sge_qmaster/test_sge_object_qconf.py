@@ -32,7 +32,7 @@ def test_the_list_of_options_is_not_repeated_in_an_error() -> None:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[[str], Any]:
-    """Return a function that makes a fake qconf and returns a ``Qconf`` that runs it."""
+    """Return a function that writes a fake qconf and returns a ``Qconf`` for this program."""
 
     def make(body: str, timeout: int = 20) -> Any:
         path = tmp_path / "qconf"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The check of a requested object before anything is written."""
+"""How a requested object is checked before Grid Engine is changed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writing an object and confirming the change."""
+"""How an object is written, and how the change is confirmed."""
 
 from __future__ import annotations
 

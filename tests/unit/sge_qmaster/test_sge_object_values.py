@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Values as Grid Engine reads them."""
+"""How Grid Engine reads values."""
 
 from __future__ import annotations
 

@@ -149,9 +149,8 @@ class TestAnnouncements:
     async def test_a_port_that_cannot_be_stored_is_not_accepted_and_may_be_announced_again(
         self, hub: Hub, spawner: SGESpawner, session: str, used_before: bool
     ) -> None:
-        # Without the database, the hub must not accept the port, because the hub would lose it in
-        # a restart. Nor must it refuse the port, because the job would end. Therefore it answers
-        # 503, so that the session tries again.
+        # The hub must not accept a port that it cannot store, or a restart would lose the port.
+        # A refusal would end the job. Therefore the hub answers 503, and the session tries again.
         if used_before:
             assert (await hub.ask("sge/port", session, {"port": 1})).code == 400
         with readonly(hub.db):

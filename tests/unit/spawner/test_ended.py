@@ -27,10 +27,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def over(alice: Any) -> None:
-    """Wait until the session has ended, then stop it as JupyterHub does."""
+    """Wait until the session has ended, then call ``stop`` as JupyterHub does."""
     spawner = alice.spawners[""]
     while await spawner.poll() is None:
-        spawner.collector.hurry()  # each time, because an earlier query may still be running
+        spawner.collector.hurry()  # again, because an earlier query may still be running
         await spawner.collector.news(0.1)
     await alice.stop()
 

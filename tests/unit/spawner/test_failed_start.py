@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Why a session did not start, as its user sees it."""
+"""How users learn why their session did not start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestFailedStart:
             broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match=rf"Job 1 ended before .*{SESSION_FOLDER}/1\.log"):
             await asyncio.wait_for(start, 10)
-        # There is no accounting record yet. If it is written later, a later search finds it.
+        # No accounting record exists yet. A later search would find the record.
         assert spawner.last
         assert spawner.last.why == "unknown"
         assert "Job 1 ended before JupyterLab was up" in spawner.last.words
@@ -50,7 +50,7 @@ class TestFailedStart:
         broker.cluster.remove(broker.session)
         with pytest.raises(SpawnException, match="Job 1 was deleted before JupyterLab was up"):
             await asyncio.wait_for(start, 10)
-        # The job has not read its session's file, so the broker is asked to remove the file.
+        # The job has not read its session's file, so the hub asks the broker to remove the file.
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
     async def test_a_user_who_was_not_looking_sees_the_reason_later(

@@ -184,7 +184,7 @@ class TestForecast:
         assert len(broker.requests) == 1, "the same is unavailable"
         places(replace(self.ROOMY, free=4))
         assert await message() == "It can start now."
-        # A recent verdict for the same unavailable items still applies.
+        # A recent verdict applies again if the same items are unavailable.
         places(self.FULL, self.ROOMY)
         assert (await message()).startswith("It would have to wait until")
         assert len(broker.requests) == 2

@@ -54,7 +54,7 @@ class TestForm:
         error = 'id="error-menu-cores">CPU cores: “3” is not possible; choose 1, 2 or 4.</div>'
         assert error in await page(body="cores=3")
         assert "is-invalid" not in await page()
-        # In JupyterHub, such a link starts a session; here, it only fills in the form.
+        # Plain JupyterHub would start a session for these links. GridHub only fills in the form.
         for link in ("spawn?cores=2", "spawn/alice?opt-cores=2&next=%2Fhub%2Fhome"):
             form = await page(link)
             assert '<option value="2" selected>' in form
@@ -65,11 +65,11 @@ class TestForm:
         left_out = "Ignored in the link: CPU cores: “3” is not possible; choose 1, 2 or 4."
         assert left_out in await page("spawn?cores=3")
         assert "the link" not in (await page()).lower()
-        # A refused form shows the values that the user sent, not those of the link.
+        # A refused form shows the values that the user sent, not the link's values.
         form = await page("spawn?cores=2", body="cores=4&nothing=1")
         assert "The link" not in form
         assert '<option value="4" selected>' in form
-        # If a program's request is refused, the refusal is not shown in the form.
+        # The form does not show the refusal of a program's request.
         assert (await hub.ask("users/alice/server", token, {"cores": 3})).code == 400
         assert "is-invalid" not in await page()
 

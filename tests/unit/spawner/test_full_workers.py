@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""If every port of a worker is taken, the session starts elsewhere."""
+"""If every port of a worker is taken, the session starts on another worker."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class TestFullWorkers:
         await until(lambda: broker.starts)
         await hub.ask("sge/failure", broker.token, {"reason": contract.NO_PORT})
         message = json.loads((await asking).body)["message"]
-        # This report names no worker and no accounts, like the reports of an older release.
+        # As in older releases, the report above names no worker and no accounts.
         assert "every port from 40000 to 40999 " in message
 
     @staticmethod
     async def full(hub: Hub, broker: Broker, place: int, words: str) -> None:
-        """Report that the session found no port in start number ``place``, counted from 1."""
+        """Report that start number ``place`` (counted from 1) found no free port."""
         await until(lambda: len(broker.starts) == place)
         answer = await hub.ask("sge/failure", broker.token, {"reason": f"{NO_PORT} {words}"})
         assert answer.code == 204
@@ -54,7 +54,7 @@ class TestFullWorkers:
         token: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Another account's programs hold all ports of a worker; alice is the first to notice."""
+        """Another account's programs hold all ports of the worker on which the session starts."""
         asking = asyncio.create_task(hub.ask("users/alice/server", token, {"cores": 2}))
         await self.full(hub, broker, 1, "exec1 bob=998,alice=1")
         await until(lambda: len(broker.starts) == 2)

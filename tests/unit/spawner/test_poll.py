@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A session is alive, gone or unknown."""
+"""How the hub decides whether a session is alive, gone or unknown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 class TestPoll:
     @pytest.fixture
     def session(self, alice: Any, spawner: SGESpawner, broker: Broker) -> str:
-        """The name of a session whose job has not been seen yet."""
+        """The name of a session whose job qstat has not shown yet."""
         spawner.load_state({"job_id": "1", "session": "a" * 32, "host": "exec1", "port": 40001})
         return "a" * 32
 

@@ -36,7 +36,7 @@ from whole_hub import (
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("connections")]
 
 
-# If the start of a subprocess is cancelled, the garbage collector closes its pipes with a warning.
+# If a subprocess's start is cancelled, Python later closes the subprocess's pipes with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestRestart:
     """A second hub opens the database of a hub that was killed."""
@@ -45,7 +45,7 @@ class TestRestart:
     async def hubs(
         self, settings: Config, accounts: None, broker: Broker, tmp_path: Path
     ) -> AsyncIterator[Callable[[], Any]]:
-        """Kill the previous hub, abruptly or politely, and open a new hub on the same database."""
+        """Kill the previous hub, or end it as on SIGTERM; open a new hub on the same database."""
         opened: list[Hub] = []
         config = configuration(tmp_path, f"sqlite:///{tmp_path}/hub.sqlite")
         config.SGESpawner = settings
@@ -148,7 +148,7 @@ class TestRestart:
         await until(lambda: "/user/alice/" in second.proxy.routes)
         assert second.proxy.routes["/user/alice/"]["target"] == url
         assert not broker.stops
-        # JupyterHub knows the address after another restart as well.
+        # After another restart, JupyterHub still knows the address.
         third = await hubs()
         await asyncio.wait_for(third.opening, 10)
         assert third.spawner().ready
@@ -244,7 +244,7 @@ class TestRestart:
             assert words in page.body.decode()
         assert [set(state) for state in stored(second)] == [{"last"}]
         assert not orm.APIToken.find(second.db, broker.token)
-        # The reconnection leaves nothing behind: the next session starts as usual.
+        # After the failed reconnection, the next session starts as usual.
         lab.answer()
         await self.run(second, broker, token, lab)
 
@@ -274,7 +274,7 @@ class TestRestart:
         assert not broker.cluster.jobs
         await asyncio.wait_for(second.opening, 10)
         assert stored(second) == [{}]
-        # Once the hub has looked at all sessions, the next session can start.
+        # Once the hub has checked all sessions, the next session can start.
         await until(lambda: second.looked)
         lab.answer()
         await self.run(second, broker, token, lab)

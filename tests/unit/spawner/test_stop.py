@@ -135,8 +135,8 @@ class TestStop:
     async def test_a_grid_engine_that_is_down_deletes_the_job_when_it_is_back(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
     ) -> None:
-        # JupyterHub forgets the session while its job still exists. If the hub sent only one stop,
-        # the job would stay.
+        # JupyterHub forgets the session while the session's job still exists. If the hub asked the
+        # broker only once to delete the job, the job would stay.
         spawner = await running(alice, broker, lab)
         qstat.fails()
         broker.answers = [Answer(ok=False, kind="grid", error="qmaster is down")] * 3
@@ -155,7 +155,7 @@ class TestStop:
             stop = asyncio.create_task(spawner.stop())
             await until(lambda: not broker.cluster.jobs)
             await until(lambda: not spawner.collector.watched)
-            # JupyterHub cannot record the session's end now, so the stop waits until it can.
+            # JupyterHub cannot record the session's end yet, so ``stop`` waits for the database.
             await asyncio.wait([stop], timeout=0.2)
             assert not stop.done()
             assert spawner.session

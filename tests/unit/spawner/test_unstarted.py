@@ -91,7 +91,7 @@ class TestUnstarted:
                 broker.answers = [Answer(ok=False, kind=kind, error="cannot run: no <b>host</b>")]
                 answer = await hub.ask("users/alice/server", token, {})
                 assert "cannot run: no <b>host</b>" in json.loads(answer.body)["message"]
-                assert not broker.stops  # the refusal means that there is no job
+                assert not broker.stops  # after a refusal, there is no job to delete
                 assert answer.code == status
                 assert not hub.spawner().active
 
@@ -158,8 +158,8 @@ class TestUnstarted:
         submit = SGESpawner.submit_batch_script
 
         async def submit_without(self: SGESpawner) -> str:
-            # Make the database read-only during this call alone, because JupyterHub must be able to
-            # write before and after it.
+            # Make the database read-only for this call only. JupyterHub must be able to write
+            # before the call and after it.
             with readonly(hub.db):
                 return await submit(self)
 

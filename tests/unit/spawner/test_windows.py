@@ -110,8 +110,8 @@ class TestWindows:
             ("cap", 3600, 3500, 200, True),
             ("cap", 3600, 1, 200, True),
             ("cap", 3600, -1, 409, False),
-            # A job without a run time is ended early under either rule, because the user could not
-            # choose a shorter run time.
+            # Even under the rule "refuse", a job without a run time is ended early, because the
+            # user could not choose a shorter run time.
             ("refuse", None, 3500, 200, True),
             ("refuse", None, -1, 409, False),
         ],

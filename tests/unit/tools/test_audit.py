@@ -1,4 +1,4 @@
-"""No pinned version is affected by a published advisory that we know of."""
+"""No pinned version is affected by an advisory in requirements/advisories.toml."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_no_pinned_version_is_behind_an_advisory(advisories: dict[str, Any]) -> 
 
 
 def test_every_package_of_the_list_is_pinned_somewhere(advisories: dict[str, Any]) -> None:
-    """A name that is spelt differently in the lock files would never match an advisory."""
+    """If a name in the list differs from the lock files, the name's advisories never match."""
     pinned = {name for _, name, _ in audit.locked()}
     named = {name for name, fixed in advisories.items() if isinstance(fixed, dict)}
     assert named and named | set(advisories["none_published"]) <= pinned

@@ -1,4 +1,4 @@
-"""The summary of the tests: it names failed tests, and files in which no test ran."""
+"""The summary of a test run names failed tests, and files in which no test ran."""
 
 from __future__ import annotations
 

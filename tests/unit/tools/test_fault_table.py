@@ -1,4 +1,4 @@
-"""docs/faults.md and docs/security.md agree with their tests."""
+"""The tables in docs/faults.md and docs/security.md agree with the tests' markers."""
 
 from __future__ import annotations
 
