@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of a maintenance run: save its report, mail it, and update the metrics."""
+"""Finish a maintenance run: save and mail the report, and update the metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
-#: How many logs to keep.
 LOGS_KEPT = 24
 
 
