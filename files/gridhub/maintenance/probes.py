@@ -47,7 +47,7 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
 
 
 def public_tls(*, verify: bool) -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's authorities, or everyone if not ``verify``."""
+    """Return a TLS context that checks the server's certificate only if ``verify`` is true."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -16,7 +16,7 @@ LOGS_KEPT = 24
 
 
 def close(settings: Settings, report: Report, result: str) -> None:
-    """Save the final report, write the metrics, and send the mail if the site wants it."""
+    """Save the final report, write the metrics, and mail the report if the site wants mail."""
     report.data["result"], report.data["ended"] = result, host.now().isoformat()
     report.log(f"The maintenance of {report.data['host']}: {result}.")
     try:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report of a maintenance run, from which the program continues after a reboot."""
+"""The report of a maintenance run.
+
+After a reboot, the program reads the report and continues the run.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def why_not_now(moment: datetime) -> str:
 
 
 def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
-    """Return whether a date in ``past`` passed without maintenance.
+    """Return whether there was no maintenance for a date in ``past``.
 
     :param since: when the timer was installed; earlier dates do not count.
     :param last: the end of the last maintenance, if there was one.

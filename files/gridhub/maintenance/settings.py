@@ -18,7 +18,7 @@ class Settings:
     """The content of ``/etc/gridhub/maintenance.json``."""
 
     #: Whether the host has the maintenance timer. Without the timer, only playbooks maintain the
-    #: host, and there are no dates.
+    #: host, and maintenance has no dates.
     timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"

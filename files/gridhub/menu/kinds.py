@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 #: The name of the field for the preset; the other fields have the names of items.
 PRESET_FIELD = "preset"
 
-#: The fields of the form and its URL that JupyterHub itself reads.
+#: The fields that JupyterHub itself reads from the form and from the form's URL.
 JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
 #: A link may add this prefix to the names of other fields.
 LINK_PREFIX = "opt-"
@@ -188,7 +188,7 @@ class SoftwareEnvironment(_Kind):
 
 
 class Interface(_Kind):
-    """The interface in which the session opens (:data:`INTERFACES`), not an argument of qsub."""
+    """The interface in which the session opens (:data:`INTERFACES`); qsub does not get this value."""
 
     ways = ("options",)
     nothing = None
@@ -200,8 +200,8 @@ class Mail(_Kind):
     """Mail when the job ends or is aborted: ``-m ea -M ADDRESS``; empty means no mail."""
 
     ways = ("text",)
-    # This pattern is stricter than RFC 5322. For example, it excludes the comma, because qsub would
-    # read two addresses.
+    # This pattern is stricter than RFC 5322. For example, it excludes the comma, which separates
+    # addresses in an argument of qsub.
     harmless = re.compile(
         r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
         r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"

@@ -50,7 +50,7 @@ class Activity:
         web_app.last_activity = self.last
 
     def _note(self, handler: Any) -> None:
-        """Record a request of the user; Tornado calls this method at the end of each request."""
+        """Record the time of a user's request; Tornado calls this method after each request."""
         if self._log:
             self._log(handler)
         path = handler.request.path

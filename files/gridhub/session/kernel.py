@@ -8,7 +8,8 @@ such kernels, this file makes the pipe a Unix socket too, in the folder of the o
 users cannot enter this folder. This file does not change kernels that use TCP.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
-from users' own environments, so it must run on every Python in use there, including 2.7.
+from users' own environments, so the file must run on every Python in these environments, including
+2.7.
 """
 
 TYPE_CHECKING = False

@@ -31,7 +31,7 @@ class RulesError(ValueError):
 
 
 class EarlyEnd(NamedTuple):
-    """The time at which a session must end, before its run time is over, to free the worker."""
+    """The early end of a session, to free the worker before the run time is over."""
 
     #: In seconds since the epoch.
     end: float
