@@ -188,7 +188,7 @@ class SoftwareEnvironment(_Kind):
 
 
 class Interface(_Kind):
-    """The interface in which the session opens (:data:`INTERFACES`); qsub does not get this value."""
+    """The interface in which the session opens (:data:`INTERFACES`); qsub gets no such value."""
 
     ways = ("options",)
     nothing = None
