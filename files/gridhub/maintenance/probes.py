@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Single checks of units, addresses, Grid Engine and sessions.
+"""Individual checks of units, addresses, Grid Engine and sessions.
 
 A function named ``*_problem`` returns a description of the problem, or an empty string.
 """
@@ -26,10 +26,10 @@ Session = dict[str, Any]
 
 
 def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
-    """Return a TLS context that presents the hub's certificate and trusts one of its authorities.
+    """Return a TLS context that presents the hub's certificate and trusts only ``authority``.
 
     :param certificates: the folder of the hub's certificates.
-    :raises OSError: when a certificate cannot be read.
+    :raises OSError: when a certificate or the key cannot be read.
     """
     folder = Path(certificates)
     trusted = folder / authority / f"{authority}.crt"
@@ -39,15 +39,15 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
     if wrong := [str(path) for path in (trusted, certificate, key) if not path.is_file()]:
         raise OSError(f"{', '.join(wrong)}: there is no such file")
     context = ssl.create_default_context(cafile=trusted)
-    # Do not check names, because peers are contacted by address. This is safe: the authority
-    # certifies only our own components.
+    # Do not check host names: a session's certificate contains the session's name, not the
+    # worker's. Skipping the check is safe, because the authority certifies only our own components.
     context.check_hostname = False
     context.load_cert_chain(certificate, key)
     return context
 
 
 def public_tls(*, verify: bool) -> ssl.SSLContext:
-    """Return a TLS context like a browser's, with or without a check of the certificate."""
+    """Return a TLS context that checks the server's certificate only if ``verify`` is true."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -55,7 +55,7 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
 
 
 def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Prepare a connection to the host in an address, without opening it."""
+    """Return a connection, not yet open, to the host in ``url``."""
     target = urlsplit(url)
     if target.scheme == "https":
         return http.client.HTTPSConnection(
@@ -65,9 +65,9 @@ def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HT
 
 
 def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
-    """Return the HTTP status that an address answers with.
+    """Request an address and return the HTTP status of the answer.
 
-    :param name: the value of the header ``Host``; if empty, the name in the address.
+    :param name: the value of the header ``Host``; if empty, the host name in ``url``.
     :raises OSError: when there is no answer, or the certificate is not valid.
     """
     link = connect(url, context, 10)
@@ -81,7 +81,7 @@ def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
 
 
 def url_problem(settings: Settings, url: str) -> str:
-    """Return what is wrong with an address."""
+    """Return why an address does not answer with status 200."""
     place = urlsplit(url).netloc
     is_hub = settings.hub_api and place == urlsplit(settings.hub_api).netloc
     try:
@@ -96,16 +96,16 @@ def url_problem(settings: Settings, url: str) -> str:
 
 
 def units_problem(units: Sequence[str]) -> str:
-    """Return which units are not active, in words."""
+    """Return a text that names the units that are not active."""
     shown = host.run(["systemctl", "is-active", *units], check=False).split()
     down = [unit for unit, state in zip(units, shown, strict=False) if state != "active"]
     return f"not active: {', '.join(down)}" if down or len(shown) < len(units) else ""
 
 
 def grid_engine_jobs(settings: Settings) -> set[str]:
-    """Return the numbers of all jobs in Grid Engine.
+    """Return the job numbers of all jobs in Grid Engine.
 
-    :raises MaintenanceError: when Grid Engine does not answer.
+    :raises MaintenanceError: when Grid Engine gives no valid answer.
     """
     shown = host.run(settings.qstat, seconds=15, environment=settings.environment)
     try:
@@ -115,7 +115,7 @@ def grid_engine_jobs(settings: Settings) -> set[str]:
 
 
 def grid_engine_problem(settings: Settings) -> str:
-    """Return what is wrong with Grid Engine."""
+    """Return why Grid Engine does not list its jobs."""
     try:
         grid_engine_jobs(settings)
     except MaintenanceError as error:
@@ -127,7 +127,7 @@ def running_sessions(command: Sequence[str]) -> list[Session]:
     """Return the sessions that the hub's database lists as running.
 
     :param command: the command that prints the sessions (``files/sge_sessions.py``).
-    :raises MaintenanceError: when they cannot be read.
+    :raises MaintenanceError: when the command fails or prints no list.
     """
     shown = host.run(command)
     try:
@@ -146,15 +146,15 @@ def session_problem(settings: Settings, session: Session) -> str:
         status = http_status(address, internal_tls(settings.certificates, "notebooks-ca"))
     except OSError as error:
         return f"{session['user']} {session['name']} (job {session['job']}): {error}"
-    # Any answer from the session's own server shows that the server is up.
+    # A status below 500 shows that the session's server is up, even if it refuses the request.
     return "" if status < 500 else f"{session['user']} (job {session['job']}): status {status}"
 
 
 def route_problem(settings: Settings, session: Session) -> str:
     """Return why people cannot reach a session through the proxy.
 
-    The function requests ``/api``, where a Jupyter server shows its version to everyone. If the
-    proxy has no route to the session, the hub answers instead, with a redirect to its own pages.
+    The function requests the session's ``/api``, which needs no login. If the proxy has no route to
+    the session, the hub answers the request with a redirect.
     """
     if not settings.proxy:
         return ""

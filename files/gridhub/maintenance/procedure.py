@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The maintenance from beginning to end, across the reboot.
+"""The steps of a maintenance run from beginning to end, including the reboot.
 
 The phases are ``before`` (checks, repair, backup), ``updating``, ``rebooting`` and ``checking``.
-The functions that end a phase return the program's exit status.
+The functions that return ``int`` return the program's exit status.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
     """Do the maintenance.
 
     :param by_hand: whether an administrator started this run; such a run ignores the schedule.
-    :param reboots: whether the program reboots the host; otherwise the caller does.
+    :param reboots: whether this program reboots the host; if not, Ansible reboots the host.
     """
     started = host.now()
     if not by_hand and (why := schedule.why_not_now(started)):
@@ -66,8 +66,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
         with report.step("all packages are fully installed") as notes:
             packages.repair(notes)
         if packages.problem():
-            # Do not reboot: now the host still runs, but with half-installed packages it might not
-            # boot again.
+            # Do not reboot: with half-installed packages, the host might not boot again.
             return give_up(settings, report)
         return reboot(settings, report, reboots=reboots)
     except Exception as error:  # any failure must reach the report and the mail
@@ -75,7 +74,7 @@ def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
 
 
 def prepare(settings: Settings, report: Report, started: datetime) -> bool:
-    """Do everything that must succeed before the updates; return whether it all succeeded."""
+    """Run the steps that must succeed before the updates; return whether all steps succeeded."""
     with report.step("no other update is running"):
         if found := host.wait_until_clear(packages.lock_holder, settings.lock_wait * 60):
             raise MaintenanceError(
@@ -103,7 +102,7 @@ def record_sessions(settings: Settings, report: Report) -> None:
 
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
-    """Reboot if the site's settings require it; otherwise go on to the checks."""
+    """Reboot the host if the site's settings require a reboot; otherwise start the checks."""
     if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
         report.log("No update requires a reboot, and this site reboots only if one does.")
         return finish(settings, report)
@@ -123,7 +122,7 @@ def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
 
 
 def continue_after_boot(settings: Settings) -> int:
-    """Continue the maintenance after its reboot."""
+    """Continue the maintenance after the reboot."""
     report = Report.load(Report.UNFINISHED)
     if report is None:
         print("No maintenance is unfinished.")
@@ -141,7 +140,7 @@ def continue_after_boot(settings: Settings) -> int:
 
 def finish(settings: Settings, report: Report) -> int:
     """Check the services, and end the maintenance."""
-    report.data["process"] = os.getpid()  # the report still has the process from before the reboot
+    report.data["process"] = os.getpid()  # after a reboot, the report has the old PID
     longest = timedelta(minutes=settings.check_minutes) + MAX_OTHER_STEPS
     report.data["overdue"] = (host.now() + longest).isoformat()
     with contextlib.suppress(OSError):
@@ -185,7 +184,7 @@ def announce(settings: Settings) -> int:
         # No session may start until the reboot, even if the updates take longer than expected.
         notice.publish(settings, host.now())
     elif not (report and report.awaits_reboot(settings.expected_minutes)):
-        # This also replaces the outdated notice of a maintenance run that was cut off.
+        # The new notice also replaces the notice of an interrupted maintenance run.
         notice.publish(settings, schedule.next_date(host.now())[0])
     metrics.write(settings)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of a maintenance run: save its report, mail it, and update the metrics."""
+"""Finish a maintenance run: save and mail the report, and update the metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
-#: How many logs to keep.
 LOGS_KEPT = 24
 
 
 def close(settings: Settings, report: Report, result: str) -> None:
-    """Save the final report, write the metrics, and send the mail if the site wants it."""
+    """Save the final report, write the metrics, and mail the report if the site wants mail."""
     report.data["result"], report.data["ended"] = result, host.now().isoformat()
     report.log(f"The maintenance of {report.data['host']}: {result}.")
     try:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report of a maintenance run: people read its steps, and the next boot reads its phase."""
+"""The report of a maintenance run.
+
+After a reboot, the program reads the report and continues the run.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,8 @@ LOGS = Path("/var/log/gridhub-maintenance")
 #: failed.
 MAX_REBOOT = timedelta(minutes=30)
 
-#: How long everything except the updates may take. A maintenance run that takes longer is
-#: considered stuck, for example on a file system that does not answer, and no longer keeps sessions
-#: from starting.
+#: How long all steps of a run except the updates may take. A run that takes longer counts as stuck,
+#: and no longer keeps sessions from starting.
 MAX_OTHER_STEPS = timedelta(hours=3)
 
 
@@ -66,7 +68,7 @@ class Report:
         return report
 
     def log(self, text: str) -> None:
-        """Write a text to the journal and to the log file."""
+        """Write ``text`` to the journal and to the log file."""
         print(text, flush=True)
         # If the disk is full, the journal is enough.
         with contextlib.suppress(OSError):
@@ -76,14 +78,14 @@ class Report:
                     file.write(f"{host.now():%Y-%m-%d %H:%M:%S} UTC  {line}\n")
 
     def enter_phase(self, name: str) -> None:
-        """Begin a phase and save it, so that the next boot can continue from there."""
+        """Enter a phase and save the report, so that the program can continue after a reboot."""
         self.data["phase"], self.data["reached"] = name, host.now().isoformat()
         self.data["process_start"] = host.process_start(os.getpid())
         host.write(STATE / self.UNFINISHED, json.dumps(self.data, indent=1), 0o600)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Run a step and record its outcome; record a failure instead of raising it.
+        """Run a step and record its result; record an expected error instead of raising it.
 
         Yields a list to which the step adds its notes.
         """
@@ -109,7 +111,7 @@ class Report:
         return [step for step in self.data["steps"] if not step["ok"]]
 
     def is_before_reboot(self) -> bool:
-        """Return whether the run is at work in this boot and has not yet rebooted the host."""
+        """Return whether the run is still at work, in a phase before the reboot."""
         return (
             self.data["boot"] == host.boot_id()
             and self.data["phase"] in ("before", "updating")
@@ -117,7 +119,7 @@ class Report:
         )
 
     def awaits_reboot(self, minutes: int) -> bool:
-        """Return whether a reboot that was requested in the last ``minutes`` is still to come."""
+        """Return whether the run has waited for its reboot for less than ``minutes``."""
         since = datetime.fromisoformat(self.data["reached"])
         return (
             self.data["boot"] == host.boot_id()
@@ -126,7 +128,7 @@ class Report:
         )
 
     def is_running(self) -> bool:
-        """Return whether the maintenance is in progress: neither killed nor stuck in the reboot."""
+        """Return whether the run is in progress; a killed or stuck run is not in progress."""
         if self.data["phase"] == "rebooting":
             return host.now() < datetime.fromisoformat(self.data["reached"]) + MAX_REBOOT
         return self.is_before_reboot() or (self.data["phase"] == "checking" and self._is_at_work())

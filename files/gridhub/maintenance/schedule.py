@@ -10,8 +10,8 @@ from gridhub.maintenance import hold, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 
-#: If the timer fires again within this time, maintenance is not due: the clock was set back, or an
-#: hour occurred twice.
+#: If the timer fires again within this time, maintenance is not due. The timer fires again if the
+#: clock is set back, or if an hour is repeated at the end of summer time.
 MIN_APART = timedelta(hours=12)
 
 
@@ -34,8 +34,8 @@ def next_date(moment: datetime) -> tuple[datetime | None, str]:
 def why_not_now(moment: datetime) -> str:
     """Return why maintenance is not due although the timer fired; empty if it is due."""
     date = timer.due(timer.dates(timer.expression(), moment - timer.MAX_DELAY, 4), moment)
-    # Ignore a date from before the timer got its schedule: a timer with a new date fires at once if
-    # that date lies between the timer's last start and now.
+    # Ignore a date that passed before the timer got its schedule. After a change of the schedule,
+    # systemd fires the timer at once if a new date lies between the timer's last start and now.
     if date is None or date < timer.installed():
         return f"This is no time for it: the next one is {next_date(moment)[0]}."
     last = Report.load(Report.LAST)
@@ -47,7 +47,7 @@ def why_not_now(moment: datetime) -> str:
 
 
 def is_missed(past: Sequence[datetime], since: datetime, last: datetime | None) -> bool:
-    """Return whether maintenance was missed, that is, whether a date has no report.
+    """Return whether there was no maintenance for a date in ``past``.
 
     :param since: when the timer was installed; earlier dates do not count.
     :param last: the end of the last maintenance, if there was one.
@@ -69,7 +69,7 @@ def missed_last(moment: datetime) -> bool:
         if date + timer.MAX_DELAY <= moment
     ]
     report = Report.load(Report.LAST)
-    # Compare the date with the end of the last maintenance, not with its start, because maintenance
-    # by hand may have been running at that date.
+    # Use the end of the last maintenance, not the start: a run that an administrator started may
+    # have been in progress at the date.
     last = datetime.fromisoformat(report.data["ended"]) if report else None
     return is_missed(past[-1:], timer.installed(), last)

@@ -15,10 +15,10 @@ CONFIG = Path("/etc/gridhub/maintenance.json")
 
 @dataclass(frozen=True)
 class Settings:
-    """``/etc/gridhub/maintenance.json``, which the role maintenance writes."""
+    """The content of ``/etc/gridhub/maintenance.json``."""
 
-    #: Whether the host has the timer. If not, only playbooks maintain the host, so no date can be
-    #: missed.
+    #: Whether the host has the maintenance timer. Without the timer, only playbooks maintain the
+    #: host, and maintenance has no dates.
     timer: bool = True
     #: ``always`` or ``when_required``.
     reboot: str = "always"
@@ -26,7 +26,7 @@ class Settings:
     time_limit: int = 3600
     #: Free space that each file system must have before the updates, in MB.
     free_mb: int = 1000
-    #: Minutes to wait for another update to end.
+    #: Minutes to wait for another program's update to end.
     lock_wait: int = 10
     announce_days: int = 7
     refuse_minutes: int = 10
@@ -38,33 +38,34 @@ class Settings:
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
-    #: The words that precede a command to make it run as the hub's account. They are needed because
-    #: root must not read the hub's files with its own rights.
+    #: The words to put before a command, such as ``runuser``, to run the command as the hub's
+    #: account. Root must not read the hub's files with root's rights.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()
     #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
     #: without a hub.
     sessions: Sequence[str] = ()
-    #: How many minutes the services may take to come back.
+    #: How many minutes the services may take to start again.
     check_minutes: int = 10
     units: Sequence[str] = ()
     #: Addresses that must answer with status 200.
     urls: Sequence[str] = ()
-    #: The value of the header ``Host``, keyed by address, for servers that expect a name other than
-    #: the one in the address.
+    #: The value of the header ``Host``, keyed by the host and port of a URL, for each server that
+    #: expects another name.
     names: Mapping[str, str] = field(default_factory=dict)
     verify_tls: bool = True
     #: The proxy's address, through which people reach their sessions; if empty, the proxy is not
     #: checked.
     proxy: str = ""
-    #: Whether each person's sessions have their own host name below the public host name.
+    #: Whether each user has a separate subdomain of the public host name for sessions.
     user_subdomains: bool = False
     #: The command that prints all jobs in Grid Engine as XML; if empty, Grid Engine is not checked.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: The account whose session is started and stopped at the end, and the file with its API token.
+    #: The last check starts and stops a session of this account.
     canary_user: str = ""
+    #: The file with the account's API token.
     canary_token: str = ""
     hub_api: str = ""
     #: The folder of the hub's certificates for connections within the cluster

@@ -13,15 +13,15 @@ from gridhub.maintenance import host
 from gridhub.maintenance.errors import MaintenanceError
 
 TIMER = "jupyterhub-maintenance.timer"
-#: This file's modification time shows when the timer got its current schedule. Dates before that
-#: time cannot have been missed.
+#: The timer's unit file. Its modification time is the time at which the timer got its current
+#: schedule. Earlier dates do not count as missed.
 UNIT = Path(f"/etc/systemd/system/{TIMER}")
 
 #: Maintenance may begin at most this long after its date. Without this limit, a machine that was
-#: off, paused or asleep at that date could reboot in the middle of the day.
+#: off, paused or asleep at the date could reboot in the middle of the day.
 MAX_DELAY = timedelta(minutes=30)
 
-#: systemd up to 252 writes ``Iter. #2``, newer versions write ``Iteration #2``.
+#: systemd up to 252 writes ``Iter. #2``; newer versions write ``Iteration #2``.
 _ELAPSE = re.compile(
     r"^\s*(Next elapse|Iter(?:\.|ation) #\d+|\(in UTC\)):"
     r" \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
@@ -31,7 +31,7 @@ _ELAPSE = re.compile(
 def parse_dates(shown: str) -> list[datetime]:
     """Parse the output of ``systemd-analyze calendar``; return its dates in UTC.
 
-    If this host's time zone is not UTC, each date is listed twice, the second time in UTC.
+    If this host's time zone is not UTC, systemd lists each date twice, the second time in UTC.
     """
     found: list[datetime] = []
     for line in shown.splitlines():
@@ -47,7 +47,7 @@ def parse_dates(shown: str) -> list[datetime]:
 def parse_expression(shown: str) -> str:
     """Return the calendar expression in a timer's property ``TimersCalendar``.
 
-    :raises MaintenanceError: when the timer has none, or several.
+    :raises MaintenanceError: unless the timer has exactly one calendar expression.
     """
     found = re.findall(r"OnCalendar=(.*?) ;", shown)
     if len(found) != 1:
@@ -66,7 +66,7 @@ def zone_of(calendar: str) -> ZoneInfo | None:
 
 
 def due(dates: Sequence[datetime], moment: datetime) -> datetime | None:
-    """Return the date whose maintenance may begin at that moment, if there is one."""
+    """Return the date for which maintenance may begin at ``moment``, if there is such a date."""
     return next((date for date in dates if date <= moment < date + MAX_DELAY), None)
 
 
@@ -76,12 +76,12 @@ def expression() -> str:
 
 
 def is_active() -> bool:
-    """Return whether systemd waits for the timer's next date."""
+    """Return whether the timer is active in systemd."""
     return host.run(["systemctl", "is-active", TIMER], check=False).strip() == "active"
 
 
 def dates(calendar: str, since: datetime, count: int) -> list[datetime]:
-    """Return the next dates of a calendar expression after the time ``since``, in UTC."""
+    """Return the first ``count`` dates of a calendar expression after ``since``, in UTC."""
     base = f"--base-time={since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return parse_dates(
         host.run(["systemd-analyze", "calendar", f"--iterations={count}", base, calendar])

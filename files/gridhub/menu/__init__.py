@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The resource menu: what people may request, and what that means to Grid Engine."""
+"""The resource menu: what people may request, and the qsub arguments for a request."""

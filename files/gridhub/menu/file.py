@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Read and check the menu file, and name the inventory variable that contains each mistake.
+"""Read and check the menu file; error messages name the inventory variable to correct.
 
 The administrator declares the menu in the inventory: the items (``jupyterhub_resource_menu``),
 ready-made choices (``jupyterhub_resource_presets``) and rules between items
-(``jupyterhub_resource_limits``); Ansible writes all three into one JSON file.
+(``jupyterhub_resource_limits``). Ansible writes all three into one JSON file.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _preset_problems(menu: Menu) -> Iterator[str]:
 def _problems(menu: Menu) -> list[str]:
     """Return the conflicts between the parts of a menu, one line for each conflict."""
     if lines := list(_limit_problems(menu)):
-        return lines  # the check of presets needs limits that can be evaluated
+        return lines  # without valid limits, presets cannot be checked
     for groups in menu.people():
         try:
             menu.choose({}, groups)
@@ -91,8 +91,8 @@ def _problems(menu: Menu) -> list[str]:
 _MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 
 
-# Cached, because the hub reads the file again for every form and every start, and the same text
-# always gives the same menu.
+# Cache the menu: the hub reads the file for every form and every start, but the text rarely
+# changes.
 @lru_cache(maxsize=8)
 def parse_menu(text: str | bytes, source: str = "The menu in the inventory") -> Menu:
     """Parse a menu from JSON: an object of items, presets and limits.
@@ -131,7 +131,7 @@ def _faults(error: ValidationError, content: object) -> Iterator[str]:
 
 
 def _place(location: tuple[int | str, ...], content: object) -> str:
-    """Return the location of a problem in the administrator's terms: the variable and the name."""
+    """Describe a problem's location for the administrator: the variable and the entry's name."""
     if not location:
         return f"{MENU_VARIABLE}, the menu"
     part, *path = location

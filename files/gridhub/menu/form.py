@@ -108,14 +108,14 @@ def _item_field(item: Item, groups: Collection[str], value: str) -> _Field:
 def _again(
     item: Item, groups: Collection[str], last: Mapping[str, object], error: ChoiceError | None
 ) -> str:
-    """Return the value for an item's field: the last choice if possible, else the default."""
+    """Return the value for an item's field: the last input if possible, else the default."""
     raw = last.get(item.name, item.default)
     try:
         return str(item.value(raw, groups))
     except ChoiceError:
         text = str(raw) if isinstance(raw, str | int) and _fits(raw) else ""
-        # An input field shows the person's own input beside the error. A list cannot do this,
-        # because it can show only its entries.
+        # Show the refused input again beside the error, but only in an input field: a list can show
+        # only its entries.
         if error is not None and text and (item.range or item.text):
             return text
         return str(item.default)
@@ -134,16 +134,16 @@ def render_form(
 ) -> str:
     """Return the form's fields as HTML, for one person.
 
-    :param groups: names of the Unix groups of the person.
+    :param groups: the names of the person's Unix groups.
     :param last: the last choice, shown again if it is still allowed.
-    :param error: why ``last`` was refused; shown at the field that the error is about, if that
-        field is on the form.
+    :param error: why ``last`` was refused; the form shows the error beside the field of
+        ``error.item``.
     :param notes: notes on fields, keyed by field name; the first of these fields gets the focus.
     """
     presets = menu.presets_for(groups)
     for preset in presets:
         if preset.name == last.get(PRESET_FIELD):
-            last = {**last, **preset.choice}  # a preset overrides single values
+            last = {**last, **preset.choice}  # a preset overrides other values
     fields = [
         _item_field(item, groups, _again(item, groups, last, error))
         for item in menu.items_for(groups)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Define the menu's items: each is a line of the form that offers values and checks input."""
+"""The items of the menu: each item is one line of the form, and checks the input on this line."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class Option(Model):
     label: Words
     #: Only members of these groups see the option; if no group is given, everyone sees it.
     groups: Groups = ()
-    #: Shell lines that set up a software environment. They go into the job script, never into a
-    #: request.
+    #: Shell lines that set up a software environment. These lines go into the job script, never
+    #: into the arguments of qsub.
     prologue: Annotated[str, Field(max_length=10_000)] = ""
 
 
 @cache
 def _matcher(pattern: str) -> SchemaValidator:
-    # Do not use Python's `re`: it can take years for a pattern such as (a+)+b, and the hub has one
-    # thread for all users. With this engine, the time is always proportional to the length of the
-    # text.
+    # Do not use Python's `re`: with a pattern such as (a+)+b, a match can take years, and the hub
+    # has one thread for all users. With Rust's engine, the time is always proportional to the
+    # length of the text.
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
@@ -82,9 +82,9 @@ class Text(Model):
     @model_validator(mode="after")
     def _compiles(self) -> Text:
         try:
-            # Compile the bare pattern too: `a)|(?:b` is invalid by itself but valid when it is
-            # wrapped. The result would be `^(?:a)|(?:b)$`, and neither alternative would have to
-            # match the whole text.
+            # Compile the bare pattern too: `a)|(?:b` is invalid by itself, but wrapping would make
+            # it the valid pattern `^(?:a)|(?:b)$`, in which neither alternative has to match the
+            # whole text.
             for pattern in (self.pattern, self._whole):
                 _matcher(pattern)
         except SchemaError as error:
@@ -93,7 +93,7 @@ class Text(Model):
         return self
 
     def matches(self, text: str) -> bool:
-        """Return whether the whole text is allowed."""
+        """Return whether ``text`` is allowed."""
         return (
             len(text) <= self.maximum_length
             and text.isascii()
@@ -109,7 +109,8 @@ def are_for(members: Groups, groups: Collection[str]) -> bool:
 class Item(Model):
     """One item of the menu, which is one line of the form.
 
-    It offers numbers in its unit (``choices`` or ``range``) or words (``options`` or ``text``).
+    An item offers either numbers in the item's unit (``choices`` or ``range``) or words
+    (``options`` or ``text``).
     """
 
     name: Identifier
@@ -223,7 +224,7 @@ class Item(Model):
         )
 
     def allowed_words(self, groups: Collection[str] | None = None) -> str:
-        """Describe the values that a member of ``groups`` may choose, or all values if ``None``."""
+        """Describe the values that a member of ``groups`` may choose; ``None`` means all values."""
         if self.text is not None:
             return text(
                 "choice.text", example=_quoted(self.text.example), most=self.text.maximum_length
@@ -240,14 +241,14 @@ class Item(Model):
         return text("choice.list" if len(words) > 1 else "choice.only", values=one_of(words))
 
     def unit_words(self, number: int) -> str:
-        """Return the item's unit, singular or plural to match a number; empty without a unit."""
+        """Return the item's unit, if any, in the singular or plural to match ``number``."""
         return number_text(f"unit.{self.unit}", number) if self.unit else ""
 
     def _amount(self, number: int) -> str:
         return f"{number} {self.unit_words(number)}".strip()
 
     def in_words(self, value: int | str) -> str:
-        """Return an allowed value in the words of the form."""
+        """Return an allowed value as the form shows it."""
         if self.options is not None:
             return next(option.label for option in self.options if option.value == value)
         return self._amount(value) if isinstance(value, int) else value
@@ -311,7 +312,7 @@ class Item(Model):
         return value
 
     def value_outside(self, raw: object) -> int | str:
-        """Check that input from a person outside the item's groups requests nothing.
+        """Check that a person outside the item's groups requests nothing.
 
         :returns: the item's value that means "request nothing".
         :raises ChoiceError: when the input requests something.
@@ -351,7 +352,7 @@ def _quoted(value: str) -> str:
 
 
 def named(name: str, label: str) -> str:
-    """Return a name and its label in the form in which messages show them."""
+    """Return a name and its label as messages show them."""
     return text("choice.named", name=_quoted(name), label=label)
 
 

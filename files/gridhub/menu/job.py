@@ -65,8 +65,8 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
     Memory per slot is rounded up to whole KiB, so that a job never gets less than its owner
     requested.
 
-    :raises ChoiceError: when things that are counted per slot cannot be divided evenly among the
-        slots.
+    :raises ChoiceError: when an amount that Grid Engine counts for each slot cannot be divided
+        evenly among the slots.
     """
     chosen = _chosen(menu, choice)
     by_kind = {item.request.kind: value for item, value in chosen}
@@ -103,12 +103,12 @@ _ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
 
 
 class Requested(Model):
-    """What a session requests of one item; pages show this and compare it with the usage."""
+    """The request of a session for one item. Pages compare the request with the actual usage."""
 
     item: str
     label: str
     value: int | str
-    #: The value in the words of the form.
+    #: The value as the form shows it.
     words: str
     kind: str
     #: The item's complex in Grid Engine; empty if the item has no complex.
@@ -120,7 +120,7 @@ class Requested(Model):
     def is_address_space(self) -> bool:
         """Whether the request is for memory that Grid Engine measures as address space.
 
-        A program may reserve many times more address space than it uses.
+        The address space of a program may be far larger than the memory that the program uses.
         """
         return self.kind == "memory" and self.complex in _ADDRESS_SPACE
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kinds of items, and what each means to Grid Engine.
+"""The kinds of menu items, and how a session requests each kind from Grid Engine.
 
-Text is checked twice: against the menu, and against the kind's pattern ``harmless``, which matches
-only what is harmless in an argument of qsub. No menu can bypass the second check.
+Text is checked twice: against the menu, and against the kind's pattern ``harmless``, which allows
+only text that is safe in an argument of qsub. No menu can bypass the second check.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 #: The name of the field for the preset; the other fields have the names of items.
 PRESET_FIELD = "preset"
 
-#: The fields that JupyterHub itself reads from the form and its URL, and the prefix that a link may
-#: add to the names of other fields.
+#: The fields that JupyterHub itself reads from the form and from the form's URL.
 JUPYTERHUBS_FIELDS = ("next", "display_name", "_xsrf")
+#: A link may add this prefix to the names of other fields.
 LINK_PREFIX = "opt-"
 
 #: The longest text value in a choice, in characters.
@@ -27,7 +27,8 @@ MAX_TEXT = 200
 #: The paths of JupyterLab and Jupyter Notebook in a session.
 INTERFACES = {"lab": "/lab", "notebook": "/tree"}
 
-#: Names for qsub's arguments or HTML attributes. Grid Engine refuses most other characters.
+#: A name that is used in the arguments of qsub or in HTML attributes. Grid Engine refuses most
+#: other characters.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 MOST = 10**9
 
@@ -72,16 +73,16 @@ class Model(BaseModel):
 
 
 class _Kind(Model):
-    """A kind of item: what it means to Grid Engine, and what all items of the kind share."""
+    """A kind of item: how it is requested, and what all items of this kind have in common."""
 
-    #: How values may be offered: an item has exactly one of these keys.
+    #: The keys that can define the values of an item; each item has exactly one of these keys.
     ways: ClassVar[tuple[str, ...]] = ("options", "text")
     #: The units that an item may have, each with its size in Grid Engine's base unit.
     units: ClassVar[Mapping[str, int]] = {"": 1}
-    #: The value that requests nothing; None if requesting nothing would mean "without a limit".
+    #: The value that requests nothing; None if the kind has no such value.
     nothing: ClassVar[int | str | None] = ""
-    #: The pattern that text must match even if the menu allows more, because the text becomes an
-    #: argument or part of a list.
+    #: Text must match this pattern even if the menu allows more, because the text becomes part of a
+    #: command.
     harmless: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
     #: Whether a menu may have several items of the kind.
     several: ClassVar[bool] = False
@@ -95,8 +96,8 @@ class _Kind(Model):
 class Slots(_Kind):
     """CPU cores, requested with ``-pe NAME N``.
 
-    Even a single core is requested in this way, so that a session's slots are always counted. The
-    parallel environment is named here, or by an item of kind ``parallel_environment``.
+    Even a single core is requested in this way, so that a session's slots are always counted.
+    Either this item or an item of kind ``parallel_environment`` names the parallel environment.
     """
 
     ways = ("choices", "range")
@@ -113,7 +114,7 @@ class Slots(_Kind):
 class Memory(_Kind):
     """Total memory, requested as a consumable such as ``h_vmem``.
 
-    The units are powers of 1024 bytes, and qsub gets the amount in KiB.
+    The units MB and GB are powers of 1024 bytes. The amount is passed to qsub in KiB.
     """
 
     ways = ("choices", "range")
@@ -146,7 +147,7 @@ class Count(_Kind):
 
 
 class RunTime(_Kind):
-    """Wall-clock time, requested as a complex such as ``h_rt``; qsub gets it in seconds."""
+    """Wall-clock time, requested in seconds as a complex such as ``h_rt``."""
 
     ways = ("choices", "range")
     units = {"minutes": 60, "hours": 3600}
@@ -187,7 +188,7 @@ class SoftwareEnvironment(_Kind):
 
 
 class Interface(_Kind):
-    """The interface in which the session opens (:data:`INTERFACES`); qsub does not get it."""
+    """The interface in which the session opens (:data:`INTERFACES`); qsub gets no such value."""
 
     ways = ("options",)
     nothing = None
@@ -199,8 +200,8 @@ class Mail(_Kind):
     """Mail when the job ends or is aborted: ``-m ea -M ADDRESS``; empty means no mail."""
 
     ways = ("text",)
-    # This pattern allows less than RFC 5322. For example, it allows no comma, because a comma
-    # would separate two addresses.
+    # This pattern is stricter than RFC 5322. For example, it excludes the comma, which separates
+    # addresses in an argument of qsub.
     harmless = re.compile(
         r"[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*"
         r"@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
@@ -211,8 +212,8 @@ class Mail(_Kind):
 class Complex(_Kind):
     """A complex whose value is a string: ``-l NAME=VALUE``; empty means no request."""
 
-    # This pattern excludes characters that end an entry of -l (comma, =, space) or that Grid Engine
-    # reads as an expression over strings (& | ! ( ) * ? [ ]).
+    # This pattern excludes characters that end an entry of -l (comma, =, space) or that are
+    # operators or wildcards in Grid Engine (& | ! ( ) * ? [ ]).
     harmless = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:/@+-]{0,199}")
     several = True
     kind: Literal["complex"]

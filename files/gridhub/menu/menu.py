@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The resource menu: its items, ready-made choices and rules, and the check of a choice.
+"""The resource menu: its items, ready-made choices (presets) and rules (limits).
 
-The form, the check of every choice (from the form, the REST API or a URL), the broker and the
-validate playbook all use :class:`Menu`.
+The form, the broker and the validate playbook all use :class:`Menu`. It checks every choice,
+whether the choice comes from the form, the REST API or a URL.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Preset(Model):
     choice: dict[str, Value] = Field(min_length=1, max_length=50)
 
 
-# Administrators write the rules, but the values in them come from users. So a rule can use only
+# Administrators write the rules, but users choose the values. As a precaution, a rule can use only
 # operators, Jinja's filters and the items. A misspelt name is an error, not an empty value.
 _RULES = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 _RULES.globals.clear()
@@ -176,10 +176,10 @@ class Menu(Model):
     def everything(
         self, values: Mapping[str, int | str], groups: Collection[str]
     ) -> dict[str, int | str]:
-        """Add the missing values to checked values, so that the rules can be evaluated.
+        """Complete checked values, so that the rules can be evaluated.
 
-        A missing value becomes the item's default or, if the item is not for the person, the value
-        that requests nothing.
+        A missing item gets its default, or the value that requests nothing if the person may not
+        use the item.
         """
         whole: dict[str, int | str] = {}
         for item in self.items:
@@ -192,9 +192,8 @@ class Menu(Model):
         """Check a choice from any source and return it.
 
         :param raw: the values, keyed by item name; a number may be given as digits, and a missing
-            item gets its default. A ``preset`` sets the values of its items, and overrides any
-            other values for them.
-        :param groups: names of the Unix groups of the person.
+            item gets its default. The values of a ``preset`` override the other values in ``raw``.
+        :param groups: the names of the person's Unix groups.
         :raises ChoiceError: for the first mistake, in words for the person.
         """
         given = dict(raw)
@@ -206,7 +205,7 @@ class Menu(Model):
         for limit in self.limits:
             try:
                 is_met = limit.is_met(whole)
-            except Exception:  # such as a division by a chosen 0; the rule counts as broken
+            except Exception:  # such as a division by 0
                 is_met = False
             if not is_met:
                 raise ChoiceError(limit.message, limit.item)
@@ -218,9 +217,9 @@ class Menu(Model):
     def take(
         self, raw: Mapping[str, object], groups: Collection[str]
     ) -> tuple[dict[str, object], list[str]]:
-        """Return a link's values without those that are not allowed, and messages about those.
+        """Return the allowed values of a link, and a message about each other value.
 
-        A preset sets the values of its items, and overrides any other values for them.
+        The values of an allowed preset override the other values.
         """
         values: dict[str, object] = {}
         preset: Preset | None = None
@@ -244,10 +243,10 @@ class Menu(Model):
         groups: Collection[str],
         most: int | None = None,
     ) -> int | None:
-        """Return the next amount that an item may have together with the rest of a choice.
+        """Return the next amount of an item that makes the whole choice allowed.
 
-        :param most: search for the next smaller amount that is at most this; if ``None``, search
-            for the next larger amount.
+        :param most: if given, search for a smaller amount that does not exceed ``most``; if
+            ``None``, search for a larger amount.
         :returns: ``None`` if there is no such amount.
         """
         item = next((item for item in self.items_for(groups) if item.name == name), None)
@@ -255,8 +254,8 @@ class Menu(Model):
         if item is None or not isinstance(old, int):
             return None
         candidates = item.above(old) if most is None else item.below(min(old, most + 1))
-        # Try only some of them: rules may refuse every amount, and a range may have a billion
-        # amounts.
+        # Limit the number of attempts: a range may have a billion amounts, and the rules may refuse
+        # all of them.
         for new in islice(candidates, _MAX_STEPS):
             with suppress(ChoiceError):
                 self.choose({**values, name: new}, groups)
@@ -274,10 +273,11 @@ class Menu(Model):
 def ending_within(
     menu: Menu, choice: Choice, groups: Collection[str], seconds: float
 ) -> tuple[Item, Choice | None] | None:
-    """Return the run-time item, and the choice with the longest run time that still fits.
+    """Shorten a choice's run time to fit ``seconds``; return the run-time item and the new choice.
 
-    The returned choice may be the given one; it is ``None`` if every run time on the menu is too
-    long. If the menu has no run time, return ``None`` instead of a pair.
+    The new run time is the longest that fits, but never longer than the old run time. The new
+    choice is ``None`` if every run time on the menu is too long. If the menu has no run time, the
+    function returns ``None`` instead of a pair.
 
     :param seconds: the time that is left.
     """
@@ -294,6 +294,6 @@ def ending_within(
         if value <= most and item.allows(value):
             try:
                 return item, menu.choose(choice.values | {item.name: value}, groups)
-            except ChoiceError:  # a rule of the menu forbids it
+            except ChoiceError:  # a rule forbids this run time
                 continue
     return item, None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The administrators' announcement on every page, and the class that reads such files regularly.
+"""The administrators' announcement on every page, and the class that reads notice files.
 
 ``playbooks/announce.yml`` writes and removes :data:`FILE`. The hub reads the file again every few
 seconds, so a new text needs no restart. The pages work even if the file is invalid.
@@ -22,8 +22,8 @@ FILE = Path("/etc/jupyterhub/announcement.json")
 #: Read the file again after this many seconds.
 FRESH = 3.0
 
-#: Longest text, in characters. The text must be short, because it stands above everything else on a
-#: page, even on a phone.
+#: Longest text, in characters. The text appears at the top of every page, so it must be short
+#: enough for a phone.
 MAX_TEXT = 1000
 Level = Literal["info", "warning"]
 
@@ -49,7 +49,7 @@ class Announcement:
 def parse_announcement(text: str | bytes) -> Announcement:
     """Parse an announcement from JSON: ``text``, and optionally ``level`` and ``until``.
 
-    A time without a zone is in this host's time zone, as administrators of the host expect.
+    A time without a zone is in this host's time zone.
 
     :raises AnnouncementError: naming the invalid value.
     """
@@ -78,7 +78,7 @@ class Timely(Protocol):
     """A value that applies for a limited time."""
 
     def applies(self, now: datetime) -> bool:
-        """Return whether the value applies at that time."""
+        """Return whether the value applies at the time ``now``."""
 
 
 T = TypeVar("T", bound=Timely)
@@ -111,6 +111,6 @@ class WatchedFile(Generic[T]):
             trouble = str(error)
             return None
         finally:
-            if trouble != self._trouble and trouble:  # log it once, not every few seconds
+            if trouble != self._trouble and trouble:  # log the same problem only once
                 log.error("%s: %s", self._path, trouble)
             self._trouble = trouble

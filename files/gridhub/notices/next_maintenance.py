@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The next maintenance: its announcement on the pages, and the time during which no session starts.
 
-The role maintenance writes :data:`FILE` from the dates of its timer. The playbook
+The maintenance program writes :data:`FILE` from the dates of its timer. The playbook
 ``worker_window.yml`` writes :data:`WINDOW`, the time when the workers must be free of sessions. The
 hub reads both files again every few seconds, so a new date needs no restart.
 """
@@ -31,18 +31,18 @@ class Maintenance:
     refuse: datetime
     #: When the day of the maintenance begins, in the site's time zone.
     day: datetime
-    #: When the maintenance usually ends.
+    #: The time at which the maintenance is expected to end.
     end: datetime
     #: The date and time of the beginning and of the end, as shown to users.
     begins: Mapping[str, str]
     ends: Mapping[str, str]
 
     def applies(self, now: datetime) -> bool:
-        """Return whether the maintenance is announced at that time."""
+        """Return whether the maintenance is announced at the time ``now``."""
         return self.show <= now < self.end
 
     def announcement(self, now: datetime) -> Announcement:
-        """Return its announcement for every page."""
+        """Return the maintenance announcement for every page."""
         if self.refuse <= now:
             return Announcement(text("maintenance.now", **self.ends), "warning")
         which, level = ("today", "warning") if self.day <= now else ("ahead", "info")
@@ -55,7 +55,7 @@ class Maintenance:
 
 
 def parse_maintenance(text: str | bytes) -> Maintenance:
-    """Parse the file that the role maintenance writes.
+    """Parse the file that the maintenance program writes.
 
     :raises AnnouncementError: if the file has any other form.
     """
@@ -76,7 +76,7 @@ def parse_maintenance(text: str | bytes) -> Maintenance:
 
 @dataclass(frozen=True)
 class Window:
-    """The time when the workers are maintained; no session may run into it."""
+    """The time when the workers are maintained and must be free of sessions."""
 
     begin: datetime
     end: datetime
@@ -84,7 +84,7 @@ class Window:
     rule: Literal["refuse", "cap"]
 
     def applies(self, now: datetime) -> bool:
-        """Return whether the window is in the future or in progress."""
+        """Return whether the window is not yet over."""
         return now < self.end
 
     def values(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Window:
         return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 
     def announcement(self) -> Announcement:
-        """Return its announcement for every page."""
+        """Return the announcement of the window for every page."""
         return Announcement(text("maintenance.workers", **self.values()))
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detect whether a session is in use.
 
-JupyterHub's own activity tracking cannot be used here. It counts the requests of an open page,
-which polls every few seconds even if nobody looks at it. But it does not count a cell that computes
-silently for hours. Here, a session is in use while a kernel is busy or a terminal runs a program.
-Otherwise, its last use was when a kernel or a terminal last printed something, or when the user
-last changed something or opened a page.
+JupyterHub's own activity tracking is unsuitable. An open page polls every few seconds, and
+JupyterHub counts these requests even if nobody looks at the page. JupyterHub does not count a cell
+that computes silently for hours. For this module, a session is in use while a kernel is busy or a
+terminal runs a program. Otherwise, the last use is the latest of three times: when a kernel or a
+terminal last printed something, when the user last changed something, and when the user last opened
+a page.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from gridhub.session.rules import Rules
 #: The HTTP methods of requests that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: If the path of a request contains one of these parts, an open page has sent the request
-#: automatically, without any action by the user. JupyterLab saves the layout of its tabs every ten
-#: seconds.
+#: A request whose path contains one of these parts comes from an open page, not from an action of
+#: the user. For example, JupyterLab saves the layout of its tabs every ten seconds.
 _AUTOMATIC = ("/lab/api/workspaces/", f"/{NOTICES}/")
 
 
 def runs_a_program(terminal: Any) -> bool:
-    """Return whether a terminal runs a program in the foreground, other than its idle shell."""
+    """Return whether a program other than the shell runs in the foreground of a terminal."""
     try:
         # The shell is a session leader, so its PID is also the ID of its process group.
         foreground = os.tcgetpgrp(terminal.ptyproc.fd)
@@ -40,7 +40,7 @@ def runs_a_program(terminal: Any) -> bool:
 
 
 class Activity:
-    """Determines when the session was last in use. Jupyter Server uses this time, not its own."""
+    """Records when the session was last in use, and replaces Jupyter Server's own record."""
 
     def __init__(self, web_app: Any) -> None:
         self._settings = web_app.settings
@@ -50,7 +50,7 @@ class Activity:
         web_app.last_activity = self.last
 
     def _note(self, handler: Any) -> None:
-        """Record a request if the user made it; Tornado calls this at the end of each request."""
+        """Record the time of a user's request; Tornado calls this method after each request."""
         if self._log:
             self._log(handler)
         path = handler.request.path
@@ -60,7 +60,7 @@ class Activity:
                 self._person = datetime.now(UTC)
 
     def in_use(self) -> bool:
-        """Return whether anything is running that must not be interrupted."""
+        """Return whether a kernel is busy or a terminal runs a program."""
         kernels = self._settings["kernel_manager"].list_kernels()
         terminals = getattr(self._settings.get("terminal_manager"), "terminals", {})
         return any(kernel["execution_state"] == "busy" for kernel in kernels) or any(
@@ -68,7 +68,7 @@ class Activity:
         )
 
     def last(self) -> datetime:
-        """Return when the session was last in use; if it is in use now, return the current time."""
+        """Return the time of the last use, or the current time if the session is in use now."""
         if self.in_use():
             return datetime.now(UTC)
         moments: list[datetime] = [
@@ -91,10 +91,10 @@ class IdleWatch:
         self.notified = False
 
     def look(self, idle: float) -> str:
-        """Return what is due after ``idle`` seconds: ``notice``, ``back`` or an empty string.
+        """Return what to do after ``idle`` seconds: ``notice``, ``back`` or an empty string.
 
-        ``back`` means that the session is in use again. The hub must know this, or it would end the
-        session.
+        ``notice`` means to warn the user. ``back`` means to tell the hub that the session is in use
+        again, because the hub would end the session otherwise.
         """
         if idle < self._quiet_after:
             was_quiet, self._quiet, self.notified = self._quiet, False, False
@@ -105,7 +105,7 @@ class IdleWatch:
 
 
 async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> None:
-    """Warn the user before an idle session is ended; tell the hub when its use resumes."""
+    """Warn the user before an idle session ends; tell the hub when the session is used again."""
     if not rules.idle_timeout:
         return
     watch = IdleWatch(rules)
@@ -118,7 +118,7 @@ async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> Non
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
             watch.notified = await notifier.notify_person(message(rules.words["idle"], end, now))
-        # If the hub does not answer, repeat the report until it does.
+        # Repeat the report until the hub answers.
         must_report = must_report or due == "back"
         if must_report:
             must_report = not await notifier.post_to_hub(last)

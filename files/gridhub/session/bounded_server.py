@@ -30,7 +30,7 @@ class SessionServer(BoundedServer):
     strangers_may_take = 600.0
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Set the server up with the arguments that Jupyter Server passes."""
+        """Initialize the server with the arguments that Jupyter Server passes."""
         super().initialize(*args, **kwargs)
         #: For each connection of a client without a login, how many bytes of the current request's
         #: body have arrived.
@@ -57,7 +57,7 @@ class SessionServer(BoundedServer):
     def has_room(self, server_conn: Any, length: int) -> bool:
         """Return whether clients without a login may send ``length`` more bytes.
 
-        If they may, count these bytes.
+        If so, count the bytes as sent.
         """
         if sum(self._sent.values()) + length > self.strangers_may_send:
             return False

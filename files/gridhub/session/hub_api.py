@@ -25,9 +25,9 @@ MAX_ANSWER = 65_536
 def post(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
-    """Post once; return the answer's HTTP status (0 if there is no answer) and body.
+    """Post once; return the HTTP status (0 if there is no answer) and the body of the answer.
 
-    The token goes into a header only, never into the address or a message.
+    The token goes only into a header, never into the address or a message.
     """
     request = urllib.request.Request(  # noqa: S310  # the address is the hub's, or our own
         url,
@@ -48,7 +48,7 @@ def post(
         return 0, b""
 
 
-#: Pauses between attempts while the hub does not answer, in seconds; the last pause repeats.
+#: Seconds to wait between attempts while the hub does not answer; the last pause repeats.
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -104,7 +104,7 @@ async def announce(
 
 
 def report(environment: dict[str, str], reason: str, context: ssl.SSLContext | None = None) -> None:
-    """Report to the hub why the session cannot start, so that the page shows it to the user."""
+    """Report to the hub why the session cannot start; the hub shows the reason to the user."""
     for pause in (*PAUSES[:4], 0.0):
         status, _ = post_to_hub(environment, "failure", {"reason": reason[:MAX_REASON]}, context)
         if status not in (0, 429, 503):

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keep the output pipe of every IPython kernel on a worker away from TCP.
+"""Keep IPython kernels on a worker from opening a TCP port for the output of child processes.
 
-ipykernel receives the output of forked child processes through a pipe, which is a random port of
-127.0.0.1. Any account on the worker can connect to this port, and whatever it sends there stays in
-the kernel's memory. If the kernel's other sockets are Unix sockets, as in our sessions, this file
-turns the pipe into a Unix socket as well. Its folder is that of the other sockets, which other
-users cannot enter. Kernels on TCP stay as they are.
+ipykernel receives the output of forked child processes through a socket that it calls a pipe, on a
+random port of 127.0.0.1. Any account on the worker can connect to this port, and the kernel stores
+all received data in memory. In our sessions, the other sockets of a kernel are Unix sockets. For
+such kernels, this file makes the pipe a Unix socket too, in the folder of the other sockets. Other
+users cannot enter this folder. This file does not change kernels that use TCP.
 
 /etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
-from users' own environments, so it must run on every Python in use there, including 2.7.
+from users' own environments, so the file must run on every Python in these environments, including
+2.7.
 """
 
 TYPE_CHECKING = False
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 def pipe_address(kernel):
     # type: (bytes) -> str | None
-    """Return the address for a kernel's pipe, given the kernel's own; None for a kernel on TCP.
+    """Return the pipe's address for a kernel's address, or None for a kernel on TCP.
 
-    The pipe's address must not be longer than the kernel's own addresses, which may already have
-    the greatest length of a socket's path (MAX_FOLDER in server.py).
+    The pipe's address must not be longer than the kernel's own addresses, which may already be as
+    long as the path of a socket can be (MAX_FOLDER in server.py).
     """
     # libzmq ends the address with a NUL, which old versions of pyzmq do not strip.
     address = kernel.rstrip(b"\0").decode("utf-8")
@@ -62,8 +63,8 @@ def use_private_pipes():
         try:
             pipe.bind(thread._pipe_address)
         except zmq.ZMQError as error:
-            # Go on without the pipe, as ipykernel does if it gets no port. Do not use a TCP port
-            # instead, because it would let other users in.
+            # Go on without the pipe, as ipykernel does if no port is free. Do not use a TCP port
+            # instead: other users could connect to a port.
             warnings.warn("The output of child processes is not shown: %s" % error, stacklevel=2)
             thread._pipe_flag = False
             pipe.close()

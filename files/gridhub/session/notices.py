@@ -16,15 +16,15 @@ from typing import Any
 from gridhub.session.hub_api import post
 from gridhub.session.rules import EarlyEnd, Rules
 
-#: Seconds between two checks of whether the session is in use.
+#: Seconds between two checks for use of the session, or between two attempts to send a notice.
 LOOK_INTERVAL = 2.0
 
-#: Path of the notifications extension, below the session's own path.
+#: The path of the notifications extension, relative to the session's path.
 NOTICES = "jupyterlab-notifications-extension"
 
 
 class Notifier:
-    """Sends notices to the user and reports to the hub; each call returns whether it succeeded."""
+    """Sends notices to the user and reports to the hub. Methods return whether they succeeded."""
 
     def __init__(
         self, environment: Mapping[str, str], port: int, context: ssl.SSLContext | None = None
@@ -40,9 +40,9 @@ class Notifier:
         return 200 <= status < 300
 
     async def notify_person(self, message: str) -> bool:
-        """Show a notice on all open pages; it stays there until the user closes it.
+        """Show a notice on all open pages until the user closes the notice.
 
-        If no page is open, the notice appears only on the page that is opened next.
+        If no page is open, the notice appears on the next page that the user opens.
         """
         return await self._post(
             self._notices,
@@ -59,8 +59,8 @@ class Notifier:
 
 def message(words: str, end: float, now: float) -> str:
     """Fill in the time at which a session ends, and the number of minutes until then."""
-    # Do not use str.format: the words have been formatted once already, so any other braces in them
-    # are plain text.
+    # Do not use str.format: the broker has already formatted the words, so any other braces in the
+    # words are plain text.
     minutes = max(round((end - now) / 60), 1)
     clock = time.strftime("%H:%M", time.localtime(end))
     return words.replace("{end}", clock).replace("{minutes}", str(minutes))
@@ -69,8 +69,8 @@ def message(words: str, end: float, now: float) -> str:
 def started() -> float:
     """Return the time at which this job started, in seconds since the epoch.
 
-    The job script runs this program with ``exec``, so the start time of this process is that of the
-    script. Therefore, the time that the script took counts as run time too.
+    The job script replaces itself with this program (``exec``), so the start time of this process
+    is the start time of the script. The run time therefore includes the time for the script.
     """
     # proc(5): field 22. The second field, a name in parentheses, may itself contain spaces and
     # parentheses.
@@ -80,7 +80,7 @@ def started() -> float:
 
 
 def warning_times(end: float, rules: Rules) -> list[float]:
-    """Return the times at which to warn; leave out those before the start of the session."""
+    """Return the times at which to warn, without times before the start of the session."""
     return sorted({end - each for each in rules.warnings if each < (rules.run_time or 0)})
 
 
@@ -106,7 +106,7 @@ async def _notify_each(moments: list[float], words: str, end: float, notifier: N
 
 
 async def warn_of_early_end(cut: EarlyEnd, rules: Rules, notifier: Notifier) -> None:
-    """Warn the user at once and again before the early end; return when the end has come."""
+    """Warn the user at once and again before the early end; return at the early end."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
     await _notify_each(sorted({now} | later), cut.words, cut.end, notifier)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bind the session's port; if all ports are taken, find out which accounts hold them."""
+"""Bind the session's port; if all ports are taken, find out which accounts hold the ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from gridhub.contract import NO_PORT
 from gridhub.session.secrets import SessionError
 
-#: The kernel's lists of TCP sockets (proc(5)). In the state TIME_WAIT, a socket no longer has an
+#: The kernel's lists of TCP sockets (proc(5)). A socket in the state TIME_WAIT no longer has an
 #: owner.
 SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 TIME_WAIT = "06"
@@ -30,7 +30,7 @@ class NoPortError(SessionError):
 def bind_port(first: int, last: int) -> socket.socket:
     """Bind a free TCP port from ``first`` to ``last``, both included; return its socket.
 
-    :raises NoPortError: when all of these ports are taken.
+    :raises NoPortError: when all these ports are taken.
     """
     ports = list(range(first, last + 1))
     both = socket.has_dualstack_ipv6()
@@ -38,8 +38,8 @@ def bind_port(first: int, last: int) -> socket.socket:
     for port in ports:
         server = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
         # Do not set SO_REUSEADDR: without it, no other process can bind the port while we hold it.
-        # Bind the port for IPv4 and IPv6 at once. Otherwise, another user could take the same port
-        # number in the other protocol.
+        # Bind the port for IPv4 and IPv6 at once, so that no other user can bind the port for one
+        # of the two protocols.
         try:
             if both:
                 server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -77,7 +77,7 @@ def port_holders(first: int, last: int, tables: Iterable[Path] = SOCKETS) -> lis
 
 
 def account_name(uid: int) -> str:
-    """Return the name of an account, or its number if it has none."""
+    """Return the name of an account, or the account's number if the account has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Rules(NamedTuple):
-    """The rules that the site and the user's choice set for a session; all times in seconds."""
+    """The rules of a session, set by the site and the user's choice. All times are in seconds."""
 
     #: None if the menu has no run time.
     run_time: int | None
@@ -21,8 +21,8 @@ class Rules(NamedTuple):
     #: The interval at which the session reports its last use to the hub; 0 means JupyterHub's own
     #: interval.
     idle_report: int
-    #: The sentences, with ``{end}`` and ``{minutes}`` as placeholders; the sentence ``left`` has
-    #: ``{left}`` instead.
+    #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``. The sentence
+    #: ``left`` has only the placeholder ``{left}``.
     words: dict[str, str]
 
 
@@ -31,11 +31,11 @@ class RulesError(ValueError):
 
 
 class EarlyEnd(NamedTuple):
-    """An end that comes before the run time is over, because the worker must be free by then."""
+    """The early end of a session, to free the worker before the run time is over."""
 
     #: In seconds since the epoch.
     end: float
-    #: The sentence, with ``{end}`` and ``{minutes}`` as placeholders.
+    #: The sentence of the notice, with the placeholders ``{end}`` and ``{minutes}``.
     words: str
 
 
@@ -69,7 +69,7 @@ def read_rules(content: object) -> Rules:
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # If a job was submitted before an upgrade, its rules may have no words for the time left.
+    # If a job was submitted before an upgrade, its rules may lack the sentence ``left``.
     if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):
