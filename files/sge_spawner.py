@@ -97,7 +97,7 @@ class SGESpawner(ShownSpawner):
         self.default_url = default_url(menu, self.choice)
 
     async def create_certs(self) -> dict[str, str]:
-        """Return nothing: :meth:`submit_batch_script` makes a certificate with the session's name.
+        """Make no certificate: :meth:`submit_batch_script` makes it, with the session's name.
 
         JupyterHub's own method uses certipy, which blocks the hub for 100 ms for each key and
         leaves the key on the hub's disk.
@@ -485,7 +485,7 @@ class SGESpawner(ShownSpawner):
         self._spawn_pending = self._start_pending = True
         self._watch()
         # Use a bare future, which only the person can cancel. A hub that shuts down cancels all its
-        # tasks: a task would be cancelled although the person has not cancelled the session.
+        # tasks, so a task would also be cancelled without the person.
         self._spawn_future = outcome = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
         work = asyncio.ensure_future(self._until_resumed())

@@ -99,8 +99,8 @@ def sentences() -> dict[str, str]:
     except FileNotFoundError:
         return own
     except (OSError, ValueError) as error:
-        # Ansible checked the file when it wrote the file. If the file was damaged later, pages show
-        # the release's sentences.
+        # Ansible has checked the file. If the file was damaged later, pages show the release's
+        # sentences.
         log.error("%s: %s", SITE_FILE, error)
         return own
 

@@ -99,7 +99,7 @@ def private_folder() -> Path:
 
 
 def hide_debuggers(spec: Any) -> None:
-    """Report to browsers that no kernel has a debugger: JupyterLab then offers no debugging.
+    """Report to browsers that no kernel has a debugger: JupyterLab then offers no debugger.
 
     ipykernel's debugger listens on a port of 127.0.0.1 until its kernel ends, and does not
     authenticate its clients: any account on the worker could run code as the user.

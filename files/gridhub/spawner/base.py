@@ -177,8 +177,8 @@ class ClusterSpawner(BatchSpawnerBase):
     def _store_end(self) -> None:
         """Store that the session is stopping, and revoke its token.
 
-        The hub then refuses all further requests from the session's job. JupyterHub also revokes
-        tokens after a stop, but after a restart it knows only their hashes and cannot revoke them.
+        The hub then refuses all further requests from the session's job. JupyterHub itself can
+        revoke the token only until the hub restarts: after that, only the token's hash is known.
         """
         self.stopping = True
         with writing(self.orm_spawner) as database:
@@ -187,7 +187,7 @@ class ClusterSpawner(BatchSpawnerBase):
                 database.delete(token)
 
     def _try(self, store: Callable[[], None]) -> bool:
-        """Try to store a value; log a failure, because the hub can find or store the value later.
+        """Try to store a value; only log a failure: the hub can find or store the value later.
 
         :returns: whether the value was stored.
         """
@@ -291,7 +291,7 @@ class ClusterSpawner(BatchSpawnerBase):
         )
 
     async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
-        """Return how a session ended; if possible, add what its accounting record says.
+        """Return how a session ended; if possible, add the data from the accounting record.
 
         :param patience: seconds to wait for the accounting record.
         """

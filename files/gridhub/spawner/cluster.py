@@ -42,7 +42,7 @@ class Cluster:
     :param broker_timeout: seconds the broker may take for a request.
     :param short_interval, long_interval: seconds between queries to Grid Engine, as for
         :class:`~gridhub.grid.collector.Collector`.
-    :param accounting_file: Grid Engine's accounting file; empty for the one in the cell's folder.
+    :param accounting_file: Grid Engine's accounting file; if empty, the file in the cell's folder.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Cluster:
         return self.collector.watches(job_name(session))
 
     def watch_all(self, database: Any, mark: str) -> None:
-        """Watch all sessions in a hub's database, and delete the hub's jobs of unknown sessions.
+        """Watch all sessions in a hub's database, and delete the hub's jobs without a session.
 
         :param mark: the prefix in the names of the hub's sessions (:func:`hub_mark`).
         """

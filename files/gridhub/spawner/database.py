@@ -64,7 +64,7 @@ class SessionState(NamedTuple):
 def writing(row: Any) -> Iterator[Session | None]:
     """Let a block write to the hub's database; commit when the block ends.
 
-    :param row: the spawner's row. Its database session comes from the row, not from the spawner's
+    :param row: the spawner's row. The database session comes from this row, not from the spawner's
         attribute ``db``, because JupyterHub intends to remove ``db``.
     :raises SessionError: when the database cannot be written.
     """

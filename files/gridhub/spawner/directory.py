@@ -20,7 +20,9 @@ _pending: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] 
 
 
 async def ask_directory(what: str, person: str, query: Callable[[], _T]) -> _T:
-    """Query the directory service about a person, in a thread; join a pending query of that name.
+    """Query the directory service about a person, in a thread.
+
+    If the same query is already pending, wait for its answer instead.
 
     :param what: the query's name.
     :raises Exception: any exception that the query raises.

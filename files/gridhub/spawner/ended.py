@@ -130,8 +130,8 @@ async def explain(
     :raises OSError: when the file cannot be read.
     :raises TimeoutError: when the file cannot be read in time.
     """
-    # For each hour since the end, search LOOK_BACK bytes more. This covers fifty thousand jobs, and
-    # on a big cluster, as many may end in an hour.
+    # For each hour since the end, search LOOK_BACK bytes more: these bytes cover about fifty
+    # thousand jobs, the number that may end in an hour on a big cluster.
     hours = max(int((time.time() - end.ended) / 3600), 0)
     limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
     loop = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ def fill_from_link(menu: Menu, groups: Collection[str], values: dict[str, object
     notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
     try:
         menu.choose(shown, groups)
-    except ChoiceError as error:  # each value is allowed, but not their combination; show them
+    except ChoiceError as error:  # the values are not allowed together; show them anyway
         return Filled(shown, {}, notices, error)
     return Filled(shown, {}, notices)
 

@@ -15,8 +15,8 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import beside
 from gridhub.words import text
 
-#: If Grid Engine has not answered for this many seconds, pages show that it does not answer, and
-#: the time limit of a start does not apply.
+#: If Grid Engine has not answered for this many seconds, pages show that Grid Engine does not
+#: answer, and the time limit of a start does not apply.
 OLD_ANSWER = 30.0
 
 
@@ -59,7 +59,7 @@ def unavailable_in_words(requests: Collection[Requested], names: Collection[str]
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence with the largest amount of each unavailable item on a single worker.
+    """Return a sentence with the largest free amount of each unavailable item on a single worker.
 
     The sentence begins with a space. An item is left out if one worker has enough of it. Without
     any item, the result is empty.
