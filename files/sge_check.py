@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check a file before it replaces the current one: ``sge_check.py KIND FILE``.
+"""Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
 KIND is ``menu``, ``words``, ``announcement``, ``window`` or ``broker``; FILE may be ``-`` for
-standard input. The exit status is 0 for a valid file, 1 for an invalid one (standard error lists
-the mistakes in the inventory's terms) and 2 for wrong arguments.
+standard input. The exit status is 0 for a valid file, 1 for an invalid file, and 2 for wrong
+arguments. Standard error lists the mistakes in the file, in the inventory's terms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_menu(content: bytes, source: str) -> None:
 
 
 def check_words(content: bytes, source: str) -> None:
-    """Check a site's sentences; print all sentences as JSON, with the site's own in place of ours.
+    """Check a site's sentences; print all sentences that people will see, as JSON.
 
     :raises ValueError: naming the sentence that is wrong.
     """
@@ -64,8 +64,8 @@ def check_broker(content: bytes, source: str) -> None:
     parse_config(content)
 
 
-#: The checks by kind. Each check imports only what it needs, because the hub's packages are not
-#: installed where words are checked.
+#: The checks by kind. Each check imports only the modules that it needs, because the words are
+#: checked on a machine without the hub's packages.
 CHECKS = {
     "menu": check_menu,
     "words": check_words,

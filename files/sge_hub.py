@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The hub's process: JupyterHub, which begins to watch its sessions' jobs when it starts."""
+"""The hub's process: JupyterHub, extended to watch all sessions' jobs from its start."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SGESpawner: start, poll, stop and resume a session that runs as a Grid Engine job.
 
-Sessions survive even if the hub is killed, because the hub writes to the session's database row
-before each step. It stores the session's name before it submits the job, and the port before it
-answers the starter. Before it deletes the job, it stores that the session is stopping.
+Sessions survive when the hub is killed, because the hub writes to the session's database row before
+each step. Before submitting the job, the hub stores the session's name. Before answering the
+starter, the hub stores the port. Before deleting the job, the hub stores that the session stops.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from gridhub.spawner.window import end_before, over_in_time
 from gridhub.tls import hub_context, issue, session_name
 from gridhub.words import text
 
-#: After a restart of the hub, a session that has not reported its port gets at least this many
-#: seconds to do so. This is longer than the starter's longest pause between attempts, 30 s.
+#: After a restart of the hub, a session may take at least this many seconds to report its port. The
+#: starter's pauses between its reports are shorter: at most 30 s.
 LEAST_WAIT = 90.0
 
-#: How many other workers to try when a session finds no free port.
+#: How many other workers to try when a worker has no free port.
 MAX_ELSEWHERE = 2
 
-#: How long a failed start waits for its accounting record, in seconds: Grid Engine writes it within
-#: 15 s, unless the site configures another time (``flush_time``, sge_conf(5)).
+#: How long a failed start waits for the job's accounting record, in seconds. Grid Engine writes the
+#: record within 15 s, unless the site configures another time (``flush_time``, sge_conf(5)).
 EXPLAIN_START_FOR = 16.0
 
 
@@ -66,8 +66,8 @@ class SGESpawner(ShownSpawner):
 
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:
-        # JupyterHub calls this for every start, even for a start through the REST API. In contrast,
-        # the form's own hook runs only for the form.
+        # JupyterHub calls this hook for every start, even for a start through the REST API. The
+        # hook `options_from_form` runs only for the form.
         return type(self).check_choice
 
     async def check_choice(self, options: dict[str, object]) -> None:
@@ -85,7 +85,7 @@ class SGESpawner(ShownSpawner):
         except ChoiceError as error:
             self.refusal = error
             # Restore the last accepted choice; otherwise, the next start without options would use
-            # the refused one.
+            # the refused choice.
             with writing(self.orm_spawner):
                 self.orm_spawner.user_options = self.accepted
             raise SessionError(str(error), reason="choice") from error
@@ -97,23 +97,23 @@ class SGESpawner(ShownSpawner):
         self.default_url = default_url(menu, self.choice)
 
     async def create_certs(self) -> dict[str, str]:
-        """Return no certificates: :meth:`submit_batch_script` makes them, with the session's name.
+        """Make no certificate: :meth:`submit_batch_script` makes it, with the session's name.
 
-        JupyterHub would make them with certipy. Then each key would block the hub for 100 ms and
-        stay on the hub's disk.
+        JupyterHub's own method uses certipy, which blocks the hub for 100 ms for each key and
+        leaves the key on the hub's disk.
         """
         return {}
 
     @property
     def certified_name(self) -> str:
-        """The session's name, which hub and proxy check in its certificate; empty without TLS."""
+        """The name that hub and proxy expect in the session's certificate; empty without TLS."""
         return self.session if self.internal_ssl else ""
 
     async def submit_batch_script(self) -> str:
         """Submit the session's job through the broker, and store the job number at once.
 
-        The session's name is stored before the job is submitted: if the hub dies in between, it can
-        find the job by that name after its restart.
+        Before the job is submitted, the session's name is stored. If the hub dies before it stores
+        the job number, the restarted hub finds the job by the session's name.
         """
         assert self.choice is not None
         self.asked = tuple(requested(self._menu(), self.choice))
@@ -163,7 +163,7 @@ class SGESpawner(ShownSpawner):
         await self._ask_broker(Stop(user=self.user.name, session=self.session))
 
     async def query_job_status(self) -> JobStatus:
-        """Return the job's state in the collector, as a batchspawner status."""
+        """Return the job's state, as the collector knows it, as a status of batchspawner."""
         job = self._job()
         if job is GONE:
             return JobStatus.NOTFOUND
@@ -173,10 +173,10 @@ class SGESpawner(ShownSpawner):
         return JobStatus.PENDING if job.state in waits else JobStatus.RUNNING
 
     async def start(self) -> str:
-        """Submit the job and wait until its server answers.
+        """Submit the job and wait until the session's server answers.
 
         :returns: the URL of the server.
-        :raises SessionError: with a message for the person when the session can no longer start.
+        :raises SessionError: when the session can no longer start; the message is for the person.
         """
         self.failure = None
         self.last = None
@@ -191,12 +191,12 @@ class SGESpawner(ShownSpawner):
         return f"{self._scheme}://{self.host}:{self.port}"
 
     async def _until_up_somewhere(self) -> None:
-        """Submit the job and wait until its server is up; if a worker has no free port, try others.
+        """Submit the job and wait until the session's server is up.
 
-        One person's programs can take every port of a worker. Other people's sessions must then
-        start on another worker.
+        If a worker has no free port, try other workers: programs of one person may have taken every
+        port of the worker, and must not keep other people from starting sessions.
 
-        :raises SessionError: with a message for the person when the session can no longer start.
+        :raises SessionError: when the session can no longer start; the message is for the person.
         """
         full: list[NoPort] = []
         note = self.note
@@ -215,7 +215,7 @@ class SGESpawner(ShownSpawner):
                     raise
                 if error.reason == "grid":  # no other worker can run the job
                     raise full[-1] from error
-                # The message begins with the first problem: a worker had no free port.
+                # Begin the message with the earlier problem: a worker had no free port.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
             self._leave_job()
@@ -232,8 +232,8 @@ class SGESpawner(ShownSpawner):
         try:
             await self.submit_batch_script()
         except SessionError as error:
-            # If the broker answers with an error, it has not submitted the job. If it does not
-            # answer, the job may exist; JupyterHub then calls `stop`, which deletes it.
+            # An error from the broker means that no job was submitted. If the broker does not
+            # answer, a job may exist: JupyterHub then calls `stop`, which deletes the job.
             if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
@@ -242,9 +242,9 @@ class SGESpawner(ShownSpawner):
             raise
 
     async def _impossible(self, refusal: str) -> str:
-        """Return why Grid Engine can never start the refused choice; empty if not known.
+        """Return why a session with the refused choice can never start; empty if not known.
 
-        The reason comes from a dry run.
+        The reason comes from a dry run of the submission.
         """
         assert self.choice is not None
         if NO_QUEUE not in refusal:
@@ -270,10 +270,10 @@ class SGESpawner(ShownSpawner):
             )
 
     async def _until_up(self, limit: float) -> None:
-        """Wait until the job runs and its server has reported its port.
+        """Wait until the job runs and the starter has reported a port.
 
         :param limit: seconds to wait at most.
-        :raises SessionError: with a message for the person when the session can no longer start.
+        :raises SessionError: when the session can no longer start; the message is for the person.
         """
         deadline = asyncio.get_running_loop().time() + limit
         while True:
@@ -300,10 +300,7 @@ class SGESpawner(ShownSpawner):
             await self.collector.news(min(max(left, 1.0), self.sge_timeout))
 
     def _starters_reason(self, reason: str) -> SessionError:
-        """Turn the starter's reason into an error; if all ports are taken, the error explains this.
-
-        The full list of port holders goes to the log.
-        """
+        """Return the error for the starter's reason; if no port is free, log the ports' holders."""
         holders = read_no_port(reason)
         if holders is None:
             words = text("start.starter", job=self.job_id, reason=reason)
@@ -311,8 +308,7 @@ class SGESpawner(ShownSpawner):
         job = self._job()
         host = job.host if isinstance(job, Job) else ""
         error = failures.no_port(holders, host, self.session_ports, self.user.name, self.job_id)
-        # The message to the person never names other people. Only the log names all reported
-        # holders.
+        # Only the log names the holders of the ports: a person must not see other people's names.
         self.log.warning(
             "Session of %s: all ports of %s are taken. Reported holders: %s",
             self._log_name,
@@ -322,7 +318,7 @@ class SGESpawner(ShownSpawner):
         return error
 
     async def _early_end(self) -> SessionError:
-        """Return the error for a job that disappeared before its server was up."""
+        """Return the error for a job that disappeared before the session's server was up."""
         seen = self.collector.last_seen(job_name(self.session))
         if seen and seen.state in (State.QUEUED, State.HELD, State.ERROR, State.DELETING):
             return failures.deleted(self.job_id)
@@ -354,7 +350,7 @@ class SGESpawner(ShownSpawner):
     def _is_well(self, job: Job | Gone | None) -> bool:
         """Return whether Grid Engine and the worker can be ruled out as causes of a delay.
 
-        The time limit of a start applies only if this is true.
+        If they cannot be ruled out, the time limit of a start does not apply.
         """
         age = self.collector.age
         if age is None or age > waiting.OLD_ANSWER:
@@ -380,8 +376,8 @@ class SGESpawner(ShownSpawner):
         """Wait until the session's server answers.
 
         :param limit: seconds to wait at most; ``None`` to wait as long as Grid Engine has the job.
-        :raises SessionError: with a message for the person when the session has ended, or does not
-            answer in time.
+        :raises SessionError: when the session has ended, or does not answer in time; the message is
+            for the person.
         """
         deadline = asyncio.get_running_loop().time() + (limit or float("inf"))
         pauses = iter(reach.PAUSES)
@@ -401,8 +397,8 @@ class SGESpawner(ShownSpawner):
         async def wait_up(**_: object) -> ClientResponse:
             return response
 
-        # JupyterHub checks once more, and would stop the session if its worker lost the network at
-        # that moment. To prevent this, give JupyterHub the answer that has already arrived.
+        # JupyterHub would now query the server once more, and stop the session if the worker loses
+        # the network at this moment. Therefore, give JupyterHub the answer that has arrived.
         self.server.wait_up = wait_up
 
     async def _answer(self) -> ClientResponse | None:
@@ -411,8 +407,8 @@ class SGESpawner(ShownSpawner):
     def announce(self, port: int) -> None:
         """Store the port that the starter has bound.
 
-        :raises SessionError: when the session starts too late before maintenance of the workers, or
-            when the port cannot be stored.
+        :raises SessionError: when maintenance of the workers is too near, or when the port cannot
+            be stored.
         """
         try:
             window = next_maintenance.window_file.current()
@@ -433,7 +429,7 @@ class SGESpawner(ShownSpawner):
         self.collector.wake()
 
     def give_up(self, reason: str) -> None:
-        """Fail the start with the starter's reason."""
+        """Let the start fail with the starter's reason."""
         self.failure = self._starters_reason(reason)
         self.collector.wake()
 
@@ -443,7 +439,7 @@ class SGESpawner(ShownSpawner):
         return bool(self._start_pending and not self.stopping and not self.port)
 
     async def poll(self) -> int | None:
-        """Return ``None`` while the job exists or its state is not known, and 1 when it is over."""
+        """Return 1 if the session is over, and ``None`` if it exists or its state is not known."""
         if self.session and self._check_pending and self._spawn_future is None:
             return await self._resume()
         if self.session:
@@ -462,7 +458,7 @@ class SGESpawner(ShownSpawner):
         return None
 
     async def _remove_file(self) -> None:
-        """Remove the secrets file through the broker, in case the job ended before reading it."""
+        """Remove the secrets file through the broker: the job may have ended without reading it."""
         try:
             await self.cancel_batch_job()
         except SessionError as error:
@@ -475,21 +471,21 @@ class SGESpawner(ShownSpawner):
         return self._address()
 
     async def _resume(self) -> int | None:
-        """Resume a session after a restart of the hub, whether it was running or still starting.
+        """Resume a running or starting session after a restart of the hub.
 
-        On its own, JupyterHub would stop a session that does not answer within ``http_timeout`` or
-        that is still in the queue. While this method resumes a session, the rest of JupyterHub
-        treats the session as one that is starting: the person sees the progress and can cancel the
-        session.
+        JupyterHub itself would stop a session that does not answer within ``http_timeout`` or that
+        is still in the queue. While this method runs, JupyterHub treats the session as starting:
+        the person sees the progress and can cancel the session.
 
-        :returns: ``None`` once the session answers, and 1 when it is over, as for :meth:`poll`.
+        :returns: the result for :meth:`poll`: ``None`` when the session answers, and 1 when the
+            session is over.
         """
         if self.stopping:
             return 1  # JupyterHub then stops the session
         self._spawn_pending = self._start_pending = True
         self._watch()
-        # Use a bare future, so that only the person can cancel it. A task would also be cancelled
-        # when the hub shuts down, because a hub then cancels all its tasks.
+        # Use a bare future, which only the person can cancel. A hub that shuts down cancels all its
+        # tasks, so a task would also be cancelled without the person.
         self._spawn_future = outcome = asyncio.get_running_loop().create_future()
         self._cleared = asyncio.Event()
         work = asyncio.ensure_future(self._until_resumed())
@@ -505,9 +501,9 @@ class SGESpawner(ShownSpawner):
         except SessionError as error:
             self.log.warning("Session of %s is over: %s", self._log_name, error)
             if error.reason == "ended" and self.host:
-                # The session was up, so this is no failed start. The reason for its end is found
-                # later: by the poll that JupyterHub makes before it stops the session, or when a
-                # person opens a page.
+                # The start did not fail, because the session was up. The reason for the session's
+                # end is found later: when JupyterHub polls before the stop, or when a person opens
+                # a page.
                 self.last = self._own_end()
                 outcome.set_result(None)
                 self._spawn_future = None
@@ -516,8 +512,8 @@ class SGESpawner(ShownSpawner):
             outcome.set_exception(error)  # the person's page shows it
             outcome.exception()  # keeps asyncio from complaining if no page retrieves it
             return 1
-        # Do not `await` anything from here until JupyterHub marks the session as ready: code that
-        # waits for `outcome` checks the session's state as soon as `outcome` is set.
+        # Do not `await` anything below. Otherwise, code that waits for `outcome` would run before
+        # JupyterHub has marked the session as ready.
         outcome.set_result(None)
         self._spawn_future = None
         self._watch()
@@ -526,10 +522,10 @@ class SGESpawner(ShownSpawner):
     async def _until_stopped(self) -> int | None:
         """Wait until JupyterHub has stopped a session that the person has cancelled.
 
-        JupyterHub stops the session through this spawner as soon as no other action is pending;
-        until then no other code may change the session. If the stop fails, resume the session.
+        JupyterHub calls :meth:`stop` as soon as no other action of this spawner is pending. Until
+        then, no other code may change the session. If the stop fails, resume the session.
 
-        :returns: as :meth:`poll` does.
+        :returns: the result for :meth:`poll`.
         """
         assert self._cleared is not None
         self._spawn_future = None
@@ -539,13 +535,13 @@ class SGESpawner(ShownSpawner):
                 async with asyncio.timeout(60):
                     await self._cleared.wait()
                     break
-            if not self._stop_pending:  # the stop has failed: the session is as before
+            if not self._stop_pending:  # the stop has failed: the session still exists
                 self._check_pending = True
                 return await self._resume()
         return 1
 
     async def _until_resumed(self) -> None:
-        """Wait until a session from before the hub's restart answers.
+        """Wait until the session that is being resumed answers.
 
         :raises SessionError: when the session is over.
         """
@@ -567,18 +563,17 @@ class SGESpawner(ShownSpawner):
             except SessionError:
                 raise
             except Exception:
-                # If this exception reached JupyterHub, it would end the session.
+                # An uncaught exception would make JupyterHub end the session.
                 self.log.exception("Cannot resume the session of %s yet", self._log_name)
             pause = next(pauses, pause)
             await asyncio.sleep(pause)
         self.log.info("Session of %s is resumed, job %s", self._log_name, self.job_id)
 
     async def stop(self, now: bool = False) -> None:
-        """Delete the job, if there is one, and wait a limited time until it is gone.
+        """Delete the job, if it exists, and wait a limited time until the job is gone.
 
-        It is no error if the job is already gone. JupyterHub forgets the session in any case. If
-        the job still exists after that time, the collector deletes it as soon as Grid Engine allows
-        this.
+        JupyterHub forgets the session in any case. If the job still exists after the wait, the
+        collector deletes the job as soon as Grid Engine allows the deletion.
         """
         if not self.session:
             await self._until_stored("")
@@ -587,8 +582,8 @@ class SGESpawner(ShownSpawner):
         name = job_name(session)
         if who := stopped_by.get():
             self.last = SessionEnd(job=job_id, why=who, name=name, host=self.host, had=self.asked)
-        # Do this first, so that from now on the hub refuses requests from the job, even after a
-        # restart.
+        # Store the end first: the hub then refuses requests from the job, even if the hub restarts
+        # during the stop.
         self._try(self._store_end)
         try:
             await self.cancel_batch_job()
@@ -597,8 +592,8 @@ class SGESpawner(ShownSpawner):
             now = True
         self._watch()
         self.collector.release(name)
-        # Do not wait for a job whose number is not known: it may never exist, and if it does, it
-        # ends because its secrets file is gone.
+        # Do not wait for a job whose number is not known. Such a job may never exist; if it starts,
+        # it ends at once because its secrets file is gone.
         limit = self.stop_timeout if job_id and not now else 0.0
         deadline = asyncio.get_running_loop().time() + limit
         while self.collector.watches(name):

@@ -2,12 +2,12 @@
 """Certificates for the traffic between hub, proxy and sessions.
 
 JupyterHub and certipy make the authorities, and the certificates of the hub and the proxy. This
-module makes the sessions' certificates, with keys that are quick to generate. It does not write
-them to the hub's disk, because only the worker needs to store them.
+module makes the sessions' certificates, with keys that are quick to generate. A session's key is
+never written to the hub's disk, because only the session needs the key.
 
-Every session has a unique name, and its certificate contains that name instead of the worker's. The
-hub and the proxy check the name, so that no other session can answer in its place, not even on the
-same port.
+Every session has a unique name. The session's certificate contains this name, not the worker's
+name. The hub and the proxy check the name, and therefore notice when a port now belongs to another
+session.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def read_certificate(folder: Path, name: str) -> x509.Certificate:
 
 @lru_cache(maxsize=4)
 def read_authority(folder: Path, name: str) -> tuple[x509.Certificate, Any]:
-    """Return an authority's certificate and key; cached, because it takes long to load the key."""
+    """Return an authority's certificate and key; cached, because loading the key is slow."""
     key = (folder / name / f"{name}.key").read_bytes()
     return read_certificate(folder, name), serialization.load_pem_private_key(key, password=None)
 
 
 def issue(folder: Path, session: str) -> Certificates:
-    """Make a session's key and certificate; the certificate expires when its authority's does.
+    """Make a session's key, and a certificate that is valid as long as the authority's.
 
     :raises OSError: when the authority cannot be read.
     """
@@ -123,7 +123,7 @@ def issuer(certificate: dict[str, Any] | None) -> str:
     """Return the common name of the authority that signed a certificate from ``getpeercert``.
 
     The name is empty if there is no certificate. Each authority signs for only one kind of
-    component, so its name shows which kind of component owns the certificate.
+    component, so the authority's name shows which kind of component owns the certificate.
     """
     return _common_name(certificate, "issuer")
 
@@ -141,7 +141,7 @@ def is_proxy(connection: socket.socket) -> bool:
 
 
 def session_of(connection: socket.socket) -> str:
-    """Return the name of the session at a connection's other end; empty for other peers."""
+    """Return the name of the session at a connection's other end; empty if there is no session."""
     if not isinstance(connection, ssl.SSLSocket):
         return ""
     certificate = connection.getpeercert()

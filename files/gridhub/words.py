@@ -2,9 +2,10 @@
 """Every sentence that people can see, from the release or from the site.
 
 ``words.toml`` beside the package has all sentences, in English. A site that wants other words or
-another language sets ``jupyterhub_words``: its own texts, each under the name of the sentence that
-it replaces. Ansible writes them to :data:`SITE_FILE`. Names in braces are placeholders, as in
-:meth:`str.format`; the site's text may leave out placeholders but must not add new ones.
+another language sets ``jupyterhub_words``, a dictionary of sentences. Each of the site's sentences
+replaces the release's sentence of the same name. Ansible writes the dictionary to
+:data:`SITE_FILE`. Names in braces are placeholders, as in :meth:`str.format`. A site's sentence may
+leave out placeholders, but must not add any.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def read_own() -> dict[str, str]:
 
 
 def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
-    """Return all sentences; a sentence of the site replaces ours of the same name.
+    """Return all sentences; a site's sentence replaces the release's sentence of the same name.
 
     :raises WordsError: naming every sentence of the site that cannot be used.
     """
@@ -91,15 +92,15 @@ def with_site(own: Mapping[str, str], site: object) -> dict[str, str]:
 
 @cache
 def sentences() -> dict[str, str]:
-    """Return all sentences, keyed by name; a sentence of the site replaces ours."""
+    """Return all sentences, keyed by name: the site's sentence, or else the release's."""
     own = read_own()
     try:
         return with_site(own, json.loads(SITE_FILE.read_bytes()))
     except FileNotFoundError:
         return own
     except (OSError, ValueError) as error:
-        # Ansible has checked the file before writing it. If it was damaged later, people must still
-        # get their pages.
+        # Ansible has checked the file. If the file was damaged later, pages show the release's
+        # sentences.
         log.error("%s: %s", SITE_FILE, error)
         return own
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The file with the session's secrets, which is read once and then deleted.
+"""Read the file with the session's secrets, and delete it.
 
-The key and the certificate stay in memory: they are never on a disk of the worker, and disappear
-when the process ends for any reason.
+The process keeps the key and the certificate in memory, never on a disk of the worker. They
+disappear with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gridhub.session.rules import Rules, read_rules
 
 
 class SessionError(Exception):
-    """The session cannot start; the message goes to the job's log, which its owner can read."""
+    """The session cannot start; the message goes to the job's log, which the user can read."""
 
 
 class Tls(NamedTuple):
@@ -31,22 +31,22 @@ class Tls(NamedTuple):
     authorities: str
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables from which JupyterHub's code reads the paths."""
+        """Return the paths as the environment variables that JupyterHub's code reads."""
         names = ("KEYFILE", "CERTFILE", "CLIENT_CA")
         return {f"JUPYTERHUB_SSL_{name}": path for name, path in zip(names, self, strict=True)}
 
     def _context(self, side: ssl.Purpose) -> ssl.SSLContext:
         context = ssl.create_default_context(side, cafile=self.authorities)
         context.verify_mode = ssl.CERT_REQUIRED
-        # The file of authorities includes the session's own certificate, but not the authority that
-        # signed it. With this flag, the session accepts its own certificate, but not another
-        # session's.
+        # ``authorities`` contains the session's own certificate, but not the authority that signs
+        # the certificates of sessions. With this flag, the session accepts its own certificate, but
+        # no other session's.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_cert_chain(self.certificate, self.key)
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the TLS context for the server, which admits hub, proxy and the session itself."""
+        """Return the server's TLS context: it admits only hub, proxy and the session itself."""
         return self._context(ssl.Purpose.CLIENT_AUTH)
 
     def client(self) -> ssl.SSLContext:
@@ -70,15 +70,15 @@ def dump_no_core() -> None:
     A user can still turn core dumps on: ``ulimit -c unlimited``.
     """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    # A limit of 1 byte prevents every dump, because each is larger. Unlike a limit of 0, it also
-    # stops the kernel from piping a dump to a program.
+    # Every dump is larger than 1 byte, so a limit of 1 byte prevents all dumps. Unlike a limit of
+    # 0, this limit also stops the kernel from piping a dump to a program.
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 def in_memory(name: str, text: str) -> str:
-    """Write a text to a file in memory; return a path at which this user can read it.
+    """Write a text to a file in memory; return the file's path.
 
-    The file exists as long as this process. Apart from this user, only root can open it (proc(5)).
+    The file disappears with this process. Only this user and root can open the file (proc(5)).
     """
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     os.fchmod(descriptor, 0o600)
@@ -88,9 +88,10 @@ def in_memory(name: str, text: str) -> str:
 
 
 def read_tls(content: Any) -> Tls | None:
-    """Write the key and certificates from the broker to files in memory; return their paths.
+    """Write the session's key and certificates to files in memory; return the files' paths.
 
-    :raises KeyError, TypeError: if the content has any other form.
+    :param content: the TLS part of the session's file; ``None`` without TLS.
+    :raises KeyError, TypeError: if a part of ``content`` is missing or malformed.
     """
     if content is None:
         return None
@@ -105,7 +106,7 @@ def read_tls(content: Any) -> Tls | None:
 def read_session_file(path: Path) -> SessionFile:
     """Read the session's file and delete it.
 
-    :raises SessionError: if the file is missing or is not the one that the broker wrote.
+    :raises SessionError: if the file is missing or malformed, or was not written by the broker.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -26,18 +26,18 @@ from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
 
-#: When a session ends early, its server may take this many seconds to shut its kernels down.
+#: How long the server may take to shut its kernels down when the session ends early, in seconds.
 END_WITHIN = 30.0
 
-#: Longest path of the folder for the kernels' sockets, in characters. A socket's name adds 50
-#: characters, and its path may be at most 107 characters long (unix(7)). The path of the socket in
-#: ``kernel.py`` is no longer than those of the other sockets.
+#: Longest path of the folder for the kernels' sockets, in characters. The path of a socket may have
+#: 107 characters (unix(7)), and the name of a kernel's socket takes up 50 of these. ``kernel.py``
+#: adds a socket whose name is not longer.
 MAX_FOLDER = 56
 
 #: Our extensions for JupyterLab and Notebook, in the folder of the release.
 EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
 
-#: If the site has no warnings, the countdown is highlighted this many seconds before the end.
+#: How many seconds before the end the countdown is highlighted, if the site sets no warnings.
 SOON = 300
 
 
@@ -46,9 +46,9 @@ async def keep_time(
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
-    The job may have waited in the queue for so long that the session, with the run time that the
-    user chose, would run into maintenance of the worker. Then it must end earlier. Grid Engine
-    cannot change the limits of a running job, so the session must end itself.
+    If the job has waited long in the queue, the user's chosen run time may now reach into
+    maintenance of the worker. Then the session must end early. Grid Engine cannot shorten the run
+    time of a running job, so the session ends itself.
 
     :returns: whether the session must end itself now; if not, Grid Engine ends it.
     """
@@ -76,7 +76,7 @@ def extension_settings(rules: Rules, start: float) -> dict[str, str]:
 
 
 def page_settings(rules: Rules) -> dict[str, Any]:
-    """Return the settings of Notebook's countdown (``files/time_left``), except its end time.
+    """Return the settings of Notebook's countdown (``files/time_left``), except the end time.
 
     The result is empty if there is nothing to count down.
     """
@@ -89,8 +89,8 @@ def page_settings(rules: Rules) -> dict[str, Any]:
 def private_folder() -> Path:
     """Make the folder that the server and its kernels share, on the worker's own disk.
 
-    The new folder is in the job's folder, which Grid Engine removes with the job. If that path is
-    too long, the new folder is in /tmp.
+    The new folder is in the job's folder, which Grid Engine removes with the job. If the path of
+    the job's folder is too long, the new folder is in /tmp.
     """
     parent = os.environ.get("TMPDIR", "")
     if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
@@ -99,14 +99,14 @@ def private_folder() -> Path:
 
 
 def hide_debuggers(spec: Any) -> None:
-    """Report to browsers that no kernel has a debugger, so that JupyterLab offers none.
+    """Report to browsers that no kernel has a debugger: JupyterLab then offers no debugger.
 
     ipykernel's debugger listens on a port of 127.0.0.1 until its kernel ends, and does not
     authenticate its clients: any account on the worker could run code as the user.
 
-    :param spec: the class of kernel specs. This function changes the class, not a setting of the
-        manager of kernel specs, because a site's own manager, such as conda's, may ignore that
-        setting.
+    :param spec: the class of kernel specs, which this function changes. A subclass in the setting
+        ``kernel_spec_class`` might have no effect: a site's own manager of kernel specs, such as
+        conda's, may ignore this setting.
     """
     plain = spec.to_dict
 
@@ -125,13 +125,13 @@ def serve(
     tls: Tls | None = None,
     debugger: bool = False,
 ) -> int:
-    """Run the server on a socket that is already bound, and report its port to the hub.
+    """Run the server on a socket that is already bound, and report the port to the hub.
 
     :param debugger: whether JupyterLab offers its debugger.
     :returns: the job's exit status.
 
-    The imports in this function load the site's notebook environment. They are here, not at the top
-    of the module, so that :func:`main` can report an error in them to the user.
+    The imports in this function load the site's notebook environment. If these imports were at the
+    top of the module, :func:`main` could not report their errors to the user.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.serverapp import ServerApp
@@ -148,7 +148,8 @@ def serve(
         def find_server_extensions(self) -> None:
             super().find_server_extensions()
             if rules.run_time is None:
-                # Without a run time, the countdown would make one up, so turn it off.
+                # Without a run time, the countdown would show a wrong end, so turn the countdown
+                # off.
                 self.jpserver_extensions["jupyterlab_server_timer"] = False
 
         def _find_http_port(self) -> None:
@@ -156,16 +157,15 @@ def serve(
 
         def _bind_http_server_tcp(self) -> bool:
             if tls:
-                # If it had only the certificate files, Jupyter Server would make a new TLS context
-                # for every connection.
+                # Jupyter Server itself would make a new TLS context for every connection.
                 self.http_server.ssl_options = tls.server()
             self.http_server.add_socket(server)
             return True
 
-    # Make Jupyter Server use this class for its HTTP server.
+    # Make Jupyter Server use `SessionServer` as its HTTP server.
     HTTPServer.configure(SessionServer)
-    # Set an attribute instead of making a subclass: Jupyter Server finds an extension by the module
-    # of its class, so the class must stay JupyterHub's.
+    # Set an attribute of JupyterHub's class instead of making a subclass: Jupyter Server finds an
+    # extension by the module of the extension's class, and a subclass would belong to this module.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
     app = JupyterHubSingleUser.initialize_server(
         argv=[
@@ -175,9 +175,9 @@ def serve(
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # A server that ignores the user's settings does not find the user's kernels either. Adding
-    # their folder is safe: kernels, unlike settings, run no code in the server. The folder comes
-    # last, so that no kernel in it can replace a kernel of the site.
+    # A server that ignores the user's settings does not find the user's kernels either. It is safe
+    # to add the folder of these kernels: kernels, unlike settings, run no code in the server. The
+    # folder comes last, so that the user's kernels cannot replace the site's kernels.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
@@ -195,8 +195,8 @@ def serve(
             last_resort.start()
             app.stop()
 
-    # These callbacks run only after the server has begun to listen, because the callback that makes
-    # it listen was added to the same loop before them.
+    # These callbacks run after the server has begun to listen: the callback that makes the server
+    # listen was added to the same loop earlier.
     app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()

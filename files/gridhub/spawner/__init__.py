@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The parts of SGESpawner (``files/sge_spawner.py``); each takes values and decides one thing."""
+"""The parts of SGESpawner (``files/sge_spawner.py``), one module for each task."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Show amounts in words, in the unit that the person chose, and never overstate what is free."""
+"""Amounts of memory in words, in the unit that the person chose."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def beside(memory: Requested, number: float, whole: Callable[[float], int]) -> s
 
 
 def limit_in_words(used: float, limit: float) -> tuple[str, str]:
-    """Return in words the amount used and its limit, which are both given in bytes.
+    """Return an amount in use and its limit in words; both arguments are in bytes.
 
-    The amount used is rounded up and the limit down, so that an amount above the limit never looks
-    smaller.
+    The amount is rounded up and the limit down, so that an amount above its limit never appears to
+    be below the limit.
     """
     return _bytes(used, limit, ceil), _bytes(limit, limit, floor)

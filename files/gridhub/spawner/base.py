@@ -40,7 +40,7 @@ from gridhub.words import text
 
 
 class ClusterSpawner(BatchSpawnerBase):
-    """A spawner that holds its session's state and shares one cluster object with all others."""
+    """A spawner with its session's state; all spawners of a hub share one cluster object."""
 
     menu_file = Unicode("/etc/jupyterhub/menu.json", help="The resource menu.").tag(config=True)
     broker_socket = Unicode(
@@ -70,24 +70,24 @@ class ClusterSpawner(BatchSpawnerBase):
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
     ).tag(config=True)
     choice: Choice | None = None
-    #: The last accepted choice, as it was sent.
+    #: The options of the last accepted choice, as JupyterHub received them.
     accepted: dict[str, Any]
-    #: Why the last choice was refused, until the form has shown the reason.
+    #: Why the last choice was refused; ``None`` after the form has shown the reason.
     refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is no session.
     session: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
     token_hash: str = ""
-    #: The worker; empty until the session's server is up there.
+    #: The worker's name; empty until the session's server is up.
     host: str = ""
     stopping: bool = False
-    #: Why the session cannot start, if its starter has reported a reason or the session started too
-    #: late before maintenance.
+    #: Why the session cannot start: the starter has reported a reason, or maintenance of the
+    #: workers is too near.
     failure: SessionError | None = None
     #: The time at which the session must end early, in seconds since the epoch; 0 if the session
     #: may use all of its run time.
     ends: float = 0.0
-    #: A sentence about a change to the choice; empty if the choice was not changed.
+    #: Sentences about a run time that was cut and about workers without a free port; may be empty.
     note: str = ""
     #: What the session has requested; kept here because the menu may change while the session runs.
     asked: tuple[Requested, ...] = ()
@@ -101,15 +101,15 @@ class ClusterSpawner(BatchSpawnerBase):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # Keep a copy of the last accepted choice, because JupyterHub overwrites the last choice
-        # with a new choice before the new choice is checked.
+        # Keep a copy: JupyterHub overwrites `user_options` with a new choice before it checks the
+        # new choice.
         self.accepted = dict(self.user_options or {})
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
         # This value is so large that JupyterHub's own timeout never ends a start. Instead,
-        # `wait_limit` ends a slow start with a clear message. It does not apply while Grid Engine
-        # or the worker does not respond, because then the delay is not the session's fault.
+        # `wait_limit` ends a slow start with a clear message. `wait_limit` does not apply while
+        # Grid Engine or the worker does not respond: that delay is not the session's fault.
         return 10 * 365 * 24 * 3600
 
     @default("poll_interval")
@@ -154,7 +154,7 @@ class ClusterSpawner(BatchSpawnerBase):
         return dict(super().get_state()) | own.dump()
 
     def clear_state(self) -> None:
-        """Forget the session. If its job still exists, the collector deletes it."""
+        """Forget the session. If its job still exists, the collector deletes the job."""
         super().clear_state()
         if self.session:
             self.collector.release(job_name(self.session))
@@ -175,10 +175,10 @@ class ClusterSpawner(BatchSpawnerBase):
             self.server.ip, self.server.port = self.host, self.port
 
     def _store_end(self) -> None:
-        """Revoke the session's token, so that the hub refuses all further requests from its job.
+        """Store that the session is stopping, and revoke its token.
 
-        JupyterHub also revokes the token after a stop, but only if it still has the token itself;
-        after a restart, JupyterHub has only the token's hash.
+        The hub then refuses all further requests from the session's job. JupyterHub itself can
+        revoke the token only until the hub restarts: after that, only the token's hash is known.
         """
         self.stopping = True
         with writing(self.orm_spawner) as database:
@@ -187,7 +187,7 @@ class ClusterSpawner(BatchSpawnerBase):
                 database.delete(token)
 
     def _try(self, store: Callable[[], None]) -> bool:
-        """Try to store a value; if this fails, the value can still be found or stored later.
+        """Try to store a value; only log a failure: the hub can find or store the value later.
 
         :returns: whether the value was stored.
         """
@@ -201,8 +201,9 @@ class ClusterSpawner(BatchSpawnerBase):
     async def _until_stored(self, session: str) -> None:
         """Wait until the database has recorded that a session is over.
 
-        JupyterHub writes to the database after a stop, and if its write fails, it shows the session
-        as stopping for ever. Therefore, wait here until a write succeeds.
+        JupyterHub writes to the database after a stop. If that write failed, JupyterHub would show
+        the session as stopping for ever. Therefore, this method first waits until its own write
+        succeeds.
         """
         pauses = iter(reach.PAUSES)
         pause = 0.0
@@ -240,14 +241,14 @@ class ClusterSpawner(BatchSpawnerBase):
 
     @property
     def status(self) -> ClusterStatus:
-        """The shared data from Grid Engine that pages show in addition to the states of jobs."""
+        """Grid Engine's data for pages, except the states of jobs; all sessions share this data."""
         return self.cluster.status
 
     def _job(self) -> Job | Gone | None:
         return self.collector.look_up(job_name(self.session)) if self.session else GONE
 
     def _watch(self) -> None:
-        """Watch the job; until the session is up, check it more often."""
+        """Watch the job; until the session is up, check the job more often."""
         self.cluster.watch(
             self.session,
             self.user.name,
@@ -277,7 +278,7 @@ class ClusterSpawner(BatchSpawnerBase):
     def _own_end(self) -> SessionEnd:
         """Return what is known so far about the end of a session that was not stopped from the hub.
 
-        The accounting record adds the reason later.
+        The reason for the end is added later, from the accounting record.
         """
         seen = self.collector.last_seen(job_name(self.session))
         return SessionEnd(
@@ -290,9 +291,9 @@ class ClusterSpawner(BatchSpawnerBase):
         )
 
     async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
-        """Return how a session ended, completed from its accounting record if there is one.
+        """Return how a session ended; if possible, add the data from the accounting record.
 
-        :param patience: seconds to wait for the record.
+        :param patience: seconds to wait for the accounting record.
         """
 
         async def find(limit: int) -> Record | None:

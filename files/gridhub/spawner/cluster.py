@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The cluster object that all sessions of a hub share.
 
-This object holds one collector, one client of the broker, and one view of the rest of Grid Engine.
+The object holds the collector, the client of the broker, and Grid Engine's data for pages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gridhub.spawner.verdicts import Verdicts
 #: The hub's setting that holds its :class:`Cluster`.
 SETTING = "cluster"
 
-#: How long the broker may keep working on a request after the hub has stopped waiting, in seconds.
+#: How long the broker may still work on a request that the hub has given up, in seconds.
 BROKER_MARGIN = 10.0
 
 
@@ -42,7 +42,7 @@ class Cluster:
     :param broker_timeout: seconds the broker may take for a request.
     :param short_interval, long_interval: seconds between queries to Grid Engine, as for
         :class:`~gridhub.grid.collector.Collector`.
-    :param accounting_file: Grid Engine's accounting file; if empty, the file of the cell.
+    :param accounting_file: Grid Engine's accounting file; if empty, the file in the cell's folder.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Cluster:
         self.verdicts = Verdicts(broker, broker_timeout)
         self._menu_file = menu_file
         self._accounting_file = Path(accounting_file or grid.accounting_file)
-        # Use a separate thread pool, because the file may be on a file server that does not answer.
+        # Use a separate thread pool: a read blocks its thread while the file server is down.
         self._records = ThreadPoolExecutor(2, "accounting")
 
     def _job_numbers(self) -> Collection[int]:
@@ -88,8 +88,8 @@ class Cluster:
         """Watch the job of a session.
 
         :param waiting: whether a person is waiting for the session.
-        :param has_number: whether the job's number is known. If not, the broker may still be
-            submitting the job.
+        :param has_number: whether the job's number is known. Without a known number, the broker may
+            still be submitting the job.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
@@ -99,7 +99,7 @@ class Cluster:
         return self.collector.watches(job_name(session))
 
     def watch_all(self, database: Any, mark: str) -> None:
-        """Watch all sessions in a hub's database, and delete this hub's other jobs.
+        """Watch all sessions in a hub's database, and delete the hub's jobs without a session.
 
         :param mark: the prefix in the names of the hub's sessions (:func:`hub_mark`).
         """
@@ -113,8 +113,7 @@ class Cluster:
 def hub_mark(secret: bytes) -> str:
     """Return the prefix for the names of this hub's sessions: eight hexadecimal digits.
 
-    The prefix depends on the hub's own secret and on the host's name. Therefore, neither another
-    hub on the same Grid Engine nor a copy of this hub on another host treats this hub's jobs as
-    strays.
+    The prefix depends on the hub's secret and on the host's name. Therefore, another hub on the
+    same Grid Engine does not delete this hub's jobs. Nor does a copy of this hub on another host.
     """
     return hmac.digest(secret, socket.gethostname().encode(), "sha256").hex()[:8]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A session's row in the hub's database, which survives a restart of the hub."""
+"""A session's row in the hub's database; the row survives a restart of the hub."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SessionState(NamedTuple):
     last: SessionEnd | None = None
 
     def dump(self) -> dict[str, Any]:
-        """Return the state as values for JSON; :meth:`load` reads them back."""
+        """Return the state in a form that JSON can store; :meth:`load` reads this form."""
         state: dict[str, Any] = {}
         if self.session:
             state = self._asdict()
@@ -50,8 +50,8 @@ class SessionState(NamedTuple):
             for name, default in cls._field_defaults.items()
             if name not in ("asked", "last")
         }
-        # Another release may have written another format. These two values are only shown to
-        # people, so no session is lost if they cannot be read.
+        # Another release may have written `asked` and `last` in another format. If they cannot be
+        # read, leave them empty: the hub only shows them to people, and keeps the session.
         asked: tuple[Requested, ...] = ()
         last = None
         with suppress(ValidationError, ValueError, TypeError, KeyError):
@@ -64,8 +64,8 @@ class SessionState(NamedTuple):
 def writing(row: Any) -> Iterator[Session | None]:
     """Let a block write to the hub's database; commit when the block ends.
 
-    :param row: the spawner's row. The row's own database session is used, because JupyterHub
-        intends to remove the spawner's attribute ``db``.
+    :param row: the spawner's row. The database session comes from this row, not from the spawner's
+        attribute ``db``, because JupyterHub intends to remove ``db``.
     :raises SessionError: when the database cannot be written.
     """
     database = object_session(row)
@@ -85,9 +85,9 @@ def writing(row: Any) -> Iterator[Session | None]:
 
 
 def find_token(database: Session, token: str, token_hash: str) -> orm.APIToken | None:
-    """Return the database row of a session's own token; the row holds no secret.
+    """Return the database row of a session's token; the row contains no secret.
 
-    :param token: the token; empty after a restart of the hub, when only its hash is known.
+    :param token: the token; empty after a restart of the hub, which then knows only the hash.
     """
     if token:
         return orm.APIToken.find(database, token)

@@ -10,17 +10,19 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-#: Threads for queries to the directory service, and to PAM about accounts. With these separate
-#: threads, a slow query blocks only other such queries.
+#: Threads for queries about accounts, to the directory service and to PAM. Because these threads
+#: are separate, a slow query blocks nothing but other queries about accounts.
 directory = ThreadPoolExecutor(8, "directory")
 
-#: The pending queries, keyed by event loop, query name and person. Requests with the same query
-#: share one answer, so that many requests by one person take only one thread.
+#: The pending queries, keyed by event loop, query name and person. Requests that need the same
+#: query share its answer, so that many requests by one person take only one thread.
 _pending: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Future[Any]] = {}
 
 
 async def ask_directory(what: str, person: str, query: Callable[[], _T]) -> _T:
-    """Query the directory service about a person, in a thread; equal queries share one answer.
+    """Query the directory service about a person, in a thread.
+
+    If the same query is already pending, wait for its answer instead.
 
     :param what: the query's name.
     :raises Exception: any exception that the query raises.
@@ -32,5 +34,5 @@ async def ask_directory(what: str, person: str, query: Callable[[], _T]) -> _T:
         future = loop.run_in_executor(directory, query)
         _pending[key] = future
         future.add_done_callback(lambda _: _pending.pop(key, None))
-    # A caller that is cancelled must not cancel the query for the others.
+    # If one caller is cancelled, the other callers of the same query must still get the answer.
     return await asyncio.shield(future)

@@ -16,19 +16,19 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
 
-#: Who ends a session through the current request: :attr:`Ending.IDLE` stands for the culler,
-#: :attr:`Ending.ADMINISTRATOR` for a person who does not own the session, and ``None`` for the
-#: owner, the hub, or another service. This is a context variable because JupyterHub does not pass
-#: the value to the spawner's ``stop``. But JupyterHub calls ``stop`` in a task of the request, and
-#: the task inherits the request's context variables.
+#: Who ends a session with the current request: :attr:`Ending.IDLE` means the culler,
+#: :attr:`Ending.ADMINISTRATOR` a person who does not own the session, and ``None`` the
+#: owner, the hub, or another service. JupyterHub does not pass this value to ``stop``. A context
+#: variable reaches ``stop`` nevertheless, because JupyterHub calls ``stop`` in a task of the
+#: request, and a task inherits context variables.
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
-#: If a session ends in one of these ways before it is up, only its log shows the reason.
+#: If a session ends in one of these ways before it is up, only the session's log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
 
-#: The pause before an accounting record is searched for again: this many seconds, or this share of
-#: the time since the session ended, whichever is longer. People may come back only after days, and
-#: a record that is not there by then is unlikely to appear soon.
+#: The pause between two searches for an accounting record: ``EXPLAIN_PAUSE`` seconds, or the share
+#: ``EXPLAIN_PAUSE_SHARE`` of the time since the session ended, whichever is longer. The pause grows
+#: because a record that is still missing days after the end is unlikely to appear soon.
 EXPLAIN_PAUSE = 5.0
 EXPLAIN_PAUSE_SHARE = 0.25
 
@@ -42,7 +42,7 @@ class SessionEnd:
 
     job: str
     why: Ending
-    #: The job's name, by which its accounting record is found.
+    #: The job's name, which its accounting record contains.
     name: str = ""
     host: str = ""
     #: When the hub noticed the end, in seconds since the epoch.
@@ -52,12 +52,12 @@ class SessionEnd:
     status: int = 0
     #: What the session had requested.
     had: tuple[Requested, ...] = ()
-    #: A sentence on why the session could not start; empty if the session did start.
+    #: Why the session could not start, as a sentence; empty if the session did start.
     text: str = ""
 
     @property
     def words(self) -> str:
-        """The sentence that tells the person how the session ended."""
+        """How the session ended, as a sentence for the person."""
         if self.text:
             return text("start.last", reason=self.text)
         words = {each.kind: each.words for each in self.had}
@@ -76,7 +76,7 @@ class SessionEnd:
 
     @property
     def exceeded(self) -> tuple[str, ...]:
-        """The menu items of which the session had too little."""
+        """The menu items whose amounts were too small for the session."""
         return tuple(each.item for each in self.had if each.kind == self.why)
 
     @property
@@ -86,7 +86,7 @@ class SessionEnd:
         return now + max((now - self.ended) * EXPLAIN_PAUSE_SHARE, EXPLAIN_PAUSE)
 
     def dump(self) -> dict[str, Any]:
-        """Return the values for the database; :meth:`load` reads them back."""
+        """Return the values for the database; :meth:`load` reads these values."""
         return asdict(self) | {"had": [each.model_dump() for each in self.had]}
 
     @staticmethod
@@ -99,13 +99,13 @@ class SessionEnd:
         return SessionEnd(**data | {"why": Ending(data["why"]), "had": had})
 
     def explained(self, record: Record) -> SessionEnd:
-        """Return this end, completed from its accounting record."""
+        """Return this end with the data from the job's accounting record."""
         memory = next((each.total for each in self.had if each.is_address_space), None)
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
         return replace(
             self,
             why=why(record, memory, run_time),
-            # Prefer the worker that the hub itself has seen, because others can write into the
+            # Prefer the worker that the hub itself has seen: people can forge lines in the
             # accounting file.
             host=self.host or record.host,
             used=record.maxvmem,
@@ -122,16 +122,16 @@ def log_path(job: str) -> str:
 async def explain(
     end: SessionEnd, find: Callable[[int], Awaitable[Record | None]], patience: float = 0.0
 ) -> SessionEnd:
-    """Return the end of a session, completed from its accounting record if there is one.
+    """Return a session's end; add the data from the accounting record if the record is found.
 
     :param find: a function that searches for the record; its argument is the number of bytes to
         search, counted from the end of the file.
-    :param patience: seconds to wait for a record that is not there yet.
+    :param patience: seconds to wait until Grid Engine writes the record.
     :raises OSError: when the file cannot be read.
     :raises TimeoutError: when the file cannot be read in time.
     """
-    # For each hour since the end, search LOOK_BACK bytes further back: on a big cluster, fifty
-    # thousand jobs may end in an hour.
+    # For each hour since the end, search LOOK_BACK bytes more: these bytes cover about fifty
+    # thousand jobs, the number that may end in an hour on a big cluster.
     hours = max(int((time.time() - end.ended) / 3600), 0)
     limit = min(LOOK_BACK * (1 + hours), FARTHEST_BACK)
     loop = asyncio.get_running_loop()

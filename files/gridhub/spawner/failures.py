@@ -24,7 +24,7 @@ class SessionError(SpawnException):
 
     @property
     def jupyterhub_message(self) -> str:
-        """The message that JupyterHub's pages show."""
+        """The message for JupyterHub's pages."""
         return str(self.message)
 
 
@@ -51,7 +51,7 @@ class Holders(NamedTuple):
 
 
 def read_no_port(reason: str) -> Holders | None:
-    """Parse a starter's reason; return the port holders, or ``None`` if it is another reason."""
+    """Parse a starter's report that no port is free; return ``None`` for any other report."""
     found = _NO_PORT_REPORT.fullmatch(reason)
     if not found:
         return None
@@ -63,7 +63,7 @@ def read_no_port(reason: str) -> Holders | None:
 
 
 def no_port(holders: Holders, host: str, ports: tuple[int, int], person: str, job: str) -> NoPort:
-    """Return the error for a worker without a free port; the message never names other people.
+    """Return the error for a worker without a free port; the message never names a port's holder.
 
     :param host: the worker's name in Grid Engine; empty if not known.
     """
@@ -94,7 +94,7 @@ def error_state(job: Job, errors: Collection[str]) -> SessionError:
 
 
 def deleted(job: str) -> SessionError:
-    """Return the error for a job that was deleted before its session was up."""
+    """Return the error for a job that was deleted before the session was up."""
     return SessionError(text("start.deleted", job=job), reason="deleted")
 
 
@@ -103,8 +103,8 @@ def out_of_time(
 ) -> SessionError:
     """Return the error for a session that is not up in time; the message names the cause.
 
-    :param wait_limit: the time that the session had, in seconds.
-    :param why_queued: why the session's job waits in the queue; empty if it does not wait there.
+    :param wait_limit: the time limit that the session has exceeded, in seconds.
+    :param why_queued: why the job waits in the queue; empty if the job is not in the queue.
     """
     if not job_id:
         return SessionError(text("start.not_submitted"), reason="timeout")

@@ -36,7 +36,7 @@ async def forecast(
 ) -> Forecast:
     """Return what is free now, and whether a session with these options could start.
 
-    No job is submitted. For each choice, Grid Engine is queried at most once every few seconds.
+    No job is submitted. Grid Engine is queried about the same choice only once every few seconds.
     """
     places = await cluster.status.places.look(PATIENCE)
     age = cluster.status.places.age
@@ -86,7 +86,7 @@ def _message(
 def why_later(
     words: str, requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> str:
-    """Return why a session with this choice would have to wait.
+    """Return why a session with the given requests would have to wait.
 
     :param words: the output of ``qsub -w p``.
     """
@@ -103,10 +103,10 @@ def why_later(
 def why_never(
     words: str, menu: Menu, requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> str:
-    """Return why a session with this choice can never start.
+    """Return why a session with the given requests can never start.
 
-    :param words: the output of ``qsub -w v``. This command assumes an empty cluster, so the amounts
-        in its output are the most that the cluster has.
+    :param words: the output of ``qsub -w v``. This command assumes an empty cluster, so its output
+        contains the largest amounts that the cluster can offer.
     """
     reasons = parse_reasons(words.splitlines())
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
@@ -125,8 +125,7 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
-    # The scope `slots` is not listed here, because a lack of free slots does not bar a job from a
-    # queue.
+    # The scope `slots` is missing here: a job may use a queue even if too few slots are free.
     if first.scope in ("barred", "job"):
         return text("forecast.barred", reason=in_words(first, requests))
     return text("forecast.never")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The form for one person, filled in from the last choice or a link, with notices above it."""
+"""One person's form: fields with the values of the last choice or of a link, and notices."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from gridhub.menu.menu import Menu
 from gridhub.spawner.ended import SessionEnd
 from gridhub.words import text
 
-#: The form shows at most this many notices about the parts of a link that were left out.
+#: The form shows at most this many notices about values of a link that it cannot use.
 MAX_NOTICES = 5
 
-#: Two fields of a link to the form. Each lists menu items, separated by commas. Compared with the
-#: last choice, the form sets less of the items in the first field and more of those in the second.
-#: No menu item can have one of these names.
+#: Two fields of a link to the form. Each field lists menu items, separated by commas. The form
+#: decreases the last choice's amounts of the items in ``LESS``, and increases the amounts of the
+#: items in ``MORE``. No menu item can have the name of either field.
 LESS, MORE = "_less", "_more"
 
 
 @dataclass(frozen=True)
 class Link:
-    """The contents of a link to the form, unchecked."""
+    """The contents of a link to the form; the values are not checked yet."""
 
-    #: A choice, as the form would send it.
+    #: A choice, in the format in which the form sends choices.
     values: dict[str, object]
-    #: The items to change: a session had too little of them, or they were not free.
+    #: The items whose amounts are to change: too small for a session, or not free.
     shifts: tuple[str, ...] = ()
-    #: Whether the form sets more of these items; if not, it sets less.
+    #: Whether the amounts of these items increase; otherwise they decrease.
     more: bool = False
 
 
-#: The link that led to the form. It is a context variable because several requests may draw the
-#: form of the same spawner at once. JupyterHub draws each form in a task of its request, and the
-#: task inherits the context of the request.
+#: The link that led to the form. The link is a context variable, not an attribute of the spawner,
+#: because several requests may draw the form of the same spawner at once. JupyterHub draws each
+#: form in a task of the request, and the task inherits the request's context variables.
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
 @dataclass(frozen=True)
 class Filled:
-    """The values of a form and the texts beside and above them."""
+    """The values of a form, and texts to show with them."""
 
     values: dict[str, Any]
     #: The notes beside the fields, keyed by the name of the field.
@@ -64,7 +64,7 @@ def fill_from_link(menu: Menu, groups: Collection[str], values: dict[str, object
     notices += [text("form.left_out", what=each) for each in left_out[:MAX_NOTICES]]
     try:
         menu.choose(shown, groups)
-    except ChoiceError as error:  # the values together break a limit; show them anyway
+    except ChoiceError as error:  # the values are not allowed together; show them anyway
         return Filled(shown, {}, notices, error)
     return Filled(shown, {}, notices)
 
@@ -76,11 +76,11 @@ def fill_shifted(
     link: Link,
     places: list[QueueInstance] | None,
 ) -> Filled:
-    """Return the form with the last choice, but with more or less of the link's items.
+    """Return the form with the last choice, after changing the amounts of the link's items.
 
-    :param last: the last choice, as it was sent.
-    :param places: the queue instances and what is free on them now, needed only to set less of an
-        item; ``None`` if not known.
+    :param last: the options of the last choice, as JupyterHub received them.
+    :param places: the queue instances and what is free on them now; ``None`` if not known. Only
+        links that decrease amounts need this value.
     """
     shown, _ = menu.take(last, groups)
     shown.pop(PRESET_FIELD, None)
@@ -94,7 +94,7 @@ def shift(
     link: Link,
     places: list[QueueInstance] | None,
 ) -> dict[str, str]:
-    """Change the amounts of the link's items in ``shown``; return notes, keyed by item."""
+    """Change the amounts of the link's items in ``shown``; return notes on the changes, by item."""
     notes = {}
     mine = menu.items_for(groups)
     queue = next(
@@ -102,8 +102,8 @@ def shift(
     )
     wanted = [item for item in mine if item.name in link.shifts]
     shifted = set()
-    # If an item cannot be changed, try it again later: a limit between items may allow its change
-    # only after another item has changed.
+    # Try every item repeatedly: a limit that combines two items may allow the change of one item
+    # only after the change of the other item.
     for item in wanted * len(wanted):
         old = shown.get(item.name, item.default)
         if item.name in shifted or not isinstance(old, int):
@@ -135,7 +135,7 @@ def draw(
     """Return the form's fields as HTML, with the sentences above them.
 
     :param last: the end of the last session, if the form must show it.
-    :param offer_more: whether to add a link to a form with more of the items that ran out.
+    :param offer_more: whether to link to a form with larger amounts of the items that ran out.
     """
     fields = render_form(menu, groups, filled.values, filled.refusal, filled.notes)
     sentences = [escape(each) for each in filled.notices]

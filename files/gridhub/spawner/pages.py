@@ -21,7 +21,7 @@ from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, fol
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
 
-#: How long a page waits for a value that it can also show on its next load, in seconds.
+#: How long a page may wait for a value, in seconds. After that, only the next page shows the value.
 GLIMPSE = 0.5
 
 
@@ -37,7 +37,7 @@ class ShownSpawner(ClusterSpawner):
         return self.read_form
 
     async def draw_form(self) -> str:
-        """Return the form's fields for this person, filled in from the link that was followed."""
+        """Return the form's fields for this person, filled in from the last choice or a link."""
         refusal, self.refusal = self.refusal, None
         menu, groups = self._menu(), await self._groups()
         last: dict[str, Any] = dict(self.user_options or {})
@@ -66,11 +66,11 @@ class ShownSpawner(ClusterSpawner):
         return await forecast(self.cluster, menu, self.user.name, groups, options)
 
     async def explain_last(self) -> None:
-        """Find out how the last session ended, if that is not known yet.
+        """Find out how the last session ended, unless the hub already knows.
 
-        Grid Engine may write the accounting record up to ``accounting_flush_time`` late
-        (sge_conf(5)), so later calls search again. A page waits for the result for at most
-        :data:`GLIMPSE` seconds.
+        A call returns after :data:`GLIMPSE` seconds at the latest. Grid Engine may write the
+        accounting record up to ``accounting_flush_time`` late (sge_conf(5)), so later calls search
+        again.
         """
         last, now = self.last, time.time()
         if last is None or self.session:
@@ -93,8 +93,8 @@ class ShownSpawner(ClusterSpawner):
         :param last: the stored end.
         :param known: the new end; ``None`` removes it.
         """
-        # After a stop, JupyterHub makes a new spawner, which stores its state in the same row and
-        # may already have a session.
+        # After a stop, JupyterHub makes a new spawner. Do not overwrite the new spawner's state,
+        # which is in the same row.
         is_current = self.user.spawners.get(self.name) is self
         if self.last is last and is_current and not self.session:
             self.last = known
@@ -120,7 +120,7 @@ class ShownSpawner(ClusterSpawner):
         return waiting.stage(job), f"{words} {self.note}".rstrip()
 
     def why_queued(self, job: Job | Gone | None) -> str:
-        """Return why a job waits in the queue; empty for any other job."""
+        """Return why a job waits in the queue; empty if the job is not in the queue."""
         if not isinstance(job, Job) or job.state is not State.QUEUED:
             return ""
         status = self.status
@@ -138,7 +138,7 @@ class ShownSpawner(ClusterSpawner):
 
     @property
     def unavailable(self) -> tuple[str, ...]:
-        """The menu items that a waiting session needs and that are not free, as far as known."""
+        """The menu items for which the session waits, as far as known."""
         reasons = self.raw_reason().splitlines()
         return waiting.unavailable_now(self.asked, self.status.places.answer, reasons)
 

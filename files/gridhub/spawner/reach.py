@@ -28,9 +28,9 @@ async def answer(
     :param tls: a function that returns the TLS arguments for :func:`jupyterhub.httpclient.fetch`.
     """
     try:
-        # A connection to an unreachable worker hangs. Try a plain TCP connection first, so that a
-        # connection that hangs takes no place in the connection pool of JupyterHub's HTTP client.
-        # The pool is small, and other requests wait for a place in it.
+        # A connection to an unreachable worker hangs. In the small connection pool of JupyterHub's
+        # HTTP client, such a connection would delay other requests. Therefore, try a plain TCP
+        # connection first.
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Grid Engine's verdicts on whether a choice could start, cached and limited in number."""
+"""A cache of Grid Engine's verdicts on whether a session with a choice could start."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gridhub.grid.cluster_status import CachedQuery
 from gridhub.grid.engine import GridEngineError
 from gridhub.menu.items import Choice
 
-#: How many verdicts the cache holds in total, and for each person. A person who tries many choices
-#: displaces only their own verdicts.
+#: How many verdicts the cache holds in total, and for each person. If a person tries many choices,
+#: only verdicts for this person are removed.
 MAX_VERDICTS = 500
 MAX_VERDICTS_EACH = 20
 
-#: Seconds between two queries about the same choice. While the answer stays the same, the interval
-#: grows from the first value to the second.
+#: Seconds between two queries about the same choice. While the answer stays the same, the time
+#: between queries grows from ``INTERVAL`` to ``LONGEST_INTERVAL``.
 INTERVAL = 10.0
 LONGEST_INTERVAL = 40.0
 
@@ -33,16 +33,17 @@ PATIENCE = 5.0
 class Verdicts:
     """A cache of verdicts. It requests new verdicts from the broker, at most two at a time.
 
-    Starts and stops of sessions use a separate client, so that checks do not delay them.
+    The cache has its own client of the broker, so that checks do not delay starts and stops of
+    sessions.
     """
 
     def __init__(self, broker: Path, timeout: float) -> None:
         self._broker = BrokerClient(broker, timeout, at_once=2)
         #: How many of each person's checks run or wait.
         self.checks: Counter[str] = Counter()
-        #: The verdicts, keyed by the person, the choice, and those of its resources that were not
-        #: free. These resources are part of the key because a page shows the verdict beside the
-        #: free resources, and the two must agree.
+        #: The verdicts, keyed by the person, the choice, and the requested resources that were not
+        #: free. If other resources are free now, a new verdict is needed: a page shows the verdict
+        #: beside the free resources, and must not contradict itself.
         self.kept: dict[tuple[str, str, frozenset[str] | None], CachedQuery[Answer]] = {}
 
     async def verdict(

@@ -20,12 +20,12 @@ from gridhub.words import text
 
 @dataclass(frozen=True)
 class Amount:
-    """One resource that a session has requested, such as memory, named as in the menu."""
+    """One resource that a session has requested; ``label`` is the resource's name in the menu."""
 
     label: str
     #: The requested amount, with the amount in use if Grid Engine reports it.
     words: str
-    #: The share in use, from 0 to 1, for a bar; ``None`` if not known.
+    #: The share of the requested amount that is in use, from 0 to 1; ``None`` if not known.
     share: float | None = None
 
 
@@ -40,7 +40,7 @@ class Free:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is free, and whether a session with a choice could start."""
+    """What is free, and whether a session with the person's choice could start."""
 
     free: tuple[Free, ...] = ()
     #: The age of ``free`` in seconds; ``None`` if not known.
@@ -56,7 +56,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class View:
-    """A session as a page shows it, or a place without a session; times are UTC without a zone."""
+    """A person's server as a page shows it, with or without a session; times are naive UTC."""
 
     #: The server's name; empty for the default server.
     name: str
@@ -65,10 +65,10 @@ class View:
     message: str = ""
     #: Grid Engine's original messages, which ``message`` explains; may be empty.
     raw: str = ""
-    #: A sentence on why the last session here ended; empty if the person stopped it.
+    #: Why the server's last session ended, as a sentence; empty if the person stopped the session.
     ended: str = ""
-    #: The menu items (such as "memory") of which the last session had too little. A link to the
-    #: form offers more of them.
+    #: The menu items, such as "memory", whose amounts were too small for the last session. The page
+    #: offers a link to a form with larger amounts.
     exceeded: tuple[str, ...] = ()
     job: int | None = None
     host: str = ""
@@ -78,7 +78,7 @@ class View:
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Return a time for the pages, in UTC without a zone.
+    """Return a time for the pages, as naive UTC.
 
     :param seconds: seconds since the epoch.
     """
@@ -90,7 +90,7 @@ def amounts(
 ) -> tuple[Amount, ...]:
     """Return the resources that a session has requested, each with the amount in use if known.
 
-    :param elapsed: the time that the session has run, in seconds.
+    :param elapsed: how long the session has run, in seconds.
     """
 
     def amount(each: Requested) -> Amount:
@@ -106,7 +106,7 @@ def amounts(
             return Amount(each.label, each.words)
         return Amount(each.label, words, min(used / each.total, 1))
 
-    # Leave out texts that are empty and amounts that are zero.
+    # Leave out resources with an empty text or an amount of zero.
     return tuple(
         amount(each)
         for each in requests

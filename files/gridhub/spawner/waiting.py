@@ -15,8 +15,8 @@ from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import beside
 from gridhub.words import text
 
-#: When Grid Engine's last answer is older than this many seconds, it is too old to act on: pages
-#: show that Grid Engine does not answer, and the time limit of a start does not apply.
+#: If Grid Engine has not answered for this many seconds, pages show that Grid Engine does not
+#: answer, and the time limit of a start does not apply.
 OLD_ANSWER = 30.0
 
 
@@ -52,16 +52,17 @@ def unavailable_items(requests: Collection[Requested], names: Collection[str]) -
 
 
 def unavailable_in_words(requests: Collection[Requested], names: Collection[str]) -> str:
-    """Return the labels and amounts of the items that are not free, as the form shows them."""
+    """Return the items that are not free, with the labels and amounts of the form."""
     return ", ".join(f"{each.label} ({each.words})" for each in unavailable_items(requests, names))
 
 
 def free_at_most(
     requests: Collection[Requested], names: Collection[str], places: Collection[QueueInstance]
 ) -> str:
-    """Return a sentence on how much of each unavailable item a single worker has free at most.
+    """Return a sentence with the largest free amount of each unavailable item on a single worker.
 
-    The sentence begins with a space. It is empty if, for each item, at least one worker has enough.
+    The sentence begins with a space. An item is left out if one worker has enough of it. Without
+    any item, the result is empty.
     """
     amounts = []
     queue = requirements(requests).queue
@@ -110,7 +111,7 @@ def why_queued(
 def unavailable_now(
     requests: Collection[Requested], places: list[QueueInstance] | None, reasons: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the menu items that a waiting session needs and that are not free, as far as known.
+    """Return the menu items for which a session waits, as far as known.
 
     :param reasons: the scheduler's messages about the session's job.
     """
@@ -135,7 +136,7 @@ def progress(
     :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first answer.
     :param job_id: the job's number; empty if it is not known yet.
     :param session: the session's name; empty if there is no session.
-    :param host: the worker; empty until the session has reported its port there.
+    :param host: the worker's name; empty until the session has reported its port.
     """
     if age is not None and age > OLD_ANSWER:
         return text("waiting.no_answer")

@@ -23,7 +23,7 @@ ON_THE_WAY = 60.0
 def over_in_time(
     menu: Menu, choice: Choice, groups: Collection[str], window: Window | None
 ) -> tuple[Choice, str]:
-    """Cut a choice's run time if it would run into maintenance; return the choice and a note.
+    """Cut a choice's run time if it reaches into maintenance; return the new choice and a note.
 
     The note is a sentence about the cut; it is empty if the choice is unchanged.
 
@@ -50,8 +50,8 @@ def end_before(
 ) -> float:
     """Return the time at which the session must end early for maintenance of the workers.
 
-    The run time was checked before the session waited in the queue, so it may now reach into the
-    maintenance.
+    The run time was checked before the session waited in the queue. After the wait, the run time
+    may reach into the maintenance.
 
     :returns: seconds since the epoch; 0 if the session may use all of its run time.
     :raises SessionError: when the session would run into the maintenance and the site does not cut
@@ -64,8 +64,8 @@ def end_before(
     run_time = next((each.total for each in requests if each.kind == "run_time"), None)
     if run_time is not None and started + run_time <= begin:
         return 0.0
-    # If the menu has no run time, the person could not choose a shorter one. Then end the session
-    # early, even if the rule is to refuse long run times.
+    # Without a run time in the menu, people cannot choose a shorter run time. In this case, end the
+    # session early, even if the site's rule is to refuse long run times.
     if now < begin and (window.rule == "cap" or run_time is None):
         return begin
     words = text("maintenance.waited", **window.values())
