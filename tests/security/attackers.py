@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cluster import host
 from proxy_client import run_python
 
-#: A program that opens many connections. It combines each text to send with each way to end a
-#: connection. ``times`` says how often it repeats all combinations. It prints how often each
+#: A program that opens many connections. It tries each text in ``sends`` with each way to close the
+#: connection in ``ends``. ``times`` says how often it repeats all combinations. It prints how often each
 #: outcome occurred. It does not check the server's certificate.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys

@@ -14,7 +14,7 @@ from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest body of a request, in bytes. The hub keeps each body in memory, and cannot rely on
+#: The longest request body that is allowed, in bytes. The hub keeps each body in memory, and cannot rely on
 #: nginx: nginx allows much longer bodies for sessions, and requests for sessions that are not
 #: running arrive at the hub.
 MAX_BODY = 2**20

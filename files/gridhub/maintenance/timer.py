@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The timer and its dates; systemd is the only source of the dates."""
+"""The timer and its dates, which systemd computes."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Slots(_Kind):
 class Memory(_Kind):
     """Total memory, requested as a consumable such as ``h_vmem``.
 
-    The units MB and GB are powers of 1024 bytes. The amount is passed to qsub in KiB.
+    MB and GB are binary units: 1024² and 1024³ bytes. The amount is passed to qsub in KiB.
     """
 
     ways = ("choices", "range")

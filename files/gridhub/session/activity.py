@@ -93,8 +93,8 @@ class IdleWatch:
     def look(self, idle: float) -> str:
         """Return what to do after ``idle`` seconds: ``notice``, ``back`` or an empty string.
 
-        ``notice`` means to warn the user. ``back`` means to tell the hub that the session is in use
-        again, because the hub would end the session otherwise.
+        ``notice``: warn the user. ``back``: the session is in use again, so report this to the hub,
+        which would otherwise end the session.
         """
         if idle < self._quiet_after:
             was_quiet, self._quiet, self.notified = self._quiet, False, False

@@ -177,8 +177,9 @@ class ClusterSpawner(BatchSpawnerBase):
     def _store_end(self) -> None:
         """Store that the session is stopping, and revoke its token.
 
-        The hub then refuses all further requests from the session's job. JupyterHub itself can
-        revoke the token only until the hub restarts: after that, only the token's hash is known.
+        The hub then refuses all further requests from the session's job. After a restart, only the
+        token's hash is known, and JupyterHub's own code cannot revoke the token. So this method
+        searches for the token by its hash.
         """
         self.stopping = True
         with writing(self.orm_spawner) as database:
