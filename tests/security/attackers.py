@@ -9,8 +9,8 @@ from cluster import host
 from proxy_client import run_python
 
 #: A program that opens many connections. It tries each text in ``sends`` with each way to close the
-#: connection in ``ends``. ``times`` says how often it repeats all combinations. It prints how often each
-#: outcome occurred. It does not check the server's certificate.
+#: connection in ``ends``. ``times`` says how often it repeats all combinations. It prints how often
+#: each outcome occurred. It does not check the server's certificate.
 ATTACK = """
 import asyncio, collections, itertools, json, ssl, sys
 spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)

@@ -14,9 +14,9 @@ from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
 
-#: The longest request body that is allowed, in bytes. The hub keeps each body in memory, and cannot rely on
-#: nginx: nginx allows much longer bodies for sessions, and requests for sessions that are not
-#: running arrive at the hub.
+#: The longest request body that is allowed, in bytes. The hub keeps each body in memory, and cannot
+#: rely on nginx: nginx allows much longer bodies for sessions, and requests for sessions that are
+#: not running arrive at the hub.
 MAX_BODY = 2**20
 
 #: The longest body, in bytes, of a request for a session that is not running. The hub answers such
