@@ -215,7 +215,7 @@ class ForecastHandler(BaseHandler):
 
     @web.authenticated
     async def get(self) -> None:
-        """Return complete sentences as JSON; the query's arguments are the fields of the form."""
+        """Return the forecast as JSON, in sentences; the query string has the form's fields."""
         spawner = self.current_user.spawner
         fields = {
             name: [value.decode(errors="replace") for value in values]

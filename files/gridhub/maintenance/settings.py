@@ -39,7 +39,7 @@ class Settings:
     database: str = ""
     backup_paths: Sequence[str] = ()
     #: The words to put before a command, such as ``runuser``, to run the command as the hub's
-    #: account. Root must not read the hub's files with root's rights.
+    #: account, so that the hub's files are never read as root.
     as_hub: Sequence[str] = ()
     #: The command that backs up a database that is not SQLite.
     backup_command: Sequence[str] = ()

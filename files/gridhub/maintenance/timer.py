@@ -66,7 +66,7 @@ def zone_of(calendar: str) -> ZoneInfo | None:
 
 
 def due(dates: Sequence[datetime], moment: datetime) -> datetime | None:
-    """Return the date for which maintenance may begin at ``moment``, if there is such a date."""
+    """Return the scheduled date whose maintenance may start at ``moment``, or ``None``."""
     return next((date for date in dates if date <= moment < date + MAX_DELAY), None)
 
 

@@ -175,9 +175,9 @@ def serve(
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # A server that ignores the user's settings does not find the user's kernels either. It is safe
-    # to add the folder of these kernels: kernels, unlike settings, run no code in the server. The
-    # folder comes last, so that the user's kernels cannot replace the site's kernels.
+    # Because this server ignores the user's settings, it would not find the user's kernels either.
+    # It is safe to add the folder of these kernels: kernels, unlike settings, run no code in the
+    # server. The folder comes last, so that the user's kernels cannot replace the site's kernels.
     kernels = app.kernel_spec_manager
     if kernels.user_kernel_dir not in kernels.kernel_dirs:
         kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]

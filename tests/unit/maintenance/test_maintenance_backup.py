@@ -92,7 +92,7 @@ def test_a_pipe_in_place_of_a_file_ends_the_backup_in_time(
     (kept := tmp_path / "kept").mkdir()
     (kept / "file").write_text("this")
     monkeypatch.setattr(backup, "PROGRAM", (*backup.PROGRAM[:2], str(tmp_path / "run")))
-    # Replace the file with a pipe after it was packed and before it is compared.
+    # Replace the file with a pipe between packing it and comparing it with the archive.
     (tmp_path / "run").write_text(
         f"import os, sys, tarfile; sys.path.insert(0, {FILES!r})\n"
         "from gridhub.maintenance.main import main\n"
