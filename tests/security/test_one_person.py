@@ -295,7 +295,7 @@ def test_without_free_ports_on_a_worker_sessions_start_on_another(
     )
     log = hub_host.check_output(f"journalctl -q -o cat -u jupyterhub --since @{since}")
     # Sessions of other tests may hold a few of the thousand ports.
-    assert re.search(r"It says by whom: bob (9\d\d|1000)\b", log), log
+    assert re.search(r"Reported holders: bob (9\d\d|1000)\b", log), log
     wait_for(
         "the waiting page gives the reason",
         lambda: (
