@@ -41,10 +41,11 @@ demo-code: ## Copy files/ into the running demo and restart the hub (for develop
 demo-down: setup ## Remove the local cluster: containers, network, /home and image
 	@tools/demo.sh down
 
-# Run several jobs at a time, because they wait a lot. Unit tests have time limits of seconds, so they run before the
-# clusters need the processors. Failed tests are listed again at the end.
+# Unit tests have time limits of seconds, so they run first and alone. The rest runs several jobs at a time, because the
+# jobs wait a lot. Failed tests are listed again at the end.
 test: ## Run everything: linters, unit tests, playbooks, the scenarios on three separate clusters
-	@status=0; $(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint unit playbooks clusters || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory unit || status=$$?; \
+	  $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint playbooks clusters || status=$$?; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance."; \
