@@ -85,3 +85,15 @@ def test_the_programs_and_wings_that_roles_name_exist() -> None:
             assert (FILES / name).is_file(), name
         for wing in wings:
             assert (FILES / "gridhub" / wing).exists(), wing
+
+
+def test_the_hub_imports_every_module_of_its_wings() -> None:
+    """Some modules take effect by being imported: they replace handlers of JupyterHub."""
+    config = ROOT / "roles/jupyterhub/templates/jupyterhub_config.py.j2"
+    lines = config.read_text(encoding="utf-8").splitlines()
+    imports = "\n".join(line for line in lines if line.startswith("from gridhub"))
+    wanted = closure([name for name in delivered()["jupyterhub"][0] if name.endswith(".py")])
+    for node in ast.walk(ast.parse(imports)):
+        if isinstance(node, ast.ImportFrom):
+            wanted |= closure([f"gridhub/hub/{alias.name}.py" for alias in node.names])
+    assert set((FILES / "gridhub/hub").glob("*.py")) <= wanted
