@@ -113,6 +113,18 @@ def text(name: str, /, **values: object) -> str:
     return sentences()[name].format(**values)
 
 
+def unfilled(group: str) -> dict[str, str]:
+    """Return a group's sentences by name, with their placeholders, for a program that fills them.
+
+    In these sentences, a brace that is not part of a placeholder stands once, not twice.
+    """
+    own = {name: words for name, words in sentences().items() if name.startswith(f"{group}.")}
+    return {
+        name.partition(".")[2]: words.format_map({each: f"{{{each}}}" for each in placeholders(words)})
+        for name, words in own.items()
+    }
+
+
 def number_text(name: str, number: float, /, **values: object) -> str:
     """Return a sentence about a number of things; for the number 1, use the sentence ``name_one``.
 

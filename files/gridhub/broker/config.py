@@ -44,6 +44,15 @@ class Config(Model):
     #: Seconds between a session's reports to the hub about its last use.
     idle_report: Annotated[int, Field(strict=True, ge=0)] = 0
 
+    #: Time limit of the site's start-up lines on the worker, in seconds, and whether a session must
+    #: not start if they stop.
+    prologue_timeout: Annotated[int, Field(strict=True, ge=1, le=3600)] = 60
+    prologue_required: bool = False
+    #: Names of kernels that may use TCP ports, as patterns (``fnmatch``).
+    tcp_kernels: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        (), max_length=100
+    )
+
     @model_validator(mode="after")
     def _warns_in_time(self) -> Config:
         if self.idle_timeout and self.idle_notice >= self.idle_timeout:

@@ -11,13 +11,14 @@ import select
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gridhub.broker.config import Config
 from gridhub.broker.person import Refused
 from gridhub.broker.protocol import Answer, Tls
 from gridhub.contract import MAX_MESSAGE
-from gridhub.words import text
+from gridhub.words import text, unfilled
 
 #: After this many seconds, remove a session file that no session has read.
 KEEP_FILES = 7 * 24 * 3600
@@ -51,11 +52,15 @@ def remove_old_files(folder: Path) -> None:
                 path.unlink()
 
 
-def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
-    """Return a session's limits, and the sentences with which the session announces a limit.
+def session_rules(
+    config: Config, run_time: int | None, gpus: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return a session's limits, and the sentences of its notices.
 
-    :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
-    placeholders ``{end}``, ``{minutes}`` and ``{left}``.
+    :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain their
+    placeholders.
+
+    :param gpus: see :func:`gridhub.menu.job.gpus`.
     """
     return {
         "run_time": run_time,
@@ -63,10 +68,11 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
         "idle_timeout": 60 * config.idle_timeout,
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
-        "words": {
-            name: text(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
-            for name in ("run_time", "idle", "left")
-        },
+        "words": unfilled("session"),
+        "prologue_timeout": config.prologue_timeout,
+        "prologue_required": config.prologue_required,
+        "gpus": dict(gpus),
+        "tcp_kernels": config.tcp_kernels,
     }
 
 

@@ -37,7 +37,7 @@ from gridhub.grid.submit import (
 )
 from gridhub.log import one_line
 from gridhub.menu.file import load_menu
-from gridhub.menu.job import qsub_arguments, requested, script_arguments
+from gridhub.menu.job import gpus, qsub_arguments, requested, script_arguments
 from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.words import text
 
@@ -64,6 +64,8 @@ class Checked(NamedTuple):
     script: list[str]
     #: The run time in seconds; None if the menu has no run time.
     run_time: int | None
+    #: The number of requested GPUs for each complex of the menu that counts GPUs.
+    gpus: dict[str, int]
 
 
 def check_choice(
@@ -83,6 +85,7 @@ def check_choice(
             qsub_arguments(menu, choice),
             script_arguments(menu, choice),
             times[0] if times else None,
+            gpus(menu, choice),
         )
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
@@ -97,7 +100,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         has accepted the job after all, the job does not find the file and ends.
     """
     checked = check_choice(config, user, request.choice)
-    rules = session_rules(config, checked.run_time)
+    rules = session_rules(config, checked.run_time, checked.gpus)
     become(user)
     home = Path(user.pw_dir)
     path = home / SESSION_FOLDER / f"{request.session}.json"

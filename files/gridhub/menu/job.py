@@ -157,6 +157,16 @@ def script_arguments(menu: HasItems, choice: Choice) -> list[str]:
     ]
 
 
+def gpus(menu: HasItems, choice: Choice) -> dict[str, int]:
+    """Return how many GPUs a choice requests, for each complex of the menu that counts GPUs."""
+    chosen = choice.values
+    return {
+        item.request.complex: int(chosen.get(item.name, 0))
+        for item in menu.items
+        if isinstance(item.request, Count) and item.request.is_gpus
+    }
+
+
 def default_url(menu: HasItems, choice: Choice) -> str:
     """Return the path at which the session opens; empty if the menu does not set it."""
     return "".join(

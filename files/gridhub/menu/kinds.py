@@ -145,6 +145,11 @@ class Count(_Kind):
         """The item's complex, a consumable that Grid Engine counts for each host."""
         return self.complex
 
+    @property
+    def is_gpus(self) -> bool:
+        """Whether the things are GPUs, by the name of the complex."""
+        return "gpu" in self.complex.lower()
+
 
 class RunTime(_Kind):
     """Wall-clock time, requested in seconds as a complex such as ``h_rt``."""

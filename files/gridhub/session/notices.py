@@ -49,6 +49,12 @@ class Notifier:
             {"message": message, "type": "warning", "autoClose": False, "immediate": True},
         )
 
+    async def notify_until_shown(self, message: str) -> bool:
+        """Show a notice as soon as the server and the hub, which checks the token, answer."""
+        while not await self.notify_person(message):
+            await asyncio.sleep(LOOK_INTERVAL)
+        return True
+
     async def post_to_hub(self, last: datetime) -> bool:
         """Report to the hub when the session was last in use."""
         moment = last.isoformat()

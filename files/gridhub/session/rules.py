@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -21,9 +22,27 @@ class Rules(NamedTuple):
     #: The interval at which the session reports its last use to the hub; 0 means JupyterHub's own
     #: interval.
     idle_report: int
-    #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``. The sentence
-    #: ``left`` has only the placeholder ``{left}``.
+    #: The sentences of the notices (``session.NAME`` in ``words.toml``), with their placeholders.
     words: dict[str, str]
+    #: Time limit of the site's start-up lines.
+    prologue_timeout: int = 60
+    #: Whether a session must not start if the start-up lines stop.
+    prologue_required: bool = False
+    #: The number of requested GPUs for each complex of the menu that counts GPUs.
+    gpus: Mapping[str, int] = {}
+    #: Names of kernels that may use TCP ports, as patterns (``fnmatch``).
+    tcp_kernels: tuple[str, ...] = ()
+
+    def text(self, name: str, **values: object) -> str:
+        """Return a sentence; empty if the hub that submitted the job did not know the sentence.
+
+        This method does not use str.format: the broker has already formatted the words, so any
+        other braces in the words are plain text.
+        """
+        words = self.words.get(name, "")
+        for placeholder, value in values.items():
+            words = words.replace(f"{{{placeholder}}}", str(value))
+        return words
 
 
 class RulesError(ValueError):
@@ -59,18 +78,32 @@ def _whole(value: object) -> int:
     return value
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise RulesError(f"{value!r} is not a list of names")
+    return tuple(value)
+
+
+def _numbers(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise RulesError(f"{value!r} is not numbers by name")
+    return {name: _whole(number) for name, number in value.items()}
+
+
 def read_rules(content: object) -> Rules:
     """Parse the rules of a session as the broker writes them.
 
+    A job that was submitted before an upgrade has only the fields and sentences of that time.
+
     :raises RulesError: if the rules have any other form.
     """
-    if not isinstance(content, dict) or content.keys() != set(Rules._fields):
+    known = set(Rules._fields)
+    if not isinstance(content, dict) or not known - set(Rules._field_defaults) <= content.keys() <= known:
         raise RulesError("not the rules of a session")
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # If a job was submitted before an upgrade, its rules may lack the sentence ``left``.
-    if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
+    if not isinstance(words, dict) or not {"run_time", "idle"} <= words.keys():
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):
         raise RulesError("the words are not text")
@@ -81,4 +114,8 @@ def read_rules(content: object) -> Rules:
         idle_notice=_whole(content["idle_notice"]),
         idle_report=_whole(content["idle_report"]),
         words=dict(words),
+        prologue_timeout=_whole(content.get("prologue_timeout", 60)),
+        prologue_required=content.get("prologue_required") is True,
+        gpus=_numbers(content.get("gpus", {})),
+        tcp_kernels=_patterns(content.get("tcp_kernels", [])),
     )

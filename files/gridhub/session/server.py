@@ -6,8 +6,10 @@ The server's kernels use Unix sockets in a private folder of the session.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -20,8 +22,10 @@ from typing import Any
 
 from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
+from gridhub.session.environment import job_environment, server_environment
 from gridhub.session.hub_api import announce, report
 from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
+from gridhub.session.person import Person
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
@@ -90,10 +94,10 @@ def private_folder() -> Path:
     """Make the folder that the server and its kernels share, on the worker's own disk.
 
     The new folder is in the job's folder, which Grid Engine removes with the job. If the path of
-    the job's folder is too long, the new folder is in /tmp.
+    the job's folder is too long, or the folder cannot be written, the new folder is in /tmp.
     """
     parent = os.environ.get("TMPDIR", "")
-    if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678"):
+    if not 0 < len(parent) <= MAX_FOLDER - len("/jhub-12345678") or not os.access(parent, os.W_OK):
         parent = "/tmp"  # noqa: S108  # nosec B108  # only the user can enter the folder made there
     return Path(tempfile.mkdtemp(prefix="jhub-", dir=parent))
 
@@ -122,11 +126,13 @@ def serve(
     server: socket.socket,
     rules: Rules,
     start: float,
+    person: Person,
     tls: Tls | None = None,
     debugger: bool = False,
 ) -> int:
     """Run the server on a socket that is already bound, and report the port to the hub.
 
+    :param environment: the variables of JupyterHub, with the session's token.
     :param debugger: whether JupyterLab offers its debugger.
     :returns: the job's exit status.
 
@@ -139,12 +145,24 @@ def serve(
     from tornado.httpserver import HTTPServer
 
     from gridhub.session.bounded_server import SessionServer
+    from gridhub.session.kernels import KernelSettings, SessionKernelManager
+    from gridhub.session.terminals import SessionTerminalManager
 
     port = server.getsockname()[1]
     if not debugger:
         hide_debuggers(KernelSpec)
 
     class SessionServerApp(ServerApp):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            # JupyterHub's code would read the token from the environment, which every program that
+            # an extension starts inherits.
+            self.config.HubAuth.api_token = environment["JUPYTERHUB_API_TOKEN"]
+
+        def server_info(self) -> dict[str, Any]:
+            # Any program of the user can read the file with this information.
+            return {**super().server_info(), "token": ""}
+
         def find_server_extensions(self) -> None:
             super().find_server_extensions()
             if rules.run_time is None:
@@ -171,28 +189,43 @@ def serve(
         argv=[
             # Use Unix sockets in the runtime folder, because any user could connect to a TCP port.
             "--KernelManager.transport=ipc",
+            f"--MultiKernelManager.kernel_manager_class={full_name(SessionKernelManager)}",
+            f"--TerminalsExtensionApp.terminal_manager_class={full_name(SessionTerminalManager)}",
+            # This file would contain the session's token.
+            "--ServerApp.no_browser_open_file=True",
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
-    # Because this server ignores the user's settings, it would not find the user's kernels either.
-    # It is safe to add the folder of these kernels: kernels, unlike settings, run no code in the
-    # server. The folder comes last, so that the user's kernels cannot replace the site's kernels.
-    kernels = app.kernel_spec_manager
-    if kernels.user_kernel_dir not in kernels.kernel_dirs:
-        kernels.kernel_dirs = [*kernels.kernel_dirs, kernels.user_kernel_dir]
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
-    over = False
+    status = 0
+
+    def prepare() -> None:
+        person.prepare()
+        add_kernels(app.kernel_spec_manager, person)
+        SessionKernelManager.settings = KernelSettings(
+            person.environment, person.site_python, rules, notifier.notify_until_shown
+        )
+        SessionTerminalManager.environment = person.environment
 
     async def live() -> None:
-        nonlocal over
-        over = await keep_time(announce(environment, port, context), rules, start, notifier)
-        if over:
+        nonlocal status
+        try:
+            await asyncio.to_thread(prepare)
+        except Exception as error:
+            await asyncio.to_thread(report, environment, repr(error), context)
+            status = 1
+            app.stop()
+            raise
+        notices = asyncio.gather(*map(notifier.notify_until_shown, person.notices))
+        if await keep_time(announce(environment, port, context), rules, start, notifier):
             # Free the worker in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
             last_resort.daemon = True
             last_resort.start()
+            status = EXIT_EARLY_END
+            notices.cancel()
             app.stop()
 
     # These callbacks run after the server has begun to listen: the callback that makes the server
@@ -200,19 +233,56 @@ def serve(
     app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()
-    return EXIT_EARLY_END if over else 0
+    return status
+
+
+def full_name(of_class: type) -> str:
+    """Return the name by which a class can be imported."""
+    return f"{of_class.__module__}.{of_class.__qualname__}"
+
+
+def add_kernels(kernels: Any, person: Person) -> None:
+    """Let the server offer the kernels of the user, and those of the site's start-up lines.
+
+    Because this server ignores the user's settings, it would not find the user's kernels either. It
+    is safe to add the folders of these kernels: kernels, unlike settings, run no code in the
+    server. The folders come last, so that their kernels cannot replace the site's kernels.
+
+    :param kernels: the server's ``KernelSpecManager``.
+    """
+    paths = [each for each in person.environment.get("JUPYTER_PATH", "").split(":") if each]
+    added = [kernels.user_kernel_dir, *(os.path.join(path, "kernels") for path in paths)]
+    known = kernels.kernel_dirs
+    kernels.kernel_dirs = [*known, *(each for each in added if each not in known)]
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parse the arguments of the starter; exit with status 2 if they are wrong."""
+    parser = argparse.ArgumentParser(prog="sge_session.py", allow_abbrev=False)
+
+    def session(name: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{32}", name):
+            raise argparse.ArgumentTypeError("not the name of a session")
+        return name
+
+    parser.add_argument("session", type=session, help="the name of the session")
+    parser.add_argument("--script", default="", help="the job script, which has the start-up lines")
+    parser.add_argument("--software", default="", help="the software environment to load")
+    parser.add_argument("--debugger", action="store_true", help="offer JupyterLab's debugger")
+    return parser.parse_args(arguments)
 
 
 def main() -> int:
-    """Run the session with the given name: ``sge_session.py SESSION [--debugger]``."""
-    name, *options = sys.argv[1:] or [""]
-    if not re.fullmatch(r"[0-9a-f]{32}", name) or options not in ([], ["--debugger"]):
-        print("usage: sge_session.py SESSION [--debugger]", file=sys.stderr)
-        return 2
+    """Run the session that the job script names."""
+    arguments = parse_arguments(sys.argv[1:])
     dump_no_core()
+    account = pwd.getpwuid(os.getuid())
+    job = job_environment(os.environ)
+    os.environ.clear()
+    os.environ.update(server_environment(job, account))
     try:
         environment, ports, rules, tls = read_session_file(
-            Path.home() / SESSION_FOLDER / f"{name}.json"
+            Path(account.pw_dir) / SESSION_FOLDER / f"{arguments.session}.json"
         )
     except (SessionError, OSError) as error:
         print(f"The session cannot start: {error}", file=sys.stderr)
@@ -220,19 +290,24 @@ def main() -> int:
     folder = None
     try:
         server = bind_port(*ports)
+        person = Person(account, job, rules, arguments.script, arguments.software)
         start = started()
         folder = private_folder()
         os.environ.update(environment | extension_settings(rules, start))
+        del os.environ["JUPYTERHUB_API_TOKEN"]
         os.environ.update(tls.variables() if tls else {}, JUPYTER_RUNTIME_DIR=str(folder))
         os.environ["JUPYTERHUB_SERVICE_URL"] = (
             f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"
             f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
-        return serve(environment, server, rules, start, tls, bool(options))
+        person.use_own_folders(folder)
+        if rules.prologue_required and (problem := person.start_up_problem()):
+            raise SessionError(problem)
+        return serve(environment, server, rules, start, person, tls, arguments.debugger)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0
-        reason = f"{error}" if isinstance(error, OSError) else f"{error!r}"
+        reason = f"{error}" if isinstance(error, OSError | SessionError) else f"{error!r}"
         reason = no_port_reason(*ports) if isinstance(error, NoPortError) else reason
         report(environment, reason, tls.client() if tls else None)
         raise

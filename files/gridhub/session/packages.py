@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A place in the home for the packages that a person installs with pip for the site's kernel.
+
+The place is a virtual environment (venv of the standard library) whose Python also finds the
+packages of the notebook environment. The site's kernel runs with this Python: what pip installs is
+importable at once, and a package there comes before the notebook environment's package of the same
+name. The session's server never uses this environment, so nothing in it can break the server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+#: The environment's folder in the home, with the version of Python: packages of one version do not
+#: work with another.
+PLACE = Path(".local/share/jupyterhub") / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+#: The variable by which the environment's Python finds the packages of the session's release.
+SITE_PACKAGES = "GRIDHUB_SITE_PACKAGES"
+
+#: The file that makes Python find them (site.addsitedir). Outside a session, the variable is not
+#: set.
+_PTH = f"import os, site; p = os.environ.get({SITE_PACKAGES!r}); p and site.addsitedir(p)\n"
+
+#: The programs for terminals. ``jupyter`` is the notebook environment's: for example, R's kernel is
+#: installed with it.
+_PROGRAMS = {
+    "pip": '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n',
+    "pip3": '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n',
+    "jupyter": f'#!/bin/sh\nexec "${{{SITE_PACKAGES}%/lib/*}}/bin/jupyter" "$@"\n',
+}
+
+
+def _write(path: Path, content: str, mode: int) -> None:
+    """Write a file if it does not exist; a reader never sees a part of the content."""
+    if path.exists():
+        return
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(content, encoding="utf-8")
+    new.chmod(mode)
+    new.replace(path)
+
+
+def person_packages(home: Path) -> Path:
+    """Make the environment if it does not exist; return its folder.
+
+    :raises OSError: if the home does not allow it, for example because it is full.
+    """
+    place = home / PLACE
+    programs = place / "bin"
+    base = {"base": str(place), "platbase": str(place)}
+    complete = Path(sysconfig.get_path("purelib", "venv", base)) / "gridhub.pth"
+    interpreter = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    python = programs / "python"
+    if not complete.exists() or python.resolve() != interpreter:
+        for link in programs.glob("python*"):
+            link.unlink()
+        venv.EnvBuilder(symlinks=True, with_pip=False).create(place)
+    for name, content in _PROGRAMS.items():
+        _write(programs / name, content, 0o755)
+    _write(complete, _PTH, 0o644)
+    return place
+
+
+def site_packages() -> str:
+    """Return the folder with the packages of the notebook environment."""
+    return sysconfig.get_path("purelib")
