@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keep IPython kernels on a worker from opening a TCP port for the output of child processes.
+"""Settings of all IPython kernels on a worker.
+
+They keep a kernel from opening a TCP port for the output of child processes, and they restore the
+variables that were hidden from the start of a kernel.
 
 ipykernel receives the output of forked child processes through a socket that it calls a pipe, on a
 random port of 127.0.0.1. Any account on the worker can connect to this port, and the kernel stores
@@ -86,6 +89,21 @@ def use_private_pipes():
     IOPubThread._setup_pipe_out = setup_pipe_out
 
 
+def show_hidden_variables():
+    # type: () -> None
+    """Restore the variables of the dynamic loader for the programs that this kernel starts.
+
+    They were hidden from this kernel's own start (``environment.py``). The loader has read them by
+    now.
+    """
+    import os
+
+    hidden = "GRIDHUB_JOB_"
+    for name in [each for each in os.environ if each.startswith(hidden)]:
+        os.environ[name[len(hidden) :]] = os.environ.pop(name)
+
+
 # IPython defines get_config in the files that it loads as configuration.
 if "get_config" in globals():
+    show_hidden_variables()
     use_private_pipes()

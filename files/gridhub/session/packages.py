@@ -53,16 +53,17 @@ def person_packages(home: Path) -> Path:
     place = home / PLACE
     programs = place / "bin"
     base = {"base": str(place), "platbase": str(place)}
-    complete = Path(sysconfig.get_path("purelib", "venv", base)) / "gridhub.pth"
+    packages = Path(sysconfig.get_path("purelib", "venv", base)) / "gridhub.pth"
     interpreter = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     python = programs / "python"
-    if not complete.exists() or python.resolve() != interpreter:
+    parts = (packages, place / "pyvenv.cfg")
+    if not all(part.exists() for part in parts) or python.resolve() != interpreter:
         for link in programs.glob("python*"):
             link.unlink()
         venv.EnvBuilder(symlinks=True, with_pip=False).create(place)
     for name, content in _PROGRAMS.items():
         _write(programs / name, content, 0o755)
-    _write(complete, _PTH, 0o644)
+    _write(packages, _PTH, 0o644)
     return place
 
 

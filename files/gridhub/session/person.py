@@ -39,6 +39,7 @@ class Person:
         software: str = "",
     ) -> None:
         self._account = account
+        self.home = Path(account.pw_dir)
         self._job = job
         self._rules = rules
         #: Sentences for the person, to be shown once the server is up.
@@ -73,7 +74,7 @@ class Person:
 
     def use_own_folders(self, parent: Path) -> None:
         """Replace folders of the home that cannot be used; set the variables that name them."""
-        bad = bad_folders(Path(self._account.pw_dir))
+        bad = bad_folders(self.home)
         os.environ.update(replacements(bad, parent))
         for path in dict.fromkeys(each.path for each in bad):
             words = self._rules.text("bad_folder", path=path, owner=owner(path))
@@ -83,7 +84,7 @@ class Person:
     def _use_own_packages(self) -> None:
         """Make the place for packages that the person installs, if the home allows it."""
         try:
-            place = person_packages(Path(self._account.pw_dir))
+            place = person_packages(self.home)
         except OSError as error:
             print(f"There is no place for packages of your own: {error}", file=sys.stderr)
             return

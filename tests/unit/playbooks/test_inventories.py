@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from jinja2 import Environment
 
 from folders import ROOT
 from gridhub.menu.file import VARIABLES, parse_menu
@@ -21,6 +19,8 @@ from gridhub.menu.form import render_form
 from gridhub.menu.job import default_url, qsub_arguments, script_arguments
 from gridhub.menu.kinds import ChoiceError
 from gridhub.menu.menu import Menu
+from gridhub.session.start_up import run_start_up
+from job_script import render_job_script
 
 GPU = {"gpu"}
 
@@ -218,6 +218,10 @@ class TestExampleRich:
         assert "module load" not in render_form(menu, GPU, {"software": "conda"})
 
 
+#: A program that shows its arguments and its environment.
+SHOW = 'printf "%s\\n" "$*"\nenv\n'
+
+
 class TestJobScript:
     """A site's job script, run as Grid Engine would run it."""
 
@@ -226,29 +230,22 @@ class TestJobScript:
     def run(
         self, folder: Path, menu: list[dict[str, Any]], *arguments: str, debugger: object = False
     ) -> Any:
-        environment = Environment(trim_blocks=True, autoescape=False)  # as Ansible renders
-        environment.filters |= {"quote": shlex.quote, "comment": lambda words: f"# {words}"}
-        environment.filters["bool"] = lambda value: value in (True, "true")
-        template = ROOT / "roles/jupyterhub/templates/session.sh.j2"
         script = folder / "session.sh"
         script.write_text(
-            environment.from_string(template.read_text(encoding="utf-8")).render(
-                ansible_managed="managed",
-                jupyterhub_debugger=debugger,
-                jupyterhub_job_prologue="export STEPS=site",
-                jupyterhub_resource_menu=menu,
-                sge_common_session_path=folder,
-            ),
-            encoding="utf-8",
+            render_job_script(menu, "export STEPS=site", debugger, folder), encoding="utf-8"
         )
         python = folder / "current/env/bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text('#!/bin/sh\necho "$STEPS" "$*"\n', encoding="utf-8")
+        python.write_text(f'#!/bin/sh\n{SHOW}', encoding="utf-8")
         python.chmod(0o755)
         checked = subprocess.run(["/bin/bash", "-n", script], check=False)
         assert checked.returncode == 0
         return subprocess.run(
-            ["/bin/bash", script, *arguments], capture_output=True, text=True, check=False
+            ["/bin/bash", script, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "LD_OWN": "lib", "LD_PRELOAD": "", "OTHER": "1"},
         )
 
     def menu(self) -> list[dict[str, Any]]:
@@ -259,21 +256,37 @@ class TestJobScript:
         software["options"].append({"value": "bare", "label": "Nothing to load"})
         return menu
 
+    @pytest.mark.parametrize("software", ["", "conda"])
+    def test_it_starts_the_session_before_any_line_of_the_site(
+        self, tmp_path: Path, software: str
+    ) -> None:
+        ran = self.run(tmp_path, self.menu(), self.SESSION, *filter(None, [software]))
+        starter = (
+            f"-sE {tmp_path}/current/sge_session.py --script {tmp_path}/session.sh "
+            f"--software {software} {self.SESSION}"
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        first, *variables = ran.stdout.splitlines()
+        assert first == starter
+        # Variables that make the server load other code are hidden from it.
+        assert not [each for each in variables if each.startswith(("LD_", "STEPS"))]
+        assert {"GRIDHUB_JOB_LD_OWN=lib", "GRIDHUB_JOB_LD_PRELOAD=", "OTHER=1"} <= set(variables)
+
     @pytest.mark.parametrize(
-        ("arguments", "steps"),
+        ("software", "steps"),
         [
-            ([], "site"),
-            (["conda"], "site,conda"),
-            (["pytorch"], "site,pytorch"),
-            (["bare"], "site"),
+            ("", "site"),
+            ("conda", "site,conda"),
+            ("pytorch", "site,pytorch"),
+            ("bare", "site"),
         ],
     )
-    def test_it_loads_the_chosen_software_and_starts_the_session(
-        self, tmp_path: Path, arguments: list[str], steps: str
+    def test_it_loads_the_chosen_software(
+        self, tmp_path: Path, software: str, steps: str
     ) -> None:
-        ran = self.run(tmp_path, self.menu(), self.SESSION, *arguments)
-        starter = f"-sE {tmp_path}/current/sge_session.py {self.SESSION}"
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{steps} {starter}\n", "")
+        self.run(tmp_path, self.menu(), self.SESSION)
+        result = run_start_up(str(tmp_path / "session.sh"), {}, software, 20.0)
+        assert (result.stopped, result.environment["STEPS"]) == (None, steps)
 
     @pytest.mark.parametrize(
         ("debugger", "option"),
@@ -283,15 +296,14 @@ class TestJobScript:
         self, tmp_path: Path, debugger: object, option: str
     ) -> None:
         ran = self.run(tmp_path, self.menu(), self.SESSION, "conda", debugger=debugger)
-        assert ran.stdout.endswith(f"sge_session.py {self.SESSION}{option}\n")
+        assert f"sge_session.py{option} --script" in ran.stdout
 
     @pytest.mark.parametrize("name", ["cond", "conda ", "*", "conda|pytorch", "?onda", "$(id)"])
-    def test_it_accepts_no_other_name(self, tmp_path: Path, name: str) -> None:
-        ran = self.run(tmp_path, self.menu(), self.SESSION, name)
-        assert (ran.returncode, ran.stdout) == (1, "")
-        assert f"no software environment {name}" in ran.stderr
-
-    def test_without_environments_it_takes_only_the_session(self, tmp_path: Path) -> None:
-        ran = self.run(tmp_path, variables_of("demo")["jupyterhub_resource_menu"], self.SESSION)
-        assert (ran.returncode, ran.stderr) == (0, "")
-        assert "case" not in (tmp_path / "session.sh").read_text(encoding="utf-8")
+    def test_it_accepts_no_other_name(
+        self, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.run(tmp_path, self.menu(), self.SESSION)
+        result = run_start_up(str(tmp_path / "session.sh"), {}, name, 20.0)
+        assert (result.stopped and result.stopped.status) == 1
+        assert result.environment["STEPS"] == "site"
+        assert f"no software environment {name}" in capfd.readouterr().err

@@ -40,7 +40,10 @@ PROCESS_START = time.time() - int(
 class TestCommand:
     @pytest.fixture
     def command(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-        monkeypatch.setenv("HOME", str(tmp_path))
+        account = pwd.struct_passwd(
+            ("alice", "x", os.getuid(), os.getgid(), "", str(tmp_path), "/bin/sh")
+        )
+        monkeypatch.setattr("gridhub.session.server.pwd.getpwuid", lambda uid: account)
         monkeypatch.setattr(os, "environ", dict(os.environ))
 
         def run(*arguments: str) -> int:
@@ -68,7 +71,9 @@ class TestCommand:
     def test_anything_but_the_name_of_a_session_is_refused(
         self, command: Callable[..., int], arguments: tuple[str, ...]
     ) -> None:
-        assert command(*arguments) == 2
+        with pytest.raises(SystemExit) as ended:
+            command(*arguments)
+        assert ended.value.code == 2
 
     def test_the_job_of_a_session_that_was_given_up_ends(
         self, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
@@ -118,7 +123,9 @@ class TestCommand:
         monkeypatch.setattr("gridhub.session.server.serve", serve)
         assert command(NAME) == 0
         port = written.pop("port")
+        token = written.pop("JUPYTERHUB_API_TOKEN")
         assert written.items() <= seen.items()
+        assert token not in seen.values(), "every child of the server would inherit the token"
         assert seen["bound"] == port
         assert seen["JOB_RUN_TIME"] == "60"
         assert abs(int(seen["JOB_START_TIME"]) - PROCESS_START) < 5
@@ -196,3 +203,36 @@ class TestCommand:
         monkeypatch.setattr("gridhub.session.server.serve", serve)
         assert command(NAME) == 0
         assert not hub.requests
+
+    @pytest.mark.parametrize("required", [False, True])
+    def test_a_session_starts_without_the_start_up_lines_only_if_the_site_allows_it(
+        self,
+        command: Callable[..., int],
+        hub: Hub,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        required: bool,
+    ) -> None:
+        script = tmp_path / "session.sh"
+        script.write_text("echo to the log\nexit 3\n", encoding="utf-8")
+        words = RULES["words"] | {"prologue_stopped": "stopped: {where}", "prologue_left_out": "x"}
+        rules = RULES | {"prologue_required": required, "words": words}
+        with take() as probe:
+            port = probe.getsockname()[1]
+        environment = hub.environment | {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/"}
+        write_session_file(
+            tmp_path / SESSION_FOLDER / f"{NAME}.json", environment, (port, port), rules
+        )
+
+        def serve(environment: dict[str, str], server: socket.socket, *others: object) -> int:
+            server.close()
+            return 0
+
+        monkeypatch.setattr("gridhub.session.server.serve", serve)
+        if not required:
+            assert command(NAME, "--script", str(script)) == 0
+            assert not hub.requests
+            return
+        with pytest.raises(SessionError):
+            command(NAME, "--script", str(script))
+        assert hub.requests[0][3]["reason"] == "stopped: the first line (exit status 3)"

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import socket
 import sys
 import threading
+from glob import glob
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,6 +21,7 @@ from gridhub.contract import (
     EXIT_EARLY_END,
 )
 from gridhub.session.activity import watch_use
+from gridhub.session.person import Person
 from gridhub.session.rules import EarlyEnd, read_rules
 from gridhub.session.server import (
     END_WITHIN,
@@ -50,6 +54,14 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
             self.kernel_spec_manager = SimpleNamespace(
                 user_kernel_dir="/home/alice/kernels", kernel_dirs=["/site/kernels"]
             )
+            self.config = SimpleNamespace(HubAuth=SimpleNamespace())
+            self.stopped = False
+
+        def stop(self) -> None:
+            self.stopped = True
+
+        def server_info(self) -> dict[str, Any]:
+            return {"port": 1, "token": TOKEN}
 
         def find_server_extensions(self) -> None:
             self.jpserver_extensions["jupyterlab_server_timer"] = True
@@ -85,9 +97,16 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         "jupyter_server": ModuleType("jupyter_server"),
         "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
         "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
+        "gridhub.session.kernels": ModuleType("gridhub.session.kernels"),
+        "gridhub.session.terminals": ModuleType("gridhub.session.terminals"),
     }
     modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
     modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
+    kernels = modules["gridhub.session.kernels"]
+    kernels.SessionKernelManager = type("SessionKernelManager", (), {})  # type: ignore[attr-defined]
+    kernels.KernelSettings = lambda *settings: settings  # type: ignore[attr-defined]
+    terminals = modules["gridhub.session.terminals"]
+    terminals.SessionTerminalManager = type("SessionTerminalManager", (), {})  # type: ignore[attr-defined]
     extension = modules["jupyterhub.singleuser.extension"]
     extension.JupyterHubSingleUser = JupyterHubSingleUser  # type: ignore[attr-defined]
     for name, module in modules.items():
@@ -95,9 +114,17 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     return JupyterHubSingleUser
 
 
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
+    """The user of a session that has no start-up lines; their home is new."""
+    account = pwd.struct_passwd(("alice", "x", 1, 1, "", str(tmp_path), "/bin/sh"))
+    monkeypatch.setattr(os, "environ", {"SHELL": "/bin/sh", "JUPYTERHUB_API_TOKEN": TOKEN})
+    return Person(account, {"PATH": "/usr/bin", "JUPYTER_PATH": "/apps:"}, read_rules(RULES))
+
+
 class TestServer:
     def test_the_server_gets_the_socket_and_then_the_hub_gets_its_port(
-        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+        self, jupyter: Any, person: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rules = read_rules(RULES)
         with take() as server:
@@ -106,11 +133,11 @@ class TestServer:
                 "JUPYTERHUB_API_TOKEN": TOKEN,
                 "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
             }
-            assert serve(environment, server, rules, 1000.0) == 0
+            assert serve(environment, server, rules, 1000.0, person) == 0
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
-            kernels = jupyter.app.kernel_spec_manager
-            assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels"]
+            assert jupyter.app.config.HubAuth.api_token == TOKEN
+            assert jupyter.app.server_info() == {"port": 1, "token": ""}
             (live,), watched = jupyter.app.io_loop.callbacks
         assert watched[:2] == (watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
@@ -125,15 +152,41 @@ class TestServer:
         monkeypatch.setattr("gridhub.session.server.announce", announce)
         monkeypatch.setattr("gridhub.session.server.warn", warn)
         asyncio.run(live())
+        kernels = jupyter.app.kernel_spec_manager
+        assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels", "/apps/kernels"]
+        manager = sys.modules["gridhub.session.kernels"].SessionKernelManager  # type: ignore[attr-defined]
+        environment_of_kernels, site_python, *_ = manager.settings
+        assert site_python in glob(f"{person.home}/.local/share/jupyterhub/*/bin/python")
+        assert TOKEN not in environment_of_kernels.values()
         assert sorted(calls, key=len) == [(rules, 1000.0), (environment, port, None)]
+
+    def test_a_session_that_cannot_be_prepared_ends_and_reports_why(
+        self, jupyter: Any, person: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reasons: list[str] = []
+        monkeypatch.setattr(person, "prepare", lambda: 1 / 0)
+        monkeypatch.setattr(
+            "gridhub.session.server.report", lambda _, reason, __: reasons.append(reason)
+        )
+
+        def start(app: Any) -> None:
+            with pytest.raises(ZeroDivisionError):
+                asyncio.run(app.io_loop.callbacks[0][0]())
+
+        monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            assert serve(environment, server, read_rules(RULES), 0.0, person) == 1
+        assert jupyter.app.stopped
+        assert reasons == ["ZeroDivisionError('division by zero')"]
 
     @pytest.mark.parametrize("debugger", [False, True])
     def test_kernels_offer_their_debugger_only_if_the_site_enables_it(
-        self, jupyter: Any, debugger: bool
+        self, jupyter: Any, person: Person, debugger: bool
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, read_rules(RULES), 0.0, None, debugger)
+            serve(environment, server, read_rules(RULES), 0.0, person, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
         # Only ``debugger`` is set; the rest of the kernel's specification stays unchanged.
         assert spec.to_dict() == {
@@ -142,7 +195,7 @@ class TestServer:
         }
 
     def test_at_an_early_end_the_server_stops_and_the_exit_status_gives_the_reason(
-        self, jupyter: Any, monkeypatch: pytest.MonkeyPatch
+        self, jupyter: Any, person: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The process ends even if a kernel keeps the server from stopping."""
         ended: list[str] = []
@@ -167,25 +220,27 @@ class TestServer:
         monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            assert serve(environment, server, read_rules(RULES), 0.0) == EXIT_EARLY_END
+            assert serve(environment, server, read_rules(RULES), 0.0, person) == EXIT_EARLY_END
         assert ended == ["in any case", "the server"]
 
     @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
     def test_without_a_run_time_there_is_no_countdown(
-        self, jupyter: Any, run_time: int | None, shown: bool
+        self, jupyter: Any, person: Person, run_time: int | None, shown: bool
     ) -> None:
         rules = read_rules(RULES | {"run_time": run_time})
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, rules, 0.0)
+            serve(environment, server, rules, 0.0, person)
         assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
         page_config = jupyter.app.web_app.settings["page_config_data"]
         assert ("gridhubTimeLeft" in page_config) is shown
 
-    def test_the_pages_find_the_extension_of_the_starters_own_release(self, jupyter: Any) -> None:
+    def test_the_pages_find_the_extension_of_the_starters_own_release(
+        self, jupyter: Any, person: Person
+    ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, read_rules(RULES), 0.0)
+            serve(environment, server, read_rules(RULES), 0.0, person)
         folder = FILES / "labextensions"
         assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
 

@@ -1,0 +1,87 @@
+"""No child of a session's server has a secret of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hub_client import wait_for
+from newcomer import Newcomer
+
+Make = Callable[..., Newcomer]
+
+#: Prints the environments of all processes of the account, as far as it may read them.
+ENVIRONMENTS = """
+import glob
+for path in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        print(open(path, "rb").read().replace(b"\\0", b"\\n").decode(errors="replace"))
+    except OSError:
+        pass
+"""
+
+
+def test_no_process_of_the_person_shows_a_token(newcomer: Make) -> None:
+    person = newcomer().start()
+    shown = person.cell(ENVIRONMENTS)
+    assert "JUPYTERHUB_USER" in shown, "the processes can be read"
+    assert "API_TOKEN" not in shown
+    assert "SSL_KEYFILE" not in shown
+    person.write("environments.py", ENVIRONMENTS)
+    assert "API_TOKEN" not in person.terminal("python3 ~/environments.py; env")
+    assert "API_TOKEN" not in person.cell(
+        "import subprocess; print(subprocess.run('env', shell=True, capture_output=True).stdout)"
+    )
+
+
+def test_the_files_about_the_server_have_no_token(newcomer: Make) -> None:
+    person = newcomer().start()
+    found = person.cell(
+        "import glob, json, os\n"
+        "folder = os.environ['JUPYTER_RUNTIME_DIR']\n"
+        "print([json.load(open(path))['token'] for path in glob.glob(folder + '/jpserver-*.json')],"
+        " glob.glob(folder + '/*.html'))"
+    )
+    assert found == "[''] []"
+
+
+def test_the_session_still_reports_its_activity(newcomer: Make) -> None:
+    person = newcomer().start()
+    person.cell("1")
+    assert "Error notifying Hub" not in person.log()
+    assert "403" not in person.log()
+    wait_for("the hub knows of the activity", lambda: (person.server() or {}).get("last_activity"))
+
+
+@pytest.mark.parametrize("where", ["kernel", "terminal", "sge_request"])
+def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
+    newcomer: Make, qmaster_host: Any, workers: list[Any], where: str
+) -> None:
+    """On this cluster, workers are submit hosts for the time of the test."""
+    person = newcomer()
+    for name in ("exec1", "exec2"):
+        qmaster_host.check_output(f"qconf -as {name}")
+    try:
+        if where == "sge_request":
+            person.write(".sge_request", "-V\n")
+        person.start()
+        submit = f"qsub -h {'' if where == 'sge_request' else '-V'} -terse -b y /bin/true"
+        if where == "terminal":
+            number = person.terminal(submit)
+        else:
+            number = person.cell(
+                f"import subprocess; print(subprocess.run({submit!r}, shell=True, text=True, "
+                "capture_output=True).stdout)"
+            )
+        published = qmaster_host.check_output(f"qstat -j {number.splitlines()[-1]}")
+        assert "JUPYTERHUB_USER" in published, "the whole environment is there"
+        assert "API_TOKEN" not in published
+        qmaster_host.check_output(f"qdel {number.splitlines()[-1]}")
+        session = qmaster_host.check_output(f"qstat -u {person.name}").splitlines()[2:]
+        published = qmaster_host.check_output(f"qstat -j {session[0].split()[0]}")
+        assert "API_TOKEN" not in published
+    finally:
+        for name in ("exec1", "exec2"):
+            qmaster_host.check_output(f"qconf -ds {name}")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The place for packages that a person installs for the site's kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridhub.session.packages import SITE_PACKAGES, person_packages, site_packages
+
+
+def ask(place: Path, code: str, **environment: str) -> str:
+    ran = subprocess.run(
+        [place / "bin/python", "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", SITE_PACKAGES: site_packages()} | environment,
+        check=True,
+    )
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize("home", ["home", "a home with blanks"])
+def test_its_python_finds_the_notebook_environments_packages_after_its_own(
+    tmp_path: Path, home: str
+) -> None:
+    place = person_packages(tmp_path / home)
+    path = ask(place, "import sys, pytest; print('\\n'.join(sys.path))").splitlines()
+    own = next(each for each in path if each.startswith(str(place)))
+    assert path.index(own) < path.index(site_packages())
+    assert ask(place, "import sys; print(sys.prefix)") == str(place)
+
+
+def test_pip_installs_into_it_even_if_the_person_prefers_the_user_scheme(tmp_path: Path) -> None:
+    place = person_packages(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/setup.py").write_text(
+        "from setuptools import setup; setup(name='own', version='1', py_modules=['own'])",
+        encoding="utf-8",
+    )
+    (tmp_path / "own/own.py").touch()
+    ran = subprocess.run(
+        [place / "bin/pip", "list", "--format=freeze"],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", SITE_PACKAGES: site_packages(), "PIP_USER": "1"},
+        check=True,
+    )
+    assert "pytest==" in ran.stdout
+
+
+def test_a_second_session_keeps_what_is_there(tmp_path: Path) -> None:
+    place = person_packages(tmp_path)
+    module = next(place.glob("lib/*/site-packages")) / "own.py"
+    module.write_text("x = 5", encoding="utf-8")
+    (place / "bin/pip").write_text("of pip", encoding="utf-8")
+    assert person_packages(tmp_path) == place
+    assert ask(place, "import own; print(own.x)") == "5"
+    assert (place / "bin/pip").read_text(encoding="utf-8") == "of pip"
+
+
+@pytest.mark.parametrize("lost", ["bin/python", "pyvenv.cfg", "lib", "bin/pip"])
+def test_what_is_missing_is_made_again(tmp_path: Path, lost: str) -> None:
+    place = person_packages(tmp_path)
+    path = place / lost
+    if path.is_dir():
+        path.rename(tmp_path / "away")
+    else:
+        path.unlink()
+    person_packages(tmp_path)
+    assert ask(place, "import pytest; print(1)") == "1"
+    assert (place / "bin/pip").exists()
+
+
+def test_after_an_upgrade_of_python_the_link_leads_to_the_new_one(tmp_path: Path) -> None:
+    place = person_packages(tmp_path)
+    for link in (place / "bin").glob("python*"):
+        link.unlink()
+    (place / "bin/python").symlink_to("/nonexistent/python")
+    person_packages(tmp_path)
+    assert os.path.samefile(place / "bin/python", sys._base_executable)  # type: ignore[attr-defined]
+
+
+def test_a_home_without_room_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / ".local").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        person_packages(tmp_path)
+
+
+def test_jupyter_is_the_notebook_environments(tmp_path: Path) -> None:
+    release = tmp_path / "release/env"
+    (release / "bin").mkdir(parents=True)
+    (release / "bin/jupyter").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    (release / "bin/jupyter").chmod(0o755)
+    place = person_packages(tmp_path)
+    ran = subprocess.run(
+        [place / "bin/jupyter", "kernelspec", "list"],
+        capture_output=True,
+        text=True,
+        env={SITE_PACKAGES: f"{release}/lib/python3.11/site-packages"},
+        check=True,
+    )
+    assert ran.stdout == "kernelspec list\n"
