@@ -15,7 +15,7 @@ import pytest
 from attackers import attack, cost, costs, in_background, links_from, session_cost
 from cluster import AS_HUB, LogIn, host
 from hub_client import HubClient, wait_for
-from person import Session, open_session, session_of
+from person import IN_MEMORY, Session, open_session, session_of
 from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
 
 #: Seconds for which an abandoned request may hold resources (docs/security.md).
@@ -395,10 +395,9 @@ def test_strangers_do_not_fill_a_sessions_memory(alice: Session) -> None:
 def test_a_session_has_few_connections_to_the_hub(alice: Session) -> None:
     before = cost("hub")
     alice.run(
-        "import http.client, os, ssl\n"
+        IN_MEMORY + "import http.client, ssl\n"
         "context = ssl._create_unverified_context()\n"
-        "names = ('CERTFILE', 'KEYFILE')\n"
-        "context.load_cert_chain(*(os.environ['JUPYTERHUB_SSL_' + n] for n in names))\n"
+        "context.load_cert_chain(in_memory('certificate'), in_memory('key'))\n"
         "held = []\n"
         "refused = 0\n"
         "for _ in range(100):\n"

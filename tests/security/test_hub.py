@@ -12,6 +12,7 @@ import pytest
 from cluster import AS_HUB, LogIn
 from conftest import restart_hub
 from hub_client import HubClient, page_text, wait_for
+from person import start_with_secrets
 from playbooks import output, playbook
 
 DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
@@ -196,11 +197,7 @@ def test_only_the_inventory_makes_administrators(
 )
 def test_a_sessions_token_ends_with_it(login: LogIn, hub_host: Any) -> None:
     alice = login("alice")
-    alice.choose(cores=1, memory=1, run_time=1)
-    alice.wait_until_ready()
-    alice.open_lab()
-    kernel = alice.start_kernel()
-    token = alice.run(kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
+    token = start_with_secrets(alice)["environment"]["JUPYTERHUB_API_TOKEN"]
     assert ask_inside(hub_host, "GET", "/user", token) == 200
     # The session's token allows only what a session needs: to send reports and to log people in.
     assert ask_inside(hub_host, "POST", "/users/alice/tokens", token, "{}") in (403, 404)

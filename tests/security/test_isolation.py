@@ -12,18 +12,17 @@ import pytest
 
 from cluster import AS_HUB, host
 from hub_client import wait_for
-from person import Session, session_of
+from person import IN_MEMORY, Session, session_of
 from proxy_client import Answer
 
 #: A function that requests a page and returns the outcome. It uses plain HTTP, or TLS with or
 #: without the session's own certificate. It does not check the server's certificate.
-KNOCK = """
+KNOCK = IN_MEMORY + """
 import http.client, os, ssl
 def knock(address, port, path, how, headers={}, body=None):
     context = ssl._create_unverified_context()
     if how == "certificate":
-        names = ("CERTFILE", "KEYFILE")
-        context.load_cert_chain(*(os.environ["JUPYTERHUB_SSL_" + name] for name in names))
+        context.load_cert_chain(in_memory("certificate"), in_memory("key"))
     if how == "plain":
         link = http.client.HTTPConnection(address, port, timeout=10)
     else:

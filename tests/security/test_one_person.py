@@ -15,16 +15,15 @@ from requests.cookies import get_cookie_header
 
 from cluster import LogIn, host
 from hub_client import page_text, wait_for
-from person import Session, session_of
+from person import IN_MEMORY, Session, session_of
 
 #: A function that sends many requests to the hub with the session's certificate, and counts the
 #: answers.
-FLOOD = """
+FLOOD = IN_MEMORY + """
 import collections, http.client, json, os, ssl, threading, time
 def flood(count, method, paths, headers, body=None, threads=8):
     context = ssl._create_unverified_context()
-    names = ("CERTFILE", "KEYFILE")
-    context.load_cert_chain(*(os.environ["JUPYTERHUB_SSL_" + name] for name in names))
+    context.load_cert_chain(in_memory("certificate"), in_memory("key"))
     answers, refusal, began = collections.Counter(), {}, time.time()
     def ask(number):
         link = http.client.HTTPSConnection("hub", 8081, timeout=60, context=context)

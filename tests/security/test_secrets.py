@@ -15,6 +15,7 @@ import pytest
 from cluster import PREFIX, LogIn, host
 from conftest import restart_hub
 from hub_client import HubClient, wait_for
+from person import IN_MEMORY, start_with_secrets
 from playbooks import playbook
 
 #: Folders in which Grid Engine, the session and its programs leave files on a worker.
@@ -105,7 +106,7 @@ def test_token_and_key_are_readable_by_their_owner_only(
     assert hub_host.run(f"ls {waiting}").rc != 0
     alice.open_lab()
     kernel = alice.start_kernel()
-    read = "import os; print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())"
+    read = f"{IN_MEMORY}\nprint(open(in_memory('key')).read())"
     assert key in alice.run(kernel, read)  # control: the owner can read the key
     # Control: the search finds the running job's name, so it does read Grid Engine's files.
     of_the_job = [
@@ -240,17 +241,11 @@ def test_ansible_and_logs_at_level_debug_show_no_secrets(
     wait_for("the hub is back", lambda: alice.get("/hub/login").status_code == 200)
     alice.log_in(passwords["alice"])
     alice.stop()
-    alice.choose(cores=1, memory=1, run_time=1)
-    alice.wait_until_ready()
+    content = start_with_secrets(alice)
     page = alice.open_lab()
-    kernel = alice.start_kernel()
     secrets["password"] = passwords["alice"]
-    secrets["token"] = alice.run(
-        kernel, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])"
-    ).strip()
-    secrets["key"] = secret_line(
-        alice.run(kernel, "print(open(os.environ['JUPYTERHUB_SSL_KEYFILE']).read())")
-    )
+    secrets["token"] = content["environment"]["JUPYTERHUB_API_TOKEN"]
+    secrets["key"] = secret_line(content["tls"]["key"])
     # A cookie ends with a signature and is worthless without it, so look only for the signature.
     for cookie in alice.http.cookies:
         if cookie.name != "_xsrf":

@@ -289,8 +289,10 @@ def main() -> int:
         return 1
     folder = None
     try:
-        server = bind_port(*ports)
         person = Person(account, job, rules, arguments.script, arguments.software)
+        if rules.prologue_required and (problem := person.start_up_problem()):
+            raise SessionError(problem)
+        server = bind_port(*ports)
         start = started()
         folder = private_folder()
         os.environ.update(environment | extension_settings(rules, start))
@@ -301,8 +303,6 @@ def main() -> int:
             f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
         person.use_own_folders(folder)
-        if rules.prologue_required and (problem := person.start_up_problem()):
-            raise SessionError(problem)
         return serve(environment, server, rules, start, person, tls, arguments.debugger)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:

@@ -27,7 +27,8 @@ class TestRules:
         + [{"words": wrong} for wrong in ({}, {"idle": "x"}, [], "x")]
         + [{"words": CONTENT["words"] | {name: wrong}} for name in ("idle", "left")
          for wrong in ("", 4, None)]
-        + [{"words": CONTENT["words"] | {"more": "x"}}, {"more": 1}],
+        + [{"more": 1}, {"prologue_timeout": "60"}, {"gpus": {"gpu": "1"}}, {"gpus": [1]}]
+        + [{"tcp_kernels": "xcpp"}, {"tcp_kernels": [1]}],
     )  # fmt: skip
     def test_anything_else_is_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(RulesError):
