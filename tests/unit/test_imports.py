@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ipykernel",
         "jupyter_client",
         "jupyter_server",
+        "jupyter_server_terminals",
         "jupyterhub",
         "tornado",
         "zmq",

@@ -72,7 +72,7 @@ def session_rules(
         "prologue_timeout": config.prologue_timeout,
         "prologue_required": config.prologue_required,
         "gpus": dict(gpus),
-        "tcp_kernels": config.tcp_kernels,
+        "tcp_kernels": list(config.tcp_kernels),
     }
 
 
