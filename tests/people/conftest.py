@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,7 +35,7 @@ __all__ = [
     "qmaster_host",
 ]
 
-NUMBERS = itertools.count(7000)
+NUMBERS = itertools.count(7000 + os.getpid() % 100 * 500)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from typing import Any
 
 import yaml
@@ -45,7 +44,7 @@ class Newcomer(HubClient):
     def remove(self) -> None:
         """Stop the session; remove the account and its home."""
         self.stop()
-        self.as_root(f"umount {self.home} 2>/dev/null; rm -rf {self.home}")
+        self.as_root(f"umount {self.home} 2>/dev/null || true; rm -rf {self.home}")
         for name in HOSTS:
             host(name).run(f"userdel {self.name}")
 
@@ -118,7 +117,3 @@ class Newcomer(HubClient):
             f"cat $(ls -t {self.home}/.jupyterhub-sessions/*.log | head -1) 2>/dev/null || true"
         )
 
-
-def wait_a_moment(begun: float, seconds: float) -> None:
-    """Wait until a number of seconds after a moment have passed."""
-    time.sleep(max(begun + seconds - time.monotonic(), 0))

@@ -57,7 +57,7 @@ def test_the_session_still_reports_its_activity(newcomer: Make) -> None:
 
 @pytest.mark.parametrize("where", ["kernel", "terminal", "sge_request"])
 def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
-    newcomer: Make, qmaster_host: Any, workers: list[Any], where: str
+    newcomer: Make, qmaster_host: Any, hub_host: Any, where: str
 ) -> None:
     """On this cluster, workers are submit hosts for the time of the test."""
     person = newcomer()
@@ -78,7 +78,7 @@ def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
         published = qmaster_host.check_output(f"qstat -j {number.splitlines()[-1]}")
         assert "JUPYTERHUB_USER" in published, "the whole environment is there"
         assert "API_TOKEN" not in published
-        qmaster_host.check_output(f"qdel {number.splitlines()[-1]}")
+        hub_host.check_output(f"qdel {number.splitlines()[-1]}")
         session = qmaster_host.check_output(f"qstat -u {person.name}").splitlines()[2:]
         published = qmaster_host.check_output(f"qstat -j {session[0].split()[0]}")
         assert "API_TOKEN" not in published

@@ -158,9 +158,11 @@ def serve(
             # JupyterHub's code would read the token from the environment, which every program that
             # an extension starts inherits.
             self.config.HubAuth.api_token = environment["JUPYTERHUB_API_TOKEN"]
+            # This file would contain the token, and any program of the user can read it.
+            self.no_browser_open_file = True
 
         def server_info(self) -> dict[str, Any]:
-            # Any program of the user can read the file with this information.
+            # The file with this information can be read by any program of the user too.
             return {**super().server_info(), "token": ""}
 
         def find_server_extensions(self) -> None:
@@ -191,8 +193,6 @@ def serve(
             "--KernelManager.transport=ipc",
             f"--MultiKernelManager.kernel_manager_class={full_name(SessionKernelManager)}",
             f"--TerminalsExtensionApp.terminal_manager_class={full_name(SessionTerminalManager)}",
-            # This file would contain the session's token.
-            "--ServerApp.no_browser_open_file=True",
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )

@@ -174,7 +174,11 @@ class TestSiteKernel:
         environment = site_kernel_environment(
             {"PYTHONPATH": "/old", "PYTHONHOME": "/old", "LD_LIBRARY_PATH": "/cuda", "A": "1"}
         )
-        assert environment == {"GRIDHUB_JOB_LD_LIBRARY_PATH": "/cuda", "A": "1"}
+        assert environment == {
+            "GRIDHUB_JOB_LD_LIBRARY_PATH": "/cuda",
+            "A": "1",
+            "PIP_USER": "0",
+        }
 
 
 @pytest.mark.parametrize(
