@@ -142,7 +142,7 @@ class Qstat:
             "n=$(($(wc -l < calls)))\n"
             'if [ "$2" = -j ]; then cat reason; exit; fi\n'
             # Like the real qstat, fail if the owner is missing.
-            f'[ -n "$5" ] || {{ cat {QSTAT}/no_owner.err.txt >&2; exit 1; }}\n'
+            f'[ -n "$7" ] || {{ cat {QSTAT}/no_owner.err.txt >&2; exit 1; }}\n'
             'if [ -e "answer.$n" ]; then answer="answer.$n"; else answer=rest; fi\n'
             "if [ -e failing ]; then cat failing >&2; exit 1; fi\n"
             'cat "$answer"',

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "gridhub.accounts",
         "gridhub.contract",
         "gridhub.grid.engine",
+        "gridhub.grid.request_files",
         "gridhub.grid.submit",
         "gridhub.log",
         "gridhub.menu.file",

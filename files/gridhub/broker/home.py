@@ -7,7 +7,9 @@ import contextlib
 import errno
 import json
 import os
+import pwd
 import select
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,16 +29,40 @@ KEEP_FILES = 7 * 24 * 3600
 HOME_TIMEOUT = 10.0
 
 
-def home_trouble(error: OSError, folder: Path) -> str:
-    """Return a sentence that says why the session's file cannot be written in a home."""
+def home_trouble(error: OSError, home: Path) -> str:
+    """Return a sentence that says why a home cannot be used, and what its owner can do."""
     state = "unusable"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        state = "full"
+    owner = ""
+    if error.errno == errno.ENOSPC:
+        state = "out_of_files" if _has_no_free_file(home) else "full"
+    elif error.errno == errno.EDQUOT:
+        state = "over_quota"
     elif error.errno == errno.ENOENT:
         state = "missing"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    elif error.errno == errno.EROFS:
         state = "read_only"
-    return text(f"home.is_{state}", reason=error.strerror, path=error.filename or folder)
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        with contextlib.suppress(OSError):
+            uid = home.stat().st_uid
+            state = "closed" if uid == os.getuid() else "foreign"
+            owner = _account(uid)
+    path = error.filename or home
+    return text(f"home.is_{state}", reason=error.strerror, path=path, home=home, owner=owner)
+
+
+def _has_no_free_file(home: Path) -> bool:
+    """Return whether the home's file system has no free inode, but may have free bytes."""
+    with contextlib.suppress(OSError):
+        system = os.statvfs(home)
+        return system.f_files > 0 and system.f_favail == 0  # some systems have no fixed number
+    return False
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def remove_old_files(folder: Path) -> None:
@@ -94,9 +120,11 @@ def write_session_file(
     if tls:
         content["tls"] = tls.model_dump()
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise Refused("home", text("home.foreign", path=folder))
+        with contextlib.suppress(FileExistsError):  # also if it is a file or a link to nowhere
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise Refused("home", text("home.foreign", path=folder, name=folder.name))
         folder.chmod(0o700)
         remove_old_files(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -110,36 +138,43 @@ def write_session_file(
             path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise Refused("home", home_trouble(error, folder)) from error
+        raise Refused("home", home_trouble(error, folder.parent)) from error
 
 
-def within(seconds: float, task: Callable[[], object]) -> None:
+def within(seconds: float, task: Callable[[], object]) -> str:
     """Run a task in a separate process, because a task that touches the person's home may hang.
 
     If the home's file server does not answer, every process that touches the home blocks, and no
     signal can end such a process.
 
+    :returns: the text that the task returns; empty if it returns something else.
     :raises Refused: when the task fails, or takes longer than ``seconds``.
     """
+    deadline = time.monotonic() + seconds
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
         try:
-            task()
-            answer = Answer(ok=True)
+            result = task()
+            answer = Answer(ok=True, words=result if isinstance(result, str) else "")
         except Refused as refusal:
             answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
         except BaseException as error:  # the parent reports it
             answer = Answer(ok=False, kind="broker", error=repr(error))
-        with contextlib.suppress(OSError):
-            os.write(writer, answer.model_dump_json().encode())
+        with contextlib.suppress(OSError), os.fdopen(writer, "w", encoding="utf-8") as pipe:
+            pipe.write(answer.model_dump_json())
         os._exit(0)
     os.close(writer)
-    ready, _, _ = select.select([reader], [], [], seconds)
-    data = os.read(reader, MAX_MESSAGE) if ready else b""
-    os.close(reader)
-    if not ready:
-        raise Refused("home", text("home.no_answer", seconds=f"{seconds:g}"))
+    data = b""
+    with os.fdopen(reader, "rb", 0) as pipe:
+        while True:
+            left = max(deadline - time.monotonic(), 0)
+            if not select.select([pipe], [], [], left)[0]:
+                raise Refused("home", text("home.no_answer", seconds=f"{seconds:g}"))
+            if not (chunk := pipe.read(MAX_MESSAGE)):
+                break
+            data += chunk
     answer = Answer.model_validate_json(data or '{"ok": false, "kind": "broker", "error": "died"}')
     if not answer.ok:
         raise Refused(answer.kind, answer.error)
+    return answer.words

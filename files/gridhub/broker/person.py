@@ -70,6 +70,9 @@ def run_as_person(
         "USER": user.pw_name,
         "LOGNAME": user.pw_name,
     }
+    # A request file with -V passes this environment on to the session. Without any setting, the
+    # messages are English too.
+    del environment["LC_ALL"]
     try:
         return subprocess.run(
             [config.grid.command(name), *arguments],

@@ -124,6 +124,8 @@ class Answer(Model):
     verdict: Literal["now", "later", "never", ""] = ""
     #: Grid Engine's message about the verdict.
     words: str = ""
+    #: A sentence for the person that may explain the verdict.
+    note: str = ""
     error: str = ""
     #: What the error is about. ``refused``: the account or the caller may not do this; ``choice``:
     #: the choice is not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid

@@ -25,8 +25,10 @@ from gridhub.broker.home import (
 )
 from gridhub.broker.person import Refused, become, check_account, check_person, run_as_person
 from gridhub.broker.protocol import Answer, Check, Request, Start, Stop, job_name
+from gridhub.broker.request_files import blame, check_options, dump, load, read_options
 from gridhub.contract import SESSION_FOLDER
 from gridhub.grid.engine import AnswerError
+from gridhub.grid.request_files import Option, hard_resources, overrides
 from gridhub.grid.submit import (
     JOB_SHELL,
     avoid_hosts,
@@ -42,8 +44,12 @@ from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.words import text
 
 
+def _printed(process: subprocess.CompletedProcess[str]) -> str:
+    return (process.stderr.strip() or process.stdout.strip())[:2000]
+
+
 def _words(process: subprocess.CompletedProcess[str]) -> str:
-    return (process.stderr.strip() or process.stdout.strip() or text("grid.no_reason"))[:2000]
+    return _printed(process) or text("grid.no_reason")
 
 
 def _check_answer(process: subprocess.CompletedProcess[str]) -> None:
@@ -104,48 +110,79 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     become(user)
     home = Path(user.pw_dir)
     path = home / SESSION_FOLDER / f"{request.session}.json"
-    deadline = time.monotonic() + HOME_TIMEOUT
-
-    def write() -> None:
-        write_session_file(path, request.environment, config.ports, rules, request.tls)
-        if time.monotonic() > deadline:  # the home answered too late
-            path.unlink()
-
-    within(HOME_TIMEOUT, write)
     context = {
         "hub": socket.gethostname(),
         "user": user.pw_name,
         "server": request.server,
     }
+    ours = session_arguments(
+        job_name(request.session),
+        home=user.pw_dir,
+        log=str(home / SESSION_FOLDER / "$JOB_ID.log"),
+        context=context,
+    )
     arguments = (*config.qsub_arguments, *checked.resources)
+    deadline = time.monotonic() + HOME_TIMEOUT
+
+    def prepare() -> str:
+        options = read_options(config, user.pw_dir)
+        check_options(options, (*ours, *arguments), user.pw_dir)
+        write_session_file(path, request.environment, config.ports, rules, request.tls)
+        if time.monotonic() > deadline:  # the home answered too late
+            path.unlink()
+        return dump(options)
+
+    options = load(within(HOME_TIMEOUT, prepare))
+    arguments = (
+        *ours,
+        *overrides(options, user.pw_dir),
+        *arguments,
+        *avoid_hosts(request.avoid, (*hard_resources(options), *arguments)),
+    )
     try:
-        process = run_as_person(
+        job_id = _submit(
             config,
             user,
-            "qsub",
-            *session_arguments(
-                job_name(request.session),
-                home=user.pw_dir,
-                log=str(home / SESSION_FOLDER / "$JOB_ID.log"),
-                context=context,
-            ),
-            *arguments,
-            *avoid_hosts(request.avoid, arguments),
-            str(config.job_script),
-            request.session,
-            *checked.script,
+            options,
+            arguments,
+            (str(config.job_script), request.session, *checked.script),
         )
-        if process.returncode != 0:
-            _check_answer(process)
-            raise Refused("grid", text("grid.refused", reason=_words(process)))
-        job_id = parse_job_id(process.stdout)
-    except (Refused, AnswerError) as error:
+    except Refused:
         # Remove the session's file: if Grid Engine has accepted the job after all, the job then
         # ends.
         with contextlib.suppress(Refused):
             within(HOME_TIMEOUT, lambda: path.unlink(missing_ok=True))
-        raise error if isinstance(error, Refused) else Refused("grid", str(error)) from error
+        raise
     return Answer(ok=True, job_id=job_id)
+
+
+def _submit(
+    config: Config,
+    user: pwd.struct_passwd,
+    options: Sequence[Option],
+    arguments: Sequence[str],
+    command: Sequence[str],
+) -> int:
+    """Run qsub and return the job's number.
+
+    :param options: the options of request files, which the messages name if qsub fails.
+    :raises Refused: when qsub fails or does not print a job number.
+    """
+    try:
+        process = run_as_person(config, user, "qsub", *arguments, *command)
+    except Refused as refusal:
+        # A submit verifier of a request file may be what does not answer.
+        verifiers = [each for each in options if each.name == "-jsv"]
+        raise Refused(refusal.kind, str(refusal) + blame(verifiers, (), "-jsv")) from refusal
+    if process.returncode != 0:
+        _check_answer(process)
+        message = text("grid.refused", reason=_words(process))
+        raise Refused("grid", message + blame(options, arguments, _printed(process)))
+    try:
+        return parse_job_id(process.stdout)
+    except AnswerError as error:
+        message = text("grid.no_number", reason=error)
+        raise Refused("grid", message + blame(options, arguments, process.stdout)) from error
 
 
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
@@ -160,28 +197,34 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
     become(user)
     home = Path(user.pw_dir)
 
-    def reach() -> None:
+    ours = (*config.qsub_arguments, "-S", JOB_SHELL, "-wd", user.pw_dir)
+
+    def reach() -> str:
         try:
             home.stat()
         except OSError as error:
             raise Refused("home", home_trouble(error, home)) from error
+        options = read_options(config, user.pw_dir)
+        check_options(options, (*ours, *resources), user.pw_dir)
+        return dump(options)
 
     # First make sure that the home's file server answers: qsub reads .sge_request in the home, and
     # it cannot be killed while it waits for the file server.
-    within(HOME_TIMEOUT, reach)
+    options = load(within(HOME_TIMEOUT, reach))
     # At most two qsub commands follow. Each command gets half of the usual time limit, because the
     # hub waits for a check only as long as for one command.
     config = config.model_copy(update={"timeout": config.timeout / 2})
 
     def verify(mode: str, resources: Sequence[str]) -> str:
         """Return the reason why the session cannot start; empty if it can start."""
-        arguments = (*config.qsub_arguments, "-w", mode, "-S", JOB_SHELL, "-wd", user.pw_dir)
-        process = run_as_person(
-            config, user, "qsub", *arguments, *resources, str(config.job_script)
-        )
+        arguments = (*overrides(options, user.pw_dir), *ours, "-w", mode, *resources)
+        process = run_as_person(config, user, "qsub", *arguments, str(config.job_script))
         if process.returncode == 0:
             return ""
         _check_answer(process)
+        if not _printed(process):  # qsub crashed
+            refusal = text("grid.refused", reason=_words(process))
+            raise Refused("grid", refusal + blame(options, arguments, ""))
         return _words(process)
 
     if never := verify("v", resources):
@@ -191,7 +234,8 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         if "-pe" in resources:
             index = resources.index("-pe")
             never = verify("v", resources[:index] + resources[index + 3 :]) or never
-        return Answer(ok=True, verdict="never", words=never)
+        note = blame(options, (*ours, *resources), never).strip()
+        return Answer(ok=True, verdict="never", words=never, note=note)
     if later := verify("p", resources):
         return Answer(ok=True, verdict="later", words=later)
     return Answer(ok=True, verdict="now")

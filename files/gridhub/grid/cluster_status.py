@@ -173,8 +173,10 @@ class ClusterStatus:
 
     async def _ask_places(self) -> list[QueueInstance]:
         names = ",".join(["slots", *sorted(self._complexes())])
-        # "-u @" leaves out all jobs, because user names do not start with @.
-        output = await run(self._grid, "qstat", "-f", "-F", names, "-xml", "-u", "@")
+        # "-u @" leaves out all jobs, because user names do not start with @. "-q *" means all
+        # queues, even if qstat's files name some.
+        arguments = ("-f", "-F", names, "-xml", "-q", "*", "-u", "@")
+        output = await run(self._grid, "qstat", *arguments)
         return await asyncio.to_thread(parse_places, output)
 
     async def _ask_line(self) -> list[int]:

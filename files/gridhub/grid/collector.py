@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from gridhub.grid.command import run
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job, State, parse_qstat
+from gridhub.grid.qstat_files import QstatFiles, paths
 
 log = logging.getLogger("jupyterhub.sge")
 
@@ -112,6 +113,7 @@ class Collector:
         default_factory=lambda: asyncio.Semaphore(STRAYS_AT_ONCE)
     )
     task: asyncio.Task[None] | None = None
+    _files: QstatFiles | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -310,9 +312,11 @@ class Collector:
         people = ",".join(sorted(owners))
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
+        self._files = self._files or QstatFiles(paths(self.grid))
+        await self._files.check(self.grid.timeout)
         # -f -ne: list the jobs of each queue instance, and leave out empty queue instances. Only a
-        # list with -f shows which hosts do not report.
-        arguments = ("-f", "-ne", "-xml", "-u", people)
+        # list with -f shows which hosts do not report. -s a overrides another -s in qstat's files.
+        arguments = ("-s", "a", "-f", "-ne", "-xml", "-u", people)
         output = await run(self.grid, "qstat", *arguments)
         # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
         jobs = await asyncio.to_thread(parse_qstat, output)

@@ -51,8 +51,8 @@ def session_arguments(
 def parse_job_id(output: str) -> int:
     """Return the job number that ``qsub -terse`` printed.
 
-    Submit verifiers and ``-now y`` print other lines before the number (qsub(1)), so only the last
-    line counts, and that line must contain only the number.
+    Submit verifiers and warnings about request files come before the number (qsub(1)), so only the
+    last line counts, and that line must contain only the number.
 
     :raises AnswerError: when the last line is not a job number.
     """

@@ -79,7 +79,7 @@ def _message(
     if answer.verdict == "later":
         return why_later(answer.words, requests, places)
     if answer.verdict == "never":
-        return why_never(answer.words, menu, requests, places)
+        return f"{why_never(answer.words, menu, requests, places)} {answer.note}".rstrip()
     return text("forecast.now")
 
 

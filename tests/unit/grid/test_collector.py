@@ -27,7 +27,7 @@ class TestCollector:
         collector.watch("a", "alice", waiting=True)
         await news_until(collector, lambda: collector.look_up("a"))
         assert collector.look_up("a") == job("a")
-        assert qstat.calls[0] == "-f -ne -xml -u alice"
+        assert qstat.calls[0] == "-s a -f -ne -xml -u alice"
 
     async def test_a_bug_of_ours_does_not_stop_the_collector(
         self, collector: Collector, qstat: Qstat, monkeypatch: pytest.MonkeyPatch
