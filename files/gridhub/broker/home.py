@@ -54,8 +54,8 @@ def remove_old_files(folder: Path) -> None:
 def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
     """Return a session's limits, and the sentences with which the session announces a limit.
 
-    :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
-    placeholders ``{end}``, ``{minutes}`` and ``{left}``.
+    :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain their
+    placeholders, such as ``{end}``.
     """
     return {
         "run_time": run_time,
@@ -64,8 +64,15 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
         "words": {
-            name: text(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
-            for name in ("run_time", "idle", "left")
+            name: text(
+                f"session.{name}",
+                end="{end}",
+                minutes="{minutes}",
+                left="{left}",
+                sent="{sent}",
+                most="{most}",
+            )
+            for name in ("run_time", "idle", "left", "too_long", "no_memory", "crowded")
         },
     }
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+#: Sentences that the rules of jobs of an earlier release may lack.
+NEWER_WORDS = frozenset({"left", "too_long", "no_memory", "crowded"})
+
 
 class Rules(NamedTuple):
     """The rules of a session, set by the site and the user's choice. All times are in seconds."""
@@ -22,7 +25,8 @@ class Rules(NamedTuple):
     #: interval.
     idle_report: int
     #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``. The sentence
-    #: ``left`` has only the placeholder ``{left}``.
+    #: ``left`` has only the placeholder ``{left}``; those of refused requests have ``{sent}`` and
+    #: ``{most}``.
     words: dict[str, str]
 
 
@@ -69,8 +73,8 @@ def read_rules(content: object) -> Rules:
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # If a job was submitted before an upgrade, its rules may lack the sentence ``left``.
-    if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
+    # If a job was submitted before an upgrade, its rules may lack newer sentences.
+    if not isinstance(words, dict) or words.keys() - NEWER_WORDS != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):
         raise RulesError("the words are not text")
