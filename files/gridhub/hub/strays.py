@@ -45,6 +45,7 @@ def _fail(handler: web.RequestHandler, status: int, message: str) -> None:
     handler.set_status(status)
     handler.set_header("Content-Type", "application/json")
     handler.set_header("Cache-Control", "no-store")
+    handler.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     handler.finish(json.dumps({"status": status, "message": message}))
 
 
