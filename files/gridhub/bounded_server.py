@@ -15,6 +15,8 @@ the same name in their certificates.
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import resource
 import socket
@@ -54,6 +56,10 @@ MAKE_ROOM = 500
 #: Once the connections use this share of the files that the process may open, only connections from
 #: the reserved addresses are accepted.
 SHARE = 0.75
+
+
+#: The page of a refused request.
+PAGE = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{title}</title>\n<p>{text}</p>\n'
 
 
 class FewFailures(logging.Filter):
@@ -102,13 +108,29 @@ class Delegate(HTTPMessageDelegate):
 
 
 class Refused(HTTPMessageDelegate):
-    """A request that is answered without reaching the application."""
+    """A request that is answered with an error without reaching the application.
 
-    def __init__(self, connection: Any, status: int) -> None:
+    :param message: the sentence for the person. Programs such as JupyterLab get it as JSON.
+    :param as_page: whether to send a page instead.
+    """
+
+    def __init__(self, connection: Any, status: int, message: str, as_page: bool = False) -> None:
+        body = json.dumps({"status": status, "message": message})
+        if as_page:
+            body = PAGE.format(title=HTTPStatus(status).phrase, text=html.escape(message))
+        content = body.encode()
         # If the request has an unread body, tornado closes the connection after the answer.
-        headers = HTTPHeaders({"Content-Length": "0", "Retry-After": "10"})
+        headers = HTTPHeaders(
+            {
+                "Content-Type": "text/html; charset=utf-8" if as_page else "application/json",
+                "Content-Length": str(len(content)),
+                "Cache-Control": "no-store",
+            }
+        )
+        if status in (429, 503):
+            headers["Retry-After"] = "10"
         start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
-        connection.write_headers(start_line, headers)
+        connection.write_headers(start_line, headers, content)
         connection.finish()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from browsing import browser, closed_queue, enter, window
 from cluster import (
     BASE_URL,
     base_url,
@@ -23,16 +24,23 @@ from cluster import (
     qmaster_host,
 )
 from newcomer import HOSTS, Newcomer
+from proxy_client import fetch, routes
 
 __all__ = [
     "base_url",
+    "browser",
+    "closed_queue",
+    "enter",
     "exec1_host",
     "exec2_host",
+    "fetch",
     "hub_host",
     "login",
     "passwords",
     "proxy_host",
     "qmaster_host",
+    "routes",
+    "window",
 ]
 
 NUMBERS = itertools.count(7000 + os.getpid() % 100 * 500)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import jupyterhub.user
 from jupyterhub.app import JupyterHub
+from jupyterhub.handlers.base import PrefixRedirectHandler
 from jupyterhub.log import CoroutineLogFormatter
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
@@ -23,6 +24,7 @@ from tornado.httpserver import HTTPServer
 
 from gridhub.bounded_server import source_of
 from gridhub.hub.server import HubServer
+from gridhub.hub.strays import StrayHandler
 from gridhub.log import one_line
 from gridhub.spawner.cluster import SETTING, hub_mark
 from gridhub.words import text
@@ -84,6 +86,14 @@ class GridHub(JupyterHub):
         """
         super().init_logging()
         logging.getLogger("oauthlib").setLevel(max(self.log.level, logging.INFO))
+
+    def init_handlers(self) -> None:
+        """Set up JupyterHub's handlers, with ours for paths that do not belong to the hub."""
+        super().init_handlers()
+        self.handlers = [
+            (entry[0], StrayHandler, *entry[2:]) if entry[1] is PrefixRedirectHandler else entry
+            for entry in self.handlers
+        ]
 
     def init_db(self) -> None:
         """Open the database, and turn later failures into :class:`DatabaseTrouble`."""

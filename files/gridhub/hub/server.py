@@ -11,8 +11,10 @@ from tornado.iostream import IOStream
 
 from gridhub.bounded_server import BoundedServer, Delegate, Refused, source_of
 from gridhub.hub.rate_limits import Limits, Rate
+from gridhub.hub.strays import not_running, wants_json
 from gridhub.spawner.cluster import Cluster
 from gridhub.tls import is_proxy, session_of
+from gridhub.words import text
 
 #: The longest request body that is allowed, in bytes. The hub keeps each body in memory, and cannot
 #: rely on nginx: nginx allows much longer bodies for sessions, and requests for sessions that are
@@ -61,13 +63,16 @@ class _Request(Delegate):
         if not start_line.path.startswith(self._server.prefix):
             address = headers.get("X-Real-IP")
             source = source_of([address]) if address else ""
+            as_page = not wants_json(start_line.method, start_line.path.partition("?")[0], headers)
             if self._server.strays.take(source, "strays"):
-                self._request = Refused(self._connection, 429)
+                self._request = Refused(
+                    self._connection, 429, text("proxy.too_many_requests"), as_page
+                )
                 return None
             length = headers.get("Content-Length", "0")
             is_long = len(length) > 5 or (length.isdecimal() and int(length) > MAX_STRAY_BODY)
             if is_long or "Transfer-Encoding" in headers:
-                self._request = Refused(self._connection, 503)
+                self._request = Refused(self._connection, 503, not_running(), as_page)
                 return None
         return super().headers_received(start_line, headers)
 

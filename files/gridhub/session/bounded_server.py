@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
 
 from tornado.httputil import (
     HTTPHeaders,
@@ -16,6 +17,13 @@ from tornado.httputil import (
 from tornado.web import decode_signed_value
 
 from gridhub.bounded_server import BoundedServer, Delegate, Refused
+from gridhub.session.memory import LARGE, memory_left
+
+#: More bytes than any body has; the edge limits the bodies of people (``proxy_max_body_size``).
+NO_LIMIT = 2**62
+
+#: To store a notebook, the server needs up to this many times the size of the request.
+MEMORY_FACTOR = 7
 
 
 class SessionServer(BoundedServer):
@@ -28,6 +36,8 @@ class SessionServer(BoundedServer):
     #: together may take, and how many seconds one body may take to arrive.
     strangers_may_send = 2**27
     strangers_may_take = 600.0
+    #: The sentences of :attr:`gridhub.session.rules.Rules.words`.
+    words: ClassVar[Mapping[str, str]] = {}
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Initialize the server with the arguments that Jupyter Server passes."""
@@ -76,20 +86,44 @@ class _Request(Delegate):
         self._server_conn = server_conn
         self._connection = connection
         self._is_strangers = False
+        self._length = 0
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         has_body = "Content-Length" in headers or "Transfer-Encoding" in headers
         self._is_strangers = has_body and not self._server.is_known(headers)
+        length = headers.get("Content-Length", "")
+        self._length = int(length) if length.isascii() and length.isdecimal() else 0
+        # Without this limit, tornado would refuse a long body with a bare status 400.
+        self._connection.set_max_body_size(NO_LIMIT)
         if self._is_strangers:
-            self._connection.set_max_body_size(self._server.strangers_may_send)
             self._connection.set_body_timeout(self._server.strangers_may_take)
+            if self._length > self._server.strangers_may_send:
+                return self._refuse(413, "too_long", self._server.strangers_may_send)
+        elif self._length >= LARGE:
+            room = memory_left()
+            if room is not None and self._length * MEMORY_FACTOR > room:
+                return self._refuse(413, "no_memory", room)
         return super().headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._is_strangers and not self._server.has_room(self._server_conn, len(chunk)):
             self._is_strangers = False
             super().on_connection_close()  # to the application, this looks like a closed connection
-            self._request = Refused(self._connection, 429)
+            self._refuse(429, "crowded", 0)
         return super().data_received(chunk)
+
+    def finish(self) -> None:
+        super().finish()
+        # Tornado has joined the pieces of the body, but keeps them until the request is answered.
+        getattr(self._request, "chunks", []).clear()
+
+    def _refuse(self, status: int, name: str, most: int) -> None:
+        """Refuse the request with a sentence, in which sizes are in millions of bytes."""
+        # Do not use str.format: the broker has already formatted the words.
+        words = self._server.words.get(name) or HTTPStatus(status).phrase
+        for placeholder, size in (("{sent}", self._length), ("{most}", most)):
+            words = words.replace(placeholder, f"{size / 1e6:.1f}")
+        self._is_strangers = False
+        self._request = Refused(self._connection, status, words)

@@ -24,6 +24,7 @@ from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
 from gridhub.session.environment import job_environment, server_environment
 from gridhub.session.hub_api import announce, report
+from gridhub.session.memory import free_large_bodies
 from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
 from gridhub.session.person import Person
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
@@ -37,6 +38,9 @@ END_WITHIN = 30.0
 #: 107 characters (unix(7)), and the name of a kernel's socket takes up 50 of these. ``kernel.py``
 #: adds a socket whose name is not longer.
 MAX_FOLDER = 56
+
+#: The longest message of a page to a kernel, in bytes, as long as Jupyter's longest request.
+MAX_MESSAGE_TO_KERNEL = 512 * 2**20
 
 #: Our extensions for JupyterLab and Notebook, in the folder of the release.
 EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
@@ -140,6 +144,7 @@ def serve(
     top of the module, :func:`main` could not report their errors to the user.
     """
     from jupyter_client.kernelspec import KernelSpec
+    from jupyter_server.base.handlers import APIHandler
     from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
     from tornado.httpserver import HTTPServer
@@ -149,6 +154,7 @@ def serve(
     from gridhub.session.terminals import SessionTerminalManager
 
     port = server.getsockname()[1]
+    free_large_bodies(APIHandler)
     if not debugger:
         hide_debuggers(KernelSpec)
 
@@ -184,6 +190,7 @@ def serve(
 
     # Make Jupyter Server use `SessionServer` as its HTTP server.
     HTTPServer.configure(SessionServer)
+    SessionServer.words = rules.words
     # Set an attribute of JupyterHub's class instead of making a subclass: Jupyter Server finds an
     # extension by the module of the extension's class, and a subclass would belong to this module.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
@@ -196,6 +203,9 @@ def serve(
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )
+    # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large as
+    # the session's memory allows. By default, the connection would break at 10 MiB.
+    app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
