@@ -24,6 +24,7 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
+from gridhub.clock import clock, local
 from gridhub.hub import guard
 from gridhub.hub.errors import Refusal, error_words
 from gridhub.hub.starter import SessionHandler
@@ -77,6 +78,23 @@ def left(moment: datetime) -> str:
     return span((moment - utc_now()).total_seconds())
 
 
+def time_of_day(moment: datetime) -> str:
+    """Return a time in words: the time of day in the zone of the hub's host, with its name.
+
+    :param moment: naive UTC, as in a ``View``.
+    """
+    now = datetime.now(UTC).timestamp()
+    return clock(moment.replace(tzinfo=UTC).timestamp(), now)
+
+
+def hub_time(moment: datetime) -> str:
+    """Return a time for scripts: ISO 8601 with the hub's offset from UTC.
+
+    :param moment: naive UTC, as in a ``View``.
+    """
+    return local(moment.replace(tzinfo=UTC).timestamp()).isoformat(timespec="seconds")
+
+
 def asset_url(base_url: str, name: str) -> str:
     """Return the URL of a file in ``pages/``.
 
@@ -105,6 +123,8 @@ def template_vars(
         "sessions": views,
         "ago": ago,
         "left": left,
+        "time_of_day": time_of_day,
+        "hub_time": hub_time,
     }
     # If a variable is a function, JupyterHub calls the function with the user, and the templates
     # get only the result. The templates must get our functions themselves, so wrap each function in

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from gridhub.clock import DAY, Change
+
 
 class Rules(NamedTuple):
     """The rules of a session, set by the site and the user's choice. All times are in seconds."""
@@ -24,6 +26,8 @@ class Rules(NamedTuple):
     #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``. The sentence
     #: ``left`` has only the placeholder ``{left}``.
     words: dict[str, str]
+    #: The time zone of the notices, which is that of the hub's host; empty for this host's own.
+    zone: tuple[Change, ...] = ()
 
 
 class RulesError(ValueError):
@@ -59,12 +63,26 @@ def _whole(value: object) -> int:
     return value
 
 
+def _zone(value: object) -> tuple[Change, ...]:
+    try:
+        if not isinstance(value, list):
+            raise TypeError("not a list")
+        zone = tuple(Change(float(begin), int(offset), str(name)) for begin, offset, name in value)
+        if any(abs(each.offset) >= DAY for each in zone):
+            raise ValueError("an offset of a day or more")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RulesError(f"{value!r} is not a time zone: {error}") from error
+    return zone
+
+
 def read_rules(content: object) -> Rules:
     """Parse the rules of a session as the broker writes them.
 
     :raises RulesError: if the rules have any other form.
     """
-    if not isinstance(content, dict) or content.keys() != set(Rules._fields):
+    # If a job was submitted before an upgrade, its rules may lack the zone.
+    required = set(Rules._fields) - {"zone"}
+    if not isinstance(content, dict) or content.keys() - {"zone"} != required:
         raise RulesError("not the rules of a session")
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
@@ -81,4 +99,5 @@ def read_rules(content: object) -> Rules:
         idle_notice=_whole(content["idle_notice"]),
         idle_report=_whole(content["idle_report"]),
         words=dict(words),
+        zone=_zone(content.get("zone", [])),
     )
