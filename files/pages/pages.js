@@ -287,7 +287,7 @@ if (stopping) {
   const look = async () => {
     const fetched = await fetchPage();
     if (fetched && !fetched.page.getElementById("stopping")) {
-      location.assign(stopping.dataset.home);
+      location.assign(stopping.dataset.then);
     } else {
       setTimeout(look, 2000);
     }
