@@ -25,6 +25,7 @@ PACKAGES = {
     "batchspawner",
     "certipy",
     "cryptography",
+    "jupyter_events",
     "jupyterhub",
     "pamela",
     "pydantic",

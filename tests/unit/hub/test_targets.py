@@ -216,9 +216,7 @@ class TestWays:
         form = await visit(links(page)["start"].removeprefix("/hub/"))
         assert target_of(links(form)["spawn_form"]) == COURSE
 
-    async def test_starting_again_with_more_keeps_the_target(
-        self, hub: Hub, visit: Visit
-    ) -> None:
+    async def test_starting_again_with_more_keeps_the_target(self, hub: Hub, visit: Visit) -> None:
         spawner = hub.spawner()
         spawner.last = SessionEnd(job="1", why=Ending.MEMORY, name="x", had=HAD)
         query = urlencode({"next": COURSE})
