@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
-KIND is ``menu``, ``words``, ``announcement``, ``window`` or ``broker``; FILE may be ``-`` for
-standard input. The exit status is 0 for a valid file, 1 for an invalid file, and 2 for wrong
-arguments. Standard error lists the mistakes in the file, in the inventory's terms.
+KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, or ``settings`` (a site's own
+lines of the hub's configuration); FILE may be ``-`` for standard input. The exit status is 0 for a
+valid file, 1 for an invalid file, and 2 for wrong arguments. Standard error lists the mistakes in
+the file, in the inventory's terms.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ def check_broker(content: bytes, source: str) -> None:
     parse_config(content)
 
 
+def check_settings(content: bytes, source: str) -> None:
+    """Check the names of the settings in a site's own lines of the hub's configuration.
+
+    :raises ValueError: naming every setting that cannot take effect.
+    """
+    from gridhub.hub.read_settings import check_lines
+
+    check_lines(content.decode())
+
+
 #: The checks by kind. Each check imports only the modules that it needs, because the words are
 #: checked on a machine without the hub's packages.
 CHECKS = {
@@ -72,6 +83,7 @@ CHECKS = {
     "announcement": check_announcement,
     "window": check_window,
     "broker": check_broker,
+    "settings": check_settings,
 }
 
 

@@ -52,14 +52,24 @@ function swap(page, id) {
   return true;
 }
 
-/** Show times in this browser's time zone, which the server does not know. */
+/** Return a time in this browser's zone as the server would show it: with the date, unless it is today. */
+function timeOfDay(moment) {
+  const two = (number) => String(number).padStart(2, "0");
+  const date = (day) => `${day.getFullYear()}-${two(day.getMonth() + 1)}-${two(day.getDate())}`;
+  const time = `${two(moment.getHours())}:${two(moment.getMinutes())}`;
+  return date(moment) === date(new Date()) ? time : `${date(moment)} ${time}`;
+}
+
+/** Add times in this browser's zone, which the server does not know, if it differs from the hub's. */
 function fillClocks(root) {
   root.querySelectorAll("time.clock").forEach((time) => {
     const moment = new Date(time.dateTime);
-    time.textContent = moment.toLocaleTimeString(document.documentElement.lang, {
-      hour: "2-digit",
-      minute: "2-digit",
-    });
+    // The hub's offset from UTC, such as +02:00.
+    const [, sign, hours, minutes] = time.dateTime.match(/([+-])(\d\d):(\d\d)$/) ?? [];
+    const offset = Number(`${sign}1`) * (60 * Number(hours) + Number(minutes));
+    if (-moment.getTimezoneOffset() === offset) return;
+    const { hub, yours } = time.dataset;
+    time.textContent = yours.replace("{hub}", hub).replace("{yours}", timeOfDay(moment));
   });
 }
 fillClocks(document);
@@ -277,7 +287,7 @@ if (stopping) {
   const look = async () => {
     const fetched = await fetchPage();
     if (fetched && !fetched.page.getElementById("stopping")) {
-      location.assign(stopping.dataset.home);
+      location.assign(stopping.dataset.then);
     } else {
       setTimeout(look, 2000);
     }

@@ -91,7 +91,8 @@ def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
         left = "Time until server terminates: 00:0"
         expect(countdown).to_contain_text(re.compile(f"{left}[12]"), timeout=60_000)
         for each, name in ((page, "lab"), (notebook, "notebook")):
-            notice = each.get_by_text(re.compile(r"This session ends at \d\d:\d\d, in about 1 min"))
+            words = re.compile(r"This session ends at \d\d:\d\d [A-Z]+, in about 1 min")
+            notice = each.get_by_text(words)
             expect(notice.first).to_be_visible(timeout=90_000)
             each.screenshot(path=SHOTS / f"{name}-notice.png")
         expect(countdown).to_contain_text(f"{left}0", timeout=60_000)

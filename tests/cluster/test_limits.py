@@ -93,8 +93,9 @@ def test_people_are_warned_and_only_idle_sessions_are_ended(
 
         (notice,) = wait_for("the idle person gets a notice", idle.notices, 90)
         assert "This session is idle" in notice
-        expected = {time.strftime("%H:%M", time.localtime(used + 120 + late)) for late in (-5, 5)}
-        assert re.findall(r"\d\d:\d\d", notice)[0] in expected
+        dates = [f"date -d @{used + 120 + late:.0f} '+%H:%M %Z'" for late in (-5, 5)]
+        expected = {host("hub").check_output(date) for date in dates}
+        assert re.findall(r"\d\d:\d\d \w+", notice)[0] in expected
 
         # An open page fetches notices again and again, but these requests do not count as use.
         wait_for("the idle session is ended", lambda: idle.server() is None, 120)

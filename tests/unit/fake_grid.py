@@ -17,7 +17,7 @@ from gridhub.grid.jobs import Job
 
 #: Start time, in seconds since the epoch, of the job that :func:`listing` copies from
 #: ``mixed.xml``.
-SINCE = datetime.fromisoformat("2026-11-23T16:46:40").timestamp()
+SINCE = datetime.fromisoformat("2026-11-23T16:46:40+00:00").timestamp()
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:

@@ -15,6 +15,7 @@ SHARED = {
     "gridhub.accounts",
     "gridhub.contract",
     "gridhub.bounded_server",
+    "gridhub.clock",
     "gridhub.log",
     "gridhub.tls",
     "gridhub.words",
@@ -24,6 +25,7 @@ PACKAGES = {
     "batchspawner",
     "certipy",
     "cryptography",
+    "jupyter_events",
     "jupyterhub",
     "pamela",
     "pydantic",
@@ -36,9 +38,15 @@ PACKAGES = {
 #: standard library.
 MAY_IMPORT: dict[str, set[str]] = {
     # This wing runs on a bare host, with the system's Python.
-    "maintenance": {"gridhub.contract", "gridhub.grid.engine", "gridhub.grid.job_numbers"},
+    "maintenance": {
+        "gridhub.clock",
+        "gridhub.contract",
+        "gridhub.grid.engine",
+        "gridhub.grid.job_numbers",
+    },
     # This wing runs in the job, with the packages of the notebook environment.
     "session": {
+        "gridhub.clock",
         "gridhub.contract",
         "gridhub.bounded_server",
         "ipykernel",
@@ -53,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # form or collector.
     "broker": {
         "gridhub.accounts",
+        "gridhub.clock",
         "gridhub.contract",
         "gridhub.grid.engine",
         "gridhub.grid.request_files",
@@ -66,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "grid": {"gridhub.contract"},
     "menu": {"gridhub.words", "jinja2", "pydantic", "pydantic_core"},
-    "notices": {"gridhub.words"},
+    "notices": {"gridhub.clock", "gridhub.words"},
     "spawner": {
         *SHARED,
         "gridhub.broker.client",

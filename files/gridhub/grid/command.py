@@ -77,7 +77,9 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=grid.environment(),
+            # Grid Engine prints local times. In UTC, no hour occurs twice, and the hub's own zone
+            # does not matter.
+            env=grid.environment() | {"TZ": "UTC0"},
             start_new_session=True,
         )
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from gridhub.grid.command import parse_tree
@@ -80,9 +80,12 @@ class Job:
 
 
 def _read_moment(text: str) -> float | None:
-    """Parse a time that qstat printed in this host's local time; return seconds since the epoch."""
+    """Parse a time that qstat printed in UTC (:func:`gridhub.grid.command.run`).
+
+    :returns: seconds since the epoch.
+    """
     try:
-        return datetime.fromisoformat(text.strip()).timestamp()
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

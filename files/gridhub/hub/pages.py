@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
+from gridhub.clock import clock, local
 from gridhub.hub import guard
 from gridhub.hub.errors import Refusal, error_words
 from gridhub.hub.starter import SessionHandler
+from gridhub.hub.targets import WithTarget
 from gridhub.menu.kinds import JUPYTERHUBS_FIELDS, LINK_PREFIX, MAX_TEXT
 from gridhub.notices.announcement import FILE, WatchedFile, parse_announcement
 from gridhub.notices.next_maintenance import announcements
-from gridhub.spawner.form import LESS, MORE, Link, followed
+from gridhub.spawner.form import LESS, MORE, Link, followed, going_to
 from gridhub.spawner.view import View
 from gridhub.words import number_text, text
 from sge_spawner import SGESpawner
@@ -77,6 +80,23 @@ def left(moment: datetime) -> str:
     return span((moment - utc_now()).total_seconds())
 
 
+def time_of_day(moment: datetime) -> str:
+    """Return a time in words: the time of day in the zone of the hub's host, with its name.
+
+    :param moment: naive UTC, as in a ``View``.
+    """
+    now = datetime.now(UTC).timestamp()
+    return clock(moment.replace(tzinfo=UTC).timestamp(), now)
+
+
+def hub_time(moment: datetime) -> str:
+    """Return a time for scripts: ISO 8601 with the hub's offset from UTC.
+
+    :param moment: naive UTC, as in a ``View``.
+    """
+    return local(moment.replace(tzinfo=UTC).timestamp()).isoformat(timespec="seconds")
+
+
 def asset_url(base_url: str, name: str) -> str:
     """Return the URL of a file in ``pages/``.
 
@@ -105,6 +125,8 @@ def template_vars(
         "sessions": views,
         "ago": ago,
         "left": left,
+        "time_of_day": time_of_day,
+        "hub_time": hub_time,
     }
     # If a variable is a function, JupyterHub calls the function with the user, and the templates
     # get only the result. The templates must get our functions themselves, so wrap each function in
@@ -118,7 +140,7 @@ def template_vars(
     }
 
 
-class FormHandler(SpawnHandler):
+class FormHandler(WithTarget, SpawnHandler):
     """Shows the form, filled in from a link.
 
     Unlike in plain JupyterHub, a link never starts a session.
@@ -126,6 +148,9 @@ class FormHandler(SpawnHandler):
 
     async def prepare(self) -> None:
         """Refuse arguments that are not UTF-8, because JupyterHub would fail to read them.
+
+        Then simplify the target, and remove the token that the form has sent from the request's
+        address: JupyterHub adds it again for each form, and would also add it to the next page's.
 
         :raises Refusal: 400 with a message for the person.
         """
@@ -136,6 +161,14 @@ class FormHandler(SpawnHandler):
                     [value.decode() for value in values]
                 except UnicodeDecodeError as error:
                     raise Refusal(400, text("error.not_text", name=name[:MAX_TEXT])) from error
+        self.keep_target("_xsrf")
+        going_to.set(self.target)
+
+    @property
+    def template_namespace(self) -> dict[str, Any]:
+        """The variables of all templates; the error page of a sent form links to a new form."""
+        sent = self.request.method == "POST" or self.get_status() == HTTPStatus.TOO_MANY_REQUESTS
+        return {**super().template_namespace, "again_url": self.form_url if sent else ""}
 
     async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
         fields: dict[str, list[str]] = {}
@@ -152,15 +185,9 @@ class FormHandler(SpawnHandler):
                 more=bool(shifts[MORE]),
             )
             followed.set(link)
-        self._forget_the_link()
+        # The form must not repeat the link's arguments.
+        self.keep_target(*(self.request.query_arguments.keys() - JUPYTERHUBS_FIELDS))
         await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
-
-    def _forget_the_link(self) -> None:
-        """Remove the link's arguments from the request, so that the form does not repeat them."""
-        kept = {name: self.get_query_argument(name, None) for name in JUPYTERHUBS_FIELDS}
-        arguments = {name: value for name, value in kept.items() if value is not None}
-        self.request.uri = url_concat(self.request.path, arguments)
-        self.request.query_arguments = {name: [value.encode()] for name, value in arguments.items()}
 
     async def _wrap_spawn_single_user(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -180,7 +207,7 @@ class FormHandler(SpawnHandler):
         return form
 
 
-class StopHandler(BaseHandler):
+class StopHandler(WithTarget):
     """Stops a session, or cancels its start, when a person submits a page's form."""
 
     #: A named session can be stopped even if the site no longer allows named sessions.
@@ -195,19 +222,19 @@ class StopHandler(BaseHandler):
         """Do the same as ``DELETE /hub/api/users/NAME/server``, then redirect to the next page.
 
         The next page is the form if the argument ``then`` is ``choose``, and otherwise the home
-        page. If ``then`` is ``remove``, the named server is removed as well.
+        page. The form gets the target. If ``then`` is ``remove``, the named server is removed as
+        well.
         """
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user and server_name in user.orm_spawners else None
         unavailable = spawner.unavailable if spawner and spawner._start_pending else ()
         await UserServerAPIHandler.delete(self, user_name, server_name)
-        target, arguments = ["home"], {}
+        url = url_path_join(self.hub.base_url, "home")
         if self.get_body_argument("then", "") == "choose":
-            target = ["spawn", url_escape_path(user_name), url_escape_path(server_name)]
-            arguments = {LESS: ",".join(unavailable)} if unavailable else {}
+            less = {LESS: ",".join(unavailable)} if unavailable else {}
+            url = url_concat(self.form_url, less)
         self.set_header("Content-Type", "text/html")
-        url = url_path_join(self.hub.base_url, *filter(None, target))
-        self.redirect(url_concat(url, arguments), status=303)
+        self.redirect(url, status=303)
 
 
 class ForecastHandler(BaseHandler):

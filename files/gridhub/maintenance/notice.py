@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gridhub.clock import zone_name
 from gridhub.maintenance import host, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
@@ -21,7 +22,7 @@ def content(settings: Settings, start: datetime, zone: ZoneInfo | None) -> dict[
 
     def clock(moment: datetime) -> dict[str, str]:
         local = moment.astimezone(zone)
-        return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M %Z}"}
+        return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M} {zone_name(local)}"}
 
     return {
         "show": (start - timedelta(days=settings.announce_days)).isoformat(),

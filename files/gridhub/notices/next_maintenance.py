@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from gridhub.clock import local
 from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile
 from gridhub.words import text
 
@@ -89,7 +90,7 @@ class Window:
 
     def values(self) -> dict[str, str]:
         """Return the window's beginning and end in the time zone of the hub's host."""
-        clocks = {"begin": self.begin.astimezone(), "end": self.end.astimezone()}
+        clocks = {"begin": local(self.begin.timestamp()), "end": local(self.end.timestamp())}
         return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 
     def announcement(self) -> Announcement:

@@ -117,7 +117,8 @@ async def watch_use(rules: Rules, activity: Activity, notifier: Notifier) -> Non
         due = watch.look(now - last.timestamp())
         if due == "notice":
             end = last.timestamp() + rules.idle_timeout
-            watch.notified = await notifier.notify_person(message(rules.words["idle"], end, now))
+            words = message(rules.words["idle"], end, now, rules.zone)
+            watch.notified = await notifier.notify_person(words)
         # Repeat the report until the hub answers.
         must_report = must_report or due == "back"
         if must_report:

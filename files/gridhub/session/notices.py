@@ -7,12 +7,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from gridhub.clock import Change, clock
 from gridhub.session.hub_api import post
 from gridhub.session.rules import EarlyEnd, Rules
 
@@ -63,13 +64,15 @@ class Notifier:
         return await self._post(self._environment["JUPYTERHUB_ACTIVITY_URL"], body)
 
 
-def message(words: str, end: float, now: float) -> str:
-    """Fill in the time at which a session ends, and the number of minutes until then."""
+def message(words: str, end: float, now: float, zone: Sequence[Change]) -> str:
+    """Fill in the time at which a session ends, and the number of minutes until then.
+
+    :param zone: the zone of the time; empty for this host's zone.
+    """
     # Do not use str.format: the broker has already formatted the words, so any other braces in the
     # words are plain text.
     minutes = max(round((end - now) / 60), 1)
-    clock = time.strftime("%H:%M", time.localtime(end))
-    return words.replace("{end}", clock).replace("{minutes}", str(minutes))
+    return words.replace("{end}", clock(end, now, zone)).replace("{minutes}", str(minutes))
 
 
 def started() -> float:
@@ -99,14 +102,16 @@ async def warn(rules: Rules, start: float, notifier: Notifier) -> None:
     if rules.run_time is None:
         return
     end = start + rules.run_time
-    await _notify_each(warning_times(end, rules), rules.words["run_time"], end, notifier)
+    await _notify_each(warning_times(end, rules), rules.words["run_time"], end, rules, notifier)
 
 
-async def _notify_each(moments: list[float], words: str, end: float, notifier: Notifier) -> None:
+async def _notify_each(
+    moments: list[float], words: str, end: float, rules: Rules, notifier: Notifier
+) -> None:
     for moment, next_moment in pairwise([*moments, end]):
         await asyncio.sleep(max(moment - time.time(), 0))
         while (now := time.time()) < next_moment:
-            if await notifier.notify_person(message(words, end, now)):
+            if await notifier.notify_person(message(words, end, now, rules.zone)):
                 break
             await asyncio.sleep(LOOK_INTERVAL)
 
@@ -115,5 +120,5 @@ async def warn_of_early_end(cut: EarlyEnd, rules: Rules, notifier: Notifier) -> 
     """Warn the user at once and again before the early end; return at the early end."""
     now = time.time()
     later = {moment for each in rules.warnings if (moment := cut.end - each) > now}
-    await _notify_each(sorted({now} | later), cut.words, cut.end, notifier)
+    await _notify_each(sorted({now} | later), cut.words, cut.end, rules, notifier)
     await asyncio.sleep(max(cut.end - time.time(), 0))

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gridhub.clock import DAY, Change
+
 
 class Rules(NamedTuple):
     """The rules of a session, set by the site and the user's choice. All times are in seconds."""
@@ -24,6 +26,8 @@ class Rules(NamedTuple):
     idle_report: int
     #: The sentences of the notices (``session.NAME`` in ``words.toml``), with their placeholders.
     words: dict[str, str]
+    #: The time zone of the notices, which is that of the hub's host; empty for this host's own.
+    zone: tuple[Change, ...] = ()
     #: Time limit of the site's start-up lines.
     prologue_timeout: int = 60
     #: Whether a session must not start if the start-up lines stop.
@@ -90,6 +94,18 @@ def _numbers(value: object) -> dict[str, int]:
     return {name: _whole(number) for name, number in value.items()}
 
 
+def _zone(value: object) -> tuple[Change, ...]:
+    try:
+        if not isinstance(value, list):
+            raise TypeError("not a list")
+        zone = tuple(Change(float(begin), int(offset), str(name)) for begin, offset, name in value)
+        if any(abs(each.offset) >= DAY for each in zone):
+            raise ValueError("an offset of a day or more")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RulesError(f"{value!r} is not a time zone: {error}") from error
+    return zone
+
+
 def read_rules(content: object) -> Rules:
     """Parse the rules of a session as the broker writes them.
 
@@ -98,7 +114,8 @@ def read_rules(content: object) -> Rules:
     :raises RulesError: if the rules have any other form.
     """
     known = set(Rules._fields)
-    if not isinstance(content, dict) or not known - set(Rules._field_defaults) <= content.keys() <= known:
+    required = known - set(Rules._field_defaults)
+    if not isinstance(content, dict) or not required <= content.keys() <= known:
         raise RulesError("not the rules of a session")
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
@@ -118,4 +135,5 @@ def read_rules(content: object) -> Rules:
         prologue_required=content.get("prologue_required") is True,
         gpus=_numbers(content.get("gpus", {})),
         tcp_kernels=_patterns(content.get("tcp_kernels", [])),
+        zone=_zone(content.get("zone", [])),
     )

@@ -44,6 +44,10 @@ class Link:
 followed: ContextVar[Link | None] = ContextVar("followed", default=None)
 
 
+#: Where the person is going when the session is up; empty if nowhere in particular.
+going_to: ContextVar[str] = ContextVar("going_to", default="")
+
+
 @dataclass(frozen=True)
 class Filled:
     """The values of a form, and texts to show with them."""
@@ -142,9 +146,10 @@ def draw(
     if last:
         sentence = escape(last.words)
         if last.exceeded and offer_more:
-            query = urlencode({MORE: ",".join(last.exceeded)})
+            target = going_to.get()
+            query = {MORE: ",".join(last.exceeded)} | ({"next": target} if target else {})
             again = escape(text("sessions.again_with_more"))
-            sentence += f' <a class="alert-link" href="?{escape(query)}">{again}</a>'
+            sentence += f' <a class="alert-link" href="?{escape(urlencode(query))}">{again}</a>'
         sentences.insert(0, sentence)
     alerts = (f'<p class="alert alert-warning" role="status">{each}</p>' for each in sentences)
     return "".join(alerts) + fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -24,6 +24,8 @@ CONTENT: dict[str, Any] = {
         "idle": "idle, {end} in {minutes}",
         "left": "{left} left",
     },
+    # The hub's zone, which differs from that of this host.
+    "zone": [[0, 20700, "NPT"]],
 }
 
 
@@ -72,7 +74,8 @@ class RecordingNotifier(Notifier):
 
 
 def at(seconds: float) -> str:
-    return time.strftime("%H:%M", time.localtime(seconds))
+    hub = datetime.fromtimestamp(seconds, timezone(timedelta(seconds=20700)))
+    return f"{hub:%H:%M} NPT"
 
 
 def moment(minutes: float) -> datetime:
