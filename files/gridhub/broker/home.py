@@ -16,7 +16,7 @@ from typing import Any
 from gridhub.broker.config import Config
 from gridhub.broker.person import Refused
 from gridhub.broker.protocol import Answer, Tls
-from gridhub.contract import MAX_MESSAGE
+from gridhub.contract import MAX_MESSAGE, STATUS_WORDS
 from gridhub.words import text
 
 #: After this many seconds, remove a session file that no session has read.
@@ -55,18 +55,29 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
     """Return a session's limits, and the sentences with which the session announces a limit.
 
     :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
-    placeholders ``{end}``, ``{minutes}`` and ``{left}``.
+    placeholders, such as ``{end}``, that the session and its pages fill in.
     """
+    notices = {
+        name: text(f"session.{name}", end="{end}", minutes="{minutes}")
+        for name in ("run_time", "idle")
+    }
+    status = {
+        name: text(
+            f"status.{name}",
+            hours="{hours}",
+            minutes="{minutes}",
+            used="{used}",
+            limit="{limit}",
+        )
+        for name in STATUS_WORDS
+    }
     return {
         "run_time": run_time,
         "warnings": [60 * each for each in config.run_time_warnings],
         "idle_timeout": 60 * config.idle_timeout,
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
-        "words": {
-            name: text(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
-            for name in ("run_time", "idle", "left")
-        },
+        "words": notices | status,
     }
 
 

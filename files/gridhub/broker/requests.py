@@ -64,6 +64,8 @@ class Checked(NamedTuple):
     script: list[str]
     #: The run time in seconds; None if the menu has no run time.
     run_time: int | None
+    #: The environment variables that name the chosen amounts.
+    environment: dict[str, str]
 
 
 def check_choice(
@@ -78,11 +80,13 @@ def check_choice(
     try:
         menu = load_menu(config.menu)
         choice = menu.choose(values, groups)
-        times = [int(each.total) for each in requested(menu, choice) if each.kind == "run_time"]
+        totals = {each.kind: int(each.total) for each in requested(menu, choice)}
         return Checked(
             qsub_arguments(menu, choice),
             script_arguments(menu, choice),
-            times[0] if times else None,
+            totals.get("run_time"),
+            # JupyterHub's own name for it: the session shows how much of its memory is in use.
+            {"MEM_LIMIT": str(totals["memory"])} if "memory" in totals else {},
         )
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
@@ -104,7 +108,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     deadline = time.monotonic() + HOME_TIMEOUT
 
     def write() -> None:
-        write_session_file(path, request.environment, config.ports, rules, request.tls)
+        environment = request.environment | checked.environment
+        write_session_file(path, environment, config.ports, rules, request.tls)
         if time.monotonic() > deadline:  # the home answered too late
             path.unlink()
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from gridhub.contract import STATUS_WORDS
+
 
 class Rules(NamedTuple):
     """The rules of a session, set by the site and the user's choice. All times are in seconds."""
@@ -21,8 +23,8 @@ class Rules(NamedTuple):
     #: The interval at which the session reports its last use to the hub; 0 means JupyterHub's own
     #: interval.
     idle_report: int
-    #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``. The sentence
-    #: ``left`` has only the placeholder ``{left}``.
+    #: The sentences of the notices, with the placeholders ``{end}`` and ``{minutes}``, and those of
+    #: the status bar (``STATUS_WORDS``).
     words: dict[str, str]
 
 
@@ -69,8 +71,8 @@ def read_rules(content: object) -> Rules:
     run_time, warnings, words = (content[name] for name in ("run_time", "warnings", "words"))
     if not isinstance(warnings, list):
         raise RulesError("the warnings are not a list")
-    # If a job was submitted before an upgrade, its rules may lack the sentence ``left``.
-    if not isinstance(words, dict) or words.keys() - {"left"} != {"run_time", "idle"}:
+    # If a job was submitted before an upgrade, its rules may lack sentences of the status bar.
+    if not isinstance(words, dict) or words.keys() - STATUS_WORDS != {"run_time", "idle"}:
         raise RulesError("not the words of a session")
     if not all(isinstance(text, str) and text for text in words.values()):
         raise RulesError("the words are not text")
