@@ -118,5 +118,5 @@ screenshots: ## Copy the screenshots of the last browser tests into the docs
 audit: setup ## Check all pinned versions against published advisories
 	@python tools/audit.py
 
-lock: ## Update the lock files from the .in files and package.json
-	@tools/lock.sh
+lock: ## Update the lock files, or with INVENTORY=… only that of its own notebook packages
+	@tools/lock.sh $(INVENTORY)

@@ -30,6 +30,12 @@ EXIT_REFUSED = 77
 #: reads this status in the accounting record.
 EXIT_EARLY_END = 75
 
+#: The sentences ``status.NAME`` in ``words.toml``, which the broker writes to the session file and
+#: the session's pages show.
+STATUS_WORDS = frozenset(
+    {"left", "left_minutes", "memory", "memory_of", "memory_help", "address_space_help", "cpu"}
+)
+
 
 class Ending(enum.StrEnum):
     """Every way a session can end. Each has a sentence ``ended.NAME`` in ``words.toml``."""

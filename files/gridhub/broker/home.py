@@ -96,7 +96,7 @@ def session_rules(
         "idle_timeout": 60 * config.idle_timeout,
         "idle_notice": 60 * config.idle_notice,
         "idle_report": config.idle_report,
-        "words": unfilled("session"),
+        "words": unfilled("session") | unfilled("status"),
         "prologue_timeout": config.prologue_timeout,
         "prologue_required": config.prologue_required,
         "gpus": dict(gpus),

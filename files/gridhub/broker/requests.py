@@ -72,6 +72,8 @@ class Checked(NamedTuple):
     run_time: int | None
     #: The number of requested GPUs for each complex of the menu that counts GPUs.
     gpus: dict[str, int]
+    #: The environment variables that name the chosen amounts.
+    environment: dict[str, str]
 
 
 def check_choice(
@@ -86,12 +88,14 @@ def check_choice(
     try:
         menu = load_menu(config.menu)
         choice = menu.choose(values, groups)
-        times = [int(each.total) for each in requested(menu, choice) if each.kind == "run_time"]
+        totals = {each.kind: int(each.total) for each in requested(menu, choice)}
         return Checked(
             qsub_arguments(menu, choice),
             script_arguments(menu, choice),
-            times[0] if times else None,
+            totals.get("run_time"),
             gpus(menu, choice),
+            # JupyterHub's own name for it: the session shows how much of its memory is in use.
+            {"MEM_LIMIT": str(totals["memory"])} if "memory" in totals else {},
         )
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
@@ -127,7 +131,8 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     def prepare() -> str:
         options = read_options(config, user.pw_dir)
         check_options(options, (*ours, *arguments), user.pw_dir)
-        write_session_file(path, request.environment, config.ports, rules, request.tls)
+        environment = request.environment | checked.environment
+        write_session_file(path, environment, config.ports, rules, request.tls)
         if time.monotonic() > deadline:  # the home answered too late
             path.unlink()
         return dump(options)

@@ -26,13 +26,8 @@ SITE_PACKAGES = "GRIDHUB_SITE_PACKAGES"
 #: set.
 _PTH = f"import os, site; p = os.environ.get({SITE_PACKAGES!r}); p and site.addsitedir(p)\n"
 
-#: The programs for terminals. ``jupyter`` is the notebook environment's: for example, R's kernel is
-#: installed with it.
-_PROGRAMS = {
-    "pip": '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n',
-    "pip3": '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n',
-    "jupyter": f'#!/bin/sh\nexec "${{{SITE_PACKAGES}%/lib/*}}/bin/jupyter" "$@"\n',
-}
+#: The program for terminals, under its usual names.
+_PIP = '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n'
 
 
 def _write(path: Path, content: str, mode: int) -> None:
@@ -61,8 +56,8 @@ def person_packages(home: Path) -> Path:
         for link in programs.glob("python*"):
             link.unlink()
         venv.EnvBuilder(symlinks=True, with_pip=False).create(place)
-    for name, content in _PROGRAMS.items():
-        _write(programs / name, content, 0o755)
+    for name in ("pip", "pip3"):
+        _write(programs / name, _PIP, 0o755)
     _write(packages, _PTH, 0o644)
     return place
 

@@ -24,7 +24,8 @@ class Rules(NamedTuple):
     #: The interval at which the session reports its last use to the hub; 0 means JupyterHub's own
     #: interval.
     idle_report: int
-    #: The sentences of the notices (``session.NAME`` in ``words.toml``), with their placeholders.
+    #: The sentences of the notices and of the status bar (``session.NAME`` and ``status.NAME`` in
+    #: ``words.toml``), with their placeholders.
     words: dict[str, str]
     #: The time zone of the notices, which is that of the hub's host; empty for this host's own.
     zone: tuple[Change, ...] = ()

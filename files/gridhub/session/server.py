@@ -30,6 +30,7 @@ from gridhub.session.person import Person
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
+from gridhub.session.status import Status
 
 #: How long the server may take to shut its kernels down when the session ends early, in seconds.
 END_WITHIN = 30.0
@@ -42,15 +43,17 @@ MAX_FOLDER = 56
 #: The longest message of a page to a kernel, in bytes, as long as Jupyter's longest request.
 MAX_MESSAGE_TO_KERNEL = 512 * 2**20
 
-#: Our extensions for JupyterLab and Notebook, in the folder of the release.
-EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
-
-#: How many seconds before the end the countdown is highlighted, if the site sets no warnings.
-SOON = 300
+#: The folder of the release. It has our extensions for JupyterLab and Notebook, and the site's
+#: default settings for JupyterLab.
+RELEASE = Path(__file__).resolve().parents[2]
 
 
 async def keep_time(
-    announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, notifier: Notifier
+    announced: Coroutine[Any, Any, EarlyEnd | None],
+    rules: Rules,
+    start: float,
+    notifier: Notifier,
+    status: Status,
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
@@ -66,32 +69,16 @@ async def keep_time(
         await warnings
         return False
     warnings.cancel()
-    left = rules._replace(run_time=max(int(cut.end - start), 0))
-    os.environ.update(extension_settings(left, start))
+    status.end = cut.end
     await warn_of_early_end(cut, rules, notifier)
     return True
 
 
-def extension_settings(rules: Rules, start: float) -> dict[str, str]:
-    """Return the environment variables for the countdown and for the activity reports."""
-    variables = {}
-    if rules.run_time is not None:
-        variables["JOB_START_TIME"] = str(int(start))
-        variables["JOB_RUN_TIME"] = str(rules.run_time // 60)
+def extension_settings(rules: Rules) -> dict[str, str]:
+    """Return the environment variables for the activity reports."""
     if rules.idle_report:
-        variables["JUPYTERHUB_ACTIVITY_INTERVAL"] = str(rules.idle_report)
-    return variables
-
-
-def page_settings(rules: Rules) -> dict[str, Any]:
-    """Return the settings of Notebook's countdown (``files/time_left``), except the end time.
-
-    The result is empty if there is nothing to count down.
-    """
-    if rules.run_time is None or "left" not in rules.words:
-        return {}
-    soon = max((each for each in rules.warnings if each < rules.run_time), default=SOON)
-    return {"gridhubTimeLeft": {"words": rules.words["left"], "soon": soon}}
+        return {"JUPYTERHUB_ACTIVITY_INTERVAL": str(rules.idle_report)}
+    return {}
 
 
 def private_folder() -> Path:
@@ -171,13 +158,6 @@ def serve(
             # The file with this information can be read by any program of the user too.
             return {**super().server_info(), "token": ""}
 
-        def find_server_extensions(self) -> None:
-            super().find_server_extensions()
-            if rules.run_time is None:
-                # Without a run time, the countdown would show a wrong end, so turn the countdown
-                # off.
-                self.jpserver_extensions["jupyterlab_server_timer"] = False
-
         def _find_http_port(self) -> None:
             self.port = port
 
@@ -200,16 +180,18 @@ def serve(
             "--KernelManager.transport=ipc",
             f"--MultiKernelManager.kernel_manager_class={full_name(SessionKernelManager)}",
             f"--TerminalsExtensionApp.terminal_manager_class={full_name(SessionTerminalManager)}",
-            f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
+            f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
+            f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
         ]
     )
     # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large as
     # the session's memory allows. By default, the connection would break at 10 MiB.
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
-    app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
+    status = Status(rules, start)
+    status.install(app.web_app)
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
-    status = 0
+    exit_status = 0
 
     def prepare() -> None:
         person.prepare()
@@ -220,21 +202,22 @@ def serve(
         SessionTerminalManager.environment = person.environment
 
     async def live() -> None:
-        nonlocal status
+        nonlocal exit_status
         try:
             await asyncio.to_thread(prepare)
         except Exception as error:
             await asyncio.to_thread(report, environment, repr(error), context)
-            status = 1
+            exit_status = 1
             app.stop()
             raise
         notices = asyncio.gather(*map(notifier.notify_until_shown, person.notices))
-        if await keep_time(announce(environment, port, context), rules, start, notifier):
+        announced = announce(environment, port, context)
+        if await keep_time(announced, rules, start, notifier, status):
             # Free the worker in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
             last_resort.daemon = True
             last_resort.start()
-            status = EXIT_EARLY_END
+            exit_status = EXIT_EARLY_END
             notices.cancel()
             app.stop()
 
@@ -243,7 +226,7 @@ def serve(
     app.io_loop.add_callback(live)
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()
-    return status
+    return exit_status
 
 
 def full_name(of_class: type) -> str:
@@ -305,7 +288,7 @@ def main() -> int:
         server = bind_port(*ports)
         start = started()
         folder = private_folder()
-        os.environ.update(environment | extension_settings(rules, start))
+        os.environ.update(environment | extension_settings(rules))
         del os.environ["JUPYTERHUB_API_TOKEN"]
         os.environ.update(tls.variables() if tls else {}, JUPYTER_RUNTIME_DIR=str(folder))
         os.environ["JUPYTERHUB_SERVICE_URL"] = (

@@ -96,7 +96,7 @@ class TestStart:
         (path,) = secrets_in(home)
         assert (folder / "secrets").read_text(encoding="utf-8") == f"600 {path}\n"
         assert json.loads(path.read_text(encoding="utf-8")) == {
-            "environment": ENVIRONMENT,
+            "environment": ENVIRONMENT | {"MEM_LIMIT": str(2 * 2**30)},
             "ports": list(PORTS),
             "rules": session_rules(config, None),
         }
@@ -126,7 +126,7 @@ class TestStart:
         (path,) = secrets_in(home)
         rules = read_rules(json.loads(path.read_text(encoding="utf-8"))["rules"])
         assert rules[:5] == (5400, (1800, 120), 3600, 600, 300)
-        for name, value in (("run_time", "end"), ("idle", "minutes"), ("left", "left")):
+        for name, value in (("run_time", "end"), ("idle", "minutes"), ("left", "hours")):
             assert f"{{{value}}}" in rules.words[name]
 
     def test_a_session_name_is_used_only_once(

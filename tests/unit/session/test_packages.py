@@ -89,19 +89,3 @@ def test_a_home_without_room_is_an_error_of_the_system(tmp_path: Path) -> None:
     (tmp_path / ".local").touch()
     with pytest.raises(OSError, match="Not a directory"):
         person_packages(tmp_path)
-
-
-def test_jupyter_is_the_notebook_environments(tmp_path: Path) -> None:
-    release = tmp_path / "release/env"
-    (release / "bin").mkdir(parents=True)
-    (release / "bin/jupyter").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
-    (release / "bin/jupyter").chmod(0o755)
-    place = person_packages(tmp_path)
-    ran = subprocess.run(
-        [place / "bin/jupyter", "kernelspec", "list"],
-        capture_output=True,
-        text=True,
-        env={SITE_PACKAGES: f"{release}/lib/python3.11/site-packages"},
-        check=True,
-    )
-    assert ran.stdout == "kernelspec list\n"

@@ -127,8 +127,6 @@ class TestCommand:
         assert written.items() <= seen.items()
         assert token not in seen.values(), "every child of the server would inherit the token"
         assert seen["bound"] == port
-        assert seen["JOB_RUN_TIME"] == "60"
-        assert abs(int(seen["JOB_START_TIME"]) - PROCESS_START) < 5
         assert seen["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/alice/lab/"
         assert not hub.requests
 

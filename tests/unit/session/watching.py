@@ -22,7 +22,7 @@ CONTENT: dict[str, Any] = {
     "words": {
         "run_time": "ends {end} in {minutes}",
         "idle": "idle, {end} in {minutes}",
-        "left": "{left} left",
+        "left": "{hours} h {minutes} min left",
     },
     # The hub's zone, which differs from that of this host.
     "zone": [[0, 20700, "NPT"]],

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What JupyterLab's status bar shows: the session's memory, processor time and time left.
+
+The pages (``files/status_bar``) ask the session's server, which reads the processes of the job in
+/proc. Grid Engine gives each job a group of its own, which all processes of the job have, even
+those in the background. So the figures are those of the job, not of the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gridhub.contract import STATUS_WORDS
+from gridhub.session.rules import Rules
+
+#: The last part of the address of the session's status.
+ADDRESS = "gridhub/status"
+
+#: Shortest time between two readings of /proc, in seconds; several pages share a reading.
+READ_EVERY = 4.0
+
+#: The next reading comes at the earliest after this many times the duration of the last one: with
+#: hundreds of GB, it takes Linux seconds to count the pages of memory that processes share.
+REST = 50
+
+#: How many seconds before the end the time is highlighted, if the site sets no warnings.
+SOON = 300
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Usage(NamedTuple):
+    """The memory, in bytes, and the processor time, in cores, that a session uses."""
+
+    memory: int
+    cores: float
+
+
+def job_processes(groups: set[int]) -> Iterator[Path]:
+    """Yield the folders in /proc of the user's processes that are in all of the groups.
+
+    The session's own process is one of them, although its folder in /proc belongs to root, because
+    it leaves no core dumps.
+    """
+    own = os.getpid()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            if int(folder.name) != own and folder.stat().st_uid != os.getuid():
+                continue
+            status = (folder / "status").read_text(encoding="utf-8", errors="replace")
+        except OSError:  # the process has ended
+            continue
+        lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        if groups <= {int(each) for each in lines.get("Groups", "").split()}:
+            yield folder
+
+
+def address_space(folder: Path) -> int:
+    """Return the address space of a process in bytes; Grid Engine's ``h_vmem`` limits it."""
+    return int((folder / "statm").read_text(encoding="utf-8").split()[0]) * _PAGE
+
+
+def memory_in_use(folder: Path) -> int:
+    """Return the memory that a process uses, in bytes, with its part of what processes share."""
+    try:
+        rollup = (folder / "smaps_rollup").read_text(encoding="utf-8")
+        return int(rollup.partition("\nPss:")[2].split()[0]) * 1024
+    except (PermissionError, FileNotFoundError, IndexError):
+        # The session's own process, or a kernel of Linux without this file.
+        return int((folder / "statm").read_text(encoding="utf-8").split()[1]) * _PAGE
+
+
+def cpu_time(folder: Path) -> float:
+    """Return the processor time that a process has used, in seconds (proc(5), fields 14, 15)."""
+    fields = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+    user, system = fields.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / _TICKS
+
+
+class Meter:
+    """Measures what the job's processes use.
+
+    :param is_address_space: whether address space counts, and not the memory in use.
+    """
+
+    def __init__(self, is_address_space: bool) -> None:
+        self._memory_of = address_space if is_address_space else memory_in_use
+        self._groups = set(os.getgroups())
+        self._times: dict[Path, float] = {}
+        self._read_at = time.monotonic()
+        self._next = 0.0
+        self._usage = Usage(0, 0.0)
+        self.read()
+
+    def read(self) -> Usage:
+        """Read /proc, unless the last reading is recent; return what the job uses.
+
+        The processor time is the average since the reading before.
+        """
+        begin = time.monotonic()
+        if begin < self._next:
+            return self._usage
+        folders = list(job_processes(self._groups))
+        times = dict(self._each(cpu_time, folders))
+        now = time.monotonic()
+        used = sum(max(each - self._times.get(path, 0.0), 0.0) for path, each in times.items())
+        cores = used / (now - self._read_at) if self._times else 0.0
+        self._times, self._read_at = times, now
+        memory = sum(each for _, each in self._each(self._memory_of, folders))
+        self._usage = Usage(int(memory), cores)
+        end = time.monotonic()
+        self._next = end + max(READ_EVERY, REST * (end - begin))
+        return self._usage
+
+    def _each(
+        self, measure: Callable[[Path], float], folders: list[Path]
+    ) -> Iterator[tuple[Path, float]]:
+        """Yield each process with its figure; leave out processes that have ended."""
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                yield folder, measure(folder)
+
+
+def limits() -> tuple[int | None, bool, int]:
+    """Return the session's memory in bytes, if it is limited, and its number of cores.
+
+    The value between them is whether the limit is for address space. If Grid Engine limits the
+    address space (``h_vmem``), this limit counts; otherwise the amount that the user chose, which
+    the broker writes to ``MEM_LIMIT``, as JupyterHub's other spawners do.
+    """
+    cores = int(os.environ.get("NSLOTS") or len(os.sched_getaffinity(0)))
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        return limit, True, cores
+    chosen = os.environ.get("MEM_LIMIT", "")
+    return int(chosen) if chosen.isdecimal() and int(chosen) else None, False, cores
+
+
+class Status:
+    """The session's status, and the server's address and settings for it.
+
+    :param start: the start of the job, in seconds since the epoch.
+    """
+
+    def __init__(self, rules: Rules, start: float) -> None:
+        self._rules = rules
+        #: The end of the session, in seconds since the epoch; None if it has no run time.
+        self.end = None if rules.run_time is None else start + rules.run_time
+        self._memory, self._is_address_space, self._cores = limits()
+        self._meter = Meter(self._is_address_space)
+
+    def read(self) -> dict[str, Any]:
+        """Return the status as the pages get it."""
+        usage = self._meter.read()
+        return {
+            # Rounded down, so that pages do not show more time than there is.
+            "left": None if self.end is None else max(int(self.end - time.time()), 0),
+            "memory": {
+                "used": usage.memory,
+                "limit": self._memory,
+                "address_space": self._is_address_space,
+            },
+            "cpu": {"used": round(usage.cores, 2), "limit": self._cores},
+        }
+
+    def page_settings(self) -> dict[str, Any]:
+        """Return the settings of ``files/status_bar``; empty if a job from before has no words."""
+        rules = self._rules
+        if not rules.words.keys() >= STATUS_WORDS:
+            return {}
+        soon = max((each for each in rules.warnings if each < (rules.run_time or 0)), default=SOON)
+        words = {name: rules.words[name] for name in sorted(STATUS_WORDS)}
+        return {"gridhubStatus": {"words": words, "soon": soon}}
+
+    def install(self, web_app: Any) -> None:
+        """Make the session's server answer the pages' questions, and pass on the settings."""
+        from jupyter_server.base.handlers import APIHandler
+        from tornado import web
+
+        status = self
+
+        class StatusHandler(APIHandler):
+            @web.authenticated
+            async def get(self) -> None:
+                self.finish(await asyncio.to_thread(status.read))
+
+        web_app.settings.setdefault("page_config_data", {}).update(self.page_settings())
+        base_url = web_app.settings["base_url"]  # it ends with a slash
+        web_app.add_handlers(".*$", [(f"{base_url}{ADDRESS}", StatusHandler)])
