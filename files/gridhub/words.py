@@ -120,7 +120,9 @@ def unfilled(group: str) -> dict[str, str]:
     """
     own = {name: words for name, words in sentences().items() if name.startswith(f"{group}.")}
     return {
-        name.partition(".")[2]: words.format_map({each: f"{{{each}}}" for each in placeholders(words)})
+        name.partition(".")[2]: words.format_map(
+            {each: f"{{{each}}}" for each in placeholders(words)}
+        )
         for name, words in own.items()
     }
 

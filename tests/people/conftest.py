@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from newcomer import HOSTS, Newcomer
 
 from browsing import browser, closed_queue, enter, window
 from cluster import (
@@ -23,7 +24,6 @@ from cluster import (
     proxy_host,
     qmaster_host,
 )
-from newcomer import HOSTS, Newcomer
 from proxy_client import fetch, routes
 
 __all__ = [

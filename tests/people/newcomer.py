@@ -37,8 +37,8 @@ class Newcomer(HubClient):
                 f"echo {self.name}:{self.password} | chpasswd"
             )
         self.as_root(
-            f"rm -rf {self.home} && install -d -m 0700 {self.home} && cp -r /etc/skel/. {self.home} "
-            f"&& chown -R {self.name}: {self.home}"
+            f"rm -rf {self.home} && install -d -m 0700 {self.home} && "
+            f"cp -r /etc/skel/. {self.home} && chown -R {self.name}: {self.home}"
         )
 
     def remove(self) -> None:
@@ -80,9 +80,7 @@ class Newcomer(HubClient):
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the kernel."""
-        return dict(
-            json.loads(self.cell("import os, json; print(json.dumps(dict(os.environ)))"))
-        )
+        return dict(json.loads(self.cell("import os, json; print(json.dumps(dict(os.environ)))")))
 
     def worker(self) -> Any:
         """Return the host on which the session runs."""
@@ -116,4 +114,3 @@ class Newcomer(HubClient):
         return self.as_root(
             f"cat $(ls -t {self.home}/.jupyterhub-sessions/*.log | head -1) 2>/dev/null || true"
         )
-

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import requests
+from newcomer import Newcomer
 
 from hub_client import wait_for
-from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
 
 #: A kernel that knows only TCP ports, like xeus and many kernels in Java: it takes the ports from
 #: the connection file, whatever the file's transport is. It answers only to requests for its
 #: information and to cells.
-TCP_KERNEL = '''
+TCP_KERNEL = """
 import hashlib, hmac, json, sys, time, uuid
 import zmq
 with open(sys.argv[1]) as file:
@@ -66,7 +66,7 @@ while True:
             send(socket, message[:at], "shutdown_reply", parent, {"status": "ok", "restart": False})
             sys.exit()
         say("idle")
-'''
+"""
 
 
 @contextlib.contextmanager

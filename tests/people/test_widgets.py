@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -84,9 +83,7 @@ def at_home(wanda: HubClient) -> Iterator[None]:
 
 
 @pytest.fixture
-def enter(
-    wanda: HubClient, window: Callable[..., Page], at_home: None
-) -> Callable[..., Page]:
+def enter(wanda: HubClient, window: Callable[..., Page], at_home: None) -> Callable[..., Page]:
     """Start a session in the browser; return its page."""
 
     def start(**amounts: object) -> Page:
@@ -165,9 +162,7 @@ def test_r_finds_jupyter_and_runs(wanda: HubClient, at_home: None) -> None:
     installed = host("exec1").run("apt-get install -y -qq --no-install-recommends r-cran-irkernel")
     if installed.rc != 0:
         pytest.skip(f"R is not to be had: {installed.stderr}")
-    host("exec2").check_output(
-        "apt-get install -y -qq --no-install-recommends r-cran-irkernel"
-    )
+    host("exec2").check_output("apt-get install -y -qq --no-install-recommends r-cran-irkernel")
     as_wanda(recipe("R"))
     wanda.choose(cores=1, memory=2, run_time=1)
     wanda.wait_until_ready(120)
@@ -181,5 +176,3 @@ def test_a_persons_own_python_settings_do_not_reach_the_command_jupyter(
     as_wanda("mkdir -p own && echo 'raise SystemExit(3)' > own/jupyter_core.py")
     shown = as_wanda("export PYTHONPATH=$HOME/own PYTHONHOME=/nonexistent; jupyter kernelspec list")
     assert "python3" in shown
-
-

@@ -17,7 +17,9 @@ from proxy_client import Answer
 
 #: A function that requests a page and returns the outcome. It uses plain HTTP, or TLS with or
 #: without the session's own certificate. It does not check the server's certificate.
-KNOCK = IN_MEMORY + """
+KNOCK = (
+    IN_MEMORY
+    + """
 import http.client, os, ssl
 def knock(address, port, path, how, headers={}, body=None):
     context = ssl._create_unverified_context()
@@ -33,6 +35,7 @@ def knock(address, port, path, how, headers={}, body=None):
     except (ssl.SSLError, ConnectionError, http.client.BadStatusLine):
         return "refused"
 """
+)
 
 
 #: The folder of alice's own Python packages. Python also runs certain files in it at every start.

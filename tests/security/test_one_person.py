@@ -19,7 +19,9 @@ from person import IN_MEMORY, Session, session_of
 
 #: A function that sends many requests to the hub with the session's certificate, and counts the
 #: answers.
-FLOOD = IN_MEMORY + """
+FLOOD = (
+    IN_MEMORY
+    + """
 import collections, http.client, json, os, ssl, threading, time
 def flood(count, method, paths, headers, body=None, threads=8):
     context = ssl._create_unverified_context()
@@ -39,6 +41,7 @@ def flood(count, method, paths, headers, body=None, threads=8):
     [each.join() for each in senders]
     print(json.dumps([answers, refusal, time.time() - began]))
 """
+)
 
 
 class Flood(NamedTuple):

@@ -102,7 +102,9 @@ def test_every_sentence_is_used_somewhere() -> None:
     )
     named |= set(re.findall(r"words\['([\w.]+)'\]", proxy))
     # A session gets all sentences of its group, and uses them by their names without the group.
-    session = "".join(path.read_text(encoding="utf-8") for path in FILES.glob("gridhub/session/*.py"))
+    session = "".join(
+        path.read_text(encoding="utf-8") for path in FILES.glob("gridhub/session/*.py")
+    )
     named |= {f"session.{name}" for name in re.findall(r"\"(\w+)\"", session)}
     begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as text('sessions.' ~ view.state)
     patterns = [name for _, name, _ in used()]

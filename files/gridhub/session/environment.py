@@ -164,9 +164,7 @@ def person_environment(
     What the person or the site has set stays, except JupyterHub's own variables.
     """
     threads = dict.fromkeys(THREADS, str(slots_here(job)))
-    own = {
-        name: value for name, value in server.items() if name.startswith(("JUPYTERHUB_", "JUPYTER_"))
-    }
+    own = {name: value for name, value in server.items() if name.startswith("JUPYTER")}
     environment = (
         threads
         | _device_variables(job, rules.gpus)
@@ -195,4 +193,3 @@ def site_kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
     # In a virtual environment, pip fails if the person's settings ask for the user scheme.
     return own | {"PIP_USER": "0"}
-

@@ -52,9 +52,10 @@ class Notifier:
 
     async def notify_until_shown(self, message: str) -> bool:
         """Show a notice as soon as the server and the hub, which checks the token, answer."""
-        while not await self.notify_person(message):
+        while True:
+            if await self.notify_person(message):
+                return True
             await asyncio.sleep(LOOK_INTERVAL)
-        return True
 
     async def post_to_hub(self, last: datetime) -> bool:
         """Report to the hub when the session was last in use."""

@@ -184,8 +184,8 @@ def serve(
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
         ]
     )
-    # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large as
-    # the session's memory allows. By default, the connection would break at 10 MiB.
+    # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large
+    # as the session's memory allows. By default, the connection would break at 10 MiB.
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
     status = Status(rules, start)
     status.install(app.web_app)
@@ -244,7 +244,7 @@ def add_kernels(kernels: Any, person: Person) -> None:
     :param kernels: the server's ``KernelSpecManager``.
     """
     paths = [each for each in person.environment.get("JUPYTER_PATH", "").split(":") if each]
-    added = [kernels.user_kernel_dir, *(os.path.join(path, "kernels") for path in paths)]
+    added = [kernels.user_kernel_dir, *(str(Path(path, "kernels")) for path in paths)]
     known = kernels.kernel_dirs
     kernels.kernel_dirs = [*known, *(each for each in added if each not in known)]
 

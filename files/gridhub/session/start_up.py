@@ -58,6 +58,7 @@ class Stopped(NamedTuple):
     status: int | None
 
     def __str__(self) -> str:
+        """Return file, line, command and end, for a sentence."""
         where = f"{self.file}, line {self.line}: {self.command}" if self.file else "the first line"
         return f"{where} ({self._end()})"
 

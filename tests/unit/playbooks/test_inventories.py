@@ -236,7 +236,7 @@ class TestJobScript:
         )
         python = folder / "current/env/bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\n{SHOW}', encoding="utf-8")
+        python.write_text(f"#!/bin/sh\n{SHOW}", encoding="utf-8")
         python.chmod(0o755)
         checked = subprocess.run(["/bin/bash", "-n", script], check=False)
         assert checked.returncode == 0
@@ -281,9 +281,7 @@ class TestJobScript:
             ("bare", "site"),
         ],
     )
-    def test_it_loads_the_chosen_software(
-        self, tmp_path: Path, software: str, steps: str
-    ) -> None:
+    def test_it_loads_the_chosen_software(self, tmp_path: Path, software: str, steps: str) -> None:
         self.run(tmp_path, self.menu(), self.SESSION)
         result = run_start_up(str(tmp_path / "session.sh"), {}, software, 20.0)
         assert (result.stopped, result.environment["STEPS"]) == (None, steps)

@@ -60,7 +60,7 @@ def test_a_bad_folder_is_found_and_replaced(
     assert (bad.path, bad.variable) == (folder, FIRST[name])
     variables = replacements([bad], tmp_path)
     assert variables.keys() == {FIRST[name]}
-    assert os.listdir(variables[FIRST[name]]) == []
+    assert not list(Path(variables[FIRST[name]]).iterdir())
 
 
 def test_a_folder_of_another_account_is_not_used_even_if_it_is_open(

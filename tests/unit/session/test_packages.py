@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_after_an_upgrade_of_python_the_link_leads_to_the_new_one(tmp_path: Path
         link.unlink()
     (place / "bin/python").symlink_to("/nonexistent/python")
     person_packages(tmp_path)
-    assert os.path.samefile(place / "bin/python", sys._base_executable)  # type: ignore[attr-defined]
+    assert (place / "bin/python").samefile(sys._base_executable)  # type: ignore[attr-defined]
 
 
 def test_a_home_without_room_is_an_error_of_the_system(tmp_path: Path) -> None:

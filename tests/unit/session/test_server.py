@@ -9,7 +9,6 @@ import pwd
 import socket
 import sys
 import threading
-from glob import glob
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -104,7 +103,8 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     }
     modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
     handlers = modules["jupyter_server.base.handlers"]
-    handlers.APIHandler = RequestHandler  # type: ignore[attr-defined]
+    api_handler = type("APIHandler", (RequestHandler,), {"get_json_body": lambda handler: None})
+    handlers.APIHandler = api_handler  # type: ignore[attr-defined]
     modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
     kernels = modules["gridhub.session.kernels"]
     kernels.SessionKernelManager = type("SessionKernelManager", (), {})  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ class TestServer:
         assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels", "/apps/kernels"]
         manager = sys.modules["gridhub.session.kernels"].SessionKernelManager  # type: ignore[attr-defined]
         environment_of_kernels, site_python, *_ = manager.settings
-        assert site_python in glob(f"{person.home}/.local/share/jupyterhub/*/bin/python")
+        assert site_python in map(str, person.home.glob(".local/share/jupyterhub/*/bin/python"))
         assert TOKEN not in environment_of_kernels.values()
         assert sorted(calls, key=len) == [(rules, 1000.0), (environment, port, None)]
 
