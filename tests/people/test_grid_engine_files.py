@@ -5,16 +5,15 @@ A refusal is one sentence that names the file, the line and the option, and says
 
 from __future__ import annotations
 
-import json
 import shlex
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from cluster import BASE_URL, PREFIX, host
+from broker_calls import ask
+from cluster import BASE_URL, host
 from hub_client import HubClient, page_text, wait_for
 
 #: The account of these tests, and its request file.
@@ -22,16 +21,6 @@ NAME, UID, PASSWORD = "rita", 2900, "rita-people"
 OWN = f"/home/{NAME}/.sge_request"
 CELL = "/var/lib/gridengine/default/common"
 SESSION = "fedcba9876543210" * 2
-
-#: A program that sends its standard input to the broker and prints the answer.
-CALL = """
-import shutil, socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.connect("/run/jupyterhub-broker.sock")
-s.sendall(sys.stdin.buffer.read())
-s.shutdown(socket.SHUT_WR)
-shutil.copyfileobj(s.makefile("rb"), sys.stdout.buffer)
-"""
 
 #: Options that a session cannot have.
 REFUSED = [
@@ -66,6 +55,7 @@ IMPOSSIBLE = [
 #: They all stand in one file.
 OVERRIDDEN = [
     "# defaults of rita",
+    "-b y -h -t 1-3 -clear",
     "-b y -now y -shell n",
     "-pty y",
     "-a 12312359",
@@ -77,22 +67,8 @@ OVERRIDDEN = [
     "-pe smp 2",
     "-notify -R y -p -5 -js 1 -m n -M rita@example.org -terse",
     "-ac mine=1 -dc jupyterhub_user",
-    "-h -clear",
-    "-A 'account of rita' # a comment",
+    "-A 'account' # a comment",
 ]
-
-
-def ask(**request: object) -> dict[str, Any]:
-    """Send a request to the broker as the hub does; return the answer."""
-    run = subprocess.run(
-        ["podman", "exec", "--interactive", "--user", "jupyterhub", f"{PREFIX}-hub"]
-        + ["python3", "-c", CALL],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    return dict(json.loads(run.stdout))
 
 
 def start() -> dict[str, Any]:
@@ -274,3 +250,23 @@ def test_the_form_and_the_page_show_the_line(rita: HubClient) -> None:
         wait_for("the session is refused", lambda: rita.server() is None)
         page += page_text(rita.get("/hub/home"))
     assert f"Line 1 of {OWN} has “-t 1-3”" in page
+
+
+def test_no_file_of_qstat_hides_a_running_session(rita: HubClient, hub_host: Any) -> None:
+    def complaints() -> int:
+        lines = hub_host.run("journalctl -u jupyterhub --no-pager | grep -c 'hides jobs'").stdout
+        return int(lines)
+
+    rita.choose(cores=1, memory=1, run_time=1)
+    rita.wait_until_ready()
+    path, before = f"{CELL}/sge_qstat", complaints()
+    with file(path, "-s p -l h=nowhere -g d\n", "root"):
+        # Two answers without its job would end the session.
+        wait_for("the hub has noticed the file", lambda: complaints() >= before + 3, 150)
+        server = rita.server()
+        assert server
+        assert server["ready"]
+    with file(path, "-s p -ext -u root\n", "root"):
+        rita.open_lab()
+        kernel = rita.start_kernel()
+        assert rita.run(kernel, "print(6 * 7)").strip() == "42"

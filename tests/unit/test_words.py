@@ -187,7 +187,7 @@ def test_modules_use_the_sites_words(monkeypatch: pytest.MonkeyPatch) -> None:
         "choice.list": "waehlen Sie {values}",
         "choice.one_of": "{others} oder {last}",
         "choice.quoted": "»{text}«",
-        "home.is_full": "Ihr Verzeichnis {path} ist voll.",
+        "home.is_over_quota": "Ihr Verzeichnis {path} ist voll.",
     }
     words = with_site(read_own(), site)
     monkeypatch.setattr("gridhub.words.sentences", lambda: words)

@@ -116,8 +116,8 @@ def in_effect(options: Iterable[Option]) -> list[Option]:
     left: list[Option] = []
     for option in options:
         if option.name == "-clear":
-            # qsub has processed -sync before. It has not crashed at blank lines after all.
-            left = [each for each in left if each.name in ("-sync", "")]
+            # These have had their effect before: with -b y, qsub has not read the job script.
+            left = [each for each in left if each.name in ("-b", "-sync", "")]
         else:
             left.append(option)
     return left

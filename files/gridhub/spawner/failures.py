@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection
 from typing import NamedTuple
 
 from jupyterhub.spawner import SpawnException
 
-from gridhub.contract import NO_PORT
+from gridhub.contract import NO_PORT, SESSION_FOLDER
 from gridhub.grid.collector import Gone
 from gridhub.grid.jobs import Job, State
 from gridhub.words import number_text, text
@@ -17,6 +19,10 @@ from gridhub.words import number_text, text
 _NO_PORT_REPORT = re.compile(
     NO_PORT + r"(?: (?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,253})(?: (?P<holders>\S{1,400}))?)?"
 )
+
+
+#: Messages of the system about a full file system, as Grid Engine quotes them.
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
 class SessionError(SpawnException):
@@ -87,8 +93,10 @@ def error_state(job: Job, errors: Collection[str]) -> SessionError:
     :param errors: Grid Engine's messages, which the error quotes.
     """
     reason = "\n".join(errors) or text("start.no_reason")
+    full = f"/{SESSION_FOLDER}/" in reason and any(words in reason for words in _FULL)
+    name = "error_full" if full else "error_state"
     return SessionError(
-        text("start.error_state", job=job.id, letters=job.letters, reason=reason),
+        text(f"start.{name}", job=job.id, letters=job.letters, reason=reason),
         reason="error_state",
     )
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from asked import ENVIRONMENT, PORTS, TOKEN, as_root, secrets_in
-from gridhub.broker.home import within, write_session_file
+from gridhub.broker.home import home_trouble, within, write_session_file
 from gridhub.broker.person import Refused
 from gridhub.contract import SESSION_FOLDER
 
@@ -92,7 +93,7 @@ class TestSessionFile:
 
     def test_a_file_in_place_of_the_folder_is_refused(self, path: Path, home: Path) -> None:
         (home / SESSION_FOLDER).write_text("mine", encoding="utf-8")
-        with pytest.raises(Refused, match="cannot be used .*File exists"):
+        with pytest.raises(Refused, match="mv ~/.jupyterhub-sessions ~/.jupyterhub-sessions.old"):
             write_session_file(path, ENVIRONMENT, PORTS, RULES)
         assert (home / SESSION_FOLDER).read_text(encoding="utf-8") == "mine"
 
@@ -159,6 +160,41 @@ class TestSessionFile:
             assert not secrets_in(home)
         finally:
             subprocess.run(["umount", str(home)], check=True)
+
+
+class TestTrouble:
+    """The sentence about a home that cannot be used says what its owner can do."""
+
+    @pytest.mark.parametrize(
+        ("number", "words"),
+        [
+            (errno.ENOSPC, r"is full \(No space left.*du -xk ~/ \| sort -n \| tail -n 20$"),
+            (errno.EDQUOT, r"over its quota \(Disk quota.*du -xk ~/ \| sort -n \| tail -n 20$"),
+            (errno.EROFS, "cannot be written at the moment .*Tell the administrators"),
+            (errno.EACCES, r"cannot be written \(Permission.*chmod u\+rwx ~$"),
+            (errno.ENOENT, "is missing"),
+            (errno.EIO, "cannot be used"),
+        ],
+    )
+    def test_each_error_has_its_advice(self, home: Path, number: int, words: str) -> None:
+        error = OSError(number, os.strerror(number), "/home/x/y")
+        found = home_trouble(error, home)
+        assert re.search(words, found), found
+        assert "/home/x/y" in found
+
+    def test_a_home_without_free_inodes_lists_folders_by_files(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        system = os.statvfs_result((4096, 4096, 100, 50, 50, 10, 0, 0, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda path: system)
+        found = home_trouble(OSError(errno.ENOSPC, "No space left on device"), home)
+        assert found.endswith("du -x --inodes ~/ | sort -n | tail -n 20")
+
+    @as_root
+    def test_the_owner_of_a_foreign_home_is_named(self, home: Path) -> None:
+        os.chown(home, 1, 1)
+        found = home_trouble(OSError(errno.EACCES, "Permission denied"), home)
+        assert f"{home}, belongs to the account daemon" in found
 
 
 class TestWithin:

@@ -52,6 +52,7 @@ class TestParsing:
             ("-js 1\0-h", ["-js 1"]),
             ("-q a -l b -h -clear -P p", ["-P p"]),
             ("-sync y -clear", ["-sync y"]),
+            ("-b y -now y -clear", ["-b y"]),
         ],
     )
     def test_the_options_are_those_that_qsub_sees(self, text: str, options: list[str]) -> None:

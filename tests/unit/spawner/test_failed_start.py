@@ -142,6 +142,17 @@ class TestFailedStart:
         assert "-xml -j 1" in qstat.calls
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
+    async def test_an_error_about_a_full_home_says_what_to_type(
+        self, alice: Any, broker: Broker, qstat: Qstat
+    ) -> None:
+        broker.letters = "Eqw"
+        log = f"/home/alice/{SESSION_FOLDER}/1.log"
+        error = f'can\'t open output file "{log}": No space left on device'
+        qstat.explains(details(errors=[error]))
+        start = await starting(alice, broker)
+        with pytest.raises(SpawnException, match=r"No space left .*: du -xk ~/ \| sort -n"):
+            await asyncio.wait_for(start, 10)
+
     async def test_an_error_of_another_users_job_is_not_shown(
         self, alice: Any, broker: Broker, qstat: Qstat
     ) -> None:
