@@ -246,9 +246,7 @@ def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) ->
         ("/hub/api/users/nobody/tokens", "127.0.0.10", '"message": "There were more requests'),
     ],
 )
-def test_flood_of_passwords_is_stopped(
-    proxy_host: Any, path: str, source: str, words: str
-) -> None:
+def test_flood_of_passwords_is_stopped(proxy_host: Any, path: str, source: str, words: str) -> None:
     answers = flood(proxy_host, source, "POST", path, 400)
     status, retry_after, page = answers[-1]
     assert status == 429, f"{len(answers)} passwords from one address in a row"

@@ -161,7 +161,9 @@ def test_too_many_requests(proxy_host: Any, fetch: Fetch) -> None:
         nginx_with(proxy_host, "zone=requests:10m rate=300r/s", "zone=requests:10m rate=1r/m"),
         nginx_with(proxy_host, "zone=requests burst=3000 nodelay", "zone=requests"),
     ):
-        answers = wait_for("the limit", lambda: [each for each in (fetch(API),) if each.status == 429])
+        answers = wait_for(
+            "the limit", lambda: [each for each in (fetch(API),) if each.status == 429]
+        )
         assert "more requests from your network" in check_json(answers[0], 429)
         check_page(fetch(LAB, **BROWSERS), 429)
         check_json(fetch("/hub/api/users/x/server/progress", Cookie="x=y"), 429)

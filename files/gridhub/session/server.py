@@ -181,8 +181,8 @@ def serve(
             f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
         ]
     )
-    # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large as
-    # the session's memory allows. By default, the connection would break at 10 MiB.
+    # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
+    # default, the connection would break at 10 MiB.
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
     app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
     # Because this server ignores the user's settings, it would not find the user's kernels either.
