@@ -90,7 +90,7 @@ class GridHub(JupyterHub):
     def init_handlers(self) -> None:
         """Set up JupyterHub's handlers, with ours for paths that do not belong to the hub."""
         super().init_handlers()
-        self.handlers = [
+        self.handlers[:] = [
             (entry[0], StrayHandler, *entry[2:]) if entry[1] is PrefixRedirectHandler else entry
             for entry in self.handlers
         ]

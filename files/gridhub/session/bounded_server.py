@@ -100,11 +100,13 @@ class _Request(Delegate):
         if self._is_strangers:
             self._connection.set_body_timeout(self._server.strangers_may_take)
             if self._length > self._server.strangers_may_send:
-                return self._refuse(413, "too_long", self._server.strangers_may_send)
+                self._refuse(413, "too_long", self._server.strangers_may_send)
+                return None
         elif self._length >= LARGE:
             room = memory_left()
             if room is not None and self._length * MEMORY_FACTOR > room:
-                return self._refuse(413, "no_memory", room)
+                self._refuse(413, "no_memory", room)
+                return None
         return super().headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

@@ -184,8 +184,8 @@ def serve(
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
         ]
     )
-    # Like a request's body, a message to a kernel, such as an upload in a widget, may be as large
-    # as the session's memory allows. By default, the connection would break at 10 MiB.
+    # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
+    # default, the connection would break at 10 MiB.
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
     status = Status(rules, start)
     status.install(app.web_app)
