@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from newcomer import HOSTS, Newcomer
 
 from browsing import browser, closed_queue, enter, window
 from cluster import (
@@ -24,6 +23,7 @@ from cluster import (
     proxy_host,
     qmaster_host,
 )
+from newcomer import HOSTS, Newcomer
 from proxy_client import fetch, routes
 
 __all__ = [

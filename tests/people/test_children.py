@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from newcomer import Newcomer
 
 from hub_client import wait_for
+from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
 

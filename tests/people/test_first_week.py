@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from wanda import NAME, as_wanda, at_home, recipe, wanda
 
 from cluster import host
 from hub_client import HubClient, wait_for
+from wanda import NAME, as_wanda, at_home, recipe, wanda
 
 __all__ = ["at_home", "wanda"]  # fixtures
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import requests
-from newcomer import Newcomer
 
 from hub_client import wait_for
+from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from cluster import host
 from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
@@ -42,13 +44,12 @@ def test_what_a_prolog_grants_arrives(newcomer: Make, qmaster_host: Any, gpus: i
     """The prolog adds a line to the job's environment, as prologs for GPUs do (sge_conf(5))."""
     prolog = "/usr/local/bin/gpu-prolog"
     lines = "#!/bin/sh\\necho CUDA_VISIBLE_DEVICES=3 >>$SGE_JOB_SPOOL_DIR/environment\\n"
-    from cluster import host
-
     for name in ("exec1", "exec2"):
         host(name).check_output(f"printf '{lines}' >{prolog} && chmod 755 {prolog}")
-    qmaster_host.check_output(f"qconf -mattr queue prolog {prolog} all.q")
+    qmaster_host.check_output(f"qconf -mattr queue prolog root@{prolog} all.q")
     try:
         person = newcomer(groups="gpu").start(gpus=gpus)
         assert person.environment()["CUDA_VISIBLE_DEVICES"] == "3"
     finally:
         qmaster_host.check_output("qconf -mattr queue prolog NONE all.q")
+        qmaster_host.run("qmod -cq all.q")  # a prolog that fails puts the queue into an error state

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from newcomer import Newcomer
 
 from hub_client import page_text, wait_for
+from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
 

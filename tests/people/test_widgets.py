@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
-from wanda import NAME, PASSWORD, as_wanda, at_home, recipe, wanda
 
 from browsing import SHOTS, browser, choose, log_in, window
 from hub_client import HubClient
+from wanda import NAME, PASSWORD, as_wanda, at_home, recipe, wanda
 
 __all__ = ["at_home", "browser", "wanda", "window"]  # fixtures
 

@@ -17,6 +17,7 @@ from folders import FILES
 from gridhub import words
 from gridhub.broker.home import home_trouble
 from gridhub.grid.jobs import State
+from gridhub.contract import STATUS_WORDS
 from gridhub.hub import errors
 from gridhub.menu.file import parse_menu
 from gridhub.menu.kinds import ChoiceError
@@ -35,6 +36,7 @@ COMPUTED = {
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
     "error.": "|".join(errors.MESSAGES.values()),
+    "start.": "error_full|error_state",
 }
 #: Files whose messages go to the job's log.
 STARTER = ("secrets.py", "port.py")
@@ -106,6 +108,8 @@ def test_every_sentence_is_used_somewhere() -> None:
         path.read_text(encoding="utf-8") for path in FILES.glob("gridhub/session/*.py")
     )
     named |= {f"session.{name}" for name in re.findall(r"\"(\w+)\"", session)}
+    # The names of this group are checked with the script of the status bar (test_status.py).
+    named |= {f"status.{name}" for name in STATUS_WORDS}
     begun = set(re.findall(r"'(\w+\.\w*)' ~", pages))  # such as text('sessions.' ~ view.state)
     patterns = [name for _, name, _ in used()]
     unused = [
