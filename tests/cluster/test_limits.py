@@ -106,7 +106,7 @@ def test_people_are_warned_and_only_idle_sessions_are_ended(
             "another person is warned of the end", lambda: warned(in_a_terminal), 60
         )
         assert re.search(
-            r"This session ends at \d\d:\d\d, in about 2 min, when its run time", warning
+            r"This session ends at \d\d:\d\d \w+, in about 2 min, when its run time", warning
         )
         assert wait_for("so is the third", lambda: warned(computing), 60)
 

@@ -81,9 +81,11 @@ class WithTarget(BaseHandler):
     @property
     def target(self) -> str:
         """Where the person is going; empty if nowhere in particular."""
-        return simplest(
-            self.get_argument(NEXT, ""), self._validate_next_url, self.base_url, self.own
-        )
+        try:
+            url = self.get_argument(NEXT, "")
+        except web.HTTPError:  # it is not text; an error page needs a target too
+            return ""
+        return simplest(url, self._validate_next_url, self.base_url, self.own)
 
     @property
     def form_url(self) -> str:
