@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import secrets
 import shlex
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import yaml
 
-from cluster import ROOT, host
+from cluster import BASE_URL, ROOT, host
 from hub_client import HubClient, wait_for
 
 HOSTS = ("qmaster", "hub", "exec1", "exec2")
@@ -114,3 +119,24 @@ class Newcomer(HubClient):
         return self.as_root(
             f"cat $(ls -t {self.home}/.jupyterhub-sessions/*.log | head -1) 2>/dev/null || true"
         )
+
+
+#: The numbers of the accounts; another run of the tests at the same time has other numbers.
+NUMBERS = itertools.count(7000 + os.getpid() % 100 * 500)
+
+
+@pytest.fixture
+def newcomer() -> Iterator[Callable[..., Newcomer]]:
+    """Make an account with a new home; afterwards, remove the account, its session and its home."""
+    made: list[Newcomer] = []
+
+    def make(shell: str = "/bin/bash", groups: str = "users") -> Newcomer:
+        number = next(NUMBERS)
+        person = Newcomer(BASE_URL, f"person{number}", secrets.token_hex(8))
+        made.append(person)
+        person.make(number, shell, groups)
+        return person
+
+    yield make
+    for person in made:
+        person.remove()

@@ -113,7 +113,7 @@ def test_a_kernel_that_knows_only_tcp_works_where_the_site_allows_it_or_says_why
     ("name", "script", "words"),
     [
         ("broken", "echo No module named ipykernel >&2; exit 1", "No module named ipykernel"),
-        ("silent", "exit 7", "status 7"),
+        ("silent", "sleep 1; exit 7", "status 7"),
         ("hungry", "echo allocating; kill -9 $$", "need more memory than it has"),
     ],
 )

@@ -23,6 +23,7 @@ from cluster import (
     qmaster_host,
 )
 from hub_client import wait_for
+from newcomer import newcomer
 from proxy_client import fetch, routes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "fetch",
     "hub_host",
     "login",
+    "newcomer",
     "passwords",
     "proxy_host",
     "qmaster_host",

@@ -16,8 +16,8 @@ import pytest
 from folders import FILES
 from gridhub import words
 from gridhub.broker.home import home_trouble
-from gridhub.grid.jobs import State
 from gridhub.contract import STATUS_WORDS
+from gridhub.grid.jobs import State
 from gridhub.hub import errors
 from gridhub.menu.file import parse_menu
 from gridhub.menu.kinds import ChoiceError

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from tornado.web import HTTPError
 
 from gridhub.session.environment import site_kernel_environment
 from gridhub.session.rules import Rules
@@ -125,6 +126,9 @@ class SessionKernelManager(ServerKernelManager):
         try:
             options |= {"stdout": output.writer, "stderr": output.writer}
             await super()._async_launch_kernel(kernel_cmd, **options)
+        except OSError as error:
+            words = self._text("kernel_program", program=kernel_cmd[0], reason=error.strerror)
+            raise HTTPError(500, words or str(error)) from error
         finally:
             os.close(output.writer)
         self._output = output
@@ -155,15 +159,24 @@ class SessionKernelManager(ServerKernelManager):
         now = time.monotonic()
         is_new, self._reported = now - self._reported > SAME_DEATH or not self._reported, now
         if is_new:
-            killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
-            self._notify("kernel_killed" if killed else "kernel_died", status=status)
+            self._notify(self._kind_of_death(status), status=status)
 
-    def _notify(self, name: str, **values: object) -> None:
+    def _kind_of_death(self, status: int | None) -> str:
+        if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return "kernel_killed"
+        spec = self.kernel_spec
+        is_python = spec is not None and spec.language.lower() == "python"
+        may_need_tcp = self.execution_state == "starting" and self.transport == "ipc"
+        return "kernel_died_early" if may_need_tcp and not is_python else "kernel_died"
+
+    def _text(self, name: str, **values: object) -> str:
         spec = self.kernel_spec
         kernel = spec.display_name if spec else self.kernel_name
+        return self.settings.rules.text(name, kernel=kernel, **values)
+
+    def _notify(self, name: str, **values: object) -> None:
         lines = self._output.lines() if self._output else ""
-        words = self.settings.rules.text(name, kernel=kernel, lines=lines or "—", **values)
-        if words:
+        if words := self._text(name, lines=lines or "—", **values):
             self._task = asyncio.ensure_future(self.settings.notify(words))
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:

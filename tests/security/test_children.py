@@ -1,4 +1,4 @@
-"""No child of a session's server has a secret of the session."""
+"""Programs in a session look for its token, and publish all that they find."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ for path in glob.glob("/proc/[0-9]*/environ"):
 """
 
 
+@pytest.mark.attack(
+    "the environments of kernels, of terminals and of the programs that they start",
+    outcome="No token, and no path of the key. What links need (JUPYTERHUB_USER, …) stays.",
+)
 def test_no_process_of_the_person_shows_a_token(newcomer: Make) -> None:
     person = newcomer().start()
     shown = person.cell(ENVIRONMENTS)
@@ -36,6 +40,10 @@ def test_no_process_of_the_person_shows_a_token(newcomer: Make) -> None:
     )
 
 
+@pytest.mark.attack(
+    "the files in which Jupyter Server describes itself (jpserver-*.json)",
+    outcome="No token; programs in a session cannot call its server.",
+)
 def test_the_files_about_the_server_have_no_token(newcomer: Make) -> None:
     person = newcomer().start()
     found = person.cell(
@@ -47,6 +55,10 @@ def test_the_files_about_the_server_have_no_token(newcomer: Make) -> None:
     assert found == "[''] []"
 
 
+@pytest.mark.attack(
+    "the reports of a session, whose environment has no token",
+    outcome="The hub accepts them.",
+)
 def test_the_session_still_reports_its_activity(newcomer: Make) -> None:
     person = newcomer().start()
     person.cell("1")
@@ -55,6 +67,10 @@ def test_the_session_still_reports_its_activity(newcomer: Make) -> None:
     wait_for("the hub knows of the activity", lambda: (person.server() or {}).get("last_activity"))
 
 
+@pytest.mark.attack(
+    "jobs that take over the whole environment of a session (`qsub -V`, also in `~/.sge_request`)",
+    outcome="`qstat -j` shows no token.",
+)
 @pytest.mark.parametrize("where", ["kernel", "terminal", "sge_request"])
 def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
     newcomer: Make, qmaster_host: Any, hub_host: Any, where: str
