@@ -87,7 +87,8 @@ def read_names(path: Path) -> None:
             raise LockError(
                 f"{path}, line {number}: '{text}' is not a package of the index. Write a name, and "
                 "a version where you need one, such as bqplot or bqplot==0.12.45. For another "
-                "index, set UV_DEFAULT_INDEX while you lock, and PIP_INDEX_URL in sge_exec_environment."
+                "index, set UV_DEFAULT_INDEX while you lock and PIP_INDEX_URL in "
+                "sge_exec_environment."
             )
 
 

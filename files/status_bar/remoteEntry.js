@@ -127,6 +127,7 @@
     // A page that comes back, also after the computer has slept, shows no old figures.
     document.addEventListener("visibilitychange", askIfSeen);
     if (statusBar) {
+      widget.node.style.lineHeight = "24px"; // that of the bar's other texts
       statusBar.registerStatusItem(NAME, { item: widget, align: "middle" });
     } else {
       app.shell.add(widget, "top", { rank: 20000 }); // on the right, after what fills the middle

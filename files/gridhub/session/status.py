@@ -60,8 +60,8 @@ def job_processes(groups: set[int]) -> Iterator[Path]:
             status = (folder / "status").read_text(encoding="utf-8", errors="replace")
         except OSError:  # the process has ended
             continue
-        lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        if groups <= {int(each) for each in lines.get("Groups", "").split()}:
+        line = status.partition("\nGroups:")[2].partition("\n")[0]
+        if groups <= {int(each) for each in line.split()}:
             yield folder
 
 
