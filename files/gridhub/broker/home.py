@@ -68,6 +68,7 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
             minutes="{minutes}",
             used="{used}",
             limit="{limit}",
+            reserved="{reserved}",
         )
         for name in STATUS_WORDS
     }
