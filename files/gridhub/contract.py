@@ -33,7 +33,7 @@ EXIT_EARLY_END = 75
 #: The sentences ``status.NAME`` in ``words.toml``, which the broker writes to the session file and
 #: the session's pages show.
 STATUS_WORDS = frozenset(
-    {"left", "left_minutes", "memory", "memory_of", "memory_help", "address_space_help", "cpu"}
+    {"left", "left_minutes", "memory", "memory_of", "memory_help", "reserved_help", "cpu"}
 )
 
 

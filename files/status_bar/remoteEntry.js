@@ -88,11 +88,16 @@
       showTime(fill(values.hours ? words.left : words.left_minutes, values), left < config.soon);
     };
     const showUsage = ({ memory, cpu }) => {
-      const values = { used: amount(memory.used / GIB), limit: amount(memory.limit / GIB) };
+      const { used, limit, reserved } = memory;
+      const values = {
+        used: amount(used / GIB),
+        limit: amount(limit / GIB),
+        reserved: amount(reserved / GIB),
+      };
       showMemory(
-        fill(memory.limit ? words.memory_of : words.memory, values),
-        memory.limit !== null && memory.used > NEARLY * memory.limit,
-        memory.address_space ? words.address_space_help : words.memory_help,
+        fill(limit ? words.memory_of : words.memory, values),
+        limit !== null && Math.max(used, reserved) > NEARLY * limit,
+        fill(reserved === null ? words.memory_help : words.reserved_help, values),
       );
       showCpu(fill(words.cpu, { used: cpu.used.toFixed(1), limit: amount(cpu.limit) }), false);
     };

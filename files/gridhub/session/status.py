@@ -4,6 +4,10 @@
 The pages (``files/status_bar``) ask the session's server, which reads the processes of the job in
 /proc. Grid Engine gives each job a group of its own, which all processes of the job have, even
 those in the background. So the figures are those of the job, not of the worker.
+
+The limit ``h_vmem`` counts twice (measured with Grid Engine 8.1.9). Linux limits the address space
+of each process to it. Grid Engine ends a job whose processes together use more; what they have only
+reserved does not count there, although Grid Engine calls the sum ``vmem``.
 """
 
 from __future__ import annotations
@@ -38,9 +42,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Usage(NamedTuple):
-    """The memory, in bytes, and the processor time, in cores, that a session uses."""
+    """What a session uses."""
 
+    #: The memory that its processes use together, in bytes.
     memory: int
+    #: The largest address space of one of its processes, in bytes.
+    reserved: int
+    #: The processor time, in cores.
     cores: float
 
 
@@ -66,7 +74,7 @@ def job_processes(groups: set[int]) -> Iterator[Path]:
 
 
 def address_space(folder: Path) -> int:
-    """Return the address space of a process in bytes; Grid Engine's ``h_vmem`` limits it."""
+    """Return the address space of a process in bytes: all that it has reserved."""
     return int((folder / "statm").read_text(encoding="utf-8").split()[0]) * _PAGE
 
 
@@ -88,18 +96,14 @@ def cpu_time(folder: Path) -> float:
 
 
 class Meter:
-    """Measures what the job's processes use.
+    """Measures what the job's processes use."""
 
-    :param is_address_space: whether address space counts, and not the memory in use.
-    """
-
-    def __init__(self, is_address_space: bool) -> None:
-        self._memory_of = address_space if is_address_space else memory_in_use
+    def __init__(self) -> None:
         self._groups = set(os.getgroups())
         self._times: dict[Path, float] = {}
         self._read_at = time.monotonic()
         self._next = 0.0
-        self._usage = Usage(0, 0.0)
+        self._usage = Usage(0, 0, 0.0)
         self.read()
 
     def read(self) -> Usage:
@@ -116,8 +120,9 @@ class Meter:
         used = sum(max(each - self._times.get(path, 0.0), 0.0) for path, each in times.items())
         cores = used / (now - self._read_at) if self._times else 0.0
         self._times, self._read_at = times, now
-        memory = sum(each for _, each in self._each(self._memory_of, folders))
-        self._usage = Usage(int(memory), cores)
+        memory = sum(dict(self._each(memory_in_use, folders)).values())
+        reserved = max(dict(self._each(address_space, folders)).values(), default=0)
+        self._usage = Usage(int(memory), int(reserved), cores)
         end = time.monotonic()
         self._next = end + max(READ_EVERY, REST * (end - begin))
         return self._usage
@@ -134,9 +139,9 @@ class Meter:
 def limits() -> tuple[int | None, bool, int]:
     """Return the session's memory in bytes, if it is limited, and its number of cores.
 
-    The value between them is whether the limit is for address space. If Grid Engine limits the
-    address space (``h_vmem``), this limit counts; otherwise the amount that the user chose, which
-    the broker writes to ``MEM_LIMIT``, as JupyterHub's other spawners do.
+    The value between them is whether the limit also is one for the address space of each process.
+    If so (``h_vmem``), Grid Engine has set it; otherwise it is the amount that the user chose,
+    which the broker writes to ``MEM_LIMIT``, as JupyterHub's other spawners do.
     """
     cores = int(os.environ.get("NSLOTS") or len(os.sched_getaffinity(0)))
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -157,7 +162,7 @@ class Status:
         #: The end of the session, in seconds since the epoch; None if it has no run time.
         self.end = None if rules.run_time is None else start + rules.run_time
         self._memory, self._is_address_space, self._cores = limits()
-        self._meter = Meter(self._is_address_space)
+        self._meter = Meter()
 
     def read(self) -> dict[str, Any]:
         """Return the status as the pages get it."""
@@ -168,7 +173,8 @@ class Status:
             "memory": {
                 "used": usage.memory,
                 "limit": self._memory,
-                "address_space": self._is_address_space,
+                # None if address space is not limited.
+                "reserved": usage.reserved if self._is_address_space else None,
             },
             "cpu": {"used": round(usage.cores, 2), "limit": self._cores},
         }

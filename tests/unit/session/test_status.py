@@ -77,43 +77,40 @@ class TestProcesses:
 
 class TestMeter:
     @pytest.fixture
-    def meter(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, int], Meter]:
-        """Make a meter for one process only, which reads again whenever it is asked."""
+    def meter(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Meter]:
+        """Make a meter for some processes only, which reads again whenever it is asked."""
 
-        def make(is_address_space: bool, pid: int) -> Meter:
-            folder = Path(f"/proc/{pid}")
+        def make(*pids: int) -> Meter:
+            folders = [Path(f"/proc/{pid}") for pid in pids]
             monkeypatch.setattr(status, "READ_EVERY", 0.0)
             monkeypatch.setattr(status, "REST", 0)
-            monkeypatch.setattr(status, "job_processes", lambda groups: iter([folder]))
-            return Meter(is_address_space)
+            monkeypatch.setattr(status, "job_processes", lambda groups: iter(folders))
+            return Meter()
 
         return make
 
-    def test_reserved_memory_counts_only_where_address_space_is_limited(
-        self, meter: Callable[[bool, int], Meter]
-    ) -> None:
+    def test_memory_that_is_only_reserved_is_not_in_use(self, meter: Callable[..., Meter]) -> None:
         code = f"import mmap; kept = mmap.mmap(-1, {300 * MIB}); {WAIT}"
-        with run(code, []) as pid:
-            assert meter(True, pid).read().memory > 300 * MIB
-            assert 2 * MIB < meter(False, pid).read().memory < 100 * MIB
+        with run(code, []) as pid, run(WAIT, []) as other:
+            usage = meter(other, pid).read()
+            assert 300 * MIB < usage.reserved < 500 * MIB
+            assert 2 * MIB < usage.memory < 100 * MIB
 
-    def test_memory_that_processes_share_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_memory_that_processes_share_counts_once(self, meter: Callable[..., Meter]) -> None:
         fork = "if os.fork() == 0: time.sleep(60)"
         code = f"import os, time; kept = b'x' * {100 * MIB}\n{fork}\n{WAIT}"
         with run(code, []) as pid:
             (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            folders = [Path(f"/proc/{each}") for each in (pid, child)]
-            monkeypatch.setattr(status, "job_processes", lambda groups: iter(folders))
             try:
-                assert 100 * MIB < Meter(False).read().memory < 150 * MIB
+                assert 100 * MIB < meter(pid, int(child)).read().memory < 150 * MIB
             finally:
                 os.kill(int(child), signal.SIGKILL)
 
     def test_processor_time_is_the_use_since_the_last_reading(
-        self, meter: Callable[[bool, int], Meter]
+        self, meter: Callable[..., Meter]
     ) -> None:
         with run("import os; print(os.getpid(), flush=True)\nwhile True: pass", []) as pid:
-            busy = meter(False, pid)
+            busy = meter(pid)
             deadline = time.monotonic() + 30
             while not (cores := busy.read().cores) and time.monotonic() < deadline:
                 time.sleep(1.0)
@@ -130,7 +127,7 @@ class TestMeter:
             return iter(folders)
 
         monkeypatch.setattr(status, "job_processes", processes)
-        meter = Meter(True)
+        meter = Meter()
         assert meter.read().memory > MIB
         assert len(calls) == 1
 
@@ -142,7 +139,7 @@ from pathlib import Path
 from gridhub.session.status import Meter, job_processes
 ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 print(os.getpid() in {int(each.name) for each in job_processes(set(os.getgroups()))})
-print(Meter(False).read().memory > 2**20)
+print(Meter().read().memory > 2**20)
 """
         environment = {"PYTHONPATH": str(Path(status.__file__).parents[2])}
         run = subprocess.run(
@@ -183,6 +180,7 @@ class TestStatus:
         assert 2590 <= answer["left"] <= 2600
         assert answer["memory"]["used"] > MIB
         assert answer["memory"]["limit"] == 4 * 2**30
+        assert answer["memory"]["reserved"] is None
         assert answer["cpu"]["limit"] == 2
         assert Status(read_rules(RULES), 0.0).read()["left"] == 0
         assert Status(read_rules(RULES | {"run_time": None}), 0.0).read()["left"] is None
