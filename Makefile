@@ -13,15 +13,15 @@ CLUSTERS := default security faults
 port_default := 8444
 port_faults := 8445
 port_security := 8446
-scenarios_default := default $(if $(IS_ROOT),maintenance)
 # `make test-all` sets ALL.
+scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people)
 scenarios_security := security $(if $(ALL),variants)
 scenarios_faults := $(if $(IS_ROOT),faults) browser
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -82,12 +82,14 @@ browser: ## Use the hub in a real browser
 faults: ## Break everything once (as root)
 security: ## Attack everything once
 variants: ## Attack settings that are not the default
+people: ## Use the hub as people with unusual homes, accounts and kernels do
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
 browser: cluster := faults
 maintenance: cluster := default
+people: cluster := default
 variants: cluster := security
-default browser faults security maintenance variants: clusters
+default browser faults security maintenance variants people: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
