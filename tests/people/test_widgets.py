@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
-from wanda import NAME, PASSWORD, as_wanda, at_home, recipe, wanda
 
 from browsing import SHOTS, browser, choose, log_in, window
 from hub_client import HubClient
