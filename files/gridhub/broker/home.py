@@ -16,7 +16,7 @@ from typing import Any
 from gridhub.broker.config import Config
 from gridhub.broker.person import Refused
 from gridhub.broker.protocol import Answer, Tls
-from gridhub.clock import HORIZON, changes
+from gridhub.clock import DAY, HORIZON, changes
 from gridhub.contract import MAX_MESSAGE
 from gridhub.words import text
 
@@ -58,7 +58,7 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
     :func:`gridhub.session.rules.read_rules` parses the result. The sentences still contain the
     placeholders ``{end}``, ``{minutes}`` and ``{left}``.
     """
-    now = time.time()
+    today = time.time() // DAY * DAY
     return {
         "run_time": run_time,
         "warnings": [60 * each for each in config.run_time_warnings],
@@ -69,7 +69,7 @@ def session_rules(config: Config, run_time: int | None) -> dict[str, Any]:
             name: text(f"session.{name}", end="{end}", minutes="{minutes}", left="{left}")
             for name in ("run_time", "idle", "left")
         },
-        "zone": changes(now, now + HORIZON),
+        "zone": [list(each) for each in changes(today, today + HORIZON)],
     }
 
 
