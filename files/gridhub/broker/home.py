@@ -19,7 +19,7 @@ from typing import Any
 from gridhub.broker.config import Config
 from gridhub.broker.person import Refused
 from gridhub.broker.protocol import Answer, Tls
-from gridhub.clock import HORIZON, changes
+from gridhub.clock import DAY, HORIZON, changes
 from gridhub.contract import MAX_MESSAGE
 from gridhub.words import text, unfilled
 
@@ -89,7 +89,7 @@ def session_rules(
 
     :param gpus: see :func:`gridhub.menu.job.gpus`.
     """
-    now = time.time()
+    today = time.time() // DAY * DAY
     return {
         "run_time": run_time,
         "warnings": [60 * each for each in config.run_time_warnings],
@@ -101,7 +101,7 @@ def session_rules(
         "prologue_required": config.prologue_required,
         "gpus": dict(gpus),
         "tcp_kernels": list(config.tcp_kernels),
-        "zone": changes(now, now + HORIZON),
+        "zone": [list(each) for each in changes(today, today + HORIZON)],
     }
 
 
