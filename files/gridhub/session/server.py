@@ -25,6 +25,7 @@ from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
+from gridhub.session.status import Status
 
 #: How long the server may take to shut its kernels down when the session ends early, in seconds.
 END_WITHIN = 30.0
@@ -34,15 +35,17 @@ END_WITHIN = 30.0
 #: adds a socket whose name is not longer.
 MAX_FOLDER = 56
 
-#: Our extensions for JupyterLab and Notebook, in the folder of the release.
-EXTENSIONS = Path(__file__).resolve().parents[2] / "labextensions"
-
-#: How many seconds before the end the countdown is highlighted, if the site sets no warnings.
-SOON = 300
+#: The folder of the release. It has our extensions for JupyterLab and Notebook, and the site's
+#: default settings for JupyterLab.
+RELEASE = Path(__file__).resolve().parents[2]
 
 
 async def keep_time(
-    announced: Coroutine[Any, Any, EarlyEnd | None], rules: Rules, start: float, notifier: Notifier
+    announced: Coroutine[Any, Any, EarlyEnd | None],
+    rules: Rules,
+    start: float,
+    notifier: Notifier,
+    status: Status,
 ) -> bool:
     """Warn of the end of the run time, or of an earlier end that the hub reports.
 
@@ -58,32 +61,16 @@ async def keep_time(
         await warnings
         return False
     warnings.cancel()
-    left = rules._replace(run_time=max(int(cut.end - start), 0))
-    os.environ.update(extension_settings(left, start))
+    status.end = cut.end
     await warn_of_early_end(cut, rules, notifier)
     return True
 
 
-def extension_settings(rules: Rules, start: float) -> dict[str, str]:
-    """Return the environment variables for the countdown and for the activity reports."""
-    variables = {}
-    if rules.run_time is not None:
-        variables["JOB_START_TIME"] = str(int(start))
-        variables["JOB_RUN_TIME"] = str(rules.run_time // 60)
+def extension_settings(rules: Rules) -> dict[str, str]:
+    """Return the environment variables for the activity reports."""
     if rules.idle_report:
-        variables["JUPYTERHUB_ACTIVITY_INTERVAL"] = str(rules.idle_report)
-    return variables
-
-
-def page_settings(rules: Rules) -> dict[str, Any]:
-    """Return the settings of Notebook's countdown (``files/time_left``), except the end time.
-
-    The result is empty if there is nothing to count down.
-    """
-    if rules.run_time is None or "left" not in rules.words:
-        return {}
-    soon = max((each for each in rules.warnings if each < rules.run_time), default=SOON)
-    return {"gridhubTimeLeft": {"words": rules.words["left"], "soon": soon}}
+        return {"JUPYTERHUB_ACTIVITY_INTERVAL": str(rules.idle_report)}
+    return {}
 
 
 def private_folder() -> Path:
@@ -145,13 +132,6 @@ def serve(
         hide_debuggers(KernelSpec)
 
     class SessionServerApp(ServerApp):
-        def find_server_extensions(self) -> None:
-            super().find_server_extensions()
-            if rules.run_time is None:
-                # Without a run time, the countdown would show a wrong end, so turn the countdown
-                # off.
-                self.jpserver_extensions["jupyterlab_server_timer"] = False
-
         def _find_http_port(self) -> None:
             self.port = port
 
@@ -171,10 +151,12 @@ def serve(
         argv=[
             # Use Unix sockets in the runtime folder, because any user could connect to a TCP port.
             "--KernelManager.transport=ipc",
-            f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
+            f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
+            f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
         ]
     )
-    app.web_app.settings.setdefault("page_config_data", {}).update(page_settings(rules))
+    status = Status(rules, start)
+    status.install(app.web_app)
     # Because this server ignores the user's settings, it would not find the user's kernels either.
     # It is safe to add the folder of these kernels: kernels, unlike settings, run no code in the
     # server. The folder comes last, so that the user's kernels cannot replace the site's kernels.
@@ -187,7 +169,8 @@ def serve(
 
     async def live() -> None:
         nonlocal over
-        over = await keep_time(announce(environment, port, context), rules, start, notifier)
+        announced = announce(environment, port, context)
+        over = await keep_time(announced, rules, start, notifier, status)
         if over:
             # Free the worker in time, even if a kernel does not shut down.
             last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
@@ -222,7 +205,7 @@ def main() -> int:
         server = bind_port(*ports)
         start = started()
         folder = private_folder()
-        os.environ.update(environment | extension_settings(rules, start))
+        os.environ.update(environment | extension_settings(rules))
         os.environ.update(tls.variables() if tls else {}, JUPYTER_RUNTIME_DIR=str(folder))
         os.environ["JUPYTERHUB_SERVICE_URL"] = (
             f"{'https' if tls else 'http'}://0.0.0.0:{server.getsockname()[1]}"

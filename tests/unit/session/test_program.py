@@ -120,8 +120,6 @@ class TestCommand:
         port = written.pop("port")
         assert written.items() <= seen.items()
         assert seen["bound"] == port
-        assert seen["JOB_RUN_TIME"] == "60"
-        assert abs(int(seen["JOB_START_TIME"]) - PROCESS_START) < 5
         assert seen["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/alice/lab/"
         assert not hub.requests
 

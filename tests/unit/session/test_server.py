@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from tornado.web import RequestHandler
 
 from folders import FILES
 from gridhub.contract import (
@@ -23,9 +24,9 @@ from gridhub.session.server import (
     END_WITHIN,
     extension_settings,
     keep_time,
-    page_settings,
     serve,
 )
+from gridhub.session.status import Status
 from started import RULES, TOKEN, take
 
 
@@ -45,14 +46,14 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     class ServerApp:
         def __init__(self) -> None:
-            self.web_app = SimpleNamespace(settings={"started": None})
-            self.jpserver_extensions: dict[str, bool] = {}
+            self.pages: list[tuple[Any, ...]] = []
+            self.web_app = SimpleNamespace(
+                settings={"started": None, "base_url": "/user/alice/"},
+                add_handlers=lambda hosts, pages: self.pages.extend(pages),
+            )
             self.kernel_spec_manager = SimpleNamespace(
                 user_kernel_dir="/home/alice/kernels", kernel_dirs=["/site/kernels"]
             )
-
-        def find_server_extensions(self) -> None:
-            self.jpserver_extensions["jupyterlab_server_timer"] = True
 
         def start(self) -> None:
             self._find_http_port()
@@ -71,7 +72,6 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         def initialize_server(cls, argv: list[str]) -> Any:
             cls.app = cls.serverapp_class()
             cls.app.argv = argv
-            cls.app.find_server_extensions()
             cls.app.io_loop = Loop()
             return cls.app
 
@@ -83,10 +83,14 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         "jupyter_client": ModuleType("jupyter_client"),
         "jupyter_client.kernelspec": ModuleType("jupyter_client.kernelspec"),
         "jupyter_server": ModuleType("jupyter_server"),
+        "jupyter_server.base": ModuleType("jupyter_server.base"),
+        "jupyter_server.base.handlers": ModuleType("jupyter_server.base.handlers"),
         "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
         "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
     }
     modules["jupyter_server.serverapp"].ServerApp = ServerApp  # type: ignore[attr-defined]
+    handlers = modules["jupyter_server.base.handlers"]
+    handlers.APIHandler = RequestHandler  # type: ignore[attr-defined]
     modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
     extension = modules["jupyterhub.singleuser.extension"]
     extension.JupyterHubSingleUser = JupyterHubSingleUser  # type: ignore[attr-defined]
@@ -170,24 +174,22 @@ class TestServer:
             assert serve(environment, server, read_rules(RULES), 0.0) == EXIT_EARLY_END
         assert ended == ["in any case", "the server"]
 
-    @pytest.mark.parametrize(("run_time", "shown"), [(3600, True), (None, False)])
-    def test_without_a_run_time_there_is_no_countdown(
-        self, jupyter: Any, run_time: int | None, shown: bool
-    ) -> None:
-        rules = read_rules(RULES | {"run_time": run_time})
+    def test_the_server_answers_the_questions_of_the_status_bar(self, jupyter: Any) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, rules, 0.0)
-        assert jupyter.app.jpserver_extensions["jupyterlab_server_timer"] is shown
-        page_config = jupyter.app.web_app.settings["page_config_data"]
-        assert ("gridhubTimeLeft" in page_config) is shown
+            serve(environment, server, read_rules(RULES), 0.0)
+        assert [address for address, _ in jupyter.app.pages] == ["/user/alice/gridhub/status"]
 
-    def test_the_pages_find_the_extension_of_the_starters_own_release(self, jupyter: Any) -> None:
+    def test_the_pages_find_extension_and_settings_of_the_starters_own_release(
+        self, jupyter: Any
+    ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
             serve(environment, server, read_rules(RULES), 0.0)
         folder = FILES / "labextensions"
         assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
+        folder = FILES / "lab/settings"
+        assert f"--LabServerApp.app_settings_dir={folder}" in jupyter.app.argv
 
 
 class TestTime:
@@ -205,18 +207,18 @@ class TestTime:
 
         monkeypatch.setattr("gridhub.session.server.warn", warn)
         monkeypatch.setattr("gridhub.session.server.warn_of_early_end", warn_of_early_end)
-        monkeypatch.setattr(os, "environ", {"JOB_RUN_TIME": "60"})
         return warnings
 
     @pytest.mark.parametrize(
-        ("run_time", "end", "over", "minutes"),
+        ("run_time", "end", "over", "shown"),
         [
-            (3600, 1000 + 1800, True, "30"),
-            (3600, 1000 + 3599, True, "59"),
-            (3600, 1000 + 3600, False, "60"),  # over in time anyway
-            (3600, None, False, "60"),
-            (None, 1000 + 1800, True, "30"),
-            (3600, 999, True, "0"),
+            (3600, 1000 + 1800, True, 2800),
+            (3600, 1000 + 3599, True, 4599),
+            (3600, 1000 + 3600, False, 4600),  # over in time anyway
+            (3600, None, False, 4600),
+            (None, 1000 + 1800, True, 2800),
+            (None, None, False, None),
+            (3600, 999, True, 999),
         ],
     )
     async def test_the_earlier_end_applies_and_the_countdown_shows_it(
@@ -225,15 +227,16 @@ class TestTime:
         run_time: int | None,
         end: float | None,
         over: bool,
-        minutes: str,
+        shown: float | None,
     ) -> None:
         async def announced() -> EarlyEnd | None:
             return None if end is None else EarlyEnd(end, "of the window")
 
         rules = read_rules(RULES | {"run_time": run_time})
-        assert await keep_time(announced(), rules, 1000.0, None) is over
+        status = Status(rules, 1000.0)
+        assert await keep_time(announced(), rules, 1000.0, None, status) is over
         assert warnings[-1:] == (["of the window"] if over else ["of the run time"])
-        assert os.environ["JOB_RUN_TIME"] == minutes
+        assert status.end == shown
 
     async def test_the_user_is_warned_of_the_run_time_while_the_hub_is_away(
         self, warnings: list[str]
@@ -243,7 +246,9 @@ class TestTime:
         async def announced() -> None:
             await back.wait()
 
-        times = asyncio.create_task(keep_time(announced(), read_rules(RULES), 1000.0, None))
+        rules = read_rules(RULES)
+        status = Status(rules, 1000.0)
+        times = asyncio.create_task(keep_time(announced(), rules, 1000.0, None, status))
         await asyncio.sleep(0.01)
         assert warnings == ["of the run time"]
         back.set()
@@ -251,37 +256,6 @@ class TestTime:
 
 
 class TestSettingsOfExtensions:
-    def test_the_countdown_gets_the_jobs_start_and_its_minutes(
-        self,
-    ) -> None:
-        assert extension_settings(read_rules(RULES), 1234.9) == {
-            "JOB_START_TIME": "1234",
-            "JOB_RUN_TIME": "60",
-        }
-
-    @pytest.mark.parametrize(
-        ("changes", "soon"),
-        [
-            ({}, 1800),
-            # The run time is only 1800 s, so the warning 1800 s before the end is left out.
-            ({"run_time": 1800}, 600),
-            ({"warnings": []}, 300),
-        ],
-    )
-    def test_notebooks_countdown_gets_its_words_and_when_to_stand_out(
-        self, changes: dict[str, Any], soon: int
-    ) -> None:
-        settings = page_settings(read_rules(RULES | changes))
-        assert settings == {"gridhubTimeLeft": {"words": "{left} left", "soon": soon}}
-
-    @pytest.mark.parametrize(
-        "changes", [{"run_time": None}, {"words": {"run_time": "x", "idle": "x"}}]
-    )
-    def test_notebook_has_no_countdown_without_an_end_or_words_for_it(
-        self, changes: dict[str, Any]
-    ) -> None:
-        assert page_settings(read_rules(RULES | changes)) == {}
-
     def test_the_site_sets_how_often_use_is_reported_to_the_hub(self) -> None:
         rules = read_rules(RULES | {"run_time": None, "idle_report": 45})
-        assert extension_settings(rules, 0.0) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}
+        assert extension_settings(rules) == {"JUPYTERHUB_ACTIVITY_INTERVAL": "45"}
