@@ -18,7 +18,7 @@ RULES = {
     "idle_timeout": 0,
     "idle_notice": 600,
     "idle_report": 0,
-    "words": {"run_time": "ends at {end}", "idle": "idle until {end}", "left": "{minutes} left"},
+    "words": {"run_time": "ends at {end}", "idle": "idle until {end}", "left": "{left} left"},
 }
 
 
