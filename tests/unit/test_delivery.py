@@ -97,7 +97,5 @@ def test_every_module_is_imported() -> None:
     files = imported("jupyterhub") | imported("sge_exec") | closure(["sge_maintenance.py"])
     # The configuration of IPython loads it, from a path of its own.
     files.add(FILES / "gridhub/session/kernel.py")
-    # server.py imports it as soon as it calls it.
-    files.add(FILES / "gridhub/session/status.py")
     modules = {path for path in FILES.glob("gridhub/**/*.py") if path.name != "__init__.py"}
     assert modules <= files
