@@ -41,7 +41,7 @@ class BadFolder(NamedTuple):
     variable: str
 
 
-def _usable(path: Path) -> bool:
+def _usable(path: Path, *, must_be_folder: bool = False) -> bool:
     """Return whether a folder or file is ours and can be written.
 
     What does not exist is usable if it can be created.
@@ -51,10 +51,12 @@ def _usable(path: Path) -> bool:
     except FileNotFoundError:
         if path.is_symlink():  # the link leads nowhere
             return False
-        return _usable(path.parent)
+        return _usable(path.parent, must_be_folder=True)
     except OSError:
         return False
     is_folder = path.is_dir()
+    if must_be_folder and not is_folder:
+        return False
     mode = os.W_OK | os.X_OK | os.R_OK if is_folder else os.W_OK | os.R_OK
     return found.st_uid == os.geteuid() and os.access(path, mode)
 
@@ -83,8 +85,9 @@ def bad_folders(home: Path) -> list[BadFolder]:
     found = []
     for name, (variable, inner) in FOLDERS.items():
         for path in (home / name, *(home / name / each for each in inner)):
-            is_missing = path != home / name and not os.path.lexists(path)
-            if not is_missing and not _usable(path):
+            is_first = path == home / name
+            is_missing = not is_first and not os.path.lexists(path)
+            if not is_missing and not _usable(path, must_be_folder=is_first):
                 found.append(BadFolder(_existing(path), variable))
                 break
     return found

@@ -110,4 +110,4 @@ class Person:
         if self.environment.get("PATH"):
             self.environment[TERMINAL_PATH] = self.environment["PATH"]
         if self._account.pw_shell != self.environment["SHELL"]:
-            self.notices.append(self._rules.text("no_shell", shell=self._account.pw_shell or "—"))
+            self.notices.append(self._rules.text("no_shell", program=self._account.pw_shell or "—"))

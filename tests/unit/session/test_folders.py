@@ -47,8 +47,9 @@ def test_a_new_home_and_a_used_one_are_fine(as_user: None, tmp_path: Path) -> No
         lambda path: path.chmod(0o600),
         lambda path: path.rmdir() or path.symlink_to("/nonexistent/folder/of/a/file"),
         lambda path: path.rmdir() or path.symlink_to(path),
+        lambda path: path.rmdir() or path.touch(),
     ],
-    ids=["read-only", "closed", "dangling", "loop"],
+    ids=["read-only", "closed", "dangling", "loop", "file"],
 )
 def test_a_bad_folder_is_found_and_replaced(
     as_user: None, tmp_path: Path, name: str, spoil: Callable[[Path], object]
