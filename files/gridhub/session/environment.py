@@ -164,7 +164,12 @@ def person_environment(
     What the person or the site has set stays, except JupyterHub's own variables.
     """
     threads = dict.fromkeys(THREADS, str(slots_here(job)))
-    own = {name: value for name, value in server.items() if name.startswith("JUPYTER")}
+    # The variables of JupyterHub, and those that name folders instead of unusable ones of the home.
+    own = {
+        name: value
+        for name, value in server.items()
+        if name.startswith("JUPYTER") or name == "IPYTHONDIR"
+    }
     environment = (
         threads
         | _device_variables(job, rules.gpus)

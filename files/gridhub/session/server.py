@@ -244,9 +244,11 @@ def add_kernels(kernels: Any, person: Person) -> None:
     :param kernels: the server's ``KernelSpecManager``.
     """
     paths = [each for each in person.environment.get("JUPYTER_PATH", "").split(":") if each]
-    added = [kernels.user_kernel_dir, *(str(Path(path, "kernels")) for path in paths)]
+    # The user's folder can be read even where the session must use another one instead.
+    own = person.home / ".local/share/jupyter/kernels"
+    added = [kernels.user_kernel_dir, str(own), *(str(Path(path, "kernels")) for path in paths)]
     known = kernels.kernel_dirs
-    kernels.kernel_dirs = [*known, *(each for each in added if each not in known)]
+    kernels.kernel_dirs = list(dict.fromkeys([*known, *added]))
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

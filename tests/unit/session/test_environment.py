@@ -94,6 +94,7 @@ class TestSecrets:
             JUPYTERHUB_SERVICE_PREFIX="/user/alice/",
             JUPYTERHUB_USER="alice",
             JUPYTER_RUNTIME_DIR="/tmp/jhub-1",
+            IPYTHONDIR="/tmp/jhub-1/ipythondir",
             GIT_TOKEN="of the server",
         )
         assert {name: value for name, value in environment.items() if name not in THREADS} == {
@@ -101,6 +102,7 @@ class TestSecrets:
             "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
             "JUPYTERHUB_USER": "alice",
             "JUPYTER_RUNTIME_DIR": "/tmp/jhub-1",
+            "IPYTHONDIR": "/tmp/jhub-1/ipythondir",
             "SHELL": "/bin/sh",
         }
 

@@ -157,7 +157,12 @@ class TestServer:
         monkeypatch.setattr("gridhub.session.server.warn", warn)
         asyncio.run(live())
         kernels = jupyter.app.kernel_spec_manager
-        assert kernels.kernel_dirs == ["/site/kernels", "/home/alice/kernels", "/apps/kernels"]
+        assert kernels.kernel_dirs == [
+            "/site/kernels",
+            "/home/alice/kernels",
+            f"{person.home}/.local/share/jupyter/kernels",
+            "/apps/kernels",
+        ]
         manager = sys.modules["gridhub.session.kernels"].SessionKernelManager  # type: ignore[attr-defined]
         environment_of_kernels, site_python, *_ = manager.settings
         assert site_python in map(str, person.home.glob(".local/share/jupyterhub/*/bin/python"))
