@@ -1,6 +1,6 @@
 """What people do in their first week: the recipes of docs/users.md, as they are written there.
 
-Debian and PyPI have no Julia and no conda, so their recipes are not run.
+The recipes for Julia and conda are not run.
 """
 
 from __future__ import annotations

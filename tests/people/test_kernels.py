@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 
+from browsing import changed
 from hub_client import wait_for
 from newcomer import Newcomer
 
@@ -69,21 +69,6 @@ while True:
 """
 
 
-@contextlib.contextmanager
-def tcp_kernels(hub_host: Any, *names: str) -> Iterator[None]:
-    path = "/etc/jupyterhub/broker.json"
-    before = hub_host.check_output(f"cat {path}")
-
-    def write(text: str) -> None:
-        hub_host.check_output(f"printf %s {shlex.quote(text)} >{path}.new && mv {path}.new {path}")
-
-    write(json.dumps(json.loads(before) | {"tcp_kernels": names}))
-    try:
-        yield
-    finally:
-        write(before)
-
-
 def install(person: Newcomer, name: str, argv: list[str]) -> None:
     person.write(
         f".local/share/jupyter/kernels/{name}/kernel.json",
@@ -99,7 +84,8 @@ def test_a_kernel_that_knows_only_tcp_works_where_the_site_allows_it_or_says_why
     person.write("tcp_kernel.py", TCP_KERNEL)
     python = "/opt/jupyterhub-session/current/env/bin/python3.11"
     install(person, "tcp", [python, f"{person.home}/tcp_kernel.py", "{connection_file}"])
-    with tcp_kernels(hub_host, *(["tc?"] if allowed else [])):
+    names = ["tc?"] if allowed else []
+    with changed(hub_host, "broker.json", lambda rules: rules.update(tcp_kernels=names)):
         person.start()
     kernel = person.start_kernel("tcp")
     if allowed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from browsing import changed
 from hub_client import page_text, wait_for
 from newcomer import Newcomer
 
@@ -28,22 +27,6 @@ def profile(workers: list[Any]) -> Iterator[Callable[[str], None]]:
     yield write
     for worker in workers:
         worker.check_output(f"rm -f {path}")
-
-
-@contextlib.contextmanager
-def changed(hub_host: Any, **settings: object) -> Iterator[None]:
-    """Change the broker's settings for a moment."""
-    path = "/etc/jupyterhub/broker.json"
-    before = hub_host.check_output(f"cat {path}")
-
-    def write(text: str) -> None:
-        hub_host.check_output(f"printf %s {shlex.quote(text)} >{path}.new && mv {path}.new {path}")
-
-    write(json.dumps(json.loads(before) | settings))
-    try:
-        yield
-    finally:
-        write(before)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +56,7 @@ def test_lines_that_hang_are_ended(
     newcomer: Make, profile: Callable[[str], None], hub_host: Any
 ) -> None:
     profile("sleep 600\n")
-    with changed(hub_host, prologue_timeout=2):
+    with changed(hub_host, "broker.json", lambda rules: rules.update(prologue_timeout=2)):
         person = newcomer().start()
     assert "sleep 600 (time limit)" in person.wait_for_notice("zz-test.sh, line 1")
 
@@ -83,7 +66,7 @@ def test_a_site_may_refuse_sessions_without_the_start_up_lines(
 ) -> None:
     profile("exit 3\n")
     person = newcomer()
-    with changed(hub_host, prologue_required=True):
+    with changed(hub_host, "broker.json", lambda rules: rules.update(prologue_required=True)):
         person.request()
         wait_for("the session is given up", lambda: person.server() is None)
     page = page_text(person.get("/hub/home"))

@@ -163,10 +163,13 @@ def _pipe() -> tuple[int, int]:
 
 
 def _drain(readers: Mapping[int, _Reports | _Trace | _Output]) -> None:
-    for reader, sink in list(readers.items()):
+    """Read what the shell wrote before it ended: at most what a pipe holds, 64 kB (pipe(7)).
+
+    A program in the background may write for ever, so do not read until the pipe is empty.
+    """
+    for reader, sink in readers.items():
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(reader, 65_536):
-                sink.add(data)
+            sink.add(os.read(reader, 65_536))
 
 
 def _discard(readers: list[int]) -> None:

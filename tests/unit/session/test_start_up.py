@@ -125,6 +125,8 @@ def test_lines_that_stop_give_the_line_and_leave_the_jobs_environment(
         "(while true; do sleep 1; done) & disown",
         "setsid sleep 1000 >/dev/null 2>&1 &",
         "set -v",
+        "timeout 30 yes &",
+        "timeout 30 yes >&2 & (end=$((SECONDS + 30)); while [ $SECONDS -lt $end ]; do :; done) &",
     ],
 )
 def test_lines_that_do_not_stop_do_no_harm(run: Run, lines: str) -> None:
