@@ -16,7 +16,9 @@ port_security := 8446
 # `make test-all` sets ALL.
 scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people)
 scenarios_security := security $(if $(ALL),variants)
-scenarios_faults := $(if $(IS_ROOT),faults) browser
+# The browser comes first, because a host that reboots or goes away changes this machine's network interfaces, and
+# Chromium then breaks its connections (ERR_NETWORK_CHANGED).
+scenarios_faults := browser $(if $(IS_ROOT),faults)
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
