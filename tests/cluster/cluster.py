@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 import testinfra
+import testinfra.host
 import yaml
+from testinfra.backend.base import BaseBackend, CommandResult
 
 from hub_client import HubClient
 
@@ -27,8 +30,34 @@ context.load_cert_chain(pair + ".crt", pair + ".key")
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 
 
+class Container(BaseBackend):
+    """Runs commands in a container as ``podman exec`` does, but in a quarter of its time.
+
+    The tests run thousands of commands. This class calls podman's runtime, which only root can do.
+    """
+
+    NAME = "runc"
+
+    def __init__(self, name: str) -> None:
+        self._id = ""
+        super().__init__(name)
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        """Run a shell command."""
+        if not self._id:
+            found = self.run_local("podman inspect --format {{.Id}} %s", self.hostname)
+            self._id = found.stdout.strip()
+        line = self.get_command(command, *args)
+        result = self.run_local("runc exec %s /bin/sh -c %s", self._id, line)
+        result.command = self.encode(line)
+        return result
+
+
+@functools.cache
 def host(name: str) -> Any:
     """Return the host with this name in the inventory."""
+    if os.geteuid() == 0:
+        return testinfra.host.Host(Container(f"{PREFIX}-{name}"))
     return testinfra.get_host(f"podman://{PREFIX}-{name}")
 
 
