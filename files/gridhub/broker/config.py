@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gridhub.broker.folders import Folder, Shortcut, unreachable
 from gridhub.broker.protocol import Model
 from gridhub.grid.engine import GridEngine
 
@@ -52,6 +53,10 @@ class Config(Model):
     tcp_kernels: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         (), max_length=100
     )
+    #: The file browser's root folders (a person gets the first one that is for their groups), and
+    #: shortcuts to folders below them.
+    root_folders: tuple[Folder, ...] = Field((), max_length=100)
+    shortcuts: tuple[Shortcut, ...] = Field((), max_length=100)
 
     @model_validator(mode="after")
     def _warns_in_time(self) -> Config:
@@ -59,6 +64,16 @@ class Config(Model):
             raise ValueError(
                 f"jupyterhub_idle_notice is {self.idle_notice} minutes; it must be less than "
                 f"jupyterhub_idle_timeout, which is {self.idle_timeout}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Config:
+        if wrong := unreachable(self.root_folders, self.shortcuts):
+            raise ValueError(
+                "jupyterhub_shortcuts: the file browser cannot open "
+                + ", ".join(f"{each.path} ({each.name})" for each in wrong)
+                + ", because no folder of jupyterhub_root_folders contains it; add {path: /}"
             )
         return self
 

@@ -80,7 +80,10 @@ def remove_old_files(folder: Path) -> None:
 
 
 def session_rules(
-    config: Config, run_time: int | None, gpus: Mapping[str, int] = MappingProxyType({})
+    config: Config,
+    run_time: int | None,
+    gpus: Mapping[str, int] = MappingProxyType({}),
+    folders: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return a session's limits, and the sentences of its notices.
 
@@ -88,6 +91,7 @@ def session_rules(
     placeholders.
 
     :param gpus: see :func:`gridhub.menu.job.gpus`.
+    :param folders: see :func:`gridhub.broker.folders.folders_for`.
     """
     today = time.time() // DAY * DAY
     return {
@@ -101,6 +105,7 @@ def session_rules(
         "prologue_required": config.prologue_required,
         "gpus": dict(gpus),
         "tcp_kernels": list(config.tcp_kernels),
+        **folders,
         "zone": [list(each) for each in changes(today, today + HORIZON)],
     }
 

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gridhub.accounts import group_names
 from gridhub.broker.config import Config, parse_config
 from gridhub.broker.connection import check_caller, receive
+from gridhub.broker.folders import folders_for
 from gridhub.broker.home import (
     HOME_TIMEOUT,
     home_trouble,
@@ -74,6 +75,8 @@ class Checked(NamedTuple):
     gpus: dict[str, int]
     #: The environment variables that name the chosen amounts.
     environment: dict[str, str]
+    #: The root folder and the shortcuts of the file browser.
+    folders: dict[str, Any]
 
 
 def check_choice(
@@ -96,6 +99,7 @@ def check_choice(
             gpus(menu, choice),
             # JupyterHub's own name for it: the session shows how much of its memory is in use.
             {"MEM_LIMIT": str(totals["memory"])} if "memory" in totals else {},
+            folders_for(user, groups, config.root_folders, config.shortcuts),
         )
     except ChoiceError as error:
         raise Refused("choice", str(error)) from error
@@ -110,7 +114,7 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
         has accepted the job after all, the job does not find the file and ends.
     """
     checked = check_choice(config, user, request.choice)
-    rules = session_rules(config, checked.run_time, checked.gpus)
+    rules = session_rules(config, checked.run_time, checked.gpus, checked.folders)
     become(user)
     home = Path(user.pw_dir)
     path = home / SESSION_FOLDER / f"{request.session}.json"

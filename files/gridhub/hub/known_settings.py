@@ -105,7 +105,8 @@ def _all(names: str, why: str) -> dict[str, str]:
 #: Settings that have no effect here, or that would break GridHub: why, and what to use instead.
 REFUSED: dict[str, dict[str, str]] = {
     "spawner": {
-        "notebook_dir": _SERVER,
+        "notebook_dir": "the file browser's folder is a rule of the session. Set"
+        " jupyterhub_root_folders",
         "default_url": "people choose the interface in the form. Set an item of"
         f" kind interface {_MENU}",
         **_all("args cmd batchspawner_singleuser_cmd debug", _SERVER),

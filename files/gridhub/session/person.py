@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from gridhub.session.environment import login_shell, person_environment, with_programs
+from gridhub.session.file_browser import FileBrowser
 from gridhub.session.folders import bad_folders, owner, replacements
 from gridhub.session.packages import SITE_PACKAGES, person_packages, site_packages
 from gridhub.session.rules import Rules
@@ -42,6 +43,7 @@ class Person:
         self.home = Path(account.pw_dir)
         self._job = job
         self._rules = rules
+        self._file_browser = FileBrowser(self.home, rules.root_folder, rules.shortcuts)
         #: Sentences for the person, to be shown once the server is up.
         self.notices: list[str] = []
         #: The Python of the person's own packages; empty without them.
@@ -80,6 +82,19 @@ class Person:
             words = self._rules.text("bad_folder", path=path, owner=owner(path))
             print(words, file=sys.stderr, flush=True)
             self.notices.append(words)
+
+    def folders(self) -> tuple[str, dict[str, str]]:
+        """Return the root folder of the file browser, and the shortcuts to folders below it.
+
+        Wait a few seconds for folders that do not answer; then go on without them.
+        """
+        root, unusable = self._file_browser.root()
+        shortcuts, silent = self._file_browser.shortcuts(root)
+        for path in dict.fromkeys([*([unusable] if unusable else []), *silent]):
+            words = self._rules.text("folder_unavailable", path=path)
+            print(words, file=sys.stderr, flush=True)
+            self.notices.append(words)
+        return root, shortcuts
 
     def _use_own_packages(self) -> None:
         """Make the place for packages that the person installs, if the home allows it."""

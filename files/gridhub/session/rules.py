@@ -37,6 +37,10 @@ class Rules(NamedTuple):
     gpus: Mapping[str, int] = {}
     #: Names of kernels that may use TCP ports, as patterns (``fnmatch``).
     tcp_kernels: tuple[str, ...] = ()
+    #: The highest folder of the file browser; empty for the home.
+    root_folder: str = ""
+    #: Paths of further folders, by the names that people see.
+    shortcuts: Mapping[str, str] = {}
 
     def text(self, name: str, **values: object) -> str:
         """Return a sentence; empty if the hub that submitted the job did not know the sentence.
@@ -95,6 +99,18 @@ def _numbers(value: object) -> dict[str, int]:
     return {name: _whole(number) for name, number in value.items()}
 
 
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise RulesError(f"{value!r} is not the path of a folder")
+    return value
+
+
+def _paths(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise RulesError(f"{value!r} is not paths by name")
+    return {name: _path(path) for name, path in value.items()}
+
+
 def _zone(value: object) -> tuple[Change, ...]:
     try:
         if not isinstance(value, list):
@@ -136,5 +152,7 @@ def read_rules(content: object) -> Rules:
         prologue_required=content.get("prologue_required") is True,
         gpus=_numbers(content.get("gpus", {})),
         tcp_kernels=_patterns(content.get("tcp_kernels", [])),
+        root_folder=_path(content["root_folder"]) if "root_folder" in content else "",
+        shortcuts=_paths(content.get("shortcuts", {})),
         zone=_zone(content.get("zone", [])),
     )

@@ -23,6 +23,7 @@ from typing import Any
 from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
 from gridhub.session.environment import job_environment, server_environment
+from gridhub.session.file_browser import page_settings, root_arguments
 from gridhub.session.hub_api import announce, report
 from gridhub.session.memory import free_large_bodies
 from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
@@ -174,6 +175,7 @@ def serve(
     # Set an attribute of JupyterHub's class instead of making a subclass: Jupyter Server finds an
     # extension by the module of the extension's class, and a subclass would belong to this module.
     JupyterHubSingleUser.serverapp_class = SessionServerApp
+    root, shortcuts = person.folders()
     app = JupyterHubSingleUser.initialize_server(
         argv=[
             # Use Unix sockets in the runtime folder, because any user could connect to a TCP port.
@@ -182,6 +184,7 @@ def serve(
             f"--TerminalsExtensionApp.terminal_manager_class={full_name(SessionTerminalManager)}",
             f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
+            *root_arguments(root, person.home),
         ]
     )
     # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
@@ -189,6 +192,8 @@ def serve(
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
     status = Status(rules, start)
     status.install(app.web_app)
+    page = app.web_app.settings.setdefault("page_config_data", {})
+    page.update(page_settings(rules, root, person.home, shortcuts))
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
     exit_status = 0

@@ -33,6 +33,8 @@ class TestRules:
          for wrong in ("", 4, None)]
         + [{"more": 1}, {"prologue_timeout": "60"}, {"gpus": {"gpu": "1"}}, {"gpus": [1]}]
         + [{"tcp_kernels": "xcpp"}, {"tcp_kernels": [1]}]
+        + [{"root_folder": wrong} for wrong in ("", "scratch", None, 1)]
+        + [{"shortcuts": wrong} for wrong in ([], {"S": "scratch"}, {"S": None}, {1: "/"})]
         + [{"zone": wrong} for wrong in ("CET", {}, [0, 3600, "CET"], [[0, "x", "CET"]],
                                          [[0, 3600]], [[0, 86400, "CET"]], [[0, 1e400, "CET"]])],
     )  # fmt: skip
