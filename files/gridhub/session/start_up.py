@@ -113,25 +113,62 @@ class _Reports:
                 self._size = 0
 
 
+class _Command(NamedTuple):
+    """A command that the shell began."""
+
+    file: bytes
+    line: bytes
+    command: bytes
+
+    def reads_a_file(self) -> bool:
+        return self.command.startswith((b". ", b"source "))
+
+
 class _Trace:
-    """The last command that the shell began: ``FILE``, ``LINE`` and the command, all with NUL."""
+    """The last command that the shell began: ``FILE``, ``LINE`` and the command, all with NUL.
+
+    The commands of a trap (``trap … EXIT``) also arrive here, but they are not where the lines
+    stopped. For them, Bash gives the command during which the trap began (``BASH_COMMAND`` in
+    bash(1)). In a file that the shell reads, this is a command that reads the file or an outer one;
+    the lines are counted from the start of the trap.
+    """
 
     def __init__(self) -> None:
         self._fields: list[bytes] = []
         self._data = b""
+        self._last = _Command(b"", b"", b"")
+        self._readers: dict[bytes, _Command] = {}  # the command that reads each file
 
     def add(self, data: bytes) -> None:
         *fields, rest = (self._data + data).split(b"\0")
         self._data = rest[:MAX_RECORD]
         fields = self._fields + fields
         whole = len(fields) // 3 * 3
-        self._fields = fields[max(whole - 3, 0) :]
+        self._fields = fields[whole:]
+        for command in map(_Command._make, zip(*(iter(fields[:whole]),) * 3, strict=True)):
+            last = self._last
+            if last.reads_a_file() and command.file != last.file:
+                self._readers[command.file] = last
+            if not self._is_of_a_trap(command):
+                self._last = command
+
+    def _is_of_a_trap(self, command: _Command) -> bool:
+        file, outer = command.file, set[bytes]()
+        while file in self._readers and file not in outer:
+            if command.command == self._readers[file].command:
+                return True
+            outer.add(file)
+            file = self._readers[file].file
+        last = self._last
+        is_same = command.file == last.file and command.command == last.command
+        are_numbers = command.line.isdigit() and last.line.isdigit()
+        return is_same and are_numbers and int(command.line) < int(last.line)
 
     def last(self) -> tuple[str, int, str]:
         """Return the file, the line and the command; empty and zero if there was no command."""
-        if len(self._fields) < 3 or not self._fields[1].isdigit():
+        file, line, command = map(os.fsdecode, self._last)
+        if not line.isdigit():
             return "", 0, ""
-        file, line, command = (os.fsdecode(field) for field in self._fields[:3])
         return file, int(line), " ".join(command.split())[:MAX_SHOWN]
 
 

@@ -103,6 +103,34 @@ def test_lines_that_stop_give_the_line_and_leave_the_jobs_environment(
 
 
 @pytest.mark.parametrize(
+    ("lines", "line", "end"),
+    [
+        ("\nexit 3", 2, "exit 3 (exit status 3)"),
+        ("trap 'echo bye' EXIT\n\nexit 3", 3, "exit 3 (exit status 3)"),
+        ("set -e\ntrap 'echo bye; rm -f x' EXIT\nfalse", 3, "false (exit status 1)"),
+        ("bye() {\n  true\n}\ntrap bye EXIT\nexit 3", 5, "exit 3 (exit status 3)"),
+        ("trap 'echo oh; exit 4' ERR\n\nfalse", 3, "false (exit status 4)"),
+        ("f() {\n  exit 3\n}\ntrap 'echo bye' EXIT\nf", 2, "exit 3 (exit status 3)"),
+        ("trap 'exit 5' TERM\nkill $$\ntrue", 2, "kill $$ (exit status 5)"),
+        ("for i in 1 2 3; do\n  true\n  [ $i != 3 ] || exit\ndone", 3, "exit (exit status 1)"),
+    ],
+)
+def test_the_line_that_stopped_is_named_even_if_a_trap_runs_after_it(
+    run: Run, lines: str, line: int, end: str, tmp_path: Path
+) -> None:
+    assert str(run(lines).stopped) == f"{tmp_path}/profile, line {line}: {end}"
+    inner = tmp_path / "profile.d.sh"
+    inner.write_text(lines, encoding="utf-8")
+    through = run(f"for i in {inner}; do\n  true\n  . $i\ndone")
+    assert str(through.stopped) == f"{inner}, line {line}: {end}"
+    script = tmp_path / "session.sh"
+    stopped = str(run(prologue=lines).stopped)
+    text = script.read_text(encoding="utf-8")
+    first = text[: text.index(lines)].count("\n")
+    assert stopped == f"{script}, line {first + line}: {end}"
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         "read answer",
