@@ -64,6 +64,9 @@ EXPLAIN_START_FOR = 16.0
 class SGESpawner(ShownSpawner):
     """Runs each session as a Grid Engine job, which the broker submits as the person."""
 
+    #: Settings that hooks of a site often change, but that sessions do not get.
+    NO_EFFECT = ("args", "cpu_limit", "environment", "mem_limit", "notebook_dir")
+
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:
         # JupyterHub calls this hook for every start, even for a start through the REST API. The
@@ -120,6 +123,12 @@ class SGESpawner(ShownSpawner):
         environment = {
             name: value for name, value in self.get_env().items() if name in SESSION_VARIABLES
         }
+        if ignored := sorted(name for name in self.NO_EFFECT if getattr(self, name)):
+            # The deployment refuses these settings, so a hook has set them.
+            self.log.warning(
+                "A hook has set %s of the spawner, which has no effect (docs/admin.md)",
+                ", ".join(ignored),
+            )
         session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
         tls = None
         if self.internal_ssl:

@@ -42,6 +42,8 @@
       button.style.color = "var(--jp-ui-font-color1)";
       button.addEventListener("click", async () => {
         try {
+          // The file browser itself would show the root folder instead, without the reason.
+          await browser.model.manager.services.contents.get(path, { content: false });
           await browser.model.cd(`/${path}`);
         } catch (error) {
           const { showErrorMessage } = await shared("@jupyterlab/apputils");

@@ -46,6 +46,7 @@ class Container(BaseBackend):
         """Run a shell command."""
         if not self._id:
             found = self.run_local("podman inspect --format {{.Id}} %s", self.hostname)
+            assert found.rc == 0, found.stderr
             self._id = found.stdout.strip()
         line = self.get_command(command, *args)
         result = self.run_local("runc exec %s /bin/sh -c %s", self._id, line)

@@ -165,17 +165,9 @@ class HubClient:
                 return str(cookie.value)
         raise AssertionError("the session gave no _xsrf cookie")
 
-    def start_kernel(self, name: str = "python3") -> str:
-        """Start a kernel (by default the site's Python); return its id."""
-        answer = self.http.post(
-            self.url(f"{self.prefix}/api/kernels"),
-            json={"name": name},
-            headers={
-                "X-XSRFToken": self.session_xsrf(),
-                "Referer": self.url(f"{self.prefix}/lab"),
-            },
-            timeout=30,
-        )
+    def start_kernel(self, name: str = "python3", folder: str = "") -> str:
+        """Start a kernel (by default the site's Python) in a folder; return its id."""
+        answer = self.session_rest("POST", "api/kernels", {"name": name, "path": f"{folder}/"})
         answer.raise_for_status()
         return str(answer.json()["id"])
 
@@ -185,16 +177,22 @@ class HubClient:
         answer.raise_for_status()
         return [str(notice["message"]) for notice in answer.json()["notifications"]]
 
-    def type_in_a_terminal(self, text: str) -> None:
-        """Open a terminal, type into it and close the connection."""
-        answer = self.http.post(
-            self.url(f"{self.prefix}/api/terminals"),
+    def session_rest(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """Call the REST API of the session's server, as its pages do."""
+        return self.http.request(
+            method,
+            self.url(f"{self.prefix}/{path}"),
+            json=body,
             headers={
                 "X-XSRFToken": self.session_xsrf(),
                 "Referer": self.url(f"{self.prefix}/lab"),
             },
             timeout=30,
         )
+
+    def type_in_a_terminal(self, text: str, folder: str = "") -> None:
+        """Open a terminal, in a folder below the root folder; type into it; end the connection."""
+        answer = self.session_rest("POST", "api/terminals", {"cwd": folder} if folder else {})
         answer.raise_for_status()
         socket = self._websocket(f"terminals/websocket/{answer.json()['name']}", 30)
         try:

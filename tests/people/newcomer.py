@@ -91,11 +91,11 @@ class Newcomer(HubClient):
         """Return the host on which the session runs."""
         return host(self.cell("import socket; print(socket.gethostname())"))
 
-    def terminal(self, line: str, seconds: float = 60.0) -> str:
+    def terminal(self, line: str, folder: str = "", seconds: float = 60.0) -> str:
         """Run a line in a terminal, in the user's login shell; return what it printed."""
         result, done = f"{self.home}/.result", f"{self.home}/.done"
         self.as_root(f"rm -f {result} {done}")
-        self.type_in_a_terminal(f" ( {line} ) >{result} 2>&1; touch {done}\n")
+        self.type_in_a_terminal(f" ( {line} ) >{result} 2>&1; touch {done}\n", folder)
         wait_for(
             f"the end of {line!r}",
             lambda: host("hub").file(done).exists,

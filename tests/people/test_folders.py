@@ -31,27 +31,15 @@ def test_the_session_starts_with_folders_of_its_own_names_the_bad_one_and_saves_
     person.start()
     assert person.cell("print(6 * 7)") == "42"
     assert path in person.wait_for_notice("cannot be used")
-    saved = person.http.put(
-        person.url(f"{person.prefix}/api/contents/work.ipynb"),
-        json={
-            "type": "notebook",
-            "content": {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5},
-        },
-        headers={
-            "X-XSRFToken": person.session_xsrf(),
-            "Referer": person.url(f"{person.prefix}/lab"),
-        },
-        timeout=30,
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    saved = person.session_rest(
+        "PUT", "api/contents/work.ipynb", {"type": "notebook", "content": notebook}
     )
     assert saved.status_code == 201
-    setting = person.http.put(
-        person.url(f"{person.prefix}/lab/api/settings/@jupyterlab/apputils-extension:themes"),
-        json={"raw": '{"theme": "JupyterLab Dark"}'},
-        headers={
-            "X-XSRFToken": person.session_xsrf(),
-            "Referer": person.url(f"{person.prefix}/lab"),
-        },
-        timeout=30,
+    setting = person.session_rest(
+        "PUT",
+        "lab/api/settings/@jupyterlab/apputils-extension:themes",
+        {"raw": '{"theme": "JupyterLab Dark"}'},
     )
     assert setting.status_code == 204
 

@@ -137,8 +137,40 @@ def test_a_kernel_of_ones_own_environment_gets_the_whole_environment(newcomer: M
     made = person.terminal(
         "python3 -m venv ~/mine && ~/mine/bin/pip install --quiet ipykernel && "
         "~/mine/bin/python -m ipykernel install --user --name mine && echo made",
-        300,
+        seconds=300,
     )
     assert made.splitlines()[-1] == "made"
     kernel = person.start_kernel("mine")
     assert person.run(kernel, "import sys; print(sys.prefix)").strip() == f"{person.home}/mine"
+
+
+def test_a_kernel_loads_its_own_modules_from_no_notebooks_folder(newcomer: Make) -> None:
+    person = newcomer()
+    planted = "open('/tmp/planted', 'a').close()\n"
+    for name in ("ipykernel_launcher", "ipykernel", "zmq", "random", "mine"):
+        person.write(f"course/{name}.py", "x = 5\n" if name == "mine" else planted)
+    person.start()
+    kernel = person.start_kernel(folder="course")
+    assert person.run(kernel, "import mine, os; print(mine.x, os.getcwd())").split() == [
+        "5",
+        f"{person.home}/course",
+    ]
+    assert not person.worker().file("/tmp/planted").exists
+
+
+def test_kernels_that_are_not_offered_are_named(newcomer: Make) -> None:
+    person = newcomer()
+    own = ".local/share/jupyter/kernels"
+    person.write(f"{own}/python3/kernel.json", '{"argv": ["python"]}')
+    person.write(f"{own}/broken/kernel.json", '{"argv": ["python"],}')
+    person.start()
+    notices = person.wait_for_notice("Your kernel python3 is not offered")
+    for path in ("python3", "broken/kernel.json"):
+        assert f"{person.home}/{own}/{path}" in notices
+
+
+def test_a_kernel_that_a_package_brings_is_offered(newcomer: Make) -> None:
+    person = newcomer().start()
+    install = "python -m ipykernel install --sys-prefix --name brought"
+    assert "Installed" in person.terminal(install)
+    assert "brought" in person.session_rest("GET", "api/kernelspecs").json()["kernelspecs"]

@@ -18,17 +18,27 @@ def test_what_pip_installs_can_be_imported_at_once(newcomer: Make, way: str) -> 
     if way[0] in "%!":
         person.run(person.kernel, command, 120)
     else:
-        assert "ERROR" not in person.terminal(command, 120)
+        assert "ERROR" not in person.terminal(command, seconds=120)
     where = person.cell("import cowsay; print(cowsay.__file__)")
     assert where.startswith(f"{person.home}/.local/share/jupyterhub/python3.")
     assert person.terminal("cowsay -t moo | grep -c moo") == "1"
 
 
-def test_pip_works_for_people_who_have_user_set_in_their_settings(newcomer: Make) -> None:
+@pytest.mark.parametrize("way", ["%pip", "pip", "python -m pip"])
+@pytest.mark.parametrize("habit", ["settings", "option"])
+def test_pip_works_for_people_who_are_used_to_the_user_scheme(
+    newcomer: Make, habit: str, way: str
+) -> None:
     person = newcomer()
-    person.write(".config/pip/pip.conf", "[global]\nuser = true\n")
+    if habit == "settings":
+        person.write(".config/pip/pip.conf", "[global]\nuser = true\n")
     person.start()
-    person.run(person.kernel, "%pip install --quiet --no-deps cowsay", 120)
+    option = "--user" if habit == "option" else ""
+    command = f"{way} install {option} --quiet --no-deps cowsay"
+    if way == "%pip":
+        person.run(person.kernel, command, 120)
+    else:
+        assert "ERROR" not in person.terminal(command, seconds=120)
     assert person.cell("import cowsay; print('here')") == "here"
 
 
@@ -53,7 +63,9 @@ def test_a_package_replaces_the_sites_package_of_the_same_name(newcomer: Make) -
     person = newcomer().start()
     before = person.cell("import packaging; print(packaging.__file__)")
     assert before.startswith("/opt/")
-    shown = person.terminal("pip install --no-deps --upgrade --force-reinstall packaging", 120)
+    shown = person.terminal(
+        "pip install --no-deps --upgrade --force-reinstall packaging", seconds=120
+    )
     assert "ERROR" not in shown
     person.kernel = person.start_kernel()
     assert person.cell("import packaging; print(packaging.__file__)").startswith(person.home)

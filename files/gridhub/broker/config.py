@@ -8,9 +8,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gridhub.broker.folders import Folder, Shortcut, unreachable
+from gridhub.broker.folders import Folder, Shortcut, hidden_root, unreachable
 from gridhub.broker.protocol import Model
 from gridhub.grid.engine import GridEngine
+from gridhub.grid.request_files import unsuitable_arguments
+from gridhub.grid.submit import session_arguments
 
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 Minutes = Annotated[int, Field(strict=True, ge=0, le=10**6)]
@@ -55,8 +57,8 @@ class Config(Model):
     )
     #: The file browser's root folders (a person gets the first one that is for their groups), and
     #: shortcuts to folders below them.
-    root_folders: tuple[Folder, ...] = Field((), max_length=100)
-    shortcuts: tuple[Shortcut, ...] = Field((), max_length=100)
+    root_folders: tuple[Folder, ...] = Field((), max_length=30)
+    shortcuts: tuple[Shortcut, ...] = Field((), max_length=30)
 
     @model_validator(mode="after")
     def _warns_in_time(self) -> Config:
@@ -69,6 +71,11 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> Config:
+        if late := hidden_root(self.root_folders):
+            raise ValueError(
+                f"jupyterhub_root_folders: nobody gets {late.path}, because the folder before it is"
+                " for everyone; give that one groups, or move it to the end"
+            )
         if wrong := unreachable(self.root_folders, self.shortcuts):
             raise ValueError(
                 "jupyterhub_shortcuts: the file browser cannot open "
@@ -76,6 +83,17 @@ class Config(Model):
                 + ", because no folder of jupyterhub_root_folders contains it; add {path: /}"
             )
         return self
+
+    @field_validator("qsub_arguments")
+    @classmethod
+    def _leave_sessions_what_they_are(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        own = session_arguments("", home="/", log="", context={"hub": ""})
+        if wrong := unsuitable_arguments(arguments, own):
+            raise ValueError(
+                f"jupyterhub_qsub_arguments: a session cannot have {', '.join(map(str, wrong))}; "
+                "remove that. The list is for options such as -q, -P, -l, -p and -pe"
+            )
+        return arguments
 
     @field_validator("ports")
     @classmethod

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -13,19 +15,27 @@ from pydantic import AfterValidator, Field
 from gridhub.broker.protocol import Model
 
 
-def _is_template(path: str) -> str:
+def _one_slash(path: str) -> str:
+    """Return a path without repeated slashes, and without one at its end."""
+    return str(PurePosixPath(re.sub("/+", "/", path)))
+
+
+def _template(path: str) -> str:
     bare = path.replace("{user}", "user").replace("{home}", "/home/user")
     if "{" in bare or "}" in bare:
         raise ValueError("a path may contain only the placeholders {user} and {home}")
-    if not path.startswith(("/", "{home}")) or not bare.isprintable():
+    if not re.match(r"/|\{home\}(/|$)", path) or not bare.isprintable():
         raise ValueError("a path starts with / or {home}, and has no control characters")
     if any(part.startswith(".") for part in bare.split("/")):
         raise ValueError("Jupyter Server opens no hidden folders, so no part starts with a dot")
-    return path
+    return _one_slash(path)
 
 
-Template = Annotated[str, Field(max_length=1_000), AfterValidator(_is_template)]
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: A session's file has 64 kB at most (contract.py), so paths and names have limits.
+Template = Annotated[str, Field(max_length=300), AfterValidator(_template)]
+Name = Annotated[
+    str, Field(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
+]
 
 
 class Folder(Model):
@@ -41,13 +51,18 @@ class Folder(Model):
     def path_for(self, user: pwd.struct_passwd) -> str:
         """Return the folder's path for an account."""
         path = self.path.replace("{user}", user.pw_name).replace("{home}", user.pw_dir)
-        return str(PurePosixPath(path))
+        return _one_slash(path)
 
 
 class Shortcut(Folder):
     """A folder with the name that users see."""
 
     name: Name
+
+
+def hidden_root(roots: Sequence[Folder]) -> Folder | None:
+    """Return a root folder that no user gets, because the one before it is for everyone."""
+    return next((late for early, late in pairwise(roots) if not early.groups), None)
 
 
 def unreachable(roots: Collection[Folder], shortcuts: Collection[Shortcut]) -> list[Shortcut]:
@@ -72,15 +87,15 @@ def folders_for(
 ) -> dict[str, Any]:
     """Return a user's root folder and shortcuts, for the rules of a session.
 
-    :returns: ``root_folder``, a path; and ``shortcuts``, paths below it by name. The user gets the
-        first root folder that is for their groups, or else the home; and of several shortcuts with
-        the same name, the first one.
+    :returns: ``root_folder``, a path, unless it is the home; and ``shortcuts``, paths below it by
+        name, if there are any. The user gets the first root folder that is for their groups, and of
+        several shortcuts with the same name, the first one.
     """
-    home = str(PurePosixPath(user.pw_dir))
-    root = next((each.path_for(user) for each in roots if each.is_for(groups)), home)
+    root = next((each.path_for(user) for each in roots if each.is_for(groups)), "")
+    above = root or _one_slash(user.pw_dir)
     paths: dict[str, str] = {}
     for each in shortcuts:
         path = each.path_for(user)
-        if each.is_for(groups) and PurePosixPath(path).is_relative_to(root):
+        if each.is_for(groups) and PurePosixPath(path).is_relative_to(above):
             paths.setdefault(each.name, path)
-    return {"root_folder": root, "shortcuts": paths}
+    return ({"root_folder": root} if root else {}) | ({"shortcuts": paths} if paths else {})

@@ -100,15 +100,36 @@ def parse_options(text: str, path: str) -> list[Option]:
         if not line or line.startswith("#"):
             continue
         words = _words(line)
-        if not words:
-            options.append(Option("", (), path, number))
-        soft = False
-        while words:
-            name, last = words[0], 1 + _values(words)
-            soft = name == "-soft" or (soft and name != "-hard")
-            options.append(Option(name, tuple(words[1:last]), path, number, soft))
-            words = words[last:]
+        options += split_options(words, path, number) or [Option("", (), path, number)]
     return options
+
+
+def split_options(words: Sequence[str], path: str = "", line: int = 0) -> list[Option]:
+    """Return the options that are in a list of words, such as arguments of qsub."""
+    options = []
+    soft = False
+    while words:
+        name, last = words[0], 1 + _values(words)
+        soft = name == "-soft" or (soft and name != "-hard")
+        options.append(Option(name, tuple(words[1:last]), path, line, soft))
+        words = words[last:]
+    return options
+
+
+def unsuitable_arguments(arguments: Sequence[str], own: Sequence[str]) -> list[Option]:
+    """Return those of the site's arguments of qsub that would break every session.
+
+    :param own: the arguments that every session has; the site's come after them.
+    """
+    options = split_options(arguments)
+    fixed = {each.name for each in split_options(own)} - _ADDING
+    never = fixed | _OVERRIDES.keys() | {"-@", "-clear", "-cwd", "-e", "-help", "-xml"}
+    hindrance = find_hindrance(options, ("-pe",))
+    return [
+        each
+        for each in options
+        if each.name in never or not each.name.startswith("-") or each == hindrance
+    ]
 
 
 def in_effect(options: Iterable[Option]) -> list[Option]:
@@ -185,6 +206,12 @@ def suspects(options: Iterable[Option], arguments: Sequence[str], words: str) ->
     :param arguments: all arguments with which qsub was called.
     :param words: qsub's message; empty if qsub crashed.
     """
+    options = list(options)
+    # While qsub parses its arguments, it refuses wrong values even of options that are overridden.
+    quoted = [option for option in options if option.values and f'"{option}"' in words]
+    wrong = [option for option in options if option.name and f"{option.name} option" in words]
+    if quoted or wrong:
+        return quoted or [each for each in wrong if _has_value_in(each, words)] or wrong
     possible = [
         option
         for option in options
@@ -199,7 +226,13 @@ def suspects(options: Iterable[Option], arguments: Sequence[str], words: str) ->
 
 def _is_named(option: Option, words: str) -> bool:
     """Return whether a message of qsub contains the option's name or a part of its value."""
-    parts = [option.name, *(part for value in option.values for part in re.split("[,=]", value))]
-    return any(
-        re.search(rf"(?<![\w.-]){re.escape(part)}(?![\w.-])", words) for part in parts if part
-    )
+    return _has(words, option.name) or _has_value_in(option, words)
+
+
+def _has_value_in(option: Option, words: str) -> bool:
+    parts = (part for value in option.values for part in re.split("[,=]", value))
+    return any(_has(words, part) for part in parts if part)
+
+
+def _has(words: str, part: str) -> bool:
+    return bool(re.search(rf"(?<![\w.-]){re.escape(part)}(?![\w.-])", words))

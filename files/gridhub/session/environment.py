@@ -37,8 +37,13 @@ _SECRET = re.compile(
     re.ASCII,
 )
 
-#: Login shells that only end the session.
-_NO_SHELL = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
+#: The names of shells that run commands. Other programs, such as ``nologin`` and ``git-shell``, are
+#: login shells only if ``/etc/shells`` lists them (shells(5)).
+_SHELLS = frozenset(
+    {"ash", "bash", "csh", "dash", "elvish", "fish", "ksh", "ksh93", "mksh", "nu", "pwsh", "sh"}
+    | {"tcsh", "xonsh", "yash", "zsh"}
+)
+_NO_SHELL = frozenset({"nologin", "false", "true", "git-shell", "screen", "tmux"})
 
 #: The usual variables for the number of threads. Programs that find none of these start a thread
 #: for each core of the worker, far more than the job's slots.
@@ -47,16 +52,26 @@ THREADS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
     "JULIA_NUM_THREADS",
+    "GOMAXPROCS",
     "LOKY_MAX_CPU_COUNT",
     "MC_CORES",
 )
 
+#: The libraries that use ``OMP_NUM_THREADS`` if their own variable is not set.
+_LIKE_OMP = THREADS[1:6]
+
 #: The variables by which the libraries for GPUs find the devices they may use.
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+#: What Grid Engine puts before a complex's name for the variable that names the granted things.
+_GRANTED = "SGE_HGR_"
 
 
 def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -73,9 +88,19 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def login_shell(account: pwd.struct_passwd) -> str:
     """Return an account's login shell, or bash if the account has none that runs commands."""
     shell = account.pw_shell
-    if Path(shell).name in _NO_SHELL or not os.access(shell, os.X_OK) or not Path(shell).is_file():
+    name = Path(shell).name
+    is_shell = name in _SHELLS or (name not in _NO_SHELL and shell in _listed_shells())
+    if not is_shell or not os.access(shell, os.X_OK) or not Path(shell).is_file():
         return "/bin/bash"
     return shell
+
+
+def _listed_shells() -> list[str]:
+    try:
+        lines = Path("/etc/shells").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.strip() for line in lines]
 
 
 def server_environment(job: Mapping[str, str], account: pwd.struct_passwd) -> dict[str, str]:
@@ -114,7 +139,7 @@ def granted_devices(job: Mapping[str, str], complex_name: str) -> str:
     A Grid Engine that knows each GPU (a complex of type RSMAP) reports the identifiers in
     ``SGE_HGR_COMPLEX``, separated by blanks. An identifier such as ``gpu2`` means number 2.
     """
-    granted = job.get(f"SGE_HGR_{complex_name}", "").replace(",", " ").split()
+    granted = job.get(f"{_GRANTED}{complex_name}", "").replace(",", " ").split()
     numbers = [re.fullmatch(r"[A-Za-z_]*(\d+)", each) for each in granted]
     if all(numbers):
         return ",".join(str(int(number[1])) for number in numbers if number)
@@ -124,16 +149,15 @@ def granted_devices(job: Mapping[str, str], complex_name: str) -> str:
 def _device_variables(job: Mapping[str, str], gpus: Mapping[str, int]) -> dict[str, str]:
     """Return the variables for GPUs; empty if the menu offers none, or all GPUs are visible.
 
-    :param gpus: the number of requested GPUs for each complex of the menu.
+    :param gpus: the number of requested GPUs for each complex of the menu. The job may have been
+        granted other GPUs too, for example by a request file.
     """
-    if not gpus:
-        return {}
-    if not any(gpus.values()):
-        return dict.fromkeys(DEVICES, "")
-    devices = ",".join(
-        filter(None, (granted_devices(job, name) for name, number in gpus.items() if number))
-    )
-    return {"CUDA_VISIBLE_DEVICES": devices} if devices else {}
+    granted = (name.removeprefix(_GRANTED) for name in job if name.startswith(_GRANTED))
+    names = dict.fromkeys([*gpus, *(name for name in granted if "gpu" in name.lower())])
+    devices = ",".join(filter(None, (granted_devices(job, name) for name in names)))
+    if devices:
+        return {"CUDA_VISIBLE_DEVICES": devices}
+    return dict.fromkeys(DEVICES, "") if gpus and not any(gpus.values()) else {}
 
 
 def with_programs(path: str, folder: str) -> str:
@@ -164,6 +188,9 @@ def person_environment(
     What the person or the site has set stays, except JupyterHub's own variables.
     """
     threads = dict.fromkeys(THREADS, str(slots_here(job)))
+    # A list has a number for each level of nested parallel regions (OpenMP 5.2, section 21.1.2).
+    if (number := start_up.get("OMP_NUM_THREADS", "").partition(",")[0].strip()).isdecimal():
+        threads |= dict.fromkeys(_LIKE_OMP, number)
     # The variables of JupyterHub, and those that name folders instead of unusable ones of the home.
     own = {
         name: value

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote, unquote
 
 from gridhub.session.rules import Rules
 
@@ -16,37 +19,75 @@ from gridhub.session.rules import Rules
 #: never, and would block the session's server whenever the file browser shows the folder.
 ANSWER_WITHIN = 5.0
 
+#: The pages of JupyterLab and Notebook whose addresses end with the path of a file or folder.
+PAGES = ("lab/tree", "doc/tree", "tree", "notebooks", "edit", "view", "files")
+
+
+def _is_usable(path: str) -> bool:
+    try:
+        return Path(path).is_dir() and os.access(path, os.R_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+def _check_all(paths: Collection[str], writer: int) -> None:
+    """Write the number of each folder that answers, and whether it can be opened."""
+
+    def check(number: int, path: str) -> None:
+        os.write(writer, f"{number} {_is_usable(path):d}\n".encode())
+
+    threads = [threading.Thread(target=check, args=each) for each in enumerate(paths)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
 
 class FolderChecks:
-    """Checks in the background whether folders can be opened."""
+    """Checks whether folders can be opened, in a child process.
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    A check of a file server that is down may block its thread for ever. The threads are not in the
+    session's own process, whose address space Grid Engine limits (``h_vmem``).
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self._paths = list(dict.fromkeys(paths))
         self._deadline = time.monotonic() + ANSWER_WITHIN
         self._results: dict[str, bool] = {}
-        self._threads = {
-            path: threading.Thread(target=self._check, args=[path], daemon=True)
-            for path in dict.fromkeys(paths)
-        }
-        for thread in self._threads.values():
-            thread.start()
+        if not self._paths:
+            return
+        self._reader, writer = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            try:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(int(2 * ANSWER_WITHIN) + 1)
+                _check_all(self._paths, writer)
+            finally:
+                os._exit(0)
+        os.close(writer)
 
-    def _check(self, path: str) -> None:
-        try:
-            usable = Path(path).is_dir() and os.access(path, os.R_OK | os.X_OK)
-        except OSError:
-            usable = False
-        self._results[path] = usable
-
-    def result(self, path: str) -> bool | None:
-        """Wait for a folder; return whether it can be opened. None means that it did not answer."""
-        self._threads[path].join(max(self._deadline - time.monotonic(), 0))
-        return self._results.get(path)
+    def results(self) -> dict[str, bool]:
+        """Wait for the folders; return whether each that has answered can be opened."""
+        while len(self._results) < len(self._paths):
+            left = max(self._deadline - time.monotonic(), 0)
+            if not select.select([self._reader], [], [], left)[0]:
+                return self._results  # the child ends by its alarm
+            data = os.read(self._reader, 65_536)
+            for line in data.splitlines():  # the child writes whole lines, and pipes keep them
+                number, usable = map(int, line.split())
+                self._results[self._paths[number]] = bool(usable)
+            if not data or len(self._results) == len(self._paths):
+                os.close(self._reader)
+                os.waitpid(self._child, 0)
+                self._paths = list(self._results)  # the child has died: nothing more will come
+        return self._results
 
 
 class FileBrowser:
     """What the file browser offers to a person.
 
-    :param root: the highest folder.
+    :param root: the highest folder; empty for the home.
     :param shortcuts: paths of folders below it, by the names that people see.
     """
 
@@ -54,9 +95,9 @@ class FileBrowser:
         self._home = home
         self._root = root or str(home)
         self._shortcuts = shortcuts
-        # Without a folder of the site's, nothing is checked: the home has its own checks.
-        site = [] if self._root == str(home) else [self._root]
-        self._checks = FolderChecks([*site, *shortcuts.values()])
+        # The home has its own checks.
+        more = [] if self._root == str(home) else [self._root]
+        self._checks = FolderChecks([*more, *shortcuts.values()])
 
     def _is_below_hidden_folder(self) -> bool:
         """Return whether Jupyter Server, which opens no hidden folders, would not open the home."""
@@ -69,29 +110,31 @@ class FileBrowser:
         home = str(self._home)
         if self._root == home or self._is_below_hidden_folder():
             return home, ""
-        return (self._root, "") if self._checks.result(self._root) else (home, self._root)
+        return (self._root, "") if self._checks.results().get(self._root) else (home, self._root)
 
     def shortcuts(self, root: str) -> tuple[dict[str, str], list[str]]:
         """Return the shortcuts that can be opened, and the folders that did not answer.
 
         :param root: the root folder. Shortcuts to folders outside it are left out.
         """
-        results = {path: self._checks.result(path) for path in self._shortcuts.values()}
-        usable = {
+        results = self._checks.results()
+        inside = {
             name: path
             for name, path in self._shortcuts.items()
-            if results[path] and PurePosixPath(path).is_relative_to(root)
+            if PurePosixPath(path).is_relative_to(root)
         }
-        return usable, [path for path, result in results.items() if result is None]
+        usable = {name: path for name, path in inside.items() if results.get(path)}
+        return usable, [path for path in inside.values() if path not in results]
 
 
 def root_arguments(root: str, home: Path) -> list[str]:
     """Return the arguments of the server for a root folder; the browser opens the home first."""
     if root == str(home):
         return []
-    # The home might be outside the root folder, for example /projects.
-    first = home if home.is_relative_to(root) else root
-    return [f"--ServerApp.root_dir={root}", f"--ServerApp.preferred_dir={first}"]
+    arguments = [f"--ServerApp.root_dir={root}", f"--FileContentsManager.root_dir={root}"]
+    if home.is_relative_to(root):
+        arguments.append(f"--FileContentsManager.preferred_dir={home.relative_to(root)}")
+    return arguments
 
 
 def page_settings(
@@ -111,3 +154,49 @@ def page_settings(
         for name, path in named
     ]
     return {"gridhubShortcuts": {"heading": rules.text("shortcuts"), "folders": folders}}
+
+
+def path_in_home(path: str, root: str, home: Path) -> str | None:
+    """Return where a link leads that was made for the home: a path below the root folder.
+
+    :param path: the path in the link, relative to the root folder.
+    :returns: None if the link needs no change: its path exists, or does not exist in the home.
+    """
+    if not path.strip("/") or ".." in path.split("/") or "\0" in path:
+        return None
+    if not home.is_relative_to(root) or os.path.lexists(Path(root, path.lstrip("/"))):
+        return None
+    wanted = Path(home, path.lstrip("/"))
+    return str(wanted.relative_to(root)) if wanted.exists() else None
+
+
+def follow_links_into_home(web_app: Any, root: str, home: Path) -> None:
+    """Make links such as ``lab/tree/week1.ipynb`` work although the root is not the home.
+
+    Such a link is the same for all members of a class.
+    """
+    if root == str(home):
+        return
+    from jupyter_server.base.handlers import JupyterHandler
+    from tornado import web
+    from tornado.httputil import HTTPServerRequest
+    from tornado.routing import PathMatches, Rule
+
+    class LinkIntoHome(PathMatches):
+        def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+            found = self.regex.match(request.path)
+            if not found or path_in_home(unquote(found["path"]), root, home) is None:
+                return None
+            return {"path_kwargs": {name: found[name].encode() for name in ("page", "path")}}
+
+    class LinkHandler(JupyterHandler):
+        @web.authenticated
+        def get(self, page: str, path: str) -> None:
+            there = quote(path_in_home(unquote(path), root, home) or path)
+            query = f"?{self.request.query}" if self.request.query else ""
+            self.redirect(f"{self.base_url}{page}/{there}{query}")
+
+    base = web_app.settings["base_url"]
+    matcher = LinkIntoHome(rf"{base}(?P<page>{'|'.join(PAGES)})/(?P<path>.+)$")
+    # The first rule, because Jupyter's own pages would answer before a handler that is added last.
+    web_app.default_router.rules.insert(0, Rule(matcher, LinkHandler))

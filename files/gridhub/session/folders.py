@@ -33,6 +33,10 @@ FOLDERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+#: Check at most this many files and folders of JupyterLab's settings.
+MAX_SETTINGS = 500
+
+
 class BadFolder(NamedTuple):
     """A folder or file of the home that the session cannot use."""
 
@@ -80,11 +84,21 @@ def owner(path: Path) -> str:
         return str(uid)
 
 
+def _settings(home: Path, name: str) -> list[Path]:
+    """Return the files with the person's settings for JupyterLab, which reads them all or none."""
+    if name != ".jupyter":
+        return []
+    try:
+        return sorted((home / name / "lab/user-settings").rglob("*"))[:MAX_SETTINGS]
+    except OSError:
+        return []
+
+
 def bad_folders(home: Path) -> list[BadFolder]:
     """Return the first unusable path for each of the home's folders that a session needs."""
     found = []
     for name, (variable, inner) in FOLDERS.items():
-        for path in (home / name, *(home / name / each for each in inner)):
+        for path in (home / name, *(home / name / each for each in inner), *_settings(home, name)):
             is_first = path == home / name
             is_missing = not is_first and not os.path.lexists(path)
             if not is_missing and not _usable(path, must_be_folder=is_first):

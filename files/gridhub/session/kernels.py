@@ -35,6 +35,13 @@ SHOWN_WIDTH = 300
 #: kernel up to five times.
 SAME_DEATH = 60.0
 
+#: Code that runs a module as ``python -m`` does, but does not search the working folder for it. The
+#: option ``-P`` would also keep IPython from adding this folder for the notebook's own imports.
+_RUN_MODULE = (
+    "import sys; sys.path.remove(''); import runpy;"
+    " runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+)
+
 #: Report a kernel that has not answered so many seconds after its start.
 SILENT_AFTER = 45.0
 
@@ -54,6 +61,19 @@ def is_site_python(program: str) -> bool:
     """Return whether a kernel's program is the Python of the notebook environment."""
     path = Path(program)
     return path.parent == Path(sys.executable).parent and path.name.startswith("python")
+
+
+def without_folder(command: list[str]) -> list[str]:
+    """Return a command that starts a module of Python, but not one of the notebook's folder.
+
+    With ``python -m ipykernel_launcher``, Python would look for this module in the working folder
+    first, which may belong to somebody else.
+    """
+    if "-m" not in command:
+        return command
+    at = command.index("-m")
+    code = _RUN_MODULE.format(module="".join(command[at + 1 : at + 2]))
+    return [*command[:at], "-c", code, *command[at + 2 :]]
 
 
 def may_use_tcp(name: str, patterns: tuple[str, ...]) -> bool:
@@ -116,8 +136,8 @@ class SessionKernelManager(ServerKernelManager):
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
         if is_site_python(kernel_cmd[0]):
             options["env"] = site_kernel_environment(options["env"])
-            if self.settings.site_python:
-                kernel_cmd = [self.settings.site_python, *kernel_cmd[1:]]
+            program = self.settings.site_python or kernel_cmd[0]
+            kernel_cmd = without_folder([program, *kernel_cmd[1:]])
         self._output = None
         if not isinstance(self.provisioner, LocalProvisioner):
             await super()._async_launch_kernel(kernel_cmd, **options)

@@ -22,18 +22,24 @@ PLACE = Path(".local/share/jupyterhub") / f"python{sys.version_info[0]}.{sys.ver
 #: The variable by which the environment's Python finds the packages of the session's release.
 SITE_PACKAGES = "GRIDHUB_SITE_PACKAGES"
 
-#: The file that makes Python find them (site.addsitedir). Outside a session, the variable is not
-#: set.
-_PTH = f"import os, site; p = os.environ.get({SITE_PACKAGES!r}); p and site.addsitedir(p)\n"
+#: The lines that Python runs when it starts (site.addsitedir). The first makes it find these
+#: packages; outside a session, the variable is not set. The second lets pip ignore ``--user`` and
+#: the setting ``user = true``: in a virtual environment, pip would fail.
+_PTH = (
+    f"import os, site; p = os.environ.get({SITE_PACKAGES!r}); p and site.addsitedir(p)\n"
+    "import os, sys; (sys.orig_argv[1:3] == ['-m', 'pip'] or"
+    " os.path.basename(''.join(sys.orig_argv[1:2])).startswith('pip')) and"
+    " (os.environ.update(PIP_USER='0'),"
+    " sys.argv.__setitem__(slice(None), filter('--user'.__ne__, sys.argv)))\n"
+)
 
-#: The program for terminals, under its usual names.
-_PIP = '#!/bin/sh\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n'
+#: The program for terminals, under its usual names. In packages for another Python, pip might find
+#: what it should install, or fail.
+_PIP = '#!/bin/sh\nunset PYTHONPATH PYTHONHOME\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 
 def _write(path: Path, content: str, mode: int) -> None:
-    """Write a file if it does not exist; a reader never sees a part of the content."""
-    if path.exists():
-        return
+    """Write a file; a reader never sees a part of the content."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text(content, encoding="utf-8")
     new.chmod(mode)
@@ -57,8 +63,10 @@ def person_packages(home: Path) -> Path:
             link.unlink()
         venv.EnvBuilder(symlinks=True, with_pip=False).create(place)
     for name in ("pip", "pip3"):
-        _write(programs / name, _PIP, 0o755)
-    _write(packages, _PTH, 0o644)
+        if not (programs / name).exists():  # pip may have replaced it with its own
+            _write(programs / name, _PIP, 0o755)
+    if not packages.exists() or packages.read_text(encoding="utf-8") != _PTH:
+        _write(packages, _PTH, 0o644)
     return place
 
 

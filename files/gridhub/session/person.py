@@ -13,7 +13,7 @@ from pathlib import Path
 from gridhub.session.environment import login_shell, person_environment, with_programs
 from gridhub.session.file_browser import FileBrowser
 from gridhub.session.folders import bad_folders, owner, replacements
-from gridhub.session.packages import SITE_PACKAGES, person_packages, site_packages
+from gridhub.session.packages import PLACE, SITE_PACKAGES, person_packages, site_packages
 from gridhub.session.rules import Rules
 from gridhub.session.start_up import StartUp, run_start_up
 
@@ -55,7 +55,12 @@ class Person:
             # The server is initialized at the same time.
             executor = ThreadPoolExecutor(1, thread_name_prefix="start-up")
             self._start_up = executor.submit(
-                run_start_up, script, self._shell_environment(), software, rules.prologue_timeout
+                run_start_up,
+                script,
+                self._shell_environment(),
+                software,
+                rules.prologue_timeout,
+                str(Path.cwd()),
             )
             executor.shutdown(wait=False)
         else:
@@ -79,9 +84,7 @@ class Person:
         bad = bad_folders(self.home)
         os.environ.update(replacements(bad, parent))
         for path in dict.fromkeys(each.path for each in bad):
-            words = self._rules.text("bad_folder", path=path, owner=owner(path))
-            print(words, file=sys.stderr, flush=True)
-            self.notices.append(words)
+            self._notify("bad_folder", path=path, owner=owner(path))
 
     def folders(self) -> tuple[str, dict[str, str]]:
         """Return the root folder of the file browser, and the shortcuts to folders below it.
@@ -90,18 +93,25 @@ class Person:
         """
         root, unusable = self._file_browser.root()
         shortcuts, silent = self._file_browser.shortcuts(root)
-        for path in dict.fromkeys([*([unusable] if unusable else []), *silent]):
-            words = self._rules.text("folder_unavailable", path=path)
-            print(words, file=sys.stderr, flush=True)
-            self.notices.append(words)
+        if unusable:
+            self._notify("root_unavailable", path=unusable)
+        if silent:
+            self._notify("folders_unavailable", paths=", ".join(dict.fromkeys(silent)))
         return root, shortcuts
+
+    def _notify(self, name: str, **values: object) -> None:
+        """Show a sentence to the person, and write it to the session's log."""
+        words = self._rules.text(name, **values)
+        print(words, file=sys.stderr, flush=True)
+        self.notices.append(words)
 
     def _use_own_packages(self) -> None:
         """Make the place for packages that the person installs, if the home allows it."""
         try:
             place = person_packages(self.home)
         except OSError as error:
-            print(f"There is no place for packages of your own: {error}", file=sys.stderr)
+            path = error.filename or self.home / PLACE
+            self._notify("no_packages", path=path, reason=error.strerror or error)
             return
         self.site_python = str(place / "bin" / "python")
         self.environment["PATH"] = with_programs(

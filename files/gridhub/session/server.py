@@ -23,10 +23,15 @@ from typing import Any
 from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
 from gridhub.session.environment import job_environment, server_environment
-from gridhub.session.file_browser import page_settings, root_arguments
+from gridhub.session.file_browser import (
+    follow_links_into_home,
+    page_settings,
+    root_arguments,
+)
 from gridhub.session.hub_api import announce, report
 from gridhub.session.memory import free_large_bodies
 from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
+from gridhub.session.own_kernels import add_kernels
 from gridhub.session.person import Person
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
@@ -185,6 +190,9 @@ def serve(
             f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
             *root_arguments(root, person.home),
+            # Whoever deletes a file frees its space. In other file systems than the home, moving to
+            # the trash could fail.
+            "--FileContentsManager.delete_to_trash=False",
         ]
     )
     # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
@@ -194,17 +202,22 @@ def serve(
     status.install(app.web_app)
     page = app.web_app.settings.setdefault("page_config_data", {})
     page.update(page_settings(rules, root, person.home, shortcuts))
+    follow_links_into_home(app.web_app, root, person.home)
+    # For a new terminal, the page names a folder relative to the root folder, and the server looks
+    # for it in its own working folder first. (Not earlier: it would read settings there.)
+    os.chdir(root)
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
     exit_status = 0
 
     def prepare() -> None:
         person.prepare()
-        add_kernels(app.kernel_spec_manager, person)
+        person.notices.extend(add_kernels(app.kernel_spec_manager, person, rules))
         SessionKernelManager.settings = KernelSettings(
             person.environment, person.site_python, rules, notifier.notify_until_shown
         )
         SessionTerminalManager.environment = person.environment
+        SessionTerminalManager.home = str(person.home)
 
     async def live() -> None:
         nonlocal exit_status
@@ -237,23 +250,6 @@ def serve(
 def full_name(of_class: type) -> str:
     """Return the name by which a class can be imported."""
     return f"{of_class.__module__}.{of_class.__qualname__}"
-
-
-def add_kernels(kernels: Any, person: Person) -> None:
-    """Let the server offer the kernels of the user, and those of the site's start-up lines.
-
-    Because this server ignores the user's settings, it would not find the user's kernels either. It
-    is safe to add the folders of these kernels: kernels, unlike settings, run no code in the
-    server. The folders come last, so that their kernels cannot replace the site's kernels.
-
-    :param kernels: the server's ``KernelSpecManager``.
-    """
-    paths = [each for each in person.environment.get("JUPYTER_PATH", "").split(":") if each]
-    # The user's folder can be read even where the session must use another one instead.
-    own = person.home / ".local/share/jupyter/kernels"
-    added = [kernels.user_kernel_dir, str(own), *(str(Path(path, "kernels")) for path in paths)]
-    known = kernels.kernel_dirs
-    kernels.kernel_dirs = list(dict.fromkeys([*known, *added]))
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import resource
 import selectors
 import signal
 import subprocess  # nosec B404
@@ -39,9 +41,16 @@ MAX_SHOWN = 200
 #: Seconds between two checks whether the shell has ended.
 LOOK_INTERVAL = 0.01
 
-#: The lowest number for our pipes' descriptors in the shell: start-up lines may close or redirect
-#: low numbers.
-FIRST_DESCRIPTOR = 200
+#: The lowest number for our pipes' descriptors in the shell, if the limit of the process allows it:
+#: start-up lines may use lower numbers. Those for locks (``exec 200>lock; flock 200``) and of Bash
+#: itself (255) are common.
+FIRST_DESCRIPTOR = 1000
+
+#: The parts of the start-up lines: profile, prologue and software environment.
+PARTS = 3
+
+#: The beginnings of our own commands in the job script. The lines never stop at them on their own.
+_OURS = (b"gridhub_", b"builtin trap - DEBUG")
 
 #: Variables that describe the shell itself, not its environment.
 _OF_THE_SHELL = frozenset({"_", "PWD", "OLDPWD", "SHLVL"})
@@ -92,6 +101,7 @@ class _Reports:
         self.environment: dict[str, str] | None = None
         self.umask: int | None = None
         self.complete = False
+        self._parts = 0
         self._data = b""
         self._entries: dict[str, str] = {}
         self._size = 0
@@ -106,10 +116,12 @@ class _Reports:
             if is_variable:
                 self._entries[name] = value
             elif name == "end":
-                self.complete = True
-            else:
+                # The lines may have removed our functions, so that parts are missing.
+                self.complete = self._parts == PARTS
+            elif mark := re.fullmatch(r"\w+ ([0-7]+)", name):
                 self.environment, self._entries = self._entries, {}
-                self.umask = int(name.split()[-1], 8)
+                self.umask = int(mark[1], 8)
+                self._parts += 1
                 self._size = 0
 
 
@@ -129,15 +141,16 @@ class _Trace:
 
     The commands of a trap (``trap … EXIT``) also arrive here, but they are not where the lines
     stopped. For them, Bash gives the command during which the trap began (``BASH_COMMAND`` in
-    bash(1)). In a file that the shell reads, this is a command that reads the file or an outer one;
-    the lines are counted from the start of the trap.
+    bash(1)), even in functions. If the trap began at the end of a file that the shell reads, this
+    is the command that reads the file. The lines are counted from the start of the trap.
     """
 
     def __init__(self) -> None:
         self._fields: list[bytes] = []
         self._data = b""
         self._last = _Command(b"", b"", b"")
-        self._readers: dict[bytes, _Command] = {}  # the command that reads each file
+        #: The files in which each command stands that reads a file.
+        self._readers: dict[bytes, set[bytes]] = {}
 
     def add(self, data: bytes) -> None:
         *fields, rest = (self._data + data).split(b"\0")
@@ -148,21 +161,20 @@ class _Trace:
         for command in map(_Command._make, zip(*(iter(fields[:whole]),) * 3, strict=True)):
             last = self._last
             if last.reads_a_file() and command.file != last.file:
-                self._readers[command.file] = last
-            if not self._is_of_a_trap(command):
+                self._readers.setdefault(last.command, set()).add(last.file)
+            if not self._is_no_line(command):
                 self._last = command
 
-    def _is_of_a_trap(self, command: _Command) -> bool:
-        file, outer = command.file, set[bytes]()
-        while file in self._readers and file not in outer:
-            if command.command == self._readers[file].command:
-                return True
-            outer.add(file)
-            file = self._readers[file].file
+    def _is_no_line(self, command: _Command) -> bool:
+        if command.command.startswith(_OURS):
+            return True
+        if command.file not in self._readers.get(command.command, {command.file}):
+            return True
         last = self._last
-        is_same = command.file == last.file and command.command == last.command
+        if command.command != last.command:
+            return False
         are_numbers = command.line.isdigit() and last.line.isdigit()
-        return is_same and are_numbers and int(command.line) < int(last.line)
+        return command.file != last.file or (are_numbers and int(command.line) < int(last.line))
 
     def last(self) -> tuple[str, int, str]:
         """Return the file, the line and the command; empty and zero if there was no command."""
@@ -194,7 +206,11 @@ def _pipe() -> tuple[int, int]:
     """Return the ends of a pipe: one to read from without waiting, and one with a high number."""
     reader, low = os.pipe()
     os.set_blocking(reader, False)
-    writer = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = (
+        min(FIRST_DESCRIPTOR, limit - 8) if limit != resource.RLIM_INFINITY else FIRST_DESCRIPTOR
+    )
+    writer = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, max(first, 0))
     os.close(low)
     return reader, writer
 
@@ -226,13 +242,14 @@ def _discard(readers: list[int]) -> None:
 
 
 def run_start_up(
-    script: str, environment: Mapping[str, str], software: str, timeout: float
+    script: str, environment: Mapping[str, str], software: str, timeout: float, folder: str = "."
 ) -> StartUp:
     """Run the start-up lines, and return the resulting environment.
 
     :param script: the path of the job script.
     :param environment: the environment of the job.
     :param software: the software environment that the user chose; may be empty.
+    :param folder: the working folder of the lines.
     :param timeout: time limit in seconds. When it is over, the lines' process group is killed.
 
     Programs that the lines leave in the background stay: they end with the job.
@@ -253,6 +270,7 @@ def run_start_up(
             stdout=out,
             stderr=out,
             env=dict(environment),
+            cwd=folder,
             pass_fds=(report, tracing),
             start_new_session=True,
         )

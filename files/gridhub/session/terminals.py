@@ -16,6 +16,11 @@ class SessionTerminalManager(TerminalManager):
 
     #: Set once, before the first terminal starts.
     environment: ClassVar[dict[str, str]]
+    home: ClassVar[str]
+
+    def new_terminal(self, **options: Any) -> Any:
+        """Start a terminal, in the home if the page names no other folder."""
+        return super().new_terminal(**{"cwd": self.home} | options)
 
     def make_term_env(self, *arguments: Any, **options: Any) -> dict[str, str]:
         """Return the environment of a terminal."""

@@ -98,8 +98,7 @@ class TestStart:
         (path,) = secrets_in(home)
         assert (folder / "secrets").read_text(encoding="utf-8") == f"600 {path}\n"
         content = json.loads(path.read_text(encoding="utf-8"))
-        folders = {"root_folder": alice.pw_dir, "shortcuts": {}}
-        rules = session_rules(config, None, {"gpu": 0}, folders)
+        rules = session_rules(config, None, {"gpu": 0})
         assert content == {
             "environment": ENVIRONMENT | {"MEM_LIMIT": str(2 * 2**30)},
             "ports": list(PORTS),

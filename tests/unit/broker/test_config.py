@@ -39,6 +39,18 @@ class TestConfig:
 
 
 class TestCheckedConfig:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["-q", "a.q", "-P", "p", "-l", "x=1", "-pe", "smp", "1", "-p", "-10", "-js", "5"],
+            ["-ac", "site=1", "-v", "A=1", "-M", "a@b", "-m", "e", "-notify", "-R", "y"],
+            ["-soft", "-l", "fast=1", "-hard", "-ar", "5", "-binding", "pe", "linear:1"],
+        ],
+    )
+    def test_a_site_may_add_arguments_of_qsub(self, config: Config, arguments: list[str]) -> None:
+        content = json.dumps(config.model_dump(mode="json") | {"qsub_arguments": arguments})
+        assert list(parse_config(content.encode()).qsub_arguments) == arguments
+
     def test_a_valid_configuration_is_accepted(self, config: Config) -> None:
         assert parse_config(config.model_dump_json().encode()) == config
 
@@ -58,6 +70,10 @@ class TestCheckedConfig:
                 "jupyterhub_idle_notice is 10 minutes; it must be less than jupyterhub_idle_t",
             ),
             ({"colour": "red"}, "colour: "),
+            ({"qsub_arguments": ["-q", "a.q", "-sync", "y"]}, "a session cannot have -sync y;"),
+            ({"qsub_arguments": ["-t", "1-3"]}, "a session cannot have -t 1-3;"),
+            ({"qsub_arguments": ["-N", "x", "-now", "y"]}, "a session cannot have -N x, -now y;"),
+            ({"qsub_arguments": ["-P", "p", "script.sh"]}, "a session cannot have script.sh;"),
         ],
     )
     def test_a_wrong_value_is_named(

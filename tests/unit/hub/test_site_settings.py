@@ -108,7 +108,7 @@ def test_the_settings_that_a_refusal_names_can_be_used(other: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("c.Spawner.notebook_dir = '/scratch'", "/etc/jupyter on the workers"),
+        ("c.Spawner.notebook_dir = '/scratch'", "jupyterhub_root_folders"),
         ("c.SGESpawner.environment = {'A': 'b'}", "jupyterhub_job_prologue"),
         ("c.Spawner.environment.update({'A': 'b'})", "jupyterhub_job_prologue"),
         ("c.Spawner.env_keep.append('A')", "jupyterhub_job_prologue"),

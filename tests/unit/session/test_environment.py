@@ -78,7 +78,11 @@ class TestServer:
 
 
 @pytest.mark.parametrize(
-    "shell", ["", "/usr/sbin/nologin", "/bin/false", "/nonexistent/zsh", "/", "/etc/passwd"]
+    "shell",
+    [
+        *("", "/usr/sbin/nologin", "/bin/false", "/nonexistent/zsh", "/", "/etc/passwd"),
+        *("/bin/cat", "/usr/bin/passwd", "/usr/bin/git-shell", "/usr/bin/sleep"),
+    ],
 )
 def test_an_account_without_a_shell_gets_bash(shell: str) -> None:
     assert login_shell(account(shell)) == "/bin/bash"
@@ -115,7 +119,13 @@ class TestThreads:
     def test_a_number_that_the_site_or_the_person_has_set_stays(self) -> None:
         environment = person({"OMP_NUM_THREADS": "7"}, job={"NSLOTS": "4"})
         assert environment["OMP_NUM_THREADS"] == "7"
-        assert environment["MKL_NUM_THREADS"] == "4"
+        assert environment["NUMBA_NUM_THREADS"] == "4"
+
+    def test_libraries_that_use_openmps_number_without_their_own_follow_it(self) -> None:
+        environment = person({"OMP_NUM_THREADS": "3,2", "MKL_NUM_THREADS": "5"})
+        assert environment["OPENBLAS_NUM_THREADS"] == "3"
+        assert environment["MKL_NUM_THREADS"] == "5"
+        assert person({"OMP_NUM_THREADS": "many"}, job={"NSLOTS": "2"})["MKL_NUM_THREADS"] == "2"
 
     @pytest.mark.parametrize(
         ("lines", "slots"),
@@ -140,6 +150,12 @@ class TestThreads:
 
 
 class TestDevices:
+    def test_gpus_that_were_granted_without_the_menu_are_visible(self) -> None:
+        job = {"SGE_HGR_gpu": "gpu2"}
+        assert person(job=job, gpus={"gpu": 0})["CUDA_VISIBLE_DEVICES"] == "2"
+        assert person(job=job)["CUDA_VISIBLE_DEVICES"] == "2"
+        assert "CUDA_VISIBLE_DEVICES" not in person(job={"SGE_HGR_licence": "a"})
+
     def test_without_a_gpu_none_is_visible(self) -> None:
         environment = person(gpus={"gpu": 0})
         assert [environment[name] for name in DEVICES] == ["", "", ""]

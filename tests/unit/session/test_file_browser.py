@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
 
 from gridhub.session import file_browser
-from gridhub.session.file_browser import FileBrowser, page_settings, root_arguments
+from gridhub.session.file_browser import FileBrowser, page_settings, path_in_home, root_arguments
 from gridhub.session.rules import Rules
 from watching import RULES
 
@@ -29,20 +28,18 @@ def site(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A folder on a file server that does not answer before the end of the test."""
-    answer = threading.Event()
+def silent(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder on a file server that does not answer."""
     is_dir = Path.is_dir
 
     def slow_is_dir(path: Path) -> bool:
-        if path == Path("/silent"):
-            answer.wait()
+        if path.parts[:2] == ("/", "silent"):
+            time.sleep(1000)
         return is_dir(path)
 
     monkeypatch.setattr(Path, "is_dir", slow_is_dir)
-    monkeypatch.setattr(file_browser, "ANSWER_WITHIN", 0.2)
-    yield "/silent"
-    answer.set()
+    monkeypatch.setattr(file_browser, "ANSWER_WITHIN", 0.3)
+    return "/silent"
 
 
 class TestRootFolder:
@@ -57,12 +54,13 @@ class TestRootFolder:
         assert FileBrowser(home, str(site), {}).root() == (str(site), "")
         assert root_arguments(str(site), home) == [
             f"--ServerApp.root_dir={site}",
-            f"--ServerApp.preferred_dir={home}",
+            f"--FileContentsManager.root_dir={site}",
+            "--FileContentsManager.preferred_dir=home/alice",
         ]
 
     def test_a_home_outside_the_root_folder_is_not_opened_first(self, site: Path) -> None:
-        root = str(site / "scratch")
-        assert root_arguments(root, site / "home/alice")[1] == f"--ServerApp.preferred_dir={root}"
+        arguments = root_arguments(str(site / "scratch"), site / "home/alice")
+        assert not [each for each in arguments if "preferred_dir" in each]
 
     @pytest.mark.parametrize("name", ["missing", "file"])
     def test_a_folder_that_cannot_be_opened_is_replaced(self, site: Path, name: str) -> None:
@@ -93,7 +91,24 @@ class TestShortcuts:
     def test_a_folder_that_does_not_answer_is_named(self, site: Path, silent: str) -> None:
         paths = {"Scratch": str(site / "scratch"), "Silent": silent}
         browser = FileBrowser(site / "home/alice", "/", paths)
+        assert browser.root() == ("/", "")
         assert browser.shortcuts("/") == ({"Scratch": paths["Scratch"]}, [silent])
+
+    def test_of_a_root_folder_that_does_not_answer_only_the_root_is_named(
+        self, site: Path, silent: str
+    ) -> None:
+        home = site / "home/alice"
+        paths = {str(number): f"{silent}/{number}" for number in range(20)}
+        browser = FileBrowser(home, silent, paths)
+        assert browser.root() == (str(home), silent)
+        assert browser.shortcuts(str(home)) == ({}, [])
+
+    def test_many_folders_need_no_address_space_of_the_session(self, site: Path) -> None:
+        before = Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]
+        paths = {str(number): str(site / str(number)) for number in range(30)}
+        assert FileBrowser(site / "home/alice", "/", paths).shortcuts("/") == ({}, [])
+        after = Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]
+        assert int(after) - int(before) < 10_000  # pages of 4 kB
 
     def test_a_folder_outside_the_root_is_left_out(self, site: Path) -> None:
         home = site / "home/alice"
@@ -124,3 +139,34 @@ class TestPage:
 
     def test_without_shortcuts_nothing_is_shown(self) -> None:
         assert page_settings(self.RULES, "/", Path("/home/alice"), {}) == {}
+
+
+class TestLinks:
+    @pytest.fixture
+    def home(self, site: Path) -> Path:
+        home = site / "home/alice"
+        (home / "course").mkdir()
+        (home / "course/week 1.ipynb").touch()
+        (site / "course").mkdir()
+        return home
+
+    @pytest.mark.parametrize(
+        ("path", "found"),
+        [
+            ("course/week 1.ipynb", "home/alice/course/week 1.ipynb"),
+            ("course", None),  # also below the root, which comes first
+            ("home/alice/course", None),
+            ("missing.ipynb", None),
+            ("course/../course/week 1.ipynb", None),
+            ("", None),
+            ("/", None),
+            ("a\0b", None),
+        ],
+    )
+    def test_a_link_made_for_the_home_is_found_there(
+        self, site: Path, home: Path, path: str, found: str | None
+    ) -> None:
+        assert path_in_home(path, str(site), home) == found
+
+    def test_a_home_outside_the_root_folder_has_no_links(self, site: Path, home: Path) -> None:
+        assert path_in_home("course/week 1.ipynb", str(site / "scratch"), home) is None

@@ -39,6 +39,18 @@ def test_a_new_home_and_a_used_one_are_fine(as_user: None, tmp_path: Path) -> No
     assert bad_folders(tmp_path) == []
 
 
+def test_an_unreadable_setting_of_jupyterlab_is_found(as_user: None, tmp_path: Path) -> None:
+    setting = (
+        tmp_path / ".jupyter/lab/user-settings/@jupyterlab/apputils/themes.jupyterlab-settings"
+    )
+    setting.parent.mkdir(parents=True)
+    setting.touch()
+    assert bad_folders(tmp_path) == []
+    setting.chmod(0)
+    (bad,) = bad_folders(tmp_path)
+    assert (bad.path, bad.variable) == (setting, "JUPYTER_CONFIG_DIR")
+
+
 @pytest.mark.parametrize("name", FIRST)
 @pytest.mark.parametrize(
     "spoil",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,57 @@ def test_pip_installs_into_it_even_if_the_person_prefers_the_user_scheme(tmp_pat
         check=True,
     )
     assert "pytest==" in ran.stdout
+
+
+@pytest.mark.parametrize("pip", [["bin/pip"], ["bin/python", "-m", "pip"], ["bin/pip3.11"]])
+def test_pip_ignores_the_user_scheme_and_packages_of_another_python(
+    tmp_path: Path, pip: list[str]
+) -> None:
+    place = person_packages(tmp_path / "home")
+    # As pip writes itself, after an update of pip.
+    own = place / "bin/pip3.11"
+    own.write_text(f"#!{place}/bin/python\nfrom pip._internal.cli.main import main\nmain()\n")
+    own.chmod(0o755)
+    source = tmp_path / "own"
+    source.mkdir()
+    (source / "own-1.dist-info").mkdir()
+    wheel = tmp_path / "own-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("own.py", "")
+        archive.writestr(
+            "own-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: own\nVersion: 1\n"
+        )
+        archive.writestr(
+            "own-1.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("own-1.dist-info/RECORD", "")
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "pip.py").write_text("print 'for another Python'", encoding="utf-8")
+    environment = {"PATH": "/usr/bin:/bin", SITE_PACKAGES: site_packages(), "PIP_USER": "1"}
+    if pip == ["bin/pip"]:
+        environment["PYTHONPATH"] = str(old)
+    ran = subprocess.run(
+        [place / pip[0], *pip[1:], "install", "--user", "--no-index", wheel],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ask(place, "import own; print(own.__file__)").startswith(str(place))
+
+
+def test_other_programs_keep_their_arguments(tmp_path: Path) -> None:
+    place = person_packages(tmp_path)
+    ran = subprocess.run(
+        [place / "bin/python", "-c", "import sys; print(sys.argv)", "--user"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "['-c', '--user']\n"
 
 
 def test_a_second_session_keeps_what_is_there(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gridhub.contract import (
     EXIT_EARLY_END,
 )
 from gridhub.session.activity import watch_use
+from gridhub.session.packages import PLACE
 from gridhub.session.person import Person
 from gridhub.session.rules import EarlyEnd, read_rules
 from gridhub.session.server import (
@@ -122,6 +123,7 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
     """The user of a session that has no start-up lines; their home is new."""
     account = pwd.struct_passwd(("alice", "x", 1, 1, "", str(tmp_path), "/bin/sh"))
+    monkeypatch.chdir(tmp_path)  # at the end, undo the change by the server
     monkeypatch.setattr(os, "environ", {"SHELL": "/bin/sh", "JUPYTERHUB_API_TOKEN": TOKEN})
     return Person(account, {"PATH": "/usr/bin", "JUPYTER_PATH": "/apps:"}, read_rules(RULES))
 
@@ -161,6 +163,7 @@ class TestServer:
             "/site/kernels",
             "/home/alice/kernels",
             f"{person.home}/.local/share/jupyter/kernels",
+            f"{person.home / PLACE}/share/jupyter/kernels",
             "/apps/kernels",
         ]
         manager = sys.modules["gridhub.session.kernels"].SessionKernelManager  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,22 @@ def test_the_line_that_stopped_is_named_even_if_a_trap_runs_after_it(
     assert stopped == f"{script}, line {first + line}: {end}"
 
 
+def test_the_line_that_stopped_is_named_even_if_a_trap_calls_a_function_of_another_file(
+    run: Run, tmp_path: Path
+) -> None:
+    library = tmp_path / "library.sh"
+    library.write_text("\n" * 20 + "on_exit() {\n  true\n  helper\n}\nhelper() { :; }\n", "utf-8")
+    stop = tmp_path / "stop.sh"
+    stop.write_text("true\nexit 7\n", encoding="utf-8")
+    lines = f". {library}\ntrap on_exit EXIT"
+    assert (
+        str(run(f"{lines}\nexit 7").stopped)
+        == f"{tmp_path}/profile, line 3: exit 7 (exit status 7)"
+    )
+    assert str(run(f"{lines}\n. {stop}").stopped) == f"{stop}, line 2: exit 7 (exit status 7)"
+    assert str(run(lines, f"true\n. {stop}").stopped) == f"{stop}, line 2: exit 7 (exit status 7)"
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -145,6 +162,8 @@ def test_the_line_that_stopped_is_named_even_if_a_trap_runs_after_it(
         "head -c 3000000 /dev/zero",
         "env() { exit 1; }; printf() { exit 1; }; trap() { exit 1; }; umask() { exit 1; }",
         "trap 'true' DEBUG; trap - DEBUG",
+        "unset -f $(compgen -A function)",
+        "exec 200>/dev/null 201>/dev/null 255>/dev/null; flock -w 5 200",
         "unset PATH HOME",
         "IFS=01",
         "set -o noglob; set -f; shopt -s nullglob extglob",
@@ -163,6 +182,23 @@ def test_lines_that_do_not_stop_do_no_harm(run: Run, lines: str) -> None:
     assert result.stopped is None
     assert result.environment["DONE"] == "1"
     assert time.monotonic() - begun < 15
+
+
+def test_an_environment_that_is_too_large_is_reported_with_the_sites_line(
+    run: Run, tmp_path: Path
+) -> None:
+    result = run('true\nexport FILES="$(seq 1 300000)"', JOB="5")
+    assert str(result.stopped).startswith(f"{tmp_path}/profile, line 2: ")
+    assert result.environment["JOB"] == "5"
+
+
+def test_a_low_limit_for_open_files_does_no_harm(run: Run) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        assert run("export A=1").environment["A"] == "1"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_an_environment_that_cannot_be_reported_is_no_environment(run: Run) -> None:

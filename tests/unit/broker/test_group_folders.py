@@ -29,7 +29,7 @@ def folders(config: Config, *groups: str) -> dict[str, Any]:
 
 class TestFolders:
     def test_without_folders_the_home_is_the_root(self, config: Config) -> None:
-        assert folders(config) == {"root_folder": "/home/a/alice", "shortcuts": {}}
+        assert folders(config) == {}
 
     def test_shortcuts_depend_on_the_groups(self, config: Config) -> None:
         site = with_folders(config, [{"path": "/"}], [SCRATCH, PHYSICS, CHEMISTRY])
@@ -49,7 +49,11 @@ class TestFolders:
 
     def test_a_shortcut_in_the_home_needs_no_root_folder(self, config: Config) -> None:
         site = with_folders(config, [], [{"name": "Course", "path": "{home}/course"}])
-        assert folders(site)["shortcuts"] == {"Course": "/home/a/alice/course"}
+        assert folders(site) == {"shortcuts": {"Course": "/home/a/alice/course"}}
+
+    def test_repeated_slashes_do_not_matter(self, config: Config) -> None:
+        site = with_folders(config, [{"path": "//"}], [{"name": "S", "path": "//scratch//{user}/"}])
+        assert folders(site) == {"root_folder": "/", "shortcuts": {"S": "/scratch/alice"}}
 
     @pytest.mark.parametrize(
         ("roots", "shortcuts", "words"),
@@ -63,6 +67,9 @@ class TestFolders:
             ([{"path": "/"}], [SCRATCH | {"path": "/a/.b"}], "no part starts with a dot"),
             ([{"path": "/"}], [SCRATCH | {"path": "/a\nb"}], "no control characters"),
             ([{"path": "/"}], [SCRATCH | {"name": ""}], "shortcuts.0.name"),
+            ([{"path": "/"}], [SCRATCH | {"name": "  "}], "shortcuts.0.name"),
+            ([], [{"name": "S", "path": "{home}s"}], "starts with / or {home}"),
+            ([{"path": "/"}, {"path": "/a"}], [], "nobody gets /a"),
             ([{"path": "/"}], [{"path": "/scratch"}], "shortcuts.0.name"),
             ([{"path": "/", "group": "staff"}], [], "root_folders.0.group"),
             ([{"path": "/", "groups": "staff"}], [], "root_folders.0.groups"),
