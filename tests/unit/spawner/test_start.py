@@ -98,6 +98,26 @@ class TestStart:
         assert hub_mark(SECRET) != hub_mark(b"y" * 32)
         assert re.fullmatch("[0-9a-f]{8}", hub_mark(SECRET))
 
+    async def test_settings_of_a_hook_that_have_no_effect_are_logged(
+        self,
+        spawner: SGESpawner,
+        broker: Broker,
+        hub: Hub,
+        token: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def hook(spawner: SGESpawner) -> None:
+            spawner.environment = {"SECRET": "value"}
+            spawner.mem_limit = "2G"
+
+        monkeypatch.setattr(spawner, "pre_spawn_hook", hook)
+        asking = asyncio.create_task(hub.ask("users/alice/server", token, {}))
+        await until(lambda: broker.starts)
+        assert "A hook has set environment, mem_limit of the spawner" in caplog.text
+        assert "value" not in caplog.text
+        asking.cancel()
+
     async def test_a_request_that_the_broker_cannot_take_is_reported_without_values(
         self, alice: Any, spawner: SGESpawner, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
