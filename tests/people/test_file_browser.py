@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from playwright.sync_api import Page, expect
 
 from browsing import SHOTS, changed, log_in, problems
@@ -128,6 +129,20 @@ def test_links_for_everyone_lead_into_the_home_and_terminals_start_where_they_sh
     # The page names a folder relative to the root; the home has a folder of the same name.
     assert site.terminal("pwd", folder="srv") == "/srv"
     assert site.terminal("pwd") == site.home
+    kernel = site.session_rest("POST", "api/kernels", {"name": "python3"}).json()["id"]
+    assert site.run(kernel, "import os; print(os.getcwd())").strip() == site.home
+    # Strangers do not learn which files the home has.
+    for method in ("GET", "HEAD"):
+        for name in ("srv/week%201.ipynb", "srv/none.ipynb"):
+            stranger = requests.request(
+                method,
+                site.url(f"{site.prefix}/lab/tree/{name}"),
+                verify=False,
+                allow_redirects=False,
+                timeout=30,
+            )
+            assert stranger.status_code == 302
+            assert "/hub/api/oauth2/authorize" in stranger.headers["Location"]
 
 
 def test_a_deleted_file_is_gone_also_from_the_disk(
@@ -136,8 +151,10 @@ def test_a_deleted_file_is_gone_also_from_the_disk(
     offer([{"path": "/"}], SHORTCUTS)
     site.write("large.bin", "x")
     site.start()
-    answer = site.session_rest("DELETE", f"api/contents/home/{site.name}/large.bin")
-    assert answer.status_code == 204
+    site.write("folder/inner/large.bin", "x")
+    for name in ("large.bin", "folder"):
+        answer = site.session_rest("DELETE", f"api/contents/home/{site.name}/{name}")
+        assert answer.status_code == 204
     assert site.as_root(f"find {site.home} -name 'large.bin*'") == ""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import SHOTS, browser, choose, log_in, window
+from browsing import SHOTS, choose, log_in
 from hub_client import HubClient
 from wanda import NAME, PASSWORD, as_wanda, at_home, recipe, wanda
 
-__all__ = ["at_home", "browser", "wanda", "window"]  # fixtures
+__all__ = ["at_home", "wanda"]  # fixtures
 
 CELL = """\
 import ipywidgets

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import WIDE, browser, card, changed, choose, log_in
+from browsing import WIDE, card, changed, choose, log_in
 from cluster import AS_HUB, BASE_URL, LogIn, hub_host, login, passwords, qmaster_host
 from cluster import host as host_called
 from hub_client import wait_for
 
 # The scenario's conftest.py may have the same fixtures.
-__all__ = ["browser", "hub_host", "login", "passwords", "qmaster_host"]
+__all__ = ["hub_host", "login", "passwords", "qmaster_host"]
 
 #: Without summer time, so that the test means the same in every season.
 HUB, WORKER, BROWSER, PERSON = (

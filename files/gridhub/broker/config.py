@@ -70,11 +70,11 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
-    def _leads_somewhere(self) -> Config:
+    def _folders_are_reachable(self) -> Config:
         if late := hidden_root(self.root_folders):
             raise ValueError(
-                f"jupyterhub_root_folders: nobody gets {late.path}, because the folder before it is"
-                " for everyone; give that one groups, or move it to the end"
+                f"jupyterhub_root_folders: {late.path} is never used, because the folder before it"
+                " is for everyone; give that one groups, or move it to the end"
             )
         if wrong := unreachable(self.root_folders, self.shortcuts):
             raise ValueError(
@@ -86,7 +86,7 @@ class Config(Model):
 
     @field_validator("qsub_arguments")
     @classmethod
-    def _leave_sessions_what_they_are(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    def _suit_sessions(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
         own = session_arguments("", home="/", log="", context={"hub": ""})
         if wrong := unsuitable_arguments(arguments, own):
             raise ValueError(

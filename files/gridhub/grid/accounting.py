@@ -126,7 +126,7 @@ def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -
 def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
     """Return the reason why a job ended.
 
-    :param memory: the limit on the job's address space, in bytes, for all its slots together.
+    :param memory: the limit on the job's ``vmem``, in bytes, for all its slots together.
     :param run_time: the limit on the job's run time, in seconds.
     """
     if record.failed == FAILED_LIMIT or record.status in KILLED:

@@ -29,9 +29,9 @@ class Details:
     owner: str
     #: The processor time that the job has used, in seconds.
     cpu: float | None = None
-    #: The total address space of the job's processes, in bytes; ``h_vmem`` limits this amount. If
-    #: Grid Engine does not measure the address space (Open Cluster Scheduler 9.1 with systemd), the
-    #: value is the resident memory.
+    #: The memory of the job's processes, in bytes, as Grid Engine counts it for ``h_vmem``: with
+    #: Debian's 8.1.9 the memory in use, with others the address space. If Grid Engine reports no
+    #: ``vmem`` (Open Cluster Scheduler 9.1 with systemd), the value is the resident memory.
     vmem: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
     #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.

@@ -121,15 +121,23 @@ def unsuitable_arguments(arguments: Sequence[str], own: Sequence[str]) -> list[O
 
     :param own: the arguments that every session has; the site's come after them.
     """
-    options = split_options(arguments)
-    fixed = {each.name for each in split_options(own)} - _ADDING
-    never = fixed | _OVERRIDES.keys() | {"-@", "-clear", "-cwd", "-e", "-help", "-xml"}
-    hindrance = find_hindrance(options, ("-pe",))
-    return [
-        each
-        for each in options
-        if each.name in never or not each.name.startswith("-") or each == hindrance
-    ]
+    fixed = {each.name: " ".join(each.values) for each in split_options(own)} | _OVERRIDES
+    never = {"-@", "-clear", "-cwd", "-e", "-help", "-inherit", "-xml"}
+    guarded = re.compile(r"(^|,)\s*(HOME|PATH|LD_\w+)\b")
+
+    def is_unsuitable(option: Option) -> bool:
+        value = " ".join(option.values)
+        if option.name in fixed and option.name not in _ADDING:
+            return value != fixed[option.name]
+        return (
+            option.name in never
+            or not re.fullmatch(r"-\w+", option.name)
+            or len(option.values) != _values((option.name, *option.values))
+            or (option.name == "-v" and bool(guarded.search(value)))
+            or find_hindrance([option], ("-pe",)) is not None
+        )
+
+    return [each for each in split_options(arguments) if is_unsuitable(each)]
 
 
 def in_effect(options: Iterable[Option]) -> list[Option]:

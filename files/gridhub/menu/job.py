@@ -98,8 +98,8 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
     return arguments
 
 
-#: The complexes that limit the total address space of a job's processes (queue_conf(5)).
-_ADDRESS_SPACE = frozenset({"h_vmem", "s_vmem"})
+#: The complexes that limit what Grid Engine reports as a job's ``vmem`` (queue_conf(5)).
+_VMEM = frozenset({"h_vmem", "s_vmem"})
 
 
 class Requested(Model):
@@ -117,12 +117,9 @@ class Requested(Model):
     total: float = 0.0
 
     @property
-    def is_address_space(self) -> bool:
-        """Whether the request is for memory that Grid Engine measures as address space.
-
-        The address space of a program may be far larger than the memory that the program uses.
-        """
-        return self.kind == "memory" and self.complex in _ADDRESS_SPACE
+    def is_vmem(self) -> bool:
+        """Whether the request is for memory whose use Grid Engine reports, as ``vmem``."""
+        return self.kind == "memory" and self.complex in _VMEM
 
 
 def _requested(item: Item, value: int | str) -> Requested:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import inspect
 import os
+import re
 import select
 import signal
 import threading
@@ -36,11 +40,15 @@ def _check_all(paths: Collection[str], writer: int) -> None:
     def check(number: int, path: str) -> None:
         os.write(writer, f"{number} {_is_usable(path):d}\n".encode())
 
-    threads = [threading.Thread(target=check, args=each) for each in enumerate(paths)]
+    threading.stack_size(256 * 1024)
+    threads = [threading.Thread(target=check, args=each, daemon=True) for each in enumerate(paths)]
+    # If memory is short, the folders that are left over count as silent.
+    with contextlib.suppress(RuntimeError):
+        for thread in threads:
+            thread.start()
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
 
 
 class FolderChecks:
@@ -60,8 +68,6 @@ class FolderChecks:
         self._child = os.fork()
         if self._child == 0:
             try:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(int(2 * ANSWER_WITHIN) + 1)
                 _check_all(self._paths, writer)
             finally:
                 os._exit(0)
@@ -71,17 +77,23 @@ class FolderChecks:
         """Wait for the folders; return whether each that has answered can be opened."""
         while len(self._results) < len(self._paths):
             left = max(self._deadline - time.monotonic(), 0)
-            if not select.select([self._reader], [], [], left)[0]:
-                return self._results  # the child ends by its alarm
-            data = os.read(self._reader, 65_536)
+            data = b""
+            if select.select([self._reader], [], [], left)[0]:
+                data = os.read(self._reader, 65_536)
             for line in data.splitlines():  # the child writes whole lines, and pipes keep them
                 number, usable = map(int, line.split())
                 self._results[self._paths[number]] = bool(usable)
             if not data or len(self._results) == len(self._paths):
-                os.close(self._reader)
-                os.waitpid(self._child, 0)
-                self._paths = list(self._results)  # the child has died: nothing more will come
+                self._end()
         return self._results
+
+    def _end(self) -> None:
+        """End the child: these results are final."""
+        self._paths = list(self._results)
+        os.close(self._reader)
+        os.kill(self._child, signal.SIGKILL)
+        # A process that waits for a file server may not end before the server answers.
+        threading.Thread(target=os.waitpid, args=[self._child, 0], daemon=True).start()
 
 
 class FileBrowser:
@@ -162,41 +174,41 @@ def path_in_home(path: str, root: str, home: Path) -> str | None:
     :param path: the path in the link, relative to the root folder.
     :returns: None if the link needs no change: its path exists, or does not exist in the home.
     """
-    if not path.strip("/") or ".." in path.split("/") or "\0" in path:
-        return None
-    if not home.is_relative_to(root) or os.path.lexists(Path(root, path.lstrip("/"))):
+    if not path.strip("/") or ".." in path.split("/") or not home.is_relative_to(root):
         return None
     wanted = Path(home, path.lstrip("/"))
-    return str(wanted.relative_to(root)) if wanted.exists() else None
+    try:
+        if os.path.lexists(Path(root, path.lstrip("/"))) or not wanted.exists():
+            return None
+    except (OSError, ValueError):  # for example, the path is too long or has a NUL
+        return None
+    return str(wanted.relative_to(root))
 
 
-def follow_links_into_home(web_app: Any, root: str, home: Path) -> None:
+def follow_links_into_home(handler_class: Any, base_url: str, root: str, home: Path) -> None:
     """Make links such as ``lab/tree/week1.ipynb`` work although the root is not the home.
 
-    Such a link is the same for all members of a class.
+    Such a link is the same for all members of a class. Only the user of the session learns whether
+    a file exists.
+
+    :param handler_class: the class of all pages, ``JupyterHandler``, which this function changes.
     """
-    if root == str(home):
-        return
-    from jupyter_server.base.handlers import JupyterHandler
-    from tornado import web
-    from tornado.httputil import HTTPServerRequest
-    from tornado.routing import PathMatches, Rule
+    plain = handler_class.prepare
+    link = re.compile(rf"{re.escape(base_url)}(?P<page>{'|'.join(PAGES)})/(?P<path>.+)")
 
-    class LinkIntoHome(PathMatches):
-        def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-            found = self.regex.match(request.path)
-            if not found or path_in_home(unquote(found["path"]), root, home) is None:
-                return None
-            return {"path_kwargs": {name: found[name].encode() for name in ("page", "path")}}
-
-    class LinkHandler(JupyterHandler):
-        @web.authenticated
-        def get(self, page: str, path: str) -> None:
-            there = quote(path_in_home(unquote(path), root, home) or path)
+    async def prepare(self: Any, *arguments: Any, **options: Any) -> None:
+        result = plain(self, *arguments, **options)
+        if inspect.isawaitable(result):
+            await result
+        found = link.fullmatch(self.request.path)
+        if self._finished or not found or not self.current_user:
+            return
+        if self.request.method not in ("GET", "HEAD"):
+            return
+        # In a thread, because a file server may not answer.
+        there = await asyncio.to_thread(path_in_home, unquote(found["path"]), root, home)
+        if there is not None:
             query = f"?{self.request.query}" if self.request.query else ""
-            self.redirect(f"{self.base_url}{page}/{there}{query}")
+            self.redirect(f"{base_url}{found['page']}/{quote(there)}{query}")
 
-    base = web_app.settings["base_url"]
-    matcher = LinkIntoHome(rf"{base}(?P<page>{'|'.join(PAGES)})/(?P<path>.+)$")
-    # The first rule, because Jupyter's own pages would answer before a handler that is added last.
-    web_app.default_router.rules.insert(0, Rule(matcher, LinkHandler))
+    handler_class.prepare = prepare

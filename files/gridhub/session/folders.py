@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ FOLDERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-#: Check at most this many files and folders of JupyterLab's settings.
+#: Check at most this many files of JupyterLab's settings.
 MAX_SETTINGS = 500
 
 
@@ -84,12 +85,16 @@ def owner(path: Path) -> str:
         return str(uid)
 
 
-def _settings(home: Path, name: str) -> list[Path]:
-    """Return the files with the person's settings for JupyterLab, which reads them all or none."""
+def _unreadable_settings(home: Path, name: str) -> list[Path]:
+    """Return the first of JupyterLab's settings that cannot be read: it reads all or none."""
     if name != ".jupyter":
         return []
     try:
-        return sorted((home / name / "lab/user-settings").rglob("*"))[:MAX_SETTINGS]
+        paths = islice(
+            (home / name / "lab/user-settings").rglob("*.jupyterlab-settings"), MAX_SETTINGS
+        )
+        bad = (path for path in paths if path.exists() and not os.access(path, os.R_OK))
+        return list(islice(bad, 1))
     except OSError:
         return []
 
@@ -98,12 +103,14 @@ def bad_folders(home: Path) -> list[BadFolder]:
     """Return the first unusable path for each of the home's folders that a session needs."""
     found = []
     for name, (variable, inner) in FOLDERS.items():
-        for path in (home / name, *(home / name / each for each in inner), *_settings(home, name)):
+        for path in (home / name, *(home / name / each for each in inner)):
             is_first = path == home / name
             is_missing = not is_first and not os.path.lexists(path)
             if not is_missing and not _usable(path, must_be_folder=is_first):
                 found.append(BadFolder(_existing(path), variable))
                 break
+        else:
+            found += [BadFolder(path, variable) for path in _unreadable_settings(home, name)]
     return found
 
 

@@ -11,11 +11,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -24,6 +22,7 @@ from tornado.web import HTTPError
 
 from gridhub.session.environment import site_kernel_environment
 from gridhub.session.rules import Rules
+from gridhub.session.site_python import is_site_python, without_folder
 
 #: How much of a kernel's last output to keep, in bytes, and how much of it a notice shows: lines,
 #: and characters of each line.
@@ -34,13 +33,6 @@ SHOWN_WIDTH = 300
 #: A kernel that dies again within so many seconds is not reported again: the server restarts a dead
 #: kernel up to five times.
 SAME_DEATH = 60.0
-
-#: Code that runs a module as ``python -m`` does, but does not search the working folder for it. The
-#: option ``-P`` would also keep IPython from adding this folder for the notebook's own imports.
-_RUN_MODULE = (
-    "import sys; sys.path.remove(''); import runpy;"
-    " runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-)
 
 #: Report a kernel that has not answered so many seconds after its start.
 SILENT_AFTER = 45.0
@@ -53,27 +45,10 @@ class KernelSettings(NamedTuple):
     environment: dict[str, str]
     #: The Python to use instead of the notebook environment's own; empty for the latter.
     site_python: str
+    #: The working folder of kernels for which the page names no folder.
+    home: str
     rules: Rules
     notify: Callable[[str], Awaitable[bool]]
-
-
-def is_site_python(program: str) -> bool:
-    """Return whether a kernel's program is the Python of the notebook environment."""
-    path = Path(program)
-    return path.parent == Path(sys.executable).parent and path.name.startswith("python")
-
-
-def without_folder(command: list[str]) -> list[str]:
-    """Return a command that starts a module of Python, but not one of the notebook's folder.
-
-    With ``python -m ipykernel_launcher``, Python would look for this module in the working folder
-    first, which may belong to somebody else.
-    """
-    if "-m" not in command:
-        return command
-    at = command.index("-m")
-    code = _RUN_MODULE.format(module="".join(command[at + 1 : at + 2]))
-    return [*command[:at], "-c", code, *command[at + 2 :]]
 
 
 def may_use_tcp(name: str, patterns: tuple[str, ...]) -> bool:
@@ -138,6 +113,7 @@ class SessionKernelManager(ServerKernelManager):
             options["env"] = site_kernel_environment(options["env"])
             program = self.settings.site_python or kernel_cmd[0]
             kernel_cmd = without_folder([program, *kernel_cmd[1:]])
+        options.setdefault("cwd", self.settings.home)
         self._output = None
         if not isinstance(self.provisioner, LocalProvisioner):
             await super()._async_launch_kernel(kernel_cmd, **options)

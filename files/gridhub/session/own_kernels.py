@@ -16,6 +16,9 @@ from gridhub.session.rules import Rules
 #: At most this many kernels are named in notices.
 MAX_NAMED = 3
 
+#: The largest description of a kernel to read, in bytes.
+MAX_SIZE = 65_536
+
 #: The names of kernels that Jupyter accepts (``jupyter_client.kernelspec``).
 _NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE | re.ASCII)
 
@@ -31,12 +34,15 @@ def add_kernels(kernels: Any, person: Person, rules: Rules) -> list[str]:
     """
     paths = [each for each in person.environment.get("JUPYTER_PATH", "").split(":") if each]
     # The user's folder can be read even where the session must use another one instead.
-    own = [kernels.user_kernel_dir, str(person.home / ".local/share/jupyter/kernels")]
+    own = [
+        kernels.user_kernel_dir,
+        *(str(person.home / each) for each in (".local/share/jupyter/kernels", ".ipython/kernels")),
+    ]
     # A package that pip has installed may bring a kernel.
-    added = [*own, str(person.home / PLACE / "share/jupyter/kernels")]
-    added += [str(Path(path, "kernels")) for path in paths]
-    known = [each for each in kernels.kernel_dirs if each not in added]
-    kernels.kernel_dirs = list(dict.fromkeys([*known, *added]))
+    brought = str(person.home / PLACE / "share/jupyter/kernels")
+    known = [each for each in kernels.kernel_dirs if each not in own]
+    of_site = [str(Path(path, "kernels")) for path in paths]
+    kernels.kernel_dirs = list(dict.fromkeys([*known, *own, brought, *of_site]))
     site = {path.name.lower() for folder in known for path in _folders(folder)}
     troubles = dict.fromkeys(
         words for folder in dict.fromkeys(own) for words in _troubles(Path(folder), site, rules)
@@ -65,9 +71,14 @@ def _problem(folder: Path) -> str:
     """Return what is wrong with the description of a kernel; empty if nothing is."""
     if not _NAME.fullmatch(folder.name):
         return "a kernel's name has only letters, digits, '.', '_' and '-'"
+    path = folder / "kernel.json"
     try:
-        spec = json.loads((folder / "kernel.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not path.is_file() or path.stat().st_size > MAX_SIZE:
+            return f"it is not a file of at most {MAX_SIZE} bytes"
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, RecursionError) as error:
         return str(error)
     arguments = spec.get("argv") if isinstance(spec, dict) else None
     if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):

@@ -9,6 +9,7 @@ name. The session's server never uses this environment, so nothing in it can bre
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -27,23 +28,30 @@ SITE_PACKAGES = "GRIDHUB_SITE_PACKAGES"
 #: the setting ``user = true``: in a virtual environment, pip would fail.
 _PTH = (
     f"import os, site; p = os.environ.get({SITE_PACKAGES!r}); p and site.addsitedir(p)\n"
-    "import os, sys; (sys.orig_argv[1:3] == ['-m', 'pip'] or"
-    " os.path.basename(''.join(sys.orig_argv[1:2])).startswith('pip')) and"
+    "import os, sys; 'install' in sys.argv and (sys.orig_argv[1:3] == ['-m', 'pip'] or"
+    " os.path.basename(''.join(sys.orig_argv[1:2])).rstrip('0123456789.') == 'pip') and"
     " (os.environ.update(PIP_USER='0'),"
     " sys.argv.__setitem__(slice(None), filter('--user'.__ne__, sys.argv)))\n"
 )
 
 #: The program for terminals, under its usual names. In packages for another Python, pip might find
 #: what it should install, or fail.
-_PIP = '#!/bin/sh\nunset PYTHONPATH PYTHONHOME\nexec "$(dirname "$0")/python" -m pip "$@"\n'
+_PIP = (
+    '#!/bin/sh\nunset PYTHONPATH PYTHONHOME\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n'
+)
 
 
 def _write(path: Path, content: str, mode: int) -> None:
     """Write a file; a reader never sees a part of the content."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text(content, encoding="utf-8")
-    new.chmod(mode)
-    new.replace(path)
+    try:
+        new.write_text(content, encoding="utf-8")
+        new.chmod(mode)
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
 
 
 def person_packages(home: Path) -> Path:
@@ -65,8 +73,12 @@ def person_packages(home: Path) -> Path:
     for name in ("pip", "pip3"):
         if not (programs / name).exists():  # pip may have replaced it with its own
             _write(programs / name, _PIP, 0o755)
-    if not packages.exists() or packages.read_text(encoding="utf-8") != _PTH:
+    if not packages.exists():
         _write(packages, _PTH, 0o644)
+    elif packages.read_text(encoding="utf-8") != _PTH:
+        # In a full home, the lines of an earlier release must do.
+        with contextlib.suppress(OSError):
+            _write(packages, _PTH, 0o644)
     return place
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import sys
@@ -110,8 +111,12 @@ class Person:
         try:
             place = person_packages(self.home)
         except OSError as error:
-            path = error.filename or self.home / PLACE
-            self._notify("no_packages", path=path, reason=error.strerror or error)
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._notify(
+                "no_room_for_packages" if is_full else "no_packages",
+                path=error.filename or self.home / PLACE,
+                reason=error.strerror or error,
+            )
             return
         self.site_python = str(place / "bin" / "python")
         self.environment["PATH"] = with_programs(

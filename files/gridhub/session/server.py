@@ -137,7 +137,7 @@ def serve(
     top of the module, :func:`main` could not report their errors to the user.
     """
     from jupyter_client.kernelspec import KernelSpec
-    from jupyter_server.base.handlers import APIHandler
+    from jupyter_server.base.handlers import APIHandler, JupyterHandler
     from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
     from tornado.httpserver import HTTPServer
@@ -190,9 +190,10 @@ def serve(
             f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
             *root_arguments(root, person.home),
-            # Whoever deletes a file frees its space. In other file systems than the home, moving to
-            # the trash could fail.
+            # Deleting must free space. Outside the home's file system, moving to the trash could
+            # fail. Without a trash, Jupyter Server would by default refuse to delete full folders.
             "--FileContentsManager.delete_to_trash=False",
+            "--FileContentsManager.always_delete_dir=True",
         ]
     )
     # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
@@ -202,10 +203,12 @@ def serve(
     status.install(app.web_app)
     page = app.web_app.settings.setdefault("page_config_data", {})
     page.update(page_settings(rules, root, person.home, shortcuts))
-    follow_links_into_home(app.web_app, root, person.home)
-    # For a new terminal, the page names a folder relative to the root folder, and the server looks
-    # for it in its own working folder first. (Not earlier: it would read settings there.)
-    os.chdir(root)
+    if root != str(person.home):
+        follow_links_into_home(JupyterHandler, app.web_app.settings["base_url"], root, person.home)
+        # For a new terminal, the page names a folder relative to the root folder, and the server
+        # looks for it in its own working folder first: let that be an empty one. It must not be the
+        # root folder, because nbconvert runs templates from the working folder.
+        os.chdir(tempfile.mkdtemp(prefix="empty-", dir=os.environ["JUPYTER_RUNTIME_DIR"]))
     context = tls.client() if tls else None
     notifier = Notifier(environment, port, context)
     exit_status = 0
@@ -214,7 +217,11 @@ def serve(
         person.prepare()
         person.notices.extend(add_kernels(app.kernel_spec_manager, person, rules))
         SessionKernelManager.settings = KernelSettings(
-            person.environment, person.site_python, rules, notifier.notify_until_shown
+            person.environment,
+            person.site_python,
+            str(person.home),
+            rules,
+            notifier.notify_until_shown,
         )
         SessionTerminalManager.environment = person.environment
         SessionTerminalManager.home = str(person.home)

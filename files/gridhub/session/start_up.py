@@ -50,7 +50,7 @@ FIRST_DESCRIPTOR = 1000
 PARTS = 3
 
 #: The beginnings of our own commands in the job script. The lines never stop at them on their own.
-_OURS = (b"gridhub_", b"builtin trap - DEBUG")
+_OURS = (b"gridhub_", b"builtin trap - DEBUG", b"builtin printf 'end", b"case $gridhub_")
 
 #: Variables that describe the shell itself, not its environment.
 _OF_THE_SHELL = frozenset({"_", "PWD", "OLDPWD", "SHLVL"})
@@ -149,8 +149,10 @@ class _Trace:
         self._fields: list[bytes] = []
         self._data = b""
         self._last = _Command(b"", b"", b"")
-        #: The files in which each command stands that reads a file.
+        #: For each command that reads a file, the files that contain it.
         self._readers: dict[bytes, set[bytes]] = {}
+        #: The file of the first command: the job script.
+        self._script = b""
 
     def add(self, data: bytes) -> None:
         *fields, rest = (self._data + data).split(b"\0")
@@ -159,16 +161,16 @@ class _Trace:
         whole = len(fields) // 3 * 3
         self._fields = fields[whole:]
         for command in map(_Command._make, zip(*(iter(fields[:whole]),) * 3, strict=True)):
+            self._script = self._script or command.file
             last = self._last
             if last.reads_a_file() and command.file != last.file:
                 self._readers.setdefault(last.command, set()).add(last.file)
-            if not self._is_no_line(command):
+            if not command.command.startswith(_OURS) and not self._belongs_to_trap(command):
                 self._last = command
 
-    def _is_no_line(self, command: _Command) -> bool:
-        if command.command.startswith(_OURS):
-            return True
-        if command.file not in self._readers.get(command.command, {command.file}):
+    def _belongs_to_trap(self, command: _Command) -> bool:
+        readers = self._readers.get(command.command, {command.file})
+        if command.file != self._script and command.file not in readers:
             return True
         last = self._last
         if command.command != last.command:

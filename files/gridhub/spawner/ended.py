@@ -100,7 +100,7 @@ class SessionEnd:
 
     def explained(self, record: Record) -> SessionEnd:
         """Return this end with the data from the job's accounting record."""
-        memory = next((each.total for each in self.had if each.is_address_space), None)
+        memory = next((each.total for each in self.had if each.is_vmem), None)
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
         return replace(
             self,

@@ -96,7 +96,7 @@ def amounts(
     def amount(each: Requested) -> Amount:
         if details is None or details.vmem is None:
             return Amount(each.label, each.words)  # the worker has not reported yet
-        if each.is_address_space:
+        if each.is_vmem:
             used = details.vmem
             words = text("sessions.used", used=beside(each, used, round), asked=each.words)
         elif each.kind == "slots" and details.cpu is not None and elapsed:

@@ -44,6 +44,7 @@ class TestCheckedConfig:
         [
             ["-q", "a.q", "-P", "p", "-l", "x=1", "-pe", "smp", "1", "-p", "-10", "-js", "5"],
             ["-ac", "site=1", "-v", "A=1", "-M", "a@b", "-m", "e", "-notify", "-R", "y"],
+            ["-now", "n", "-shell", "y", "-b", "n", "-r", "n", "-j", "y", "-V"],
             ["-soft", "-l", "fast=1", "-hard", "-ar", "5", "-binding", "pe", "linear:1"],
         ],
     )
@@ -74,6 +75,10 @@ class TestCheckedConfig:
             ({"qsub_arguments": ["-t", "1-3"]}, "a session cannot have -t 1-3;"),
             ({"qsub_arguments": ["-N", "x", "-now", "y"]}, "a session cannot have -N x, -now y;"),
             ({"qsub_arguments": ["-P", "p", "script.sh"]}, "a session cannot have script.sh;"),
+            ({"qsub_arguments": ["-q jupyter.q"]}, "a session cannot have -q jupyter.q;"),
+            ({"qsub_arguments": ["-P", "p", "-q"]}, "a session cannot have -q;"),
+            ({"qsub_arguments": ["-t", "1", "-h", "-inherit"]}, "have -t 1, -h, -inherit;"),
+            ({"qsub_arguments": ["-v", "A=1,LD_PRELOAD=/x"]}, "have -v A=1,LD_PRELOAD=/x;"),
         ],
     )
     def test_a_wrong_value_is_named(

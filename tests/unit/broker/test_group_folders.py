@@ -69,7 +69,7 @@ class TestFolders:
             ([{"path": "/"}], [SCRATCH | {"name": ""}], "shortcuts.0.name"),
             ([{"path": "/"}], [SCRATCH | {"name": "  "}], "shortcuts.0.name"),
             ([], [{"name": "S", "path": "{home}s"}], "starts with / or {home}"),
-            ([{"path": "/"}, {"path": "/a"}], [], "nobody gets /a"),
+            ([{"path": "/"}, {"path": "/a"}], [], "/a is never used"),
             ([{"path": "/"}], [{"path": "/scratch"}], "shortcuts.0.name"),
             ([{"path": "/", "group": "staff"}], [], "root_folders.0.group"),
             ([{"path": "/", "groups": "staff"}], [], "root_folders.0.groups"),

@@ -161,6 +161,7 @@ class TestLinks:
             ("", None),
             ("/", None),
             ("a\0b", None),
+            ("a" * 300, None),
         ],
     )
     def test_a_link_made_for_the_home_is_found_there(

@@ -46,6 +46,10 @@ def test_an_unreadable_setting_of_jupyterlab_is_found(as_user: None, tmp_path: P
     setting.parent.mkdir(parents=True)
     setting.touch()
     assert bad_folders(tmp_path) == []
+    setting.chmod(0o444)
+    dangling = setting.with_name("dangling.jupyterlab-settings")
+    dangling.symlink_to("/nonexistent")
+    assert bad_folders(tmp_path) == []
     setting.chmod(0)
     (bad,) = bad_folders(tmp_path)
     assert (bad.path, bad.variable) == (setting, "JUPYTER_CONFIG_DIR")

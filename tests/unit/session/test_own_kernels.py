@@ -55,12 +55,20 @@ def test_the_folders_of_user_and_site_come_after_those_of_the_server(
         [
             f"{tmp_path}/site",
             f"{home}/.local/share/jupyter/kernels",
+            f"{home}/.ipython/kernels",
             f"{home / PLACE}/share/jupyter/kernels",
             "/apps/kernels",
             "/more/kernels",
         ],
         [],
     )
+
+
+def test_the_sites_kernels_come_first_also_from_folders_that_are_named_twice(
+    added: Any, tmp_path: Path, home: Path
+) -> None:
+    dirs, words = added(JUPYTER_PATH=str(tmp_path))
+    assert dirs[0] == f"{tmp_path}/site" and words == []
 
 
 def test_a_kernel_with_the_name_of_the_sites_is_reported(added: Any, home: Path) -> None:
@@ -75,6 +83,8 @@ def test_a_kernel_with_the_name_of_the_sites_is_reported(added: Any, home: Path)
     [
         ("own", '{"argv": ["x"],}', "double quotes"),
         ("own", "\ufeff{}", "BOM"),
+        ("own", "[" * 60_000, "recursion"),
+        ("own", " " * 70_000, "at most 65536 bytes"),
         ("own", "[]", "no list of words named argv"),
         ("own", '{"argv": "python"}', "no list of words named argv"),
         ("my kernel", json.dumps(SPEC), "only letters, digits"),

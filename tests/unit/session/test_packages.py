@@ -93,15 +93,33 @@ def test_pip_ignores_the_user_scheme_and_packages_of_another_python(
     assert ask(place, "import own; print(own.__file__)").startswith(str(place))
 
 
-def test_other_programs_keep_their_arguments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pipeline.py", "pipx", "pip", "install.py"])
+def test_other_programs_keep_their_arguments(tmp_path: Path, name: str) -> None:
     place = person_packages(tmp_path)
+    (tmp_path / name).write_text("import sys; print(sys.argv[1:])", encoding="utf-8")
+    word = "freeze" if name == "pip" else "install"
     ran = subprocess.run(
-        [place / "bin/python", "-c", "import sys; print(sys.argv)", "--user"],
+        [place / "bin/python", tmp_path / name, word, "--user"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ran.stdout == "['-c', '--user']\n"
+    assert ran.stdout == f"['{word}', '--user']\n"
+
+
+def test_lines_of_an_earlier_release_are_replaced_if_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = person_packages(tmp_path)
+    (lines,) = place.glob("lib/*/site-packages/gridhub.pth")
+    new = lines.read_text(encoding="utf-8")
+    lines.write_text("import os\n", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        assert person_packages(tmp_path) == place
+    assert list(lines.parent.glob("gridhub.pth*")) == [lines]
+    person_packages(tmp_path)
+    assert lines.read_text(encoding="utf-8") == new
 
 
 def test_a_second_session_keeps_what_is_there(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     handlers = modules["jupyter_server.base.handlers"]
     api_handler = type("APIHandler", (RequestHandler,), {"get_json_body": lambda handler: None})
     handlers.APIHandler = api_handler  # type: ignore[attr-defined]
+    handlers.JupyterHandler = RequestHandler  # type: ignore[attr-defined]
     modules["jupyter_client.kernelspec"].KernelSpec = KernelSpec  # type: ignore[attr-defined]
     kernels = modules["gridhub.session.kernels"]
     kernels.SessionKernelManager = type("SessionKernelManager", (), {})  # type: ignore[attr-defined]
@@ -163,6 +164,7 @@ class TestServer:
             "/site/kernels",
             "/home/alice/kernels",
             f"{person.home}/.local/share/jupyter/kernels",
+            f"{person.home}/.ipython/kernels",
             f"{person.home / PLACE}/share/jupyter/kernels",
             "/apps/kernels",
         ]

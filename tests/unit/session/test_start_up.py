@@ -162,7 +162,6 @@ def test_the_line_that_stopped_is_named_even_if_a_trap_calls_a_function_of_anoth
         "head -c 3000000 /dev/zero",
         "env() { exit 1; }; printf() { exit 1; }; trap() { exit 1; }; umask() { exit 1; }",
         "trap 'true' DEBUG; trap - DEBUG",
-        "unset -f $(compgen -A function)",
         "exec 200>/dev/null 201>/dev/null 255>/dev/null; flock -w 5 200",
         "unset PATH HOME",
         "IFS=01",
@@ -188,6 +187,12 @@ def test_an_environment_that_is_too_large_is_reported_with_the_sites_line(
     run: Run, tmp_path: Path
 ) -> None:
     result = run('true\nexport FILES="$(seq 1 300000)"', JOB="5")
+    assert str(result.stopped).startswith(f"{tmp_path}/profile, line 2: ")
+    assert result.environment["JOB"] == "5"
+
+
+def test_lines_that_remove_our_functions_are_named(run: Run, tmp_path: Path) -> None:
+    result = run("true\nunset -f $(compgen -A function)", JOB="5")
     assert str(result.stopped).startswith(f"{tmp_path}/profile, line 2: ")
     assert result.environment["JOB"] == "5"
 
