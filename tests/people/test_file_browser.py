@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
 from playwright.sync_api import Page, expect
 
 from browsing import SHOTS, changed, log_in, problems
-from cluster import host
+from cluster import BASE_URL, host
+from hub_client import HubClient
 from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
@@ -134,15 +134,14 @@ def test_links_for_everyone_lead_into_the_home_and_terminals_start_where_they_sh
     # Strangers do not learn which files the home has.
     for method in ("GET", "HEAD"):
         for name in ("srv/week%201.ipynb", "srv/none.ipynb"):
-            stranger = requests.request(
+            answer = HubClient(BASE_URL, "stranger").http.request(
                 method,
                 site.url(f"{site.prefix}/lab/tree/{name}"),
-                verify=False,
                 allow_redirects=False,
                 timeout=30,
             )
-            assert stranger.status_code == 302
-            assert "/hub/api/oauth2/authorize" in stranger.headers["Location"]
+            assert answer.status_code == 302
+            assert "/hub/api/oauth2/authorize" in answer.headers["Location"]
 
 
 def test_a_deleted_file_is_gone_also_from_the_disk(
