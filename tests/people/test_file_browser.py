@@ -132,9 +132,10 @@ def test_links_for_everyone_lead_into_the_home_and_terminals_start_where_they_sh
     kernel = site.session_rest("POST", "api/kernels", {"name": "python3"}).json()["id"]
     assert site.run(kernel, "import os; print(os.getcwd())").strip() == site.home
     # Strangers do not learn which files the home has.
+    stranger = HubClient(BASE_URL, "stranger")
     for method in ("GET", "HEAD"):
         for name in ("srv/week%201.ipynb", "srv/none.ipynb"):
-            answer = HubClient(BASE_URL, "stranger").http.request(
+            answer = stranger.http.request(
                 method,
                 site.url(f"{site.prefix}/lab/tree/{name}"),
                 allow_redirects=False,
