@@ -35,24 +35,6 @@ def test_its_python_finds_the_notebook_environments_packages_after_its_own(
     assert ask(place, "import sys; print(sys.prefix)") == str(place)
 
 
-def test_pip_installs_into_it_even_if_the_person_prefers_the_user_scheme(tmp_path: Path) -> None:
-    place = person_packages(tmp_path)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own/setup.py").write_text(
-        "from setuptools import setup; setup(name='own', version='1', py_modules=['own'])",
-        encoding="utf-8",
-    )
-    (tmp_path / "own/own.py").touch()
-    ran = subprocess.run(
-        [place / "bin/pip", "list", "--format=freeze"],
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", SITE_PACKAGES: site_packages(), "PIP_USER": "1"},
-        check=True,
-    )
-    assert "pytest==" in ran.stdout
-
-
 @pytest.mark.parametrize("pip", [["bin/pip"], ["bin/python", "-m", "pip"], ["bin/pip3.11"]])
 def test_pip_ignores_the_user_scheme_and_packages_of_another_python(
     tmp_path: Path, pip: list[str]
