@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from ansible.module_utils.sge_object_request import (
     wire_attributes,
 )
 
-from fake_qconf import DATA, recorded_object
+from fake_qconf import recorded_object
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = ROOT / "roles/sge_qmaster/library/sge_object.py"
@@ -59,33 +55,3 @@ def test_the_examples_are_accepted() -> None:
             known = known_attributes(kind, "global", templates.get(kind, {}))
             wanted = {k: v for k, v in args.get("attributes", {}).items() if "{{" not in str(v)}
             wire_attributes(kind, wanted, known)
-
-
-def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> None:
-    qconf = tmp_path / "qconf"
-    qconf.write_text(f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/submit_hosts.txt\n", encoding="utf-8")
-    qconf.chmod(0o755)
-    # This role has the module and the module_utils, but not sge_qmaster's dependencies.
-    role = tmp_path / "roles" / "other"
-    (role / "tasks").mkdir(parents=True)
-    for folder in ("library", "module_utils"):
-        (role / folder).symlink_to(ROOT / "roles/sge_qmaster" / folder)
-    hosts = [{"kind": "submit_host", "name": name} for name in ("exec1", "exec3")]
-    options = {"sge_root": str(tmp_path), "bin_dir": str(tmp_path)}
-    task = {"sge_object": {"objects": hosts, **options}, "register": "made"}
-    show = {"debug": {"msg": "{{ made.objects | map(attribute='msg') | join(' / ') }}"}}
-    (role / "tasks/main.yml").write_text(json.dumps([task, show]), encoding="utf-8")
-    play = {"hosts": "localhost", "gather_facts": False, "roles": ["other"]}
-    (tmp_path / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "--check", "play.yml"],
-        cwd=tmp_path,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "submit_host exec1 is already as requested / would create submit_host exec3" in " ".join(
-        done.stdout.split()
-    )

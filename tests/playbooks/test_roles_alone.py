@@ -1,0 +1,151 @@
+"""Roles that run on this machine: what they refuse, and how their module is delivered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from folders import DATA, ROOT
+
+ROLES = ROOT / "roles"
+
+
+#: Facts of a host, and whether the roles support the host.
+FOUND: list[tuple[dict[str, str], bool]] = [
+    ({"distribution": "Debian", "distribution_version": "12.11", "os_family": "Debian"}, True),
+    ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, True),
+    ({"distribution": "AlmaLinux", "distribution_version": "9.4", "os_family": "RedHat"}, False),
+]
+WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/Debian.yml"))
+
+
+def test_an_unsupported_distribution_is_named_with_the_supported_ones(tmp_path: Path) -> None:
+    plays = []
+    for number, (facts, _) in enumerate(FOUND):
+        major = {"distribution_major_version": facts["distribution_version"].split(".")[0]}
+        tasks: list[dict[str, Any]] = [{"set_fact": {"ansible_facts": facts | major}}]
+        for role in WITH_DISTRIBUTIONS:
+            loads = {"import_role": {"name": "distribution"}, "vars": {"distribution_role": role}}
+            shown = f"case {number} {role} {{{{ ansible_failed_result.msg | default('') }}}}"
+            loaded = f"case {number} {role} loaded {{{{ vars['{first_variable(role)}'] }}}}"
+            refused = [{"debug": {"msg": shown}}]
+            tasks.append({"block": [loads, {"debug": {"msg": loaded}}], "rescue": refused})
+        plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks})
+    output = run_plays(tmp_path, plays)
+    for number, (_, supported) in enumerate(FOUND):
+        for role in WITH_DISTRIBUTIONS:
+            refusal = (
+                f"case {number} {role} localhost runs AlmaLinux 9.4 (family RedHat), which the "
+                f"role {role} does not support. It supports the family Debian"
+            )
+            assert (f"case {number} {role} loaded" in output) is supported
+            assert (refusal in output) is not supported
+
+
+def first_variable(role: str) -> str:
+    return str(
+        next(iter(yaml.safe_load((ROLES / role / "vars/Debian.yml").read_text(encoding="utf-8"))))
+    )
+
+
+def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str:
+    """Run plays on this machine, check that they succeed, and return their output."""
+    (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), *arguments, "plays.yml"],
+        cwd=folder,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+PASSWORD = "5ec4e7"
+
+#: Environment variables for pip and npm, and the names of the refused variables.
+ENVIRONMENTS: list[tuple[dict[str, object], str]] = [
+    ({}, ""),
+    (
+        {
+            "PIP_INDEX_URL": "https://pypi.example.org/simple",
+            "NPM_CONFIG_REGISTRY": "https://npm.example.org/@ours/",
+            "PIP_TIMEOUT": 60,
+        },
+        "",
+    ),
+    ({"PIP_INDEX_URL": f"https://me:{PASSWORD}@pypi.example.org/simple"}, "PIP_INDEX_URL"),
+    (
+        {
+            "HTTPS_PROXY": f"http://me:{PASSWORD}@proxy.example.org:3128",
+            "PIP_TIMEOUT": 60,
+            "PIP_EXTRA_INDEX_URL": f"https://a.example.org https://{PASSWORD}@b.example.org",
+        },
+        "HTTPS_PROXY, PIP_EXTRA_INDEX_URL",
+    ),
+]
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """Ansible would show the password in the commands of its tasks."""
+    role = {"name": "python_env", "tasks_from": "preflight"}
+    plays = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": [
+                {
+                    "block": [
+                        {"include_role": role, "vars": {"python_env_environment": variables}}
+                    ],
+                    "rescue": [{"debug": {"msg": f"case {number} refused"}}],
+                }
+            ],
+        }
+        for number, (variables, _) in enumerate(ENVIRONMENTS)
+    ]
+    output = run_plays(tmp_path, plays, "-vvv")
+    for number, (_, refused) in enumerate(ENVIRONMENTS):
+        assert (f"case {number} refused" in output) is bool(refused), number
+        assert not refused or f"{refused} in jupyterhub_environment" in output
+    assert PASSWORD not in output
+
+
+def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> None:
+    qconf = tmp_path / "qconf"
+    qconf.write_text(
+        f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/qconf/submit_hosts.txt\n", encoding="utf-8"
+    )
+    qconf.chmod(0o755)
+    # This role has the module and the module_utils, but not sge_qmaster's dependencies.
+    role = tmp_path / "roles" / "other"
+    (role / "tasks").mkdir(parents=True)
+    for folder in ("library", "module_utils"):
+        (role / folder).symlink_to(ROOT / "roles/sge_qmaster" / folder)
+    hosts = [{"kind": "submit_host", "name": name} for name in ("exec1", "exec3")]
+    options = {"sge_root": str(tmp_path), "bin_dir": str(tmp_path)}
+    task = {"sge_object": {"objects": hosts, **options}, "register": "made"}
+    show = {"debug": {"msg": "{{ made.objects | map(attribute='msg') | join(' / ') }}"}}
+    (role / "tasks/main.yml").write_text(json.dumps([task, show]), encoding="utf-8")
+    play = {"hosts": "localhost", "gather_facts": False, "roles": ["other"]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "--check", "play.yml"],
+        cwd=tmp_path,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "submit_host exec1 is already as requested / would create submit_host exec3" in " ".join(
+        done.stdout.split()
+    )
