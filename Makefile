@@ -67,8 +67,9 @@ lint: setup ## Check the style of playbooks, roles and Python
 	bandit --quiet --recursive --severity-level medium $(filter-out tests bench,$(CODE))
 	mypy
 
+# One process more than there are cores, because some tests wait.
 unit: setup ## Test the Python without a cluster
-	pytest --numprocesses=auto --dist=worksteal tests/unit
+	pytest --numprocesses=$$(($$(nproc) + 1)) --dist=worksteal tests/unit
 
 playbooks: setup ## Run the playbooks without a cluster: scripts answer for Grid Engine
 	pytest --numprocesses=auto --dist=loadfile tests/playbooks
