@@ -136,16 +136,5 @@ def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> No
     show = {"debug": {"msg": "{{ made.objects | map(attribute='msg') | join(' / ') }}"}}
     (role / "tasks/main.yml").write_text(json.dumps([task, show]), encoding="utf-8")
     play = {"hosts": "localhost", "gather_facts": False, "roles": ["other"]}
-    (tmp_path / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "--check", "play.yml"],
-        cwd=tmp_path,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "submit_host exec1 is already as requested / would create submit_host exec3" in " ".join(
-        done.stdout.split()
-    )
+    output = run_plays(tmp_path, [play], "--check")
+    assert "submit_host exec1 is already as requested / would create submit_host exec3" in output

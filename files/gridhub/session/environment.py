@@ -37,8 +37,8 @@ _SECRET = re.compile(
     re.ASCII,
 )
 
-#: The names of shells that run commands. Other programs, such as ``nologin`` and ``git-shell``, are
-#: login shells only if ``/etc/shells`` lists them (shells(5)).
+#: The names of shells that run commands. Another program is a shell only if ``/etc/shells`` lists
+#: it (shells(5)); some lists also have programs that run no commands.
 _SHELLS = frozenset(
     {"ash", "bash", "csh", "dash", "elvish", "fish", "ksh", "ksh93", "mksh", "nu", "pwsh", "sh"}
     | {"tcsh", "xonsh", "yash", "zsh"}

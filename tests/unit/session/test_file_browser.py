@@ -34,7 +34,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> str:
 
     def slow_is_dir(path: Path) -> bool:
         if path.parts[:2] == ("/", "silent"):
-            time.sleep(1000)
+            time.sleep(1000)  # in a child process, which the code under test ends
         return is_dir(path)
 
     monkeypatch.setattr(Path, "is_dir", slow_is_dir)
