@@ -227,6 +227,7 @@ for port in range(40000, 41000):
     for kind in (socket.AF_INET6, socket.AF_INET):
         try:
             s = socket.socket(kind)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
             s.bind(("", port))
             s.listen()
             taken.append(s)
