@@ -34,6 +34,8 @@ class Container(BaseBackend):
     """Runs commands in a container as ``podman exec`` does, but in a quarter of its time.
 
     The tests run thousands of commands. This class calls podman's runtime, which only root can do.
+    A command ends when nobody holds its output any more, so one that leaves a program running must
+    send that program's output to a file.
     """
 
     NAME = "runc"

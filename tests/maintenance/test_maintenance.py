@@ -284,7 +284,11 @@ def test_no_maintenance_begins_at_another_time() -> None:
 
 def test_two_maintenances_do_not_run_at_once() -> None:
     lock = "/var/lib/gridhub-maintenance/lock"
-    run("hub", f"flock {lock} sh -c 'touch /root/held; exec sleep 600' & echo $! > /root/holder")
+    run(
+        "hub",
+        f"flock {lock} sh -c 'touch /root/held; exec sleep 600' >/dev/null 2>&1 &"
+        " echo $! > /root/holder",
+    )
     try:
         wait_for("the lock is taken", lambda: host("hub").file("/root/held").exists)
         done = host("hub").run(f"{PROGRAM} now")
@@ -420,7 +424,7 @@ def test_a_failed_backup_prevents_maintenance() -> None:
 def test_another_update_prevents_maintenance() -> None:
     take = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, 2)"
     script = f"{take}; print('taken', flush=True); time.sleep(60)"
-    run("hub", f'python3 -c "{script}" > /root/taken & echo $! > /root/holder')
+    run("hub", f'python3 -c "{script}" > /root/taken 2>&1 & echo $! > /root/holder')
     wait_for("the lock is taken", lambda: run("hub", "cat /root/taken"))
     try:
         code, report = maintain("hub", reboot="always", lock_wait=0)
