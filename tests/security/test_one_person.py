@@ -219,22 +219,24 @@ def test_requests_of_one_person_are_limited(
     assert report.answers == {200: 8}
 
 
-#: A program that takes all free ports of the sessions' range, prints their number, and keeps them.
+#: A program that takes the ports of the sessions' range as they become free, and prints how many
+#: it has. A connection that has ended holds its port for another minute.
 TAKE = """
-import socket, sys, time
-taken = []
-for port in range(40000, 41000):
-    for kind in (socket.AF_INET6, socket.AF_INET):
-        try:
-            s = socket.socket(kind)
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
-            s.bind(("", port))
-            s.listen()
-            taken.append(s)
-        except OSError:
-            pass
-print(len(taken), flush=True)
-time.sleep(600)
+import socket, time
+taken = {}
+while True:
+    for port in set(range(40000, 41000)) - taken.keys():
+        for kind in (socket.AF_INET6, socket.AF_INET):
+            try:
+                s = socket.socket(kind)
+                s.bind(("", port))
+                s.listen()
+                taken[port] = s
+                break
+            except OSError:
+                pass
+    print(len(taken), flush=True)
+    time.sleep(1)
 """
 
 
@@ -251,7 +253,8 @@ class Taker:
         self._programs.append((worker, host(worker).check_output(run, TAKE)))
         wait_for(
             "all ports are taken",
-            lambda: int(host(worker).check_output(f"cat {output}") or 0) > 990,
+            lambda: int(host(worker).check_output(f"tail -n 1 {output}") or 0) > 990,
+            seconds=90,
         )
 
     def let_go(self) -> None:
