@@ -138,6 +138,11 @@ class Qstat:
         fake(
             "qstat",
             f"cd {folder}\n"
+            # A question about a job alone; the names of real jobs are never numbers.
+            'case "$2 $3" in "-j "*[!0-9,]*)\n'
+            'echo "$3" >> alone; if [ -e failing ]; then cat failing >&2; exit 1; fi\n'
+            f'cat "hidden.$3" 2>/dev/null || cat {QSTAT}/job_unknown.xml; exit;;\n'
+            "esac\n"
             'echo "$@" >> calls\n'
             "n=$(($(wc -l < calls)))\n"
             'if [ "$2" = -j ]; then cat reason; exit; fi\n'
@@ -158,6 +163,21 @@ class Qstat:
     def questions(self) -> list[str]:
         """Return the owners that each query for a job list names."""
         return [call.rpartition(" ")[2] for call in self.calls if not call.startswith("-xml -j")]
+
+    @property
+    def asked_alone(self) -> list[str]:
+        """Return the names of the jobs about which there was a question alone."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "alone").read_text(encoding="utf-8").splitlines()
+        return []
+
+    def hides(self, name: str, owner: str = "alice") -> None:
+        """Know a job of this name, although no list may have it."""
+        self._put(f"hidden.{name}", details(owner=owner))
+
+    def ends(self, name: str) -> None:
+        """Do not know the job any more."""
+        (self.folder / f"hidden.{name}").unlink()
 
     def explains(self, reason: str) -> None:
         """Answer `qstat -xml -j` with this text."""

@@ -2,7 +2,8 @@
 """Watch the jobs of all sessions with a single qstat query.
 
 "Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
-that do not list the job.
+that do not list the job, and a third one, to a question about this job alone, that it does not
+exist. A list may leave out jobs for reasons of its own, such as a file of options for qstat.
 
 A session is identified by its job's *name*, which the hub chooses before the job exists. So the hub
 can find the job again even if the hub or the broker is killed before the hub learns the job's
@@ -21,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gridhub.grid.command import run
+from gridhub.grid.details import job_exists
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job, State, parse_qstat
 from gridhub.grid.qstat_files import QstatFiles, paths
@@ -36,8 +38,11 @@ class Gone(enum.Enum):
 
 GONE = Gone.GONE
 
-#: A job counts as gone after this many consecutive good answers that do not list it.
+#: After this many consecutive good answers that do not list a job, ask about this job alone.
 ANSWERS_WITHOUT = 2
+
+#: How many jobs to ask about alone between two lists.
+ALONE_AT_ONCE = 20
 
 #: The longest list of users in a qstat query, in characters. An argument may be at most 128 kB long
 #: (execve(2)). If the list is longer, the query covers all users instead, and the hub must parse
@@ -68,6 +73,7 @@ class Watched:
     released: float = 0.0
     job: Job | None = None
     missed: int = 0
+    gone: bool = False
 
 
 #: Seconds between queries to Grid Engine: the short interval applies while a person waits for a
@@ -140,7 +146,7 @@ class Collector:
         watched = self.watched[name]
         # Earlier answers without the job do not count, because the broker had not submitted the job
         # yet.
-        watched.since, watched.missed = self.clock(), 0
+        watched.since, watched.missed, watched.gone = self.clock(), 0, False
         self._hurry.set()
 
     def release(self, name: str) -> None:
@@ -150,7 +156,7 @@ class Collector:
             return
         if watched.wanted:
             watched.wanted, watched.released = False, self.clock()
-        if watched.missed >= ANSWERS_WITHOUT:
+        if watched.gone:
             del self.watched[name]
         self._hurry.set()
 
@@ -174,9 +180,7 @@ class Collector:
         watched = self.watched.get(name)
         if watched is None:
             return None
-        if watched.missed >= ANSWERS_WITHOUT:
-            return GONE
-        return watched.job
+        return GONE if watched.gone else watched.job
 
     def last_seen(self, name: str) -> Job | None:
         """Return the job as Grid Engine last listed it; ``None`` if it was never listed."""
@@ -231,11 +235,9 @@ class Collector:
         }  # if several jobs have the same name, the oldest counts
         for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
-                watched.job, watched.missed = job, 0
+                watched.job, watched.missed, watched.gone = job, 0, False
             elif watched.since < queried_at:
                 watched.missed += 1
-                if not watched.wanted and watched.missed >= ANSWERS_WITHOUT:
-                    del self.watched[name]
         self.wake()
         # If a job is already being deleted but its host does not report, delete the job again.
         # Grid Engine removes such a job only if the deletion is repeated after the host is known to
@@ -246,6 +248,28 @@ class Collector:
             if self._is_unwanted(job, queried_at)
             and (job.state is not State.DELETING or not job.reports)
         ]
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Return the name and owner of each job that is missing in the last answers."""
+        return [
+            (name, watched.owner)
+            for name, watched in self.watched.items()
+            if watched.missed >= ANSWERS_WITHOUT and not watched.gone
+        ]
+
+    def take_alone(self, name: str, *, exists: bool) -> None:
+        """Process the answer to a question about a missing job alone."""
+        watched = self.watched.get(name)
+        if watched is None or watched.missed < ANSWERS_WITHOUT:
+            return  # meanwhile, the job was submitted
+        if exists:
+            log.warning("qstat -j has job %s, but the list of jobs does not; keeping it", name)
+            watched.missed = 0
+            return
+        watched.gone = True
+        if not watched.wanted:
+            del self.watched[name]
+        self.wake()
 
     def _is_unwanted(self, job: Job, queried_at: float) -> bool:
         watched = self.watched.get(job.name)
@@ -262,7 +286,7 @@ class Collector:
         if self.failures:
             return min(self.short_interval * 2.0**self.failures, self.longest_pause)
         if any(
-            watched.waiting or not watched.wanted or 0 < watched.missed < ANSWERS_WITHOUT
+            watched.waiting or not watched.wanted or (watched.missed and not watched.gone)
             for watched in self.watched.values()
         ):
             return self.short_interval
@@ -274,6 +298,9 @@ class Collector:
             self._hurry.clear()
             try:
                 self._delete(self.take(await self.ask(queried_at), queried_at))
+                for name, owner in self.missing()[:ALONE_AT_ONCE]:
+                    exists = await job_exists(self.grid, name, owner)
+                    self.take_alone(name, exists=exists)
                 self.failures = 0
             except GridEngineError as error:
                 self.failures = min(self.failures + 1, 10)

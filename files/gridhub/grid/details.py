@@ -156,12 +156,15 @@ class _Reader:
                 self.trouble = text
 
 
-def parse_details(xml: bytes) -> dict[int, Details]:
-    """Parse the output of ``qstat -xml -j ID,ID,…``; return the details keyed by job number.
+#: The root element of an answer that knows none of the jobs.
+UNKNOWN = "unknown_jobs"
+
+
+def _read(xml: bytes) -> _Reader:
+    """Parse the output of ``qstat -xml -j …``.
 
     An element counts only at its proper place in Grid Engine's structure. Users cannot add
-    elements, because Grid Engine escapes their text. A job is left out if it is printed twice, or
-    if it does not have exactly one number and one owner.
+    elements, because Grid Engine escapes their text.
 
     :raises AnswerError: when the XML is not such output.
     :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
@@ -176,14 +179,25 @@ def parse_details(xml: bytes) -> dict[int, Details]:
     except expat.ExpatError as error:
         # Open Cluster Scheduler 9.1 lists unknown jobs in elements without a name, so this output
         # is not valid XML.
-        if reader.root != "unknown_jobs":
+        if reader.root != UNKNOWN:
             raise AnswerError(f"qstat did not print XML: {error}") from error
-    if reader.root == "unknown_jobs":
-        return {}
     if reader.root == "comunication_error":  # Grid Engine's spelling
         raise GridEngineError(f"qstat: {reader.trouble}")
-    if reader.root != "detailed_job_info":
+    if reader.root not in ("detailed_job_info", UNKNOWN):
         raise AnswerError("qstat did not print details of jobs")
+    return reader
+
+
+def parse_details(xml: bytes) -> dict[int, Details]:
+    """Parse the output of ``qstat -xml -j ID,ID,…``; return the details keyed by job number.
+
+    A job is left out if it is printed twice, or if it does not have exactly one number and one
+    owner.
+
+    :raises AnswerError: when the XML is not such output.
+    :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
+    """
+    reader = _read(xml)
     times = Counter(number for entry in reader.entries for number in entry.numbers)
     general = tuple(reader.general)
     found: dict[int, Details] = {}
@@ -211,6 +225,30 @@ def parse_details(xml: bytes) -> dict[int, Details]:
 #: megabytes into the entries of their own jobs.
 MESSAGES_SIZE = 16 * 2**20
 JOB_SIZE = 64 * 2**10
+
+
+def has_job(xml: bytes, owner: str) -> bool:
+    """Return whether the output of ``qstat -xml -j NAME`` has a job of this owner.
+
+    :raises AnswerError: when the XML is not such output, or has a job without an owner.
+    :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
+    """
+    reader = _read(xml)
+    owners = [each for entry in reader.entries for each in entry.owners]
+    if reader.root != UNKNOWN and (not owners or len(owners) < len(reader.entries)):
+        raise AnswerError("qstat printed a job without an owner")
+    return owner in owners
+
+
+async def job_exists(grid: GridEngine, name: str, owner: str) -> bool:
+    """Return whether Grid Engine has a job of this name and owner.
+
+    :param name: a name, not a number, without the characters of patterns (``*?[``).
+    :raises AnswerError: when the answer cannot be parsed, or is too long.
+    :raises GridEngineError: when there is no answer.
+    """
+    output = await run(grid, "qstat", "-xml", "-j", name, limit=MESSAGES_SIZE + JOB_SIZE)
+    return await asyncio.to_thread(has_job, output, owner)
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:

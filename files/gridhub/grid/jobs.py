@@ -6,8 +6,9 @@ The parsers are pure functions and raise only :class:`AnswerError`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -90,11 +91,14 @@ def _read_moment(text: str) -> float | None:
         return None
 
 
-def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> list[Job]:
-    """Parse the jobs of one queue instance, or the waiting jobs if ``queue`` is empty."""
-    try:
-        return [
-            Job(
+def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) -> Iterator[Job]:
+    """Parse the jobs of one queue instance, or the waiting jobs if ``queue`` is empty.
+
+    An entry that cannot be read is left out. Its job is then missing in the list, but not gone.
+    """
+    for entry in entries:
+        with contextlib.suppress(ValueError):
+            yield Job(
                 id=int(entry.findtext("JB_job_number", "")),
                 name=entry.findtext("JB_name", "").strip(),
                 owner=entry.findtext("JB_owner", "").strip(),
@@ -104,10 +108,6 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
                 reports="u" not in states,
                 since=_read_moment(entry.findtext("JAT_start_time", "")),
             )
-            for entry in entries
-        ]
-    except ValueError as error:
-        raise AnswerError(f"qstat printed a job that cannot be read: {error}") from error
 
 
 def parse_qstat(xml: bytes) -> list[Job]:

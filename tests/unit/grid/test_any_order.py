@@ -24,7 +24,8 @@ class Anything(RuleBasedStateMachine):
 
     The collector runs its own loop. Instead of qstat, a rule decides when an answer comes. Whenever
     a rule begins, a query is waiting for its answer. For each name, the model records how many good
-    answers in a row did not list the job, whether a session wants the job, and the job's state.
+    answers in a row did not list the job, whether Grid Engine then said that it has no such job,
+    whether a session wants the job, and the job's state.
     """
 
     NAMES = [f"jupyterhub-{'a' * 31}{n}" for n in range(3)]
@@ -38,6 +39,7 @@ class Anything(RuleBasedStateMachine):
         self.wanted: set[str] = set()
         self.used: set[str] = set()
         self.absences: dict[str, int] = {}
+        self.gone: set[str] = set()
         self.released: dict[str, float] = {}
         self.swept = False
         self.deletions: list[str] = []
@@ -46,6 +48,7 @@ class Anything(RuleBasedStateMachine):
         self.reply: asyncio.Future[bytes] | None = None
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("gridhub.grid.collector.run", self.run_qstat)
+        self.patch.setattr("gridhub.grid.collector.job_exists", self.job_exists)
         self.patch.setattr("gridhub.grid.collector.DELETION_PAUSE", 0.0)
         self.patch.setattr(collector_module.log, "disabled", True)
         self.collector = Collector(
@@ -68,6 +71,10 @@ class Anything(RuleBasedStateMachine):
             return await self.reply
         finally:
             self.query = None
+
+    async def job_exists(self, grid: GridEngine, name: str, owner: str) -> bool:
+        assert owner == "alice"
+        return name in self.jobs
 
     async def delete(self, job: Job) -> None:
         # A failed assertion would go unnoticed here. The rules check the deletions later.
@@ -118,6 +125,7 @@ class Anything(RuleBasedStateMachine):
             self.jobs.setdefault(name, "qw")
             self.collector.submitted(name)
             self.since[name], self.absences[name] = self.now, 0
+            self.gone.discard(name)
 
     @rule(name=st.sampled_from(NAMES), letters=st.sampled_from(["qw", "r", "dr", "Eqw"]))
     def a_job_comes_or_changes(self, name: str, letters: str) -> None:
@@ -134,12 +142,13 @@ class Anything(RuleBasedStateMachine):
         if name in self.wanted:
             self.wanted.discard(name)
             self.released[name] = self.now
-        if self.absences.get(name, 0) >= 2:
+        if name in self.gone:
             self.forget(name)
 
     def forget(self, name: str) -> None:
         self.since.pop(name, None)
         self.absences.pop(name, None)
+        self.gone.discard(name)
 
     @rule()
     def the_hub_says_which_names_are_its_own(self) -> None:
@@ -168,16 +177,23 @@ class Anything(RuleBasedStateMachine):
             if name in self.since:
                 if name in listed:
                     self.absences[name] = 0
+                    self.gone.discard(name)
                 elif self.since[name] < asked_at:
                     self.absences[name] += 1
-                    if name not in self.wanted and self.absences[name] >= 2:
-                        self.forget(name)
             if (
                 listed.get(name, "d")[0] != "d"
                 and name not in self.wanted
                 and (self.released[name] < asked_at if name in self.since else self.swept)
             ):
                 due.add(name)
+        for name in self.NAMES:
+            if self.absences.get(name, 0) >= 2 and name not in self.gone:
+                if name in self.jobs:
+                    self.absences[name] = 0
+                elif name in self.wanted:
+                    self.gone.add(name)
+                else:
+                    self.forget(name)
         self.deletions.clear()
         text = listing(
             *(
@@ -206,10 +222,10 @@ class Anything(RuleBasedStateMachine):
         assert not self.deletions
 
     @invariant()
-    def gone_means_two_good_answers_in_a_row_without_it(self) -> None:
+    def gone_means_two_lists_without_it_and_a_question_about_it_alone(self) -> None:
         for name in self.NAMES:
             gone = self.collector.look_up(name) is GONE
-            assert gone == (self.absences.get(name, 0) >= 2), name
+            assert gone == (name in self.gone), name
             assert self.collector.watches(name) == (name in self.since), name
 
     def teardown(self) -> None:

@@ -98,6 +98,43 @@ class TestCollector:
         await collector.news(0.2)
         assert len(qstat.calls) == 2
 
+    async def test_a_job_that_the_lists_leave_out_is_kept(
+        self, collector: Collector, qstat: Qstat, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        qstat.says(listing(job("a")))
+        collector.watch("a", "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("a"))
+        qstat.hides("a")
+        qstat.says(listing())
+        await until(lambda: len(qstat.asked_alone) == 3)
+        assert collector.look_up("a") == job("a")
+        assert "qstat -j has job a, but the list of jobs does not" in caplog.text
+        qstat.ends("a")
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
+
+    async def test_a_job_of_another_owner_is_not_the_sessions(
+        self, collector: Collector, qstat: Qstat
+    ) -> None:
+        qstat.hides("a", owner="mallory")
+        qstat.says(listing())
+        collector.watch("a", "alice", waiting=False)
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
+
+    @pytest.mark.parametrize("answer", ["job_qmaster_down.xml", "mixed.xml"])
+    async def test_a_job_is_kept_while_the_question_about_it_has_no_answer(
+        self, grid: GridEngine, qstat: Qstat, recorded: Recorded, answer: str
+    ) -> None:
+        collector = Collector(grid, short_interval=0.01, longest_pause=0.01)
+        (qstat.folder / "hidden.a").write_text(recorded(answer), encoding="utf-8")
+        qstat.says_once(1, listing(job("a")))
+        qstat.says(listing())
+        collector.watch("a", "alice", waiting=True)
+        await until(lambda: len(qstat.asked_alone) == 3)
+        assert collector.look_up("a") == job("a")
+        qstat.ends("a")
+        await news_until(collector, lambda: collector.look_up("a") is GONE)
+        await collector.close()
+
     async def test_hurry_queries_before_the_interval_is_over(
         self, collector: Collector, qstat: Qstat
     ) -> None:

@@ -19,6 +19,14 @@ from gridhub.grid.jobs import Job
 HERE, NOT_HERE = [job("a")], list[Job]()
 
 
+def take(collector: Collector, jobs: list[Job], queried_at: float) -> list[Job]:
+    """Pass a list to the collector, and say of each missing job that it does not exist."""
+    strays = collector.take(jobs, queried_at)
+    for name, _ in collector.missing():
+        collector.take_alone(name, exists=False)
+    return strays
+
+
 class TestVerdicts:
     """Pass answers to the collector directly, without queries, at times that the test sets."""
 
@@ -40,36 +48,60 @@ class TestVerdicts:
         assert watching.look_up("b") is None
 
     async def test_one_answer_without_the_job_is_not_enough(self, watching: Collector) -> None:
-        watching.take(HERE, 1)
-        watching.take(NOT_HERE, 2)
+        take(watching, HERE, 1)
+        take(watching, NOT_HERE, 2)
         assert watching.look_up("a") == HERE[0]
 
     async def test_two_answers_without_the_job_are_enough(self, watching: Collector) -> None:
-        watching.take(NOT_HERE, 1)
+        take(watching, NOT_HERE, 1)
         assert watching.look_up("a") is None
-        watching.take(NOT_HERE, 2)
+        take(watching, NOT_HERE, 2)
         assert watching.look_up("a") is GONE
+
+    async def test_lists_alone_never_show_that_a_job_is_gone(self, watching: Collector) -> None:
+        watching.take(HERE, 1)
+        for asked_at in range(2, 9):
+            watching.take(NOT_HERE, asked_at)
+            assert watching.look_up("a") == HERE[0]
+            assert watching.missing() == ([("a", "alice")] if asked_at > 2 else [])
+
+    async def test_a_job_that_exists_starts_over(self, watching: Collector) -> None:
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.take_alone("a", exists=True)
+        watching.take(NOT_HERE, 3)
+        assert watching.look_up("a") is None
+        assert not watching.missing()
+
+    async def test_an_answer_about_a_job_that_was_submitted_meanwhile_does_not_count(
+        self, watching: Collector
+    ) -> None:
+        watching.take(NOT_HERE, 1)
+        watching.take(NOT_HERE, 2)
+        watching.submitted("a")
+        watching.take_alone("a", exists=False)
+        assert watching.look_up("a") is None
 
     async def test_the_two_answers_must_be_consecutive(self, watching: Collector) -> None:
         for asked_at in range(1, 9):
-            watching.take(HERE if asked_at % 2 else NOT_HERE, asked_at)
+            take(watching, HERE if asked_at % 2 else NOT_HERE, asked_at)
             assert watching.look_up("a") == HERE[0]
 
     async def test_a_job_that_comes_back_is_present_again(self, watching: Collector) -> None:
-        watching.take(NOT_HERE, 1)
-        watching.take(NOT_HERE, 2)
-        watching.take(HERE, 3)
+        take(watching, NOT_HERE, 1)
+        take(watching, NOT_HERE, 2)
+        take(watching, HERE, 3)
         assert watching.look_up("a") == HERE[0]
 
     async def test_a_job_of_the_same_name_with_another_owner_does_not_count(
         self, watching: Collector
     ) -> None:
         for asked_at in (1, 2):
-            watching.take([job("a", owner="bob")], asked_at)
+            take(watching, [job("a", owner="bob")], asked_at)
         assert watching.look_up("a") is GONE
 
     async def test_the_oldest_of_several_jobs_of_one_name_counts(self, watching: Collector) -> None:
-        watching.take([job("a", number=5), job("a", "qw", number=6)], 1)
+        take(watching, [job("a", number=5), job("a", "qw", number=6)], 1)
         found = watching.look_up("a")
         assert isinstance(found, Job)
         assert found.id == 5
@@ -81,7 +113,7 @@ class TestVerdicts:
         now[0] = 5.0
         watching.watch("b", "alice", waiting=True)
         for _ in range(5):
-            watching.take(NOT_HERE, asked_at)
+            take(watching, NOT_HERE, asked_at)
         assert watching.look_up("a") is GONE
         assert watching.look_up("b") is None
 
@@ -90,14 +122,14 @@ class TestVerdicts:
     ) -> None:
         watching.watch("b", "alice", waiting=True, delay=40)
         for asked_at in (1, 20, 40):
-            watching.take(NOT_HERE, asked_at)
+            take(watching, NOT_HERE, asked_at)
         assert watching.look_up("b") is None
         now[0] = 41.0
         watching.submitted("b")
         for asked_at in (41, 42):
-            watching.take(NOT_HERE, asked_at)
+            take(watching, NOT_HERE, asked_at)
             assert watching.look_up("b") is None
-        watching.take(NOT_HERE, 43)
+        take(watching, NOT_HERE, 43)
         assert watching.look_up("b") is GONE
 
     async def test_a_job_that_never_appeared_is_gone_once_its_delay_is_over(
@@ -105,7 +137,7 @@ class TestVerdicts:
     ) -> None:
         watching.watch("b", "alice", waiting=True, delay=40)
         for asked_at in (41, 42):
-            watching.take(NOT_HERE, asked_at)
+            take(watching, NOT_HERE, asked_at)
         assert watching.look_up("b") is GONE
 
     async def test_answers_from_before_the_submission_do_not_count(
@@ -114,38 +146,38 @@ class TestVerdicts:
         # Here, the request waits in the broker's queue for longer than the expected 40 s.
         watching.watch("b", "alice", waiting=True, delay=40)
         for asked_at in (41, 42):
-            watching.take(NOT_HERE, asked_at)
+            take(watching, NOT_HERE, asked_at)
         now[0] = 50.0
         watching.submitted("b")
         assert watching.look_up("b") is None
-        watching.take([job("b", "qw")], 51)
+        take(watching, [job("b", "qw")], 51)
         assert watching.look_up("b") == job("b", "qw")
 
     async def test_watching_again_does_not_start_over(
         self, watching: Collector, now: list[float]
     ) -> None:
-        watching.take(NOT_HERE, 1)
+        take(watching, NOT_HERE, 1)
         now[0] = 5.0
         watching.watch("a", "alice", waiting=True, delay=99)
-        watching.take(NOT_HERE, 2)
+        take(watching, NOT_HERE, 2)
         assert watching.look_up("a") is GONE
 
     async def test_a_released_job_is_watched_until_it_is_gone(self, watching: Collector) -> None:
-        watching.take(HERE, 1)
+        take(watching, HERE, 1)
         watching.release("a")
         watching.release("a")
         for asked_at, jobs in ((2, HERE), (3, NOT_HERE), (4, HERE), (5, NOT_HERE)):
-            watching.take(jobs, asked_at)
+            take(watching, jobs, asked_at)
             assert watching.watches("a")
-        watching.take(NOT_HERE, 6)
+        take(watching, NOT_HERE, 6)
         assert not watching.watches("a")
         assert watching.look_up("a") is None
 
     async def test_a_job_that_is_gone_is_no_longer_watched_after_its_release(
         self, watching: Collector
     ) -> None:
-        watching.take(NOT_HERE, 1)
-        watching.take(NOT_HERE, 2)
+        take(watching, NOT_HERE, 1)
+        take(watching, NOT_HERE, 2)
         watching.release("a")
         watching.release("a")
         assert not watching.watches("a")
@@ -153,15 +185,15 @@ class TestVerdicts:
     async def test_a_released_job_is_to_be_deleted_unless_its_deletion_is_under_way(
         self, watching: Collector
     ) -> None:
-        assert watching.take(HERE, 1) == []
+        assert take(watching, HERE, 1) == []
         watching.release("a")
-        assert watching.take(HERE, 2) == HERE
-        assert watching.take([job("a", "dr")], 3) == []
+        assert take(watching, HERE, 2) == HERE
+        assert take(watching, [job("a", "dr")], 3) == []
         # The job's host no longer reports, so only another deletion removes the job.
         lost = job("a", "dr", reports=False)
-        assert watching.take([lost], 4) == [lost]
-        assert watching.take(HERE, 4) == HERE
-        assert watching.take([job("a", owner="bob")], 5) == []
+        assert take(watching, [lost], 4) == [lost]
+        assert take(watching, HERE, 4) == HERE
+        assert take(watching, [job("a", owner="bob")], 5) == []
 
     @pytest.mark.parametrize("asked_at", [4.0, 5.0])
     async def test_an_answer_from_before_the_release_deletes_nothing(
@@ -173,8 +205,8 @@ class TestVerdicts:
         watching.release("a")
         now[0] = 9.0
         watching.release("a")
-        assert watching.take(HERE, asked_at) == []
-        assert watching.take(HERE, 6) == HERE
+        assert take(watching, HERE, asked_at) == []
+        assert take(watching, HERE, 6) == HERE
 
     async def test_only_stray_jobs_of_this_hub_are_to_be_deleted(self, watching: Collector) -> None:
         ours, others = "jupyterhub-" + "a" * 32, "jupyterhub-" + "b" * 8 + "a" * 24
@@ -188,16 +220,16 @@ class TestVerdicts:
             job("plain", number=6),
             job(ours[:-1] + "c", "dr", number=7),
         ]
-        assert watching.take(jobs, 1) == []  # the collector does not know this hub's jobs yet
+        assert take(watching, jobs, 1) == []  # the collector does not know this hub's jobs yet
         watching.sweep(re.compile("jupyterhub-" + "a" * 8 + "[0-9a-f]{24}"))
-        assert watching.take(jobs, 2) == [jobs[0]]
+        assert take(watching, jobs, 2) == [jobs[0]]
 
     async def test_the_age_counts_from_the_query_of_the_last_good_answer(
         self, watching: Collector, now: list[float]
     ) -> None:
         assert watching.age is None
         now[0] = 9.0
-        watching.take(HERE, 7.5)
+        take(watching, HERE, 7.5)
         assert watching.age == 1.5
 
     @given(st.lists(st.booleans(), max_size=12))
@@ -205,7 +237,7 @@ class TestVerdicts:
         collector = Collector(GridEngine(Path("/")), clock=lambda: 0.0)
         collector.watched["a"] = collector_module.Watched("alice", 0.0, waiting=False)
         for asked_at, here in enumerate(present, 1):
-            collector.take(HERE if here else NOT_HERE, asked_at)
+            take(collector, HERE if here else NOT_HERE, asked_at)
         assert (collector.look_up("a") is GONE) == (present[-2:] == [False, False])
 
 
@@ -232,7 +264,9 @@ class TestPauses:
         assert collector.pause() == 15
         collector.take([], 2)
         assert collector.pause() == 1
-        collector.take([], 3)  # the verdict is final
+        collector.take([], 3)
+        assert collector.pause() == 1
+        collector.take_alone("a", exists=False)  # the verdict is final
         assert collector.pause() == 15
         collector.take([job("a")], 4)
         collector.release("a")

@@ -11,6 +11,7 @@ from batchspawner.batchspawner import JobStatus
 from jupyterhub import orm
 
 from fake_grid import Qstat, listing, until
+from gridhub.broker.protocol import job_name
 from sge_spawner import SGESpawner
 from whole_hub import Broker, Cluster, Hub, Lab, running
 
@@ -61,8 +62,10 @@ class TestPoll:
         await until(lambda: len(qstat.calls) == 3)
         assert await spawner.poll() is None  # one answer without it
         await asyncio.to_thread(pipe.write_text, listing())
-        await spawner.collector.news(10)
-        assert await spawner.poll() == 1
+        async with asyncio.timeout(10):
+            while await spawner.poll() != 1:
+                await spawner.collector.news(10)
+        assert qstat.asked_alone == [job_name(session)]
         assert set(spawner.get_state()) == {"last"}
         assert not spawner.collector.watched
         assert await spawner.poll() == 1
