@@ -429,6 +429,17 @@ def qstat_flaky() -> Iterator[None]:
         run("hub", f"rm -r {_TURNS}")
 
 
+#: A qstat whose lists leave out all jobs, as with a file of options that selects others.
+_LISTS_NOTHING = """
+case " $* " in *" -f "*) exec "$REAL" -f -ne -xml -u nobody ;; esac
+exec "$REAL" "$@"
+"""
+
+
+def qstat_lists_nothing() -> AbstractContextManager[None]:
+    return replaced("hub", "qstat", _LISTS_NOTHING)
+
+
 # -- workers --------------------------------------------------------------------------------------
 
 
@@ -646,5 +657,8 @@ HARMLESS: dict[str, Fault] = {
     "worker cut off for a minute": lambda: lasting(cut_off, 60),
     "worker cut off while the hub restarts": lambda: lasting(cut_off, 60, hub_restarted),
     "qstat fails at random for a minute": lambda: lasting(qstat_flaky, 60),
+    "qstat lists no job while the hub restarts": lambda: lasting(
+        qstat_lists_nothing, 20, hub_restarted
+    ),
     "database not writable": lambda: lasting(database_read_only, 5),
 }

@@ -110,6 +110,10 @@ hogs = [subprocess.Popen([sys.executable, "-c", hog]) for _ in range(2)]
             ],
         ),
         pytest.param(
+            "qstat lists no job while the hub restarts",
+            marks=pytest.mark.fault("qstat's lists leave out all jobs", outcome="Sessions live."),
+        ),
+        pytest.param(
             "database not writable",
             marks=pytest.mark.fault("database not writable for a while", outcome="Sessions live."),
         ),
