@@ -413,6 +413,16 @@ class SGESpawner(ShownSpawner):
     async def _answer(self) -> ClientResponse | None:
         return await reach.answer(self._address() + "api", self.host, self.port, self._tls_options)
 
+    async def check_silence(self) -> None:
+        """Find out whether the session answers, if the state of its job suggests that it does not.
+
+        Grid Engine's word alone is not enough: a session also answers while the execution daemon of
+        its worker is down.
+        """
+        job = self._job()
+        may_be_silent = isinstance(job, Job) and job.may_be_silent and self.host and self.port
+        self.silent = bool(may_be_silent and not await self._answer() and self.host)
+
     def announce(self, port: int) -> None:
         """Store the port that the starter has bound.
 

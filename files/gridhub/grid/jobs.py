@@ -79,6 +79,11 @@ class Job:
         """The meaning of ``letters``."""
         return read_state(self.letters)
 
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether the job's programs may not answer: it is suspended, ends, or its host is away."""
+        return not self.reports or self.state in (State.SUSPENDED, State.DELETING)
+
 
 def _read_moment(text: str) -> float | None:
     """Parse a time that qstat printed in UTC (:func:`gridhub.grid.command.run`).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answer requests for sessions that are not running; the proxy sends these requests to the hub.
+"""Answer requests for sessions that are not running or do not answer: they come to the hub.
 
 JupyterLab's pages stay open after their session has ended. They show the message of an answer only
 if the answer is JSON, and they cannot follow a redirect to another host name. So programs get JSON
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote
 
 from jupyterhub.handlers import default_handlers
@@ -24,8 +25,8 @@ from gridhub.words import text
 #: followed by 1 if the path belongs to a session (``roles/proxy/templates/nginx.conf.j2``).
 FORM = "X-Error-Form"
 
-#: After how many seconds to try again while the route to a running session is missing. The hub
-#: adds missing routes sooner (:mod:`gridhub.hub.routes`).
+#: After how many seconds to try again while there is no route to a running session. The hub adds
+#: missing routes sooner (:mod:`gridhub.hub.routes`).
 RETRY_AFTER = 5
 
 
@@ -59,9 +60,13 @@ class StrayHandler(PrefixRedirectHandler):
         """Answer a program, and redirect a person."""
         parts = self.request.path.removeprefix(self.base_url).split("/")
         is_sessions = parts[0] == "user" and len(parts) > 1
-        reads_json = wants_json("GET", self.request.path, self.request.headers)
-        if is_sessions and reads_json and not self._is_running(parts):
+        if not is_sessions or not wants_json("GET", self.request.path, self.request.headers):
+            super().get()
+        elif not (running := self._running(parts)):
             _fail(self, HTTPStatus.FAILED_DEPENDENCY, not_running())
+        elif any(each.silent for each in running):
+            self.set_header("Retry-After", str(RETRY_AFTER))
+            _fail(self, HTTPStatus.SERVICE_UNAVAILABLE, text("error.text_503"))
         else:
             super().get()
 
@@ -74,8 +79,9 @@ class StrayHandler(PrefixRedirectHandler):
         status, message = HTTPStatus.FAILED_DEPENDENCY, not_running()
         if parts[0] != "user":
             status, message = HTTPStatus.NOT_FOUND, text("error.text_404")
-        elif self._is_running(parts):
-            # The proxy has restarted and does not have the route yet.
+        elif self._running(parts):
+            # The session does not answer, or the proxy has restarted and does not have its route
+            # yet.
             self.set_header("Retry-After", str(RETRY_AFTER))
             status, message = HTTPStatus.SERVICE_UNAVAILABLE, text("error.text_503")
         if not wants_json("POST", self.request.path, self.request.headers):
@@ -84,24 +90,42 @@ class StrayHandler(PrefixRedirectHandler):
 
     put = patch = delete = post
 
-    def _is_running(self, parts: list[str]) -> bool:
-        """Return whether the session of a path is running, though the proxy has no route to it.
+    def _running(self, parts: list[str]) -> list[Any]:
+        """Return the running sessions that a path may belong to, without a route in the proxy.
 
         :param parts: the parts of the path after the base URL: ``user``, the person's name, and
             perhaps the session's name.
         """
         user = self.find_user(unquote(parts[1]))
         if user is None:
-            return False
+            return []
         names = {"", *(unquote(each) for each in parts[2:3])} & {*user.orm_spawners, ""}
-        return any(user.spawners[name].ready for name in names)
+        return [user.spawners[name] for name in names if user.spawners[name].ready]
 
 
 class UserHandler(UserUrlHandler):
-    """Answers requests for a session that is not running, of a person who is logged in."""
+    """Answers requests for sessions without a route in the proxy, of a person who is logged in."""
 
     def _fail_api_request(self, user_name: str = "", server_name: str = "") -> None:
         _fail(self, HTTPStatus.FAILED_DEPENDENCY, not_running())
+
+    async def _redirect_to_user_server(self, user: Any, spawner: Any) -> None:
+        """Give the reason if the session does not answer; otherwise redirect to the session.
+
+        The page asks again by itself, until the session answers.
+        """
+        if not spawner.silent:
+            await super()._redirect_to_user_server(user, spawner)
+            return
+        words = spawner.hindrance or text("error.text_503")
+        self.set_header("Retry-After", str(RETRY_AFTER))
+        if wants_json("GET", self.request.path, self.request.headers):
+            _fail(self, HTTPStatus.SERVICE_UNAVAILABLE, words)
+            return
+        self.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
+        self.set_header("Cache-Control", "no-store")
+        html = await self.render_template("silent.html", message=words, seconds=RETRY_AFTER)
+        self.finish(html)
 
 
 default_handlers[:] = [

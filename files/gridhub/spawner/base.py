@@ -81,6 +81,9 @@ class ClusterSpawner(BatchSpawnerBase):
     #: The worker's name; empty until the session's server is up.
     host: str = ""
     stopping: bool = False
+    #: Whether the session does not answer, and the state of its job explains why. The proxy then
+    #: has no route to it, so that its address shows the reason (:mod:`gridhub.hub.strays`).
+    silent: bool = False
     #: Why the session cannot start: the starter has reported a reason, or maintenance of the
     #: workers is too near.
     failure: SessionError | None = None
@@ -161,7 +164,7 @@ class ClusterSpawner(BatchSpawnerBase):
         self.session = self.token_hash = self.host = self.note = ""
         self.asked = ()
         self.port, self.ends = 0, 0.0
-        self.stopping = False
+        self.stopping = self.silent = False
         if self._cleared:
             self._cleared.set()
 

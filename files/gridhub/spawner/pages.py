@@ -119,6 +119,11 @@ class ShownSpawner(ClusterSpawner):
         ) or self.why_queued(job)
         return waiting.stage(job), f"{words} {self.note}".rstrip()
 
+    @property
+    def hindrance(self) -> str:
+        """Why the session may not answer although it runs; empty if nothing is known."""
+        return waiting.hindrance(self._job(), self.collector.age) if self.session else ""
+
     def why_queued(self, job: Job | Gone | None) -> str:
         """Return why a job waits in the queue; empty if the job is not in the queue."""
         if not isinstance(job, Job) or job.state is not State.QUEUED:
@@ -159,10 +164,13 @@ class ShownSpawner(ClusterSpawner):
             state = "waiting"
         elif self.active:
             state = "running"
+        message = ""
+        if state in ("waiting", "running"):
+            message = self.progress_message()[1] if waits else self.hindrance
         return View(
             name=self.name,
             state=state,
-            message=self.progress_message()[1] if waits else "",
+            message=message,
             raw=self.raw_reason() if waits else "",
             ended=self.last.words if self.last and state == "none" else "",
             exceeded=self.last.exceeded if self.last else (),

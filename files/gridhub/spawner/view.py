@@ -61,7 +61,7 @@ class View:
     #: The server's name; empty for the default server.
     name: str
     state: Literal["none", "waiting", "running", "stopping"]
-    #: A sentence about the progress of a start; empty in other states.
+    #: A sentence about the progress of a start, or why a running session may not answer.
     message: str = ""
     #: Grid Engine's original messages, which ``message`` explains; may be empty.
     raw: str = ""

@@ -128,6 +128,20 @@ def stage(job: Job | Gone | None) -> str:
     return "starting" if job.host else "waiting"
 
 
+def hindrance(job: Job | Gone | None, age: float | None) -> str:
+    """Return why a session may not answer although its job runs; empty if nothing is known.
+
+    :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first answer.
+    """
+    if age is not None and age > OLD_ANSWER:
+        return text("waiting.no_answer")
+    if not isinstance(job, Job) or not job.may_be_silent:
+        return ""
+    if not job.reports:
+        return text("waiting.no_report", job=job.id, host=job.host)
+    return text(f"waiting.{job.state.value}", job=job.id, host=job.host)
+
+
 def progress(
     job: Job | Gone | None, age: float | None, job_id: str, session: str, host: str
 ) -> str:
@@ -138,14 +152,12 @@ def progress(
     :param session: the session's name; empty if there is no session.
     :param host: the worker's name; empty until the session has reported its port.
     """
-    if age is not None and age > OLD_ANSWER:
-        return text("waiting.no_answer")
+    if words := hindrance(job, age):
+        return words
     if job is GONE and session and job_id:
         return text("waiting.gone", job=job_id)
     if not isinstance(job, Job):
         return text("waiting.submitted", job=job_id) if job_id else text("waiting.submitting")
-    if not job.reports:
-        return text("waiting.no_report", job=job.id, host=job.host)
     if host:
         return text("waiting.silent", job=job.id, host=job.host)
     if job.state is State.QUEUED:

@@ -36,7 +36,13 @@ HUB: dict[str, Any] = {"data": {"hub": True}}
 SESSION: dict[str, Any] = {"data": {"user": "someone"}}
 
 
-def person(*specs: str, ready: bool = True, active: bool | None = None, host: str = "exec1") -> Any:
+def person(
+    *specs: str,
+    ready: bool = True,
+    active: bool | None = None,
+    host: str = "exec1",
+    silent: bool = False,
+) -> Any:
     active = ready if active is None else active
     return SimpleNamespace(
         name="alice",
@@ -49,10 +55,16 @@ def person(*specs: str, ready: bool = True, active: bool | None = None, host: st
                 pending=None,
                 server=SimpleNamespace(host="https://exec1:40000"),
                 certified_name="",
+                silent=silent,
+                check_silence=check_silence,
             )
             for spec in specs
         },
     )
+
+
+async def check_silence() -> None:
+    """Find nothing: the tests set whether a session is silent."""
 
 
 @pytest.fixture
@@ -147,6 +159,47 @@ async def test_a_session_that_is_not_ready_needs_no_route(proxy: Proxy) -> None:
     proxy.users[2] = person("/user/bob/", host="")
     await looked(proxy)
     assert proxy.repairs == 0
+
+
+async def test_a_silent_session_has_no_route(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def delete_route(_: Any, path: str) -> None:
+        assert proxy.routes
+        del proxy.routes[path]
+
+    async def add_route(*_: Any) -> None:
+        added.append(True)
+
+    added: list[bool] = []
+    monkeypatch.setattr(ConfigurableHTTPProxy, "delete_route", delete_route)
+    monkeypatch.setattr(ConfigurableHTTPProxy, "add_route", add_route)
+    proxy.routes = {"/": HUB, "/user/alice/": SESSION, "/user/bob/": SESSION}
+    proxy.users[1] = person("/user/alice/", silent=True)
+    proxy.users[2] = person("/user/bob/")
+    await until(lambda: proxy.routes == {"/": HUB, "/user/bob/": SESSION})
+    await proxy.add_user(proxy.users[1], "/user/alice/")
+    await looked(proxy)
+    assert not proxy.repairs
+    assert not added
+    # It answers again.
+    proxy.users[1].spawners["/user/alice/"].silent = False
+    await until(lambda: proxy.repairs)
+    await proxy.add_user(proxy.users[1], "/user/alice/")
+    assert added
+
+
+async def test_a_failed_check_of_one_session_does_not_end_the_checks(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    checks = []
+
+    async def fail() -> None:
+        checks.append(True)
+        raise RuntimeError("a fault of ours")
+
+    proxy.users[1] = person("/user/alice/")
+    proxy.users[1].spawners["/user/alice/"].check_silence = fail
+    await until(lambda: len(checks) > 2)
+    assert "a fault of ours" in caplog.text
 
 
 async def test_an_unavailable_proxy_is_still_watched(proxy: Proxy) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import UTC, timedelta
 from typing import Any
@@ -70,6 +71,61 @@ class TestView:
         spawner.asked = HAD
         await spawner.status.details.look(10)
         assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
+
+    @pytest.mark.parametrize(
+        ("letters", "reports", "words"),
+        [
+            ("s", True, "is suspended on 127.0.0.1"),
+            ("dr", True, "is being deleted"),
+            ("r", False, "does not report to Grid Engine"),
+        ],
+    )
+    async def test_card_and_address_of_a_silent_session_give_the_reason(
+        self,
+        alice: Any,
+        hub: Hub,
+        broker: Broker,
+        lab: Lab,
+        token: str,
+        letters: str,
+        reports: bool,
+        words: str,
+    ) -> None:
+        async def ask(path: str, **headers: str) -> HTTPResponse:
+            return await AsyncHTTPClient().fetch(
+                f"{hub.base}{path}",
+                headers={"Authorization": f"token {token}", **headers},
+                follow_redirects=False,
+                raise_error=False,
+            )
+
+        spawner = await running(alice, broker, lab)
+        await spawner.check_silence()
+        assert not spawner.silent
+        broker.cluster.put(broker.session, letters, reports=reports)
+        async with asyncio.timeout(10):
+            while not (await spawner.view()).message:
+                spawner.collector.hurry()
+                await spawner.collector.news(10)
+        assert words in (await spawner.view()).message
+        # Grid Engine's word alone is not enough.
+        await spawner.check_silence()
+        assert not spawner.silent
+        await lab.fall_silent()
+        await spawner.check_silence()
+        assert spawner.silent
+        page = await ask("/hub/user/alice/lab")
+        assert page.code == 503
+        assert words in page.body.decode()
+        answer = await ask("/hub/user/alice/api/kernels")
+        assert (answer.code, words in json.loads(answer.body)["message"]) == (503, True)
+        # Without a login, nobody learns the state of the job.
+        answer = await ask("/user/alice/api/kernels", Authorization="")
+        assert answer.code == 503
+        assert words not in json.loads(answer.body)["message"]
+        lab.answer()
+        await spawner.check_silence()
+        assert not spawner.silent
 
     async def test_a_named_session_is_shown_and_stopped_even_if_no_longer_allowed(
         self, alice: Any, hub: Hub, broker: Broker, token: str, monkeypatch: pytest.MonkeyPatch
