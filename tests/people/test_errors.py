@@ -51,6 +51,17 @@ def check_page(answer: Answer, status: int) -> None:
     assert "<center>" not in answer.text, "nginx's own page, without words"
 
 
+def reload_nginx(proxy_host: Any) -> None:
+    """Let nginx read its configuration, and wait until its old workers take no more requests."""
+
+    def workers() -> set[str]:
+        return set(proxy_host.run("pgrep -fx 'nginx: worker process'").stdout.split())
+
+    old = workers()
+    proxy_host.check_output("systemctl reload nginx")
+    wait_for("nginx has new workers only", lambda: (now := workers()) and not now & old)
+
+
 @contextmanager
 def nginx_with(proxy_host: Any, old: str, new: str) -> Iterator[None]:
     """Replace a part of nginx's configuration during a test."""
@@ -60,10 +71,11 @@ def nginx_with(proxy_host: Any, old: str, new: str) -> Iterator[None]:
     proxy_host.check_output("cp -p %s %s", file, kept)
     try:
         proxy_host.check_output("sed -i %s %s", f"s|{old}|{new}|g", file)
-        proxy_host.check_output("systemctl reload nginx")
+        reload_nginx(proxy_host)
         yield
     finally:
-        proxy_host.check_output("mv %s %s && systemctl reload nginx", kept, file)
+        proxy_host.check_output("mv %s %s", kept, file)
+        reload_nginx(proxy_host)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import WIDE, card, changed, choose, log_in
+from browsing import SHOTS, WIDE, card, changed, choose, log_in
 from cluster import AS_HUB, BASE_URL, LogIn, hub_host, login, passwords, qmaster_host
 from cluster import host as host_called
 from hub_client import wait_for
@@ -126,8 +126,9 @@ def test_page_and_notice_show_the_same_time_in_the_hubs_zone(
         time = card(home).locator("time.clock")
         expect(time).to_contain_text("your time")
         shown = time.inner_text()
-        home.screenshot(path=".cache/zones-home.png")
-        page.screenshot(path=".cache/zones-notice.png")
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        home.screenshot(path=SHOTS / "zones-home.png")
+        page.screenshot(path=SHOTS / "zones-notice.png")
     in_hub, in_browser = moments(shown)
     # São Paulo is 3 hours behind UTC, Lagos 1 hour ahead.
     assert (in_browser - in_hub) % timedelta(days=1) == timedelta(hours=4)

@@ -218,10 +218,8 @@ def site_kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
     The kernel must not load code from elsewhere. The dynamic loader's variables are hidden:
     ``kernel.py`` restores them in the running kernel, for the programs that the kernel starts.
     """
-    own = {
+    return {
         HIDDEN + name if name.startswith(("LD_", "GLIBC_")) else name: value
         for name, value in environment.items()
         if not name.startswith("PYTHON")
     }
-    # In a virtual environment, pip fails if the person's settings ask for the user scheme.
-    return own | {"PIP_USER": "0"}

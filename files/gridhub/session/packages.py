@@ -36,9 +36,7 @@ _PTH = (
 
 #: The program for terminals, under its usual names. In packages for another Python, pip might find
 #: what it should install, or fail.
-_PIP = (
-    '#!/bin/sh\nunset PYTHONPATH PYTHONHOME\nPIP_USER=0 exec "$(dirname "$0")/python" -m pip "$@"\n'
-)
+_PIP = '#!/bin/sh\nunset PYTHONPATH PYTHONHOME\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 
 def _write(path: Path, content: str, mode: int) -> None:

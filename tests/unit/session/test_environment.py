@@ -195,7 +195,6 @@ class TestSiteKernel:
         assert environment == {
             "GRIDHUB_JOB_LD_LIBRARY_PATH": "/cuda",
             "A": "1",
-            "PIP_USER": "0",
         }
 
 
