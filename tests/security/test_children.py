@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from cluster import host
 from hub_client import wait_for
 from newcomer import Newcomer
 
 Make = Callable[..., Newcomer]
+
+WORKERS = ("exec1", "exec2")
 
 #: Prints the environments of all processes of the account, as far as it may read them.
 ENVIRONMENTS = """
@@ -38,6 +41,28 @@ def test_no_process_of_the_person_shows_a_token(newcomer: Make) -> None:
     assert "API_TOKEN" not in person.cell(
         "import subprocess; print(subprocess.run('env', shell=True, capture_output=True).stdout)"
     )
+
+
+@pytest.mark.attack(
+    "the environment of a program that the server itself starts, such as pandoc for an export",
+    outcome="No token.",
+)
+def test_no_program_of_the_server_gets_a_token(newcomer: Make) -> None:
+    person = newcomer()
+    person.write("x.ipynb", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    shown, pandoc = f"{person.home}/environment", "/usr/local/bin/pandoc"
+    script = f"#!/bin/sh\\nenv >{shown}\\necho pandoc 3.1\\n"
+    for name in WORKERS:
+        host(name).check_output(f"printf '{script}' >{pandoc} && chmod 755 {pandoc}")
+    try:
+        person.start()
+        person.session_rest("GET", "nbconvert/rst/x.ipynb")
+        given = person.as_root(f"cat {shown}")
+    finally:
+        for name in WORKERS:
+            host(name).check_output(f"rm {pandoc}")
+    assert f"HOME={person.home}" in given
+    assert "API_TOKEN" not in given
 
 
 @pytest.mark.attack(
@@ -76,7 +101,7 @@ def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
 ) -> None:
     """On this cluster, workers are submit hosts for the time of the test."""
     person = newcomer()
-    for name in ("exec1", "exec2"):
+    for name in WORKERS:
         qmaster_host.check_output(f"qconf -as {name}")
     try:
         if where == "sge_request":
@@ -98,5 +123,5 @@ def test_a_job_that_takes_over_the_whole_environment_publishes_no_token(
         published = qmaster_host.check_output(f"qstat -j {session[0].split()[0]}")
         assert "API_TOKEN" not in published
     finally:
-        for name in ("exec1", "exec2"):
+        for name in WORKERS:
             qmaster_host.check_output(f"qconf -ds {name}")
