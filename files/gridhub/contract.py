@@ -30,6 +30,10 @@ EXIT_REFUSED = 77
 #: reads this status in the accounting record.
 EXIT_EARLY_END = 75
 
+#: Exit status of a session that ends because Grid Engine has announced its end with SIGUSR2, as the
+#: shell reports it for a program without a handler.
+EXIT_ANNOUNCED = 128 + 12
+
 #: The sentences ``status.NAME`` in ``words.toml``, which the broker writes to the session file and
 #: the session's pages show.
 STATUS_WORDS = frozenset(
@@ -52,6 +56,8 @@ class Ending(enum.StrEnum):
     #: The job was deleted with qdel or killed on its worker; the accounting record does not say
     #: which.
     DELETED = "deleted"
+    #: A signal ended the session's processes.
+    SIGNAL = "signal"
     #: The worker failed.
     WORKER = "worker"
     #: The session ended early for maintenance of its worker.

@@ -13,6 +13,8 @@
   // Times in milliseconds: between two questions to the session; until an old answer is hidden.
   const ASK_EVERY = 10_000;
   const KEEP = 60_000;
+  // The time between two questions of a page that is not seen.
+  const ASK_HIDDEN_EVERY = 60_000;
   // The part of its memory from which on a session is nearly out of memory.
   const NEARLY = 0.9;
   let scope;
@@ -76,6 +78,8 @@
 
     let end = null; // in milliseconds, on this computer's clock; null if the session has no end
     let answered = 0;
+    let asked = 0;
+    let saves = null; // how often the session has let its pages save
     const count = () => {
       if (end === null) {
         showTime("", false);
@@ -101,7 +105,17 @@
       );
       showCpu(fill(words.cpu, { used: cpu.used.toFixed(1), limit: amount(cpu.limit) }), false);
     };
+    const saveAll = async () => {
+      // In Notebook, the first command may be missing.
+      const command = ["docmanager:save-all", "docmanager:save"].find(
+        (each) => app.commands.hasCommand(each) && app.commands.isEnabled(each),
+      );
+      if (command) {
+        await app.commands.execute(command);
+      }
+    };
     const ask = async () => {
+      asked = Date.now();
       try {
         const response = await ServerConnection.makeRequest(address, {}, settings);
         if (!response.ok) {
@@ -112,6 +126,10 @@
         end = status.left === null ? null : Date.now() + status.left * 1000;
         answered = Date.now();
         showUsage(status);
+        if (saves !== null && status.saves > saves) {
+          saveAll().catch((error) => console.warn("Cannot save before the end:", error));
+        }
+        saves = status.saves;
       } catch (error) {
         console.warn("The session's status is unknown:", error);
         if (Date.now() - answered > KEEP) {
@@ -123,7 +141,7 @@
     };
     await ask();
     const askIfSeen = () => {
-      if (document.visibilityState === "visible") {
+      if (document.visibilityState === "visible" || Date.now() - asked > ASK_HIDDEN_EVERY) {
         ask();
       }
     };

@@ -82,7 +82,7 @@ class HubClient:
         return f"{self.base_url}{path}"
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
-        return self.http.get(self.url(path), timeout=30, **kwargs)
+        return self.http.get(self.url(path), **{"timeout": 30} | kwargs)
 
     def _xsrf(self) -> str:
         for cookie in self.http.cookies:

@@ -358,6 +358,16 @@ def execd_killed(worker: str = "exec2") -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def suspended(job: int) -> Iterator[None]:
+    """Suspend a job, as a queue with a lower priority does."""
+    try:
+        run("qmaster", f"qmod -sj {job}")
+        yield
+    finally:
+        run("qmaster", f"qmod -usj {job}")
+
+
+@contextlib.contextmanager
 def queue_disabled(queue: str = "all.q") -> Iterator[None]:
     """Disable a queue, so that no job starts there."""
     try:

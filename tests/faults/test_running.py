@@ -266,6 +266,34 @@ def test_after_the_loss_of_a_worker_people_can_start_on_another(
 
 
 @pytest.mark.fault(
+    "session suspended",
+    outcome="Its address and its card say so within half a minute; when Grid Engine resumes it, it "
+    "goes on.",
+)
+def test_a_suspended_session_says_so_and_goes_on(bob: Person) -> None:
+    session = Session(bob).start()
+
+    def page_of(address: str) -> str:
+        with contextlib.suppress(*AWAY):  # until the hub has noticed, there is no answer
+            return page_text(bob.get(address, timeout=5))
+        return ""
+
+    words = f"Job {session.job} is suspended on"
+    with faults.suspended(session.job):
+        wait_for(
+            "the session's address gives the reason",
+            lambda: words in page_of("/user/bob/lab/tree/x.ipynb"),
+            30,
+        )
+        assert words in page_of("/hub/home")
+        answer = bob.session_rest("GET", "api/kernels")
+        assert answer.status_code == 503
+        assert words in answer.json()["message"]
+    wait_for("JupyterLab opens again", lambda: "JupyterLab" in page_of("/user/bob/lab"), 60)
+    session.assert_alive()
+
+
+@pytest.mark.fault(
     "job deleted by qdel while it runs",
     outcome="The hub notices within a minute and shows it; other sessions live.",
 )

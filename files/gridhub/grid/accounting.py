@@ -11,11 +11,12 @@ just ended.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridhub.contract import EXIT_EARLY_END, Ending
+from gridhub.contract import EXIT_ANNOUNCED, EXIT_EARLY_END, Ending
 
 #: How many bytes to search for a record, counted from the end of the file. ``LOOK_BACK`` covers
 #: about fifty thousand jobs, which is enough to find a job that has just ended; ``FARTHEST_BACK``
@@ -37,8 +38,15 @@ FAILED_LIMIT = 37
 #: The value of ``failed`` if a signal ended the running job, for example after qdel.
 FAILED_SIGNAL = 100
 
-#: The values of ``exit_status`` if SIGKILL or SIGTERM ended the job (128 plus the signal's number).
-KILLED = (128 + 9, 128 + 15)
+#: The value of ``exit_status`` if a signal ended the job is this plus the signal's number.
+BY_SIGNAL = 128
+
+#: The values of ``exit_status`` if Grid Engine ended the job: with SIGKILL, with SIGTERM, or after
+#: an announcement.
+KILLED = (BY_SIGNAL + signal.SIGKILL, BY_SIGNAL + signal.SIGTERM, EXIT_ANNOUNCED)
+
+#: The values of ``exit_status`` if a program exceeded a limit of processor time or of file size.
+LIMITED = (BY_SIGNAL + signal.SIGXCPU, BY_SIGNAL + signal.SIGXFSZ)
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,14 @@ def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -
     return found.pop() if len(found) == 1 else None
 
 
+def signal_name(status: int) -> str:
+    """Return the name of the signal that an exit status stands for; empty if it is no signal's."""
+    try:
+        return signal.Signals(status - BY_SIGNAL).name
+    except ValueError:
+        return ""
+
+
 def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
     """Return the reason why a job ended.
 
@@ -136,7 +152,7 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
             return Ending.MEMORY
         if run_time and record.ran >= run_time:
             return Ending.RUN_TIME
-    if record.failed == FAILED_LIMIT:
+    if record.failed == FAILED_LIMIT or record.status in LIMITED:
         return Ending.LIMIT
     if record.failed not in (0, FAILED_SIGNAL):
         return Ending.WORKER
@@ -144,4 +160,6 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
         return Ending.DELETED
     if record.status == EXIT_EARLY_END:
         return Ending.MAINTENANCE
+    if signal_name(record.status):
+        return Ending.SIGNAL
     return Ending.FAILED if record.status else Ending.ITSELF

@@ -17,10 +17,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridhub.contract import EXIT_EARLY_END, SESSION_FOLDER
+from gridhub.contract import EXIT_ANNOUNCED, EXIT_EARLY_END, SESSION_FOLDER
 from gridhub.session.activity import Activity, watch_use
 from gridhub.session.environment import job_environment, server_environment
 from gridhub.session.file_browser import (
@@ -36,6 +37,7 @@ from gridhub.session.person import Person
 from gridhub.session.port import NoPortError, bind_port, no_port_reason
 from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
+from gridhub.session.signals import Signals
 from gridhub.session.status import Status
 
 #: How long the server may take to shut its kernels down when the session ends early, in seconds.
@@ -124,6 +126,7 @@ def serve(
     rules: Rules,
     start: float,
     person: Person,
+    signals: Signals,
     tls: Tls | None = None,
     debugger: bool = False,
 ) -> int:
@@ -226,6 +229,15 @@ def serve(
         SessionTerminalManager.environment = person.environment
         SessionTerminalManager.home = str(person.home)
 
+    def end(status: int) -> None:
+        nonlocal exit_status
+        # Free the worker in time, even if a kernel does not shut down.
+        last_resort = threading.Timer(END_WITHIN, os._exit, [status])
+        last_resort.daemon = True
+        last_resort.start()
+        exit_status = status
+        app.stop()
+
     async def live() -> None:
         nonlocal exit_status
         try:
@@ -238,17 +250,13 @@ def serve(
         notices = asyncio.gather(*map(notifier.notify_until_shown, person.notices))
         announced = announce(environment, port, context)
         if await keep_time(announced, rules, start, notifier, status):
-            # Free the worker in time, even if a kernel does not shut down.
-            last_resort = threading.Timer(END_WITHIN, os._exit, [EXIT_EARLY_END])
-            last_resort.daemon = True
-            last_resort.start()
-            exit_status = EXIT_EARLY_END
             notices.cancel()
-            app.stop()
+            end(EXIT_EARLY_END)
 
     # These callbacks run after the server has begun to listen: the callback that makes the server
     # listen was added to the same loop earlier.
     app.io_loop.add_callback(live)
+    app.io_loop.add_callback(signals.watch, rules, notifier, status, partial(end, EXIT_ANNOUNCED))
     app.io_loop.add_callback(watch_use, rules, Activity(app.web_app), notifier)
     app.start()
     return exit_status
@@ -279,6 +287,7 @@ def main() -> int:
     """Run the session that the job script names."""
     arguments = parse_arguments(sys.argv[1:])
     dump_no_core()
+    signals = Signals()
     account = pwd.getpwuid(os.getuid())
     job = job_environment(os.environ)
     os.environ.clear()
@@ -306,7 +315,7 @@ def main() -> int:
             f"{environment['JUPYTERHUB_SERVICE_PREFIX']}"
         )
         person.use_own_folders(folder)
-        return serve(environment, server, rules, start, person, tls, arguments.debugger)
+        return serve(environment, server, rules, start, person, signals, tls, arguments.debugger)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return 0

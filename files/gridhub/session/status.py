@@ -34,6 +34,13 @@ READ_EVERY = 4.0
 #: hundreds of GB, it takes Linux seconds to count the pages of memory that processes share.
 REST = 50
 
+#: How many seconds before the end the pages save. The first one is long enough for pages that are
+#: not seen, whose browsers let them work once a minute.
+SAVE_BEFORE = (90, 20)
+
+#: Pages that are seen have asked within the last so many seconds.
+SEEN = 30.0
+
 #: How many seconds before the end the time is highlighted, if the site sets no warnings.
 SOON = 300
 
@@ -163,13 +170,28 @@ class Status:
         self.end = None if rules.run_time is None else start + rules.run_time
         self._memory, self._is_address_space, self._cores = limits()
         self._meter = Meter()
+        self._saves = 0
+        self._asked = -SEEN
+
+    def save(self) -> None:
+        """Let all pages save what is open in them."""
+        self._saves += 1
+
+    def is_watched(self) -> bool:
+        """Return whether a page of the session is seen."""
+        return time.monotonic() - self._asked < SEEN
 
     def read(self) -> dict[str, Any]:
         """Return the status as the pages get it."""
+        self._asked = time.monotonic()
         usage = self._meter.read()
+        # Rounded down, so that pages do not show more time than there is.
+        left = None if self.end is None else max(int(self.end - time.time()), 0)
+        near_end = sum(left <= each for each in SAVE_BEFORE) if left is not None else 0
         return {
-            # Rounded down, so that pages do not show more time than there is.
-            "left": None if self.end is None else max(int(self.end - time.time()), 0),
+            "left": left,
+            # A page saves when this number grows.
+            "saves": self._saves + near_end,
             "memory": {
                 "used": usage.memory,
                 "limit": self._memory,

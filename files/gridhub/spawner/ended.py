@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridhub.contract import SESSION_FOLDER, Ending
-from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Record, why
+from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Record, signal_name, why
 from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.words import text
@@ -24,7 +24,7 @@ from gridhub.words import text
 stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
 #: If a session ends in one of these ways before it is up, only the session's log shows the reason.
-OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED})
+OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED, Ending.SIGNAL})
 
 #: The pause between two searches for an accounting record: ``EXPLAIN_PAUSE`` seconds, or the share
 #: ``EXPLAIN_PAUSE_SHARE`` of the time since the session ended, whichever is longer. The pause grows
@@ -69,6 +69,7 @@ class SessionEnd:
             host=self.host,
             used=used,
             status=self.status,
+            signal=signal_name(self.status),
             memory=memory,
             run_time=words.get("run_time", ""),
             log=log_path(self.job),

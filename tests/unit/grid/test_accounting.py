@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folders import DATA
-from gridhub.grid.accounting import Ending, Record, find_record, parse_record, why
+from gridhub.grid.accounting import Ending, Record, find_record, parse_record, signal_name, why
 
 ACCOUNTING = DATA / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
@@ -79,6 +79,15 @@ def test_a_job_that_could_not_run_on_its_host_is_blamed_on_the_worker() -> None:
         ({"failed": 100, "status": 137}, Ending.DELETED),
         ({"failed": 0, "status": 143}, Ending.DELETED),
         ({"failed": 0, "status": 75}, Ending.MAINTENANCE),
+        # A notified job (qsub -notify) ends before Grid Engine kills it.
+        ({"failed": 0, "status": 140}, Ending.DELETED),
+        ({"failed": 0, "status": 140, "end": 101}, Ending.RUN_TIME),
+        ({"failed": 100, "status": 152}, Ending.LIMIT),
+        ({"failed": 100, "status": 153}, Ending.LIMIT),
+        ({"failed": 100, "status": 139}, Ending.SIGNAL),
+        ({"failed": 0, "status": 138}, Ending.SIGNAL),
+        ({"failed": 0, "status": 128}, Ending.FAILED),
+        ({"failed": 0, "status": 255}, Ending.FAILED),
         # Reaching a limit does not prove that the limit ended the job.
         ({"failed": 0, "status": 0, "end": 101, "maxvmem": MEMORY + 1}, Ending.ITSELF),
         ({"failed": 100, "status": 137, "maxvmem": MEMORY}, Ending.DELETED),
@@ -99,7 +108,8 @@ def test_a_job_that_never_started_ran_for_no_time(start: float, end: float) -> N
 
 def test_a_crash_does_not_count_as_a_deletion() -> None:
     crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
-    assert why(crashed, MEMORY, RUN_TIME) is Ending.FAILED
+    assert why(crashed, MEMORY, RUN_TIME) is Ending.SIGNAL
+    assert signal_name(crashed.status) == "SIGSEGV"
 
 
 def test_an_unknown_job_has_no_record() -> None:

@@ -18,6 +18,7 @@ from tornado.web import RequestHandler
 
 from folders import FILES
 from gridhub.contract import (
+    EXIT_ANNOUNCED,
     EXIT_EARLY_END,
 )
 from gridhub.session.activity import watch_use
@@ -120,6 +121,10 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
     return JupyterHubSingleUser
 
 
+#: What receives Grid Engine's signals; the tests send none.
+SIGNALS: Any = SimpleNamespace(watch=lambda *_: None)
+
+
 @pytest.fixture
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
     """The user of a session that has no start-up lines; their home is new."""
@@ -140,12 +145,13 @@ class TestServer:
                 "JUPYTERHUB_API_TOKEN": TOKEN,
                 "JUPYTERHUB_SERVICE_PREFIX": "/user/alice/",
             }
-            assert serve(environment, server, rules, 1000.0, person) == 0
+            assert serve(environment, server, rules, 1000.0, person, SIGNALS) == 0
             assert jupyter.app.sockets == [server]
             assert jupyter.app.port == port
             assert jupyter.app.config.HubAuth.api_token == TOKEN
             assert jupyter.app.server_info() == {"port": 1, "token": ""}
-            (live,), watched = jupyter.app.io_loop.callbacks
+            (live,), signals, watched = jupyter.app.io_loop.callbacks
+        assert signals[:2] == (SIGNALS.watch, rules)
         assert watched[:2] == (watch_use, rules)
         assert jupyter.app.web_app.last_activity == watched[2].last
         calls: list[tuple[object, ...]] = []
@@ -190,7 +196,7 @@ class TestServer:
         monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            assert serve(environment, server, read_rules(RULES), 0.0, person) == 1
+            assert serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS) == 1
         assert jupyter.app.stopped
         assert reasons == ["ZeroDivisionError('division by zero')"]
 
@@ -200,7 +206,7 @@ class TestServer:
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, read_rules(RULES), 0.0, person, None, debugger)
+            serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS, None, debugger)
         spec = sys.modules["jupyter_client.kernelspec"].KernelSpec()  # type: ignore[attr-defined]
         # Only ``debugger`` is set; the rest of the kernel's specification stays unchanged.
         assert spec.to_dict() == {
@@ -234,15 +240,33 @@ class TestServer:
         monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            assert serve(environment, server, read_rules(RULES), 0.0, person) == EXIT_EARLY_END
+            assert (
+                serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS)
+                == EXIT_EARLY_END
+            )
         assert ended == ["in any case", "the server"]
+
+    def test_an_announced_end_gives_its_own_exit_status(
+        self, jupyter: Any, person: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def start(app: Any) -> None:
+            app.stop = lambda: None
+            end = app.io_loop.callbacks[1][-1]
+            end()
+
+        monkeypatch.setattr(threading, "Timer", lambda *_: SimpleNamespace(start=lambda: None))
+        monkeypatch.setattr(sys.modules["jupyter_server.serverapp"].ServerApp, "start", start)
+        environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
+        with take() as server:
+            status = serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS)
+        assert status == EXIT_ANNOUNCED
 
     def test_the_server_answers_the_questions_of_the_status_bar(
         self, jupyter: Any, person: Person
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, read_rules(RULES), 0.0, person)
+            serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS)
         assert [address for address, _ in jupyter.app.pages] == ["/user/alice/gridhub/status"]
 
     def test_the_pages_find_extension_and_settings_of_the_starters_own_release(
@@ -250,7 +274,7 @@ class TestServer:
     ) -> None:
         environment = {"JUPYTERHUB_SERVICE_PREFIX": "/", "JUPYTERHUB_API_TOKEN": TOKEN}
         with take() as server:
-            serve(environment, server, read_rules(RULES), 0.0, person)
+            serve(environment, server, read_rules(RULES), 0.0, person, SIGNALS)
         folder = FILES / "labextensions"
         assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
         folder = FILES / "lab/settings"

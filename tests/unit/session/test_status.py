@@ -185,6 +185,18 @@ class TestStatus:
         assert Status(read_rules(RULES), 0.0).read()["left"] == 0
         assert Status(read_rules(RULES | {"run_time": None}), 0.0).read()["left"] is None
 
+    def test_the_pages_save_before_the_end_and_whenever_they_are_told_to(self) -> None:
+        def saves(left: float) -> int:
+            return int(Status(read_rules(RULES), time.time() - 3600 + left).read()["saves"])
+
+        assert [saves(left) for left in (100, 80, 10, 0)] == [0, 1, 2, 2]
+        status = Status(read_rules(RULES | {"run_time": None}), 0.0)
+        assert not status.is_watched()
+        assert status.read()["saves"] == 0
+        assert status.is_watched()
+        status.save()
+        assert status.read()["saves"] == 1
+
     @pytest.mark.parametrize(
         ("changes", "soon"),
         [
