@@ -117,7 +117,7 @@ class UserHandler(UserUrlHandler):
         if not spawner.silent:
             await super()._redirect_to_user_server(user, spawner)
             return
-        words = spawner.hindrance or text("error.text_503")
+        words = spawner.why_silent or text("error.text_503")
         self.set_header("Retry-After", str(RETRY_AFTER))
         if wants_json("GET", self.request.path, self.request.headers):
             _fail(self, HTTPStatus.SERVICE_UNAVAILABLE, words)

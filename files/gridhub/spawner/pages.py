@@ -120,9 +120,9 @@ class ShownSpawner(ClusterSpawner):
         return waiting.stage(job), f"{words} {self.note}".rstrip()
 
     @property
-    def hindrance(self) -> str:
+    def why_silent(self) -> str:
         """Why the session may not answer although it runs; empty if nothing is known."""
-        return waiting.hindrance(self._job(), self.collector.age) if self.session else ""
+        return waiting.why_silent(self._job(), self.collector.age) if self.session else ""
 
     def why_queued(self, job: Job | Gone | None) -> str:
         """Return why a job waits in the queue; empty if the job is not in the queue."""
@@ -166,7 +166,7 @@ class ShownSpawner(ClusterSpawner):
             state = "running"
         message = ""
         if state in ("waiting", "running"):
-            message = self.progress_message()[1] if waits else self.hindrance
+            message = self.progress_message()[1] if waits else self.why_silent
         return View(
             name=self.name,
             state=state,

@@ -128,7 +128,7 @@ def stage(job: Job | Gone | None) -> str:
     return "starting" if job.host else "waiting"
 
 
-def hindrance(job: Job | Gone | None, age: float | None) -> str:
+def why_silent(job: Job | Gone | None, age: float | None) -> str:
     """Return why a session may not answer although its job runs; empty if nothing is known.
 
     :param age: the age of Grid Engine's last answer in seconds; ``None`` before the first answer.
@@ -152,7 +152,7 @@ def progress(
     :param session: the session's name; empty if there is no session.
     :param host: the worker's name; empty until the session has reported its port.
     """
-    if words := hindrance(job, age):
+    if words := why_silent(job, age):
         return words
     if job is GONE and session and job_id:
         return text("waiting.gone", job=job_id)
