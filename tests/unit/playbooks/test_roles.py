@@ -171,3 +171,23 @@ def test_no_order_in_a_role_depends_on_a_set(role: str) -> None:
             for line in path.read_text(encoding="utf-8").splitlines():
                 found = re.search(r"\| *(union|intersect|(symmetric_)?difference)\b", line)
                 assert not found or "| sort" in line, f"{path}: {line}"
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_switches_are_converted_where_they_are_used(role: str) -> None:
+    """``-e name=false`` on the command line gives a text, which would count as true."""
+    switches = {
+        name
+        for each in NAMES
+        for declared in options(each).values()
+        for name, option in declared.items()
+        if option["type"] == "bool"
+    }
+    used = re.compile(rf"\b({'|'.join(switches)})\b")
+    for path in (ROLES / role).rglob("*"):
+        if path.suffix not in (".yml", ".j2") or path.parent.name in ("meta", "defaults"):
+            continue
+        for line in path.read_text(encoding="utf-8").splitlines():
+            expressions = re.findall(r"{{.*?}}|{%.*?%}|(?:when|that): .*", line)
+            bare = [each for each in expressions if used.search(each) and "| bool" not in each]
+            assert not bare, f"{path}: {line}"
