@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-CODE := files tests bench tools roles/maintenance/library roles/patch/filter_plugins roles/sge_qmaster/library roles/sge_qmaster/module_utils
+CODE := files tests bench tools $(wildcard roles/*/library roles/*/filter_plugins roles/*/module_utils)
 
 # The clusters of `make test`, their ports and scenarios. A cluster's first scenario deploys it, the others use it.
 # Only root can break Grid Engine's daemons and reboot the hosts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,76 @@ def test_an_inventory_without_workers_is_refused(tmp_path: Path) -> None:
     )
     assert run.returncode != 0
     assert "group sge_exec has 0 hosts; it needs at least 1" in output(run)
+
+
+def test_all_problems_of_a_sites_own_cluster_are_reported_at_once(proxy_host: Any) -> None:
+    proxy_host.check_output(
+        "cd /root && openssl genrsa -out bad.key 2>/dev/null &&"
+        " openssl req -new -key bad.key -subj /CN=x |"
+        " openssl x509 -req -signkey bad.key -days -1 -out bad.pem 2>/dev/null"
+    )
+    gpus = next(item for item in menu() if item["name"] == "gpus")
+    wrong = gpus | {"request": gpus["request"] | {"complex": "gpux"}}
+    run = playbook(
+        "validate.yml",
+        sge_common_managed=False,
+        jupyterhub_idle_timout=30,
+        jupyterhub_port="80x",
+        jupyterhub_connect_host="nowhere.invalid",
+        jupyterhub_allowed_users=["alice", "nosuch"],
+        jupyterhub_home_paths=["/users"],
+        jupyterhub_qsub_arguments=["-P", "nosuch-project"],
+        proxy_tls_certificate="/root/bad.pem",
+        proxy_tls_certificate_key="/etc/hostname",
+        jupyterhub_resource_menu=[item for item in menu() if item["name"] != "gpus"] + [wrong],
+        jupyterhub_resource_presets=[],
+    )
+    assert run.returncode != 0
+    assert "changed=1" not in run.stdout
+    shown = output(run)
+    for words in (
+        "jupyterhub_idle_timout is no variable of GridHub; write jupyterhub_idle_timeout",
+        "jupyterhub_port: ",
+        "the name nowhere.invalid has no address here",
+        "There is no account nosuch",
+        "the folder /users is missing",
+        "the home of alice is /home/alice, but jupyterhub_home_paths is /users; add /home",
+        "proxy_tls_certificate expired at",
+        "proxy_tls_certificate_key is not the key of proxy_tls_certificate",
+        'unknown resource "gpux"',
+        'the requested project "nosuch-project" does not exist',
+    ):
+        assert words in shown, words
+
+
+def test_a_port_that_another_program_holds_is_named(proxy_host: Any) -> None:
+    proxy_host.check_output("systemctl stop nginx")
+    holder = "python3 -m http.server 443 >/dev/null 2>&1 </dev/null & echo $!"
+    number = proxy_host.check_output(holder)
+    taken = "import socket; socket.create_connection(('127.0.0.1', 443))"
+    try:
+        wait_for("the port is taken", lambda: proxy_host.run("python3 -c %s", taken).rc == 0)
+        run = playbook("validate.yml")
+        assert run.returncode != 0
+        assert f"port 443 is taken by python3 (process {number})" in output(run)
+    finally:
+        proxy_host.check_output(f"kill {number}; systemctl start nginx")
+    assert playbook("validate.yml").returncode == 0
+
+
+def test_the_playbooks_work_from_any_folder_without_our_settings(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [
+            *("ansible-playbook", "--inventory", str(ROOT / "inventories/example")),
+            *(str(ROOT / "playbooks/validate.yml"), "--tags", "menu"),
+        ],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, output(run)
 
 
 def test_an_unreachable_qmaster_of_the_site_is_reported(qmaster_host: Any, hub_host: Any) -> None:

@@ -76,6 +76,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grid": {"gridhub.contract"},
     "menu": {"gridhub.words", "jinja2", "pydantic", "pydantic_core"},
     "notices": {"gridhub.clock", "gridhub.words"},
+    # This wing runs on the controller.
+    "site": {
+        "gridhub.broker.config",
+        "gridhub.grid",
+        "gridhub.hub.read_settings",
+        "gridhub.menu",
+        "gridhub.words",
+    },
     "spawner": {
         *SHARED,
         "gridhub.broker.client",

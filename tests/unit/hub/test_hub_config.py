@@ -23,7 +23,11 @@ def load(name: str) -> Any:
 def rendered(**variables: object) -> Config:
     """Return the configuration of a site that sets only these variables."""
     environment = Environment(trim_blocks=True, autoescape=False, undefined=StrictUndefined)
-    environment.filters |= {"to_json": json.dumps, "comment": lambda words: f"# {words}"}
+    environment.filters |= {
+        "bool": lambda value: str(value).lower() in ("true", "yes", "1"),
+        "comment": lambda words: f"# {words}",
+        "to_json": json.dumps,
+    }
     text = (ROLE / "templates/jupyterhub_config.py.j2").read_text(encoding="utf-8")
     known = load("defaults/main.yml") | load("vars/main.yml") | variables
     report = environment.from_string(known["__jupyterhub_idle_report"]).render(known)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Compare an inventory with the site's hosts and its Grid Engine, before anything is changed."""

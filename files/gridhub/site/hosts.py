@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Compare the inventory with what its hosts know about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from gridhub.site.inventory import Problem
+
+#: How far the clocks of two hosts may differ, in seconds. Certificates and announced times depend
+#: on the clocks; the hosts are asked within some seconds of each other.
+SKEW = 60.0
+
+Facts = Mapping[str, Mapping[str, Any]]
+
+
+def _reach_problems(host: str, facts: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, addresses in facts["resolve"].items():
+        if not addresses:
+            yield Problem(
+                (host,), f"the name {name} has no address here; add it to DNS or to /etc/hosts"
+            )
+    for address, reason in facts["connect"].items():
+        if reason:
+            yield Problem(
+                (host,), f"{address} cannot be reached ({reason}); a firewall must allow it"
+            )
+    for port, holder in facts["taken"].items():
+        yield Problem((host,), f"port {port} is taken by {holder}; stop it, or set another port")
+
+
+def _clock_problems(facts: Facts) -> Iterator[Problem]:
+    times = sorted((each["time"], host) for host, each in facts.items())
+    (early, slow), (late, fast) = times[0], times[-1]
+    if late - early > SKEW:
+        yield Problem(
+            (), f"the clocks of {fast} and {slow} differ by {late - early:.0f} s; let NTP set them"
+        )
+
+
+def name_notes(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the inventory that do not exist on the hub's host; they have no effect."""
+    for kind, word in (("accounts", "account"), ("groups", "Unix group")):
+        for name, found in facts[kind].items():
+            if found is None:
+                yield f"There is no {word} {name} on the hub's host, so it has no effect now"
+
+
+def name_problems(facts: Mapping[str, Any], allowed: Sequence[str]) -> Iterator[str]:
+    """Yield why nobody could log in.
+
+    :param allowed: the Unix groups whose members may log in; empty if only accounts are listed.
+    """
+    found = [each for kind in ("accounts", "groups") for each in facts[kind].values()]
+    if allowed and not any(each is not None for each in found):
+        yield f"Nobody may log in: the hub's host knows no Unix group {' or '.join(allowed)}"
+
+
+def home_problems(hub: str, facts: Facts, name: str, paths: Sequence[str]) -> Iterator[Problem]:
+    """Yield why the home of an account would not do for sessions.
+
+    :param hub: the hub's host. The other hosts in ``facts`` that know the account are workers.
+    :param name: the account.
+    :param paths: the folders with homes that the broker may write (``jupyterhub_home_paths``).
+    """
+    own = facts[hub]["accounts"].get(name) or facts[hub]["members"].get(name)
+    if not own:
+        return
+    home = own["home"]
+    if not any(PurePosixPath(home).is_relative_to(path) for path in paths):
+        yield Problem(
+            (),
+            f"the home of {name} is {home}, but jupyterhub_home_paths is "
+            f"{', '.join(paths)}; add {PurePosixPath(home).parent}",
+        )
+    if not own["folder"]:
+        yield Problem((hub,), f"{home}, the home of {name}, is not there; mount the homes here")
+    for host, each in facts.items():
+        found = each["accounts"].get(name)
+        if host == hub or name not in each["accounts"]:
+            continue
+        if not found:
+            yield Problem((host,), f"there is no account {name}, which {hub} has")
+        elif (found["uid"], found["home"]) != (own["uid"], home):
+            yield Problem(
+                (host,),
+                f"the account {name} has uid {found['uid']} and home {found['home']}; on {hub} it "
+                f"has {own['uid']} and {home}",
+            )
+        elif found["folder"] != own["folder"]:
+            yield Problem(
+                (host,), f"{home}, the home of {name}, is not the same folder as on {hub}"
+            )
+
+
+def _certificate_problems(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
+    if path := found.get("missing"):
+        yield Problem(
+            (host,), f"{path} is missing (proxy_tls_certificate, proxy_tls_certificate_key)"
+        )
+    if error := found.get("error"):
+        yield Problem((host,), f"proxy_tls_certificate cannot be read: {error}")
+    if found.get("expired"):
+        yield Problem((host,), f"proxy_tls_certificate expired at {found['end']}")
+    if found.get("key") is False:
+        yield Problem((host,), "proxy_tls_certificate_key is not the key of proxy_tls_certificate")
+    for name, is_good in found.get("names", {}).items():
+        if not is_good:
+            yield Problem((host,), f"proxy_tls_certificate is not for the name {name}")
+
+
+def host_problems(facts: Facts) -> Iterator[Problem]:
+    """Yield what is wrong on the hosts, or between them.
+
+    :param facts: the results of the module ``site_facts``, by host.
+    """
+    for host, each in facts.items():
+        yield from _reach_problems(host, each)
+        yield from _certificate_problems(host, each.get("certificate", {}))
+        for path, exists in each["folders"].items():
+            if not exists:
+                yield Problem((host,), f"the folder {path} is missing")
+    if facts:
+        yield from _clock_problems(facts)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Find the mistakes in an inventory's variables, all at once.
+
+``playbooks/validate.yml`` calls this module on the controller. Values arrive as Ansible has read
+them, and may have any type.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from gridhub.broker.config import ConfigError, parse_config
+from gridhub.hub.read_settings import check_lines
+from gridhub.menu.file import parse_menu
+from gridhub.menu.menu import Menu
+from gridhub.words import read_own, with_site
+
+#: How many hosts each group needs: at least, and at most.
+GROUPS = {"hub": (1, 1), "proxy": (1, 1), "sge_exec": (1, 100_000), "sge_qmaster": (0, 1)}
+
+#: How similar a name must be to that of a variable to count as a mistyped one, from 0 to 1.
+SIMILAR = 0.85
+
+_ADDRESS = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[^?#]*)?")
+_WITH_SUBDOMAINS = re.compile(
+    r"https://([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]([a-z0-9-]*[a-z0-9])?(:(?!443(/|$))[0-9]+)?(/.*)?"
+)
+
+
+class Problem(NamedTuple):
+    """A mistake: the hosts that have it, and a sentence with the value and what would be right."""
+
+    hosts: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        """Return the problem as one text, with the hosts first."""
+        return f"{', '.join(self.hosts)}: {self.text}" if self.hosts else self.text
+
+
+def merge(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems, each once, with all hosts that have it."""
+    hosts: dict[str, list[str]] = {}
+    for each in problems:
+        hosts.setdefault(each.text, []).extend(each.hosts)
+    return [Problem(tuple(dict.fromkeys(names)), text) for text, names in hosts.items()]
+
+
+def group_problems(groups: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """Yield the groups of the inventory that have too few or too many hosts."""
+    for name, (least, most) in GROUPS.items():
+        size = len(groups.get(name, ()))
+        if not least <= size <= most:
+            limit = f"at least {least}" if size < least else f"at most {most}"
+            needed = str(least) if least == most else limit
+            yield Problem(
+                (),
+                f"The inventory's group {name} has {size} hosts; it needs {needed} "
+                "(inventories/example/hosts.yml)",
+            )
+
+
+def name_problems(
+    hosts: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> Iterator[Problem]:
+    """Yield the variables whose names are probably mistyped.
+
+    :param hosts: the variables of each host.
+    :param known: the names of all variables that the roles declare.
+    """
+    for host, variables in hosts.items():
+        for name in sorted(variables.keys() - set(known)):
+            if close := difflib.get_close_matches(name, known, 1, SIMILAR):
+                yield Problem((host,), f"{name} is no variable of GridHub; write {close[0]}")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "yes", "on", "1")
+
+
+def login_problems(hub: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why nobody could log in."""
+    names = ("jupyterhub_allowed_users", "jupyterhub_allowed_groups")
+    if not any(_list(hub.get(name)) for name in names):
+        yield (
+            "Nobody may log in: set jupyterhub_allowed_users or jupyterhub_allowed_groups in the "
+            "inventory (roles/jupyterhub/README.md)"
+        )
+
+
+def address_problems(url: Any, subdomains: Any) -> Iterator[str]:
+    """Yield what is wrong with the address that users type (``jupyterhub_public_url``)."""
+    if url != "" and not (isinstance(url, str) and _ADDRESS.fullmatch(url)):
+        yield (
+            f"jupyterhub_public_url is '{url}'; it must be the address that users type, beginning "
+            "with https:// and without a user name or a query, such as "
+            "https://jupyter.example.org/ (roles/jupyterhub/README.md)"
+        )
+    elif _is_true(subdomains) and not _WITH_SUBDOMAINS.fullmatch(url):
+        yield (
+            f"jupyterhub_user_subdomains is true and jupyterhub_public_url is '{url}'. Users' host "
+            "names are made from it: it must contain the hub's own, in small letters and with a "
+            "dot in it, no address, and the port only if that is not 443, such as "
+            'https://jupyter.example.org/ (docs/admin.md, "A host name for each person")'
+        )
+
+
+def read_menu(hub: Mapping[str, Any]) -> Menu:
+    """Return the menu of the inventory.
+
+    :raises ValueError: naming all that is wrong with the menu, its presets and its limits.
+    """
+    if not hub.get("jupyterhub_resource_menu"):
+        raise ValueError("There is nothing to ask for: set jupyterhub_resource_menu (docs/menu.md)")
+    content = {
+        "items": hub["jupyterhub_resource_menu"],
+        "presets": hub.get("jupyterhub_resource_presets", []),
+        "limits": hub.get("jupyterhub_resource_limits", []),
+    }
+    return parse_menu(json.dumps(content).encode(), "The menu in the inventory")
+
+
+def menu_problems(hub: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the menu, its presets and its limits."""
+    try:
+        read_menu(hub)
+    except ValueError as error:
+        yield str(error)
+
+
+def word_problems(hub: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the site's own sentences."""
+    try:
+        with_site(read_own(), json.loads(json.dumps(hub.get("jupyterhub_words", {}))))
+    except ValueError as error:
+        yield str(error)
+
+
+def settings_problems(hub: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings in the site's own lines of the configuration that cannot take effect.
+
+    The deployment of the hub also checks the values, before it replaces the configuration.
+    """
+    try:
+        check_lines(str(hub.get("jupyterhub_extra_config", "")))
+    except ValueError as error:
+        yield str(error)
+
+
+def broker_problems(hub: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the settings that the broker reads.
+
+    :param defaults: the default values of the role ``jupyterhub``.
+    """
+    values = dict(defaults) | dict(hub)
+    content = {
+        "hub_user": "jupyterhub",
+        "menu": "/etc/jupyterhub/menu.json",
+        "job_script": "/etc/jupyterhub/session.sh",
+        "sge_root": "/",
+        "sge_cell": "default",
+        "sge_bin_dir": "/",
+        "timeout": values["jupyterhub_sge_timeout"],
+        "ports": values["jupyterhub_session_ports"],
+        "prologue_timeout": values["jupyterhub_job_prologue_timeout"],
+    } | {
+        name: values[f"jupyterhub_{name}"]
+        for name in (
+            *("minimum_uid", "allowed_users", "allowed_groups", "qsub_arguments"),
+            *("run_time_warnings", "idle_timeout", "idle_notice", "tcp_kernels"),
+            *("root_folders", "shortcuts"),
+        )
+    }
+    try:
+        parse_config(json.dumps(content).encode())
+    except ConfigError as error:
+        yield str(error)
+
+
+def hub_problems(hub: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield all that is wrong with the variables of the hub's host."""
+    yield from login_problems(hub)
+    yield from address_problems(
+        hub.get("jupyterhub_public_url", ""), hub.get("jupyterhub_user_subdomains", False)
+    )
+    yield from menu_problems(hub)
+    yield from word_problems(hub)
+    yield from settings_problems(hub)
+    yield from broker_problems(hub, defaults)

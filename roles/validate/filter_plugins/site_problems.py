@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Filters of ``playbooks/validate.yml``: they return the problems that ``gridhub.site`` finds.
+
+They run on the controller, whose Python has the packages of ``requirements/controller.txt``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible import module_utils
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.append(str(ROOT / "files"))
+
+# The role `sge_qmaster` parses the text of qconf. Ansible gives its modules these files.
+module_utils.__path__.append(str(ROOT / "roles/sge_qmaster/module_utils"))
+
+from ansible.module_utils.sge_object_text import (  # noqa: E402
+    parse_complexes,
+    parse_names,
+    parse_object,
+)
+
+from gridhub.site import inventory  # noqa: E402
+from gridhub.site.cluster import (  # noqa: E402
+    Cluster,
+    cluster_notes,
+    cluster_problems,
+    parse_hosts,
+    request_problems,
+    requests_of,
+)
+from gridhub.site.hosts import (  # noqa: E402
+    home_problems,
+    host_problems,
+    name_notes,
+    name_problems,
+)
+from gridhub.site.inventory import Problem, merge  # noqa: E402
+
+#: The roles whose variables an inventory sets.
+ROLES = (
+    *("distribution", "firewall", "jupyterhub", "maintenance", "patch", "proxy", "python_env"),
+    *("sge_common", "sge_exec", "sge_qmaster"),
+)
+
+
+#: The ends of the names of variables whose values may contain secrets.
+_MAY_BE_SECRET = ("_environment", "_config")
+
+
+def _options() -> dict[str, Any]:
+    """Return the declared options of all roles' entry points, by name."""
+    found: dict[str, Any] = {}
+    for role in ROLES:
+        path = ROOT / "roles" / role / "meta/argument_specs.yml"
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        for spec in specs.values():
+            found |= spec.get("options", {})
+    return found
+
+
+def _spec(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as a specification, in which no value is required and none has a default."""
+    kept = ("type", "elements", "choices", "options")
+    return {
+        name: {key: value for key, value in option.items() if key in kept}
+        for name, option in options.items()
+    }
+
+
+def _defaults(role: str) -> dict[str, Any]:
+    text = (ROOT / "roles" / role / "defaults/main.yml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Ansible's own types as one of Python's."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _read(variables: Any, names: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return a host's variables, and sentences about those that cannot be evaluated."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name in sorted(names & set(variables)):
+        try:
+            values[name] = _plain(variables[name])
+        except Exception as error:  # Ansible raises errors of many kinds
+            problems.append(f"{name} cannot be evaluated: {error}")
+    return values, problems
+
+
+def _types(host: str, values: Mapping[str, Any], spec: dict[str, Any]) -> Iterator[Problem]:
+    for name, value in values.items():
+        if name in spec and value is not None:
+            result = ArgumentSpecValidator({name: spec[name]}).validate({name: value})
+            for message in result.error_messages:
+                words = "it has the wrong type" if name.endswith(_MAY_BE_SECRET) else message
+                yield Problem((host,), f"{name}: {words}")
+
+
+def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[str]:
+    """Return all that is wrong with the variables of an inventory, as sentences.
+
+    :param hostvars, groups: Ansible's variables of these names.
+    """
+    options = _options()
+    spec = _spec(options)
+    hosts: dict[str, dict[str, Any]] = {}
+    found: list[Problem] = list(inventory.group_problems(groups))
+    for host in groups.get("all", []):
+        names = {str(name) for name in hostvars[host]}
+        hosts[host] = dict.fromkeys(names)
+        values, problems = _read(hostvars[host], names & set(options))
+        hosts[host] |= values
+        found += [Problem((host,), each) for each in problems]
+        found += _types(host, values, spec)
+    found += inventory.name_problems(hosts, options)
+    for host in groups.get("hub", [])[:1]:
+        own = {name: value for name, value in hosts[host].items() if value is not None}
+        texts = inventory.hub_problems(own, _defaults("jupyterhub"))
+        found += [Problem((), each) for each in texts]
+    everywhere = tuple(hosts)
+    return [each.text if each.hosts == everywhere else str(each) for each in merge(found)]
+
+
+def _cluster(found: Mapping[str, Any]) -> Cluster:
+    """Return what Grid Engine shows of its configuration; None for the rest."""
+
+    def parsed(kind: str, parse: Callable[[str], Any]) -> Any:
+        return None if found[kind] is None else parse(found[kind])
+
+    def each(kind: str) -> dict[str, dict[str, str]] | None:
+        if found[kind] is None or None in found[kind].values():
+            return None
+        return {name: parse_object(text) for name, text in found[kind].items()}
+
+    return Cluster(
+        complexes=parsed("complexes", parse_complexes),
+        environments=each("environments"),
+        queues=each("queues"),
+        projects=parsed("projects", parse_names),
+        hosts=parsed("hosts", parse_hosts),
+        settings=parsed("global", parse_object) or {},
+        scheduler=parsed("scheduler", parse_object) or {},
+        files=found["files"],
+    )
+
+
+def _grid_problems(
+    hub: str, variables: Mapping[str, Any], workers: list[str], found: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    answer = found["qstat"]
+    if answer["rc"]:
+        return [
+            f"{hub} cannot ask the cluster's qmaster: {answer['err'].strip()}. Check that the "
+            "qmaster runs, and that sge_common_root, sge_common_cell and sge_common_bin_dir in the "
+            "inventory match the site's Grid Engine. The hub's host must be a submit host of the "
+            f"cluster (qconf -as {hub})"
+        ], []
+    try:
+        menu = inventory.read_menu(variables)
+    except ValueError:  # `inventory_problems` has reported it
+        menu = None
+    cluster = _cluster(found)
+    arguments = variables.get("jupyterhub_qsub_arguments") or []
+    problems = [
+        *cluster_problems(menu, workers, arguments, cluster),
+        *request_problems(found["requests"]),
+    ]
+    return problems, [*cluster_notes(cluster, found["requests"])]
+
+
+def menu_requests(hostvars: Any, groups: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Return the requests of qsub that show whether each choice of the menu is possible.
+
+    :param hostvars, groups: Ansible's variables of these names.
+    """
+    values, _ = _read(hostvars[groups["hub"][0]], set(_options()))
+    try:
+        menu = inventory.read_menu(values)
+    except ValueError:  # `inventory_problems` has reported it
+        return []
+    arguments = values.get("jupyterhub_qsub_arguments") or []
+    return [
+        {"name": name, "arguments": [*map(str, arguments), *own]} for name, own in requests_of(menu)
+    ]
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    return str(result.get("msg") or result.get("failed_when_suppressed_exception") or "no reason")
+
+
+def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return ``problems`` and ``notes`` about the hosts and their Grid Engine, as sentences.
+
+    :param hostvars, groups: Ansible's variables of these names. Hosts that were not asked, or did
+        not answer, are left out.
+    """
+    facts: dict[str, Any] = {}
+    problems: list[str] = []
+    if not all(groups.get(name) for name in ("hub", "proxy", "sge_exec")):
+        return {"problems": [], "notes": []}  # `inventory_problems` has reported it
+    for host in groups.get("all", []):
+        result = _plain(hostvars[host].get("__validate_facts", {}))
+        if "site" in result:
+            facts[host] = result["site"]
+        elif result and not result.get("unreachable"):
+            problems.append(f"{host} cannot be looked at: {_reason(result)}")
+    hub = next((host for host in groups.get("hub", []) if host in facts), "")
+    if not hub:
+        return {"problems": problems, "notes": []}
+    names = set(_options())
+    values, _ = _read(hostvars[hub], names)
+    values = _defaults("jupyterhub") | values
+    found = list(host_problems(facts))
+    problems += name_problems(facts[hub], values["jupyterhub_allowed_groups"])
+    paths = values["jupyterhub_home_paths"]
+    for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:
+        found += home_problems(hub, facts, name, paths)
+    problems += [str(each) for each in merge(found)]
+    notes = [*name_notes(facts[hub])]
+    if grid := facts[hub].get("grid"):
+        more, remarks = _grid_problems(hub, values, groups.get("sge_exec", []), grid)
+        problems += more
+        notes += remarks
+    return {"problems": problems, "notes": notes}
+
+
+class FilterModule:
+    """The filters, as Ansible finds them."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {
+            "inventory_problems": inventory_problems,
+            "menu_requests": menu_requests,
+            "site_problems": site_problems,
+        }

@@ -1,0 +1,361 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: BSD-3-Clause
+"""Return what a host knows about names, accounts, folders, ports and Grid Engine."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import grp
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: site_facts
+short_description: Look at a host before GridHub is deployed on it
+description:
+  - Reads names, accounts, folders, ports and the configuration of Grid Engine. Changes nothing.
+author: GridHub contributors
+options:
+  resolve:
+    description: Host names to resolve.
+    type: list
+    elements: str
+    default: []
+  connect:
+    description: Addresses to connect to, as C(HOST:PORT).
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: Ports that must be free, or held by one of the units.
+    type: list
+    elements: int
+    default: []
+  units:
+    description: Names of GridHub's own units, which may hold the ports.
+    type: list
+    elements: str
+    default: []
+  accounts:
+    description: Names of accounts.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: Names of Unix groups.
+    type: list
+    elements: str
+    default: []
+  folders:
+    description: Folders that must exist.
+    type: list
+    elements: str
+    default: []
+  certificate:
+    description:
+      - Paths of C(certificate) and C(key) of the web server, and the C(names) it needs; empty on
+        other hosts.
+    type: dict
+    default: {}
+  grid:
+    description:
+      - C(root), C(cell) and C(bin_dir) of a site's Grid Engine, and C(requests) to try without
+        submitting anything; empty on other hosts.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = """
+- name: Look at the hub's host
+  site_facts:
+    resolve: [exec1, exec2]
+    accounts: [alice]
+"""
+
+RETURN = """
+site:
+  description: The results, by option.
+  returned: always
+  type: dict
+"""
+
+#: Time limits of a connection and of a command, in seconds.
+CONNECT_WITHIN = 3.0
+COMMAND_WITHIN = 10.0
+
+
+def resolve(name):
+    """Return the addresses of a name; an empty list if it has none."""
+    try:
+        return sorted({each[4][0] for each in socket.getaddrinfo(name, None)})
+    except OSError:
+        return []
+
+
+def connect(address):
+    """Connect to HOST:PORT; return an empty text, or why it cannot be reached.
+
+    A refused connection is one: the host is reached, and nothing listens there yet.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_WITHIN).close()
+    except ConnectionRefusedError:
+        return ""
+    except (socket.gaierror, ValueError):
+        return ""  # names and ports have checks of their own
+    except OSError as error:
+        return "no answer" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
+    return ""
+
+
+def listeners():
+    """Return the inodes of the sockets that listen, by TCP port."""
+    found = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
+            for line in file.readlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A":  # TCP_LISTEN
+                    port = int(fields[1].rpartition(":")[2], 16)
+                    found.setdefault(port, set()).add(fields[9])
+    return found
+
+
+def holders(inodes):
+    """Return the programs that hold sockets, as (name, number, unit)."""
+    found = set()
+    wanted = {"socket:[%s]" % inode for inode in inodes}
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        folder = "/proc/" + process
+        try:
+            links = {os.readlink(each.path) for each in os.scandir(folder + "/fd")}
+            if links & wanted:
+                with open(folder + "/comm", encoding="utf-8") as file:
+                    name = file.read().strip()
+                with open(folder + "/cgroup", encoding="utf-8") as file:
+                    units = re.findall(r"/([^/\n]+\.(?:service|socket))", file.read())
+                found.add((name, int(process), units[-1] if units else ""))
+        except OSError:  # the process has ended
+            continue
+    return sorted(found)
+
+
+def taken_ports(ports, units):
+    """Return who holds the given ports, without the given units."""
+    listening = listeners()
+    taken = {}
+    for port in ports:
+        if port not in listening:
+            continue
+        others = [each for each in holders(listening[port]) if each[2] not in units]
+        if others:
+            taken[str(port)] = "%s (process %d)" % others[0][:2]
+    return taken
+
+
+def account(name):
+    """Return what matters of an account, and of its home; None if there is no such account."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    home = {}
+    with contextlib.suppress(OSError):
+        status = os.stat(entry.pw_dir)
+        home = {"inode": status.st_ino, "uid": status.st_uid}
+    return {"name": entry.pw_name, "uid": entry.pw_uid, "home": entry.pw_dir, "folder": home}
+
+
+def group(name):
+    """Return the members of a group, as far as it lists them; None if there is no such group."""
+    try:
+        return grp.getgrnam(name).gr_mem
+    except KeyError:
+        return None
+
+
+def members(names):
+    """Return the first account that is listed in each group."""
+    firsts = [(group(name) or [None])[0] for name in names]
+    return {name: account(name) for name in firsts if name}
+
+
+def run(argv, environment):
+    """Run a command with a time limit; return its exit status and both outputs."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return {"rc": 127, "out": "", "err": "%s: %s" % (argv[0], error.strerror)}
+    try:
+        out, err = process.communicate(timeout=COMMAND_WITHIN)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return {"rc": 124, "out": "", "err": "no answer within %d s" % COMMAND_WITHIN}
+    return {
+        "rc": process.returncode,
+        "out": out.decode(errors="replace"),
+        "err": err.decode(errors="replace"),
+    }
+
+
+def certificate_facts(certificate, key, names):
+    """Return what openssl reports of a certificate; an error, or empty without openssl."""
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+
+    def openssl(*arguments):
+        return run(["openssl", *arguments], environment)
+
+    for path in (certificate, key):
+        if not os.path.isfile(path):
+            return {"missing": path}
+    read = openssl("x509", "-in", certificate, "-noout", "-pubkey", "-enddate")
+    if read["rc"] == 127:
+        return {}
+    if read["rc"]:
+        return {"error": read["err"].strip()}
+    public = openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
+    return {
+        "end": read["out"].partition("notAfter=")[2].strip(),
+        "expired": openssl("x509", "-in", certificate, "-noout", "-checkend", "0")["rc"] != 0,
+        "key": not public["rc"] and public["out"].strip() in read["out"],
+        "names": {
+            name: "does match"
+            in openssl("x509", "-in", certificate, "-noout", "-checkhost", name)["out"]
+            for name in names
+        },
+    }
+
+
+def grid_engine(root, cell, bin_dir, requests, requester):
+    """Return the parts of Grid Engine's configuration that matter, as its commands print them.
+
+    What the host may not see is None: many a cluster shows its configuration to administrative
+    hosts only.
+    """
+    environment = {
+        "SGE_ROOT": root,
+        "SGE_CELL": cell,
+        "PATH": bin_dir + ":/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C",
+    }
+
+    def qconf(*arguments):
+        answer = run([bin_dir + "/qconf", *arguments], environment)
+        # qconf also exits with 0 when it is denied.
+        is_shown = answer["rc"] == 0 and "denied" not in answer["err"] + answer["out"][:200]
+        return answer["out"] if is_shown else None
+
+    answer = run([bin_dir + "/qstat", "-s", "a", "-u", "root"], environment)
+    found = {"qstat": answer}
+    if answer["rc"]:
+        return found
+    lists = {"complexes": "-sc", "environments": "-spl", "queues": "-sql"}
+    lists.update({"projects": "-sprjl", "global": "-sconf", "scheduler": "-ssconf"})
+    for name, option in lists.items():
+        found[name] = qconf(option)
+    for kind, option in (("environments", "-sp"), ("queues", "-sq")):
+        if found[kind] is not None:
+            found[kind] = {name: qconf(option, name) for name in found[kind].split()}
+    hosts = run([bin_dir + "/qhost"], environment)
+    found["hosts"] = hosts["out"] if hosts["rc"] == 0 else None
+
+    def dry_run(request):
+        """Ask whether a request could ever be served, as the person who would ask."""
+        command = [
+            "qsub",
+            "-w",
+            "v",
+            *request["arguments"],
+            "-b",
+            "y",
+            "-o",
+            "/dev/null",
+            "-j",
+            "y",
+        ]
+        done = run(
+            [
+                "runuser",
+                "-u",
+                requester,
+                "--",
+                bin_dir + "/" + command[0],
+                *command[1:],
+                "/bin/true",
+            ],
+            environment,
+        )
+        return {"name": request["name"], "rc": done["rc"], "words": done["out"] + done["err"]}
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found["requests"] = list(pool.map(dry_run, requests if requester else []))
+    found["files"] = {}
+    for name in ("sge_request", "sge_qstat"):
+        with contextlib.suppress(OSError):
+            path = os.path.join(root, cell, "common", name)
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found["files"][path] = file.read(65536)
+    return found
+
+
+def main():
+    """Gather the facts."""
+    lists = {"type": "list", "default": []}
+    words = dict(lists, elements="str")
+    module = AnsibleModule(
+        argument_spec={
+            "resolve": words,
+            "connect": words,
+            "units": words,
+            "accounts": words,
+            "groups": words,
+            "folders": words,
+            "ports": dict(lists, elements="int"),
+            "certificate": {"type": "dict", "default": {}},
+            "grid": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        names = dict(zip(given["resolve"], pool.map(resolve, given["resolve"])))
+        reached = dict(zip(given["connect"], pool.map(connect, given["connect"])))
+        site = {
+            "resolve": names,
+            "connect": reached,
+            "taken": taken_ports(given["ports"], given["units"]),
+            "accounts": {name: account(name) for name in given["accounts"]},
+            "groups": {name: group(name) for name in given["groups"]},
+            "members": members(given["groups"]),
+            "folders": {path: os.path.isdir(path) for path in given["folders"]},
+            "time": time.time(),
+        }
+    if given["certificate"]:
+        site["certificate"] = certificate_facts(**given["certificate"])
+    if given["grid"]:
+        known = [name for name, found in site["accounts"].items() if found]
+        requester = ([*known, *site["members"]] or [""])[0]
+        site["grid"] = grid_engine(**given["grid"], requester=requester)
+    module.exit_json(changed=False, site=site)
+
+
+if __name__ == "__main__":
+    main()

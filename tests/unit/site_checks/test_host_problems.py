@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How the inventory is compared with what its hosts know about each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gridhub.site.hosts import home_problems, host_problems, name_notes, name_problems
+
+ALICE = {"name": "alice", "uid": 2000, "home": "/home/alice", "folder": {"inode": 7, "uid": 2000}}
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    return {
+        "resolve": {"w1": ["192.0.2.1"]},
+        "connect": {"w1:40000": ""},
+        "taken": {},
+        "accounts": {},
+        "groups": {},
+        "members": {},
+        "folders": {"/home": True},
+        "time": 1000.0,
+    } | changes
+
+
+def problems(**changes: Any) -> list[str]:
+    return [str(each) for each in host_problems({"hub": facts(), "w1": facts(**changes)})]
+
+
+def test_hosts_that_fit_have_no_problem() -> None:
+    assert problems() == []
+    assert list(host_problems({})) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"resolve": {"hub": []}}, "w1: the name hub has no address here"),
+        ({"connect": {"hub:8081": "no answer"}}, "w1: hub:8081 cannot be reached (no answer)"),
+        ({"taken": {"443": "apache2 (process 9)"}}, "w1: port 443 is taken by apache2 (process 9)"),
+        ({"folders": {"/users": False}}, "w1: the folder /users is missing"),
+        ({"time": 1300.0}, "the clocks of w1 and hub differ by 300 s"),
+        ({"certificate": {"missing": "/x.pem"}}, "w1: /x.pem is missing"),
+        ({"certificate": {"error": "unable to load"}}, "cannot be read: unable to load"),
+        ({"certificate": {"expired": True, "end": "Nov 29 2026"}}, "expired at Nov 29 2026"),
+        ({"certificate": {"key": False}}, "is not the key of"),
+        ({"certificate": {"names": {"a.org": True, "b.org": False}}}, "is not for the name b.org"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_does_not_fit_is_named_with_its_host(changes: dict[str, Any], words: str) -> None:
+    (found,) = problems(**changes)
+    assert words in found
+
+
+def test_without_openssl_nothing_is_said_of_a_certificate() -> None:
+    assert problems(certificate={}) == []
+
+
+def homes(hub: Any = ALICE, worker: Any = ALICE, paths: tuple[str, ...] = ("/home",)) -> list[str]:
+    found = {"hub": facts(accounts={"alice": hub}), "w1": facts(accounts={"alice": worker})}
+    found["proxy"] = facts()  # it is not asked about accounts
+    return [str(each) for each in home_problems("hub", found, "alice", paths)]
+
+
+def test_a_home_that_is_the_same_everywhere_is_no_problem() -> None:
+    assert homes() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"paths": ("/users", "/data")}, "jupyterhub_home_paths is /users, /data; add /home"),
+        ({"hub": ALICE | {"folder": {}}}, "hub: /home/alice, the home of alice, is not there"),
+        ({"worker": None}, "w1: there is no account alice, which hub has"),
+        ({"worker": ALICE | {"uid": 3}}, "w1: the account alice has uid 3"),
+        ({"worker": ALICE | {"home": "/users/alice"}}, "and home /users/alice; on hub it has 2000"),
+        (
+            {"worker": ALICE | {"folder": {"inode": 8, "uid": 2000}}},
+            "is not the same folder as on hub",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_home_that_would_not_do_is_named(changes: dict[str, Any], words: str) -> None:
+    found = homes(**changes)
+    assert any(words in each for each in found), found
+
+
+def test_an_account_that_the_hub_does_not_know_has_its_own_note() -> None:
+    assert homes(hub=None) == []
+    hub = facts(accounts={"nobody1": None, "alice": ALICE}, groups={"team": None})
+    assert [note.split(" on ")[0] for note in name_notes(hub)] == [
+        "There is no account nobody1",
+        "There is no Unix group team",
+    ]
+    assert list(name_problems(hub, ["team"])) == []  # alice may log in
+
+
+def test_nobody_could_log_in() -> None:
+    hub = facts(groups={"team": None, "staff": None})
+    assert list(name_problems(hub, ["team", "staff"])) == [
+        "Nobody may log in: the hub's host knows no Unix group team or staff"
+    ]

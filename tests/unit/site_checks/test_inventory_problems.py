@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The mistakes that ``playbooks/validate.yml`` finds in an inventory's variables."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from folders import ROOT
+from gridhub.site import inventory
+from gridhub.site.inventory import Problem, merge
+
+DEMO = ROOT / "inventories/demo/group_vars/all/site.yml"
+GROUPS = {
+    "all": ["hub", "web", "w1", "w2"],
+    "hub": ["hub"],
+    "proxy": ["web"],
+    "sge_exec": ["w1", "w2"],
+}
+
+
+def load_plugin() -> Any:
+    path = ROOT / "roles/validate/filter_plugins/site_problems.py"
+    spec = importlib.util.spec_from_file_location("site_problems", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PLUGIN = load_plugin()
+
+
+def site(**changes: Any) -> dict[str, Any]:
+    """Return the demo's variables for every host, with changes."""
+    values = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | changes
+    return dict.fromkeys(GROUPS["all"], values)
+
+
+def problems(groups: dict[str, list[str]] | None = None, **changes: Any) -> list[str]:
+    found: list[str] = PLUGIN.inventory_problems(site(**changes), groups or GROUPS)
+    return found
+
+
+def test_a_good_inventory_has_no_problem() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize("folder", ["demo", "example", "example_rich"])
+def test_the_inventories_of_the_repository_have_no_problem(folder: str) -> None:
+    values: dict[str, Any] = {}
+    for path in sorted((ROOT / "inventories" / folder / "group_vars/all").glob("*.yml")):
+        values |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    plain = {name: value for name, value in values.items() if "{{" not in str(value)}
+    assert PLUGIN.inventory_problems(dict.fromkeys(GROUPS["all"], plain), GROUPS) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"jupyterhub_port": "80x"}, "jupyterhub_port: "),
+        ({"jupyterhub_session_ports": "40000-40999"}, "jupyterhub_session_ports"),
+        ({"jupyterhub_session_ports": [41000, 40000]}, "the first port, 41000, is above the last"),
+        ({"jupyterhub_allowed_groups": []}, "Nobody may log in"),
+        ({"jupyterhub_resource_menu": []}, "There is nothing to ask for"),
+        ({"jupyterhub_resource_menu": [{"name": "cores"}]}, "item 'cores', label: Field required"),
+        ({"jupyterhub_idle_timout": 5}, "write jupyterhub_idle_timeout"),
+        ({"jupyterhub_public_url": "http://x"}, "jupyterhub_public_url is 'http://x'"),
+        ({"jupyterhub_words": {"no.such": "x"}}, "no.such"),
+        ({"jupyterhub_extra_config": "c.Spawner.notebook_dir = '/x'"}, "notebook_dir"),
+        ({"jupyterhub_qsub_arguments": ["-now", "y"]}, "a session cannot have -now y"),
+        ({"jupyterhub_idle_timeout": 5}, "jupyterhub_idle_notice is 10 minutes"),
+        ({"jupyterhub_shortcuts": [{"name": "S", "path": "/scratch"}]}, "cannot open /scratch"),
+        ({"proxy_api_port": "x"}, "proxy_api_port"),
+        ({"firewall_enabled": "perhaps"}, "firewall_enabled"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_mistake_is_named_with_its_variable(changes: dict[str, Any], words: str) -> None:
+    found = problems(**changes)
+    assert any(words in each for each in found), found
+    # A mistake of all hosts is reported once, without their names.
+    assert not any(each.startswith(("hub", "web", "w1")) for each in found)
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    found = problems(
+        groups=GROUPS | {"sge_exec": [], "proxy": ["web", "w1"]},
+        jupyterhub_port="x",
+        jupyterhub_allowed_groups=[],
+        jupyterhub_resource_menu=[],
+    )
+    assert len(found) == 5, found
+    assert "group sge_exec has 0 hosts; it needs at least 1" in found[0] + found[1]
+    assert "group proxy has 2 hosts; it needs 1" in found[0] + found[1]
+
+
+def test_a_mistake_of_some_hosts_names_them() -> None:
+    variables = site()
+    variables["w2"] = variables["w2"] | {"sge_exec_slots": "many"}
+    (found,) = PLUGIN.inventory_problems(variables, GROUPS)
+    assert found.startswith("w2: sge_exec_slots: ")
+
+
+def test_a_variable_that_cannot_be_evaluated_is_named() -> None:
+    class Broken(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            if name == "jupyterhub_help":
+                raise ValueError("'nobody' is undefined")
+            return super().__getitem__(name)
+
+    values = Broken(site()["hub"], jupyterhub_help="{{ nobody }}")
+    found = PLUGIN.inventory_problems(dict.fromkeys(GROUPS["all"], values), GROUPS)
+    assert found == ["jupyterhub_help cannot be evaluated: 'nobody' is undefined"]
+
+
+def test_values_that_may_be_secret_are_not_shown() -> None:
+    found = problems(
+        sge_exec_environment=["https://u:secret@x"], jupyterhub_extra_config=["secret"]
+    )
+    assert any("sge_exec_environment" in each for each in found)
+    assert "secret" not in "".join(found)
+
+
+@pytest.mark.parametrize("name", ["my_own", "proxy_env", "jupyterhub", "http_proxy"])
+def test_a_sites_own_variables_are_left_alone(name: str) -> None:
+    assert problems(**{name: "x"}) == []
+
+
+def test_the_same_problem_of_several_hosts_is_one() -> None:
+    assert merge([Problem(("a",), "x"), Problem(("b",), "x"), Problem((), "y")]) == [
+        Problem(("a", "b"), "x"),
+        Problem((), "y"),
+    ]
+
+
+def test_defaults_of_the_role_are_complete() -> None:
+    """The broker's settings are checked with the defaults of the role."""
+    assert list(inventory.broker_problems({}, PLUGIN._defaults("jupyterhub"))) == []
+
+
+def test_the_folders_of_the_plugin_exist() -> None:
+    assert Path(PLUGIN.ROOT) == ROOT
