@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,9 @@ def test_no_process_of_the_person_shows_a_token(newcomer: Make) -> None:
 )
 def test_no_program_of_the_server_gets_a_token(newcomer: Make) -> None:
     person = newcomer()
-    person.write("x.ipynb", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Text for pandoc"}
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    person.write("x.ipynb", json.dumps(notebook))
     shown, pandoc = f"{person.home}/environment", "/usr/local/bin/pandoc"
     script = f"#!/bin/sh\\nenv >{shown}\\necho pandoc 3.1\\n"
     for name in WORKERS:
