@@ -318,6 +318,7 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "sge_maintenance.py": 0o755,
         "gridhub": 0o755,
         "gridhub/__init__.py": 0o644,
+        "gridhub/clock.py": 0o644,
         "gridhub/grid": 0o755,
         "gridhub/grid/__init__.py": 0o644,
         "gridhub/grid/engine.py": 0o644,
