@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,9 @@ class Site:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(tasks).replace("FOLDER", str(folder)), encoding="utf-8")
         (folder / "roles/patch").symlink_to(ROOT / "roles/patch")
+        # Ansible looks for roles beside the playbook first: beside this copy, there are only the
+        # fake ones. The real role would change this machine.
+        shutil.copy(ROOT / "playbooks/patch_workers.yml", folder)
 
     def program(self, name: str, text: str) -> None:
         file = self.folder / name
@@ -131,7 +135,7 @@ class Site:
         done = subprocess.run(
             [
                 Path(sys.executable).with_name("ansible-playbook"),
-                *("--inventory", self.folder / "hosts.yml", ROOT / "playbooks/patch_workers.yml"),
+                *("--inventory", self.folder / "hosts.yml", self.folder / "patch_workers.yml"),
                 *("--extra-vars", json.dumps(variables), *arguments),
             ],
             cwd=self.folder,
@@ -139,7 +143,6 @@ class Site:
             | {
                 "PATH": f"{self.folder}/bin:{os.environ['PATH']}",  # for the fake getent
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
                 "ANSIBLE_GATHERING": "explicit",  # the tasks in ROLE_NOW need no facts
                 "ANSIBLE_NOCOLOR": "1",
             },
