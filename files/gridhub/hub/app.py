@@ -8,6 +8,7 @@ import contextlib
 import copy
 import gc
 import logging
+import re
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import jupyterhub.user
 from jupyterhub.app import JupyterHub
 from jupyterhub.handlers.base import PrefixRedirectHandler
-from jupyterhub.log import CoroutineLogFormatter
+from jupyterhub.log import SCRUB_PARAM_KEYS, CoroutineLogFormatter
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -36,6 +37,15 @@ from sge_spawner import SGESpawner
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
+#: The values of secret arguments in addresses. JupyterHub hides them in its own messages, but not
+#: in Tornado's, such as those about uncaught errors.
+_SECRETS = re.compile(rf"([?&][^=&\s]*(?:{'|'.join(SCRUB_PARAM_KEYS)})[^=&\s]*=)[^&\s'\",)]+")
+
+
+def _without_secrets(message: str) -> str:
+    return _SECRETS.sub(r"\1[secret]", message)
+
+
 class OneLineFormatter(CoroutineLogFormatter):
     """Keeps each log message on one line, because some messages contain text from users."""
 
@@ -45,12 +55,12 @@ class OneLineFormatter(CoroutineLogFormatter):
         if record.module == "_xsrf_utils" and isinstance(record.args, tuple):
             # ``_xsrf_utils`` logs a login's id. The id is a secret cookie.
             record.args = tuple("[secret]" if isinstance(a, bytes) else a for a in record.args)
-        record.msg, record.args = one_line(record.getMessage()), None
+        record.msg, record.args = one_line(_without_secrets(record.getMessage())), None
         return str(super().format(record))
 
     def formatException(self, ei: Any) -> str:
         """Return a traceback with a mark on each line, so that no line looks like a log entry."""
-        lines = super().formatException(ei).splitlines()
+        lines = _without_secrets(super().formatException(ei)).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
 
 

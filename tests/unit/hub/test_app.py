@@ -61,6 +61,33 @@ def test_the_text_of_an_exception_cannot_forge_a_log_line(word: str) -> None:
     assert others and all(line.lstrip().startswith("| ") for line in others if line.strip())
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (
+            "403 POST /hub/spawn?_xsrf=MnwxOjB8 (1.2.3.4)",
+            "403 POST /hub/spawn?_xsrf=[secret] (1.2.3.4)",
+        ),
+        (
+            "uri='/hub/x?a=b&token=0a1b&c=d', version",
+            "uri='/hub/x?a=b&token=[secret]&c=d', version",
+        ),
+        (
+            "GET /hub/api/oauth2/callback?code=xyz&state=abc",
+            "GET /hub/api/oauth2/callback?code=[secret]&state=[secret]",
+        ),
+        ("GET /hub/spawn?memory=4&next=%2Flab", "GET /hub/spawn?memory=4&next=%2Flab"),
+    ],
+)
+def test_secret_arguments_of_addresses_are_not_logged(written: str, shown: str) -> None:
+    assert formatted("%s", written) == f"[W] {shown}"
+    try:
+        raise ValueError(written)
+    except ValueError:
+        record = logging.LogRecord("hub", 40, "x.py", 1, "a", (), sys.exc_info())
+    assert shown in OneLineFormatter(fmt="%(message)s").format(record)
+
+
 def test_a_login_id_is_not_logged() -> None:
     record = logging.LogRecord(
         "hub", logging.INFO, "_xsrf_utils.py", 1, "new for %r %s", (b"id", "/hub/"), None
