@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -39,6 +40,9 @@ class ClusterAuthenticator(PAMAuthenticator):
     Even a person with the right password is refused if the account is closed or if the inventory
     does not name the person. A message gives the reason, so that nobody blames the password.
     """
+
+    #: The allowed groups that this hub has found.
+    _known_groups: frozenset[str] = frozenset()
 
     def objection_to(self, username: str) -> str:
         """Return why PAM refuses an account (pam_acct_mgmt(3)); empty if PAM accepts it."""
@@ -95,13 +99,22 @@ class ClusterAuthenticator(PAMAuthenticator):
     def _is_listed(self, username: str) -> bool:
         """Return whether the inventory names a person or one of their groups.
 
-        :raises LookupError: when the account or a group is not found; perhaps only because the
-            directory service is down.
+        A group that this hub has never found is left out: it may be mistyped, or not exist yet.
+
+        :raises LookupError: when the account, all groups, or a group that was found before are not
+            found; perhaps only because the directory service is down.
         """
         if super().check_allowed(username):
             return True
-        groups = [self._getgrnam(name) for name in self.allowed_groups]
-        return any(username in group.gr_mem for group in groups)
+        found = {}
+        for name in self.allowed_groups:
+            with contextlib.suppress(KeyError):
+                found[name] = self._getgrnam(name)
+        lost = self._known_groups - found.keys()
+        if lost or (self.allowed_groups and not found):
+            raise LookupError(f"no group {', '.join(sorted(lost or self.allowed_groups))}")
+        self._known_groups |= found.keys()
+        return any(username in group.gr_mem for group in found.values())
 
     def _is_closed(self, username: str) -> bool:
         try:

@@ -148,7 +148,7 @@ class Directory:
 
     def __init__(self) -> None:
         self.groups = {"jupyter": {"alice", "bob"}}
-        self.accounts = {"alice", "bob", "carol"}
+        self.accounts = {"alice", "bob", "carol", "eve"}
         self.down = False
         self.knows_memberships = True
         self.answers = threading.Event()
@@ -261,6 +261,24 @@ class TestRefresh:
         # After a failure, a cache may know the account before it knows the account's groups.
         # Therefore the user stays logged in if the group's list of members names the account.
         site.knows_memberships = False
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+
+    async def test_a_group_that_does_not_exist_keeps_nobody_logged_in(
+        self, authenticator: ClusterAuthenticator, site: Directory
+    ) -> None:
+        authenticator.allowed_groups = {"jupyter", "mistyped"}
+        assert await authenticator.refresh_user(ALICE, Handler()) is True
+        site.groups["jupyter"].remove("alice")
+        await self.is_logged_out(authenticator)
+
+    async def test_a_group_that_has_gone_logs_nobody_out(
+        self, authenticator: ClusterAuthenticator, site: Directory
+    ) -> None:
+        """One of two directories may be down."""
+        site.groups["local"] = {"dave"}
+        authenticator.allowed_groups = {"jupyter", "local"}
+        await self.is_logged_out(authenticator, "eve")
+        del site.groups["jupyter"]
         assert await authenticator.refresh_user(ALICE, Handler()) is True
 
     async def test_a_directory_that_does_not_answer_does_not_log_users_out(
