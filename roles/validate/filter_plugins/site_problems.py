@@ -52,7 +52,7 @@ ROLES = (
 
 
 #: The ends of the names of variables whose values may contain secrets.
-_MAY_BE_SECRET = ("_environment", "_config")
+_MAY_BE_SECRET = ("_config", "_environment", "_url")
 
 
 def _options() -> dict[str, Any]:
