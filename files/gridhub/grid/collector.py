@@ -2,8 +2,8 @@
 """Watch the jobs of all sessions with a single qstat query.
 
 "Not known" never means "gone": :class:`Collector` returns :data:`GONE` only after two good answers
-that do not list the job, and a third one, to a question about this job alone, that it does not
-exist. A list may leave out jobs for reasons of its own, such as a file of options for qstat.
+do not list the job, and Grid Engine, asked about this job alone, does not know it either. A list
+may leave out jobs for other reasons, such as a file of options for qstat.
 
 A session is identified by its job's *name*, which the hub chooses before the job exists. So the hub
 can find the job again even if the hub or the broker is killed before the hub learns the job's
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from gridhub.grid.command import run
 from gridhub.grid.details import job_exists
-from gridhub.grid.engine import GridEngine, GridEngineError
+from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.jobs import Job, State, parse_qstat
 from gridhub.grid.qstat_files import QstatFiles, paths
 
@@ -299,8 +299,7 @@ class Collector:
             try:
                 self._delete(self.take(await self.ask(queried_at), queried_at))
                 for name, owner in self.missing()[:ALONE_AT_ONCE]:
-                    exists = await job_exists(self.grid, name, owner)
-                    self.take_alone(name, exists=exists)
+                    await self._ask_alone(name, owner)
                 self.failures = 0
             except GridEngineError as error:
                 self.failures = min(self.failures + 1, 10)
@@ -323,6 +322,18 @@ class Collector:
                     await self._hurry.wait()
             least = max(min(self.least_interval, self.short_interval), 2 * took)
             await asyncio.sleep(queried_at + least - self.clock())
+
+    async def _ask_alone(self, name: str, owner: str) -> None:
+        """Ask about a missing job alone. An answer that cannot be read concerns only this job.
+
+        :raises GridEngineError: when there is no answer.
+        """
+        try:
+            exists = await job_exists(self.grid, name, owner)
+        except AnswerError as error:
+            log.warning("Cannot read the answer about job %s, keeping it: %s", name, error)
+            return
+        self.take_alone(name, exists=exists)
 
     async def ask(self, now: float) -> list[Job]:
         """Query the jobs of all sessions, or of all users when a sweep is due.

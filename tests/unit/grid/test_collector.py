@@ -120,6 +120,17 @@ class TestCollector:
         collector.watch("a", "alice", waiting=False)
         await news_until(collector, lambda: collector.look_up("a") is GONE)
 
+    async def test_an_unreadable_answer_about_one_job_delays_no_other(
+        self, collector: Collector, qstat: Qstat, recorded: Recorded
+    ) -> None:
+        (qstat.folder / "hidden.a").write_text(recorded("mixed.xml"), encoding="utf-8")
+        qstat.says(listing())
+        for name in "ab":
+            collector.watch(name, "alice", waiting=True)
+        await news_until(collector, lambda: collector.look_up("b") is GONE)
+        assert collector.look_up("a") is None
+        assert collector.failures == 0
+
     @pytest.mark.parametrize("answer", ["job_qmaster_down.xml", "mixed.xml"])
     async def test_a_job_is_kept_while_the_question_about_it_has_no_answer(
         self, grid: GridEngine, qstat: Qstat, recorded: Recorded, answer: str
