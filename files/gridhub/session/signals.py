@@ -51,6 +51,7 @@ class Signals:
         for number in self._early:
             received.put_nowait(number)
         told: dict[signal.Signals, float] = {}
+        notices = []  # asyncio itself keeps no reference to a task
         while True:
             number = await received.get()
             now = time.monotonic()
@@ -59,13 +60,12 @@ class Signals:
             told[number] = now
             print(f"Grid Engine sent {number.name}", flush=True)
             status.save()
-            notice = None
             if words := rules.text(SIGNALS[number]):
-                notice = asyncio.ensure_future(notifier.notify_until_shown(words))
+                notices.append(asyncio.ensure_future(notifier.notify_until_shown(words)))
             if number == signal.SIGUSR2:
                 if status.is_watched():
                     await asyncio.sleep(SAVE_WITHIN)
-                if notice:
+                for notice in notices:
                     notice.cancel()
                 end()
                 return
