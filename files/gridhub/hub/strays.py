@@ -112,7 +112,7 @@ class UserHandler(UserUrlHandler):
     async def _redirect_to_user_server(self, user: Any, spawner: Any) -> None:
         """Give the reason if the session does not answer; otherwise redirect to the session.
 
-        The page asks again by itself, until the session answers.
+        The page asks again automatically until the session answers.
         """
         if not spawner.silent:
             await super()._redirect_to_user_server(user, spawner)

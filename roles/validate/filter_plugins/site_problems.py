@@ -107,6 +107,9 @@ def _read(variables: Any, names: set[str]) -> tuple[dict[str, Any], list[str]]:
 def _types(host: str, values: Mapping[str, Any], spec: dict[str, Any]) -> Iterator[Problem]:
     for name, value in values.items():
         if name in spec and value is not None:
+            # Ansible would accept a text here, but the roles need a list.
+            if spec[name]["type"] == "list" and isinstance(value, str):
+                yield Problem((host,), f"{name} is a text; write a list: [{value}]")
             result = ArgumentSpecValidator({name: spec[name]}).validate({name: value})
             for message in result.error_messages:
                 words = "it has the wrong type" if name.endswith(_MAY_BE_SECRET) else message

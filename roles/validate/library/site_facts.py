@@ -103,7 +103,7 @@ def resolve(name):
 def connect(address):
     """Connect to HOST:PORT; return an empty text, or why it cannot be reached.
 
-    A refused connection is one: the host is reached, and nothing listens there yet.
+    A refused connection shows that the host can be reached, and that nothing listens there yet.
     """
     host, _, port = address.rpartition(":")
     try:

@@ -66,6 +66,7 @@ def test_the_inventories_of_the_repository_have_no_problem(folder: str) -> None:
         ({"jupyterhub_session_ports": "40000-40999"}, "jupyterhub_session_ports"),
         ({"jupyterhub_session_ports": [41000, 40000]}, "the first port, 41000, is above the last"),
         ({"jupyterhub_allowed_groups": []}, "Nobody may log in"),
+        ({"jupyterhub_allowed_groups": "jupyter"}, "is a text; write a list: [jupyter]"),
         ({"jupyterhub_resource_menu": []}, "There is nothing to ask for"),
         ({"jupyterhub_resource_menu": [{"name": "cores"}]}, "item 'cores', label: Field required"),
         ({"jupyterhub_idle_timout": 5}, "write jupyterhub_idle_timeout"),
