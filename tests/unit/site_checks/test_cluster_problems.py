@@ -18,22 +18,8 @@ from gridhub.site.cluster import (
     request_problems,
     requests_of,
 )
+from menus import CORES, MEMORY
 
-CORES = {
-    "name": "cores",
-    "label": "CPU cores",
-    "choices": [1, 2, 3, 4, 8],
-    "default": 1,
-    "request": {"kind": "slots", "parallel_environment": "smp"},
-}
-MEMORY = {
-    "name": "memory",
-    "label": "Memory",
-    "unit": "GB",
-    "range": {"minimum": 2, "maximum": 64, "step": 2},
-    "default": 4,
-    "request": {"kind": "memory", "complex": "h_vmem", "per": "slot"},
-}
 RUN_TIME = {
     "name": "run_time",
     "label": "Run time",
