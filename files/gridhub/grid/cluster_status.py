@@ -19,6 +19,7 @@ from gridhub.grid.details import Details, ask_details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
 from gridhub.grid.places import QueueInstance, parse_places, parse_queue
+from gridhub.grid.qstat_files import UNGROUPED
 
 log = logging.getLogger("jupyterhub.sge")
 T = TypeVar("T")
@@ -175,10 +176,10 @@ class ClusterStatus:
         names = ",".join(["slots", *sorted(self._complexes())])
         # "-u @" leaves out all jobs, because user names do not start with @. "-q *" means all
         # queues, even if qstat's files name some.
-        arguments = ("-f", "-F", names, "-xml", "-q", "*", "-u", "@")
+        arguments = ("-f", "-F", names, "-xml", "-q", "*", "-u", "@", *UNGROUPED)
         output = await run(self._grid, "qstat", *arguments)
         return await asyncio.to_thread(parse_places, output)
 
     async def _ask_line(self) -> list[int]:
-        output = await run(self._grid, "qstat", "-xml", "-s", "p", "-u", "*")
+        output = await run(self._grid, "qstat", "-xml", "-s", "p", "-u", "*", *UNGROUPED)
         return await asyncio.to_thread(parse_queue, output)

@@ -351,10 +351,10 @@ class Collector:
         if wide or not people or len(people) > LONGEST_LIST:  # qstat rejects an empty list
             people = "*"
         self._files = self._files or QstatFiles(paths(self.grid))
-        await self._files.check(self.grid.timeout)
+        overriding = await self._files.check(self.grid.timeout)
         # -f -ne: list the jobs of each queue instance, and leave out empty queue instances. Only a
         # list with -f shows which hosts do not report. -s a overrides another -s in qstat's files.
-        arguments = ("-s", "a", "-f", "-ne", "-xml", "-u", people)
+        arguments = ("-s", "a", "-f", "-ne", "-xml", "-u", people, *overriding)
         output = await run(self.grid, "qstat", *arguments)
         # Ten thousand jobs are 3 MB of XML: parse them in a thread, not in the event loop.
         jobs = await asyncio.to_thread(parse_qstat, output)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gridhub.grid.engine import GridEngineError
-from gridhub.grid.qstat_files import QstatFiles, find_hiding
+from gridhub.grid.qstat_files import QstatFiles, overriding_arguments
 
 
 @pytest.mark.parametrize("text", ["-q x", "-ext\n-l\th=a", "-s a -qs d", "-U bob", "-pe smp"])
@@ -18,14 +18,21 @@ def test_an_option_that_hides_jobs_is_named_with_its_file(tmp_path: Path, text: 
     path = tmp_path / "sge_qstat"
     path.write_text(text, encoding="utf-8")
     option = next(word for word in text.split() if word in ("-q", "-l", "-qs", "-U", "-pe"))
-    assert find_hiding([tmp_path / "missing", path]).startswith(f"{path} has {option},")
+    with pytest.raises(GridEngineError, match=f"^{path} has {option},"):
+        overriding_arguments([tmp_path / "missing", path])
 
 
-@pytest.mark.parametrize("text", ["", "-s p", "-g c -ext -pri -r -t", "-u bob", "-xml -F slots"])
-def test_options_that_are_overridden_or_noticed_pass(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "-s p", "-ext -pri -r -t", "-u bob", "-xml -F slots"])
+def test_options_that_hide_no_jobs_pass(tmp_path: Path, text: str) -> None:
     path = tmp_path / "sge_qstat"
     path.write_text(text, encoding="utf-8")
-    assert find_hiding([path, tmp_path]) == ""
+    assert overriding_arguments([path, tmp_path]) == ()
+
+
+def test_a_summary_of_the_queues_is_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "sge_qstat"
+    path.write_text("-s rs -g c", encoding="utf-8")
+    assert overriding_arguments([tmp_path / "missing", path]) == ("-g", "t")
 
 
 async def test_a_file_that_hangs_blocks_one_thread_only(tmp_path: Path) -> None:
