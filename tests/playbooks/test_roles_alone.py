@@ -69,6 +69,41 @@ def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str
     return " ".join((done.stdout + done.stderr).split())
 
 
+#: The settings of a cell, and the ports that are found in them.
+SETTINGS: list[tuple[str, dict[str, int]]] = [
+    ("SGE_ROOT=/opt/sge; export SGE_ROOT\nunset SGE_QMASTER_PORT\n", {}),
+    ("SGE_QMASTER_PORT=6444; export SGE_QMASTER_PORT", {"SGE_QMASTER_PORT": 6444}),
+    (
+        "  export SGE_QMASTER_PORT='536'\n  export SGE_EXECD_PORT=\"537\"\n# SGE_EXECD_PORT=1\n",
+        {"SGE_QMASTER_PORT": 536, "SGE_EXECD_PORT": 537},
+    ),
+    ("SGE_QMASTER_PORT=$PORT\nMY_SGE_EXECD_PORT=1\n", {}),
+]
+
+
+def test_the_ports_of_grid_engine_are_those_of_the_cell(tmp_path: Path) -> None:
+    role = {"name": "sge_common", "tasks_from": "ports"}
+    plays = []
+    for number, (text, _) in enumerate(SETTINGS):
+        common = tmp_path / f"cell{number}" / "common"
+        common.mkdir(parents=True)
+        (common / "settings.sh").write_text(text, encoding="utf-8")
+        shown = f"case {number}: {{{{ sge_common_ports | to_json }}}}."
+        tasks = [
+            {"set_fact": {"sge_common_ports": {}}},
+            {"import_role": role, "vars": {"sge_common_cell": f"cell{number}"}},
+            {"debug": {"msg": shown}},
+        ]
+        plays.append({"hosts": "hub", "gather_facts": False, "tasks": tasks})
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"hub": {"hosts": {"localhost": local}}}))
+    output = run_plays(
+        tmp_path, plays, "--inventory", "hosts.yml", "--extra-vars", f"sge_common_root={tmp_path}"
+    )
+    for number, (_, ports) in enumerate(SETTINGS):
+        assert f"case {number}: {json.dumps(ports)}." in output
+
+
 PASSWORD = "5ec4e7"
 
 #: Environment variables for pip and npm, and the names of the refused variables.

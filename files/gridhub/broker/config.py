@@ -35,6 +35,10 @@ class Config(Model):
     sge_root: Path
     sge_cell: str
     sge_bin_dir: Path
+    sge_ports: dict[
+        Annotated[str, Field(pattern="^SGE_(QMASTER|EXECD)_PORT$")],
+        Annotated[int, Field(ge=1, le=65535)],
+    ] = Field(default_factory=dict)
     timeout: Annotated[float, Field(gt=0)]
     #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
@@ -105,7 +109,9 @@ class Config(Model):
     @property
     def grid(self) -> GridEngine:
         """The Grid Engine installation."""
-        return GridEngine(self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout)
+        return GridEngine(
+            self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout, self.sge_ports
+        )
 
 
 def parse_config(content: bytes) -> Config:

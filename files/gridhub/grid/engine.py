@@ -7,7 +7,8 @@ event loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -27,12 +28,15 @@ class GridEngine:
     cell: str = "default"
     bin_dir: Path = Path("/usr/bin")
     timeout: float = 10.0
+    #: ``SGE_QMASTER_PORT`` and ``SGE_EXECD_PORT``, unless they are in ``/etc/services``.
+    ports: Mapping[str, int] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment of a Grid Engine command."""
         return {
             "SGE_ROOT": str(self.root),
             "SGE_CELL": self.cell,
+            **{name: str(port) for name, port in self.ports.items()},
             "PATH": f"{self.bin_dir}:/usr/bin:/bin",
             "LC_ALL": "C",
         }

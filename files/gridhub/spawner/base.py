@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchspawner.batchspawner import BatchSpawnerBase
-from traitlets import Float, Integer, Tuple, Unicode, default
+from traitlets import Dict, Float, Integer, Tuple, Unicode, default
 
 from gridhub.accounts import group_names
 from gridhub.broker.protocol import (
@@ -50,6 +50,9 @@ class ClusterSpawner(BatchSpawnerBase):
     sge_root = Unicode("/var/lib/gridengine", help="SGE_ROOT.").tag(config=True)
     sge_cell = Unicode("default", help="SGE_CELL.").tag(config=True)
     sge_bin_dir = Unicode("/usr/bin", help="Folder of qstat.").tag(config=True)
+    sge_ports = Dict(
+        help="SGE_QMASTER_PORT and SGE_EXECD_PORT, unless they are in /etc/services."
+    ).tag(config=True)
     sge_timeout = Float(10.0, help="Seconds a Grid Engine command may take.").tag(config=True)
     short_interval = Float(
         SHORT_INTERVAL, help="Seconds between queries to Grid Engine while a person waits."
@@ -228,7 +231,11 @@ class ClusterSpawner(BatchSpawnerBase):
         """Return a new cluster object from the spawner's settings."""
         return Cluster(
             GridEngine(
-                Path(self.sge_root), self.sge_cell, Path(self.sge_bin_dir), self.sge_timeout
+                Path(self.sge_root),
+                self.sge_cell,
+                Path(self.sge_bin_dir),
+                self.sge_timeout,
+                self.sge_ports,
             ),
             broker=Path(self.broker_socket),
             broker_timeout=self.broker_timeout,

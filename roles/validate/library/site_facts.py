@@ -67,8 +67,8 @@ options:
     default: {}
   grid:
     description:
-      - C(root), C(cell) and C(bin_dir) of a site's Grid Engine, and C(requests) to try without
-        submitting anything; empty on other hosts.
+      - C(environment) and C(bin_dir) of the commands of a site's Grid Engine, and C(requests) to
+        try without submitting anything; empty on other hosts.
     type: dict
     default: {}
 """
@@ -244,18 +244,18 @@ def certificate_facts(certificate, key, names):
     }
 
 
-def grid_engine(root, cell, bin_dir, requests, requester):
+def grid_engine(environment, bin_dir, requests, requester):
     """Return the parts of Grid Engine's configuration that matter, as its commands print them.
 
     What the host may not see is None: many a cluster shows its configuration to administrative
     hosts only.
     """
-    environment = {
-        "SGE_ROOT": root,
-        "SGE_CELL": cell,
-        "PATH": bin_dir + ":/usr/sbin:/usr/bin:/sbin:/bin",
-        "LC_ALL": "C",
-    }
+    cell = os.path.join(environment["SGE_ROOT"], environment["SGE_CELL"])
+    environment = dict(
+        {name: str(value) for name, value in environment.items()},
+        PATH=bin_dir + ":/usr/sbin:/usr/bin:/sbin:/bin",
+        LC_ALL="C",
+    )
 
     def qconf(*arguments):
         answer = run([bin_dir + "/qconf", *arguments], environment)
@@ -310,7 +310,7 @@ def grid_engine(root, cell, bin_dir, requests, requester):
     found["files"] = {}
     for name in ("sge_request", "sge_qstat"):
         with contextlib.suppress(OSError):
-            path = os.path.join(root, cell, "common", name)
+            path = os.path.join(cell, "common", name)
             with open(path, encoding="utf-8", errors="replace") as file:
                 found["files"][path] = file.read(65536)
     return found

@@ -23,6 +23,8 @@ class TestConfig:
             ("ports", (40000, 65536)),
             ("ports", (40000,)),
             ("no_such_setting", 1),
+            ("sge_ports", {"SGE_QMASTER_PORT": 0}),
+            ("sge_ports", {"LD_PRELOAD": 6444}),
         ],
     )
     def test_an_unsafe_configuration_is_refused(
@@ -30,6 +32,13 @@ class TestConfig:
     ) -> None:
         with pytest.raises(ValidationError):
             Config.model_validate(config.model_dump() | {name: value})
+
+    def test_every_command_gets_the_ports_of_the_site(self, config: Config) -> None:
+        ports = {"SGE_QMASTER_PORT": 536, "SGE_EXECD_PORT": 537}
+        of_the_site = Config.model_validate(config.model_dump() | {"sge_ports": ports})
+        assert of_the_site.grid.environment()["SGE_QMASTER_PORT"] == "536"
+        assert of_the_site.grid.environment()["SGE_EXECD_PORT"] == "537"
+        assert "SGE_QMASTER_PORT" not in config.grid.environment()
 
     def test_only_named_users_and_groups_are_allowed(self, config: Config) -> None:
         fields = config.model_dump(exclude={"allowed_users", "allowed_groups"})
