@@ -9,24 +9,26 @@ CODE := files tests bench tools $(wildcard roles/*/library roles/*/filter_plugin
 # The clusters of `make test`, their ports and scenarios. A cluster's first scenario deploys it, the others use it.
 # Only root can break Grid Engine's daemons and reboot the hosts.
 IS_ROOT := $(filter 0,$(shell id -u))
-CLUSTERS := default security faults
+# `make test-all` sets ALL.
+CLUSTERS := default security faults $(if $(ALL),existing)
 port_default := 8444
 port_faults := 8445
 port_security := 8446
-# `make test-all` sets ALL.
+port_existing := 8447
 scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people)
 scenarios_security := security $(if $(ALL),variants)
 # The browser comes first, because a host that reboots or goes away changes this machine's network interfaces, and
 # Chromium then breaks its connections (ERR_NETWORK_CHANGED).
 scenarios_faults := browser $(if $(IS_ROOT),faults)
+scenarios_existing := existing_cluster
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup:
 	@tools/setup.sh python
@@ -53,7 +55,7 @@ test: ## Run everything: linters, unit tests, playbooks, the scenarios on three 
 	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance."; \
 	  exit $$status
 
-test-all: ## Run everything, also what takes long: settings that are not the default
+test-all: ## Run everything, also what takes long: other settings, odd homes, a site's own cluster
 	@$(MAKE) --no-print-directory test ALL=1
 
 $(CLUSTERS:%=on-%): on-%: clusters
@@ -86,13 +88,15 @@ faults: ## Break everything once (as root)
 security: ## Attack everything once
 variants: ## Attack settings that are not the default
 people: ## Use the hub as people with unusual homes, accounts and kernels do
+existing_cluster: ## Deploy to a cluster that has a Grid Engine, accounts and rules of its own
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
 browser: cluster := faults
 maintenance: cluster := default
 people: cluster := default
 variants: cluster := security
-default browser faults security maintenance variants people: clusters
+existing_cluster: cluster := existing
+default browser faults security maintenance variants people existing_cluster: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing

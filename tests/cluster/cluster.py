@@ -17,6 +17,8 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from hub_client import HubClient
 
 ROOT = Path(__file__).resolve().parents[2]
+#: The folder of the inventory, as in ``ansible-playbook --inventory``.
+INVENTORY = os.environ.get("GRIDHUB_INVENTORY", "inventories/demo")
 PREFIX = os.environ.get("GRIDHUB_PREFIX", "gridhub")
 #: The first lines of a Python program that runs on the hub's host. They define `context` with the
 #: TLS settings that the hub uses inside the cluster.
@@ -97,7 +99,7 @@ def exec2_host() -> Any:
 
 def read_passwords() -> dict[str, str]:
     """Return the passwords of the demo's users, keyed by user name."""
-    text = (ROOT / "inventories/demo/group_vars/all/users.yml").read_text(encoding="utf-8")
+    text = (ROOT / INVENTORY / "group_vars/all/users.yml").read_text(encoding="utf-8")
     return {user["name"]: user["password"] for user in yaml.safe_load(text)["demo_users"]}
 
 

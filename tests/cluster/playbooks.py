@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from cluster import ROOT
+from cluster import INVENTORY, ROOT
 
-SITE = ROOT / "inventories/demo/group_vars/all/site.yml"
+SITE = ROOT / INVENTORY / "group_vars/all/site.yml"
 
 
 def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
@@ -20,7 +20,7 @@ def playbook(name: str, *arguments: str, **variables: object) -> subprocess.Comp
         [
             "ansible-playbook",
             "--inventory",
-            "inventories/demo",
+            INVENTORY,
             f"playbooks/{name}",
             *arguments,
             *extra,
