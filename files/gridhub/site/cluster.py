@@ -281,9 +281,19 @@ def cluster_notes(cluster: Cluster, results: Sequence[Mapping[str, Any]]) -> Ite
             "The menu was not checked with Grid Engine: no account of jupyterhub_allowed_users or "
             "jupyterhub_allowed_groups is known on the hub's host"
         )
+    if cluster.complexes is None:
+        yield (
+            "Grid Engine shows its configuration to administrative hosts only, so these were not "
+            "compared with the inventory: how complexes are counted, allocation rules, queues, "
+            "projects, and a program that changes or refuses requests (jsv_url). To have them "
+            "compared, make the hub's host an administrative host (qconf -ah) while you validate"
+        )
     jsv = cluster.settings.get("jsv_url", "none")
     if jsv.lower() != "none":
-        yield f"Grid Engine changes or refuses requests with the program {jsv} (jsv_url)"
+        yield (
+            f"Grid Engine changes or refuses requests with the program {jsv} (jsv_url). Dry runs "
+            "do not call it: users read its words when they start a session"
+        )
     if cluster.scheduler.get("schedd_job_info", "true") != "true":
         yield "Pages cannot show why a session waits: schedd_job_info is not true (qconf -msconf)"
     if cluster.scheduler.get("flush_submit_sec", "1") == "0":

@@ -165,6 +165,13 @@ def test_settings_that_users_notice_are_notes() -> None:
     assert "was not checked" in next(cluster_notes(CLUSTER, []))
 
 
+def test_a_note_names_what_a_submit_host_cannot_see() -> None:
+    hidden = CLUSTER._replace(complexes=None, environments=None, queues=None, projects=None)
+    (note,) = cluster_notes(hidden, [{"name": "x", "rc": 0, "words": ""}])
+    assert "not compared" in note
+    assert "qconf -ah" in note
+
+
 def test_qhost_lists_the_execution_hosts() -> None:
     text = (
         "HOSTNAME                ARCH         NCPU NSOC\n"
