@@ -23,6 +23,10 @@ MAX_REASON = 500
 #: hub shows a sentence of ``words.toml``; it shows all other reasons unchanged.
 NO_PORT = "no_port"
 
+#: Exit status of the job script on a worker that has no notebook environment, or may not use it
+#: (sysexits.h, EX_UNAVAILABLE). The hub reads this status in the accounting record.
+EXIT_NO_ENVIRONMENT = 69
+
 #: Exit status of a session that the hub refuses (sysexits.h, EX_NOPERM).
 EXIT_REFUSED = 77
 
@@ -62,6 +66,8 @@ class Ending(enum.StrEnum):
     WORKER = "worker"
     #: The session ended early for maintenance of its worker.
     MAINTENANCE = "maintenance"
+    #: The worker has no notebook environment, or may not use it.
+    ENVIRONMENT = "environment"
     #: The session was idle for too long.
     IDLE = "idle"
     #: An administrator stopped the session.

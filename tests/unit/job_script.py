@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
@@ -19,16 +20,21 @@ def render_job_script(
     prologue: str = "",
     debugger: object = False,
     path: object = "/opt/jupyterhub-session",
+    owner: str = "root",
 ) -> str:
     environment = Environment(trim_blocks=True, autoescape=False)
-    environment.filters |= {"quote": shlex.quote, "comment": lambda words: f"# {words}"}
+    environment.filters |= {"comment": lambda words: f"# {words}"}
     environment.filters["bool"] = lambda value: value in (True, "true")
+    environment.filters["quote"] = lambda value: shlex.quote(str(value))
+    environment.globals["lookup"] = lambda _, path: Path(path).read_text(encoding="utf-8")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         ansible_managed="managed",
         jupyterhub_debugger=debugger,
         jupyterhub_job_prologue=prologue,
         jupyterhub_resource_menu=menu,
         sge_common_session_path=path,
+        sge_common_session_owner=owner,
+        sge_common_files_dir=str(ROOT / "files"),
     )
 
 

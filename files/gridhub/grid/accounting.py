@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridhub.contract import EXIT_ANNOUNCED, EXIT_EARLY_END, Ending
+from gridhub.contract import EXIT_ANNOUNCED, EXIT_EARLY_END, EXIT_NO_ENVIRONMENT, Ending
 
 #: How many bytes to search for a record, counted from the end of the file. ``LOOK_BACK`` covers
 #: about fifty thousand jobs, which is enough to find a job that has just ended; ``FARTHEST_BACK``
@@ -160,6 +160,8 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
         return Ending.DELETED
     if record.status == EXIT_EARLY_END:
         return Ending.MAINTENANCE
+    if record.status == EXIT_NO_ENVIRONMENT:
+        return Ending.ENVIRONMENT
     if signal_name(record.status):
         return Ending.SIGNAL
     return Ending.FAILED if record.status else Ending.ITSELF

@@ -157,6 +157,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "sge_bin_dir": "the broker uses it too. Set sge_common_bin_dir",
         "sge_ports": "the broker uses them too. Set sge_common_ports",
         **_all("sge_timeout broker_timeout", "the broker uses it too. Set jupyterhub_sge_timeout"),
+        "session_path": "the role sets it. Set sge_common_session_path",
         "accounting_file": "the role sets it. Set jupyterhub_accounting_file",
     },
     "authenticator": {

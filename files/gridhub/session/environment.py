@@ -173,6 +173,12 @@ def with_programs(path: str, folder: str) -> str:
     return ":".join([*folders[:place], folder, *folders[place:]])
 
 
+def with_programs_last(path: str, folder: str) -> str:
+    """Return a PATH that ends with a folder, unless it has the folder already."""
+    folders = path.split(":") if path else []
+    return path if folder in folders else ":".join([*folders, folder])
+
+
 def person_environment(
     start_up: Mapping[str, str],
     job: Mapping[str, str],

@@ -10,9 +10,9 @@ all received data in memory. In our sessions, the other sockets of a kernel are 
 such kernels, this file makes the pipe a Unix socket too, in the folder of the other sockets. Other
 users cannot enter this folder. This file does not change kernels that use TCP.
 
-/etc/ipython/ipython_kernel_config.py loads this file into kernels from the site's environment and
-from users' own environments, so the file must run on every Python in these environments, including
-2.7.
+The session names this file to each IPython kernel that it starts, and /etc/ipython loads it into
+kernels behind a user's own script. Users' own environments may have any Python, so the file must
+run on all of them, including 2.7.
 """
 
 TYPE_CHECKING = False
@@ -49,6 +49,8 @@ def use_private_pipes():
     from ipykernel.iostream import IOPubThread
     from zmq.eventloop.zmqstream import ZMQStream
 
+    if getattr(IOPubThread, "has_private_pipes", False):
+        return  # two settings of IPython may load this file
     try:
         on_tcp, to_tcp = IOPubThread._setup_pipe_in, IOPubThread._setup_pipe_out
     except AttributeError:
@@ -85,6 +87,7 @@ def use_private_pipes():
         pipe.connect(thread._pipe_address)
         return context, pipe
 
+    IOPubThread.has_private_pipes = True
     IOPubThread._setup_pipe_in = setup_pipe_in
     IOPubThread._setup_pipe_out = setup_pipe_out
 

@@ -22,7 +22,7 @@ from tornado.web import HTTPError
 
 from gridhub.session.environment import site_kernel_environment
 from gridhub.session.rules import Rules
-from gridhub.session.site_python import is_site_python, without_folder
+from gridhub.session.site_python import is_site_python, with_own_settings, without_folder
 
 #: How much of a kernel's last output to keep, in bytes, and how much of it a notice shows: lines,
 #: and characters of each line.
@@ -109,6 +109,7 @@ class SessionKernelManager(ServerKernelManager):
         return await super()._async_pre_start_kernel(**options)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+        kernel_cmd = with_own_settings(kernel_cmd)
         if is_site_python(kernel_cmd[0]):
             options["env"] = site_kernel_environment(options["env"])
             program = self.settings.site_python or kernel_cmd[0]

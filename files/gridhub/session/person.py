@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from gridhub.session.environment import login_shell, person_environment, with_programs
+from gridhub.session.environment import (
+    login_shell,
+    person_environment,
+    with_programs,
+    with_programs_last,
+)
 from gridhub.session.file_browser import FileBrowser
 from gridhub.session.folders import bad_folders, owner, replacements
 from gridhub.session.packages import PLACE, SITE_PACKAGES, person_packages, site_packages
@@ -21,6 +26,10 @@ from gridhub.session.start_up import StartUp, run_start_up
 #: In terminals, ``/etc/profile`` may reset PATH. ``/etc/profile.d/00-gridhub.sh`` restores it from
 #: this variable.
 TERMINAL_PATH = "GRIDHUB_PATH"
+
+
+#: The folder of the commands of sessions, beside the releases.
+COMMANDS = Path(__file__).resolve().parents[4] / "bin"
 
 
 class Person:
@@ -137,6 +146,9 @@ class Person:
             start_up.environment, self._job, os.environ, self._rules
         )
         self._use_own_packages()
+        if COMMANDS.is_dir():
+            path = self.environment.get("PATH", "")
+            self.environment["PATH"] = with_programs_last(path, str(COMMANDS))
         if self.environment.get("PATH"):
             self.environment[TERMINAL_PATH] = self.environment["PATH"]
         if self._account.pw_shell != self.environment["SHELL"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 #: Code that runs a module as ``python -m`` does, but does not search the working folder for it. The
@@ -22,6 +23,23 @@ def is_site_python(program: str) -> bool:
     """Return whether a kernel's program is the Python of the notebook environment."""
     path = Path(program)
     return path.parent == Path(sys.executable).parent and path.name.startswith("python")
+
+
+def with_own_settings(command: list[str]) -> list[str]:
+    """Return a command that starts a kernel; an IPython kernel also reads ``kernel.py``.
+
+    Most workers' ``/etc/ipython`` names this file too, but a site may not let us write there.
+    IPython only warns if a container that the command enters has no such file.
+    """
+    modules = {"ipykernel", "ipykernel_launcher"}
+    pairs = pairwise(command)
+    if not any(
+        each.startswith("-") and each.endswith("m") and name in modules for each, name in pairs
+    ):
+        return command
+    if any(each.startswith("--config") for each in command):
+        return command
+    return [*command, f"--config={Path(__file__).with_name('kernel.py')}"]
 
 
 def without_folder(command: list[str]) -> list[str]:

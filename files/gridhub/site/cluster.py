@@ -174,26 +174,29 @@ def worker_problems(
 ) -> Iterator[str]:
     """Yield the workers that are missing in Grid Engine or in the inventory.
 
-    :param workers: the hosts of the group ``sge_exec``.
+    :param workers: the hosts of the inventory's groups of workers. They may be empty if the workers
+        share the notebook environment.
     :param arguments: the site's arguments of qsub for every session.
     """
-    if cluster.hosts is None:
+    if cluster.hosts is None or not workers:
         return
     known = {_short(each) for each in cluster.hosts}
     for worker in workers:
         if _short(worker) not in known:
             yield (
                 f"the cluster has no execution host {worker}; it has {_listed(cluster.hosts)} "
-                "(qconf -sel). Correct the group sge_exec, or add the host to Grid Engine"
+                "(qconf -sel). Correct the inventory's groups of workers, or add the host to Grid "
+                "Engine"
             )
     ours = {_short(each) for each in workers}
     others = sorted(each for each in cluster.hosts if _short(each) not in ours)
     names = {option.name for option in split_options(arguments)}
     if others and not names & {"-q", "-l"}:
         yield (
-            f"Grid Engine may start sessions on {', '.join(others)}, where GridHub is not "
-            "installed; such a session ends at once. Add the hosts to the group sge_exec, or let "
-            "sessions run elsewhere only: jupyterhub_qsub_arguments: [-q, QUEUE]"
+            f"Grid Engine may start sessions on {', '.join(others)}, which the inventory does not "
+            "name: without the notebook environment, such a session ends at once. Add the hosts "
+            "to the inventory's groups of workers, or let sessions run elsewhere only: "
+            "jupyterhub_qsub_arguments: [-q, QUEUE]"
         )
 
 

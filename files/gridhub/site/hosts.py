@@ -95,6 +95,62 @@ def home_problems(hub: str, facts: Facts, name: str, paths: Sequence[str]) -> It
             )
 
 
+def shared_problems(
+    host: str, found: Mapping[str, Any], path: str, owner: str, python: str
+) -> Iterator[Problem]:
+    """Yield why a host cannot build the notebook environment that the workers share.
+
+    :param found: what the module ``site_facts`` found out about the folder and about Python.
+    :param path, owner, python: ``sge_common_session_path``, ``sge_common_session_owner`` and
+        ``sge_exec_python``.
+    """
+    if found["account"] != owner:
+        yield Problem(
+            (host,),
+            f"the account {found['account']} would build the notebook environment, but "
+            f"sge_common_session_owner is {owner}; name the account that builds, or let Ansible "
+            f"use {owner} there (ansible_user, ansible_become_user)",
+        )
+    if not found["folder"]:
+        yield Problem(
+            (host,),
+            f"sge_common_session_path: the folder {path} is missing here; mount the shared file "
+            "system, and create the folder",
+        )
+    elif found["untrusted"]:
+        yield Problem(
+            (host,),
+            f"sge_common_session_path: {found['untrusted']}, who could replace what sessions run; "
+            f"change that, or use another folder than {path}",
+        )
+    elif not found["writable"]:
+        yield Problem(
+            (host,),
+            f"sge_common_session_path: {found['account']} cannot write to {path}; let an account "
+            "that can log in there (ansible_user), or give it the folder",
+        )
+    if found["python"]:
+        yield Problem(
+            (host,),
+            f"sge_exec_python: {python} cannot be used ({found['python']}); it needs Python 3.11 "
+            "or newer with the modules venv and ensurepip, under this path here and on all workers",
+        )
+
+
+def shared_notes(found: Mapping[str, Any], path: str, unmanaged: int) -> Iterator[str]:
+    """Yield what could not be checked about workers that share an environment.
+
+    :param unmanaged: how many workers nobody may log in to.
+    """
+    if found.get("own_disk"):
+        yield f"{path} is on the own disk of the host that builds: all workers must mount it"
+    if unmanaged:
+        yield (
+            f"The {unmanaged} hosts of sge_exec_unmanaged were not looked at: whether they mount "
+            f"{path}, have its Python, the accounts and homes, and reach the hub"
+        )
+
+
 def _certificate_problems(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
     if path := found.get("missing"):
         yield Problem(

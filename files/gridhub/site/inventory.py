@@ -20,7 +20,15 @@ from gridhub.menu.menu import Menu
 from gridhub.words import read_own, with_site
 
 #: How many hosts each group needs: at least, and at most.
-GROUPS = {"hub": (1, 1), "proxy": (1, 1), "sge_exec": (1, 100_000), "sge_qmaster": (0, 1)}
+GROUPS = {
+    "hub": (1, 1),
+    "proxy": (1, 1),
+    "session_environment": (0, 1),
+    "sge_qmaster": (0, 1),
+}
+
+#: The groups of workers: those that GridHub manages, and those that nobody may log in to.
+WORKERS = ("sge_exec", "sge_exec_unmanaged")
 
 #: How similar a name must be to that of a variable to count as a mistyped one, from 0 to 1.
 SIMILAR = 0.85
@@ -62,6 +70,59 @@ def group_problems(groups: Mapping[str, Collection[str]]) -> Iterator[Problem]:
                 f"The inventory's group {name} has {size} hosts; it needs {needed} "
                 "(inventories/example/hosts.yml)",
             )
+    if not any(groups.get(name) for name in ("session_environment", *WORKERS)):
+        yield Problem(
+            (),
+            "The inventory's group sge_exec has no hosts; name the workers there, or, if you may "
+            "not manage them, the host of the group session_environment "
+            "(inventories/example/hosts.yml)",
+        )
+    if both := sorted(set(groups.get(WORKERS[0], ())) & set(groups.get(WORKERS[1], ()))):
+        yield Problem((), f"{', '.join(both)}: in sge_exec and in sge_exec_unmanaged; choose one")
+    if groups.get("sge_exec_unmanaged") and not groups.get("session_environment"):
+        yield Problem(
+            (),
+            "The hosts of sge_exec_unmanaged need a notebook environment in a shared folder: name "
+            'the host that builds it in the group session_environment (docs/admin.md, "Workers '
+            'that you may not manage")',
+        )
+
+
+#: A Python whose path names its version.
+_VERSIONED = re.compile(r"/.*3\.[0-9]+.*")
+_GLIBC = re.compile(r"2\.(1[7-9]|[2-9][0-9])")
+
+
+def shared_problems(values: Mapping[str, Any], hub: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the variables of the host that builds the shared environment.
+
+    :param hub: the variables of the hub's host, which writes the folder into the job script.
+    """
+    for name in ("sge_common_session_path", "sge_common_session_owner"):
+        if values.get(name) != hub.get(name):
+            yield (
+                f"{name} is {values.get(name)} for the host that builds the notebook environment, "
+                f"and {hub.get(name)} for the hub; set it in group_vars/all"
+            )
+    python = values.get("sge_exec_python", "python3")
+    if not _VERSIONED.fullmatch(str(python)):
+        yield (
+            f"sge_exec_python is {python}. For a shared environment, it must be a path with the "
+            "version in it, which exists on all workers and on the host that builds, such as "
+            '/usr/bin/python3.11 (docs/admin.md, "Workers that you may not manage")'
+        )
+    glibc = values.get("sge_exec_glibc", "")
+    if glibc != "" and not (isinstance(glibc, str) and _GLIBC.fullmatch(glibc)):
+        yield (
+            f"sge_exec_glibc is {glibc}; it must be the oldest version of glibc among the workers, "
+            'in quotes, such as "2.28"'
+        )
+    path = str(values.get("sge_common_session_path", "/opt/jupyterhub-session"))
+    if not path.startswith("/") or path == "/opt/jupyterhub-session":
+        yield (
+            f"sge_common_session_path is {path}; for a shared environment, name the folder that "
+            "the workers mount, in group_vars/all, such as /shared/jupyter"
+        )
 
 
 def name_problems(
@@ -183,6 +244,20 @@ def broker_problems(hub: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iter
         parse_config(json.dumps(content).encode())
     except ConfigError as error:
         yield str(error)
+
+
+def firewall_problems(values: Mapping[str, Any], workers: Collection[str]) -> Iterator[str]:
+    """Yield why the firewall would keep workers from the hub.
+
+    :param workers: the hosts of the inventory's groups of workers.
+    """
+    is_closed = _is_true(values.get("firewall_enabled", False))
+    if is_closed and not workers and not values.get("firewall_more_sources"):
+        yield (
+            "firewall_enabled is true, but the inventory names no worker, so the hub would refuse "
+            "all sessions; name the workers in sge_exec_unmanaged, or their networks in "
+            "firewall_more_sources"
+        )
 
 
 def hub_problems(hub: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:

@@ -69,6 +69,9 @@ class ClusterSpawner(BatchSpawnerBase):
     accounting_file = Unicode(
         help="Grid Engine's accounting file; if empty, that of the cell."
     ).tag(config=True)
+    session_path = Unicode(
+        help="Folder of the notebook environment on the workers, for the pages."
+    ).tag(config=True)
     session_ports = Tuple(
         Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
     ).tag(config=True)
@@ -299,6 +302,7 @@ class ClusterSpawner(BatchSpawnerBase):
             host=self.host or (seen.host if seen else ""),
             ended=time.time(),
             had=self.asked,
+            environment=self.session_path,
         )
 
     async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:

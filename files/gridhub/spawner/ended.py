@@ -54,6 +54,8 @@ class SessionEnd:
     had: tuple[Requested, ...] = ()
     #: Why the session could not start, as a sentence; empty if the session did start.
     text: str = ""
+    #: The folder of the notebook environment.
+    environment: str = ""
 
     @property
     def words(self) -> str:
@@ -72,6 +74,7 @@ class SessionEnd:
             signal=signal_name(self.status),
             memory=memory,
             run_time=words.get("run_time", ""),
+            environment=self.environment,
             log=log_path(self.job),
         )
 

@@ -41,6 +41,8 @@ from gridhub.site.hosts import (  # noqa: E402
     host_problems,
     name_notes,
     name_problems,
+    shared_notes,
+    shared_problems,
 )
 from gridhub.site.inventory import Problem, merge  # noqa: E402
 
@@ -135,8 +137,16 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
     found += inventory.name_problems(hosts, options)
     for host in groups.get("hub", [])[:1]:
         own = {name: value for name, value in hosts[host].items() if value is not None}
-        texts = inventory.hub_problems(own, _defaults("jupyterhub"))
+        workers = [host for name in inventory.WORKERS for host in groups.get(name, [])]
+        texts = [
+            *inventory.hub_problems(own, _defaults("jupyterhub")),
+            *inventory.firewall_problems(own, workers),
+        ]
         found += [Problem((), each) for each in texts]
+    for host in groups.get("session_environment", [])[:1]:
+        own = next((hosts[name] for name in groups.get("hub", [])), {})
+        shared = inventory.shared_problems(hosts[host], own)
+        found += [Problem((host,), each) for each in shared]
     everywhere = tuple(hosts)
     return [each.text if each.hosts == everywhere else str(each) for each in merge(found)]
 
@@ -216,7 +226,8 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
     """
     facts: dict[str, Any] = {}
     problems: list[str] = []
-    if not all(groups.get(name) for name in ("hub", "proxy", "sge_exec")):
+    workers = [host for name in inventory.WORKERS for host in groups.get(name, [])]
+    if not all(groups.get(name) for name in ("hub", "proxy")):
         return {"problems": [], "notes": []}  # `inventory_problems` has reported it
     for host in groups.get("all", []):
         result = _plain(hostvars[host].get("__validate_facts", {}))
@@ -235,10 +246,19 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
     paths = values["jupyterhub_home_paths"]
     for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:
         found += home_problems(hub, facts, name, paths)
-    problems += [str(each) for each in merge(found)]
     notes = [*name_notes(facts[hub])]
+    for host in groups.get("session_environment", [])[:1]:
+        own = _defaults("sge_common") | _defaults("sge_exec") | _read(hostvars[host], names)[0]
+        path = own["sge_common_session_path"]
+        shared = facts.get(host, {}).get("shared")
+        if shared:
+            owner, python = own["sge_common_session_owner"], own["sge_exec_python"]
+            found += shared_problems(host, shared, path, owner, python)
+        unmanaged = len(groups.get("sge_exec_unmanaged", []))
+        notes += shared_notes(shared or {}, path, unmanaged)
+    problems += [str(each) for each in merge(found)]
     if grid := facts[hub].get("grid"):
-        more, remarks = _grid_problems(hub, values, groups.get("sge_exec", []), grid)
+        more, remarks = _grid_problems(hub, values, workers, grid)
         problems += more
         notes += remarks
     return {"problems": problems, "notes": notes}

@@ -65,6 +65,12 @@ options:
         other hosts.
     type: dict
     default: {}
+  shared:
+    description:
+      - C(path) and C(owner) of the notebook environment that all workers share, its C(python), and
+        C(check), the text of a shell function; empty on hosts that do not build it.
+    type: dict
+    default: {}
   grid:
     description:
       - C(environment) and C(bin_dir) of the commands of a site's Grid Engine, and C(requests) to
@@ -244,6 +250,30 @@ def certificate_facts(certificate, key, names):
     }
 
 
+#: A Python for the environment must be able to run this.
+PYTHON_NEEDS = (
+    "import ctypes, ensurepip, sqlite3, ssl, sys, venv; print(sys.version_info >= (3, 11))"
+)
+
+
+def shared_folder(path, owner, python, check):
+    """Return what matters of the folder of the shared environment, and of its Python."""
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    found = {"account": pwd.getpwuid(os.geteuid()).pw_name, "folder": os.path.isdir(path)}
+    ran = run([python, "-sE", "-c", PYTHON_NEEDS], environment)
+    if ran["rc"]:
+        found["python"] = (ran["err"].strip().splitlines() or ["status %d" % ran["rc"]])[-1]
+    else:
+        found["python"] = "" if ran["out"].strip() == "True" else "older than 3.11"
+    if found["folder"]:
+        real = os.path.realpath(path)
+        words = ["bash", "-c", check + '\ngridhub_untrusted "$@"', "bash", real, owner]
+        found["untrusted"] = run(words, environment)["out"].strip()
+        found["writable"] = os.access(path, os.W_OK)
+        found["own_disk"] = os.stat(path).st_dev == os.stat("/").st_dev
+    return found
+
+
 def grid_engine(environment, bin_dir, requests, requester):
     """Return the parts of Grid Engine's configuration that matter, as its commands print them.
 
@@ -330,6 +360,7 @@ def main():
             "folders": words,
             "ports": dict(lists, elements="int"),
             "certificate": {"type": "dict", "default": {}},
+            "shared": {"type": "dict", "default": {}},
             "grid": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -350,6 +381,8 @@ def main():
         }
     if given["certificate"]:
         site["certificate"] = certificate_facts(**given["certificate"])
+    if given["shared"]:
+        site["shared"] = shared_folder(**given["shared"])
     if given["grid"]:
         known = [name for name, found in site["accounts"].items() if found]
         requester = ([*known, *site["members"]] or [""])[0]

@@ -79,6 +79,7 @@ def test_a_job_that_could_not_run_on_its_host_is_blamed_on_the_worker() -> None:
         ({"failed": 100, "status": 137}, Ending.DELETED),
         ({"failed": 0, "status": 143}, Ending.DELETED),
         ({"failed": 0, "status": 75}, Ending.MAINTENANCE),
+        ({"failed": 0, "status": 69}, Ending.ENVIRONMENT),
         # A notified job (qsub -notify) ends before Grid Engine kills it.
         ({"failed": 0, "status": 140}, Ending.DELETED),
         ({"failed": 0, "status": 140, "end": 101}, Ending.RUN_TIME),

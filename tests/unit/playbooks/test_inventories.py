@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 import yaml
 
 from folders import ROOT
+from gridhub.contract import EXIT_NO_ENVIRONMENT
 from gridhub.menu.file import VARIABLES, parse_menu
 from gridhub.menu.form import render_form
 from gridhub.menu.job import default_url, qsub_arguments, script_arguments
@@ -230,14 +234,20 @@ class TestJobScript:
     def run(
         self, folder: Path, menu: list[dict[str, Any]], *arguments: str, debugger: object = False
     ) -> Any:
-        script = folder / "session.sh"
-        script.write_text(
-            render_job_script(menu, "export STEPS=site", debugger, folder), encoding="utf-8"
-        )
         python = folder / "current/env/bin/python"
         python.parent.mkdir(parents=True)
         python.write_text(f"#!/bin/sh\n{SHOW}", encoding="utf-8")
         python.chmod(0o755)
+        return self.run_in(folder, menu, *arguments, debugger=debugger)
+
+    def run_in(
+        self, folder: Path, menu: list[dict[str, Any]], *arguments: str, debugger: object = False
+    ) -> Any:
+        script = folder / "session.sh"
+        owner = pwd.getpwuid(os.getuid()).pw_name
+        script.write_text(
+            render_job_script(menu, "export STEPS=site", debugger, folder, owner), encoding="utf-8"
+        )
         checked = subprocess.run(["/bin/bash", "-n", script], check=False)
         assert checked.returncode == 0
         return subprocess.run(
@@ -271,6 +281,39 @@ class TestJobScript:
         # Variables that make the server load other code are hidden from it.
         assert not [each for each in variables if each.startswith(("LD_", "STEPS"))]
         assert {"GRIDHUB_JOB_LD_OWN=lib", "GRIDHUB_JOB_LD_PRELOAD=", "OTHER=1"} <= set(variables)
+
+    def refusal(self, folder: Path) -> str:
+        """Return why the job cannot use the environment in a folder."""
+        ran = self.run_in(folder, [], self.SESSION)
+        assert (ran.returncode, ran.stdout) == (EXIT_NO_ENVIRONMENT, "")
+        heading = f"{socket.gethostname()} cannot use the notebook environment {folder}: "
+        assert ran.stderr.startswith(heading)
+        return str(ran.stderr.removeprefix(heading)).rstrip()
+
+    def test_a_worker_without_the_environment_ends_the_job_with_words(self, tmp_path: Path) -> None:
+        assert self.refusal(tmp_path) == f"{tmp_path}/current is missing or cannot be read."
+
+    def test_a_worker_without_its_python_ends_the_job_with_words(self, tmp_path: Path) -> None:
+        programs = tmp_path / "current/env/bin"
+        programs.mkdir(parents=True)
+        (programs / "python").symlink_to("/no/python3.11")
+        assert self.refusal(tmp_path) == "its Python, /no/python3.11, is missing."
+
+    @pytest.mark.parametrize("place", [".", "current"])
+    def test_a_folder_to_which_everyone_may_write_is_not_used(
+        self, tmp_path: Path, place: str
+    ) -> None:
+        (tmp_path / "current/env/bin").mkdir(parents=True)
+        folder = (tmp_path / place).resolve()
+        folder.chmod(0o757)
+        assert self.refusal(tmp_path) == f"every account may write to {folder}."
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+    def test_a_folder_of_another_account_is_not_used(self, tmp_path: Path) -> None:
+        (tmp_path / "releases/own").mkdir(parents=True)
+        (tmp_path / "current").symlink_to("releases/own")
+        os.chown(tmp_path / "releases", 65534, 65534)
+        assert self.refusal(tmp_path) == f"{tmp_path}/releases belongs to nobody, not to root."
 
     @pytest.mark.parametrize(
         ("software", "steps"),

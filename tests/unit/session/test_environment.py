@@ -19,6 +19,7 @@ from gridhub.session.environment import (
     site_kernel_environment,
     slots_here,
     with_programs,
+    with_programs_last,
 )
 from gridhub.session.rules import read_rules
 from started import RULES, TOKEN
@@ -210,3 +211,11 @@ class TestSiteKernel:
 )
 def test_own_programs_come_before_those_of_the_system(path: str, result: str) -> None:
     assert with_programs(path, "/own") == result
+
+
+@pytest.mark.parametrize(
+    ("path", "result"),
+    [("/usr/bin", "/usr/bin:/own"), ("", "/own"), ("/own:/usr/bin", "/own:/usr/bin")],
+)
+def test_the_commands_of_sessions_come_last(path: str, result: str) -> None:
+    assert with_programs_last(path, "/own") == result

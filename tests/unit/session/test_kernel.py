@@ -151,6 +151,12 @@ class TestPipe:
         assert kernel.own == []
         assert not kernel._pipe_flag
 
+    def test_a_kernel_may_load_the_file_from_two_places(self, thread: Any) -> None:
+        kernel_settings.use_private_pipes()
+        once = dict(vars(thread))
+        kernel_settings.use_private_pipes()
+        assert dict(vars(thread)) == once
+
     def test_a_version_without_a_pipe_is_left_alone(self, thread: Any) -> None:
         del thread._setup_pipe_out
         before = dict(vars(thread))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gridhub.session.site_python import is_site_python, without_folder
+from gridhub.session.site_python import is_site_python, with_own_settings, without_folder
 
 FILE = ["-f", "/tmp/kernel.json"]
 
@@ -55,3 +55,32 @@ def test_a_module_is_not_loaded_from_the_working_folder(folder: Path, options: l
 )
 def test_other_commands_stay(words: list[str]) -> None:
     assert without_folder([sys.executable, *words]) == [sys.executable, *words]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["/envs/x/bin/python", "-m", "ipykernel_launcher", *FILE],
+        ["python3", "-Im", "ipykernel", *FILE],
+        ["conda", "run", "-n", "x", "python", "-m", "ipykernel_launcher", *FILE],
+    ],
+)
+def test_an_ipython_kernel_reads_our_settings_without_the_workers_folder(words: list[str]) -> None:
+    *command, settings = with_own_settings(words)
+    assert command == words
+    assert settings.startswith("--config=/") and settings.endswith("/gridhub/session/kernel.py")
+    assert Path(settings.removeprefix("--config=")).is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["R", "--slave", "-e", "IRkernel::main()"],
+        ["python", "-m", "bash_kernel", *FILE],
+        ["sh", "ipykernel", *FILE],
+        ["python", "-m", "ipykernel_launcher", *FILE, "--config=/own.py"],
+        [],
+    ],
+)
+def test_other_kernels_get_no_settings(words: list[str]) -> None:
+    assert with_own_settings(words) == words

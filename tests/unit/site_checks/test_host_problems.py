@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from gridhub.site.hosts import home_problems, host_problems, name_notes, name_problems
+from gridhub.site.hosts import (
+    home_problems,
+    host_problems,
+    name_notes,
+    name_problems,
+    shared_notes,
+    shared_problems,
+)
 
 ALICE = {"name": "alice", "uid": 2000, "home": "/home/alice", "folder": {"inode": 7, "uid": 2000}}
 
@@ -104,3 +111,36 @@ def test_nobody_could_log_in() -> None:
     assert list(name_problems(hub, ["team", "staff"])) == [
         "Nobody may log in: the hub's host knows no Unix group team or staff"
     ]
+
+
+FOLDER = {"account": "sw", "folder": True, "untrusted": "", "writable": True, "python": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"account": "root"}, "sge_common_session_owner is sw"),
+        ({"folder": False}, "the folder /shared/jupyter is missing here; mount"),
+        ({"untrusted": "every account may write to /shared"}, "every account may write to /shared"),
+        ({"writable": False}, "sw cannot write to /shared/jupyter"),
+        ({"python": "No such file or directory"}, "cannot be used (No such file or directory)"),
+        ({"python": "older than 3.11"}, "it needs Python 3.11 or newer"),
+    ],
+    ids=str,
+)
+def test_a_host_that_cannot_build_the_shared_environment_is_named(
+    changes: dict[str, Any], words: str
+) -> None:
+    arguments = "/shared/jupyter", "sw", "/usr/bin/python3.11"
+    assert list(shared_problems("b", FOLDER, *arguments)) == []
+    (found,) = shared_problems("b", FOLDER | changes, *arguments)
+    assert found.hosts == ("b",)
+    assert words in found.text
+
+
+def test_what_cannot_be_known_of_shared_workers_is_a_note() -> None:
+    assert list(shared_notes({"own_disk": False}, "/shared", 0)) == []
+    (disk,) = shared_notes({"own_disk": True}, "/shared", 0)
+    assert "all workers must mount it" in disk
+    (workers,) = shared_notes({}, "/shared", 4)
+    assert "The 4 hosts of sge_exec_unmanaged were not looked at" in workers

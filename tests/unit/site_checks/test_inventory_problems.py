@@ -96,8 +96,59 @@ def test_all_mistakes_are_reported_at_once() -> None:
         jupyterhub_resource_menu=[],
     )
     assert len(found) == 5, found
-    assert "group sge_exec has 0 hosts; it needs at least 1" in found[0] + found[1]
+    assert "group sge_exec has no hosts" in found[0] + found[1]
     assert "group proxy has 2 hosts; it needs 1" in found[0] + found[1]
+
+
+SHARED = {
+    "sge_common_session_path": "/shared/jupyter",
+    "sge_exec_python": "/usr/bin/python3.11",
+    "sge_exec_glibc": "2.28",
+}
+
+
+def shared_problems(groups: dict[str, list[str]] | None = None, **changes: Any) -> list[str]:
+    """Return what is wrong with a site on which w1 builds the environment for all workers."""
+    own = {"session_environment": ["w1"], "sge_exec": [], "sge_exec_unmanaged": ["n1"]}
+    return problems(GROUPS | own | (groups or {}), **SHARED | changes)
+
+
+def test_a_site_may_have_no_worker_that_it_manages() -> None:
+    assert shared_problems() == []
+    assert shared_problems({"sge_exec": ["w2"]}) == []
+    assert shared_problems({"sge_exec_unmanaged": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "changes", "words"),
+    [
+        ({}, {"sge_exec_python": "python3"}, "w1: sge_exec_python is python3."),
+        ({}, {"sge_exec_python": "/usr/bin/python3"}, "a path with the version in it"),
+        ({}, {"sge_exec_glibc": "2.3"}, "w1: sge_exec_glibc is 2.3; it must be the oldest"),
+        ({}, {"sge_exec_glibc": 2.28}, 'in quotes, such as "2.28"'),
+        ({}, {"sge_exec_glibc": "glibc 2.28"}, "w1: sge_exec_glibc is glibc 2.28"),
+        ({}, {"sge_common_session_path": "/opt/jupyterhub-session"}, "such as /shared/jupyter"),
+        ({}, {"sge_common_session_path": "jupyter"}, "sge_common_session_path is jupyter"),
+        ({"session_environment": ["w1", "w2"]}, {}, "session_environment has 2 hosts"),
+        ({"session_environment": []}, {}, "sge_exec_unmanaged need a notebook environment"),
+        ({"sge_exec": ["n1"]}, {}, "n1: in sge_exec and in sge_exec_unmanaged; choose one"),
+        ({"sge_exec_unmanaged": []}, {"firewall_enabled": True}, "would refuse all sessions"),
+    ],
+    ids=str,
+)
+def test_a_mistake_about_a_shared_environment_is_named(
+    groups: dict[str, list[str]], changes: dict[str, Any], words: str
+) -> None:
+    (found,) = shared_problems(groups, **changes)
+    assert words in found
+
+
+def test_the_host_that_builds_must_have_the_hubs_folder() -> None:
+    variables = site(**SHARED)
+    variables["w1"] = variables["w1"] | {"sge_common_session_path": "/other"}
+    groups = GROUPS | {"session_environment": ["w1"]}
+    (found,) = PLUGIN.inventory_problems(variables, groups)
+    assert "sge_common_session_path is /other" in found and "/shared/jupyter for the hub" in found
 
 
 def test_a_mistake_of_some_hosts_names_them() -> None:

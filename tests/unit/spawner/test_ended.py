@@ -102,6 +102,15 @@ class TestWhySessionsEnd:
         words = SessionEnd(job="1", why=Ending.MEMORY, used=4.02 * 2**30, had=(memory,)).words
         assert "more than its memory: 4.1 GB of 4.0 GB" in words
 
+    async def test_a_worker_without_the_environment_is_named_with_its_folder(
+        self, spawner: SGESpawner
+    ) -> None:
+        spawner.session_path = "/shared/jupyter"
+        end = replace(spawner._own_end(), job="1", why=Ending.ENVIRONMENT, host="exec1")
+        assert SessionEnd.load(end.dump()) == end
+        words = "its worker, exec1, does not have the notebook environment /shared/jupyter"
+        assert words in end.words
+
     async def test_a_record_that_is_written_late_is_found_by_a_later_look(
         self,
         hub: Hub,
