@@ -92,8 +92,8 @@ def log(name: str) -> str:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_the_workers_have_nothing_of_ours(worker: str, folder: str) -> None:
-    ours = "/opt/jupyterhub-session /etc/ipython/ipython_kernel_config.py /etc/profile.d/00-gridhub.sh"
-    assert host(worker).run(f"ls {ours}").stdout == ""
+    ours = ["/opt/jupyterhub-session", "/etc/ipython", "/etc/profile.d/00-gridhub.sh"]
+    assert host(worker).run(f"ls -d {shlex.join(ours)}").stdout == ""
     assert host(worker).run(f"touch {folder}/x").rc != 0, "the folder is not read-only"
     assert host("hub").check_output(f"find {folder} -perm /o+w ! -type l") == ""
 
@@ -108,9 +108,13 @@ def test_a_session_runs_from_the_shared_folder(login: LogIn, worker: str, folder
     assert path.startswith(f"{folder}/releases/")
     # ipykernel would open a port for the output of child processes.
     assert person.run(kernel, PORTS).strip() == "[]"
-    code = "import os, subprocess; print(subprocess.run(['jupyter', '--version']).returncode)"
-    assert person.run(kernel, code).strip().endswith("0")
-    assert person.run(kernel, "import os; print(os.environ['PATH'])").strip().endswith("/bin")
+    code = "import os, subprocess; print('rc', subprocess.run(['jupyter', '--version']).returncode)"
+    assert person.run(kernel, code).strip().endswith("rc 0")
+    assert (
+        person.run(kernel, "import os; print(os.environ['PATH'])")
+        .strip()
+        .endswith(f":{folder}/bin")
+    )
     # What a person installs there must fit all workers.
     tags = "import subprocess, sys; print(subprocess.run([sys.executable, '-m', 'pip', 'debug', "
     tags += "'--verbose'], capture_output=True, text=True).stdout)"

@@ -120,8 +120,8 @@ def shared_problems(
     elif found["untrusted"]:
         yield Problem(
             (host,),
-            f"sge_common_session_path: {found['untrusted']}, who could replace what sessions run; "
-            f"change that, or use another folder than {path}",
+            f"sge_common_session_path: {found['untrusted']}, so somebody else could replace what "
+            f"sessions run; change that, or use another folder than {path}",
         )
     elif not found["writable"]:
         yield Problem(
