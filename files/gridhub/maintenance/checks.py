@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from gridhub.maintenance import canary, host, probes
+from gridhub.maintenance import canary, host, notice, probes, schedule
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.probes import Session
 from gridhub.maintenance.report import Report
@@ -85,4 +85,7 @@ def check_services(settings: Settings, report: Report) -> None:
     if settings.canary_user:
         with report.step(f"a session of {settings.canary_user} starts and stops") as notes:
             left = max(deadline - time.monotonic(), 120)
+            # The notice of this maintenance keeps sessions from starting, so first publish the
+            # notice of the next one. The hub reads the new notice within a few seconds.
+            notice.publish(settings, schedule.next_date(host.now())[0])
             notes.append(canary.start_and_stop(settings, left))

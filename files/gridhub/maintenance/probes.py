@@ -54,13 +54,32 @@ def public_tls(*, verify: bool) -> ssl.SSLContext:
     return context
 
 
-def connect(url: str, context: ssl.SSLContext, seconds: float) -> http.client.HTTPConnection:
-    """Return a connection, not yet open, to the host in ``url``."""
+class _Named(http.client.HTTPSConnection):
+    """A connection to a server whose certificate has another name than its address."""
+
+    def __init__(self, host: str, port: int | None, seconds: float, context: ssl.SSLContext):
+        super().__init__(host, port, timeout=seconds, context=context)
+        self.tls_name = host
+        self._tls = context
+
+    def connect(self) -> None:
+        """Connect, and check the certificate for the expected name."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.tls_name)
+
+
+def connect(
+    url: str, context: ssl.SSLContext, seconds: float, name: str = ""
+) -> http.client.HTTPConnection:
+    """Return a connection, not yet open, to the host in ``url``.
+
+    :param name: the name in the server's certificate; if empty, the host name in ``url``.
+    """
     target = urlsplit(url)
     if target.scheme == "https":
-        return http.client.HTTPSConnection(
-            target.hostname or "", target.port, timeout=seconds, context=context
-        )
+        link = _Named(target.hostname or "", target.port, seconds, context)
+        link.tls_name = name or link.tls_name
+        return link
     return http.client.HTTPConnection(target.hostname or "", target.port, timeout=seconds)
 
 
@@ -70,7 +89,7 @@ def http_status(url: str, context: ssl.SSLContext, name: str = "") -> int:
     :param name: the value of the header ``Host``; if empty, the host name in ``url``.
     :raises OSError: when there is no answer, or the certificate is not valid.
     """
-    link = connect(url, context, 10)
+    link = connect(url, context, 10, urlsplit(f"//{name}").hostname or "")
     try:
         link.request("GET", urlsplit(url).path or "/", headers={"Host": name} if name else {})
         return link.getresponse().status

@@ -25,7 +25,9 @@ MAX_ANSWER = 65_536
 def post(
     url: str, token: str, body: Mapping[str, Any], context: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
-    """Post once; return the HTTP status (0 if there is no answer) and the body of the answer.
+    """Post once; return the HTTP status and the body of the answer.
+
+    If there is no answer, the status is 0, and the reason takes the place of the body.
 
     The token goes only into a header, never into the address or a message.
     """
@@ -44,8 +46,8 @@ def post(
             return int(response.status), response.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
         return error.code, b""
-    except (OSError, http.client.HTTPException):
-        return 0, b""
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(getattr(error, "reason", "") or error or repr(error)).encode()
 
 
 #: Seconds to wait between attempts while the hub does not answer; the last pause repeats.
@@ -60,12 +62,13 @@ def post_to_hub(
 ) -> tuple[int, bytes]:
     """Post to ``/hub/api/sge/`` once; return the HTTP status and the answer.
 
-    The status is 0 when the hub did not answer.
+    If the hub did not answer, the status is 0, and the reason takes the place of the answer.
     """
     url = environment["JUPYTERHUB_API_URL"].rstrip("/") + f"/sge/{what}"
     status, answer = post(url, environment["JUPYTERHUB_API_TOKEN"], body, context)
-    if not status:
-        print("The hub does not answer.", file=sys.stderr, flush=True)
+    if not status or status >= 500:
+        reason = f"status {status}" if status else answer.decode()
+        print(f"The hub does not answer at {url}: {reason}", file=sys.stderr, flush=True)
     return status, answer
 
 

@@ -158,8 +158,10 @@ def _certificate_problems(host: str, found: Mapping[str, Any]) -> Iterator[Probl
         )
     if error := found.get("error"):
         yield Problem((host,), f"proxy_tls_certificate cannot be read: {error}")
-    if found.get("expired"):
-        yield Problem((host,), f"proxy_tls_certificate expired at {found['end']}")
+    if reason := found.get("invalid"):
+        yield Problem(
+            (host,), f"proxy_tls_certificate cannot be used now: {reason} (it ends {found['end']})"
+        )
     if found.get("key") is False:
         yield Problem((host,), "proxy_tls_certificate_key is not the key of proxy_tls_certificate")
     for name, is_good in found.get("names", {}).items():

@@ -8,6 +8,7 @@ them, and may have any type.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -33,9 +34,11 @@ WORKERS = ("sge_exec", "sge_exec_unmanaged")
 #: How similar a name must be to that of a variable to count as a mistyped one, from 0 to 1.
 SIMILAR = 0.85
 
-_ADDRESS = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[^?#]*)?")
+_ADDRESS = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(?P<path>/[^?#]*)?")
+#: The path of the public address: each folder has a plain name, and none that the hub uses itself.
+_FOLDERS = re.compile(r"(/(?!(hub|user|services)(/|$))[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/?")
 _WITH_SUBDOMAINS = re.compile(
-    r"https://([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]([a-z0-9-]*[a-z0-9])?(:(?!443(/|$))[0-9]+)?(/.*)?"
+    r"https://([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]([a-z0-9-]*[a-z0-9])?(:(?!443(/|$))[0-9]+)?/?"
 )
 
 
@@ -159,18 +162,64 @@ def login_problems(hub: Mapping[str, Any]) -> Iterator[str]:
 
 def address_problems(url: Any, subdomains: Any) -> Iterator[str]:
     """Yield what is wrong with the address that users type (``jupyterhub_public_url``)."""
-    if url != "" and not (isinstance(url, str) and _ADDRESS.fullmatch(url)):
+    found = _ADDRESS.fullmatch(url) if isinstance(url, str) else None
+    if url != "" and not found:
         yield (
             f"jupyterhub_public_url is '{url}'; it must be the address that users type, beginning "
             "with https:// and without a user name or a query, such as "
             "https://jupyter.example.org/ (roles/jupyterhub/README.md)"
         )
+    elif found and not _FOLDERS.fullmatch(found["path"] or ""):
+        yield (
+            f"jupyterhub_public_url is '{url}'; its folder {found['path']} may have letters, "
+            "digits and the characters _ . ~ - only, and no part of it may be hub, user or "
+            'services, such as https://www.example.org/jupyter/ (docs/admin.md, "Below a folder")'
+        )
     elif _is_true(subdomains) and not _WITH_SUBDOMAINS.fullmatch(url):
         yield (
             f"jupyterhub_user_subdomains is true and jupyterhub_public_url is '{url}'. Users' host "
             "names are made from it: it must contain the hub's own, in small letters and with a "
-            "dot in it, no address, and the port only if that is not 443, such as "
+            "dot in it, no address, no folder, and the port only if that is not 443, such as "
             'https://jupyter.example.org/ (docs/admin.md, "A host name for each person")'
+        )
+
+
+def _network_problem(network: Any) -> str:
+    """Return why nginx could not use an address or network as it is written."""
+    try:
+        found = ipaddress.ip_network(network if isinstance(network, str) else "", strict=False)
+        address, _, prefix = network.partition("/")
+        if ipaddress.ip_address(address) != found.network_address or not f"{prefix}0".isdecimal():
+            return f"must be written as {found}"
+    except ValueError:
+        return "is neither an address nor a network, such as 192.0.2.10 or 2001:db8::/64"
+    return "" if "%" not in network else "has a zone, which no network has"
+
+
+def network_problems(proxy: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the networks that the proxy treats differently."""
+    trusted = _list(proxy.get("proxy_trusted_networks"))
+    for name in ("proxy_trusted_networks", "proxy_hub_api_networks"):
+        for network in _list(proxy.get(name)):
+            if problem := _network_problem(network):
+                yield f"{name}: {network!r} {problem} (roles/proxy/README.md)"
+    for network in trusted:
+        if not _network_problem(network) and not ipaddress.ip_network(network).prefixlen:
+            yield (
+                f"proxy_trusted_networks: {network!r} contains everybody, who could then state any "
+                'address; list only your load balancers (docs/admin.md, "Behind a load balancer")'
+            )
+    port = proxy.get("proxy_protocol_port", 0)
+    if str(port) == "0":
+        return
+    if not (str(port).isdecimal() and 0 < int(port) < 65536):
+        yield f"proxy_protocol_port is {port!r}; it must be a port, such as 8443, or 0"
+    elif str(port) in ("80", "443", str(proxy.get("proxy_api_port", 8001))):
+        yield f"proxy_protocol_port is {port}, which the proxy already uses; choose another port"
+    elif not trusted:
+        yield (
+            f"proxy_protocol_port is {port}, but proxy_trusted_networks is empty: list your load "
+            'balancers there (docs/admin.md, "Behind a load balancer")'
         )
 
 

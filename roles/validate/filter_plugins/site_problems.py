@@ -147,6 +147,9 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
         own = next((hosts[name] for name in groups.get("hub", [])), {})
         shared = inventory.shared_problems(hosts[host], own)
         found += [Problem((host,), each) for each in shared]
+    for host in groups.get("proxy", [])[:1]:
+        own = {name: value for name, value in hosts[host].items() if value is not None}
+        found += [Problem((), each) for each in inventory.network_problems(own)]
     everywhere = tuple(hosts)
     return [each.text if each.hosts == everywhere else str(each) for each in merge(found)]
 

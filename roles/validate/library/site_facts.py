@@ -237,10 +237,15 @@ def certificate_facts(certificate, key, names):
         return {}
     if read["rc"]:
         return {"error": read["err"].strip()}
+    # The certificate itself is trusted here, so this checks its dates, not its chain.
+    valid = openssl("verify", "-partial_chain", "-trusted", certificate, certificate)
+    reasons = [line.partition(" lookup: ")[2] for line in valid["err"].splitlines()]
     public = openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
     return {
         "end": read["out"].partition("notAfter=")[2].strip(),
-        "expired": openssl("x509", "-in", certificate, "-noout", "-checkend", "0")["rc"] != 0,
+        "invalid": ([each for each in reasons if each] or [valid["err"].strip()])[0]
+        if valid["rc"]
+        else "",
         "key": not public["rc"] and public["out"].strip() in read["out"],
         "names": {
             name: "does match"

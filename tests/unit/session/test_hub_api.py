@@ -91,11 +91,31 @@ class TestAnnouncement:
     ) -> None:
         environment = hub.environment
         hub.close()
-        assert post_to_hub(environment, "port", {"port": 40123}) == (0, b"")
+        status, reason = post_to_hub(environment, "port", {"port": 40123})
+        assert status == 0
         printed = capfd.readouterr().err
-        assert "The hub does not answer" in printed
+        address = f"{environment['JUPYTERHUB_API_URL'].rstrip('/')}/sge/port"
+        assert f"The hub does not answer at {address}: {reason.decode()}" in printed
+        assert "Connection refused" in printed
         assert TOKEN not in printed
         hub.__init__()  # type: ignore[misc]  # the fixture closes it
+
+    async def test_a_hub_that_answers_with_an_error_is_named_with_the_status(
+        self, hub: Hub, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        hub.answers = [503]
+        assert post_to_hub(hub.environment, "port", {"port": 40123})[0] == 503
+        assert f"{hub.environment['JUPYTERHUB_API_URL']}/sge/port: status 503" in (
+            capfd.readouterr().err
+        )
+
+    async def test_a_name_without_an_address_is_named(
+        self, hub: Hub, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        environment = hub.environment | {"JUPYTERHUB_API_URL": "https://no.invalid:8081/hub/api"}
+        assert post_to_hub(environment, "port", {"port": 40123})[0] == 0
+        printed = capfd.readouterr().err
+        assert "https://no.invalid:8081/hub/api/sge/port: [Errno -" in printed
 
     async def test_pauses_grow_and_the_last_one_repeats(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch

@@ -51,7 +51,10 @@ def test_hosts_that_fit_have_no_problem() -> None:
         ({"time": 1300.0}, "the clocks of w1 and hub differ by 300 s"),
         ({"certificate": {"missing": "/x.pem"}}, "w1: /x.pem is missing"),
         ({"certificate": {"error": "unable to load"}}, "cannot be read: unable to load"),
-        ({"certificate": {"expired": True, "end": "Nov 29 2026"}}, "expired at Nov 29 2026"),
+        (
+            {"certificate": {"invalid": "certificate has expired", "end": "Nov 29 2026"}},
+            "cannot be used now: certificate has expired (it ends Nov 29 2026)",
+        ),
         ({"certificate": {"key": False}}, "is not the key of"),
         ({"certificate": {"names": {"a.org": True, "b.org": False}}}, "is not for the name b.org"),
     ],
