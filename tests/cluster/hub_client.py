@@ -68,6 +68,8 @@ class HubClient:
     def __init__(self, base_url: str, name: str) -> None:
         self.base_url = base_url
         self.name = name
+        #: The folder of the service: empty, or such as ``/jupyter``.
+        self.folder = urlsplit(base_url).path
         self.http = requests.Session()
         # The demo's certificate is self-signed: trust it on first use, as people do in browsers.
         target = urlsplit(base_url)
@@ -86,7 +88,7 @@ class HubClient:
 
     def _xsrf(self) -> str:
         for cookie in self.http.cookies:
-            if cookie.name == "_xsrf" and cookie.path in ("/hub/", "/hub"):
+            if cookie.name == "_xsrf" and cookie.path.rstrip("/") == f"{self.folder}/hub":
                 return str(cookie.value)
         raise AssertionError("the hub gave no _xsrf cookie")
 
@@ -94,7 +96,7 @@ class HubClient:
         """Send the login form; return the page that follows."""
         self.get("/hub/login")
         return self.http.post(
-            self.url("/hub/login?next=%2Fhub%2Fhome"),
+            self.url(f"/hub/login?next={self.folder}/hub/home"),
             data={"username": self.name, "password": password, "_xsrf": self._xsrf()},
             timeout=30,
         )
@@ -161,7 +163,7 @@ class HubClient:
     def session_xsrf(self) -> str:
         """Return the token that the session requires in each request that changes something."""
         for cookie in self.http.cookies:
-            if cookie.name == "_xsrf" and cookie.path.startswith(self.prefix):
+            if cookie.name == "_xsrf" and cookie.path.startswith(self.folder + self.prefix):
                 return str(cookie.value)
         raise AssertionError("the session gave no _xsrf cookie")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
 import ssl
 from collections.abc import Iterator
 from http.cookiejar import DefaultCookiePolicy
@@ -19,14 +18,12 @@ from requests.cookies import get_cookie_header
 
 from browsing import CHROMIUM, FLAGS, card, choose, log_in, run_a_cell
 from cluster import BASE_URL, host, read_passwords
+from host_names import NAME, PORT
 from hub_client import HubClient, page_text, wait_for
 from playbooks import output, playbook
 from proxy_client import API_CALL, ECHO_PORT, ECHO_SERVER, Answer, run_python
 from raw_http import statuses, talk
 
-PORT = urlsplit(BASE_URL).port
-#: The hub's host name. No name server knows this name, so the tests resolve it themselves.
-NAME = "hub.gridhub.test"
 HUB = f"https://{NAME}:{PORT}"
 ALICE, BOB = (f"https://{name}.{NAME}:{PORT}" for name in ("alice", "bob"))
 LOGIN, OWN = "__Host-jupyterhub-hub-login", "__Host-jupyterhub-user-alice"
@@ -75,19 +72,6 @@ def job_of_alice() -> str:
     lines = host("hub").check_output("qstat -u alice").splitlines()[2:]
     (line,) = lines
     return str(line.split()[0])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def names() -> Iterator[None]:
-    """Resolve the hub's and people's host names to 127.0.0.1, the proxy's published address."""
-    real = socket.getaddrinfo
-
-    def resolve(name: Any, *arguments: Any, **more: Any) -> Any:
-        return real("127.0.0.1" if str(name).endswith(NAME) else name, *arguments, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", resolve)
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -210,7 +194,6 @@ def echoes(hub_host: Any, proxy_host: Any) -> Iterator[None]:
         "/hub/metrics",
         "/hub/static/js/home.js",
         "/hub/user/alice/",
-        "/somewhere/hub/login",
         "//hub/login",
         "/%68ub/login",
         "/user/alice/../../hub/login",
