@@ -77,6 +77,11 @@ def test_the_inventories_of_the_repository_have_no_problem(folder: str) -> None:
         ({"jupyterhub_idle_timeout": 5}, "jupyterhub_idle_notice is 10 minutes"),
         ({"jupyterhub_shortcuts": [{"name": "S", "path": "/scratch"}]}, "cannot open /scratch"),
         ({"proxy_api_port": "x"}, "proxy_api_port"),
+        ({"proxy_trusted_networks": ["lb"]}, "proxy_trusted_networks: 'lb' is neither an address"),
+        ({"proxy_trusted_networks": "10.0.0.1"}, "is a text; write a list: [10.0.0.1]"),
+        ({"proxy_hub_api_networks": ["10.0.0.1/8"]}, "'10.0.0.1/8' must be written as 10.0.0.0/8"),
+        ({"proxy_protocol_port": 8444}, "proxy_trusted_networks is empty"),
+        ({"jupyterhub_public_url": "https://a.org/hub/"}, "its folder /hub/ may"),
         ({"firewall_enabled": "perhaps"}, "firewall_enabled"),
     ],
     ids=lambda value: str(value)[:40],
@@ -197,3 +202,57 @@ def test_defaults_of_the_role_are_complete() -> None:
 
 def test_the_folders_of_the_plugin_exist() -> None:
     assert Path(PLUGIN.ROOT) == ROOT
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("192.0.2.10", ""),
+        ("192.0.2.0/24", ""),
+        ("2001:db8::/64", ""),
+        ("2001:DB8::1", ""),
+        ("192.0.2.1/24", "must be written as 192.0.2.0/24"),
+        ("192.0.2.0/255.255.255.0", "must be written as 192.0.2.0/24"),
+        ("192.0.2.0/33", "neither an address nor a network"),
+        ("balancer.example.org", "neither an address nor a network"),
+        ("", "neither an address nor a network"),
+        (1234, "neither an address nor a network"),
+        (None, "neither an address nor a network"),
+        ("fe80::1%eth0", "zone"),
+        ("0.0.0.0/0", "contains everybody"),
+        ("::/0", "contains everybody"),
+    ],
+)
+def test_only_networks_that_nginx_understands_are_trusted(network: Any, words: str) -> None:
+    found = list(inventory.network_problems({"proxy_trusted_networks": [network]}))
+    assert len(found) == bool(words)
+    assert all(repr(network) in each and words in each for each in found)
+
+
+def test_a_network_with_the_api_may_contain_everybody() -> None:
+    assert list(inventory.network_problems({"proxy_hub_api_networks": ["0.0.0.0/0"]})) == []
+
+
+@pytest.mark.parametrize("port", ["x", -1, 70_000, 80, 443, "443", 8001])
+def test_a_port_that_cannot_be_used_is_named(port: Any) -> None:
+    values = {"proxy_trusted_networks": ["192.0.2.1"], "proxy_protocol_port": port}
+    (found,) = inventory.network_problems(values)
+    assert f"proxy_protocol_port is {port}" in found.replace("'", "")
+    assert list(inventory.network_problems(values | {"proxy_protocol_port": 8444})) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "is_good"),
+    [(path, True) for path in ("", "/", "/jupyter", "/jupyter/", "/a/b-c_d.e~1/", "/hubs/")]
+    + [
+        (path, False)
+        for path in ("/hub/", "/x/user/", "/services", "//", "/x//", "/../x", "/x y/", "/%41/")
+    ],
+)
+def test_a_folder_has_a_plain_name(path: str, is_good: bool) -> None:
+    found = list(inventory.address_problems(f"https://www.example.org{path}", False))
+    assert (not found) is is_good, found
+    # Users' own host names have no folder.
+    assert bool(list(inventory.address_problems(f"https://www.example.org{path}", True))) is (
+        path not in ("", "/")
+    )
