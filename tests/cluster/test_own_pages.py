@@ -120,7 +120,8 @@ def test_programs_get_a_message(base_url: str, name: str, header: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "name", sorted(REFUSED.keys() - {"a closed address", "an internal address", "a very long address"})
+    "name",
+    sorted(REFUSED.keys() - {"a closed address", "an internal address", "a very long address"}),
 )
 def test_port_80_has_words_too(proxy_host: Any, name: str) -> None:
     sent = base64.b64encode(request(name, "127.0.0.1")).decode()

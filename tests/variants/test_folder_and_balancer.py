@@ -201,17 +201,19 @@ def test_the_maintenance_finds_the_service_below_the_folder(hub_host: Any) -> No
     assert run_python(hub_host, program).strip() == "['', '']"
 
 
-# -- the balancer ------------------------------------------------------------------------------------
+# -- the balancer ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def balancer(moved: str) -> Iterator[None]:
     """Run haproxy, and an echo server as a session, on the proxy's host."""
     proxy = host("proxy")
-    proxy.check_output(
-        "command -v haproxy || { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install"
-        " -y -qq --no-install-recommends haproxy >/dev/null 2>&1; systemctl disable --now haproxy; }"
+    install = (
+        "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq &&"
+        " apt-get install -y -qq --no-install-recommends haproxy >/dev/null 2>&1 &&"
+        " systemctl disable --quiet --now haproxy"
     )
+    proxy.check_output(f"command -v haproxy || {{ {install}; }}")
     proxy.check_output(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=balancer"
         " -keyout /tmp/balancer-test.key -out /tmp/balancer-test.crt 2>/dev/null;"
@@ -274,9 +276,13 @@ def test_the_balancers_own_checks_are_not_limited(hub_host: Any) -> None:
     try:
         wait_for("503", lambda: ask(443, (BALANCER, "GET", check, {}))[0][0] == 503)
         # haproxy has noticed it too, and sends an error of its own.
-        wait_for("haproxy", lambda: "<h1>503 Service Unavailable</h1>" in ask(
-            HTTPS, ("127.0.0.21", "GET", check, {})
-        )[0][1])
+        wait_for(
+            "haproxy",
+            lambda: (
+                "<h1>503 Service Unavailable</h1>"
+                in ask(HTTPS, ("127.0.0.21", "GET", check, {}))[0][1]
+            ),
+        )
     finally:
         hub_host.check_output("systemctl start jupyterhub.service")
     wait_for("the check", lambda: ask(HTTPS, ("127.0.0.1", "GET", check, {}))[0][0] == 200)

@@ -20,7 +20,6 @@ from gridhub.maintenance import host, probes
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-
 #: How long a start may take that a deployment waits for, in seconds.
 START_WITHIN = 180.0
 

@@ -74,8 +74,8 @@ HINTS = {
 #: The message of a failure.
 MESSAGE = (
     "The login page cannot be fetched from this machine, as people would. %s. If only this machine "
-    "cannot reach that address, set proxy_check_address to one that leads to the service from here, "
-    'or proxy_check to false (docs/admin.md, "The last check of a deployment")'
+    "cannot reach that address, set proxy_check_address to one that leads to the service from "
+    'here, or proxy_check to false (docs/admin.md, "The last check of a deployment")'
 )
 
 
@@ -102,9 +102,9 @@ def certificate_at(place, name):
     """Return the certificate of a server, whether or not it is valid."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(place, ANSWER_WITHIN) as plain:
-        with context.wrap_socket(plain, server_hostname=name) as link:
-            return ssl.DER_cert_to_PEM_cert(link.getpeercert(binary_form=True))
+    plain = socket.create_connection(place, ANSWER_WITHIN)
+    with contextlib.closing(plain), context.wrap_socket(plain, server_hostname=name) as link:
+        return ssl.DER_cert_to_PEM_cert(link.getpeercert(binary_form=True))
 
 
 def context_for(certificate):
@@ -147,7 +147,7 @@ def get(url, address):
             body = answer.read(MAX_PAGE).decode(errors="replace")
             return answer.status, answer.getheader("Location", ""), body
     except (OSError, http.client.HTTPException) as error:
-        raise Failure("%s: %s" % (where, reason_of(error)))
+        raise Failure("%s: %s" % (where, reason_of(error))) from error
 
 
 def origin(url):
@@ -188,7 +188,9 @@ def login_page(url, address):
             raise Failure("%s: it redirects to %s, out of the folder %s" % (at, goal, folder))
         at = goal
     else:
-        raise Failure("%s: more than %d redirects; the last one leads to %s" % (url, MAX_REDIRECTS, at))
+        raise Failure(
+            "%s: more than %d redirects; the last one leads to %s" % (url, MAX_REDIRECTS, at)
+        )
     check_status(at, status)
     found = re.search(r'(?:href|src)="(%s/hub/(?:pages|static)/[^"]+)"' % re.escape(folder), body)
     if not found:

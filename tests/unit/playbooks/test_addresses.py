@@ -37,7 +37,7 @@ def objections(url: str, subdomains: object = False) -> list[str]:
         "",
         "https://jupyter.example.org/",
         "https://jupyter.example.org",
-        "https://Jupyter.example.org:8443/hub2/",
+        "https://Jupyter.example.org:8443/",
         "https://192.0.2.1/",
         "https://[2001:db8::1]:8443/",
         "https://localhost/",
@@ -70,7 +70,7 @@ def test_anything_else_is_refused_with_its_value(url: str) -> None:
     "url",
     [
         "https://jupyter.example.org/",
-        "https://hub-2.jupyter.example.org:8443/hub2/",
+        "https://hub-2.jupyter.example.org:8443/",
         "https://jupyter.example.org:4430/",
     ],
 )
@@ -90,6 +90,7 @@ def test_people_can_have_host_names_below_a_name(url: str, wanted: object) -> No
         "https://jupyter.example.org:443/",
         "https://-x.example.org/",
         "https://jupyter.example.org./",
+        "https://jupyter.example.org/jupyter/",
     ],
 )
 def test_people_cannot_have_host_names_below_anything_else(url: str) -> None:
