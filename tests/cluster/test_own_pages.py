@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[bytes, bytes, int]] = {
     "a long address": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1", b"", 414),
     "a very long address": (b"GET /" + b"a" * 200_000 + b" HTTP/1.1", b"", 414),
     "a long header": (b"GET / HTTP/1.1", b"X-Long: " + b"a" * 20_000, 400),
-    "many headers": (b"GET / HTTP/1.1", b"\r\n".join([b"X: " + b"a" * 4000] * 40), 400),
+    "many headers": (b"GET / HTTP/1.1", b"\r\n".join([b"X: " + b"a" * 4000] * 20), 400),
     "a wrong header": (b"GET / HTTP/1.1", b"X\x01: a", 400),
     "two hosts": (b"GET / HTTP/1.1", b"Host: x\r\nHost: y", 400),
     "a wrong host": (b"GET / HTTP/1.1", b"Host: a/b", 400),
@@ -70,7 +70,7 @@ else:
     link = socket.socket(socket.AF_UNIX)
     link.connect(sys.argv[1])
 link.settimeout(10)
-link.sendall(base64.b64decode(sys.stdin.readline() if sys.argv[2] == "-" else sys.argv[2]))
+link.sendall(base64.b64decode(sys.argv[2]))
 received = b""
 try:
     while chunk := link.recv(65536):
@@ -126,11 +126,8 @@ def test_programs_get_a_message(base_url: str, name: str, header: bytes) -> None
 def test_port_80_has_words_too(proxy_host: Any, name: str) -> None:
     sent = base64.b64encode(request(name, "127.0.0.1")).decode()
     answer = base64.b64decode(run_python(proxy_host, RAW, "80", sent))
-    # Port 80 passes no request on, so it does not look at paths and forms.
-    is_redirected = name in (
-        "a path that the hub would read differently",
-        *("a form that is too long", "a wrong chunk"),
-    )
+    # Port 80 passes no request on, so it does not look at paths.
+    is_redirected = name == "a path that the hub would read differently"
     check_page(answer, 301 if is_redirected else REFUSED[name][2])
 
 
@@ -157,13 +154,11 @@ def test_plain_http_on_the_port_for_https(base_url: str) -> None:
     ("data", "status"),
     [
         (b"GARBAGE\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
         (b"GET /%ff HTTP/1.1\r\nHost: x\r\nX-Error-Form: json0\r\n\r\n", 400),
     ],
 )
 def test_configurable_http_proxy_has_words_too(proxy_host: Any, data: bytes, status: int) -> None:
-    proxy_host.check_output("printf %s > /tmp/own-pages-test", base64.b64encode(data).decode())
-    answer = proxy_host.check_output(
-        "python3 -c %s /run/jupyterhub-proxy/chp.sock - < /tmp/own-pages-test", RAW
-    )
+    sent = base64.b64encode(data).decode()
+    answer = run_python(proxy_host, RAW, "/run/jupyterhub-proxy/chp.sock", sent)
     check_json(base64.b64decode(answer), status)
