@@ -132,11 +132,19 @@ def moved(names: None) -> Iterator[str]:
         deploy()
 
 
+@pytest.mark.attack(
+    "a deployment that moves the hub below a folder while people have sessions",
+    outcome="Refused, with their names; the sessions go on.",
+)
 def test_a_running_session_keeps_the_service_where_it_is(moved: str) -> None:
     assert "moves the service from the folder '/' to '/jupyter/'" in moved
     assert "(alice)" in moved
 
 
+@pytest.mark.attack(
+    "a person at work, below a folder",
+    outcome="Pages, sessions and cookies stay below it, also after restarts of hub and proxy.",
+)
 def test_people_work_below_the_folder(hub_host: Any, proxy_host: Any) -> None:
     alice = person("alice")
     page = alice.get("/hub/home")
@@ -162,6 +170,10 @@ def test_people_work_below_the_folder(hub_host: Any, proxy_host: Any) -> None:
     assert "is not running" in page_text(gone) or "Nothing is running here." in page_text(gone)
 
 
+@pytest.mark.attack(
+    "the host name without the folder",
+    outcome="Redirected to the folder.",
+)
 @pytest.mark.parametrize("path", ["/", FOLDER, f"{FOLDER}?x=1", f"{FOLDER}/", f"{FOLDER}/hub"])
 def test_the_ways_to_the_folder_lead_to_the_hub(path: str) -> None:
     page = person("alice").http.get(f"https://{NAME}:{PORT}{path}", timeout=20)
@@ -169,6 +181,10 @@ def test_the_ways_to_the_folder_lead_to_the_hub(path: str) -> None:
     assert page.url.startswith(f"{HUB}/hub/")
 
 
+@pytest.mark.attack(
+    "the hub's paths outside the folder",
+    outcome="404 at the edge.",
+)
 @pytest.mark.parametrize(
     "path", ["/hub/login", "/user/alice/lab", "/services/x", "/jupyters", "/x/jupyter/hub/login"]
 )
@@ -189,6 +205,10 @@ def test_the_api_is_closed_below_the_folder(path: str) -> None:
     assert fetch(FOLDER + path, Authorization="token x").status in (400, 403)
 
 
+@pytest.mark.attack(
+    "the maintenance's checks, below a folder",
+    outcome="They find hub and login page.",
+)
 def test_the_maintenance_finds_the_service_below_the_folder(hub_host: Any) -> None:
     settings = json.loads(hub_host.file("/etc/gridhub/maintenance.json").content_string)
     program = (
@@ -254,6 +274,10 @@ def test_the_address_is_the_persons() -> None:
         assert seen_from(443, BALANCER, X_Forwarded_For=header) == address
 
 
+@pytest.mark.attack(
+    "130 people log in at once through a load balancer, and then one floods it",
+    outcome="The 130 are let in; only the one gets 429. The logs have their addresses.",
+)
 @pytest.mark.usefixtures("balancer")
 def test_limits_and_logs_are_about_people(hub_host: Any, proxy_host: Any) -> None:
     """130 people log in at once through the balancer; before, 28 of them got 429."""
@@ -267,6 +291,10 @@ def test_limits_and_logs_are_about_people(hub_host: Any, proxy_host: Any) -> Non
     assert "127.0.2.130" in hub_host.check_output("journalctl -u jupyterhub --since -10min -o cat")
 
 
+@pytest.mark.attack(
+    "a load balancer's own checks, hundreds in a row",
+    outcome="Not limited; 503 while the hub is down.",
+)
 @pytest.mark.usefixtures("balancer")
 def test_the_balancers_own_checks_are_not_limited(hub_host: Any) -> None:
     check = f"{FOLDER}/hub/health"
@@ -288,6 +316,10 @@ def test_the_balancers_own_checks_are_not_limited(hub_host: Any) -> None:
     wait_for("the check", lambda: ask(HTTPS, ("127.0.0.1", "GET", check, {}))[0][0] == 200)
 
 
+@pytest.mark.attack(
+    "a load balancer that does not encrypt",
+    outcome="502 with a page that says what to change; no password gets to the hub.",
+)
 @pytest.mark.usefixtures("balancer")
 def test_a_balancer_without_tls_is_told_so() -> None:
     ((status, page),) = ask(PLAIN, ("127.0.0.21", "GET", f"{FOLDER}/hub/login", {}))
@@ -295,6 +327,10 @@ def test_a_balancer_without_tls_is_told_so() -> None:
     assert "It must use https, at port 443" in page
 
 
+@pytest.mark.attack(
+    "forged addresses, with PROXY protocol",
+    outcome="X-Forwarded-For has no effect.",
+)
 @pytest.mark.usefixtures("balancer")
 def test_proxy_protocol() -> None:
     """The last test of the balancer: it deploys the other way of stating addresses."""
