@@ -176,7 +176,8 @@ def test_people_work_below_the_folder(hub_host: Any, proxy_host: Any) -> None:
 )
 @pytest.mark.parametrize("path", ["/", FOLDER, f"{FOLDER}?x=1", f"{FOLDER}/", f"{FOLDER}/hub"])
 def test_the_ways_to_the_folder_lead_to_the_hub(path: str) -> None:
-    page = person("alice").http.get(f"https://{NAME}:{PORT}{path}", timeout=20)
+    alice = person("alice")
+    page = alice.http.get(f"https://{NAME}:{PORT}{path}", timeout=20)
     assert page.status_code == 200
     assert page.url.startswith(f"{HUB}/hub/")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +16,7 @@ from folders import FILES
 from gridhub.maintenance import probes
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
+from web_certificates import NAME, write_certificate
 
 
 def test_the_running_sessions_are_read_through_the_hubs_own_configuration(
@@ -87,3 +89,32 @@ def test_a_host_is_queried_by_the_name_it_answers_to() -> None:
         assert probes.url_problem(named, url) == ""
         assert probes.url_problem(Settings(), url) == f"{url}: status 421"
         server.shutdown()
+
+
+def test_the_certificate_is_checked_for_the_name_that_people_type(tmp_path: Path) -> None:
+    """The maintenance connects to the proxy at its own name, which may be in no certificate."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.headers["Host"] == f"{NAME}:8443" else 421)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    certificate = write_certificate(tmp_path, 30)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(certificate)
+    server.socket = own.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    url = f"https://127.0.0.1:{server.server_port}/"
+    try:
+        assert probes.http_status(url, context, f"{NAME}:8443") == 200
+        with pytest.raises(OSError, match="not valid for '127.0.0.1'"):
+            probes.http_status(url, context)
+    finally:
+        server.shutdown()
+        server.server_close()
