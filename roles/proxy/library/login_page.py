@@ -136,7 +136,6 @@ def get(url, address):
     target = urlsplit(url)
     host, _, port = address.rpartition(":")
     place = (host.strip("[]"), int(port)) if address else (target.hostname, target.port or 443)
-    where = url if not address else "%s (%s)" % (url, address)
     try:
         context = context_for(certificate_at(place, target.hostname))
         with contextlib.closing(Connection(place, target.hostname, context)) as link:
@@ -147,7 +146,7 @@ def get(url, address):
             body = answer.read(MAX_PAGE).decode(errors="replace")
             return answer.status, answer.getheader("Location", ""), body
     except (OSError, http.client.HTTPException) as error:
-        raise Failure("%s: %s" % (where, reason_of(error))) from error
+        raise Failure("%s: %s" % (shown(url, address), reason_of(error))) from error
 
 
 def origin(url):
@@ -156,14 +155,20 @@ def origin(url):
     return parts.scheme, parts.hostname, parts.port or {"http": 80}.get(parts.scheme, 443)
 
 
-def check_status(url, status):
+def shown(url, address):
+    """Return where a page has been fetched, in words."""
+    return "%s (at %s)" % (url, address) if address else url
+
+
+def check_status(url, address, status):
     """Check that a page has been served.
 
     :raises Failure: with the status, and what it means here.
     """
     if status != 200:
         hint = HINTS.get(status, "")
-        raise Failure("%s: status %d%s" % (url, status, hint and " (%s)" % hint))
+        hint = hint and " (%s)" % hint
+        raise Failure("%s: status %d%s" % (shown(url, address), status, hint))
 
 
 def login_page(url, address):
@@ -191,12 +196,15 @@ def login_page(url, address):
         raise Failure(
             "%s: more than %d redirects; the last one leads to %s" % (url, MAX_REDIRECTS, at)
         )
-    check_status(at, status)
+    check_status(at, address, status)
     found = re.search(r'(?:href|src)="(%s/hub/(?:pages|static)/[^"]+)"' % re.escape(folder), body)
     if not found:
-        raise Failure("%s: this is not the login page of the hub, but another program's page" % at)
+        raise Failure(
+            "%s: this is not the login page of the hub, but another program's page"
+            % shown(at, address)
+        )
     file = urljoin(at, found[1].replace("&amp;", "&"))
-    check_status(file, get(file, address)[0])
+    check_status(file, address, get(file, address)[0])
     return at
 
 

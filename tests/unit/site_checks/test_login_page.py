@@ -97,11 +97,11 @@ def test_a_login_elsewhere_is_accepted(serve: Serve) -> None:
         ({"/jupyter/": (302, "/hub/")}, "out of the folder /jupyter"),
         ({"/jupyter/": (302, "http://www.example.org/jupyter/")}, "away from https://www"),
         ({"/jupyter/": (302, "/jupyter/")}, "more than 6 redirects"),
-        ({"/jupyter/": (502, "")}, "/jupyter/: status 502 (configurable-http-proxy does not"),
+        ({"/jupyter/": (502, "")}, ": status 502 (configurable-http-proxy does not"),
         ({"/jupyter/": (421, "")}, "status 421 (nginx does not know this host name)"),
         ({"/jupyter/hub/login": (200, "<h1>It works!</h1>")}, "another program's page"),
         ({"/jupyter/hub/login": (200, '<a href="/hub/static/x">')}, "another program's page"),
-        ({"/jupyter/hub/pages/pages.css": (404, "")}, "pages.css?v=1: status 404"),
+        ({"/jupyter/hub/pages/pages.css": (404, "")}, "pages.css?v=1 (at 127.0.0.1:"),
     ],
 )
 def test_a_page_that_people_could_not_use_is_a_failure(
@@ -113,7 +113,7 @@ def test_a_page_that_people_could_not_use_is_a_failure(
 def test_an_expired_certificate_is_a_failure(serve: Serve) -> None:
     address = serve(days=-1)
     assert failure(URL, address) == (
-        f"{URL} ({address}): the certificate is not valid: certificate has expired"
+        f"{URL} (at {address}): the certificate is not valid: certificate has expired"
     )
 
 
@@ -122,5 +122,5 @@ def test_a_certificate_for_another_name_is_a_failure(serve: Serve) -> None:
 
 
 def test_the_reason_is_named_with_the_address(serve: Serve) -> None:
-    assert failure(URL, "127.0.0.1:1") == f"{URL} (127.0.0.1:1): connection refused"
+    assert failure(URL, "127.0.0.1:1") == f"{URL} (at 127.0.0.1:1): connection refused"
     assert "the name has no address here" in failure("https://no.invalid/", "")
