@@ -237,6 +237,11 @@ case $part in
     prepare
     start sge_execd
     ;;
-  submit) prepare ;;
+  submit)
+    prepare
+    # The notebook environment is built here.
+    apt-get install --yes --quiet=2 --no-install-recommends python3-venv >/dev/null
+    mkdir -p /apps/jupyter
+    ;;
   state) show_state ;;
 esac

@@ -1,7 +1,6 @@
-"""Sessions on workers that GridHub does not manage, with the environment of a shared folder.
+"""Sessions with the notebook environment of a folder that all workers mount, read-only.
 
-The folder is mounted on the workers, read-only, and belongs to an account that is not root. The
-workers have none of GridHub's files of their own.
+GridHub manages node1, but not node2, which has none of GridHub's files of its own.
 """
 
 from __future__ import annotations
@@ -15,9 +14,11 @@ from typing import Any
 import pytest
 
 from cluster import LogIn, host
+from conftest import Site
 from hub_client import HubClient, page_text, wait_for
 
-WORKERS = ("exec1", "exec2")
+WORKERS = ("node1", "node2")
+UNMANAGED = "node2"
 SMALL = {"cores": 1, "memory": 1, "run_time": 1}
 
 #: Prints the TCP ports at which a process listens.
@@ -32,7 +33,7 @@ print([line[1] for line in lines if line[3] == '0A' and 'socket:[' + line[9] + '
 @pytest.fixture(scope="module")
 def folder() -> str:
     """The shared folder, as the job script names it."""
-    script = host("hub").file("/etc/jupyterhub/session.sh").content_string
+    script = host("jupyter").file("/etc/jupyterhub/session.sh").content_string
     found = re.search(r"^ *folder=(\S+)$", script, re.MULTILINE)
     assert found and found[1] != "/opt/jupyterhub-session", "this cluster has no shared environment"
     return found[1]
@@ -41,12 +42,12 @@ def folder() -> str:
 @contextlib.contextmanager
 def only_on(worker: str) -> Iterator[None]:
     """Let jobs start on one worker only."""
-    others = [f"*@{each}" for each in WORKERS if each != worker]
-    host("qmaster").check_output(f"qmod -d {shlex.join(others)}")
+    others = " ".join(f"web.q@{each}" for each in WORKERS if each != worker)
+    Site().output(f"qmod -d {others}")
     try:
         yield
     finally:
-        host("qmaster").check_output(f"qmod -e {shlex.join(others)}")
+        Site().output(f"qmod -e {others}")
 
 
 def start(login: LogIn, name: str, worker: str) -> HubClient:
@@ -86,16 +87,15 @@ def reason(login: LogIn, name: str, worker: str) -> str:
 
 def log(name: str) -> str:
     """Return the log of a person's newest session."""
-    newest = f"$(ls -t /home/{name}/.jupyterhub-sessions/*.log | head -1)"
-    return str(host("hub").check_output(f"cat {newest}"))
+    newest = f"$(ls -t /users/physics/{name}/.jupyterhub-sessions/*.log | head -1)"
+    return str(host("jupyter").check_output(f"cat {newest}"))
 
 
-@pytest.mark.parametrize("worker", WORKERS)
-def test_the_workers_have_nothing_of_ours(worker: str, folder: str) -> None:
+def test_a_worker_that_is_not_managed_has_nothing_of_ours(folder: str) -> None:
     ours = ["/opt/jupyterhub-session", "/etc/ipython", "/etc/profile.d/00-gridhub.sh"]
-    assert host(worker).run(f"ls -d {shlex.join(ours)}").stdout == ""
-    assert host(worker).run(f"touch {folder}/x").rc != 0, "the folder is not read-only"
-    assert host("hub").check_output(f"find {folder} -perm /o+w ! -type l") == ""
+    assert host(UNMANAGED).run(f"ls -d {shlex.join(ours)}").stdout == ""
+    assert host(UNMANAGED).run(f"touch {folder}/x").rc != 0, "the folder is not read-only"
+    assert host("jupyter").check_output(f"find {folder} -perm /o+w ! -type l") == ""
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -123,10 +123,10 @@ def test_a_session_runs_from_the_shared_folder(login: LogIn, worker: str, folder
 
 
 def test_a_running_session_keeps_its_release(login: LogIn, folder: str) -> None:
-    before = host("hub").check_output(f"readlink {folder}/current")
-    owner = host("hub").check_output(f"stat -c %U {folder}/current")
+    before = host("jupyter").check_output(f"readlink {folder}/current")
+    owner = host("jupyter").check_output(f"stat -c %U {folder}/current")
     new = f"{folder}/releases/of-the-test"
-    old = start(login, "alice", "exec1")
+    old = start(login, "alice", UNMANAGED)
 
     def release(person: HubClient) -> str:
         """Return the release that a new kernel of a session uses, and that of its server."""
@@ -138,7 +138,7 @@ def test_a_running_session_keeps_its_release(login: LogIn, folder: str) -> None:
         return person.run(person.start_kernel(), code)
 
     def run_as_owner(command: str) -> None:
-        host("hub").check_output(f"runuser -u {owner} -- sh -c {shlex.quote(command)}")
+        host("jupyter").check_output(f"runuser -u {owner} -- sh -c {shlex.quote(command)}")
 
     switch = "ln -s {0} {1}/next && mv -T {1}/next {1}/current"
     try:
@@ -147,19 +147,19 @@ def test_a_running_session_keeps_its_release(login: LogIn, folder: str) -> None:
             f"--config={before}/gridhub/session/kernel.py",
             f"{before}/sge_session.py",
         ]
-        fresh = start(login, "bob", "exec1")
+        fresh = start(login, "bob", UNMANAGED)
         assert f"{new}/sge_session.py" in release(fresh)
     finally:
         run_as_owner(switch.format(before, folder))
-        host("hub").check_output(f"rm -rf {new}")
+        host("jupyter").check_output(f"rm -rf {new}")
 
 
 def test_a_worker_without_the_folder_is_named_on_the_page(login: LogIn, folder: str) -> None:
-    with hidden("exec1", folder, "0755"):
-        words = reason(login, "alice", "exec1")
-    assert f"its worker, exec1, does not have the notebook environment {folder}" in words
+    with hidden(UNMANAGED, folder, "0755"):
+        words = reason(login, "alice", UNMANAGED)
+    assert f"its worker, node2, does not have the notebook environment {folder}" in words
     assert log("alice").endswith(
-        f"exec1 cannot use the notebook environment {folder}: {folder}/current is missing or "
+        f"node2 cannot use the notebook environment {folder}: {folder}/current is missing or "
         "cannot be read."
     )
 
@@ -167,13 +167,13 @@ def test_a_worker_without_the_folder_is_named_on_the_page(login: LogIn, folder: 
 def test_a_folder_that_somebody_else_made_in_its_place_is_not_used(
     login: LogIn, folder: str
 ) -> None:
-    worker: Any = host("exec1")
-    with hidden("exec1", folder, "1777"):
+    worker: Any = host(UNMANAGED)
+    with hidden(UNMANAGED, folder, "1777"):
         programs = f"{folder}/current/env/bin"
         planted = f"mkdir -p {programs}; printf '#!/bin/sh\\ntouch /tmp/planted\\n' > "
         planted += f"{programs}/python; chmod 755 {programs}/python"
         worker.check_output(f"runuser -u bob -- sh -c {shlex.quote(planted)}")
-        words = reason(login, "alice", "exec1")
+        words = reason(login, "alice", UNMANAGED)
     assert "or may not use it" in words
     assert f"{folder}/current belongs to bob, not to " in log("alice")
     assert not worker.file("/tmp/planted").exists
