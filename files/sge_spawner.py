@@ -41,10 +41,11 @@ from gridhub.notices import next_maintenance
 from gridhub.spawner import failures, reach, waiting
 from gridhub.spawner.cluster import hub_mark
 from gridhub.spawner.database import find_token, writing
-from gridhub.spawner.ended import OWN_DOING, SessionEnd, log_path, stopped_by
+from gridhub.spawner.ended import OWN_DOING, SessionEnd, stopped_by
 from gridhub.spawner.failures import NoPort, SessionError, read_no_port
 from gridhub.spawner.forecast import why_never
 from gridhub.spawner.pages import ShownSpawner
+from gridhub.spawner.session_log import log_path
 from gridhub.spawner.window import end_before, over_in_time
 from gridhub.tls import hub_context, issue, session_name
 from gridhub.words import text
@@ -59,6 +60,9 @@ MAX_ELSEWHERE = 2
 #: How long a failed start waits for the job's accounting record, in seconds. Grid Engine writes the
 #: record within 15 s, unless the site configures another time (``flush_time``, sge_conf(5)).
 EXPLAIN_START_FOR = 16.0
+
+#: How long a failed start waits for the end of the job's log, in seconds.
+READ_LOG_FOR = 6.0
 
 
 class SGESpawner(ShownSpawner):
@@ -193,7 +197,7 @@ class SGESpawner(ShownSpawner):
             await self._until_up_somewhere()
             await self._until_answering(self.http_timeout)
         except SessionError as error:
-            self._keep_reason(error)
+            await self._keep_reason(error)
             raise
         self._watch()
         self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
@@ -267,16 +271,25 @@ class SGESpawner(ShownSpawner):
             return ""
         return why_never(answer.words, menu, requests, places)
 
-    def _keep_reason(self, error: SessionError) -> None:
+    async def _keep_reason(self, error: SessionError) -> None:
         """Keep the reason for a failed start, to show it on the person's next visit.
+
+        The error gets the end of the session's log.
 
         JupyterHub itself loses the reason when it drops this spawner. Therefore, put the reason
         into :attr:`last`, which is part of the state that JupyterHub stores after a stop.
         """
         if self.last is None:
+            job = self.collector.last_seen(job_name(self.session)) if self.session else None
             self.last = SessionEnd(
-                job=self.job_id, why=Ending.START, ended=time.time(), text=error.jupyterhub_message
+                job=self.job_id,
+                why=Ending.START,
+                host=job.host if job else "",
+                ended=time.time(),
+                text=str(error.message),
             )
+        if log := await self._read_log(self.last, READ_LOG_FOR):
+            error.log = self.user.name, log
 
     async def _until_up(self, limit: float) -> None:
         """Wait until the job runs and the starter has reported a port.
@@ -527,7 +540,7 @@ class SGESpawner(ShownSpawner):
                 outcome.set_result(None)
                 self._spawn_future = None
                 return 1
-            self._keep_reason(error)
+            await self._keep_reason(error)
             outcome.set_exception(error)  # the person's page shows it
             outcome.exception()  # keeps asyncio from complaining if no page retrieves it
             return 1

@@ -64,6 +64,14 @@ class Ending(enum.StrEnum):
     SIGNAL = "signal"
     #: The worker failed.
     WORKER = "worker"
+    #: The worker could not open the session's log or folder in the person's home.
+    HOME = "home"
+    #: The worker could not start the job for another reason, such as a script of the cluster.
+    SETUP = "setup"
+    #: Grid Engine has put the job back into its queue, which ends the session.
+    RESCHEDULED = "rescheduled"
+    #: Grid Engine has removed the job by force, without an answer of its worker.
+    REMOVED = "removed"
     #: The session ended early for maintenance of its worker.
     MAINTENANCE = "maintenance"
     #: The worker has no notebook environment, or may not use it.

@@ -33,7 +33,7 @@ from traitlets.config import Config
 from fake_grid import Qstat, job, listing, until
 from folders import DATA
 from gridhub.broker import protocol
-from gridhub.broker.protocol import Answer, Request, Start, Stop, job_name
+from gridhub.broker.protocol import Answer, Log, Request, Start, Stop, job_name
 from gridhub.grid.cluster_status import CachedQuery
 from gridhub.grid.jobs import Job
 from gridhub.hub import idle, pages
@@ -221,6 +221,8 @@ class Broker:
         self.sticky = False
         #: Whether the broker ignores requests to delete a job.
         self.deaf = False
+        #: The last lines of the jobs' logs, keyed by job number.
+        self.logs: dict[int, str] = {}
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
         self.open = asyncio.Event()
@@ -235,7 +237,9 @@ class Broker:
         self.requests.append(request)
         await self.open.wait()
         answer = Answer(ok=True)
-        if self.answers:
+        if isinstance(request, Log):
+            answer = Answer(ok=True, log=self.logs.get(request.job))
+        elif self.answers:
             answer = self.answers.pop(0)
         elif isinstance(request, Start):
             if self.letters:

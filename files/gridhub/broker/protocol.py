@@ -111,7 +111,15 @@ class Check(Model):
     choice: dict[str, Value] = Field(max_length=50)
 
 
-Request = Start | Stop | Check
+class Log(Model):
+    """A request for the last lines of the log that a session's job has written."""
+
+    action: Literal["log"] = "log"
+    user: UserName
+    job: int = Field(strict=True, ge=1, lt=10**10)
+
+
+Request = Start | Stop | Check | Log
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="action")])
 
 
@@ -126,6 +134,9 @@ class Answer(Model):
     words: str = ""
     #: A sentence for the person that may explain the verdict.
     note: str = ""
+    #: After a request for a log: its last lines; empty if the log is empty, and ``None`` if the log
+    #: does not exist.
+    log: str | None = None
     error: str = ""
     #: What the error is about. ``refused``: the account or the caller may not do this; ``choice``:
     #: the choice is not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid

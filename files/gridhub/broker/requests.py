@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Carry out requests to start, check and stop sessions, each under the person's account."""
+"""Carry out requests under the person's account: start, check or stop a session, or read its log."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import pwd
 import socket
 import subprocess
@@ -25,8 +26,9 @@ from gridhub.broker.home import (
     write_session_file,
 )
 from gridhub.broker.person import Refused, become, check_account, check_person, run_as_person
-from gridhub.broker.protocol import Answer, Check, Request, Start, Stop, job_name
+from gridhub.broker.protocol import Answer, Check, Log, Request, Start, Stop, job_name
 from gridhub.broker.request_files import blame, check_options, dump, load, read_options
+from gridhub.broker.session_log import LOG_TIMEOUT, read_log
 from gridhub.contract import SESSION_FOLDER
 from gridhub.grid.engine import AnswerError
 from gridhub.grid.request_files import Option, hard_resources, overrides
@@ -270,6 +272,24 @@ def stop(config: Config, user: pwd.struct_passwd, request: Stop) -> Answer:
     return Answer(ok=True)
 
 
+def log(config: Config, user: pwd.struct_passwd, request: Log) -> Answer:
+    """Return the last lines of a log in the person's folder for session files.
+
+    :raises Refused: when the person may not have sessions, or the log cannot be read in time.
+    """
+    check_account(config, user, group_names(user))
+    become(user)
+    folder = Path(user.pw_dir) / SESSION_FOLDER
+
+    def read() -> str:
+        try:
+            return json.dumps(read_log(folder, request.job))
+        except OSError as error:
+            raise Refused("home", error.strerror or str(error)) from error
+
+    return Answer(ok=True, log=json.loads(within(LOG_TIMEOUT, read)))
+
+
 def decide(config: Config, request: Request) -> Answer:
     """Carry out one request, and log the decision in one line without secrets."""
     try:
@@ -288,12 +308,18 @@ def decide(config: Config, request: Request) -> Answer:
                 answer = stop(config, user, request)
             case Check():
                 answer = check(config, user, request)
+            case Log():
+                answer = log(config, user, request)
         outcome = f"job {answer.job_id}" if answer.job_id else answer.verdict or "done"
     except Refused as refusal:
         answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
         outcome = f"refused ({refusal.kind}): {refusal}"
-    session = "" if isinstance(request, Check) else f", session {request.session}"
-    line = f"{request.action} for {request.user}{session}: {outcome}"
+    about = ""
+    if isinstance(request, Start | Stop):
+        about = f", session {request.session}"
+    elif isinstance(request, Log):
+        about = f", job {request.job}"
+    line = f"{request.action} for {request.user}{about}: {outcome}"
     print(one_line(line), file=sys.stderr)
     return answer
 

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from gridhub.contract import EXIT_ANNOUNCED, EXIT_EARLY_END, EXIT_NO_ENVIRONMENT, Ending
 
+#: What a shell reports for a program that cannot be run or does not exist.
+SHELL_EXIT_NO_PROGRAM = (126, 127)
+
 #: How many bytes to search for a record, counted from the end of the file. ``LOOK_BACK`` covers
 #: about fifty thousand jobs, which is enough to find a job that has just ended; ``FARTHEST_BACK``
 #: is the maximum.
@@ -37,6 +40,18 @@ FAILED_LIMIT = 37
 
 #: The value of ``failed`` if a signal ended the running job, for example after qdel.
 FAILED_SIGNAL = 100
+
+#: The other values of ``failed`` (sge_status(5)) and what they mean. Some say only that something
+#: failed after the end of the job; ``exit_status`` then says how the job itself ended.
+_AFTER_THE_JOB = frozenset({12, 13, 14, 15, 16})  # pestop, epilog, releasing the processors
+_FAILURES = {
+    # Could not be started: the worker's own files, prolog, parallel environment, shell, passwords,
+    # daemons, group number.
+    **dict.fromkeys((1, *range(3, 12), 27, *range(31, 37), 38), Ending.SETUP),
+    22: Ending.REMOVED,
+    **dict.fromkeys((24, 25, 30), Ending.RESCHEDULED),  # migrated, again, exit status 100
+    **dict.fromkeys((26, 28, 29), Ending.HOME),  # output file, working directory, AFS
+}
 
 #: The value of ``exit_status`` if a signal ended the job is this plus the signal's number.
 BY_SIGNAL = 128
@@ -133,10 +148,13 @@ def find_record(path: Path, job_name: str, owner: str, limit: int = LOOK_BACK) -
 
 def signal_name(status: int) -> str:
     """Return the name of the signal that an exit status stands for; empty if it is no signal's."""
-    try:
-        return signal.Signals(status - BY_SIGNAL).name
-    except ValueError:
+    number = status - BY_SIGNAL
+    if not 0 < number <= signal.SIGRTMAX:
         return ""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return str(number)
 
 
 def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
@@ -154,14 +172,19 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
             return Ending.RUN_TIME
     if record.failed == FAILED_LIMIT or record.status in LIMITED:
         return Ending.LIMIT
-    if record.failed not in (0, FAILED_SIGNAL):
-        return Ending.WORKER
-    if record.status in KILLED:
+    if record.failed not in (0, FAILED_SIGNAL, *_AFTER_THE_JOB):
+        return _FAILURES.get(record.failed, Ending.WORKER)
+    return _why_exited(record.status)
+
+
+def _why_exited(status: int) -> Ending:
+    """Return the meaning of the exit status of a job that ran to its end."""
+    if status in KILLED:
         return Ending.DELETED
-    if record.status == EXIT_EARLY_END:
+    if status == EXIT_EARLY_END:
         return Ending.MAINTENANCE
-    if record.status == EXIT_NO_ENVIRONMENT:
+    if status in (EXIT_NO_ENVIRONMENT, *SHELL_EXIT_NO_PROGRAM):
         return Ending.ENVIRONMENT
-    if signal_name(record.status):
+    if signal_name(status):
         return Ending.SIGNAL
-    return Ending.FAILED if record.status else Ending.ITSELF
+    return Ending.FAILED if status else Ending.ITSELF

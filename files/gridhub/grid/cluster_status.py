@@ -18,7 +18,7 @@ from gridhub.grid.command import run
 from gridhub.grid.details import Details, ask_details
 from gridhub.grid.engine import AnswerError, GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
-from gridhub.grid.places import QueueInstance, parse_places, parse_queue
+from gridhub.grid.places import CORES, SLOTS, QueueInstance, parse_places, parse_queue
 from gridhub.grid.qstat_files import UNGROUPED
 
 log = logging.getLogger("jupyterhub.sge")
@@ -173,7 +173,7 @@ class ClusterStatus:
         return found
 
     async def _ask_places(self) -> list[QueueInstance]:
-        names = ",".join(["slots", *sorted(self._complexes())])
+        names = ",".join([SLOTS, CORES, *sorted({*self._complexes()} - {SLOTS, CORES})])
         # "-u @" leaves out all jobs, because user names do not start with @. "-q *" means all
         # queues, even if qstat's files name some.
         arguments = ("-f", "-F", names, "-xml", "-q", "*", "-u", "@", *UNGROUPED)

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gridhub.grid.command import parse_tree
 from gridhub.grid.engine import AnswerError
 from gridhub.grid.numbers import read_number
+
+#: The complex of a job's slots, and the load value with the number of a host's processors.
+SLOTS = "slots"
+CORES = "num_proc"
+
+#: The state letters of a suspended queue instance (qstat(1)): by a command, by the queue above it,
+#: by its calendar.
+_SUSPENDED = frozenset("sSC")
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,13 @@ class QueueInstance:
     #: an error state.
     is_open: bool
     resources: Mapping[str, float] = field(default_factory=dict)
+    #: Where the smallest amount of each resource is set: ``q`` for the queue instance, ``h`` for its
+    #: host, ``g`` for the whole cluster (complex(5)).
+    levels: Mapping[str, str] = field(default_factory=dict)
+    #: The number of slots that jobs occupy, or that are reserved.
+    used: int = 0
+    #: The number of the host's processors; 0 if not known.
+    cores: int = 0
 
 
 def parse_places(xml: bytes) -> list[QueueInstance]:
@@ -37,22 +52,29 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
     places = []
     for entry in queues.iterfind("Queue-List"):
         queue, _, host = entry.findtext("name", "").strip().partition("@")
-        resources = {
-            name: number
-            for resource in entry.iterfind("resource")
-            if (name := resource.get("name"))
-            and (number := read_number(resource.text or "")) is not None
-        }
+        resources, levels = {}, {}
+        for resource in entry.iterfind("resource"):
+            name, number = resource.get("name"), read_number(resource.text or "")
+            if name and number is not None:
+                resources[name] = number
+                levels[name] = resource.get("type", "")[:1]
+        cores = resources.pop(CORES, 0.0)
         try:
             slots = int(entry.findtext("slots_total", ""))
             taken = int(entry.findtext("slots_used", "")) + int(entry.findtext("slots_resv", "0"))
         except ValueError as error:
             raise AnswerError(f"qstat printed a queue that cannot be read: {error}") from error
+        states = (entry.findtext("state") or "").strip()
+        # The programs of a suspended queue instance do not run, so its cores are free for others.
+        used = 0 if set(states) & _SUSPENDED else taken
         # A queue instance with any state letter (qstat(1)), even that of an alarm, takes no new
         # jobs.
-        is_open = not (entry.findtext("state") or "").strip()
-        free = int(min(resources.get("slots", math.inf), slots - taken))
-        places.append(QueueInstance(queue, host, slots, max(free, 0), is_open, resources))
+        free = int(max(min(resources.get(SLOTS, math.inf), slots - taken), 0))
+        places.append(
+            QueueInstance(
+                queue, host, slots, free, not states, resources, levels, used, int(cores)
+            )
+        )
     return places
 
 
@@ -78,9 +100,6 @@ class Requirements:
 
 #: The only name that :func:`unavailable_resources` returns if it finds no usable queue instance.
 CLOSED = "closed"
-
-#: The name for slots in the result of :func:`unavailable_resources`.
-SLOTS = "slots"
 
 
 def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
@@ -111,21 +130,52 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
     return frozenset({CLOSED}) if least is None else least
 
 
-def free(places: Iterable[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
+def free(places: Collection[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
     """Return how much of a consumable (or :data:`SLOTS`) is free: in total, and on the best host.
 
-    The queues of a host share its resources, so each host counts once, with the largest amount that
-    any of its queues offers.
+    The queue instances of a host share what is set for the host, and all hosts share what is set for
+    the cluster, so each amount counts once.
 
     :param queue: count only this queue, written as in :attr:`Requirements.queue`.
     """
     want = Requirements(queue=queue)
     hosts: dict[str, float] = {}
-    for place in places:
-        if want.may_use(place):
-            amount = float(place.free) if name == SLOTS else place.resources.get(name, 0.0)
-            hosts[place.host] = max(hosts.get(place.host, 0.0), amount)
-    return sum(hosts.values()), max(hosts.values(), default=0.0)
+    cluster = math.inf
+    for host in {place.host for place in places}:
+        here = [place for place in places if place.host == host]
+        amounts = [
+            (
+                float(place.free) if name == SLOTS else place.resources.get(name, 0.0),
+                place.levels.get(name, "h"),
+            )
+            for place in here
+            if want.may_use(place)
+        ]
+        if not amounts:
+            continue
+        # Queue instances with amounts of their own add up, within the limits that they share.
+        shared = [amount for amount, level in amounts if level != "q"]
+        hosts[host] = min([sum(amount for amount, _ in amounts), *([max(shared)] if shared else [])])
+        if name == SLOTS:
+            hosts[host] = min(hosts[host], idle_cores(here))
+        cluster = min([cluster, *(amount for amount, level in amounts if level == "g")])
+    best = max(hosts.values(), default=0.0)
+    return min(sum(hosts.values()), cluster), min(best, cluster)
+
+
+def idle_cores(here: Collection[QueueInstance]) -> float:
+    """Return how many of a host's cores its jobs leave; infinite if that is not known.
+
+    Several queues of a host may have slots for the same cores.
+
+    :param here: all queue instances of the host.
+    """
+    cores = max(place.cores for place in here)
+    if not cores:
+        return math.inf
+    # A queue with more slots than the host has cores is the site's intention.
+    cores = max(cores, *(place.slots for place in here))
+    return float(max(cores - sum(place.used for place in here), 0))
 
 
 def parse_queue(xml: bytes) -> list[int]:

@@ -38,6 +38,7 @@ from tornado import web
 
 from gridhub.hub.errors import Refusal
 from gridhub.hub.rate_limits import Limits, rates, whole_wait
+from gridhub.spawner.session_log import requester
 from gridhub.tls import session_of
 from gridhub.words import number_text, text
 
@@ -160,6 +161,7 @@ _prepare = BaseHandler.prepare
 async def prepare(self: BaseHandler) -> None:
     """Identify the requester, as JupyterHub does, then apply the requester's limits."""
     await _prepare(self)
+    requester.set(str(self.current_user.name) if isinstance(self.current_user, User) else "")
     how = counted(type(self), self.request.method)
     if not _has_for_all(self, how.right):
         count_request(self, how.kind)

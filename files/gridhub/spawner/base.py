@@ -36,6 +36,7 @@ from gridhub.spawner.database import SessionState, find_token, writing
 from gridhub.spawner.directory import ask_directory
 from gridhub.spawner.ended import SessionEnd, explain
 from gridhub.spawner.failures import SessionError
+from gridhub.spawner.session_log import SessionLog, ask_log
 from gridhub.words import text
 
 
@@ -105,6 +106,10 @@ class ClusterSpawner(BatchSpawnerBase):
     _avoid: tuple[str, ...] = ()
     _explain_due: float = 0.0
     _explaining: asyncio.Future[None] | None = None
+    #: The last session's log, and the number of its job.
+    _log: tuple[str, SessionLog] | None = None
+    _log_due: float = 0.0
+    _reading_log: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
 
@@ -304,6 +309,26 @@ class ClusterSpawner(BatchSpawnerBase):
             had=self.asked,
             environment=self.session_path,
         )
+
+    async def _read_log(self, last: SessionEnd, patience: float) -> SessionLog | None:
+        """Return the end of a session's log; ``None`` if it is not known yet, or says nothing more.
+
+        :param patience: how long to wait, in seconds. A later call returns what arrives later.
+        """
+        if not last.has_log:
+            return None
+        is_known = self._log is not None and self._log[0] == last.job
+        may_change = not is_known or (self._log and self._log[1].may_change)
+        is_idle = self._reading_log is None or self._reading_log.done()
+        if may_change and is_idle and (not is_known or self._log_due < time.time()):
+            self._reading_log = asyncio.ensure_future(self._store_log(last))
+        if self._reading_log and not self._reading_log.done():
+            await asyncio.wait([self._reading_log], timeout=patience)
+        return self._log[1] if self._log and self._log[0] == last.job else None
+
+    async def _store_log(self, last: SessionEnd) -> None:
+        found = await ask_log(self.cluster.logs, self.user.name, last.job, last.host)
+        self._log, self._log_due = (last.job, found), last.next_look
 
     async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
         """Return how a session ended; if possible, add the data from the accounting record.

@@ -61,6 +61,8 @@ class Cluster:
         self.collector = Collector(grid, short_interval, long_interval, delete=self.broker.delete)
         self.status = ClusterStatus(grid, self._job_numbers, self._complexes)
         self.verdicts = Verdicts(broker, broker_timeout)
+        #: Another client, so that homes that do not answer delay no starts and stops of sessions.
+        self.logs = BrokerClient(broker, broker_timeout, at_once=2)
         self._menu_file = menu_file
         self._accounting_file = Path(accounting_file or grid.accounting_file)
         # Use a separate thread pool: a read blocks its thread while the file server is down.

@@ -10,10 +10,11 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gridhub.contract import SESSION_FOLDER, Ending
+from gridhub.contract import Ending
 from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Record, signal_name, why
 from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
+from gridhub.spawner.session_log import log_path
 from gridhub.words import text
 
 #: Who ends a session with the current request: :attr:`Ending.IDLE` means the culler,
@@ -25,6 +26,18 @@ stopped_by: ContextVar[Ending | None] = ContextVar("stopped_by", default=None)
 
 #: If a session ends in one of these ways before it is up, only the session's log shows the reason.
 OWN_DOING = frozenset({Ending.ITSELF, Ending.FAILED, Ending.SIGNAL})
+
+#: The sentences about these endings give the whole reason, so pages do not show the session's log.
+WITHOUT_LOG = frozenset(
+    {
+        Ending.ADMINISTRATOR,
+        Ending.IDLE,
+        Ending.ITSELF,
+        Ending.LINGERS,
+        Ending.MAINTENANCE,
+        Ending.RUN_TIME,
+    }
+)
 
 #: The pause between two searches for an accounting record: ``EXPLAIN_PAUSE`` seconds, or the share
 #: ``EXPLAIN_PAUSE_SHARE`` of the time since the session ended, whichever is longer. The pause grows
@@ -50,6 +63,8 @@ class SessionEnd:
     #: The largest amount of memory that was in use, in bytes.
     used: float = 0.0
     status: int = 0
+    #: Grid Engine's code for what failed (sge_status(5)); 0 if nothing failed.
+    failed: int = 0
     #: What the session had requested.
     had: tuple[Requested, ...] = ()
     #: Why the session could not start, as a sentence; empty if the session did start.
@@ -68,15 +83,23 @@ class SessionEnd:
         return text(
             f"ended.{self.why}",
             job=self.job,
-            host=self.host,
+            host=self.host or text("ended.a_worker"),
             used=used,
             status=self.status,
+            failed=self.failed,
             signal=signal_name(self.status),
             memory=memory,
             run_time=words.get("run_time", ""),
             environment=self.environment,
             log=log_path(self.job),
         )
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the session's log may say more about the end."""
+        # A job that could not start, and was never on a worker, has written nothing.
+        ran = bool(self.host) or self.why is not Ending.START
+        return bool(self.job) and ran and self.why not in WITHOUT_LOG
 
     @property
     def exceeded(self) -> tuple[str, ...]:
@@ -114,13 +137,9 @@ class SessionEnd:
             host=self.host or record.host,
             used=record.maxvmem,
             status=record.status,
+            failed=record.failed,
             text="",
         )
-
-
-def log_path(job: str) -> str:
-    """Return the path of a session's log, as shown to the person."""
-    return f"~/{SESSION_FOLDER}/{job}.log"
 
 
 async def explain(

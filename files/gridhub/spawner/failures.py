@@ -14,6 +14,7 @@ from jupyterhub.spawner import SpawnException
 from gridhub.contract import NO_PORT, SESSION_FOLDER
 from gridhub.grid.collector import Gone
 from gridhub.grid.jobs import Job, State
+from gridhub.spawner.session_log import SessionLog, requester
 from gridhub.words import number_text, text
 
 _NO_PORT_REPORT = re.compile(
@@ -28,10 +29,16 @@ _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 class SessionError(SpawnException):
     """A session cannot start; pages show the message to the person unchanged."""
 
+    #: The end of the session's log and the name of its person; ``None`` if there is no log.
+    log: tuple[str, SessionLog] | None = None
+
     @property
     def jupyterhub_message(self) -> str:
-        """The message for JupyterHub's pages."""
-        return str(self.message)
+        """The message for JupyterHub's pages and API, with the log if its person has asked."""
+        words = str(self.message)
+        if self.log and self.log[0] == requester.get():
+            words = f"{words}\n{self.log[1]}"
+        return words
 
 
 class NoPort(SessionError):

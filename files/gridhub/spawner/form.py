@@ -15,6 +15,7 @@ from gridhub.menu.form import render_form
 from gridhub.menu.kinds import PRESET_FIELD, ChoiceError
 from gridhub.menu.menu import Menu
 from gridhub.spawner.ended import SessionEnd
+from gridhub.spawner.session_log import SessionLog
 from gridhub.words import text
 
 #: The form shows at most this many notices about values of a link that it cannot use.
@@ -134,11 +135,17 @@ def shift(
 
 
 def draw(
-    menu: Menu, groups: Collection[str], filled: Filled, last: SessionEnd | None, offer_more: bool
+    menu: Menu,
+    groups: Collection[str],
+    filled: Filled,
+    last: SessionEnd | None,
+    log: SessionLog | None,
+    offer_more: bool,
 ) -> str:
     """Return the form's fields as HTML, with the sentences above them.
 
     :param last: the end of the last session, if the form must show it.
+    :param log: the end of the last session's log, if the form must show it.
     :param offer_more: whether to link to a form with larger amounts of the items that ran out.
     """
     fields = render_form(menu, groups, filled.values, filled.refusal, filled.notes)
@@ -151,5 +158,11 @@ def draw(
             again = escape(text("sessions.again_with_more"))
             sentence += f' <a class="alert-link" href="?{escape(urlencode(query))}">{again}</a>'
         sentences.insert(0, sentence)
-    alerts = (f'<p class="alert alert-warning" role="status">{each}</p>' for each in sentences)
+    alerts = [f'<p class="alert alert-warning" role="status">{each}</p>' for each in sentences]
+    if log and log.lines:
+        alerts.insert(
+            1, f"<details><summary>{escape(log.words)}</summary><pre>{escape(log.lines)}</pre></details>"
+        )
+    elif log:
+        alerts.insert(1, f'<p class="quiet">{escape(log.words)}</p>')
     return "".join(alerts) + fields

@@ -18,6 +18,7 @@ from gridhub.spawner.base import ClusterSpawner
 from gridhub.spawner.ended import SessionEnd
 from gridhub.spawner.forecast import forecast
 from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, followed
+from gridhub.spawner.session_log import SessionLog, requester
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
 
@@ -52,7 +53,8 @@ class ShownSpawner(ClusterSpawner):
         await self.explain_last()
         # If the last start failed, JupyterHub itself shows the reason above the form.
         shown = None if self._failed else self.last
-        return draw(menu, groups, filled, shown, offer_more=not (link and link.more))
+        log = await self.shown_log() if shown else None
+        return draw(menu, groups, filled, shown, log, offer_more=not (link and link.more))
 
     @staticmethod
     def read_form(data: dict[str, list[str]]) -> dict[str, object]:
@@ -81,6 +83,15 @@ class ShownSpawner(ClusterSpawner):
             self._explain_due = last.next_look
             self._explaining = asyncio.ensure_future(self._find_out(last))
             await asyncio.wait([self._explaining], timeout=GLIMPSE)
+
+    async def shown_log(self) -> SessionLog | None:
+        """Return the end of the last session's log, if the person has asked and it may say more.
+
+        Administrators can open a person's pages, but may not read files in the person's home.
+        """
+        if self.last is None or self.session or requester.get() != self.user.name:
+            return None
+        return await self._read_log(self.last, GLIMPSE)
 
     async def _find_out(self, last: SessionEnd) -> None:
         explained = await self._explained(last)
@@ -174,6 +185,7 @@ class ShownSpawner(ClusterSpawner):
             raw=self.raw_reason() if waits else "",
             ended=self.last.words if self.last and state == "none" else "",
             exceeded=self.last.exceeded if self.last else (),
+            log=await self.shown_log() if state == "none" else None,
             job=int(self.job_id) if self.job_id else None,
             host=job.host if job else self.host,
             since=moment(started),

@@ -15,6 +15,7 @@ from typing import Literal
 from gridhub.grid.details import Details
 from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import beside
+from gridhub.spawner.session_log import SessionLog
 from gridhub.words import text
 
 
@@ -70,6 +71,8 @@ class View:
     #: The menu items, such as "memory", whose amounts were too small for the last session. The page
     #: offers a link to a form with larger amounts.
     exceeded: tuple[str, ...] = ()
+    #: The last lines of the last session's log; ``None`` if they say no more, or are not known yet.
+    log: SessionLog | None = None
     job: int | None = None
     host: str = ""
     since: datetime | None = None

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folders import DATA
-from gridhub.grid.accounting import Ending, Record, find_record, parse_record, signal_name, why
+from gridhub.grid.accounting import (
+    BY_SIGNAL,
+    Ending,
+    Record,
+    find_record,
+    parse_record,
+    signal_name,
+    why,
+)
+from gridhub.spawner.ended import SessionEnd
 
 ACCOUNTING = DATA / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
@@ -62,10 +71,49 @@ def test_the_reason_is_read_from_the_record(
     assert why(found(name), memory, run_time) is reason
 
 
-def test_a_job_that_could_not_run_on_its_host_is_blamed_on_the_worker() -> None:
-    record = Record(job=1, host="exec1", start=0, end=0, failed=21, status=0, maxvmem=0)
-    assert record.ran == 0
-    assert why(record, MEMORY, RUN_TIME) is Ending.WORKER
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        # sge_status(5): what failed while the job was set up ...
+        ((1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 27, 36, 38), Ending.SETUP),
+        ((26, 28), Ending.HOME),
+        # ... while it ran, ...
+        ((17, 18, 19, 20, 21, 23), Ending.WORKER),
+        ((22,), Ending.REMOVED),
+        ((24, 25, 30), Ending.RESCHEDULED),
+        # ... and after it had ended by its own exit status.
+        ((12, 13, 14, 15, 16), Ending.ITSELF),
+        # A code of a later release.
+        ((39, 101), Ending.WORKER),
+    ],
+)
+def test_each_code_of_a_failure_is_named_as_what_it_is(
+    codes: tuple[int, ...], reason: Ending
+) -> None:
+    for code in codes:
+        record = Record(job=1, host="exec1", start=0, end=0, failed=code, status=0, maxvmem=0)
+        assert record.ran == 0
+        assert why(record, MEMORY, RUN_TIME) is reason
+        status = replace(record, status=3)
+        assert why(status, MEMORY, RUN_TIME) is (
+            Ending.FAILED if reason is Ending.ITSELF else reason
+        )
+
+
+def test_every_code_and_exit_status_has_a_sentence() -> None:
+    for failed in range(102):
+        for status in range(256):
+            record = Record(1, "exec1", start=1, end=5, failed=failed, status=status, maxvmem=1)
+            reason = why(record, MEMORY, RUN_TIME)
+            assert text_of(reason)
+            if failed or status:
+                assert reason is not Ending.ITSELF or (failed in range(12, 17) and not status)
+            if status > BY_SIGNAL and not failed:
+                assert reason in (Ending.SIGNAL, Ending.DELETED, Ending.LIMIT, Ending.FAILED)
+
+
+def text_of(reason: Ending) -> str:
+    return SessionEnd(job="1", why=reason).words
 
 
 @pytest.mark.parametrize(
@@ -87,6 +135,9 @@ def test_a_job_that_could_not_run_on_its_host_is_blamed_on_the_worker() -> None:
         ({"failed": 100, "status": 153}, Ending.LIMIT),
         ({"failed": 100, "status": 139}, Ending.SIGNAL),
         ({"failed": 0, "status": 138}, Ending.SIGNAL),
+        ({"failed": 0, "status": 126}, Ending.ENVIRONMENT),
+        ({"failed": 0, "status": 127}, Ending.ENVIRONMENT),
+        ({"failed": 100, "status": 170}, Ending.SIGNAL),
         ({"failed": 0, "status": 128}, Ending.FAILED),
         ({"failed": 0, "status": 255}, Ending.FAILED),
         # Reaching a limit does not prove that the limit ended the job.
@@ -111,6 +162,8 @@ def test_a_crash_does_not_count_as_a_deletion() -> None:
     crashed = Record(job=1, host="exec1", start=1, end=5, failed=100, status=139, maxvmem=1)
     assert why(crashed, MEMORY, RUN_TIME) is Ending.SIGNAL
     assert signal_name(crashed.status) == "SIGSEGV"
+    assert signal_name(128 + 42) == "42"  # a real-time signal
+    assert signal_name(128 + 65) == signal_name(128) == ""
 
 
 def test_an_unknown_job_has_no_record() -> None:
