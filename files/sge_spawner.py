@@ -35,6 +35,7 @@ from gridhub.grid.details import ask_details
 from gridhub.grid.engine import GridEngineError
 from gridhub.grid.jobs import Job, State
 from gridhub.grid.submit import NO_QUEUE
+from gridhub.log import one_line
 from gridhub.menu.job import default_url, requested
 from gridhub.menu.kinds import ChoiceError
 from gridhub.notices import next_maintenance
@@ -43,7 +44,7 @@ from gridhub.spawner.cluster import hub_mark
 from gridhub.spawner.database import find_token, writing
 from gridhub.spawner.ended import OWN_DOING, SessionEnd, stopped_by
 from gridhub.spawner.failures import NoPort, SessionError, read_no_port
-from gridhub.spawner.forecast import why_never
+from gridhub.spawner.forecast import why_never, why_refused
 from gridhub.spawner.pages import ShownSpawner
 from gridhub.spawner.session_log import log_path
 from gridhub.spawner.window import end_before, over_in_time
@@ -250,20 +251,29 @@ class SGESpawner(ShownSpawner):
             if error.reason != "no_answer":
                 self._try(self._store_end)
                 self.clear_state()
-            if error.reason == "grid" and (words := await self._impossible(str(error.message))):
-                raise SessionError(words, reason="grid", log_message=str(error.message)) from error
+            if error.words:
+                self.log.warning(
+                    "Session of %s: Grid Engine refused the job: %s",
+                    self._log_name,
+                    one_line(error.words),
+                )
+                if words := await self._why_refused(error):
+                    raise SessionError(
+                        words, reason="grid", log_message=str(error.message)
+                    ) from error
             raise
 
-    async def _impossible(self, refusal: str) -> str:
-        """Return why a session with the refused choice can never start; empty if not known.
+    async def _why_refused(self, error: SessionError) -> str:
+        """Return why Grid Engine has refused the choice, as a sentence; empty if not known.
 
-        The reason comes from a dry run of the submission.
+        If Grid Engine only finds no queue, a dry run of the submission gives the reason.
         """
         assert self.choice is not None
-        if NO_QUEUE not in refusal:
-            return ""
         menu, places = self._menu(), self.status.places.answer
         requests = tuple(requested(menu, self.choice))
+        if NO_QUEUE not in error.words:
+            words = why_refused(error.words, requests)
+            return f"{words} {error.note}".rstrip() if words else ""
         answer = await self.cluster.verdicts.verdict(
             self.user.name, self.choice, waiting.unavailable_for(requests, places)
         )

@@ -14,12 +14,12 @@ from gridhub.words import text
 class Refused(Exception):
     """A request that the broker refuses; the message is for the person.
 
-    ``kind`` has the same values as :attr:`Answer.kind`.
+    ``kind``, ``words`` and ``note`` are those of the broker's :class:`Answer`.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, words: str = "", note: str = "") -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.words, self.note = kind, words, note
 
 
 def check_person(config: Config, user: pwd.struct_passwd) -> None:

@@ -130,9 +130,9 @@ class Answer(Model):
     job_id: int | None = None
     #: After a check: when a session with the choice can start.
     verdict: Literal["now", "later", "never", ""] = ""
-    #: Grid Engine's message about the verdict.
+    #: Grid Engine's message about the verdict or the refusal.
     words: str = ""
-    #: A sentence for the person that may explain the verdict.
+    #: A sentence for the person that may explain the verdict or the refusal.
     note: str = ""
     #: After a request for a log: its last lines; empty if the log is empty, and ``None`` if the log
     #: does not exist.

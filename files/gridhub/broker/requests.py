@@ -187,8 +187,9 @@ def _submit(
         raise Refused(refusal.kind, str(refusal) + blame(verifiers, (), "-jsv")) from refusal
     if process.returncode != 0:
         _check_answer(process)
-        message = text("grid.refused", reason=_words(process))
-        raise Refused("grid", message + blame(options, arguments, _printed(process)))
+        note = blame(options, arguments, _printed(process))
+        message = text("grid.refused", reason=_words(process)) + note
+        raise Refused("grid", message, _printed(process), note.strip())
     try:
         return parse_job_id(process.stdout)
     except AnswerError as error:
@@ -312,7 +313,13 @@ def decide(config: Config, request: Request) -> Answer:
                 answer = log(config, user, request)
         outcome = f"job {answer.job_id}" if answer.job_id else answer.verdict or "done"
     except Refused as refusal:
-        answer = Answer(ok=False, kind=refusal.kind, error=str(refusal))
+        answer = Answer(
+            ok=False,
+            kind=refusal.kind,
+            error=str(refusal),
+            words=refusal.words,
+            note=refusal.note,
+        )
         outcome = f"refused ({refusal.kind}): {refusal}"
     about = ""
     if isinstance(request, Start | Stop):

@@ -174,6 +174,8 @@ def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
         return Ending.LIMIT
     if record.failed not in (0, FAILED_SIGNAL, *_AFTER_THE_JOB):
         return _FAILURES.get(record.failed, Ending.WORKER)
+    if record.failed == FAILED_SIGNAL and not record.status:
+        return Ending.DELETED
     return _why_exited(record.status)
 
 

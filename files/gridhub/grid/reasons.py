@@ -31,17 +31,44 @@ class Reason:
     offer: float | None = None
 
 
+#: The messages with which qsub refuses a job at once. The administrators can change what they name.
+_REFUSALS = tuple(
+    (name, "job", re.compile(pattern, re.ASCII | re.IGNORECASE))
+    for name, pattern in (
+        ("no_such_project", r'the requested project "(?P<what>[^"]+)" does not exist'),
+        ("not_in_project", r'no access to project "(?P<what>[^"]+)" for user'),
+        ("closed_project", r'project "(?P<what>[^"]+)" is not allowed to submit jobs'),
+        ("needs_project", r"no project (assigned to job|was supplied)"),
+        ("no_such_pe", r'requested parallel environment "(?P<what>[^"]+)" does not exist'),
+        ("not_in_pe", r'no access to pe "(?P<what>[^"]+)"'),
+        ("no_such_queue", r'job requests unknown queue "(?P<what>[^"]+)"'),
+        ("unknown", r'unknown resource "(?P<what>[^"]+)"'),
+        ("not_requestable", r'resource "(?P<what>[^"]+)" configured as non requestable'),
+        ("no_such_host", r'can\'t resolve hostname "(?P<what>[^"]+)"'),
+        ("bad_value", r'attribute "(?P<what>[^"]+)" is not an? .*value'),
+        ("no_submit_host", r'host "(?P<what>[^"]+)" is not a submit host'),
+        ("too_many_own", r"only (?P<what>\d+) jobs are allowed per user"),
+        ("too_many", r"only (?P<what>\d+) jobs are allowed per cluster"),
+        ("not_registered", r'job rejected: the user "(?P<what>[^"]+)" does not exist'),
+        ("closed_person", r"job rejected: (?P<what>[^\s@]+)\S* is not allowed to submit jobs"),
+        ("no_rank", r"requires (operator|manager) privileges"),
+        ("reservation", r"the advance reservation id (?P<what>\d+) is invalid"),
+        ("no_verifier", r'JSV (script )?"(?P<what>[^"]+)"|got no response from JSV'),
+    )
+)
+
 #: The messages of Grid Engine's scheduler, the most informative ones first. Messages about a queue
 #: that does not accept the job come last, because they say little: they appear whenever the cluster
 #: has such a queue.
-_MESSAGES = tuple(
+_MESSAGES = _REFUSALS + tuple(
     (name, scope, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for name, scope, pattern in (
         ("quota", "job", r'exceeds limit\b.*?\bin rule "?(?P<what>[^"\s]+)'),
         ("person", "job", r"dropped because of user limitations"),
         ("depends", "job", r"dropped because of job dependencies"),
         ("alike", "job", r"got ignored in the last scheduling run"),
-        ("permission", "job", r"no access to pe"),
+        ("later", "job", r"execution time not reached"),
+        ("held", "job", r"job is in hold state"),
         ("reserved", "amount", r"due to a reservation|not reserved by advance reservation"),
         ("amount", "amount", r"offers only [ghq]c:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
         ("calendar", "amount", r"the job runtime of \d+ sec\. is too long"),
@@ -50,10 +77,20 @@ _MESSAGES = tuple(
         ("suspended", "place", r"dropped because it is suspended"),
         ("overloaded", "place", r"dropped because it is overloaded|in (suspend|load) alarm"),
         ("away", "place", r"is temporarily not available|until clean up of"),
-        ("slots", "slots", r"only offers (?P<offer>\d+) slots|requires more slots than available"),
-        ("permission", "barred", r"has no permission for"),
+        (
+            "slots",
+            "slots",
+            r'(in pe "(?P<what>[^"]+)" because it )?only offers (?P<offer>\d+) slots'
+            r"|requires more slots than available",
+        ),
+        (
+            "permission",
+            "barred",
+            r'has no permission for (cluster |queue |host )*(instance )?"?(?P<what>[^\s"]+)',
+        ),
         ("project", "barred", r"have the correct project|excluded project list"),
         ("offer", "barred", r"offers only [ghq][a-z]:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
+        ("forced", "barred", r"does not request 'forced' resource \"(?P<what>[^\"]+)\""),
         ("unknown", "barred", r"job requests unknown resource \((?P<what>[^)\s]+)"),
         ("parallel", "barred", r"not in pe list|no matching pe|rule is not suitable|parallel type"),
         ("queue", "barred", r"not contained in its hard queue list"),
@@ -62,7 +99,7 @@ _MESSAGES = tuple(
 
 #: Lines that say nothing about the job.
 _NO_NEWS = re.compile(
-    r"no suitable queues|^Exiting\.|^verification:|job information|no messages available",
+    r"no suitable queues|is not allowed to run in any queue$|^Exiting\.|^verification:|job information|no messages available",
     re.IGNORECASE,
 )
 
@@ -92,6 +129,23 @@ def parse_reasons(lines: Iterable[str]) -> list[Reason]:
             reason = max(before, reason, key=lambda each: each.offer or 0.0)
         found[rank, reason.what] = reason
     return [found[key] for key in sorted(found)]
+
+
+def refusal(lines: Iterable[str]) -> tuple[Reason, str]:
+    """Return why qsub refused a job at once, and the line that says it, without qsub's own words.
+
+    Without a scope, the reason is not known: the line may be a sentence of the site's own verifier
+    (JSV), and is empty if Grid Engine only finds no queue.
+    """
+    words = ""
+    for line in lines:
+        line = line.strip().removeprefix("Unable to run job: ").removeprefix("warning: ")
+        if meaning := meaning_of(line):
+            if meaning[0] < len(_REFUSALS):
+                return meaning[1], line
+            if meaning[1].name == "other":
+                words = words or line
+    return Reason("other"), words
 
 
 def main_reason(reasons: Collection[Reason], unavailable: frozenset[str] | None) -> Reason:

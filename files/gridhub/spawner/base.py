@@ -287,11 +287,13 @@ class ClusterSpawner(BatchSpawnerBase):
             ) from error
         if not answer.ok:
             ours = answer.kind in ("request", "broker")
-            raise SessionError(
+            refusal = SessionError(
                 text("start.broker", reason=answer.error) if ours else answer.error,
                 reason=answer.kind,
                 status_code=500 if ours else 400,
             )
+            refusal.words, refusal.note = answer.words, answer.note
+            raise refusal
         return answer
 
     def _own_end(self) -> SessionEnd:

@@ -31,6 +31,9 @@ class SessionError(SpawnException):
 
     #: The end of the session's log and the name of its person; ``None`` if there is no log.
     log: tuple[str, SessionLog] | None = None
+    #: Grid Engine's own message, and the broker's note on it; empty if Grid Engine refused nothing.
+    words: str = ""
+    note: str = ""
 
     @property
     def jupyterhub_message(self) -> str:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from math import isfinite
 
 from gridhub.broker.protocol import Answer
 from gridhub.grid.places import SLOTS, QueueInstance, free
-from gridhub.grid.reasons import Reason, main_reason, parse_reasons
+from gridhub.grid.reasons import Reason, main_reason, parse_reasons, refusal
 from gridhub.menu.job import Requested, requested
 from gridhub.menu.kinds import ChoiceError
 from gridhub.menu.menu import Menu
@@ -25,6 +26,9 @@ from gridhub.spawner.waiting import (
 )
 from gridhub.spawner.window import over_in_time
 from gridhub.words import text
+
+#: How many queues or hosts a sentence names.
+MAX_NAMED = 3
 
 
 async def forecast(
@@ -100,6 +104,15 @@ def why_later(
     return text("forecast.closed" if reason.name == "closed" else "forecast.later")
 
 
+def why_refused(words: str, requests: Collection[Requested]) -> str:
+    """Return why qsub refused a job at once, as a sentence; empty if the reason is not known.
+
+    :param words: the output of qsub.
+    """
+    reason, _ = refusal(words.splitlines())
+    return text("grid.refused", reason=in_words(reason, requests)) if reason.scope else ""
+
+
 def why_never(
     words: str, menu: Menu, requests: Collection[Requested], places: list[QueueInstance] | None
 ) -> str:
@@ -108,7 +121,11 @@ def why_never(
     :param words: the output of ``qsub -w v``. This command assumes an empty cluster, so its output
         contains the largest amounts that the cluster can offer.
     """
-    reasons = parse_reasons(words.splitlines())
+    lines = words.splitlines()
+    refused, own_words = refusal(lines)
+    if refused.scope:
+        return text("forecast.barred", reason=in_words(refused, requests))
+    reasons = parse_reasons(lines)
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
     if places and not may_spread(requests):
         offers[SLOTS] = max(float(place.slots) for place in places)
@@ -125,7 +142,16 @@ def why_never(
     first = next(iter(reasons), Reason("other", "other"))
     if first.name == "quota":
         return text("forecast.quota", what=first.what)
+    if first.name == "slots" and first.what and not first.offer:
+        return text("forecast.slots", what=first.what)
     # The scope `slots` is missing here: a job may use a queue even if too few slots are free.
     if first.scope in ("barred", "job"):
-        return text("forecast.barred", reason=in_words(first, requests))
-    return text("forecast.never")
+        return text("forecast.barred", reason=in_words(all_named(first, reasons), requests))
+    return text("forecast.refused", words=own_words) if own_words else text("forecast.never")
+
+
+def all_named(first: Reason, reasons: Collection[Reason]) -> Reason:
+    """Return a reason that names what all reasons of its kind name, up to :data:`MAX_NAMED`."""
+    names = [each.what for each in reasons if each.name == first.name and each.what]
+    more = ["…"] if len(names) > MAX_NAMED else []
+    return replace(first, what=", ".join(names[:MAX_NAMED] + more))

@@ -54,5 +54,5 @@ async def ask_log(broker: BrokerClient, person: str, job: str, host: str) -> Ses
     if answer.log:
         return SessionLog(text("log.lines", log=path), answer.log)
     name = "missing" if answer.log is None else "empty"
-    words = text(f"log.{name}_on" if host else f"log.{name}", log=path, job=job, host=host)
+    words = text(f"log.none_{name}_on" if host else f"log.none_{name}", log=path, host=host)
     return SessionLog(words, "", True)

@@ -78,7 +78,8 @@ def free_at_most(
 def in_words(reason: Reason, requests: Collection[Requested]) -> str:
     """Return the scheduler's reason in words, with the labels and amounts of the form."""
     items = unavailable_in_words(requests, {reason.what}) if reason.what else ""
-    return text(f"reason.{reason.name}", what=items or reason.what)
+    named = "_named" if reason.name == "permission" and reason.what else ""
+    return text(f"reason.{reason.name}{named}", what=items or reason.what)
 
 
 def why_queued(

@@ -54,9 +54,9 @@ from recorded import GB, Recorded, read
             "",
         ),
         ('queue instance "a@b" dropped because it is temporarily not available', "away", ""),
-        ('has no permission for cluster queue "all.q"', "permission", ""),
-        ('Job 0 has no permission for host "exec1"', "permission", ""),
-        ('cannot run because no access to pe "smp"', "permission", ""),
+        ('has no permission for cluster queue "all.q"', "permission", "all.q"),
+        ('Job 0 has no permission for host "exec1"', "permission", "exec1"),
+        ('cannot run because no access to pe "smp"', "not_in_pe", "smp"),
         (
             '(project p) does not have the correct project to run in cluster queue "q"',
             "project",
@@ -99,7 +99,10 @@ from recorded import GB, Recorded, read
             "queue",
             "",
         ),
-        ('cannot run in PE "smp" because it only offers 0 slots', "slots", ""),
+        ('cannot run in PE "smp" because it only offers 0 slots', "slots", "smp"),
+        ("Job does not request 'forced' resource \"x\" of queue instance a@b", "forced", "x"),
+        ("Job execution time not reached", "later", ""),
+        ("job is in hold state", "held", ""),
         ("something of a release to come", "other", ""),
     ],
 )
@@ -126,6 +129,7 @@ verification: no suitable queues
 Exiting."""
     reasons = parse_reasons(output.splitlines())
     assert [reason.name for reason in reasons] == ["quota", "slots", "permission"]
+    assert reasons[2].what == "closed.q"
     assert reasons[0].what == "trial/1"
     output = """Unable to run job: Job 1 has no permission for cluster queue "closed.q"
 Job 1 (-l gpu=9) cannot run in queue "all.q@exec1" because job requests unknown resource (gpu)
@@ -135,7 +139,7 @@ Exiting."""
     amount = Reason("amount", "amount", "gpu", 2)
     assert parse_reasons(output.splitlines())[0] == amount
     (reason,) = parse_reasons(['Job 39 cannot run because no access to PE "shut"'])
-    assert (reason.name, reason.scope) == ("permission", "job")
+    assert (reason.name, reason.scope) == ("not_in_pe", "job")
 
 
 def test_the_largest_offer_is_kept_and_lines_without_a_reason_are_dropped() -> None:

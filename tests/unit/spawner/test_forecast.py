@@ -56,7 +56,11 @@ class TestForecast:
                 Answer(ok=True, verdict="later", words='exceeds limit "a/" in rule "mine/1"'),
                 "It would have to wait: a limit of the cluster (mine/1)",
             ),
-            (Answer(ok=True, verdict="never", words="no"), "It can never start: no worker"),
+            (
+                Answer(ok=True, verdict="never", words="Unable to run job: No cost centre."),
+                "It can never start, because the cluster refuses it: No cost centre. Ask",
+            ),
+            (Answer(ok=True, verdict="never", words="no suitable queues"), "It can never start: no"),
             (
                 Answer(ok=True, verdict="never", words='has no permission for cluster queue "q"'),
                 "It can never start: your account may not use any",
@@ -68,6 +72,14 @@ class TestForecast:
                     words='has no permission for cluster queue "q"\nonly offers 0 slots',
                 ),
                 "It can never start: no worker has all of this at once",
+            ),
+            (
+                Answer(
+                    ok=True,
+                    verdict="never",
+                    words='no permission\ncannot run in PE "smp" because it only offers 0 slots',
+                ),
+                "It can never start: the parallel environment smp gives your account fewer CPU",
             ),
             (
                 Answer(ok=True, verdict="never", words='exceeds limit "/////" in rule "mine/1"'),
