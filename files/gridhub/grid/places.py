@@ -97,6 +97,15 @@ class Requirements:
             not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
         )
 
+    def lacking(self, place: QueueInstance) -> set[str]:
+        """Return the resources of which a queue instance has too little; slots are ignored."""
+        return {
+            name
+            for name, amount in self.resources.items()
+            # Count a consumable that a host does not list as 0.
+            if place.resources.get(name, 0.0) < amount
+        }
+
 
 #: The only name that :func:`unavailable_resources` returns if it finds no usable queue instance.
 CLOSED = "closed"
@@ -105,23 +114,19 @@ CLOSED = "closed"
 def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -> frozenset[str]:
     """Return the resources that a session needs but that are not free on the best queue instance.
 
-    The best queue instance is the one that lacks the fewest resources.
+    The best queue instance is the one that lacks the fewest resources. Slots may come from several
+    queue instances of a host (seen with 8.1.9).
 
     :returns: :data:`SLOTS` and names of complexes; only :data:`CLOSED` if the session may use no
         queue instance; empty if the session can start.
     """
     least: frozenset[str] | None = None
-    for place in places:
-        if not want.may_use(place):
-            continue
-        unavailable = {
-            name
-            for name, amount in want.resources.items()
-            # Count a consumable that a host does not list as 0.
-            if place.resources.get(name, 0.0) < amount
-        }
-        if place.free < want.slots:
-            unavailable.add(SLOTS)
+    lacking = [(place, want.lacking(place)) for place in places if want.may_use(place)]
+    for place, unavailable in lacking:
+        # Only queue instances that have everything else can add slots.
+        others = [other for other, names in lacking if other is place or not names]
+        if _free_here(others, place.host, SLOTS) < want.slots:
+            unavailable = {*unavailable, SLOTS}
         # On a tie, prefer an instance that lacks slots: slots become free, but an instance that
         # lacks, for example, a GPU may never have one.
         rank = len(unavailable), SLOTS not in unavailable
@@ -130,52 +135,65 @@ def unavailable_resources(want: Requirements, places: Iterable[QueueInstance]) -
     return frozenset({CLOSED}) if least is None else least
 
 
-def free(places: Collection[QueueInstance], name: str, queue: str = "") -> tuple[float, float]:
+def _free_here(usable: Iterable[QueueInstance], host: str, name: str) -> float:
+    """Return how much of a consumable (or :data:`SLOTS`) queue instances have free on a host."""
+    own, shared = 0.0, []
+    for place in usable:
+        if place.host == host:
+            amount = float(place.free) if name == SLOTS else place.resources.get(name, 0.0)
+            own += amount
+            # Slots are the queue's own unless Grid Engine says otherwise, other resources are not.
+            if place.levels.get(name, "q" if name == SLOTS else "h") != "q":
+                shared.append(amount)
+    # Amounts of their own add up, within the limit that all queue instances of the host share.
+    return min(own, max(shared)) if shared else own
+
+
+def free(
+    places: Collection[QueueInstance], name: str, queue: str = "", *, idle: bool = False
+) -> tuple[float, float]:
     """Return how much of a consumable (or :data:`SLOTS`) is free: in total, and on the best host.
 
     The queue instances of a host share what is set for the host, and all hosts share what is set for
     the cluster, so each amount counts once.
 
     :param queue: count only this queue, written as in :attr:`Requirements.queue`.
+    :param idle: count each core once, even if several queues of a host have slots for it. Without
+        this, the result is what Grid Engine would give to jobs.
     """
     want = Requirements(queue=queue)
-    hosts: dict[str, float] = {}
-    cluster = math.inf
-    for host in {place.host for place in places}:
-        here = [place for place in places if place.host == host]
-        amounts = [
-            (
-                float(place.free) if name == SLOTS else place.resources.get(name, 0.0),
-                place.levels.get(name, "h"),
-            )
-            for place in here
-            if want.may_use(place)
-        ]
-        if not amounts:
-            continue
-        # Queue instances with amounts of their own add up, within the limits that they share.
-        shared = [amount for amount, level in amounts if level != "q"]
-        hosts[host] = min([sum(amount for amount, _ in amounts), *([max(shared)] if shared else [])])
-        if name == SLOTS:
-            hosts[host] = min(hosts[host], idle_cores(here))
-        cluster = min([cluster, *(amount for amount, level in amounts if level == "g")])
-    best = max(hosts.values(), default=0.0)
-    return min(sum(hosts.values()), cluster), min(best, cluster)
+    usable = [place for place in places if want.may_use(place)]
+    hosts = {place.host: _free_here(usable, place.host, name) for place in usable}
+    if idle and name == SLOTS:
+        for host in hosts:
+            cores = idle_cores([place for place in places if place.host == host])
+            hosts[host] = min(hosts[host], cores)
+    cluster = min(
+        (place.resources[name] for place in usable if place.levels.get(name) == "g"),
+        default=math.inf,
+    )
+    return min(sum(hosts.values()), cluster), min(max(hosts.values(), default=0.0), cluster)
 
 
 def idle_cores(here: Collection[QueueInstance]) -> float:
     """Return how many of a host's cores its jobs leave; infinite if that is not known.
-
-    Several queues of a host may have slots for the same cores.
 
     :param here: all queue instances of the host.
     """
     cores = max(place.cores for place in here)
     if not cores:
         return math.inf
-    # A queue with more slots than the host has cores is the site's intention.
+    # If a single queue has more slots than the host has cores, that is the site's intention.
     cores = max(cores, *(place.slots for place in here))
     return float(max(cores - sum(place.used for place in here), 0))
+
+
+def most_slots(places: Collection[QueueInstance]) -> float:
+    """Return how many slots the largest host has, in all its queues."""
+    hosts = {place.host for place in places}
+    return max(
+        float(sum(place.slots for place in places if place.host == host)) for host in hosts
+    )
 
 
 def parse_queue(xml: bytes) -> list[int]:

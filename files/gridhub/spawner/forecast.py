@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import isfinite
 
 from gridhub.broker.protocol import Answer
-from gridhub.grid.places import SLOTS, QueueInstance, free
+from gridhub.grid.places import SLOTS, QueueInstance, free, most_slots
 from gridhub.grid.reasons import Reason, main_reason, parse_reasons, refusal
 from gridhub.menu.job import Requested, requested
 from gridhub.menu.kinds import ChoiceError
@@ -49,7 +49,7 @@ async def forecast(
         for item in menu.items_for(groups)
         if places and (name := item.request.counted) is not None
         # Leave out resources that the queues do not limit.
-        if isfinite((amounts := free(places, name))[0])
+        if isfinite((amounts := free(places, name, idle=True))[0])
     )
     if words := next_maintenance.refusal():
         return Forecast(free=room, age=age, message=words)
@@ -128,7 +128,7 @@ def why_never(
     reasons = parse_reasons(lines)
     offers = {reason.what: reason.offer for reason in reasons if reason.name == "amount"}
     if places and not may_spread(requests):
-        offers[SLOTS] = max(float(place.slots) for place in places)
+        offers[SLOTS] = most_slots(places)
     items = {item.name: item for item in menu.items}
     most = [
         (f"{each.label} ({each.words})", items[each.item].in_units(offer))

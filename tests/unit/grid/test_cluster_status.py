@@ -190,7 +190,7 @@ async def test_all_jobs_and_all_complexes_are_queried_at_once(
     assert await shared.line.look(10) == [15, 16]
     assert (bin_dir / "calls").read_text("utf-8").splitlines() == [
         "-xml -j 51,55",
-        "-f -F slots,gpu,h_vmem -xml -q * -u @ -g t",
+        "-f -F slots,num_proc,gpu,h_vmem -xml -q * -u @ -g t",
         "-xml -s p -u * -g t",
     ]
 

@@ -59,9 +59,8 @@ class TestOptions:
     async def test_a_session_that_can_never_start_is_refused_in_our_own_words(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
     ) -> None:
-        refused = Answer(
-            ok=False, kind="grid", error="Unable to run job: error: no suitable queues"
-        )
+        words = "Unable to run job: error: no suitable queues"
+        refused = Answer(ok=False, kind="grid", error=words, words=words)
         barred = 'Job 1 has no permission for cluster queue "all.q"'
         never = Answer(ok=True, verdict="never", words=barred)
         for verdict, message in (
@@ -75,6 +74,23 @@ class TestOptions:
             assert message in json.loads(answer.body)["message"]
             assert broker.requests[-1] == Check(user="alice", choice={"cores": 4})
         spawner.cluster.verdicts.kept.clear()
+
+    async def test_a_refusal_is_told_as_what_it_is_and_logged_in_grid_engines_words(
+        self, hub: Hub, broker: Broker, token: str, qstat: Qstat, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        words = 'Unable to run job: job rejected: the requested project "x" does not exist\nExiting.'
+        note = "The reason may be “-P x” in line 1 of /home/alice/.sge_request."
+        broker.answers = [Answer(ok=False, kind="grid", error=words, words=words, note=note)]
+        answer = await hub.ask("users/alice/server", token, {"cores": 4})
+        assert json.loads(answer.body)["message"] == (
+            "Grid Engine refused the session: there is no project x. Ask the administrators which "
+            f"one you may use. {note}"
+        )
+        assert "Grid Engine refused the job: Unable to run job: job rejected: the" in caplog.text
+        # A sentence of the site's own, or of another release, is shown as it is.
+        broker.answers = [Answer(ok=False, kind="grid", error="own words", words="own words")]
+        answer = await hub.ask("users/alice/server", token, {"cores": 4})
+        assert json.loads(answer.body)["message"] == "own words"
 
     async def test_an_accepted_choice_is_the_next_default(
         self, hub: Hub, spawner: SGESpawner, broker: Broker, token: str, qstat: Qstat
