@@ -443,7 +443,9 @@ class SGESpawner(ShownSpawner):
         its worker is down.
         """
         job = self._job()
-        may_be_silent = isinstance(job, Job) and job.may_be_silent and self.host and self.port
+        # A job without a host waits again: Grid Engine has rescheduled it.
+        is_away = isinstance(job, Job) and (job.may_be_silent or not job.host)
+        may_be_silent = is_away and self.host and self.port
         self.silent = bool(may_be_silent and not await self._answer() and self.host)
 
     def announce(self, port: int) -> None:

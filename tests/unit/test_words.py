@@ -32,7 +32,8 @@ CALLS = [
 #: Sentences with names that end in a computed part. Keys: the beginning of the name. Values: what
 #: the computed part can be.
 COMPUTED = {
-    "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN),
+    "waiting.": "|".join(each.value for each in State if each is not State.UNKNOWN)
+    + "|suspended_(job|queue|rank|calendar|load)",
     "maintenance.": "ahead|today",
     "form.": "more|most|less|less_free|least",
     "error.": "|".join(errors.MESSAGES.values()),

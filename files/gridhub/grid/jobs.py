@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -73,11 +73,32 @@ class Job:
     slots: int
     reports: bool = True
     since: float | None = None
+    #: The state letters of the job's queue instance (qstat(1)).
+    queue_states: str = field(default="", compare=False)
 
     @property
     def state(self) -> State:
         """The meaning of ``letters``."""
         return read_state(self.letters)
+
+    @property
+    def is_rescheduled(self) -> bool:
+        """Whether Grid Engine has put the job back into its queue after it had started."""
+        return "R" in self.letters
+
+    @property
+    def suspended_by(self) -> str:
+        """What has suspended the job: ``job``, ``queue``, ``rank``, ``calendar`` or ``load``.
+
+        Empty if that is not known. The letters of the job and of its queue are as seen with 8.1.9:
+        ``s``, ``S`` and ``s``, ``S`` and ``S``, ``S`` and ``C``, ``T`` or ``ST``.
+        """
+        if "s" in self.letters:
+            return "job"
+        if "T" in self.letters:
+            return "load"
+        causes = {"s": "queue", "S": "rank", "C": "calendar"}
+        return next((each for letter, each in causes.items() if letter in self.queue_states), "")
 
     @property
     def may_be_silent(self) -> bool:
@@ -112,6 +133,7 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
                 slots=int(entry.findtext("slots", "1")),
                 reports="u" not in states,
                 since=_read_moment(entry.findtext("JAT_start_time", "")),
+                queue_states=states,
             )
 
 

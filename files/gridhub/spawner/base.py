@@ -302,9 +302,14 @@ class ClusterSpawner(BatchSpawnerBase):
         The reason for the end is added later, from the accounting record.
         """
         seen = self.collector.last_seen(job_name(self.session))
+        why = Ending.UNKNOWN
+        if seen and seen.is_rescheduled:
+            why = Ending.RESCHEDULED  # the job has a record for each of its starts
+        elif seen and not seen.reports:
+            why = Ending.WORKER
         return SessionEnd(
             job=self.job_id,
-            why=Ending.UNKNOWN if seen is None or seen.reports else Ending.WORKER,
+            why=why,
             name=job_name(self.session),
             host=self.host or (seen.host if seen else ""),
             ended=time.time(),

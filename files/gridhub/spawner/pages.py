@@ -21,6 +21,7 @@ from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, fol
 from gridhub.spawner.session_log import SessionLog, requester
 from gridhub.spawner.verdicts import PATIENCE
 from gridhub.spawner.view import Forecast, View, amounts, moment
+from gridhub.words import text
 
 #: How long a page may wait for a value, in seconds. After that, only the next page shows the value.
 GLIMPSE = 0.5
@@ -133,7 +134,12 @@ class ShownSpawner(ClusterSpawner):
     @property
     def why_silent(self) -> str:
         """Why the session may not answer although it runs; empty if nothing is known."""
-        return waiting.why_silent(self._job(), self.collector.age) if self.session else ""
+        if not self.session:
+            return ""
+        job = self._job()
+        if self.host and isinstance(job, Job) and not job.host:
+            return text("waiting.moved", job=job.id)
+        return waiting.why_silent(job, self.collector.age)
 
     def why_queued(self, job: Job | Gone | None) -> str:
         """Return why a job waits in the queue; empty if the job is not in the queue."""

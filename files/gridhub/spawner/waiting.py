@@ -140,7 +140,15 @@ def why_silent(job: Job | Gone | None, age: float | None) -> str:
         return ""
     if not job.reports:
         return text("waiting.no_report", job=job.id, host=job.host)
-    return text(f"waiting.{job.state.value}", job=job.id, host=job.host)
+    return in_state(job)
+
+
+def in_state(job: Job) -> str:
+    """Return the sentence about a job's state; for a suspended job, it names the cause."""
+    name = job.state.value
+    if job.state is State.SUSPENDED and job.suspended_by:
+        name = f"{name}_{job.suspended_by}"
+    return text(f"waiting.{name}", job=job.id, host=job.host)
 
 
 def progress(
@@ -165,4 +173,4 @@ def progress(
         return ""
     if job.state is State.UNKNOWN:
         return text("waiting.unknown", job=job.id, letters=job.letters)
-    return text(f"waiting.{job.state.value}", job=job.id, host=job.host)
+    return in_state(job)

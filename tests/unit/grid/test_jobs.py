@@ -20,6 +20,7 @@ from gridhub.grid import command
 from gridhub.grid.engine import AnswerError
 from gridhub.grid.jobs import Job, State, parse_qstat, read_state
 from gridhub.grid.submit import parse_job_id
+from gridhub.spawner.waiting import why_silent
 
 
 class TestStates:
@@ -115,6 +116,30 @@ class TestJobLists:
     ) -> None:
         job = self.jobs(recorded, name)[number]
         assert (job.state, job.host) == (state, host)
+
+    @pytest.mark.parametrize(
+        ("letters", "states", "cause"),
+        [
+            # As seen with 8.1.9: qmod -sj, qmod -sq, subordinate_list, calendar, suspend_thresholds.
+            ("s", "", "job"),
+            ("S", "s", "queue"),
+            ("S", "S", "rank"),
+            ("S", "C", "calendar"),
+            ("T", "A", "load"),
+            ("ST", "A", "load"),
+            # After a calendar was removed, its jobs stay suspended.
+            ("S", "", ""),
+        ],
+    )
+    def test_the_cause_of_a_suspension_is_read(
+        self, recorded: Recorded, letters: str, states: str, cause: str
+    ) -> None:
+        xml = recorded("not_reporting.xml").replace("<state>au<", f"<state>{states}<")
+        (job,) = parse_qstat(xml.encode())
+        job = replace(job, letters=letters)
+        assert job.state is State.SUSPENDED
+        assert job.suspended_by == cause
+        assert f"is suspended on {job.host}" in why_silent(job, 0.0)
 
     def test_a_job_on_a_host_that_does_not_report_is_marked(self, recorded: Recorded) -> None:
         (job,) = parse_qstat(recorded("not_reporting.xml").encode())

@@ -13,6 +13,7 @@ import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, meta
 
 from gridhub.hub.pages import PAGES, ago, left, span, template_vars
+from gridhub.spawner.session_log import SessionLog
 from gridhub.spawner.view import Amount, View
 from gridhub.words import placeholders, read_own
 
@@ -99,13 +100,19 @@ VIEW = View(
     ends=datetime(2026, 1, 2),
     amounts=(Amount(HOSTILE, HOSTILE, 0.95), Amount("GPUs", "1")),
 )
-ENDED = View(name="", state="none", ended=HOSTILE, exceeded=("memory",))
+ENDED = View(
+    name="",
+    state="none",
+    ended=HOSTILE,
+    exceeded=("memory",),
+    log=SessionLog(HOSTILE, HOSTILE),
+)
 
 
 def test_the_home_page_escapes_everything_about_a_session() -> None:
     page = render("home.html", sessions=lambda user: [ENDED, VIEW], allow_named_servers=True)
     assert HOSTILE not in page
-    assert page.count("&lt;script&gt;") >= 8
+    assert page.count("&lt;script&gt;") >= 10
     assert 'style="width: 95%"' in page
     assert 'href="/hub/spawn/%3Cscript%3E?_more=memory"' in page
     assert 'action="/hub/stop/%3Cscript%3E/second"' in page
@@ -136,8 +143,15 @@ def test_the_waiting_page_shows_the_progress_of_a_start_even_without_javascript(
 @pytest.mark.parametrize("message", [HOSTILE, ""])
 def test_the_messages_of_a_failed_start_and_an_error_are_escaped(message: str) -> None:
     failed = render(
-        "not_running.html", failed=True, failed_message=message, spawn_url="/hub/spawn/x"
+        "not_running.html",
+        failed=True,
+        failed_message=message,
+        exception=RuntimeError(),
+        spawn_url="/hub/spawn/x",
+        server_name="",
+        sessions=lambda user: [ENDED],
     )
+    assert failed.count("&lt;script&gt;") >= 2
     error = render("error.html", status_code=500, message=message)
     assert HOSTILE not in failed + error
     assert "Status 500" in error

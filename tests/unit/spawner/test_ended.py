@@ -43,7 +43,7 @@ class TestWhySessionsEnd:
             ("t-mem", "used more than its memory: 418.5 MB of 286.1 MB", ("memory",)),
             ("t-qdel", "job 1, was deleted by an administrator", ()),
             ("t-exit0", "was shut down from inside the session", ()),
-            ("t-exit3", "with exit status 3. Its messages are in ~/.jupyterhub-sessions/1.log", ()),
+            ("t-exit3", "with an error, exit status 3. Its messages are in ~/.jupyterhub-", ()),
         ],
     )
     async def test_the_user_sees_the_reason_from_the_accounting_record(
@@ -153,6 +153,24 @@ class TestWhySessionsEnd:
         assert (
             "was lost because its worker, 127.0.0.1, failed" in (await hub.spawner().view()).ended
         )
+
+    @pytest.mark.parametrize("letters", ["Rq", "Rr"])
+    async def test_a_session_that_grid_engine_has_rescheduled_says_so(
+        self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine, letters: str
+    ) -> None:
+        spawner = await running(alice, broker, lab)
+        # As recorded with 8.1.9 (qmod -f -rj): one record for each start of the job.
+        first = record("t-exit0", broker.session).split(":")
+        first[11] = "25"
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.write_text(
+            ":".join(first) + record("t-exit3", broker.session), encoding="utf-8"
+        )
+        broker.cluster.put(broker.session, letters)
+        await until(lambda: isinstance(seen := spawner._job(), Job) and seen.is_rescheduled)
+        broker.cluster.remove(broker.session)
+        await over(alice)
+        assert "Grid Engine moved it back into the queue" in (await hub.spawner().view()).ended
 
     async def test_the_reason_of_an_older_session_does_not_come_back(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab, grid: GridEngine, monkeypatch: Any

@@ -78,6 +78,7 @@ class TestView:
             ("s", True, "is suspended on 127.0.0.1"),
             ("dr", True, "is being deleted"),
             ("r", False, "does not report to Grid Engine"),
+            ("Rq", True, "has moved job 1 back into its queue"),
         ],
     )
     async def test_card_and_address_of_a_silent_session_give_the_reason(
