@@ -169,13 +169,14 @@ def test_the_reason_of_an_error_state_is_shown(bob: Person) -> None:
 
 @pytest.mark.fault(
     "job ends at once",
-    outcome="The person reads that it ended and where its log is.",
+    outcome="The person reads why it ended, and the last lines of its log.",
 )
 def test_a_job_that_ends_at_once_is_reported_with_its_log(bob: Person) -> None:
     with faults.notebooks_missing():
         text = bob.reads_after_failure(bob.choose(**CHOICE))
         assert "ended before JupyterLab was up" in text
-        assert ".jupyterhub-sessions/" in text
+        assert "the software for sessions is missing on exec" in text
+        assert "The last lines of ~/.jupyterhub-sessions/" in text
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_the_page_of_a_failed_start_shows_why_and_the_last_lines(
     with without_software(workers):
         start_in_browser(page, person)
         words = page.get_by_role("alert")
-        expect(words).to_contain_text("the software for sessions is missing on exec", timeout=90_000)
+        expect(words).to_contain_text(
+            "the software for sessions is missing on exec", timeout=90_000
+        )
         lines = page.locator("details.log pre")
         expect(lines).to_contain_text("The software for sessions is missing on this worker, exec")
         expect(page.locator("details.log")).to_have_attribute("open", "")
@@ -69,7 +71,7 @@ def test_the_page_of_a_failed_start_shows_why_and_the_last_lines(
         ("true", "There is no file"),
         (f"printf 'token=%s\\n' 0123456789abcdef0123456789abcdef >{path}", "token=[hidden]"),
     ):
-        person.as_root(f"rm -f {path}; runuser -u {person.name} -- sh -c \"{command}\"")
+        person.as_root(f'rm -f {path}; runuser -u {person.name} -- sh -c "{command}"')
         hub_host.check_output("systemctl restart jupyterhub")  # so that it reads the log again
 
         def is_shown(words: str = shown) -> bool:

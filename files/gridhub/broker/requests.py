@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Carry out requests under the person's account: start, check or stop a session, or read its log."""
+"""Carry out requests as the person: start, check or stop a session, or read its log."""
 
 from __future__ import annotations
 

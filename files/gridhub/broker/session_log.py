@@ -77,9 +77,7 @@ def readable_lines(data: bytes, *, is_cut: bool) -> str:
     text = _without_secrets("".join(filter(_is_harmless, text)))
     lines = [line.rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line][-MAX_LINES:]
-    return "\n".join(
-        line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in lines
-    )
+    return "\n".join(line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in lines)
 
 
 def read_log(folder: Path, job: int) -> str | None:

@@ -32,7 +32,7 @@ class QueueInstance:
     #: an error state.
     is_open: bool
     resources: Mapping[str, float] = field(default_factory=dict)
-    #: Where the smallest amount of each resource is set: ``q`` for the queue instance, ``h`` for its
+    #: Where each resource has its smallest amount: ``q`` for the queue instance, ``h`` for the
     #: host, ``g`` for the whole cluster (complex(5)).
     levels: Mapping[str, str] = field(default_factory=dict)
     #: The number of slots that jobs occupy, or that are reserved.
@@ -71,9 +71,7 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
         # jobs.
         free = int(max(min(resources.get(SLOTS, math.inf), slots - taken), 0))
         places.append(
-            QueueInstance(
-                queue, host, slots, free, not states, resources, levels, used, int(cores)
-            )
+            QueueInstance(queue, host, slots, free, not states, resources, levels, used, int(cores))
         )
     return places
 
@@ -154,8 +152,8 @@ def free(
 ) -> tuple[float, float]:
     """Return how much of a consumable (or :data:`SLOTS`) is free: in total, and on the best host.
 
-    The queue instances of a host share what is set for the host, and all hosts share what is set for
-    the cluster, so each amount counts once.
+    The queue instances of a host share what is set for the host, and all hosts share what is set
+    for the cluster, so each amount counts once.
 
     :param queue: count only this queue, written as in :attr:`Requirements.queue`.
     :param idle: count each core once, even if several queues of a host have slots for it. Without
@@ -191,9 +189,7 @@ def idle_cores(here: Collection[QueueInstance]) -> float:
 def most_slots(places: Collection[QueueInstance]) -> float:
     """Return how many slots the largest host has, in all its queues."""
     hosts = {place.host for place in places}
-    return max(
-        float(sum(place.slots for place in places if place.host == host)) for host in hosts
-    )
+    return max(float(sum(place.slots for place in places if place.host == host)) for host in hosts)
 
 
 def parse_queue(xml: bytes) -> list[int]:

@@ -99,7 +99,8 @@ _MESSAGES = _REFUSALS + tuple(
 
 #: Lines that say nothing about the job.
 _NO_NEWS = re.compile(
-    r"no suitable queues|is not allowed to run in any queue$|^Exiting\.|^verification:|job information|no messages available",
+    r"no suitable queues|is not allowed to run in any queue$|^Exiting\.|^verification:"
+    r"|job information|no messages available",
     re.IGNORECASE,
 )
 

@@ -161,7 +161,8 @@ def draw(
     alerts = [f'<p class="alert alert-warning" role="status">{each}</p>' for each in sentences]
     if log and log.lines:
         alerts.insert(
-            1, f"<details><summary>{escape(log.words)}</summary><pre>{escape(log.lines)}</pre></details>"
+            1,
+            f"<details><summary>{escape(log.words)}</summary><pre>{escape(log.lines)}</pre></details>",
         )
     elif log:
         alerts.insert(1, f'<p class="quiet">{escape(log.words)}</p>')

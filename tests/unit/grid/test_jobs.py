@@ -120,7 +120,7 @@ class TestJobLists:
     @pytest.mark.parametrize(
         ("letters", "states", "cause"),
         [
-            # As seen with 8.1.9: qmod -sj, qmod -sq, subordinate_list, calendar, suspend_thresholds.
+            # Seen with 8.1.9: qmod -sj, qmod -sq, subordinate_list, calendar, suspend_thresholds.
             ("s", "", "job"),
             ("S", "s", "queue"),
             ("S", "S", "rank"),

@@ -191,7 +191,7 @@ def two_queues(free_in: tuple[int, int], **changes: object) -> list[QueueInstanc
 
 
 class TestTwoQueuesOfAHost:
-    """As seen with 8.1.9: a job with ``-pe smp 5`` got three slots of one queue and two of another."""
+    """With 8.1.9, a job with ``-pe smp 5`` got three slots of one queue and two of another."""
 
     def test_a_core_counts_once_although_both_queues_have_slots_for_it(self) -> None:
         for places, idle in (
@@ -228,7 +228,9 @@ class TestTwoQueuesOfAHost:
         # The programs of a suspended queue do not run.
         assert free([replace(first, is_open=False, used=0), second], SLOTS, idle=True) == (4, 4)
 
-    @pytest.mark.parametrize(("letters", "used"), [("S", 0), ("s", 0), ("C", 0), ("d", 2), ("a", 2)])
+    @pytest.mark.parametrize(
+        ("letters", "used"), [("S", 0), ("s", 0), ("C", 0), ("d", 2), ("a", 2)]
+    )
     def test_the_slots_of_a_suspended_queue_are_not_in_use(self, letters: str, used: int) -> None:
         queue = (
             "<name>all.q@exec1</name><slots_total>4</slots_total><slots_used>2</slots_used>"

@@ -60,7 +60,10 @@ class TestForecast:
                 Answer(ok=True, verdict="never", words="Unable to run job: No cost centre."),
                 "It can never start, because the cluster refuses it: No cost centre. Ask",
             ),
-            (Answer(ok=True, verdict="never", words="no suitable queues"), "It can never start: no"),
+            (
+                Answer(ok=True, verdict="never", words="no suitable queues"),
+                "It can never start: no",
+            ),
             (
                 Answer(ok=True, verdict="never", words='has no permission for cluster queue "q"'),
                 "It can never start: your account may not use any",

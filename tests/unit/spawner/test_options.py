@@ -78,7 +78,9 @@ class TestOptions:
     async def test_a_refusal_is_told_as_what_it_is_and_logged_in_grid_engines_words(
         self, hub: Hub, broker: Broker, token: str, qstat: Qstat, caplog: pytest.LogCaptureFixture
     ) -> None:
-        words = 'Unable to run job: job rejected: the requested project "x" does not exist\nExiting.'
+        words = (
+            'Unable to run job: job rejected: the requested project "x" does not exist\nExiting.'
+        )
         note = "The reason may be “-P x” in line 1 of /home/alice/.sge_request."
         broker.answers = [Answer(ok=False, kind="grid", error=words, words=words, note=note)]
         answer = await hub.ask("users/alice/server", token, {"cores": 4})
