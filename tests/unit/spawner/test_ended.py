@@ -164,7 +164,7 @@ class TestWhySessionsEnd:
         first[11] = "25"
         grid.accounting_file.parent.mkdir(parents=True)
         grid.accounting_file.write_text(
-            ":".join(first) + record("t-exit3", broker.session), encoding="utf-8"
+            "\n".join((":".join(first), record("t-exit3", broker.session))), encoding="utf-8"
         )
         broker.cluster.put(broker.session, letters)
         await until(lambda: isinstance(seen := spawner._job(), Job) and seen.is_rescheduled)
