@@ -175,7 +175,7 @@ def test_a_job_that_ends_at_once_is_reported_with_its_log(bob: Person) -> None:
     with faults.notebooks_missing():
         text = bob.reads_after_failure(bob.choose(**CHOICE))
         assert "ended before JupyterLab was up" in text
-        assert "the software for sessions is missing on exec" in text
+        assert "does not have the notebook environment /opt/jupyterhub-session" in text
         assert "The last lines of ~/.jupyterhub-sessions/" in text
 
 

@@ -18,7 +18,7 @@ FOLDER = ".jupyterhub-sessions"
 
 
 @contextmanager
-def without_software(workers: list[Any]) -> Iterator[None]:
+def without_environment(workers: list[Any]) -> Iterator[None]:
     """Make the workers such as are in the queue, but not in the inventory."""
     path = "/opt/jupyterhub-session"
     for worker in workers:
@@ -44,21 +44,21 @@ def test_the_page_of_a_failed_start_shows_why_and_the_last_lines(
 ) -> None:
     person = newcomer()
     page = window()
-    with without_software(workers):
+    with without_environment(workers):
         start_in_browser(page, person)
         words = page.get_by_role("alert")
-        expect(words).to_contain_text(
-            "the software for sessions is missing on exec", timeout=90_000
-        )
+        expect(words).to_contain_text("does not have the notebook environment", timeout=90_000)
         lines = page.locator("details.log pre")
-        expect(lines).to_contain_text("The software for sessions is missing on this worker, exec")
+        expect(lines).to_contain_text("cannot use the notebook environment")
         expect(page.locator("details.log")).to_have_attribute("open", "")
         check(page, "failed-with-log")
         # The card shows them too; so does the form.
         page.goto("/hub/home")
-        expect(page.locator("details.log pre")).to_contain_text("The software for sessions")
+        expect(page.locator("details.log pre")).to_contain_text(
+            "cannot use the notebook environment"
+        )
         check(page, "home-with-log")
-    assert "The software for sessions is missing on this worker" not in hub_host.check_output(
+    assert "cannot use the notebook environment" not in hub_host.check_output(
         "journalctl -u jupyterhub -u 'jupyterhub-broker@*' --since -5min"
     )
     # Whatever the person puts in the log's place: nothing of it is shown, and no page waits for it.
