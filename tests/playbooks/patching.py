@@ -63,7 +63,9 @@ ROLE_NOW = [
                 "sh",
                 "-c",
                 "cd FOLDER; echo maintain $0 >> log;"
-                ' case $1 in fails) exit 1 ;; "is lost") touch lost/$0 ;;'
+                " case $1 in fails) exit 1 ;;"
+                " refuses) cp refused notes/$0/program.py; exit 1 ;;"
+                ' "is lost") touch lost/$0 ;;'
                 ' "breaks its daemon") echo gone > daemon/$0; exit 1 ;; esac',
                 "{{ inventory_hostname }}",
                 "{{ becomes | default('well') }}",
@@ -92,9 +94,9 @@ class Site:
         for name in workers:
             (folder / "notes" / name).mkdir(parents=True)
             held = "held until 2126-01-31: exams" if name == "held" else ""
-            (folder / "notes" / name / "program.py").write_text(
-                f"print({json.dumps({'held': held})!r})\n", encoding="utf-8"
-            )
+            self.maintenance_status(f"notes/{name}/program.py", held=held)
+        # The maintenance has found, before it changed anything, that it cannot begin.
+        self.maintenance_status("refused", last={"started": "2026-01-31", "phase": "before"})
         for name, script in COMMANDS.items():
             self.program(f"bin/{name}", COMMAND.replace("NAME", name) + script)
         self.program("ssh", SSH)
@@ -106,6 +108,11 @@ class Site:
         # Ansible looks for roles beside the playbook first: beside this copy, there are only the
         # fake ones. The real role would change this machine.
         shutil.copy(ROOT / "playbooks/patch_workers.yml", folder)
+
+    def maintenance_status(self, name: str, **shown: object) -> None:
+        """Write a fake ``sge_maintenance.py``."""
+        text = f"print({json.dumps(shown)!r})\n"
+        (self.folder / name).write_text(text, encoding="utf-8")
 
     def program(self, name: str, text: str) -> None:
         file = self.folder / name

@@ -26,7 +26,8 @@ STATES = {
     "list": "list was not maintained. Check that Grid Engine answers: Grid Engine does not",
     "disable": f"disable was not maintained{UNKNOWN}disable",
     "wait": f"wait was not maintained{UNKNOWN}wait",
-    "back": f"back was not maintained{UNKNOWN}back",
+    "back": "back failed after its maintenance had begun, so it gets no new jobs, and no further "
+    f"worker was begun{UNKNOWN}back",
     "enable": f"enable{UNKNOWN}enable",
 }
 
@@ -41,6 +42,8 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
         "late": {"patch_window_minutes": 0},
         "stuck": {},
         "fails": {"becomes": "fails"},
+        "refuses": {"becomes": "refuses"},
+        "broken": {"becomes": "fails"},
         "held": {},
         "kept": {},
         "left": {},
@@ -55,6 +58,9 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
     (site.folder / "disabled/all.q@kept").touch()
     (site.folder / "disabled/all.q@left").touch()
     (site.folder / "notes/left/disabled-queues").write_text("all.q@left\n", encoding="utf-8")
+    # An earlier run left this worker's queue disabled, and this run fails as well.
+    (site.folder / "disabled/all.q@broken").touch()
+    (site.folder / "notes/broken/disabled-queues").write_text("all.q@broken\n", encoding="utf-8")
     for name in DAEMONS:
         (site.folder / "daemon" / name).write_text(name, encoding="utf-8")
     (site.folder / "broken/flickers").write_text("qmod -d\nonce\n", encoding="utf-8")
@@ -68,14 +74,17 @@ def test_a_worker_without_jobs_is_maintained_and_takes_jobs_again(
 ) -> None:
     site, shown = trouble
     assert {"well", "kept", "begins"} <= site.maintained
-    assert not {"all.q@well", "all.q@busy", "all.q@fails", "all.q@flickers"} & site.disabled
+    assert not {"all.q@well", "all.q@busy", "all.q@refuses", "all.q@flickers"} & site.disabled
     assert reported("well", shown) == reported("kept", shown) == reported("begins", shown) == ""
     assert "all.q@kept" in site.disabled  # an administrator disabled it before the run
-    # An interrupted earlier run of the playbook had disabled the queue of ``left``.
+    # An interrupted earlier run of the playbook had disabled the queue of ``left``. It is enabled
+    # only after the maintenance.
     assert "left" in site.maintained and "all.q@left" not in site.disabled
+    turns = [line for line in site.log if line in ("maintain left", "qmod -e all.q@left")]
+    assert turns == ["maintain left", "qmod -e all.q@left"]
     # At the end, only queues that are still disabled have a note. No queue was disabled before its
     # note was written.
-    assert site.noted == {"stuck", "disable", "wait", "back", "enable", "gone", "refused"}
+    assert site.noted == {"stuck", "fails", "broken", "gone", "refused"} | (LOST.keys() - {"list"})
     assert not (site.folder / "unnoted").exists()
     # A parallel job that began on another worker may have tasks on this worker. Such tasks also
     # keep this worker in use, but qstat shows them only with -g t.
@@ -111,9 +120,24 @@ def test_a_worker_that_must_not_be_maintained_is_skipped_and_reported_with_the_r
 
 def test_the_trouble_of_each_worker_is_reported(trouble: tuple[Site, str]) -> None:
     site, shown = trouble
-    assert "fails was not maintained; its queues are enabled again" in reported("fails", shown)
+    assert "refuses was not maintained; its queues are enabled" in reported("refuses", shown)
     assert "stuck; still disabled: all.q@stuck (qmod -e)" in reported("stuck", shown)
     assert "all.q@stuck" in site.disabled
+
+
+@pytest.mark.parametrize("worker", ["fails", "broken"])
+def test_the_queues_of_a_worker_that_fails_after_its_maintenance_has_begun_stay_disabled(
+    trouble: tuple[Site, str], worker: str
+) -> None:
+    site, shown = trouble
+    assert f"all.q@{worker}" in site.disabled
+    assert f"qmod -e all.q@{worker}" not in site.log
+    words = reported(worker, shown)
+    assert f"{worker} failed after its maintenance had begun" in words
+    assert f"still disabled: all.q@{worker} (qmod -e)" in words
+    assert "Maintain, as the test says: " in words and f"Repair {worker}" in words
+    left = words.partition("--limit ")[2].partition(";")[0].split(",")
+    assert {"busy", "away", "refuses", worker} <= {*left} and not {"well", "kept"} & {*left}
 
 
 @pytest.mark.parametrize("worker", LOST)
@@ -135,5 +159,5 @@ def test_a_worker_whose_execution_daemon_is_not_back_is_lost_despite_an_old_load
 ) -> None:
     site, shown = trouble
     assert worker in site.maintained and worker in site.noted
-    assert f"{worker} was not maintained; its queues are enabled again" in reported(worker, shown)
+    assert f"still disabled: all.q@{worker}" in reported(worker, shown)
     assert words in reported(worker, shown)

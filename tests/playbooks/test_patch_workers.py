@@ -61,8 +61,8 @@ def test_check_shows_the_plan_for_each_worker_and_changes_nothing(tmp_path: Path
     assert "deaf would not be maintained. Check that Grid Engine answers" in reported("deaf", shown)
 
 
-@pytest.mark.parametrize("becomes", ["is lost", "breaks its daemon"])
-def test_no_more_than_the_share_is_disabled_and_no_worker_after_a_lost_one(
+@pytest.mark.parametrize("becomes", ["fails", "is lost", "breaks its daemon"])
+def test_a_worker_that_fails_stays_disabled_and_the_next_run_goes_on_with_it(
     becomes: str, tmp_path: Path
 ) -> None:
     workers: dict[str, dict[str, object]] = {f"w{number}": {} for number in range(1, 4)}
@@ -71,10 +71,21 @@ def test_no_more_than_the_share_is_disabled_and_no_worker_after_a_lost_one(
     shown = site.patch(patch_at_once="67%")
     assert site.maintained == {"w1", "w2"}
     most = (tmp_path / "most").read_text(encoding="utf-8").split()
-    assert max(map(int, most)) == 2 and not site.disabled
-    assert "w1 was not maintained" in reported("w1", shown)
+    assert max(map(int, most)) == 2
+    assert site.disabled == {"all.q@w1"} and site.noted == {"w1"}
+    assert "w1 failed after its maintenance had begun" in reported("w1", shown)
+    assert "with --limit w1,w3; it enables" in reported("w1", shown)
     assert reported("w2", shown) == ""
     assert "w1 did not come back into service, so it was not begun" in reported("w3", shown)
+
+    # The administrator repairs the worker.
+    site.workers["w1"]["becomes"] = "well"
+    for folder in ("lost", "daemon"):
+        (tmp_path / folder / "w1").unlink(missing_ok=True)
+    (tmp_path / "log").unlink()
+    shown = site.patch("--limit", "w1,w3")
+    assert site.maintained == {"w1", "w3"} and not site.disabled and not site.noted
+    assert reported("w1", shown) == reported("w3", shown) == ""
 
 
 def test_a_worker_is_drained_until_its_last_job_or_the_window_ends(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the connection was lost or the task was skipped. The output formats are those of
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,9 @@ _LOAD_COLUMN = 6
 
 _ENABLED = "; its queues are enabled again"
 
+#: The phase of a maintenance that has changed nothing yet (``gridhub/maintenance/procedure.py``).
+_BEFORE = "before"
+
 
 def _lines(result: Result) -> list[str]:
     return list(result.get("stdout_lines") or ())
@@ -52,14 +56,17 @@ def all_answered(result: Result) -> bool:
 def sort_queues(queues: Result, disabled: Result, noted: Result) -> dict[str, list[str]]:
     """Sort a worker's queues by what the role does with them.
 
-    ``left_over``: queues that a killed run has disabled and noted; they are enabled first.
+    ``left_over``: queues that an earlier run has disabled and noted. They stay disabled until the
+    worker is maintained, because that run may have left the worker broken.
     ``kept``: queues that an administrator has disabled; they stay disabled.
-    ``to_disable``: all queues except those in ``kept``.
+    ``ours``: all queues except those in ``kept``.
+    ``to_disable``: the queues in ``ours`` that are still enabled.
     """
     left_over = [queue for queue in _lines(disabled) if queue in _lines(noted)]
     kept = [queue for queue in _lines(disabled) if queue not in left_over]
-    to_disable = [queue for queue in _lines(queues) if queue not in kept]
-    return {"left_over": left_over, "kept": kept, "to_disable": to_disable}
+    ours = [queue for queue in _lines(queues) if queue not in kept]
+    to_disable = [queue for queue in ours if queue not in left_over]
+    return {"left_over": left_over, "kept": kept, "ours": ours, "to_disable": to_disable}
 
 
 def drain_limit(drain: float | None, window: float | None, left: float) -> float:
@@ -110,9 +117,34 @@ def with_load(load: Result) -> bool:
     return answered(load) and bool(shown) and shown[0].split()[_LOAD_COLUMN:][:1] not in ([], ["-"])
 
 
-def perhaps_disabled(off: Result) -> list[str]:
-    """Return the queues to enable again: all queues that are, or may be, disabled."""
-    return [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
+def _last_maintenance(status: Result) -> Mapping[str, Any]:
+    """Return the last maintenance that ``sge_maintenance.py status`` shows, or {}."""
+    try:
+        shown = json.loads(status.get("stdout") or "{}")
+    except ValueError:
+        return {}
+    return {} if shown.get("unfinished") else shown.get("last") or {}
+
+
+def has_changed(before: Result, after: Result) -> bool:
+    """Return whether a maintenance that failed may have changed the worker.
+
+    It has not if it ended with the checks that precede the updates.
+
+    :param before, after: the worker's maintenance status before and after.
+    """
+    last = _last_maintenance(after)
+    is_new = last.get("started", "") != _last_maintenance(before).get("started", "")
+    return not (is_new and last.get("phase") == _BEFORE)
+
+
+def to_enable(off: Result, queues: Mapping[str, Sequence[str]], *, maintained: bool) -> list[str]:
+    """Return the queues to enable: all that this run has disabled, or may have disabled.
+
+    Those that an earlier run left disabled are included if the worker is maintained now.
+    """
+    own = [each["item"] for each in _results(off) if each.get("rc", 0) == 0 and each.get("item")]
+    return [*(queues["left_over"] if maintained else []), *own]
 
 
 def trouble(failed: Result, task: str) -> str:
@@ -139,7 +171,7 @@ def plan(
     known, shown = "stdout" in jobs, _lines(jobs)
     return [
         f"{worker}: {f'together with {others}' if others else 'alone'} (patch_at_once: {at_once})",
-        f"takes no new jobs meanwhile: {', '.join(queues['to_disable']) or 'no queue'}",
+        f"takes no new jobs meanwhile: {', '.join(queues['ours']) or 'no queue'}",
         *(
             [f"disabled before, and stays so: {', '.join(queues['kept'])}"]
             if queues["kept"]
@@ -152,17 +184,15 @@ def plan(
     ]
 
 
-def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str) -> str:
-    """Return the state of the queues that this run has disabled, or "" if there are none."""
-    if not _results(off):
-        return ""
+def _queue_state(now: Result, queues: Mapping[str, Sequence[str]], admin_host: str) -> str:
+    """Return the state of the queues that the playbook has disabled."""
     disabled, listed = (*_results(now), {}, {})[:2]
     if not answered(listed) or not answered(disabled, (0, 1)):
         return (
             "; whether its queues are enabled is not known, "
             f"Grid Engine does not answer on {admin_host}"
         )
-    still = [queue for queue in _lines(disabled) if queue not in kept]
+    still = [queue for queue in _lines(disabled) if queue not in queues["kept"]]
     if still:
         return f"; still disabled: {', '.join(still)} (qmod -e)"
     return _ENABLED
@@ -170,23 +200,34 @@ def _queue_state(off: Result, now: Result, kept: Sequence[str], admin_host: str)
 
 def report(
     why: str,
-    off: Result,
     now: Result,
+    queues: Mapping[str, Sequence[str]],
     *,
-    kept: Sequence[str],
+    failed: bool,
+    unfinished: Sequence[str],
     worker: str,
     admin_host: str,
     check_mode: bool,
 ) -> str:
     """Return the report about a worker, or "" if the worker is maintained and back in service.
 
-    ``why`` is the result of :func:`trouble`. ``off`` is the result of the task that disables the
-    queues. ``now`` has the results of two queries at the end of the run. The first query lists the
-    disabled queues, and the second lists all queues.
+    :param why: the result of :func:`trouble`.
+    :param now: the results of two queries at the end of the run. The first lists the disabled
+        queues, and the second all queues. Empty if the run has not come to the worker's queues.
+    :param queues: the result of :func:`sort_queues`.
+    :param failed: whether the worker failed after its maintenance had begun.
+    :param unfinished: all workers that were not maintained.
     """
-    state = "" if check_mode else _queue_state(off, now, kept, admin_host)
+    state = _queue_state(now, queues, admin_host) if now and not check_mode else ""
     if not why and state in ("", _ENABLED):
         return ""
+    if failed and why:
+        return (
+            f"{worker} failed after its maintenance had begun, so it gets no new jobs, and no "
+            f"further worker was begun{state}. {why}. Repair {worker}. Then run the playbook again "
+            f"for the rest, with --limit {','.join(unfinished)}; it enables the queues as soon as "
+            f"{worker} is maintained"
+        )
     verb = " would not be maintained" if check_mode else " was not maintained"
     return f"{worker}{verb if why else ''}{state}. {why}"
 
@@ -198,6 +239,7 @@ class FilterModule:
         """Return the filters by name."""
         functions: tuple[Callable[..., Any], ...] = (
             *(answered, all_answered, sort_queues, drain_limit, retries, without_jobs, busy),
-            *(daemon_port, daemon_at_work, with_load, perhaps_disabled, trouble, plan, report),
+            *(daemon_port, daemon_at_work, with_load, has_changed, to_enable, trouble, plan),
+            report,
         )
         return {f"patch_{function.__name__}": function for function in functions}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from typing import Any
 
 import pytest
@@ -35,15 +36,15 @@ def loop(*results: dict[str, Any]) -> dict[str, Any]:
         (ended("a@w\nb@w"), ended(rc=1), ended(rc=1), [], [], ["a@w", "b@w"]),
         # An administrator has disabled b@w.
         (ended("a@w\nb@w"), ended("b@w"), ended(rc=1), [], ["b@w"], ["a@w"]),
-        # An earlier run disabled a@w before it was killed. An administrator has disabled b@w.
-        (ended("a@w\nb@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["a@w"]),
+        # An earlier run disabled a@w. An administrator has disabled b@w.
+        (ended("a@w\nb@w\nc@w"), ended("a@w\nb@w"), ended("a@w"), ["a@w"], ["b@w"], ["c@w"]),
         # An earlier run recorded a@w before it was killed. a@w has been enabled since then.
         (ended("a@w"), ended(rc=1), ended("a@w"), [], [], ["a@w"]),
         # The first query got no answer, so the other queries were skipped.
         (LOST, {}, {}, [], [], []),
     ],
 )
-def test_queues_disabled_by_a_killed_run_are_enabled_and_those_by_administrators_stay_disabled(
+def test_queues_that_an_earlier_run_or_an_administrator_has_disabled_are_told_apart(
     queues: dict[str, Any],
     disabled: dict[str, Any],
     noted: dict[str, Any],
@@ -54,6 +55,7 @@ def test_queues_disabled_by_a_killed_run_are_enabled_and_those_by_administrators
     assert patch_worker.sort_queues(queues, disabled, noted) == {
         "left_over": left_over,
         "kept": kept,
+        "ours": [*left_over, *to_disable],
         "to_disable": to_disable,
     }
 
@@ -153,10 +155,40 @@ def test_queues_that_are_or_may_be_disabled_are_enabled() -> None:
         LOST | {"item": "c@w"},
         LOST,
     )
-    assert patch_worker.perhaps_disabled(off) == ["a@w", "c@w"]
-    assert patch_worker.perhaps_disabled({}) == []
+    queues = {"left_over": ["l@w"]}
+    assert patch_worker.to_enable(off, queues, maintained=True) == ["l@w", "a@w", "c@w"]
+    # Nothing shows that jobs can run on a worker that an earlier run left disabled.
+    assert patch_worker.to_enable(off, queues, maintained=False) == ["a@w", "c@w"]
+    assert patch_worker.to_enable({}, queues, maintained=False) == []
     assert not patch_worker.all_answered(off)
     assert patch_worker.all_answered(loop(ended())) and patch_worker.all_answered({})
+
+
+def shown(**values: object) -> dict[str, Any]:
+    return ended(json.dumps(values))
+
+
+FIRST = {"started": "2026-01-01", "phase": "checking"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (shown(last=FIRST), shown(last={"started": "2026-02-01", "phase": "before"}), False),
+        (shown(last=None), shown(last={"started": "2026-02-01", "phase": "before"}), False),
+        (shown(last=FIRST), shown(last={"started": "2026-02-01", "phase": "updating"}), True),
+        (shown(last=FIRST), shown(last={"started": "2026-02-01", "phase": "checking"}), True),
+        # The last report is of an earlier maintenance.
+        (shown(last=FIRST | {"phase": "before"}), shown(last=FIRST | {"phase": "before"}), True),
+        (shown(last=None), shown(unfinished=True, last=None), True),
+        (shown(last=FIRST), LOST, True),
+        (shown(last=FIRST), ended("Traceback", rc=1), True),
+    ],
+)
+def test_a_worker_is_unchanged_only_if_the_maintenance_ended_before_the_updates(
+    before: dict[str, Any], after: dict[str, Any], changed: bool
+) -> None:
+    assert patch_worker.has_changed(before, after) is changed
 
 
 def test_the_reason_is_the_output_of_a_command_or_of_ansible() -> None:
@@ -176,7 +208,7 @@ PLANNED: dict[str, Any] = {
 
 
 def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
-    queues = {"left_over": [], "kept": ["b@w"], "to_disable": ["a@w"]}
+    queues = {"left_over": [], "kept": ["b@w"], "ours": ["a@w"]}
     assert patch_worker.plan(ended("41 of bob\n42 of alice"), queues, **PLANNED) == [
         "w: together with v (patch_at_once: 25%)",
         "takes no new jobs meanwhile: a@w",
@@ -186,7 +218,7 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
         "42 of alice",
         "then: updates, a reboot (always), and new jobs again",
     ]
-    nothing: dict[str, list[str]] = {"left_over": [], "kept": [], "to_disable": []}
+    nothing: dict[str, list[str]] = {"left_over": [], "kept": [], "ours": []}
     assert patch_worker.plan(ended(), nothing, **PLANNED | {"together": ["w"]})[:3] == [
         "w: alone (patch_at_once: 25%)",
         "takes no new jobs meanwhile: no queue",
@@ -198,40 +230,47 @@ def test_the_plan_names_queues_jobs_and_the_other_workers() -> None:
     ]
 
 
-OFF = loop(ended(item="a@w"))
 #: The last two queries' answers: no queue is disabled, and the worker's queues are a@w and b@w.
 ENABLED = loop(ended(rc=1), ended("a@w\nb@w"))
+STILL = loop(ended("a@w\nb@w"), ended("a@w\nb@w"))
 
 
 @pytest.mark.parametrize(
-    ("why", "off", "now", "check_mode", "words"),
+    ("why", "now", "more", "words"),
     [
-        ("", OFF, ENABLED, False, ""),
-        ("", {}, {"skipped": True}, False, ""),  # the worker has no queue
+        ("", ENABLED, {}, ""),
+        ("", {}, {}, ""),  # the worker has no queue
         # An administrator has disabled b@w.
-        ("", OFF, loop(ended("b@w"), ended("a@w\nb@w")), False, ""),
-        ("", OFF, loop(ended("a@w\nb@w"), ended("a@w")), False, "w; still disabled: a@w (qmod -e)"),
-        ("", OFF, loop(ended(rc=1), ended(rc=1)), False, "w; whether its queues are enabled"),
-        ("", OFF, loop(LOST, ended("a@w")), False, "w; whether its queues are enabled"),
-        ("", OFF, LOST, False, "w; whether its queues are enabled"),
-        ("Maintain: no", {}, {}, False, "w was not maintained. Maintain: no"),
+        ("", loop(ended("b@w"), ended("a@w\nb@w")), {}, ""),
+        ("", STILL, {}, "w; still disabled: a@w (qmod -e)"),
+        ("", loop(ended(rc=1), ended(rc=1)), {}, "w; whether its queues are enabled"),
+        ("", loop(LOST, ended("a@w")), {}, "w; whether its queues are enabled"),
+        ("", LOST, {}, "w; whether its queues are enabled"),
+        ("Maintain: no", {}, {}, "w was not maintained. Maintain: no"),
         (
             "Maintain: no",
-            OFF,
             ENABLED,
-            False,
+            {},
             "w was not maintained; its queues are enabled again. Maintain: no",
         ),
-        ("", {}, {}, True, ""),
-        ("Check: no", {}, {}, True, "w would not be maintained. Check: no"),
+        (
+            "Maintain: no",
+            STILL,
+            {"failed": True},
+            "w failed after its maintenance had begun, so it gets no new jobs, and no further "
+            "worker was begun; still disabled: a@w (qmod -e). Maintain: no. Repair w. Then run the "
+            "playbook again for the rest, with --limit w,x;",
+        ),
+        ("", {}, {"check_mode": True}, ""),
+        ("Check: no", {}, {"check_mode": True}, "w would not be maintained. Check: no"),
     ],
 )
 def test_a_worker_that_was_not_maintained_or_takes_no_jobs_is_reported(
-    why: str, off: dict[str, Any], now: dict[str, Any], check_mode: bool, words: str
+    why: str, now: dict[str, Any], more: dict[str, bool], words: str
 ) -> None:
-    message = patch_worker.report(
-        why, off, now, kept=["b@w"], worker="w", admin_host="q", check_mode=check_mode
-    )
+    options: dict[str, Any] = {"failed": False, "check_mode": False} | more
+    options |= {"unfinished": ["w", "x"], "worker": "w", "admin_host": "q"}
+    message = patch_worker.report(why, now, {"kept": ["b@w"]}, **options)
     assert message.startswith(words)
     assert bool(message) is bool(words)
 
