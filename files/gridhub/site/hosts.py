@@ -13,6 +13,17 @@ from gridhub.site.inventory import Problem
 #: on the clocks; the hosts are asked within some seconds of each other.
 SKEW = 60.0
 
+#: The oldest Python for the environments of hub, proxy and workers.
+PYTHON = (3, 11)
+
+#: What to do if a package source does not answer.
+SOURCE_HINTS = {
+    "apt": "correct /etc/apt/sources.list and sources.list.d there, or apt's proxy",
+    "pip": "set PIP_INDEX_URL or HTTPS_PROXY in {name}",
+    "npm": "set NPM_CONFIG_REGISTRY or HTTPS_PROXY in {name}",
+}
+_SOURCE_DOCS = '(docs/admin.md, "Behind a TLS-inspecting proxy, or with mirrors")'
+
 Facts = Mapping[str, Mapping[str, Any]]
 
 
@@ -182,3 +193,54 @@ def host_problems(facts: Facts) -> Iterator[Problem]:
                 yield Problem((host,), f"the folder {path} is missing")
     if facts:
         yield from _clock_problems(facts)
+
+
+def source_problems(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the package sources and interpreters with which the deployment would fail.
+
+    :param found: the result of the module ``package_sources``.
+    """
+    for each in found["sources"]:
+        if each["reason"]:
+            hint = SOURCE_HINTS[each["kind"]].format(name=each["name"])
+            yield Problem(
+                (host,),
+                f"{each['kind']}'s package source {each['url']} does not answer "
+                f"({each['reason']}); {hint} {_SOURCE_DOCS}",
+            )
+    for each in found["pythons"]:
+        variable = each["name"].replace("_environment", "_python")
+        needed = ".".join(map(str, PYTHON))
+        if not each["version"]:
+            # The deployment installs the distribution's own Python.
+            if each["path"] != "python3":
+                yield Problem((host,), f"{variable}: {each['path']} does not run; install it")
+        elif tuple(map(int, each["version"].split(".")[:2])) < PYTHON:
+            yield Problem(
+                (host,),
+                f"{variable}: {each['path']} is Python {each['version']}; {needed} or newer is "
+                "needed. Install one, and set its path",
+            )
+
+
+def distribution_problems(
+    host: str, facts: Mapping[str, Any], supported: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    """Yield the roles that do not support the host's distribution.
+
+    :param facts: Ansible's facts of the host; the role ``distribution`` uses the same three.
+    :param supported: the distributions that each role of the host supports.
+    """
+    name = facts.get("distribution")
+    if not name:
+        return
+    known = {name, f"{name}-{facts['distribution_major_version']}", facts["os_family"]}
+    lacking = [role for role, names in supported.items() if not known & set(names)]
+    if lacking:
+        families = sorted({each for role in lacking for each in supported[role]})
+        yield Problem(
+            (host,),
+            f"{name} {facts['distribution_version']} (family {facts['os_family']}) is not "
+            f"supported by the roles {', '.join(lacking)}; they support the family "
+            f"{', '.join(families)} (roles/{lacking[0]}/vars)",
+        )

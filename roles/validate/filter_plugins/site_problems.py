@@ -6,6 +6,7 @@ They run on the controller, whose Python has the packages of ``requirements/cont
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,12 +38,14 @@ from gridhub.site.cluster import (  # noqa: E402
     requests_of,
 )
 from gridhub.site.hosts import (  # noqa: E402
+    distribution_problems,
     home_problems,
     host_problems,
     name_notes,
     name_problems,
     shared_notes,
     shared_problems,
+    source_problems,
 )
 from gridhub.site.inventory import Problem, merge  # noqa: E402
 
@@ -52,6 +55,11 @@ ROLES = (
     *("sge_common", "sge_exec", "sge_qmaster"),
 )
 
+#: The role that installs the programs on the hosts of each group.
+ROLE_OF = {
+    **{"sge_qmaster": "sge_qmaster", "sge_exec": "sge_exec", "hub": "jupyterhub"},
+    **{"proxy": "proxy", "maintenance": "maintenance"},
+}
 
 #: The ends of the names of variables whose values may contain secrets.
 _MAY_BE_SECRET = ("_config", "_environment", "_url")
@@ -217,6 +225,41 @@ def menu_requests(hostvars: Any, groups: Mapping[str, list[str]]) -> list[dict[s
     ]
 
 
+def python_environments(
+    environments: list[dict[str, Any]], names: list[str], facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the Python environments of a host, with the folders that the role python_env uses.
+
+    :param names: the groups of the host.
+    :param facts: Ansible's facts of the host.
+    """
+    found = []
+    for each in _plain(environments):
+        if each["group"] in names:
+            lock = Path(each["lock"])
+            text = lock.read_text(encoding="utf-8").rstrip() if lock.is_file() else ""
+            content = f"{text}{each['python']}{facts.get('distribution_release', '')}"
+            number = hashlib.sha256(content.encode()).hexdigest()[:12]
+            found.append(each | {"folder": f"{each['path']}/environments/{number}"})
+    return found
+
+
+def _deployment_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> Iterator[Problem]:
+    """Yield the hosts on which nothing could be installed."""
+    for host in groups.get("all", []):
+        roles = [role for group, role in ROLE_OF.items() if host in groups.get(group, [])]
+        files = {role: (ROOT / "roles" / role / "vars").glob("*.yml") for role in roles}
+        supported = {
+            role: [path.stem for path in paths if path.stem != "main"]
+            for role, paths in files.items()
+        }
+        facts = _plain(hostvars[host].get("ansible_facts", {}))
+        yield from distribution_problems(host, facts, supported)
+        sources = _plain(hostvars[host].get("__validate_sources", {}))
+        if "sources" in sources:
+            yield from source_problems(host, sources)
+
+
 def _reason(result: Mapping[str, Any]) -> str:
     return str(result.get("msg") or result.get("failed_when_suppressed_exception") or "no reason")
 
@@ -238,13 +281,14 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
             facts[host] = result["site"]
         elif result and not result.get("unreachable"):
             problems.append(f"{host} cannot be looked at: {_reason(result)}")
+    found = list(_deployment_problems(hostvars, groups))
     hub = next((host for host in groups.get("hub", []) if host in facts), "")
     if not hub:
-        return {"problems": problems, "notes": []}
+        return {"problems": [*problems, *(str(each) for each in merge(found))], "notes": []}
     names = set(_options())
     values, _ = _read(hostvars[hub], names)
     values = _defaults("jupyterhub") | values
-    found = list(host_problems(facts))
+    found += host_problems(facts)
     problems += name_problems(facts[hub], values["jupyterhub_allowed_groups"])
     paths = values["jupyterhub_home_paths"]
     for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:
@@ -275,5 +319,6 @@ class FilterModule:
         return {
             "inventory_problems": inventory_problems,
             "menu_requests": menu_requests,
+            "python_environments": python_environments,
             "site_problems": site_problems,
         }

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from gridhub.site.hosts import (
+    distribution_problems,
     home_problems,
     host_problems,
     name_notes,
     name_problems,
     shared_notes,
     shared_problems,
+    source_problems,
 )
 
 ALICE = {"name": "alice", "uid": 2000, "home": "/home/alice", "folder": {"inode": 7, "uid": 2000}}
@@ -147,3 +149,59 @@ def test_what_cannot_be_known_of_shared_workers_is_a_note() -> None:
     assert "all workers must mount it" in disk
     (workers,) = shared_notes({}, "/shared", 4)
     assert "The 4 hosts of sge_exec_unmanaged were not looked at" in workers
+def answers(**source: str) -> dict[str, Any]:
+    given = {"kind": "pip", "url": "https://pypi.example.org/simple/jupyterhub/", "reason": ""}
+    return {"sources": [given | {"name": "jupyterhub_environment"} | source], "pythons": []}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("apt", "correct /etc/apt/sources.list and sources.list.d there, or apt's proxy"),
+        ("pip", "set PIP_INDEX_URL or HTTPS_PROXY in jupyterhub_environment"),
+        ("npm", "set NPM_CONFIG_REGISTRY or HTTPS_PROXY in jupyterhub_environment"),
+    ],
+)
+def test_a_silent_package_source_is_named_with_its_reason_and_its_variable(
+    kind: str, words: str
+) -> None:
+    assert list(source_problems("hub", answers(kind=kind))) == []
+    (found,) = source_problems("hub", answers(kind=kind, reason="timed out"))
+    assert str(found).startswith(f"hub: {kind}'s package source https://pypi.example.org/simple/")
+    assert "does not answer (timed out)" in str(found) and words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "words"),
+    [
+        ("python3", "3.11.2", ""),
+        ("python3", "", ""),  # the deployment installs it
+        ("/opt/python/bin/python3", "", "sge_exec_python: /opt/python/bin/python3 does not run"),
+        ("python3", "3.9.18", "sge_exec_python: python3 is Python 3.9.18; 3.11 or newer is needed"),
+    ],
+)
+def test_an_interpreter_that_is_missing_or_too_old_is_named(
+    path: str, version: str, words: str
+) -> None:
+    python = {"name": "sge_exec_environment", "path": path, "version": version}
+    found = [str(each) for each in source_problems("w1", {"sources": [], "pythons": [python]})]
+    assert len(found) == bool(words) and words in "".join(found)
+
+
+def distribution(name: str, version: str, family: str) -> list[str]:
+    facts = {"distribution": name, "distribution_version": version, "os_family": family}
+    facts["distribution_major_version"] = version.partition(".")[0]
+    supported = {"proxy": ["Debian"], "sge_exec": ["Debian", "Fedora", "Rocky-9"]}
+    return [str(each) for each in distribution_problems("w1", facts, supported)]
+
+
+def test_an_unsupported_distribution_is_named_with_the_roles_and_what_they_support() -> None:
+    assert distribution("Ubuntu", "24.04", "Debian") == []
+    assert distribution("AlmaLinux", "9.4", "RedHat") == [
+        "w1: AlmaLinux 9.4 (family RedHat) is not supported by the roles proxy, sge_exec; they "
+        "support the family Debian, Fedora, Rocky-9 (roles/proxy/vars)"
+    ]
+    for name, version in (("Rocky", "9.4"), ("Fedora", "44")):
+        (found,) = distribution(name, version, "RedHat")
+        assert "by the roles proxy; they support the family Debian (" in found
+    assert list(distribution_problems("w1", {}, {"proxy": []})) == []  # not known

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -256,3 +258,37 @@ def test_a_folder_has_a_plain_name(path: str, is_good: bool) -> None:
     assert bool(list(inventory.address_problems(f"https://www.example.org{path}", True))) is (
         path not in ("", "/")
     )
+
+
+def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it() -> None:
+    """The expression of ``roles/python_env`` gives the same name as the filter."""
+    path = ROOT / "roles/python_env/vars/main.yml"
+    expression = yaml.safe_load(path.read_text(encoding="utf-8"))["__python_env_id"]
+    lock = ROOT / "roles/proxy/files/requirements.txt"
+    jinja = jinja2.Environment()
+    jinja.filters["hash"] = lambda text, kind: hashlib.new(kind, text.encode()).hexdigest()
+    expected = jinja.from_string(expression).render(
+        __python_env_lock=lock.read_text(encoding="utf-8").rstrip(),
+        python_env_python="python3",
+        ansible_facts={"distribution_release": "bookworm"},
+    )
+    given = [
+        {"group": "proxy", "path": "/opt/p", "lock": str(lock), "python": "python3"},
+        {"group": "hub", "path": "/opt/h", "lock": str(lock), "python": "python3"},
+    ]
+    (found,) = PLUGIN.python_environments(given, ["proxy"], {"distribution_release": "bookworm"})
+    assert found["folder"] == f"/opt/p/environments/{expected.strip()}"
+
+
+def test_the_report_has_the_distributions_and_the_package_sources() -> None:
+    silent = {"kind": "pip", "url": "https://p.org/", "name": "proxy_environment", "reason": "no"}
+    alma = {"distribution": "AlmaLinux", "distribution_version": "9.4", "os_family": "RedHat"}
+    hostvars: dict[str, Any] = dict.fromkeys(GROUPS["all"], {}) | {
+        "w1": {"ansible_facts": alma | {"distribution_major_version": "9"}},
+        "web": {"__validate_sources": {"sources": [silent], "pythons": []}},
+    }
+    found = PLUGIN.site_problems(hostvars, GROUPS)["problems"]
+    assert [each.partition(" (")[0] for each in found] == [
+        "web: pip's package source https://p.org/ does not answer",
+        "w1: AlmaLinux 9.4",
+    ]
