@@ -64,7 +64,9 @@ def archive(*names: str, only: bool = True) -> Iterator[None]:
             run(name, "dpkg --install /srv/archive/*.deb")
             if only:
                 run(name, "mv /etc/apt/sources.list /etc/apt/sources.list.aside")
-                run(name, "mv /var/lib/apt/lists /var/lib/apt/lists.aside")
+                run(
+                    name, "mv /var/lib/apt/lists /var/lib/apt/lists.aside; mkdir /var/lib/apt/lists"
+                )
             line = "deb [trusted=yes] file:/srv/archive ./"
             run(name, f"echo '{line}' > /etc/apt/sources.list.d/test.list")
         yield

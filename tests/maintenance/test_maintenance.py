@@ -686,3 +686,42 @@ def test_the_role_maintains_a_host_without_a_hub(tmp_path: Path) -> None:
             "systemctl disable --now jupyterhub-maintenance.timer"
             " jupyterhub-maintenance-notice.timer jupyterhub-maintenance-check.service",
         )
+
+
+def restore_commands(date: str) -> list[str]:
+    """Return the commands that the role's README lists, for the backup of a date."""
+    text = (ROOT / "roles/maintenance/README.md").read_text(encoding="utf-8")
+    block = text.partition("## Restoring a backup")[2].partition("```")[2].partition("```")[0]
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    return [line.replace("DATE", date) for line in lines if line]
+
+
+def test_a_backup_restored_on_a_new_host_as_documented_serves_the_same_sessions(
+    computing: list[Session],
+) -> None:
+    """The new host is the hub's, without any state of the old one."""
+    started = {session.person.name: session.person.record() or {} for session in computing}
+    assert maintain("hub")[0] == 0
+    copies = run("hub", "ls /var/backups/gridhub/*.sqlite").split()
+    try:
+        run("hub", "systemctl stop jupyterhub jupyterhub-broker.socket")
+        run("hub", "mv /etc/jupyterhub /root/etc.old; mv /var/lib/jupyterhub /root/lib.old")
+        first = playbook("site.yml", "--limit", "hub:proxy")
+        assert first.returncode == 0, output(first)
+        for command in restore_commands(Path(sorted(copies)[-1]).stem):
+            run("hub", command)
+        second = playbook("site.yml", "--limit", "hub:proxy")
+        assert second.returncode == 0, output(second)
+        run("hub", "rm -rf /root/etc.old /root/lib.old")
+    finally:
+        aside = "/etc/jupyterhub /var/lib/jupyterhub"
+        put_back = "old=/root/$(basename $(dirname $each)).old; [ ! -e $old ] || mv -T $old $each"
+        if host("hub").run("test -e /root/etc.old").rc == 0:  # a command above has failed
+            run("hub", f"systemctl stop jupyterhub; rm -rf {aside}")
+            run("hub", f"for each in {aside}; do {put_back}; done; systemctl start jupyterhub")
+            playbook("site.yml", "--limit", "hub:proxy")
+    faults.wait_for_the_hub()
+    for session in computing:
+        record = session.person.record()
+        assert record and record["started"] == started[session.person.name]["started"]
+        session.assert_alive()
