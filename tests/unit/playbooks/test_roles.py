@@ -194,3 +194,22 @@ def test_switches_are_converted_where_they_are_used(role: str) -> None:
             expressions = re.findall(r"{{.*?}}|{%.*?%}|(?:when|that): .*", line)
             bare = [each for each in expressions if used.search(each) and "| bool" not in each]
             assert not bare, f"{path}: {line}"
+
+
+def on_the_controller() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each play and each task that runs on the controller, with its file."""
+    for path in sorted([*(ROOT / "playbooks").glob("*.yml"), *ROLES.glob("*/tasks/*.yml")]):
+        for each in load(path):
+            for task in [each, *each.get("tasks", []), *each.get("block", [])]:
+                if "localhost" in (task.get("hosts"), task.get("delegate_to")):
+                    yield path.name, task
+
+
+def test_nothing_on_the_controller_uses_the_connection_and_the_sudo_of_the_hosts() -> None:
+    """Only variables have precedence over ``ansible_become`` in an inventory; keywords do not."""
+    found = list(on_the_controller())
+    assert {name for name, _ in found} >= {"validate.yml", "preflight.yml"}
+    for name, task in found:
+        values = task.get("vars", {})
+        assert values.get("ansible_connection") == "local", (name, task["name"])
+        assert values.get("ansible_become") is False, (name, task["name"])
