@@ -14,13 +14,15 @@ from cluster import INVENTORY, ROOT
 SITE = ROOT / INVENTORY / "group_vars/all/site.yml"
 
 
-def playbook(name: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
+def playbook(
+    name: str, *arguments: str, inventory: str = INVENTORY, **variables: object
+) -> subprocess.CompletedProcess[str]:
     extra = ["--extra-vars", json.dumps(variables)] if variables else []
     return subprocess.run(
         [
             "ansible-playbook",
             "--inventory",
-            INVENTORY,
+            inventory,
             f"playbooks/{name}",
             *arguments,
             *extra,

@@ -225,7 +225,7 @@ TAKE = """
 import socket, time
 taken = {}
 while True:
-    for port in set(range(40000, 41000)) - taken.keys():
+    for port in set(range(28000, 29000)) - taken.keys():
         for kind in (socket.AF_INET6, socket.AF_INET):
             try:
                 s = socket.socket(kind)

@@ -42,6 +42,36 @@ def _reach_problems(host: str, facts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem((host,), f"port {port} is taken by {holder}; stop it, or set another port")
 
 
+def _is_reserved(first: int, last: int, reserved: str) -> bool:
+    """Return whether one part of ``ip_local_reserved_ports`` has all ports, such as 28000-28999."""
+    parts = [each.partition("-") for each in reserved.split(",") if each]
+    return any(int(low) <= first and last <= int(high or low) for low, _, high in parts)
+
+
+def firewall_problems(
+    host: str, facts: Mapping[str, Any], ports: Sequence[int]
+) -> Iterator[Problem]:
+    """Yield why the firewall would hinder jobs that are no sessions.
+
+    Linux gives outgoing connections and servers without a port of their own, such as those of MPI,
+    a port of a range. The firewall rejects connections to the sessions' ports.
+
+    :param ports: the first and the last port of sessions (``jupyterhub_session_ports``).
+    """
+    if not facts.get("ephemeral"):
+        return
+    (low, high), reserved = facts["ephemeral"]["range"], facts["ephemeral"]["reserved"]
+    first, last = ports
+    if first <= high and last >= low and not _is_reserved(first, last, reserved):
+        yield Problem(
+            (host,),
+            f"jupyterhub_session_ports is {first}-{last}, and Linux gives {low}-{high} to programs "
+            "that need any port, such as MPI; with firewall_enabled, others could not connect to "
+            "them. Set ports outside of that range, or let Linux leave them out: sysctl "
+            f"net.ipv4.ip_local_reserved_ports={first}-{last}",
+        )
+
+
 def _clock_problems(facts: Facts) -> Iterator[Problem]:
     times = sorted((each["time"], host) for host, each in facts.items())
     (early, slow), (late, fast) = times[0], times[-1]

@@ -146,7 +146,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _is_true(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """Return whether Ansible's filter ``bool`` takes a value as true."""
     return str(value).lower() in ("true", "yes", "on", "1")
 
 
@@ -175,7 +176,7 @@ def address_problems(url: Any, subdomains: Any) -> Iterator[str]:
             "digits and the characters _ . ~ - only, and no part of it may be hub, user or "
             'services, such as https://www.example.org/jupyter/ (docs/admin.md, "Below a folder")'
         )
-    elif _is_true(subdomains) and not _WITH_SUBDOMAINS.fullmatch(url):
+    elif is_true(subdomains) and not _WITH_SUBDOMAINS.fullmatch(url):
         yield (
             f"jupyterhub_user_subdomains is true and jupyterhub_public_url is '{url}'. Users' host "
             "names are made from it: it must contain the hub's own, in small letters and with a "

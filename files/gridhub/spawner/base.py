@@ -74,7 +74,7 @@ class ClusterSpawner(BatchSpawnerBase):
         help="Folder of the notebook environment on the workers, for the pages."
     ).tag(config=True)
     session_ports = Tuple(
-        Integer(), Integer(), default_value=(40000, 40999), help="Ports sessions may use."
+        Integer(), Integer(), default_value=(28000, 28999), help="Ports sessions may use."
     ).tag(config=True)
     choice: Choice | None = None
     #: The options of the last accepted choice, as JupyterHub received them.

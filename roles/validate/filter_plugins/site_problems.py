@@ -39,6 +39,7 @@ from gridhub.site.cluster import (  # noqa: E402
 )
 from gridhub.site.hosts import (  # noqa: E402
     distribution_problems,
+    firewall_problems,
     home_problems,
     host_problems,
     name_notes,
@@ -289,6 +290,11 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
     values, _ = _read(hostvars[hub], names)
     values = _defaults("jupyterhub") | values
     found += host_problems(facts)
+    ports = values["jupyterhub_session_ports"]
+    for host in groups["sge_exec"]:
+        variables = _read(hostvars[host], {"firewall_enabled"})[0]
+        if host in facts and inventory.is_true(variables.get("firewall_enabled", False)):
+            found += firewall_problems(host, facts[host], ports)
     problems += name_problems(facts[hub], values["jupyterhub_allowed_groups"])
     paths = values["jupyterhub_home_paths"]
     for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:

@@ -21,9 +21,10 @@ DOCUMENTATION = """
 module: package_sources
 short_description: Ask the package sources that a deployment would use
 description:
-  - Asks apt's sources, pip's index and npm's registry with the host's own settings. Changes nothing.
-  - A source is left out if the deployment would not use it now, because apt's lists are new enough,
-    or because the environment is installed.
+  - Asks apt's sources, pip's index and npm's registry with the host's own settings.
+  - Changes nothing.
+  - A source is left out if the deployment would not use it now, because apt's lists are new
+    enough, or because the environment is installed.
 author: GridHub contributors
 options:
   environments:
@@ -109,7 +110,11 @@ def run(argv, environment):
         return 124, "", "no answer within %d s" % COMMAND_WITHIN
     except OSError as error:
         return 127, "", str(error.strerror)
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    return (
+        done.returncode,
+        done.stdout.decode(errors="replace"),
+        done.stderr.decode(errors="replace"),
+    )
 
 
 def without_password(url):
@@ -126,7 +131,7 @@ def ask_apt(url):
     """Return why apt cannot read a source; empty if it can."""
     reason = ""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # apt asks as an account of its own
+        os.chmod(folder, 0o755)  # noqa: S103 - apt asks as an account of its own
         for name in ("InRelease", "Release"):
             target = os.path.join(folder, name)
             command = [HELPER, *APT, "download-file", url[: -len("InRelease")] + name, target]
@@ -163,7 +168,9 @@ def settings_of_pip(environment, home):
             parser.read(path, encoding="utf-8")
         for section in ("global", "install"):
             if parser.has_section(section):
-                found.update({key.replace("_", "-"): value for key, value in parser[section].items()})
+                found.update(
+                    {key.replace("_", "-"): value for key, value in parser[section].items()}
+                )
     for name, value in environment.items():
         if name.startswith("PIP_"):
             found[name[4:].lower().replace("_", "-")] = value

@@ -155,6 +155,18 @@ def holders(inodes):
     return sorted(found)
 
 
+def ephemeral_ports():
+    """Return the first and last port of outgoing connections, and the ports left out of them."""
+    found = []
+    for name in ("ip_local_port_range", "ip_local_reserved_ports"):
+        try:
+            with open("/proc/sys/net/ipv4/" + name, encoding="ascii") as file:
+                found.append(file.read().strip())
+        except OSError:
+            return {}
+    return {"range": [int(each) for each in found[0].split()], "reserved": found[1]}
+
+
 def taken_ports(ports, units):
     """Return who holds the given ports, without the given units."""
     listening = listeners()
@@ -377,6 +389,7 @@ def main():
         site = {
             "resolve": names,
             "connect": reached,
+            "ephemeral": ephemeral_ports(),
             "taken": taken_ports(given["ports"], given["units"]),
             "accounts": {name: account(name) for name in given["accounts"]},
             "groups": {name: group(name) for name in given["groups"]},

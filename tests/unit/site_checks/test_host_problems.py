@@ -9,6 +9,7 @@ import pytest
 
 from gridhub.site.hosts import (
     distribution_problems,
+    firewall_problems,
     home_problems,
     host_problems,
     name_notes,
@@ -205,3 +206,30 @@ def test_an_unsupported_distribution_is_named_with_the_roles_and_what_they_suppo
         (found,) = distribution(name, version, "RedHat")
         assert "by the roles proxy; they support the family Debian (" in found
     assert list(distribution_problems("w1", {}, {"proxy": []})) == []  # not known
+
+
+@pytest.mark.parametrize(
+    ("ports", "reserved", "is_good"),
+    [
+        ([28000, 28999], "", True),
+        ([61000, 61999], "", True),
+        ([40000, 40999], "", False),
+        ([32000, 32768], "", False),
+        ([60999, 62000], "", False),
+        ([30000, 62000], "", False),
+        # Linux leaves these ports out.
+        ([40000, 40999], "8080,40000-40999", True),
+        ([40000, 40999], "40000-40500", False),
+        ([40000, 40000], "40000", True),
+    ],
+)
+def test_with_the_firewall_the_ports_of_sessions_are_none_that_linux_gives_to_others(
+    ports: list[int], reserved: str, is_good: bool
+) -> None:
+    linux = {"range": [32768, 60999], "reserved": reserved}
+    found = [str(each) for each in firewall_problems("w1", facts(ephemeral=linux), ports)]
+    assert (found == []) is is_good
+    for words in found:
+        assert words.startswith(f"w1: jupyterhub_session_ports is {ports[0]}-{ports[1]}, and Linux")
+        assert "32768-60999" in words
+    assert list(firewall_problems("w1", facts(ephemeral={}), ports)) == []

@@ -283,7 +283,7 @@ def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it() -> 
 def test_the_report_has_the_distributions_and_the_package_sources() -> None:
     silent = {"kind": "pip", "url": "https://p.org/", "name": "proxy_environment", "reason": "no"}
     alma = {"distribution": "AlmaLinux", "distribution_version": "9.4", "os_family": "RedHat"}
-    hostvars: dict[str, Any] = dict.fromkeys(GROUPS["all"], {}) | {
+    hostvars: dict[str, Any] = {name: {} for name in GROUPS["all"]} | {
         "w1": {"ansible_facts": alma | {"distribution_major_version": "9"}},
         "web": {"__validate_sources": {"sources": [silent], "pythons": []}},
     }
@@ -292,3 +292,16 @@ def test_the_report_has_the_distributions_and_the_package_sources() -> None:
         "web: pip's package source https://p.org/ does not answer",
         "w1: AlmaLinux 9.4",
     ]
+
+
+@pytest.mark.parametrize(("enabled", "count"), [(True, 1), ("true", 1), ("false", 0), (None, 0)])
+def test_the_range_of_ports_matters_only_with_the_firewall(enabled: Any, count: int) -> None:
+    asked = {"resolve": {}, "connect": {}, "taken": {}, "accounts": {}, "groups": {}, "members": {}}
+    linux = {"range": [32768, 60999], "reserved": ""}
+    site = asked | {"folders": {}, "time": 1.0, "ephemeral": linux}
+    values = {"__validate_facts": {"site": site}, "jupyterhub_session_ports": [40000, 40999]}
+    if enabled is not None:
+        values["firewall_enabled"] = enabled
+    found = PLUGIN.site_problems(dict.fromkeys(GROUPS["all"], values), GROUPS)["problems"]
+    assert len(found) == count
+    assert all(each.startswith("w1, w2: jupyterhub_session_ports is 40000") for each in found)

@@ -84,7 +84,9 @@ def test_apt_is_asked_for_the_first_file_of_each_source() -> None:
         ({"PIP_NO_INDEX": "1"}, "", ""),
     ],
 )
-def test_pips_index_is_that_of_the_inventory(settings: dict[str, str], url: str, proxy: str) -> None:
+def test_pips_index_is_that_of_the_inventory(
+    settings: dict[str, str], url: str, proxy: str
+) -> None:
     assert sources.question("pip", environment(settings=settings)) == (url, proxy)
 
 
