@@ -211,8 +211,8 @@ show_state() {
   for list in shgrpl:shgrp spl:sp sql:sq sprjl:sprj sul:su sel:se scall:scal sckptl:sckpt; do
     for name in $($bin/qconf "-${list%:*}" 2>/dev/null); do
       echo "== -${list#*:} $name"
-      # A host's load changes all the time.
-      SGE_SINGLE_LINE=1 $bin/qconf "-${list#*:}" "$name" 2>&1 | grep -v '^load_values' || true
+      # What a worker reports is no configuration.
+      SGE_SINGLE_LINE=1 $bin/qconf "-${list#*:}" "$name" 2>&1 | grep -v -e '^load_values' -e '^processors' || true
     done
   done
   for file in "$SGE_ROOT/$SGE_CELL/common"/*; do

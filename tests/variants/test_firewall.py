@@ -126,6 +126,10 @@ def inventory_without(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     deploy(enabled=False)
 
 
+@pytest.mark.attack(
+    "a session whose worker is no longer in the inventory, behind the firewall",
+    outcome="The hub's port stays open to its worker until the session has ended. Its page works.",
+)
 def test_sessions_on_a_worker_that_was_taken_out_of_the_inventory_reach_the_hub(
     login: LogIn, passwords: dict[str, str], inventory_without: Callable[[str], str]
 ) -> None:

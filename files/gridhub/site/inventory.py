@@ -301,7 +301,7 @@ def firewall_problems(values: Mapping[str, Any], workers: Collection[str]) -> It
 
     :param workers: the hosts of the inventory's groups of workers.
     """
-    is_closed = _is_true(values.get("firewall_enabled", False))
+    is_closed = is_true(values.get("firewall_enabled", False))
     if is_closed and not workers and not values.get("firewall_more_sources"):
         yield (
             "firewall_enabled is true, but the inventory names no worker, so the hub would refuse "

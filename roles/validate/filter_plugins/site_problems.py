@@ -239,7 +239,8 @@ def python_environments(
         if each["group"] in names:
             lock = Path(each["lock"])
             text = lock.read_text(encoding="utf-8").rstrip() if lock.is_file() else ""
-            content = f"{text}{each['python']}{facts.get('distribution_release', '')}"
+            kind = f"{each['python']}{each.get('glibc', '')}"
+            content = f"{text}{kind}{facts.get('distribution_release', '')}"
             number = hashlib.sha256(content.encode()).hexdigest()[:12]
             found.append(each | {"folder": f"{each['path']}/environments/{number}"})
     return found

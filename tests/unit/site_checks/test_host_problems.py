@@ -150,6 +150,8 @@ def test_what_cannot_be_known_of_shared_workers_is_a_note() -> None:
     assert "all workers must mount it" in disk
     (workers,) = shared_notes({}, "/shared", 4)
     assert "The 4 hosts of sge_exec_unmanaged were not looked at" in workers
+
+
 def answers(**source: str) -> dict[str, Any]:
     given = {"kind": "pip", "url": "https://pypi.example.org/simple/jupyterhub/", "reason": ""}
     return {"sources": [given | {"name": "jupyterhub_environment"} | source], "pythons": []}

@@ -270,10 +270,17 @@ def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it() -> 
     expected = jinja.from_string(expression).render(
         __python_env_lock=lock.read_text(encoding="utf-8").rstrip(),
         python_env_python="python3",
+        python_env_glibc="2.28",
         ansible_facts={"distribution_release": "bookworm"},
     )
     given = [
-        {"group": "proxy", "path": "/opt/p", "lock": str(lock), "python": "python3"},
+        {
+            "group": "proxy",
+            "path": "/opt/p",
+            "lock": str(lock),
+            "python": "python3",
+            "glibc": "2.28",
+        },
         {"group": "hub", "path": "/opt/h", "lock": str(lock), "python": "python3"},
     ]
     (found,) = PLUGIN.python_environments(given, ["proxy"], {"distribution_release": "bookworm"})
