@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from gridhub.grid.command import run
@@ -119,6 +120,8 @@ class ClusterStatus:
 
     :param jobs: a function that returns the job numbers of all current sessions.
     :param complexes: a function that returns the names of the consumables on the current menu.
+    :param queues: the queues of sessions that name none, as patterns of ``qsub -q``; empty means
+        all queues.
     """
 
     def __init__(
@@ -127,8 +130,10 @@ class ClusterStatus:
         jobs: Callable[[], Collection[int]],
         complexes: Callable[[], Collection[str]],
         interval: float = 5.0,
+        queues: Collection[str] = (),
     ) -> None:
         self._grid, self._jobs, self._complexes = grid, jobs, complexes
+        self._queues = queues
         #: The time (on the monotonic clock) until which to leave an unreadable job out, keyed by
         #: job number.
         self._unreadable: dict[int, float] = {}
@@ -178,7 +183,13 @@ class ClusterStatus:
         # queues, even if qstat's files name some.
         arguments = ("-f", "-F", names, "-xml", "-q", "*", "-u", "@", *UNGROUPED)
         output = await run(self._grid, "qstat", *arguments)
-        return await asyncio.to_thread(parse_places, output)
+        places = await asyncio.to_thread(parse_places, output)
+        if not self._queues:
+            return places
+        return [
+            replace(place, is_offered=any(place.matches(each) for each in self._queues))
+            for place in places
+        ]
 
     async def _ask_line(self) -> list[int]:
         output = await run(self._grid, "qstat", "-xml", "-s", "p", "-u", "*", *UNGROUPED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from gridhub.grid.command import parse_tree
 from gridhub.grid.engine import AnswerError
@@ -39,6 +40,18 @@ class QueueInstance:
     used: int = 0
     #: The number of the host's processors; 0 if not known.
     cores: int = 0
+    #: Whether a session that names no queue may use it: the site's own arguments do not leave it
+    #: out.
+    is_offered: bool = True
+
+    def matches(self, queue: str) -> bool:
+        """Return whether ``qsub -q`` with this pattern includes the queue instance.
+
+        :param queue: ``NAME``, ``NAME@HOST`` or ``NAME@@GROUP``; every host may be in the group.
+        """
+        name, _, host = queue.partition("@")
+        is_here = not host or host.startswith("@") or fnmatchcase(self.host, host)
+        return is_here and fnmatchcase(self.queue, name)
 
 
 def parse_places(xml: bytes) -> list[QueueInstance]:
@@ -85,15 +98,13 @@ class Requirements:
 
     slots: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
-    #: ``NAME``, ``NAME@HOST`` or ``NAME@@GROUP``, as for ``qsub -q``; the group is ignored here.
+    #: The session's own queue, as for :meth:`QueueInstance.matches`; empty if it names none.
     queue: str = ""
 
     def may_use(self, place: QueueInstance) -> bool:
-        """Return whether a queue instance is open and matches :attr:`queue`."""
-        queue, _, host = self.queue.partition("@")
-        return place.is_open and (
-            not queue or (place.queue == queue and (host in ("", place.host) or host[0] == "@"))
-        )
+        """Return whether a queue instance is open and offered, or the session's own."""
+        offered = place.matches(self.queue) if self.queue else place.is_offered
+        return place.is_open and offered
 
     def lacking(self, place: QueueInstance) -> set[str]:
         """Return the resources of which a queue instance has too little; slots are ignored."""

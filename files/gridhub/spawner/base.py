@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchspawner.batchspawner import BatchSpawnerBase
-from traitlets import Dict, Float, Integer, Tuple, Unicode, default
+from traitlets import Dict, Float, Integer, List, Tuple, Unicode, default
 
 from gridhub.accounts import group_names
 from gridhub.broker.protocol import (
@@ -25,6 +25,7 @@ from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import GONE, LONG_INTERVAL, SHORT_INTERVAL, Collector, Gone
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
+from gridhub.grid.request_files import split_options
 from gridhub.menu.file import load_menu
 from gridhub.menu.items import Choice
 from gridhub.menu.job import Requested
@@ -67,6 +68,9 @@ class ClusterSpawner(BatchSpawnerBase):
     stop_timeout = Float(20.0, help="Seconds to wait for a deleted job to be gone.").tag(
         config=True
     )
+    site_arguments = List(
+        Unicode(), help="The site's arguments of qsub for every session; the broker adds them."
+    ).tag(config=True)
     accounting_file = Unicode(
         help="Grid Engine's accounting file; if empty, that of the cell."
     ).tag(config=True)
@@ -251,6 +255,12 @@ class ClusterSpawner(BatchSpawnerBase):
             short_interval=self.short_interval,
             long_interval=self.long_interval,
             accounting_file=self.accounting_file,
+            queues=[
+                queue
+                for option in split_options(self.site_arguments)
+                if option.name == "-q"
+                for queue in option.values[0].split(",")
+            ],
         )
 
     @property

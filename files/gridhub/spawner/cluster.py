@@ -43,6 +43,7 @@ class Cluster:
     :param short_interval, long_interval: seconds between queries to Grid Engine, as for
         :class:`~gridhub.grid.collector.Collector`.
     :param accounting_file: Grid Engine's accounting file; if empty, the file in the cell's folder.
+    :param queues: as for :class:`~gridhub.grid.cluster_status.ClusterStatus`.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Cluster:
         short_interval: float,
         long_interval: float,
         accounting_file: str = "",
+        queues: Collection[str] = (),
     ) -> None:
         self.grid = grid
         self.broker = BrokerClient(broker, broker_timeout)
         self.collector = Collector(grid, short_interval, long_interval, delete=self.broker.delete)
-        self.status = ClusterStatus(grid, self._job_numbers, self._complexes)
+        self.status = ClusterStatus(grid, self._job_numbers, self._complexes, queues=queues)
         self.verdicts = Verdicts(broker, broker_timeout)
         #: Another client, so that homes that do not answer delay no starts and stops of sessions.
         self.logs = BrokerClient(broker, broker_timeout, at_once=2)

@@ -187,12 +187,23 @@ async def test_all_jobs_and_all_complexes_are_queried_at_once(
     places = await shared.places.look(10)
     assert places is not None
     assert [place.host for place in places] == ["exec1", "exec2"]
+    assert all(place.is_offered for place in places)
     assert await shared.line.look(10) == [15, 16]
     assert (bin_dir / "calls").read_text("utf-8").splitlines() == [
         "-xml -j 51,55",
         "-f -F slots,num_proc,gpu,h_vmem -xml -q * -u @ -g t",
         "-xml -s p -u * -g t",
     ]
+
+
+async def test_queues_that_the_sites_arguments_leave_out_are_not_offered(
+    grid: GridEngine, fake: Callable[[str, str], object]
+) -> None:
+    fake("qstat", f"cat {QSTAT}/places.xml")
+    status = ClusterStatus(grid, list, list, queues=["web.q", "all.q@exec2"])
+    places = await status.places.look(10)
+    assert places is not None
+    assert [place.host for place in places if place.is_offered] == ["exec2"]
 
 
 class Cluster:

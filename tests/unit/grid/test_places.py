@@ -120,6 +120,29 @@ def test_unavailable_resources_are_named(requirements: Requirements, unavailable
     assert unavailable_resources(requirements, [FULL, ROOMY]) == unavailable
 
 
+def test_a_queue_that_the_site_leaves_out_counts_only_for_sessions_that_name_it() -> None:
+    others = replace(ROOMY, queue="prod.q", is_offered=False)
+    assert unavailable_resources(Requirements(), [FULL, others]) == {SLOTS}
+    assert unavailable_resources(Requirements(queue="prod.q"), [FULL, others]) == set()
+    assert free([FULL, others], SLOTS) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("queue", "is_included"),
+    [
+        ("all.q", True),
+        ("all*", True),
+        ("*@exec2", True),
+        ("all.q@exec*", True),
+        ("all.q@@workers", True),
+        ("web.q", False),
+        ("all.q@exec1", False),
+    ],
+)
+def test_patterns_of_queues_are_read_as_qsub_does(queue: str, is_included: bool) -> None:
+    assert ROOMY.matches(queue) is is_included
+
+
 def test_a_full_queue_instance_is_preferred_to_one_without_the_resource() -> None:
     full, without = replace(ROOMY, free=0), replace(ROOMY, resources={})
     for places in ([full, without], [without, full]):
