@@ -20,7 +20,10 @@ cd {folder}
 [ "$1" = -qs ] || exec echo all.q@exec1
 [ -e disabled ] && cat disabled
 """
-LEFT = "all.q@exec1 was left disabled by playbooks/patch_workers.yml: run it again, or qmod -e"
+LEFT = (
+    "all.q@exec1 was left disabled by playbooks/patch_workers.yml: repair the worker, and run it "
+    "again; or qmod -e"
+)
 PERHAPS = "all.q@exec1 may still be disabled by playbooks/patch_workers.yml: the hub does not know"
 
 

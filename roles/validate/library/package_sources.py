@@ -131,7 +131,8 @@ def ask_apt(url):
     """Return why apt cannot read a source; empty if it can."""
     reason = ""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # noqa: S103 - apt asks as an account of its own
+        # apt asks as an account of its own.
+        os.chmod(folder, 0o755)  # noqa: S103  # nosec B103
         for name in ("InRelease", "Release"):
             target = os.path.join(folder, name)
             command = [HELPER, *APT, "download-file", url[: -len("InRelease")] + name, target]
