@@ -84,8 +84,8 @@ class SGESpawner(ShownSpawner):
         :raises SessionError: with a message for the person.
         """
         self.choice = self.refusal = None
-        groups = await self._groups()
         menu = self._menu()
+        owner, groups = await self._account(menu)
         try:
             self.choice, self.note = over_in_time(
                 menu, menu.choose(options, groups), groups, next_maintenance.window_file.current()
@@ -103,6 +103,7 @@ class SGESpawner(ShownSpawner):
         self.accepted = options
         self.user_options = dict(self.choice.values)
         self.default_url = default_url(menu, self.choice)
+        self.owner = owner
 
     async def create_certs(self) -> dict[str, str]:
         """Make no certificate: :meth:`submit_batch_script` makes it, with the session's name.
@@ -140,7 +141,7 @@ class SGESpawner(ShownSpawner):
             tls = Tls(**issue(Path(self.internal_certs_location), session)._asdict())
         try:
             request = Start(
-                user=self.user.name,
+                user=self.owner,
                 session=session,
                 server=self.name,
                 choice=self.choice.values,
@@ -174,7 +175,7 @@ class SGESpawner(ShownSpawner):
 
     async def cancel_batch_job(self) -> None:
         """Delete the job through the broker."""
-        await self._ask_broker(Stop(user=self.user.name, session=self.session))
+        await self._ask_broker(Stop(user=self.owner, session=self.session))
 
     async def query_job_status(self) -> JobStatus:
         """Return the job's state, as the collector knows it, as a status of batchspawner."""
@@ -275,7 +276,7 @@ class SGESpawner(ShownSpawner):
             words = why_refused(error.words, requests)
             return f"{words} {error.note}".rstrip() if words else ""
         answer = await self.cluster.verdicts.verdict(
-            self.user.name, self.choice, waiting.unavailable_for(requests, places)
+            self.owner, self.choice, waiting.unavailable_for(requests, places)
         )
         if answer is None or answer.verdict != "never":
             return ""
@@ -339,7 +340,7 @@ class SGESpawner(ShownSpawner):
             return SessionError(words, reason="starter")
         job = self._job()
         host = job.host if isinstance(job, Job) else ""
-        error = failures.no_port(holders, host, self.session_ports, self.user.name, self.job_id)
+        error = failures.no_port(holders, host, self.session_ports, self.owner, self.job_id)
         # Only the log names the holders of the ports: a person must not see other people's names.
         self.log.warning(
             "Session of %s: all ports of %s are taken. Reported holders: %s",
@@ -625,7 +626,9 @@ class SGESpawner(ShownSpawner):
         session, job_id = self.session, self.job_id
         name = job_name(session)
         if who := stopped_by.get():
-            self.last = SessionEnd(job=job_id, why=who, name=name, host=self.host, had=self.asked)
+            self.last = SessionEnd(
+                job=job_id, why=who, name=name, owner=self.owner, host=self.host, had=self.asked
+            )
         # Store the end first: the hub then refuses requests from the job, even if the hub restarts
         # during the stop.
         self._try(self._store_end)

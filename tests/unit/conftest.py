@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import pwd
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
+from fake_directory import FakeDirectory
 from fake_grid import Qstat
 from folders import QSTAT
 from gridhub.grid.engine import GridEngine
@@ -115,16 +115,12 @@ def menu_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDirectory:
     """Pretend that the accounts alice and bob exist on this machine."""
-    real = pwd.getpwnam
-
-    def find(name: str) -> pwd.struct_passwd:
-        if name in ("alice", "bob"):
-            return pwd.struct_passwd((name, "x", 4711, 4711, "", str(tmp_path), "/bin/sh"))
-        return real(name)
-
-    monkeypatch.setattr(pwd, "getpwnam", find)
+    directory = FakeDirectory(monkeypatch)
+    for uid, name in enumerate(("alice", "bob"), 4711):
+        directory.add(name, uid=uid, gid=4711, home=str(tmp_path))
+    return directory
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "gridhub.clock",
         "gridhub.contract",
         "gridhub.grid.engine",
+        "gridhub.grid.owners",
         "gridhub.grid.request_files",
         "gridhub.grid.submit",
         "gridhub.log",
@@ -95,6 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "hub": {
         *SHARED,
+        "gridhub.broker.protocol",
         "gridhub.grid",
         "gridhub.menu",
         "gridhub.notices",

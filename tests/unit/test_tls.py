@@ -8,6 +8,7 @@ import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pamela
@@ -19,13 +20,14 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
 from gridhub import tls
-from gridhub.broker.protocol import Tls
-from gridhub.hub import certificates
+from gridhub.broker.protocol import Answer, Tls
+from gridhub.hub import certificates, login
 from gridhub.hub.certificates import renew
 from gridhub.hub.login import ClusterAuthenticator
 from gridhub.hub.server import HubServer
 from gridhub.maintenance.probes import internal_tls
 from gridhub.session import secrets
+from gridhub.spawner.cluster import SETTING
 from gridhub.tls import hub_context, issue, session_name, session_of
 
 ALICE, BOB = "a" * 32, "b" * 32
@@ -267,11 +269,23 @@ class TestHubServer:
         self, made: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(pamela, "authenticate", lambda name, *_, **__: asked.append(name))
+
+        def accept(name: str, *_: object) -> str:
+            asked.append(name)
+            return name
+
+        async def has_sessions(_: object) -> Answer:
+            return Answer(ok=True)
+
+        monkeypatch.setattr(login, "accepted_name", accept)
+        monkeypatch.setattr(login, "account_of", lambda name: SimpleNamespace(pw_name=name))
         monkeypatch.setattr(pamela, "check_account", lambda *_, **__: None)
         authenticator = ClusterAuthenticator()
+        cluster = SimpleNamespace(broker=SimpleNamespace(ask=has_sessions))
 
         class Login(web.RequestHandler):
+            users = SimpleNamespace(settings={SETTING: cluster})
+
             async def get(self) -> None:
                 data = {"username": "alice", "password": "right"}
                 self.write(await authenticator.authenticate(self, data) or "nobody")

@@ -376,7 +376,7 @@ async def running(alice: Any, broker: Broker, lab: Lab) -> SGESpawner:
     """Start a session, and wait until it is up."""
     spawner = alice.spawners[""]
     start = await starting(alice, broker)
-    broker.cluster.put(broker.session)
+    broker.cluster.put(broker.session, owner=broker.starts[-1].user)
     spawner.announce(lab.port)
     await asyncio.wait_for(start, 10)
     return spawner

@@ -7,7 +7,9 @@ import os
 import pwd
 import subprocess
 
+from gridhub.accounts import NOBODY, NoAccount, NoAnswer, NotOneName, account_of, is_listed
 from gridhub.broker.config import Config
+from gridhub.grid.owners import LONGEST_OWNER, refused_part
 from gridhub.words import text
 
 
@@ -22,15 +24,27 @@ class Refused(Exception):
         self.kind, self.words, self.note = kind, words, note
 
 
-def check_person(config: Config, user: pwd.struct_passwd) -> None:
-    """Check that an account belongs to a person; the broker may switch only to such accounts.
+def find_person(config: Config, name: str) -> pwd.struct_passwd:
+    """Return the account of a name, if it belongs to a person.
 
-    :raises Refused: for root, for accounts in root's group, and for system accounts.
+    The broker may switch only to such accounts.
+
+    :raises Refused: for names without an account, for root (under any name), for accounts in root's
+        group, and for system accounts.
     """
+    try:
+        user = account_of(name)
+    except NoAccount:
+        raise Refused("refused", text("account.missing", name=name)) from None
+    except NotOneName as error:
+        raise Refused("refused", text("account.not_one_name", reason=error)) from None
+    except NoAnswer:
+        raise Refused("broker", text("account.no_answer")) from None
     if user.pw_uid == 0 or user.pw_gid == 0:
-        raise Refused("refused", text("account.root"))
-    if user.pw_uid < config.minimum_uid:
+        raise Refused("refused", text("account.root", name=name))
+    if user.pw_uid < config.minimum_uid or user.pw_uid in NOBODY:
         raise Refused("refused", text("account.system", name=user.pw_name))
+    return user
 
 
 def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str]) -> None:
@@ -38,10 +52,23 @@ def check_account(config: Config, user: pwd.struct_passwd, groups: frozenset[str
 
     A request to stop a session skips this check.
 
+    :param groups: the account's groups, under the names that the inventory uses.
     :raises Refused: for people whom the inventory does not name.
     """
-    if user.pw_name not in config.allowed_users and not groups & config.allowed_groups:
+    if not groups & config.allowed_groups and not is_listed(user, config.allowed_users):
         raise Refused("refused", text("account.not_here", name=user.pw_name))
+
+
+def check_owner(user: pwd.struct_passwd) -> None:
+    """Check that Grid Engine takes an account as the owner of a job.
+
+    :raises Refused: when it does not.
+    """
+    name = user.pw_name
+    if part := refused_part(name):
+        raise Refused("refused", text("account.bad_name", name=name, part=part))
+    if len(name) > LONGEST_OWNER:
+        raise Refused("refused", text("account.long_name", name=name, most=LONGEST_OWNER))
 
 
 def become(user: pwd.struct_passwd) -> None:

@@ -35,9 +35,8 @@ SESSION_VARIABLES = frozenset(
     }
 )
 
-#: A user name, which may contain characters that only directory services allow, such as ``@``. No
-#: name of this form can be mistaken for a command-line option.
-UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$")]
+#: A name that an account can have (passwd(5)). The broker explains why it refuses one.
+UserName = Annotated[str, Field(pattern=r"^[^:/\x00-\x1f\x7f]{1,256}$")]
 
 #: The name that the hub gives a session.
 Session = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -119,7 +118,14 @@ class Log(Model):
     job: int = Field(strict=True, ge=1, lt=10**10)
 
 
-Request = Start | Stop | Check | Log
+class Look(Model):
+    """A request to check whether an account can have sessions at all, whatever the choice."""
+
+    action: Literal["look"] = "look"
+    user: UserName
+
+
+Request = Start | Stop | Check | Log | Look
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="action")])
 
 
@@ -139,8 +145,9 @@ class Answer(Model):
     log: str | None = None
     error: str = ""
     #: What the error is about. ``refused``: the account or the caller may not do this; ``choice``:
-    #: the choice is not on the menu; ``home``: the person's home cannot be used; ``grid``: Grid
-    #: Engine refused, or did not answer; ``request``, ``broker``: an error in GridHub.
+    #: the choice is not on the menu; ``home``: the person's home cannot be used; ``no_home``: it
+    #: does not exist; ``grid``: Grid Engine refused, or did not answer; ``request``, ``broker``: an
+    #: error in GridHub, or on the hub's host.
     kind: str = ""
 
 

@@ -25,8 +25,15 @@ from gridhub.broker.home import (
     within,
     write_session_file,
 )
-from gridhub.broker.person import Refused, become, check_account, check_person, run_as_person
-from gridhub.broker.protocol import Answer, Check, Log, Request, Start, Stop, job_name
+from gridhub.broker.person import (
+    Refused,
+    become,
+    check_account,
+    check_owner,
+    find_person,
+    run_as_person,
+)
+from gridhub.broker.protocol import Answer, Check, Log, Look, Request, Start, Stop, job_name
 from gridhub.broker.request_files import blame, check_options, dump, load, read_options
 from gridhub.broker.session_log import LOG_TIMEOUT, read_log
 from gridhub.contract import SESSION_FOLDER
@@ -88,10 +95,12 @@ def check_choice(
 
     :raises Refused: when either check fails.
     """
-    groups = group_names(user)
-    check_account(config, user, groups)
+    folders = (*config.root_folders, *config.shortcuts)
     try:
         menu = load_menu(config.menu)
+        also = menu.groups().union(config.allowed_groups, *(each.groups for each in folders))
+        groups = group_names(user, also)
+        check_account(config, user, groups)
         choice = menu.choose(values, groups)
         totals = {each.kind: int(each.total) for each in requested(menu, choice)}
         return Checked(
@@ -115,6 +124,10 @@ def start(config: Config, user: pwd.struct_passwd, request: Start) -> Answer:
     :raises Refused: when the submission fails. The session's file is then removed. If Grid Engine
         has accepted the job after all, the job does not find the file and ends.
     """
+    if user.pw_name != request.user:
+        # The hub watches the jobs of the account that it names; it would delete this one.
+        raise Refused("refused", text("account.renamed", old=request.user, name=user.pw_name))
+    check_owner(user)
     checked = check_choice(config, user, request.choice)
     rules = session_rules(config, checked.run_time, checked.gpus, checked.folders)
     become(user)
@@ -291,17 +304,34 @@ def log(config: Config, user: pwd.struct_passwd, request: Log) -> Answer:
     return Answer(ok=True, log=json.loads(within(LOG_TIMEOUT, read)))
 
 
+def look(user: pwd.struct_passwd) -> Answer:
+    """Check that an account can have sessions: Grid Engine takes its name, and its home exists.
+
+    A home that cannot be used now is no reason: it may be back when the person starts a session.
+
+    :raises Refused: when the account can have no session.
+    """
+    check_owner(user)
+    become(user)
+    home = Path(user.pw_dir)
+
+    def state() -> str:
+        with contextlib.suppress(OSError):
+            return "" if home.is_dir() and home != Path("/") else "none"
+        return ""
+
+    found = ""
+    with contextlib.suppress(Refused):  # no answer from the file server
+        found = within(HOME_TIMEOUT, state)
+    if found:
+        raise Refused("no_home", text("home.none", home=user.pw_dir, name=user.pw_name))
+    return Answer(ok=True)
+
+
 def decide(config: Config, request: Request) -> Answer:
     """Carry out one request, and log the decision in one line without secrets."""
     try:
-        try:
-            user = pwd.getpwnam(request.user)
-        except KeyError:
-            raise Refused("refused", text("account.missing", name=request.user)) from None
-        if user.pw_name != request.user:
-            # The names differ if the directory service ignores case.
-            raise Refused("refused", text("account.missing", name=request.user))
-        check_person(config, user)
+        user = find_person(config, request.user)
         match request:
             case Start():
                 answer = start(config, user, request)
@@ -311,6 +341,8 @@ def decide(config: Config, request: Request) -> Answer:
                 answer = check(config, user, request)
             case Log():
                 answer = log(config, user, request)
+            case Look():
+                answer = look(user)
         outcome = f"job {answer.job_id}" if answer.job_id else answer.verdict or "done"
     except Refused as refusal:
         answer = Answer(

@@ -17,11 +17,13 @@ import jupyterhub.user
 from jupyterhub.app import JupyterHub
 from jupyterhub.handlers.base import PrefixRedirectHandler
 from jupyterhub.log import SCRUB_PARAM_KEYS, CoroutineLogFormatter
+from jupyterhub.utils import subdomain_hook_idna
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tornado import web
 from tornado.httpserver import HTTPServer
+from traitlets import default
 
 from gridhub.bounded_server import source_of
 from gridhub.hub.server import HubServer
@@ -83,8 +85,22 @@ async def addresses(hosts: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def host_for(name: str, domain: str, kind: str) -> str:
+    """Return the host name for a person's sessions, or for a service.
+
+    Host names ignore case, but names of accounts may not. So JupyterHub's own hook would give the
+    accounts ``Ann`` and ``ann`` the same host name, and browsers would not keep them apart.
+    """
+    # JupyterHub adds a hash to names that contain --.
+    return str(subdomain_hook_idna(name if name == name.lower() else f"{name}--", domain, kind))
+
+
 class GridHub(JupyterHub):
     """JupyterHub with a few changes that cannot be made through its settings."""
+
+    @default("subdomain_hook")
+    def _default_subdomain_hook(self) -> Any:
+        return host_for
 
     _log_formatter_cls = OneLineFormatter
 

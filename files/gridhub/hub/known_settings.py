@@ -35,8 +35,8 @@ _WORKING = {
         pre_spawn_hook server_token_scopes short_interval stop_timeout wait_limit
         """,
     "authenticator": """
-        auth_refresh_age auth_refresh_strict blocked_users delete_invalid_users enable_auth_state
-        encoding otp_prompt pam_normalize_username post_auth_hook reconcile_auth_state_hook
+        auth_refresh_age auth_refresh_strict blocked_users enable_auth_state
+        encoding otp_prompt post_auth_hook reconcile_auth_state_hook
         refresh_pre_spawn refresh_pre_stop request_otp username_map username_pattern
         """,
     "proxy": "concurrency extra_routes watch_interval",
@@ -174,6 +174,8 @@ REFUSED: dict[str, dict[str, str]] = {
             "PAM needs the login page. Set c.JupyterHub.authenticator_class to another class for a"
             " login elsewhere",
         ),
+        "pam_normalize_username": "a person's name is always the account's own name",
+        "delete_invalid_users": "the hub looks for no account when it starts",
         "service": "the role also writes the PAM service. Set jupyterhub_pam_service",
         "check_account": "GridHub always asks PAM whether an account is open",
         "open_sessions": "the PAM session would be on the hub's host, not on the worker",

@@ -35,7 +35,16 @@ MOST = 10**9
 #: An amount as menus and people write it: a whole number in the item's unit.
 Amount = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
-Groups = tuple[Identifier, ...]
+
+#: A name that a Unix group can have (group(5)), such as ``domain users`` in a directory service.
+GroupName = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\s:\x00-\x1f\x7f]([^:\x00-\x1f\x7f]*[^\s:\x00-\x1f\x7f])?$",
+        max_length=256,
+    ),
+]
+Groups = tuple[GroupName, ...]
 
 
 def _value(raw: object) -> int | str:

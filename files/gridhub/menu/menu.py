@@ -264,10 +264,14 @@ class Menu(Model):
 
     def people(self) -> list[frozenset[str]]:
         """Return sets of groups that may see different menus: no group, each group, all groups."""
+        named = self.groups()
+        return [frozenset(), *(frozenset({group}) for group in sorted(named)), named]
+
+    def groups(self) -> frozenset[str]:
+        """Return the groups that the menu names."""
         options = [option for item in self.items for option in item.options or ()]
         parts: list[Item | Option | Preset] = [*self.items, *options, *self.presets]
-        named = {group for part in parts for group in part.groups}
-        return [frozenset(), *(frozenset({group}) for group in sorted(named)), frozenset(named)]
+        return frozenset(group for part in parts for group in part.groups)
 
 
 def ending_within(

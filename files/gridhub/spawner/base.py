@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import pwd
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from batchspawner.batchspawner import BatchSpawnerBase
 from traitlets import Dict, Float, Integer, List, Tuple, Unicode, default
 
-from gridhub.accounts import group_names
+from gridhub.accounts import NoAccount, NoAnswer, NotOneName, account_of, group_names
 from gridhub.broker.protocol import (
     Answer,
     Request,
@@ -87,6 +86,9 @@ class ClusterSpawner(BatchSpawnerBase):
     refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is no session.
     session: str = ""
+    #: The name of the person's account: the owner of the session's job in Grid Engine. Usually the
+    #: hub's name of the person is the same; it may be another name of the account.
+    owner: str = ""
     #: The hash of the session's API token, as JupyterHub stores it.
     token_hash: str = ""
     #: The worker's name; empty until the session's server is up.
@@ -146,25 +148,37 @@ class ClusterSpawner(BatchSpawnerBase):
                 status_code=500,
             ) from error
 
-    async def _groups(self) -> frozenset[str]:
-        """Return the person's Unix groups.
+    async def _account(self, menu: Menu) -> tuple[str, frozenset[str]]:
+        """Return the name of the person's account, and its Unix groups.
 
         The look-up runs in a thread, because a directory service may be slow.
+
+        :raises SessionError: when there is no answer, or no such account.
         """
+        name, also = self.user.name, menu.groups()
+
+        def account() -> tuple[str, frozenset[str]]:
+            found = account_of(name)
+            return found.pw_name, group_names(found, also)
+
         try:
-            name = self.user.name
-            return await ask_directory("groups", name, lambda: group_names(pwd.getpwnam(name)))
-        except KeyError as error:
-            raise SessionError(
-                text("account.not_on_hub", name=self.user.name),
-                reason="account",
-            ) from error
+            return await ask_directory("account", name, account)
+        except NoAccount as error:
+            words = text("account.not_on_hub", name=name)
+            raise SessionError(words, reason="account") from error
+        except NotOneName as error:
+            words = text("account.not_one_name", reason=error)
+            raise SessionError(words, reason="account") from error
+        except NoAnswer as error:
+            words = text("account.no_answer")
+            raise SessionError(words, reason="account", status_code=503) from error
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore the session's state from the database."""
         super().load_state(state)
         for name, value in SessionState.load(state)._asdict().items():
             setattr(self, name, value)
+        self.owner = self.owner or self.user.name
 
     def get_state(self) -> dict[str, Any]:
         """Return the session's state for the database."""
@@ -280,7 +294,7 @@ class ClusterSpawner(BatchSpawnerBase):
         """Watch the job; until the session is up, check the job more often."""
         self.cluster.watch(
             self.session,
-            self.user.name,
+            self.owner,
             waiting=bool(self._start_pending or not self.host),
             has_number=bool(self.job_id),
         )
@@ -321,6 +335,7 @@ class ClusterSpawner(BatchSpawnerBase):
             job=self.job_id,
             why=why,
             name=job_name(self.session),
+            owner=self.owner,
             host=self.host or (seen.host if seen else ""),
             ended=time.time(),
             had=self.asked,
@@ -354,7 +369,7 @@ class ClusterSpawner(BatchSpawnerBase):
         """
 
         async def find(limit: int) -> Record | None:
-            return await self.cluster.record(last.name, self.user.name, limit)
+            return await self.cluster.record(last.name, last.owner, limit)
 
         try:
             return await explain(last, find, patience)

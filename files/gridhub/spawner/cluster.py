@@ -110,7 +110,8 @@ class Cluster:
         for row in database.query(orm.Spawner).filter(orm.Spawner.server_id.is_not(None)):
             if session := (row.state or {}).get("session"):
                 has_number = bool(row.state.get("job_id"))
-                self.watch(session, row.user.name, waiting=True, has_number=has_number)
+                owner = row.state.get("owner") or row.user.name
+                self.watch(session, owner, waiting=True, has_number=has_number)
         self.collector.sweep(re.compile(re.escape(job_name(mark)) + "[0-9a-f]{24}"))
 
 

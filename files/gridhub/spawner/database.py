@@ -22,6 +22,7 @@ class SessionState(NamedTuple):
     """The state of a session in the database; each field is named after a spawner attribute."""
 
     session: str = ""
+    owner: str = ""
     token_hash: str = ""
     host: str = ""
     port: int = 0

@@ -57,6 +57,8 @@ class SessionEnd:
     why: Ending
     #: The job's name, which its accounting record contains.
     name: str = ""
+    #: The job's owner, as in the accounting record.
+    owner: str = ""
     host: str = ""
     #: When the hub noticed the end, in seconds since the epoch.
     ended: float = 0.0

@@ -41,7 +41,8 @@ class ShownSpawner(ClusterSpawner):
     async def draw_form(self) -> str:
         """Return the form's fields for this person, filled in from the last choice or a link."""
         refusal, self.refusal = self.refusal, None
-        menu, groups = self._menu(), await self._groups()
+        menu = self._menu()
+        _, groups = await self._account(menu)
         last: dict[str, Any] = dict(self.user_options or {})
         link = followed.get()
         if link is None:
@@ -65,8 +66,9 @@ class ShownSpawner(ClusterSpawner):
 
     async def forecast(self, options: dict[str, object]) -> Forecast:
         """Return what is free now, and whether a session with these options could start."""
-        menu, groups = self._menu(), await self._groups()
-        return await forecast(self.cluster, menu, self.user.name, groups, options)
+        menu = self._menu()
+        name, groups = await self._account(menu)
+        return await forecast(self.cluster, menu, name, groups, options)
 
     async def explain_last(self) -> None:
         """Find out how the last session ended, unless the hub already knows.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from asked import MENU, PORTS, Fake
+from fake_directory import FakeDirectory
 from gridhub.broker.config import Config
 
 #: First lines of a fake qsub: they record its arguments, its environment and the permissions of
@@ -52,16 +53,20 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def alice(home: Path, monkeypatch: pytest.MonkeyPatch) -> pwd.struct_passwd:
+def directory(monkeypatch: pytest.MonkeyPatch) -> FakeDirectory:
+    return FakeDirectory(monkeypatch)
+
+
+@pytest.fixture
+def alice(
+    home: Path, directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> pwd.struct_passwd:
     """Return the account alice.
 
     In the tests, the broker does not switch to this account: all code runs as the tests' own user.
     """
-    user = pwd.struct_passwd(("alice", "x", 4711, os.getgid() or 4711, "", str(home), "/bin/sh"))
-    real = pwd.getpwnam
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: user if name == "alice" else real(name))
     monkeypatch.setattr("gridhub.broker.requests.become", lambda user: None)
-    return user
+    return directory.add("alice", home=str(home))
 
 
 @pytest.fixture

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import pwd
+import time
+from pathlib import Path
 
 import pytest
 
 from asked import SESSION, TOKEN, Fake, request
+from fake_directory import FakeDirectory
 from gridhub.broker.config import Config
-from gridhub.broker.protocol import Answer, Check, Start, Stop
+from gridhub.broker.protocol import Answer, Check, Look, Start, Stop
 from gridhub.broker.requests import decide
 
 
@@ -25,19 +28,52 @@ class TestDecide:
             answer = decide(config, wanted)
             assert (answer.ok, answer.kind) == (False, "refused")
 
-    def test_an_account_with_another_spelling_is_refused(
-        self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+    def test_a_start_under_another_name_is_refused_since_its_job_would_be_a_stray(
+        self, config: Config, alice: pwd.struct_passwd, directory: FakeDirectory
     ) -> None:
-        monkeypatch.setattr(pwd, "getpwnam", lambda name: alice)
-        answer = decide(config, request(user="ALICE"))
+        directory.add("ann.smith", "alice")
+        answer = decide(config, request())
         assert (answer.ok, answer.kind) == (False, "refused")
+        assert "called ann.smith, not alice" in answer.error
+
+    def test_a_stop_under_another_name_is_carried_out(
+        self, config: Config, alice: pwd.struct_passwd, directory: FakeDirectory, fake: Fake
+    ) -> None:
+        directory.add("ann.smith", "alice")
+        fake("qdel", "exit 0")
+        assert decide(config, Stop(user="alice", session=SESSION)).ok
 
     def test_an_account_in_roots_group_is_refused(
+        self, config: Config, directory: FakeDirectory
+    ) -> None:
+        rooted = pwd.struct_passwd(("alice", "x", 4711, 0, "", "/home/alice", "/bin/sh"))
+        directory.accounts["alice"] = directory.own[4711] = rooted
+        assert "root's account" in decide(config, request()).error
+
+    def test_a_look_says_whether_an_account_can_have_sessions(
+        self, config: Config, alice: pwd.struct_passwd, directory: FakeDirectory
+    ) -> None:
+        assert decide(config, Look(user="alice")) == Answer(ok=True)
+        directory.add("ann@example.org", uid=4712)
+        answer = decide(config, Look(user="ann@example.org"))
+        assert (answer.ok, answer.kind) == (False, "refused")
+        assert "because its name has “@”" in answer.error
+
+    @pytest.mark.parametrize("home", ["/no/such/folder", "/etc/passwd", "/"])
+    def test_a_look_finds_out_that_there_is_no_home(
+        self, config: Config, alice: pwd.struct_passwd, directory: FakeDirectory, home: str
+    ) -> None:
+        directory.add("alice", home=home)
+        answer = decide(config, Look(user="alice"))
+        assert (answer.ok, answer.kind) == (False, "no_home")
+        assert f"no home folder on the hub's host ({home})" in answer.error
+
+    def test_a_home_that_does_not_answer_keeps_nobody_out(
         self, config: Config, alice: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        rooted = pwd.struct_passwd(("alice", "x", 4711, 0, "", alice.pw_dir, "/bin/sh"))
-        monkeypatch.setattr(pwd, "getpwnam", lambda name: rooted)
-        assert not decide(config, request()).ok
+        monkeypatch.setattr("gridhub.broker.requests.HOME_TIMEOUT", 0.2)
+        monkeypatch.setattr(Path, "is_dir", lambda self: time.sleep(5))
+        assert decide(config, Look(user="alice")) == Answer(ok=True)
 
     @pytest.mark.parametrize(
         "wanted",
@@ -45,17 +81,18 @@ class TestDecide:
             request(),
             Stop(user="alice", session=SESSION),
             Check(user="alice", choice={}),
+            Look(user="alice"),
         ],
     )
     def test_the_broker_never_becomes_a_system_account(
         self,
         config: Config,
         alice: pwd.struct_passwd,
+        directory: FakeDirectory,
         monkeypatch: pytest.MonkeyPatch,
-        wanted: Start | Stop | Check,
+        wanted: Start | Stop | Check | Look,
     ) -> None:
-        system = pwd.struct_passwd(("alice", "x", 999, 999, "", alice.pw_dir, "/bin/sh"))
-        monkeypatch.setattr(pwd, "getpwnam", lambda name: system)
+        directory.add("alice", uid=999)
         become: list[object] = []
         monkeypatch.setattr("gridhub.broker.requests.become", become.append)
         answer = decide(config, wanted)

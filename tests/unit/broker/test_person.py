@@ -12,10 +12,11 @@ import sys
 import pytest
 
 from asked import as_root
+from fake_directory import FakeDirectory
 from folders import FILES
 from gridhub.accounts import group_names
 from gridhub.broker.config import Config
-from gridhub.broker.person import Refused, become, check_account, check_person
+from gridhub.broker.person import Refused, become, check_account, check_owner, find_person
 
 
 class TestAccounts:
@@ -51,13 +52,60 @@ class TestAccounts:
 
     @pytest.mark.parametrize("uid", [1, 33, 999])
     def test_a_system_account_may_not_have_sessions_even_when_named(
-        self, config: Config, uid: int
+        self, config: Config, directory: FakeDirectory, uid: int
     ) -> None:
+        directory.add("alice", uid=uid)
         with pytest.raises(Refused, match="alice is a system account"):
-            check_person(config, self.account(uid=uid))
+            find_person(config, "alice")
 
-    def test_an_account_with_the_lowest_allowed_uid_may_have_sessions(self, config: Config) -> None:
-        check_person(config, self.account(uid=1000))
+    def test_an_account_with_the_lowest_allowed_uid_may_have_sessions(
+        self, config: Config, directory: FakeDirectory
+    ) -> None:
+        directory.add("alice", uid=1000)
+        assert find_person(config, "alice").pw_uid == 1000
+
+    def test_a_second_name_of_root_is_root(self, config: Config, directory: FakeDirectory) -> None:
+        directory.add("root", "toor", uid=0)
+        with pytest.raises(Refused, match="toor is root's account"):
+            find_person(config, "toor")
+
+    @pytest.mark.parametrize("uid", [65534, 2**32 - 2, 2**32 - 1])
+    def test_an_account_without_a_uid_of_its_own_may_not_have_sessions(
+        self, config: Config, directory: FakeDirectory, uid: int
+    ) -> None:
+        directory.add("alice", uid=uid)
+        with pytest.raises(Refused, match="alice is a system account"):
+            find_person(config, "alice")
+
+    def test_a_name_whose_uid_is_another_persons_is_refused(
+        self, config: Config, directory: FakeDirectory
+    ) -> None:
+        """Grid Engine would run the job as the account that has the uid's name."""
+        directory.add("bob", uid=5000)
+        directory.add("alice", uid=5001)
+        directory.own[5001] = directory.accounts["bob"]
+        with pytest.raises(Refused, match="whose name bob belongs to uid 5000"):
+            find_person(config, "alice")
+
+    def test_without_a_directory_it_is_not_known_whether_an_account_exists(
+        self, config: Config, directory: FakeDirectory
+    ) -> None:
+        directory.down = True
+        with pytest.raises(Refused, match="cannot look up accounts") as caught:
+            find_person(config, "no-such-account")
+        assert caught.value.kind == "broker"
+
+    def test_the_list_may_have_another_name_of_the_account(
+        self, config: Config, directory: FakeDirectory
+    ) -> None:
+        user = directory.add("ann.smith", "alice")
+        check_account(config, user, frozenset())
+
+    def test_names_that_grid_engine_refuses_are_named(self) -> None:
+        with pytest.raises(Refused, match="because its name has “@”"):
+            check_owner(self.account("ann@example.org"))
+        with pytest.raises(Refused, match="more than 127 characters"):
+            check_owner(self.account("x" * 128))
 
 
 class TestBecome:

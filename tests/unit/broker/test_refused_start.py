@@ -102,14 +102,14 @@ class TestRefusedStart:
 
     @as_root
     def test_a_session_is_submitted_as_the_person_and_never_as_root(self, config: Config) -> None:
-        nobody = pwd.getpwnam("nobody")
+        daemon = pwd.getpwnam("daemon")
         folder = Path(tempfile.mkdtemp())
         try:
             folder.chmod(0o755)
             home, bin_dir, menu = folder / "home", folder / "bin", folder / "menu.json"
             home.mkdir()
             bin_dir.mkdir()
-            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            os.chown(home, daemon.pw_uid, daemon.pw_gid)
             menu.write_text(json.dumps({"items": MENU}), encoding="utf-8")
             qsub = bin_dir / "qsub"
             qsub.write_text(
@@ -122,7 +122,7 @@ class TestRefusedStart:
                     "menu": menu,
                     "sge_bin_dir": bin_dir,
                     "minimum_uid": 1,
-                    "allowed_users": frozenset({"nobody"}),
+                    "allowed_users": frozenset({"daemon"}),
                 }
             )
             path = folder / "broker.json"
@@ -133,11 +133,11 @@ class TestRefusedStart:
                 "sys.path.insert(0, sys.argv[1])\n"
                 "from gridhub.broker import config, protocol, requests\n"
                 "config = config.Config.model_validate_json(Path(sys.argv[2]).read_bytes())\n"
-                "nobody = list(pwd.getpwnam('nobody'))\n"
-                "nobody[5] = sys.argv[3]\n"
-                "pwd.getpwnam = lambda name: pwd.struct_passwd(nobody)\n"
+                "daemon = list(pwd.getpwnam('daemon'))\n"
+                "daemon[5] = sys.argv[3]\n"
+                "pwd.getpwuid = pwd.getpwnam = lambda _: pwd.struct_passwd(daemon)\n"
                 "request = protocol.Start(\n"
-                "    user='nobody', session='a' * 32, choice={}, environment={})\n"
+                "    user='daemon', session='a' * 32, choice={}, environment={})\n"
                 "print(requests.decide(config, request).error)\n"
             )
             files = FILES
@@ -147,7 +147,7 @@ class TestRefusedStart:
                 text=True,
                 check=False,
             )
-            uid, groups = str(nobody.pw_uid), os.getgrouplist("nobody", nobody.pw_gid)
+            uid, groups = str(daemon.pw_uid), os.getgrouplist("daemon", daemon.pw_gid)
             shown = found.stdout.removeprefix("Grid Engine refused the session: ").splitlines()
             assert shown == [uid, " ".join(map(str, groups)), "/", f"{uid} 600"], found
             assert not secrets_in(home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tornado import web
 from tornado.testing import bind_unused_port
 
 from gridhub.hub import certificates
-from gridhub.hub.app import GridHub, OneLineFormatter
+from gridhub.hub.app import GridHub, OneLineFormatter, host_for
 from gridhub.hub.rate_limits import Limits, Rate
 from gridhub.hub.server import MAX_BODY, MAX_STRAY_BODY, HubServer
 
@@ -150,3 +151,10 @@ async def test_requests_outside_any_session_are_limited(
     for path, status in ((b"/x", b"200"), (b"/x", b"429"), (b"/hub/x", b"200")):
         line = await first_line(HubServer(application), sent % path)
         assert line.split()[1] == status, path
+
+
+def test_accounts_whose_names_differ_only_in_case_have_different_host_names() -> None:
+    hosts = {host_for(name, "example.org", "user").lower() for name in ("ann", "Ann", "ANN")}
+    assert len(hosts) == 3
+    assert host_for("ann", "example.org", "user") == "ann.example.org"
+    assert all(re.fullmatch(r"[a-z0-9-]{1,63}[.]example[.]org", host) for host in hosts)

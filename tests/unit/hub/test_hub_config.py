@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from traitlets.config import Config
 
+from fake_directory import FakeDirectory
 from folders import ROOT
 from gridhub.hub import idle
 
@@ -64,6 +65,18 @@ def test_the_inventory_names_the_administrators_and_whether_they_have_full_acces
     assert administrators["users"] == ([] if full_access else ["ann"])
     scopes = set(administrators["scopes"])
     assert not {s for s in scopes if s.startswith(("admin:", "access:", "tokens", "shutdown"))}
+
+
+def test_names_of_the_inventory_become_the_accounts_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeDirectory(monkeypatch).add("ann.smith", "ann")
+    config = rendered(
+        jupyterhub_admin_users=["ann", "no-such-account"],
+        jupyterhub_admin_access=False,
+        jupyterhub_allowed_users=["ann", "a/b", " "],
+    )
+    assert config.JupyterHub.load_roles[1]["users"] == ["ann.smith", "no-such-account"]
+    # JupyterHub does not start with a name that it calls invalid.
+    assert config.Authenticator.allowed_users == {"ann.smith"}
 
 
 def test_by_default_there_are_no_administrators() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gridhub.menu.file import (
     parse_menu,
 )
 from gridhub.menu.job import qsub_arguments
-from gridhub.menu.kinds import MenuError
+from gridhub.menu.kinds import ChoiceError, MenuError
 from gridhub.menu.menu import Menu
 from menus import (
     ALL,
@@ -96,7 +97,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an empty label": (CORES | {"label": ""}, "label"),
     "a label that is too long": (CORES | {"label": "x" * 1001}, "label"),
     "help that is too long": (CORES | {"help": "x" * 1001}, "help"),
-    "a group with a space": (GPUS | {"groups": ["gpu users"]}, "groups"),
+    "a group with a colon": (GPUS | {"groups": ["gpu:users"]}, "groups"),
+    "a group with a blank at its end": (GPUS | {"groups": ["gpu "]}, "groups"),
 }
 
 
@@ -110,7 +112,7 @@ class TestMenuErrors:
         assert MENU_VARIABLE in str(caught.value)
 
     @pytest.mark.parametrize("name", HOSTILE_NAMES)
-    @pytest.mark.parametrize("where", ["name", "parallel_environment", "complex", "group"])
+    @pytest.mark.parametrize("where", ["name", "parallel_environment", "complex"])
     def test_a_name_that_could_be_mistaken_for_something_else_is_refused(
         self, where: str, name: object
     ) -> None:
@@ -118,10 +120,25 @@ class TestMenuErrors:
             "name": CORES | {"name": name},
             "parallel_environment": request_of(CORES, parallel_environment=name),
             "complex": request_of(HOURS, complex=name),
-            "group": GPUS | {"groups": [name]},
         }[where]
         with pytest.raises(MenuError, match="item"):
             menu_of(item)
+
+    @pytest.mark.parametrize("name", ["", " ", "a ", " a", "a\n", "a\nb", "a:b", "a\0", 1, None])
+    def test_a_name_that_no_group_can_have_is_refused(self, name: object) -> None:
+        with pytest.raises(MenuError, match="groups"):
+            menu_of(GPUS | {"groups": [name]})
+
+    @pytest.mark.parametrize(
+        "name",
+        ["domain users", "GPU@EXAMPLE.ORG", "EXAMPLE\\gpu", "gpu$", "Größe", "1", "a,b", "<b>"],
+    )
+    def test_a_group_may_have_any_other_name(self, name: str) -> None:
+        menu = menu_of(CORES, GPUS | {"groups": [name]})
+        assert menu.groups() == {name}
+        assert menu.choose({"gpus": 1}, {name}).values["gpus"] == 1
+        with pytest.raises(ChoiceError, match=re.escape(f"only members of {name} may")):
+            menu.choose({"gpus": 1}, {"others"})
 
     def test_an_item_without_a_name_is_named_by_its_number(self) -> None:
         with pytest.raises(MenuError, match="item number 2, name"):

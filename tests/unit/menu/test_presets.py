@@ -96,7 +96,7 @@ class TestPresets:
             (SMALL | {"choice": {"cores": 4, "gpus": 1}}, "cannot be divided evenly"),
             (SMALL | {"label": ""}, "label"),
             (SMALL | {"item": "x"}, "item"),
-            (SMALL | {"groups": ["a b"]}, "groups"),
+            (SMALL | {"groups": ["a:b"]}, "groups"),
         ],
     )
     def test_a_wrong_preset_is_named_with_its_variable(

@@ -15,6 +15,7 @@ from jupyterhub.spawner import SpawnException
 from fake_grid import job
 from gridhub.grid.details import Details
 from gridhub.grid.places import QueueInstance
+from gridhub.menu.menu import Menu
 from gridhub.spawner.form import Link
 from hub_menus import HAD, INTERFACE, MEMORY, MENU, PARALLEL, QUEUE
 from sge_spawner import SGESpawner
@@ -62,13 +63,13 @@ class TestLinks:
         self, visit: Visit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         both = asyncio.Barrier(2)
-        groups = SGESpawner._groups
+        account = SGESpawner._account
 
-        async def wait_for_both(spawner: SGESpawner) -> frozenset[str]:
+        async def wait_for_both(spawner: SGESpawner, menu: Menu) -> tuple[str, frozenset[str]]:
             await both.wait()
-            return await groups(spawner)
+            return await account(spawner, menu)
 
-        monkeypatch.setattr(SGESpawner, "_groups", wait_for_both)
+        monkeypatch.setattr(SGESpawner, "_account", wait_for_both)
         links = [visit(f"spawn?cores={cores}") for cores in (2, 4)]
         first, second = await asyncio.wait_for(asyncio.gather(*links), 10)
         assert '<option value="2" selected>' in first.body.decode()

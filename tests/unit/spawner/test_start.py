@@ -62,6 +62,7 @@ class TestStart:
             {
                 "job_id": "1",
                 "session": broker.session,
+                "owner": "alice",
                 "token_hash": token_row.hashed,
                 "host": "127.0.0.1",
                 "port": lab.port,

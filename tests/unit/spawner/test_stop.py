@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jupyterhub import orm
 
+from fake_directory import FakeDirectory
 from fake_grid import Qstat, until
 from gridhub.broker.protocol import Answer, Stop, job_name
 from gridhub.contract import Ending
@@ -33,6 +34,23 @@ class TestStop:
         await asyncio.wait_for(spawner.stop(), 10)
         assert broker.stops == [Stop(user="alice", session=broker.session)]
         assert spawner.get_state() == {}
+
+    async def test_a_session_belongs_to_the_account_whatever_name_the_hubs_user_has(
+        self,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        accounts: FakeDirectory,
+        qstat: Qstat,
+    ) -> None:
+        """The owner in Grid Engine is the uid's name; another owner's job would be a stray."""
+        accounts.add("ann.smith", "alice")
+        spawner = await running(alice, broker, lab)
+        assert broker.starts[-1].user == spawner.owner == "ann.smith"
+        assert spawner.collector.watched[job_name(broker.session)].owner == "ann.smith"
+        assert spawner.get_state()["owner"] == "ann.smith"
+        await asyncio.wait_for(spawner.stop(), 10)
+        assert broker.stops == [Stop(user="ann.smith", session=broker.session)]
 
     async def test_stopping_waits_for_the_job_to_be_gone(
         self, alice: Any, broker: Broker, lab: Lab, qstat: Qstat
