@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 
@@ -13,8 +14,10 @@ def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:
     with tls_link(base_url, ssl.TLSVersion.TLSv1_3) as link:
         link.settimeout(seconds)
         received = b""
-        try:
+        # A server that refuses a request may close the connection before it has read all of it.
+        with contextlib.suppress(OSError):
             link.sendall(data)
+        try:
             while chunk := link.recv(65536):
                 received += chunk
                 link.settimeout(1.5)
