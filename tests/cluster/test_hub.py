@@ -96,14 +96,15 @@ def test_only_the_hub_may_use_the_broker(hub_host: Any, caller: str) -> None:
 @pytest.mark.parametrize(
     ("request_body", "kind", "words"),
     [
-        (start("root"), "refused", "root cannot have sessions"),
+        (start("root"), "refused", "root is root's account; it cannot have sessions"),
         (start("daemon"), "refused", "system account"),
         (start("dave"), "refused", "may not have sessions"),
         (start("nobody-there"), "refused", "no account"),
         (start("alice", choice={"memory": 64}), "choice", "Memory"),
         (start("bob", choice={"gpus": 1}), "choice", "GPUs"),
         (start("alice", script="/tmp/evil"), "request", "script"),
-        (start("-u root"), "request", "user"),
+        (start("-u root"), "refused", "no account"),
+        (start("../root"), "request", "user"),
         (start("alice", environment={"LD_PRELOAD": "x"}), "request", "not a variable"),
         (start("alice", session="../" + "0" * 29), "request", "session"),
         ({"action": "stop", "user": "alice", "session": "-u"}, "request", "session"),
