@@ -67,7 +67,7 @@ def test_default_options_of_qstat_hide_no_session(login: LogIn, site: Site) -> N
     try:
         bob.choose(cores=1, memory=1, run_time=1)
         # A job that waits is not in the default list, which `-s rs` limits to running jobs.
-        words = "the queue is disabled at the moment"
+        words = "the queue takes no jobs at the moment"
         wait_for("the reason", lambda: words in page_text(bob.get("/hub/home")), 30)
     finally:
         site.output('qmod -e "web.q"')
