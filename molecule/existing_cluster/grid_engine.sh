@@ -121,11 +121,11 @@ JSV
   chmod 0755 $SGE_ROOT/$SGE_CELL/jsv.sh
 }
 
-# Objects by qconf's files: the attributes in $2 replace those of qconf's own template.
+# add SHOW CREATE ATTRIBUTES: makes an object. With SHOW (such as -sq), qconf's own template has the other attributes.
 add() {
   local show=$1 create=$2 attributes=$3 template
   template=$(mktemp)
-  SGE_SINGLE_LINE=1 $bin/qconf $show >"$template" 2>/dev/null || true
+  [ -z "$show" ] || SGE_SINGLE_LINE=1 $bin/qconf "$show" >"$template"
   while read -r name value; do
     if grep -q "^$name " "$template"; then sed -i "s|^$name .*|$name $value|" "$template"; else echo "$name $value" >>"$template"; fi
   done <<<"$attributes"
@@ -202,6 +202,7 @@ h_rt 24:00:00"
   $bin/qconf -rattr queue projects production prod.q
 }
 
+# qconf fails where there are no objects of a kind, so its failures are a part of what is printed.
 show_state() {
   local list show name file
   for show in -sconf -ssconf -sc -sh -ss -sm -so -sconfl -srqsl -stree -scall; do

@@ -164,4 +164,14 @@ def test_a_mistake_is_named_before_anything_is_changed(
 
 
 def test_the_clusters_configuration_is_as_the_site_left_it(site: Site) -> None:
-    assert site.state() == site.output("cat /root/state")
+    state = site.state()
+    for known in (
+        "-sq web.q",
+        "-sprj webui",
+        "-sp shm",
+        "-shgrp @compute",
+        "h_vmem=16G",
+        "sge_qstat",
+    ):
+        assert known in state, "control: the objects of the site are there"
+    assert state == site.output("cat /root/state")

@@ -13,6 +13,7 @@ from traitlets import default
 from gridhub.contract import Ending
 from gridhub.grid.collector import Gone
 from gridhub.grid.jobs import Job, State
+from gridhub.grid.reasons import meaning_of
 from gridhub.spawner import waiting
 from gridhub.spawner.base import ClusterSpawner
 from gridhub.spawner.ended import SessionEnd
@@ -158,7 +159,7 @@ class ShownSpawner(ClusterSpawner):
         if not isinstance(job, Job) or job.host:
             return ""
         details = self.status.of(job)
-        return "\n".join(details.reasons) if details else ""
+        return "\n".join(filter(meaning_of, details.reasons)) if details else ""
 
     @property
     def unavailable(self) -> tuple[str, ...]:

@@ -121,6 +121,20 @@ class TestWhyJobsWait:
         await alice.stop()
         await asyncio.gather(start, return_exceptions=True)
 
+    async def test_messages_that_say_nothing_about_the_job_are_not_shown(
+        self, spawner: SGESpawner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(spawner, "session", "5e55" * 8)
+        monkeypatch.setattr(spawner, "_job", lambda: job(letters="qw", number=7))
+        full = 'queue instance "all.q@exec1" dropped because it is full'
+        lines = (
+            "There are no messages available",
+            full,
+            "(Collecting of scheduler job information)",
+        )
+        known(spawner.status.details, {7: Details(7, "alice", 9, 9e8, lines)})
+        assert spawner.raw_reason() == full
+
     async def test_only_details_of_the_users_own_job_are_shown(
         self, spawner: SGESpawner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
