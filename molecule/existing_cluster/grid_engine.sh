@@ -47,9 +47,10 @@ install_programs() {
     sge_execd sge_qmaster sge_shepherd sge_coshepherd spoolinit spooldefaults.bin; do
     install "$from/$program" $bin/
   done
-  # Debian's programs look for these only here.
-  mkdir -p /usr/lib/gridengine
+  # Debian's programs look for these in either folder.
+  mkdir -p /usr/lib/gridengine $SGE_ROOT/lib/lx-amd64
   install -m 0644 "$from"/*.so /usr/lib/gridengine/
+  install -m 0644 "$from"/*.so $SGE_ROOT/lib/lx-amd64/
   cp -r "$1/usr/share/gridengine/util" $SGE_ROOT/
 }
 
