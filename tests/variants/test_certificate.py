@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster import ROOT, host
+from cluster import BASE_URL, ROOT, host
 from host_names import PORT
+from hub_client import HubClient, wait_for
 from playbooks import output, playbook
 from web_certificates import NAME, write_certificate
 
@@ -82,11 +83,12 @@ def test_a_deployment_that_does_not_serve_fails() -> None:
     assert foreign.returncode != 0
     assert "(at 127.0.0.1:1): connection refused" in output(foreign)
     # The hub is down, but all tasks of the proxy succeed.
-    hub = host("hub")
+    hub, browser = host("hub"), HubClient(BASE_URL, "alice")
     hub.check_output("systemctl stop jupyterhub.service")
     try:
         run = playbook(*site)
     finally:
         hub.check_output("systemctl start jupyterhub.service")
+        wait_for("the hub is back", lambda: browser.get("/hub/health").status_code == 200)
     assert run.returncode != 0
     assert f"(at 127.0.0.1:{PORT}): status 503 (the hub does not answer)" in output(run)

@@ -380,7 +380,7 @@ def test_host_names_for_people_need_a_host_name_of_the_hub() -> None:
         "site.yml", jupyterhub_user_subdomains=True, jupyterhub_public_url="https://192.0.2.1/"
     )
     assert run.returncode != 0
-    assert "jupyterhub_public_url is 'https://192.0.2.1/'. People's host names are made" in output(
+    assert "jupyterhub_public_url is 'https://192.0.2.1/'. Users' host names are made" in output(
         run
     )
     assert "changed=0" in run.stdout
