@@ -34,7 +34,7 @@ def test_a_person_chooses_waits_runs_a_cell_and_stops(enter: Enter, hub_host: An
     # The link says "Start again" unless alice stopped her last session herself.
     card(page).get_by_role("link", name=re.compile("^Start")).click()
     expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
-    expect(page.locator("#forecast")).to_contain_text("It can start now.")
+    expect(page.locator("#forecast")).to_contain_text("There is room for it now.")
     check(page, "form")
     choose(page, cores=2, memory=4, run_time=1)
 
@@ -328,7 +328,7 @@ def test_the_form_shows_free_resources_and_a_forecast_for_the_choice(
 ) -> None:
     page = enter("carol", goal="/hub/spawn?cores=1")  # not her last choice
     forecast = page.locator("#forecast")
-    expect(forecast).to_contain_text("It can start now.", timeout=30_000)
+    expect(forecast).to_contain_text("There is room for it now.", timeout=30_000)
     expect(forecast).to_contain_text("GPUs: 2, at most 2 on one worker")
     expect(forecast).to_contain_text(re.compile(r"Memory: \d+ GB, at most \d GB on one worker"))
     expect(forecast).to_contain_text(re.compile(r"as of \d+ s ago"))

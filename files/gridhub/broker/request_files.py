@@ -119,13 +119,18 @@ def check_options(options: Iterable[Option], arguments: Sequence[str], home: str
         raise _refusal(option, home)
 
 
-def blame(options: Iterable[Option], arguments: Sequence[str], words: str) -> str:
+def blame(options: Iterable[Option], arguments: Sequence[str], words: str, home: str) -> str:
     """Return a sentence that names the options of request files that may have made qsub fail.
 
+    Options of the person's own files come first, because the person can change them.
+
     :param words: qsub's message; empty if qsub crashed.
+    :param home: the person's home.
     :returns: the sentence after a space; empty if there is no such option.
     """
-    found = suspects(options, arguments, words)[:MAX_NAMED]
+    found = suspects(options, arguments, words)
+    own = [option for option in found if _is_own(option.path, home)]
+    found = (own or found)[:MAX_NAMED]
     if not found:
         return ""
     places = [
@@ -137,4 +142,5 @@ def blame(options: Iterable[Option], arguments: Sequence[str], words: str) -> st
         )
         for each in found
     ]
-    return " " + text("grid.options", places="; ".join(places))
+    listed = "; ".join(places)
+    return " " + text("grid.options" if own else "grid.options_cluster", places=listed)

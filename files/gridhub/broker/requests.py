@@ -197,17 +197,21 @@ def _submit(
     except Refused as refusal:
         # A submit verifier of a request file may be what does not answer.
         verifiers = [each for each in options if each.name == "-jsv"]
-        raise Refused(refusal.kind, str(refusal) + blame(verifiers, (), "-jsv")) from refusal
+        raise Refused(
+            refusal.kind, str(refusal) + blame(verifiers, (), "-jsv", user.pw_dir)
+        ) from refusal
     if process.returncode != 0:
         _check_answer(process)
-        note = blame(options, arguments, _printed(process))
+        note = blame(options, arguments, _printed(process), user.pw_dir)
         message = text("grid.refused", reason=_words(process)) + note
         raise Refused("grid", message, _printed(process), note.strip())
     try:
         return parse_job_id(process.stdout)
     except AnswerError as error:
         message = text("grid.no_number", reason=error)
-        raise Refused("grid", message + blame(options, arguments, process.stdout)) from error
+        raise Refused(
+            "grid", message + blame(options, arguments, process.stdout, user.pw_dir)
+        ) from error
 
 
 def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
@@ -249,7 +253,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         _check_answer(process)
         if not _printed(process):  # qsub crashed
             refusal = text("grid.refused", reason=_words(process))
-            raise Refused("grid", refusal + blame(options, arguments, ""))
+            raise Refused("grid", refusal + blame(options, arguments, "", user.pw_dir))
         return _words(process)
 
     if never := verify("v", resources):
@@ -259,7 +263,7 @@ def check(config: Config, user: pwd.struct_passwd, request: Check) -> Answer:
         if "-pe" in resources:
             index = resources.index("-pe")
             never = verify("v", resources[:index] + resources[index + 3 :]) or never
-        note = blame(options, (*ours, *resources), never).strip()
+        note = blame(options, (*ours, *resources), never, user.pw_dir).strip()
         return Answer(ok=True, verdict="never", words=never, note=note)
     if later := verify("p", resources):
         return Answer(ok=True, verdict="later", words=later)

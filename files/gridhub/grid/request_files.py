@@ -53,6 +53,13 @@ _ADDING = frozenset({"-ac", "-l", "-m", "-M", "-v"})
 #: Options with which qsub itself cannot fail.
 _HARMLESS = frozenset({"-C", "-clear", "-cwd", "-e", "-j", "-notify", "-terse", "-V"})
 
+#: Options on which the qmaster or the site's own check of new jobs decides. The messages of both
+#: may leave out which option they are about.
+_DECIDED = frozenset(
+    {"-P", "-ar", "-binding", "-ckpt", "-dl", "-hold_jid", "-jsv", "-l", "-masterq", "-p", "-pe"}
+    | {"-q", "-t", "-tc", "-w"}
+)
+
 _WORD = re.compile(r"""(?:[^ \t"']|"[^"]*"?|'[^']*'?)+""")
 _QUOTED = re.compile(r""""([^"]*)"?|'([^']*)'?""")
 
@@ -229,7 +236,7 @@ def suspects(options: Iterable[Option], arguments: Sequence[str], words: str) ->
         return [option for option in possible if option.name in ("", "-@")] or possible
     possible = [option for option in possible if option.name]
     named = [option for option in possible if _is_named(option, words)]
-    return named or possible
+    return named or [option for option in possible if option.name in _DECIDED]
 
 
 def _is_named(option: Option, words: str) -> bool:

@@ -146,6 +146,7 @@ class TestSuspects:
             ("-m q\n-m n", 'mail options list format "q" specified to -m option', ["-m q"]),
             ("-P x\n-@ /f", "", ["-@ /f"]),
             ("-P x\n ", "no suitable queues", ["-P x"]),
+            ("-m n\n-M a@b\n-r y", "Site policy: at most 3 cores", []),
         ],
     )
     def test_the_option_that_qsub_means_is_named(

@@ -46,7 +46,7 @@ class TestForecast:
     @pytest.mark.parametrize(
         ("answer", "message"),
         [
-            (Answer(ok=True, verdict="now"), "It can start now."),
+            (Answer(ok=True, verdict="now"), "There is room for it now."),
             (
                 Answer(ok=True, verdict="later", words="<full>"),
                 "It would have to wait until one worker has all of this free: CPU cores (4). "
@@ -198,7 +198,7 @@ class TestForecast:
         assert (await message()).startswith("It would have to wait until")
         assert len(broker.requests) == 1, "the same is unavailable"
         places(replace(self.ROOMY, free=4))
-        assert await message() == "It can start now."
+        assert await message() == "There is room for it now."
         # A recent verdict applies again if the same items are unavailable.
         places(self.FULL, self.ROOMY)
         assert (await message()).startswith("It would have to wait until")

@@ -90,7 +90,7 @@ class TestWindows:
         ]  # one answer is enough: both forecasts send the broker the same choice
         words = "The run time is 1 hour, because the workers are maintained from"
         message = (await spawner.forecast({"hours": "2"})).message
-        assert message.startswith(f"It can start now. {words}")
+        assert message.startswith(f"There is room for it now. {words}")
         assert words not in (await spawner.forecast({"hours": "1"})).message
         spawner.cluster.verdicts.kept.clear()
         start = await starting(alice, broker, hours="2")
