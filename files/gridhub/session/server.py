@@ -30,6 +30,7 @@ from gridhub.session.file_browser import (
     root_arguments,
 )
 from gridhub.session.hub_api import announce, report
+from gridhub.session.left_out import import_server
 from gridhub.session.memory import free_large_bodies
 from gridhub.session.notices import Notifier, started, warn, warn_of_early_end
 from gridhub.session.own_kernels import add_kernels
@@ -139,6 +140,7 @@ def serve(
     The imports in this function load the site's notebook environment. If these imports were at the
     top of the module, :func:`main` could not report their errors to the user.
     """
+    import_server()
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_server.base.handlers import APIHandler, JupyterHandler
     from jupyter_server.serverapp import ServerApp
@@ -192,6 +194,10 @@ def serve(
             f"--TerminalsExtensionApp.terminal_manager_class={full_name(SessionTerminalManager)}",
             f"--LabServerApp.extra_labextensions_path={RELEASE / 'labextensions'}",
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
+            # Users cannot install extensions into the notebook environment.
+            "--LabApp.extension_manager=readonly",
+            # It takes over settings for the server before Jupyter Server, and imports IPython.
+            "--ServerApp.jpserver_extensions={'notebook_shim': False}",
             *root_arguments(root, person.home),
             # Deleting must free space. Outside the home's file system, moving to the trash could
             # fail. Without a trash, Jupyter Server would by default refuse to delete full folders.

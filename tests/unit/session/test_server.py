@@ -100,6 +100,9 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         "jupyter_server.base.handlers": ModuleType("jupyter_server.base.handlers"),
         "jupyter_server.serverapp": ModuleType("jupyter_server.serverapp"),
         "jupyterhub.singleuser.extension": ModuleType("jupyterhub.singleuser.extension"),
+        "jupyterlab": ModuleType("jupyterlab"),
+        "jupyterlab.commands": ModuleType("jupyterlab.commands"),
+        "jupyterlab.labapp": ModuleType("jupyterlab.labapp"),
         "gridhub.session.kernels": ModuleType("gridhub.session.kernels"),
         "gridhub.session.terminals": ModuleType("gridhub.session.terminals"),
     }

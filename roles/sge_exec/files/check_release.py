@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check the default settings of JupyterLab in a release: ``check_lab_settings.py RELEASE``.
+"""Check a release of the notebook environment before it is used: ``check_release.py RELEASE``.
 
-JupyterLab itself ignores a setting that it does not know, and all settings of an extension if one
-of them is wrong. The exit status is 1 if that would happen; standard error names each wrong
-setting.
+The exit status is 1 if a session's server cannot be imported, or if a default setting of JupyterLab
+would have no effect: JupyterLab itself ignores a setting that it does not know, and all settings of
+an extension if one of them is wrong. Standard error names each problem.
 """
 
 from __future__ import annotations
@@ -55,9 +55,33 @@ def problems(settings: dict[str, Any], known: dict[str, Path]) -> Iterator[str]:
                 yield f"{extension}: there is no setting {name}; there are: {others}"
 
 
+def import_problem(release: Path) -> str:
+    """Return why the server of a session cannot be imported; empty if it can be imported.
+
+    A session imports less than Jupyter itself would, so other versions of Jupyter may not fit.
+    """
+    sys.path.insert(0, str(release))
+    from gridhub.session.left_out import import_server
+
+    try:
+        import_server()
+    except Exception as error:
+        cause = error.__cause__ or error  # JupyterHub's own message hides the cause
+        return f"{type(cause).__name__}: {cause}"
+    return ""
+
+
 def main() -> int:
-    """Check the file ``lab/settings/overrides.json`` of a release; return the exit status."""
+    """Check a release; return the exit status."""
     release = Path(sys.argv[1])
+    if problem := import_problem(release):
+        lines = [
+            "With these packages, the server of a session cannot be imported:",
+            problem,
+            "Change the versions in sge_exec_requirements, or report this as a fault of GridHub.",
+        ]
+        print(*lines, sep="\n  ", file=sys.stderr)
+        return 1
     settings = json.loads((release / "lab/settings/overrides.json").read_text(encoding="utf-8"))
     wrong = list(problems(settings, schemas(release)))
     if wrong:

@@ -1,4 +1,4 @@
-"""The check of a site's default settings of JupyterLab, before a release is used."""
+"""The check of a release of the notebook environment, before it is used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from folders import ROOT
+from folders import FILES, ROOT
 
 sys.path.insert(0, str(ROOT / "roles/sge_exec/files"))
 
-import check_lab_settings
+import check_release
 
 THEMES = "@jupyterlab/apputils-extension:themes"
 SCHEMA = {
@@ -41,8 +41,9 @@ def release(tmp_path: Path) -> Path:
 def check(release: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     path = release / "lab/settings/overrides.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["check_lab_settings.py", str(release)])
-    return check_lab_settings.main()
+    monkeypatch.setattr(sys, "argv", ["check_release.py", str(release)])
+    monkeypatch.setattr(check_release, "import_problem", lambda release: "")
+    return check_release.main()
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,16 @@ def test_settings_without_effect_are_named(
     assert check(release, settings, monkeypatch) == 1
     shown = capsys.readouterr().err
     assert words in shown and "Change sge_exec_lab_settings in the inventory" in shown
+
+
+def test_a_server_that_cannot_be_imported_is_refused(
+    release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # These tests run without Jupyter Server.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["check_release.py", str(FILES)])
+    assert check_release.main() == 1
+    shown = capsys.readouterr().err
+    assert "the server of a session cannot be imported" in shown
+    assert "No module named 'jupyter_server'" in shown
+    assert "sge_exec_requirements" in shown
