@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from typing import Any
 
 import pytest
@@ -227,3 +229,39 @@ def test_a_session_imports_neither_the_hubs_database_nor_rare_formats(exec1_host
     assert "jupyterhub.singleuser.extension" in imported
     left_out = {"sqlalchemy", "alembic", "jupyterhub.orm", "rfc3987_syntax", "httpx", "IPython"}
     assert not left_out.intersection(imported)
+
+
+def sent(person: HubClient, path: str) -> tuple[str, int, bytes]:
+    """Get a path as a browser does; return the encoding, the bytes on the wire, and the content."""
+    headers = {"Accept-Encoding": "gzip, deflate, br"}
+    with person.get(path, headers=headers, stream=True) as answer:
+        answer.raise_for_status()
+        raw = answer.raw.read()
+    encoding = answer.headers.get("Content-Encoding", "")
+    return encoding, len(raw), gzip.decompress(raw) if encoding == "gzip" else raw
+
+
+def test_programs_of_pages_are_compressed_and_what_may_hold_a_secret_is_not(login: LogIn) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    page = alice.open_lab().text
+    path = re.search(r'src="([^"]*/static/lab/main\.[^"]*\.js[^"]*)"', page)
+    assert path, page
+    encoding, size, content = sent(alice, path[1])
+    assert encoding == "gzip"
+    assert size < 0.5 * len(content)
+    # A length could reveal a secret in a page, in an answer of the API or in a file of the user.
+    alice.session_rest(
+        "PUT", "api/contents/big.js", {"type": "file", "format": "text", "content": "x" * 9000}
+    )
+    for other in (
+        f"{alice.prefix}/lab",
+        f"{alice.prefix}/api/contents",
+        f"{alice.prefix}/files/big.js",
+        "/hub/home",
+    ):
+        encoding, size, content = sent(alice, other)
+        assert encoding == "", other
+        assert size == len(content)
+    alice.stop()
