@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gridhub.grid.qstat_files import HIDING
@@ -12,6 +13,7 @@ from gridhub.grid.request_files import find_hindrance, in_effect, parse_options,
 from gridhub.menu.items import Item
 from gridhub.menu.job import qsub_arguments
 from gridhub.menu.kinds import (
+    PRESET_FIELD,
     ChoiceError,
     Complex,
     Count,
@@ -221,14 +223,18 @@ def parse_hosts(text: str) -> list[str]:
 
 
 def _values(item: Item) -> list[int | str]:
-    """Return the values of an item to try: of a range, its ends."""
+    """Return the values of an item to try: all that it lists, a range's ends, and its default."""
     if item.range:
-        return [item.range.minimum, item.range.maximum]
+        least, step = item.range.minimum, item.range.step
+        most = item.range.maximum - (item.range.maximum - least) % step
+        return list(dict.fromkeys([least, item.default, most]))
+    if item.text:
+        return [item.default] if item.default != item.request.nothing else []
     return [*(item.choices or ()), *(option.value for option in item.options or ())]
 
 
 def requests_of(menu: Menu) -> Iterator[tuple[str, list[str]]]:
-    """Yield a name and the arguments of qsub for each choice that the menu offers.
+    """Yield a name and the arguments of qsub for each choice and each preset of the menu.
 
     The other items have their defaults, or their largest values if a rule of the menu asks for
     more.
@@ -250,10 +256,14 @@ def requests_of(menu: Menu) -> Iterator[tuple[str, list[str]]]:
                 unit = f" {item.unit}" if item.unit else ""
                 yield f"{item.name}: {value}{unit}", arguments
                 break
+    for preset in menu.presets:
+        with suppress(ChoiceError):
+            choice = menu.choose({PRESET_FIELD: preset.name}, groups)
+            yield f"preset {preset.name!r}", qsub_arguments(menu, choice)
 
 
 def request_problems(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the choices of the menu that Grid Engine would refuse, with its reason.
+    """Yield the choices and presets of the menu that Grid Engine would refuse, with its reason.
 
     :param results: ``name``, ``rc`` and ``words`` of ``qsub -w v`` for each choice.
     """
@@ -265,7 +275,9 @@ def request_problems(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             words = re.sub(r"\bJob \d+\b", "the job", " ".join(shown)[:MAX_WORDS])
             refused.setdefault(words, []).append(each["name"])
     for words, names in refused.items():
-        yield f"jupyterhub_resource_menu: Grid Engine would refuse {', '.join(names)}: {words}"
+        presets = any(name.startswith("preset ") for name in names)
+        where = "jupyterhub_resource_menu" + (", jupyterhub_resource_presets" if presets else "")
+        yield f"{where}: Grid Engine would refuse {', '.join(names)}: {words}"
 
 
 def cluster_notes(cluster: Cluster, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

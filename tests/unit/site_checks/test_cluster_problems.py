@@ -194,6 +194,32 @@ class TestRequests:
         found = dict(requests_of(menu(CORES, MEMORY, limits=[limit])))
         assert found["memory: 64 GB"][:3] == ["-pe", "smp", "8"]
 
+    def test_a_range_is_tried_at_its_ends_and_its_default(self) -> None:
+        cores = CORES | {"range": {"minimum": 1, "maximum": 12, "step": 4}, "default": 5}
+        del cores["choices"]
+        assert [name for name, _ in requests_of(menu(cores))] == [
+            f"cores: {number}" for number in (1, 5, 9)
+        ]
+
+    def test_the_default_of_a_text_item_is_tried(self) -> None:
+        text = {"pattern": "[a-z]+", "example": "teaching"}
+        project = {key: value for key, value in PROJECT.items() if key != "options"}
+        found = dict(requests_of(menu(CORES, project | {"text": text, "default": "guests"})))
+        assert found["project: guests"][-2:] == ["-P", "guests"]
+        nothing = dict(requests_of(menu(CORES, project | {"text": text, "default": ""})))
+        assert not [name for name in nothing if name.startswith("project")]
+
+    def test_each_preset_is_tried_as_a_whole(self) -> None:
+        large = {"name": "large", "label": "Large", "choice": {"cores": 8, "memory": 64}}
+        limit = {"rule": "memory <= 8 * cores", "item": "memory", "message": "x"}
+        found = dict(requests_of(menu(CORES, MEMORY, presets=[large], limits=[limit])))
+        assert found["preset 'large'"][:3] == ["-pe", "smp", "8"]
+        refused = [{"name": "preset 'large'", "rc": 1, "words": "Unable to run job: too large"}]
+        assert list(request_problems(refused)) == [
+            "jupyterhub_resource_menu, jupyterhub_resource_presets: Grid Engine would refuse "
+            "preset 'large': Unable to run job: too large"
+        ]
+
     def test_refusals_are_named_with_grid_engines_reason(self) -> None:
         words = (
             'Unable to run job: Job 17{} cannot run in PE "smp"\n'
