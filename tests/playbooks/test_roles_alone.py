@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,18 @@ def first_variable(role: str) -> str:
     )
 
 
-def run_plays(folder: Path, plays: list[dict[str, Any]], *arguments: str) -> str:
+def run_plays(
+    folder: Path,
+    plays: list[dict[str, Any]],
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Run plays on this machine, check that they succeed, and return their output."""
     (folder / "plays.yml").write_text(json.dumps(plays), encoding="utf-8")
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), *arguments, "plays.yml"],
         cwd=folder,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")} | dict(environment or {}),
         capture_output=True,
         text=True,
         check=False,
@@ -102,6 +108,37 @@ def test_the_ports_of_grid_engine_are_those_of_the_cell(tmp_path: Path) -> None:
     )
     for number, (_, ports) in enumerate(SETTINGS):
         assert f"case {number}: {json.dumps(ports)}." in output
+
+
+def test_the_objects_of_grid_engine_need_no_collection(tmp_path: Path) -> None:
+    """Sites may install ``ansible-core`` alone."""
+    workers = {"exec1": {"sge_exec_slots": 4}, "exec2": {"sge_exec_complex_values": {"gpu": 2}}}
+    groups = {
+        "sge_qmaster": {"hosts": {"localhost": {"ansible_connection": "local"}}},
+        "sge_exec": {"hosts": workers},
+    }
+    (tmp_path / "hosts.yml").write_text(json.dumps(groups), encoding="utf-8")
+    play = {
+        "hosts": "sge_qmaster",
+        "gather_facts": False,
+        "vars_files": [
+            str(ROLES / f"sge_qmaster/{each}/main.yml") for each in ("defaults", "vars")
+        ],
+        "tasks": [{"debug": {"msg": "objects: {{ __sge_qmaster_objects | to_json }}."}}],
+    }
+    given = {
+        "sge_common_qmaster_host": "localhost",
+        "sge_qmaster_host_groups": {"@gpu": ["exec2"], "@all": ["exec1", "exec2"]},
+    }
+    arguments = ("--inventory", "hosts.yml", "--extra-vars", json.dumps(given))
+    alone = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "0"}
+    output = run_plays(tmp_path, [play], *arguments, environment=alone)
+    shown = output.partition("objects: ")[2].partition("}].")[0] + "}]"
+    found = {(each["kind"], each["name"]): each["attributes"] for each in json.loads(shown)}
+    assert found["exec_host", "exec1"] == {"complex_values": []}
+    assert found["exec_host", "exec2"] == {"complex_values": ["gpu=2"]}
+    assert found["host_group", "@gpu"] == {"hostlist": ["exec2"]}
+    assert found["host_group", "@all"] == {"hostlist": ["exec1", "exec2"]}
 
 
 PASSWORD = "5ec4e7"

@@ -99,6 +99,14 @@ def test_all_distributions_of_a_role_set_the_same_variables_and_only_they_set_th
     assert bool(names) is (f"distribution_role: {role}\n" in tasks)
 
 
+def test_no_role_and_no_playbook_needs_another_collection() -> None:
+    """Sites may install ``ansible-core`` alone, which has only ``ansible.builtin``."""
+    pattern = re.compile(r"\b(community|containers)\.[a-z]+\.|\bansible\.(posix|netcommon)\.")
+    for path in [*ROLES.rglob("*.yml"), *ROLES.rglob("*.j2"), *(ROOT / "playbooks").glob("*.yml")]:
+        found = pattern.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path}: {found}"
+
+
 PARTS = {"install", "configure", "service"}
 
 #: Roles whose parts cannot run alone, and why not.
