@@ -95,7 +95,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
                 "content": content,
                 "dest": f"{folder}/{name}.{{{{ inventory_hostname }}}}.json",
                 "mode": "0600",
-            }
+            },
+            # Outside of the role, Ansible does not set it.
+            "vars": {"role_path": str(ROLE)},
         }
 
     role = {"name": "maintenance", "tasks_from": "preflight", "public": True}

@@ -151,6 +151,15 @@ def test_the_tags_are_documented() -> None:
         assert f"`{tag}`" in documented
 
 
+def test_the_command_that_lists_sessions_is_written_once_and_has_no_variables() -> None:
+    files = [path for path in ROLES.rglob("*") if path.suffix in (".yml", ".j2")]
+    found = [path for path in files if "/sge_sessions.py" in path.read_text(encoding="utf-8")]
+    assert found == [ROLES / "jupyterhub/vars/main.yml"]
+    command = load(found[0])["__jupyterhub_list_sessions"]
+    assert "/opt/jupyterhub/current/sge_sessions.py" in command
+    assert "{" not in "".join(command)
+
+
 def names(tasks: Any) -> Iterator[str]:
     """Yield the names of plays, tasks and handlers."""
     for task in tasks if isinstance(tasks, list) else []:
