@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from cluster import BASE_URL, ROOT, LogIn
 from hub_client import wait_for
@@ -115,8 +115,43 @@ def problems(page: Page, options: dict[str, Any]) -> list[str]:
     ]
 
 
+@contextmanager
+def unchanged(page: Page) -> Iterator[None]:
+    """Keep a page as it is: it gets no new data, and loads no other page.
+
+    Afterwards, the page gets its data, and the browser opens the page that it would have opened.
+    """
+    held: list[Route] = []
+    left: list[str] = []
+
+    def hold(route: Route) -> None:
+        if route.request.is_navigation_request():
+            left.append(route.request.url)
+            route.abort("aborted")  # the browser keeps the page
+        elif route.request.resource_type in ("fetch", "xhr"):
+            held.append(route)
+        else:
+            route.fallback()
+
+    page.route("**/*", hold)
+    try:
+        yield
+    finally:
+        page.unroute("**/*", hold)
+        for route in held:
+            route.fallback()
+        if left:
+            page.evaluate("address => location.assign(address)", left[-1])
+
+
 def check(page: Page, name: str, options: dict[str, Any] | None = None) -> None:
     """Check a page on a telephone, on a desktop and in dark mode; keep screenshots."""
+    with unchanged(page):
+        check_unchanged(page, name, options)
+
+
+def check_unchanged(page: Page, name: str, options: dict[str, Any] | None) -> None:
+    """Check a page that does not change meanwhile."""
     axe = AXE | (options or {})
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.emulate_media(reduced_motion="reduce")  # no colours in transition
