@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jinja2 import Environment, StrictUndefined
+from jupyterhub import orm
 from traitlets.config import Config
 
 from fake_directory import FakeDirectory
 from folders import ROOT
 from gridhub.hub import idle
+from gridhub.hub.app import GridHub
 
 ROLE = ROOT / "roles/jupyterhub"
 
@@ -137,3 +140,41 @@ def test_hub_and_culler_use_the_same_timeout(minutes: int, every: int, report: i
     assert rule == {"timeout": minutes * 60, "report": report}
     # Several reports fit into the timeout, even if some are late.
     assert 3 * report <= rule["timeout"]
+
+
+async def start(config: Config, folder: Path) -> dict[str, set[str]]:
+    """Start a hub up to the point where it takes requests; return who has which role."""
+    config.JupyterHub.db_url = "sqlite://"
+    config.JupyterHub.cookie_secret = b"0" * 32
+    config.JupyterHub.internal_certs_location = str(folder)
+    hub = GridHub(config=config)
+    hub.init_db()
+    hub.init_hub()
+    hub.init_oauth()
+    await hub.init_role_creation()
+    await hub.init_users()
+    await hub.init_groups()
+    hub.init_services()
+    await hub.init_api_tokens()
+    await hub.init_role_assignment()
+    roles = hub.db.query(orm.Role).filter(orm.Role.name.in_(("admin", "administrators")))
+    return {role.name: {user.name for user in role.users} for role in roles}
+
+
+@pytest.mark.parametrize("full_access", [False, True])
+@pytest.mark.parametrize("is_down", [False, True], ids=["directory answers", "directory is down"])
+async def test_administrators_without_an_account_do_not_keep_the_hub_from_starting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, full_access: bool, is_down: bool
+) -> None:
+    directory = FakeDirectory(monkeypatch)
+    directory.add("ann")
+    directory.down = is_down
+    config = rendered(
+        jupyterhub_admin_users=["ann", "no-such-account", "a/b", " "],
+        jupyterhub_admin_access=full_access,
+        jupyterhub_allowed_users=["bob"],
+    )
+    found = await start(config, tmp_path)
+    given, empty = ("admin", "administrators") if full_access else ("administrators", "admin")
+    assert found[given] == {"ann", "no-such-account"}
+    assert found[empty] == set()
