@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-CODE := files tests bench tools $(wildcard roles/*/library roles/*/filter_plugins roles/*/module_utils)
+CODE := files tests bench tools plugins
 
 # The clusters of `make test`, their ports and scenarios. A cluster's first scenario deploys it, the others use it.
 # Only root can break Grid Engine's daemons and reboot the hosts.
@@ -25,7 +25,7 @@ TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots collection
 
 help: ## Show the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -123,6 +123,11 @@ bench-attacked: setup ## Measure how much attacks slow down other users (`make d
 screenshots: ## Copy the screenshots of the last browser tests into the docs
 	@for image in docs/images/*.png; do \
 	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
+
+# From the committed files only: a site's own inventory may lie in the same folder.
+collection: setup ## Build the Ansible collection in .cache
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && mkdir -p .cache && git archive HEAD | tar -x -C "$$work" && \
+	  ansible-galaxy collection build --force --output-path .cache "$$work"
 
 audit: setup ## Check all pinned versions against published advisories
 	@python tools/audit.py

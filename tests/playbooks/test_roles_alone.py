@@ -197,16 +197,10 @@ def test_ansible_delivers_the_module_with_its_module_utils(tmp_path: Path) -> No
         f"#!/bin/sh\n[ $1 = -ss ] && cat {DATA}/qconf/submit_hosts.txt\n", encoding="utf-8"
     )
     qconf.chmod(0o755)
-    # This role has the module and the module_utils, but not sge_qmaster's dependencies.
-    role = tmp_path / "roles" / "other"
-    (role / "tasks").mkdir(parents=True)
-    for folder in ("library", "module_utils"):
-        (role / folder).symlink_to(ROOT / "roles/sge_qmaster" / folder)
     hosts = [{"kind": "submit_host", "name": name} for name in ("exec1", "exec3")]
     options = {"sge_root": str(tmp_path), "bin_dir": str(tmp_path)}
-    task = {"sge_object": {"objects": hosts, **options}, "register": "made"}
+    task = {"gridhub.gridhub.sge_object": {"objects": hosts, **options}, "register": "made"}
     show = {"debug": {"msg": "{{ made.objects | map(attribute='msg') | join(' / ') }}"}}
-    (role / "tasks/main.yml").write_text(json.dumps([task, show]), encoding="utf-8")
-    play = {"hosts": "localhost", "gather_facts": False, "roles": ["other"]}
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [task, show]}
     output = run_plays(tmp_path, [play], "--check")
     assert "submit_host exec1 is already as requested / would create submit_host exec3" in output

@@ -96,7 +96,7 @@ def test_every_module_is_imported() -> None:
     """Some modules take effect by being imported: they replace handlers of JupyterHub."""
     files = imported("jupyterhub") | imported("sge_exec") | closure(["sge_maintenance.py"])
     # It runs on the controller, from the repository.
-    files |= modules_of(ROOT / "roles/validate/filter_plugins/site_problems.py")
+    files |= modules_of(ROOT / "plugins/filter/site_problems.py")
     # The configuration of IPython loads it, from a path of its own.
     files.add(FILES / "gridhub/session/kernel.py")
     modules = {path for path in FILES.glob("gridhub/**/*.py") if path.name != "__init__.py"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Test the decisions of ``roles/patch/filter_plugins/patch_worker.py`` without a playbook."""
+"""Test the decisions of ``plugins/filter/patch_worker.py`` without a playbook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from folders import ROOT
 
-FILE = ROOT / "roles/patch/filter_plugins/patch_worker.py"
+FILE = ROOT / "plugins/filter/patch_worker.py"
 spec = importlib.util.spec_from_file_location("patch_worker", FILE)
 assert spec is not None and spec.loader is not None
 patch_worker = importlib.util.module_from_spec(spec)

@@ -7,10 +7,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.sge_object_apply import ensure_present
-from ansible.module_utils.sge_object_qconf import Qconf, Result
-from ansible.module_utils.sge_object_store import Store
-from ansible.module_utils.sge_object_text import parse_object
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_apply import ensure_present
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import Qconf, Result
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import parse_object
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data" / "qconf"

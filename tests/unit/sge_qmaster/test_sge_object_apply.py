@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_apply import ensure_absent
-from ansible.module_utils.sge_object_kinds import BadRequestError
-from ansible.module_utils.sge_object_qconf import RefusedError
-from ansible.module_utils.sge_object_store import Store
-from ansible.module_utils.sge_object_text import parse_object
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_apply import ensure_absent
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import RefusedError
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import parse_object
 
 from fake_qconf import FakeQconf, present, recorded_object
 

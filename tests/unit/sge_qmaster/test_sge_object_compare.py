@@ -6,10 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_compare import differing, merge
-from ansible.module_utils.sge_object_kinds import KINDS
-from ansible.module_utils.sge_object_request import known_attributes, wire_attributes
-from ansible.module_utils.sge_object_values import wire_value
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import (
+    differing,
+    merge,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import KINDS
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
+    known_attributes,
+    wire_attributes,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values import wire_value
 
 from fake_qconf import OBJECTS, recorded_object
 

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.sge_object_kinds import GLOBAL_CONFIGURATION, KINDS
-from ansible.module_utils.sge_object_request import known_attributes
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    GLOBAL_CONFIGURATION,
+    KINDS,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
+    known_attributes,
+)
 
 from fake_qconf import OBJECTS, recorded_object
 

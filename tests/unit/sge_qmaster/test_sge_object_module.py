@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_kinds import KINDS
-from ansible.module_utils.sge_object_request import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import KINDS
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
     check_description,
     check_name,
     known_attributes,
@@ -19,7 +19,7 @@ from ansible.module_utils.sge_object_request import (
 from fake_qconf import recorded_object
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULE = ROOT / "roles/sge_qmaster/library/sge_object.py"
+MODULE = ROOT / "plugins/modules/sge_object.py"
 
 
 def documentation_block(block: str) -> Any:
@@ -48,7 +48,8 @@ def test_the_examples_are_accepted() -> None:
     examples = documentation_block("EXAMPLES")
     assert len(examples) >= 5
     for task in examples:
-        for args in task["sge_object"].get("objects", [task["sge_object"]]):
+        given = task["gridhub.gridhub.sge_object"]
+        for args in given.get("objects", [given]):
             check_description(dict(args), 1)
             kind = args["kind"]
             assert check_name(kind, args.get("name"))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_kinds import BadRequestError
-from ansible.module_utils.sge_object_qconf import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import (
     Qconf,
     RefusedError,
     Result,

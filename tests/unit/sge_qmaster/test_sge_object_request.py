@@ -7,8 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_kinds import KINDS, BadRequestError
-from ansible.module_utils.sge_object_request import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    KINDS,
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
     check_complex,
     check_description,
     check_name,
@@ -16,7 +19,7 @@ from ansible.module_utils.sge_object_request import (
     new_complex,
     wire_attributes,
 )
-from ansible.module_utils.sge_object_text import parse_complexes
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import parse_complexes
 
 from fake_qconf import recorded, recorded_object
 

@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.sge_object_apply import ensure_absent
-from ansible.module_utils.sge_object_qconf import RefusedError, Result
-from ansible.module_utils.sge_object_store import Store
-from ansible.module_utils.sge_object_text import parse_complexes, parse_object
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_apply import ensure_absent
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import (
+    RefusedError,
+    Result,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
+    parse_complexes,
+    parse_object,
+)
 
 from fake_qconf import FakeQconf, present, recorded, recorded_object
 

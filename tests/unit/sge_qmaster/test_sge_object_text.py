@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.sge_object_kinds import KINDS, BadRequestError
-from ansible.module_utils.sge_object_text import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    KINDS,
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
     file_form,
     parse_complexes,
     parse_names,

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_kinds import BadRequestError
-from ansible.module_utils.sge_object_values import wire_value
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values import wire_value
 
 
 @pytest.mark.parametrize(

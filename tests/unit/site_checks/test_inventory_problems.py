@@ -26,7 +26,7 @@ GROUPS = {
 
 
 def load_plugin() -> Any:
-    path = ROOT / "roles/validate/filter_plugins/site_problems.py"
+    path = ROOT / "plugins/filter/site_problems.py"
     spec = importlib.util.spec_from_file_location("site_problems", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -18,7 +18,7 @@ from web_certificates import NAME, write_certificate
 
 
 def load_module() -> Any:
-    path = ROOT / "roles/proxy/library/login_page.py"
+    path = ROOT / "plugins/modules/login_page.py"
     spec = importlib.util.spec_from_file_location("login_page", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

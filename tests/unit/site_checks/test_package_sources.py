@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which package sources ``roles/validate/library/package_sources.py`` asks, and their answers."""
+"""Which package sources ``plugins/modules/package_sources.py`` asks, and their answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from folders import ROOT
 
 spec = importlib.util.spec_from_file_location(
-    "package_sources", ROOT / "roles/validate/library/package_sources.py"
+    "package_sources", ROOT / "plugins/modules/package_sources.py"
 )
 assert spec and spec.loader
 sources = importlib.util.module_from_spec(spec)

@@ -44,7 +44,7 @@ options:
 
 EXAMPLES = """
 - name: Ask the sources of the hub's host
-  package_sources:
+  gridhub.gridhub.package_sources:
     environments:
       - name: jupyterhub_environment
         folder: /opt/jupyterhub/environments/0123

@@ -39,7 +39,7 @@ options:
 
 EXAMPLES = """
 - name: Fetch the login page
-  login_page:
+  gridhub.gridhub.login_page:
     url: https://jupyter.example.org/
 """
 

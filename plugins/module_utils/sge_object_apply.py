@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ansible.module_utils.sge_object_compare import merge
-from ansible.module_utils.sge_object_kinds import Attributes, BadRequestError
-from ansible.module_utils.sge_object_request import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import merge
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    Attributes,
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
     check_complex,
     known_attributes,
     new_complex,
     wire_attributes,
 )
-from ansible.module_utils.sge_object_store import Store
-from ansible.module_utils.sge_object_text import file_form
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import file_form
 
 
 class Outcome(NamedTuple):

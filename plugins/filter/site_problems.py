@@ -13,20 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible import module_utils
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.append(str(ROOT / "files"))
-
-# The role `sge_qmaster` parses the text of qconf. Ansible gives its modules these files.
-module_utils.__path__.append(str(ROOT / "roles/sge_qmaster/module_utils"))
-
-from ansible.module_utils.sge_object_text import (  # noqa: E402
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
     parse_complexes,
     parse_names,
     parse_object,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "files"))
 
 from gridhub.site import inventory  # noqa: E402
 from gridhub.site.cluster import (  # noqa: E402

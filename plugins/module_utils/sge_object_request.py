@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.sge_object_kinds import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
     COMPLEX_COLUMNS,
     COMPLEX_DEFAULTS,
     COMPLEX_TEXT_TYPES,
@@ -18,7 +18,7 @@ from ansible.module_utils.sge_object_kinds import (
     Attributes,
     BadRequestError,
 )
-from ansible.module_utils.sge_object_values import wire_value
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values import wire_value
 
 
 def check_description(wanted: Mapping[str, Any], number: int) -> None:

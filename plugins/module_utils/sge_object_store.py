@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import re
 
-from ansible.module_utils.sge_object_compare import differing
-from ansible.module_utils.sge_object_kinds import KINDS, Attributes
-from ansible.module_utils.sge_object_qconf import UNRESOLVED_HOST, Qconf, RefusedError, Result
-from ansible.module_utils.sge_object_text import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import differing
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    KINDS,
+    Attributes,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import (
+    UNRESOLVED_HOST,
+    Qconf,
+    RefusedError,
+    Result,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
     file_form,
     parse_complexes,
     parse_object,

@@ -40,7 +40,7 @@ author:
 
 EXAMPLES = r"""
 - name: Install a program
-  python_files:
+  gridhub.gridhub.python_files:
     path: /usr/local/lib/example
     package: example
     files:

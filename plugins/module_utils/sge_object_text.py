@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible.module_utils.sge_object_kinds import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
     COMPLEX_COLUMNS,
     KINDS,
     Attributes,

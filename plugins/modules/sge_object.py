@@ -11,16 +11,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sge_object_apply import Outcome, ensure_absent, ensure_present, report
-from ansible.module_utils.sge_object_kinds import KINDS, BadRequestError
-from ansible.module_utils.sge_object_qconf import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_apply import (
+    Outcome,
+    ensure_absent,
+    ensure_present,
+    report,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    KINDS,
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf import (
     Qconf,
     RefusedError,
     UnreachableError,
     one_at_a_time,
 )
-from ansible.module_utils.sge_object_request import check_description, check_name
-from ansible.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_request import (
+    check_description,
+    check_name,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
 
 DOCUMENTATION = r"""
 ---
@@ -139,7 +150,7 @@ notes:
 
 EXAMPLES = r"""
 - name: Offer a parallel environment for sessions with more than one core
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: pe
     name: smp
     attributes:
@@ -148,7 +159,7 @@ EXAMPLES = r"""
       control_slaves: false
 
 - name: Declare GPUs as a consumable that is counted per job
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: complex
     name: gpu
     attributes:
@@ -160,14 +171,14 @@ EXAMPLES = r"""
       default: 0
 
 - name: Group the worker nodes
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: host_group
     name: "@workers"
     attributes:
       hostlist: "{{ groups['sge_exec'] }}"
 
 - name: Keep a queue for sessions, with more slots on one host
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: queue
     name: jupyter.q
     attributes:
@@ -178,33 +189,33 @@ EXAMPLES = r"""
       shell: /bin/bash
 
 - name: Declare the resources of a worker node
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: exec_host
     name: exec2
     attributes:
       complex_values: [gpu=2, h_vmem=64G]
 
 - name: Start jobs immediately instead of at the next interval
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: scheduler
     attributes:
       flush_submit_sec: 1
 
 - name: Set parameters of all execution daemons
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: configuration
     name: global
     attributes:
       execd_params: [ENABLE_ADDGRP_KILL=true]
 
 - name: Let two hosts submit jobs
-  sge_object:
+  gridhub.gridhub.sge_object:
     objects:
       - {kind: submit_host, name: hub}
       - {kind: submit_host, name: login1}
 
 - name: Take a host off the submit hosts
-  sge_object:
+  gridhub.gridhub.sge_object:
     kind: submit_host
     name: old-hub
     state: absent

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible.module_utils.sge_object_kinds import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
     BOOLEAN,
     HOSTS,
     KINDS,

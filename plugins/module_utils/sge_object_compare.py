@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.sge_object_kinds import (
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
     BOOLEAN,
     COMPLEX_TEXT_TYPES,
     HOSTS,
@@ -19,7 +19,12 @@ from ansible.module_utils.sge_object_kinds import (
     Attributes,
     Kind,
 )
-from ansible.module_utils.sge_object_values import FALSE_WORDS, PER_HOST, SEPARATORS, TRUE_WORDS
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values import (
+    FALSE_WORDS,
+    PER_HOST,
+    SEPARATORS,
+    TRUE_WORDS,
+)
 
 _NUMERIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _TIME = re.compile(r"(\d+):(\d+):(\d+)")

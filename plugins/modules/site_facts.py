@@ -81,7 +81,7 @@ options:
 
 EXAMPLES = """
 - name: Look at the hub's host
-  site_facts:
+  gridhub.gridhub.site_facts:
     resolve: [exec1, exec2]
     accounts: [alice]
 """

@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ansible.module_utils.sge_object_kinds import BadRequestError
-from ansible.module_utils.sge_object_text import parse_names
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import parse_names
 
 
 class Result(NamedTuple):
