@@ -9,13 +9,16 @@ import contextlib
 import grp
 import os
 import pwd
-import re
 import signal
 import socket
 import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gridhub.gridhub.plugins.module_utils.ports import (
+    PORT_OPTIONS,
+    taken_ports,
+)
 
 DOCUMENTATION = """
 module: site_facts
@@ -37,8 +40,22 @@ options:
   ports:
     description: Ports that must be free, or held by one of the units.
     type: list
-    elements: int
+    elements: dict
     default: []
+    suboptions:
+      port:
+        description: The number of the port.
+        type: int
+        required: true
+      addresses:
+        description: The addresses on which the service listens.
+        type: list
+        elements: str
+        required: true
+      variable:
+        description: The variable that gives the service another port or other addresses.
+        type: str
+        required: true
   units:
     description: Names of GridHub's own units, which may hold the ports.
     type: list
@@ -123,38 +140,6 @@ def connect(address):
     return ""
 
 
-def listeners():
-    """Return the inodes of the sockets that listen, by TCP port."""
-    found = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
-            for line in file.readlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A":  # TCP_LISTEN
-                    port = int(fields[1].rpartition(":")[2], 16)
-                    found.setdefault(port, set()).add(fields[9])
-    return found
-
-
-def holders(inodes):
-    """Return the programs that hold sockets, as (name, number, unit)."""
-    found = set()
-    wanted = {"socket:[%s]" % inode for inode in inodes}
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        folder = "/proc/" + process
-        try:
-            links = {os.readlink(each.path) for each in os.scandir(folder + "/fd")}
-            if links & wanted:
-                with open(folder + "/comm", encoding="utf-8") as file:
-                    name = file.read().strip()
-                with open(folder + "/cgroup", encoding="utf-8") as file:
-                    units = re.findall(r"/([^/\n]+\.(?:service|socket))", file.read())
-                found.add((name, int(process), units[-1] if units else ""))
-        except OSError:  # the process has ended
-            continue
-    return sorted(found)
-
-
 def ephemeral_ports():
     """Return the first and last port of outgoing connections, and the ports left out of them."""
     found = []
@@ -165,19 +150,6 @@ def ephemeral_ports():
         except OSError:
             return {}
     return {"range": [int(each) for each in found[0].split()], "reserved": found[1]}
-
-
-def taken_ports(ports, units):
-    """Return who holds the given ports, without the given units."""
-    listening = listeners()
-    taken = {}
-    for port in ports:
-        if port not in listening:
-            continue
-        others = [each for each in holders(listening[port]) if each[2] not in units]
-        if others:
-            taken[str(port)] = "%s (process %d)" % others[0][:2]
-    return taken
 
 
 def account(name):
@@ -375,7 +347,7 @@ def main():
             "accounts": words,
             "groups": words,
             "folders": words,
-            "ports": dict(lists, elements="int"),
+            "ports": dict(lists, elements="dict", options=PORT_OPTIONS),
             "certificate": {"type": "dict", "default": {}},
             "shared": {"type": "dict", "default": {}},
             "grid": {"type": "dict", "default": {}},

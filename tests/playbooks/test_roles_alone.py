@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from folders import DATA, ROOT
@@ -139,6 +141,36 @@ def test_the_objects_of_grid_engine_need_no_collection(tmp_path: Path) -> None:
     assert found["exec_host", "exec2"] == {"complex_values": ["gpu=2"]}
     assert found["host_group", "@gpu"] == {"hostlist": ["exec2"]}
     assert found["host_group", "@all"] == {"hostlist": ["exec1", "exec2"]}
+
+
+#: For each role: the tasks that look for the port, and the variable that would give it another.
+WITH_PORTS = {
+    "jupyterhub": ("prepare", "jupyterhub_port"),
+    "proxy": ("preflight", "proxy_api_port"),
+}
+
+
+@pytest.mark.parametrize("role", WITH_PORTS)
+def test_a_port_of_another_program_is_named_before_anything_is_changed(
+    role: str, tmp_path: Path
+) -> None:
+    tasks_from, variable = WITH_PORTS[role]
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {"hub": {"hosts": {"here": local}}, "proxy": {"hosts": {"here": {}}}}
+    (tmp_path / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
+    refused = {"debug": {"msg": "refused: {{ ansible_failed_result.msg | default('') }}"}}
+    block = [{"include_role": {"name": role, "tasks_from": tasks_from}}, {"fail": {"msg": "free"}}]
+    play = {"hosts": "hub", "gather_facts": False, "tasks": [{"block": block, "rescue": [refused]}]}
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        given = {variable: port, "proxy_listen_addresses": ["192.0.2.1"]}
+        arguments = ("--check", "--inventory", "hosts.yml", "--extra-vars", json.dumps(given))
+        output = run_plays(tmp_path, [play], *arguments)
+    assert f"refused: port {port} of 127.0.0.1 is taken by " in output
+    assert f"; stop it, or change {variable}" in output
+    assert "changed=0" in output
 
 
 PASSWORD = "5ec4e7"

@@ -38,8 +38,8 @@ def _reach_problems(host: str, facts: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 (host,), f"{address} cannot be reached ({reason}); a firewall must allow it"
             )
-    for port, holder in facts["taken"].items():
-        yield Problem((host,), f"port {port} is taken by {holder}; stop it, or set another port")
+    for sentence in facts["taken"]:
+        yield Problem((host,), sentence)
 
 
 def _is_reserved(first: int, last: int, reserved: str) -> bool:

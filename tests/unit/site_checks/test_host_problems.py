@@ -26,7 +26,7 @@ def facts(**changes: Any) -> dict[str, Any]:
     return {
         "resolve": {"w1": ["192.0.2.1"]},
         "connect": {"w1:40000": ""},
-        "taken": {},
+        "taken": [],
         "accounts": {},
         "groups": {},
         "members": {},
@@ -49,7 +49,10 @@ def test_hosts_that_fit_have_no_problem() -> None:
     [
         ({"resolve": {"hub": []}}, "w1: the name hub has no address here"),
         ({"connect": {"hub:8081": "no answer"}}, "w1: hub:8081 cannot be reached (no answer)"),
-        ({"taken": {"443": "apache2 (process 9)"}}, "w1: port 443 is taken by apache2 (process 9)"),
+        (
+            {"taken": ["port 443 of :: is taken by apache2"]},
+            "w1: port 443 of :: is taken by apache2",
+        ),
         ({"folders": {"/users": False}}, "w1: the folder /users is missing"),
         ({"time": 1300.0}, "the clocks of w1 and hub differ by 300 s"),
         ({"certificate": {"missing": "/x.pem"}}, "w1: /x.pem is missing"),
