@@ -51,10 +51,14 @@ ROLES = (
     *("sge_common", "sge_exec", "sge_qmaster"),
 )
 
-#: The role that installs the programs on the hosts of each group.
-ROLE_OF = {
-    **{"sge_qmaster": "sge_qmaster", "sge_exec": "sge_exec", "hub": "jupyterhub"},
-    **{"proxy": "proxy", "maintenance": "maintenance"},
+#: The roles that install programs on the hosts of each group, and differ between distributions.
+ROLES_OF = {
+    "sge_qmaster": ("sge_qmaster", "sge_common"),
+    "sge_exec": ("sge_exec", "python_env", "firewall"),
+    "session_environment": ("python_env",),
+    "hub": ("jupyterhub", "python_env", "firewall", "maintenance"),
+    "proxy": ("proxy", "python_env", "firewall", "maintenance"),
+    "maintenance": ("maintenance",),
 }
 
 #: The ends of the names of variables whose values may contain secrets.
@@ -221,6 +225,17 @@ def menu_requests(hostvars: Any, groups: Mapping[str, list[str]]) -> list[dict[s
     ]
 
 
+def _own_python(facts: Mapping[str, Any]) -> str:
+    """Return the Python of a distribution that the role ``python_env`` uses."""
+    family, major = facts.get("os_family"), facts.get("distribution_major_version")
+    for name in (f"{family}-{major}", family):
+        path = ROOT / "roles/python_env/vars" / f"{name}.yml"
+        if path.is_file():
+            values: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return values["__python_env_python"]
+    return "python3"
+
+
 def python_environments(
     environments: list[dict[str, Any]], names: list[str], facts: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -234,6 +249,9 @@ def python_environments(
         if each["group"] in names:
             lock = Path(each["lock"])
             text = lock.read_text(encoding="utf-8").rstrip() if lock.is_file() else ""
+            each["is_own"] = each["python"] == "python3"
+            if each["is_own"]:
+                each["python"] = _own_python(facts)
             kind = f"{each['python']}{each.get('glibc', '')}"
             content = f"{text}{kind}{facts.get('distribution_release', '')}"
             number = hashlib.sha256(content.encode()).hexdigest()[:12]
@@ -244,7 +262,10 @@ def python_environments(
 def _deployment_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> Iterator[Problem]:
     """Yield the hosts on which nothing could be installed."""
     for host in groups.get("all", []):
-        roles = [role for group, role in ROLE_OF.items() if host in groups.get(group, [])]
+        mine = [names for group, names in ROLES_OF.items() if host in groups.get(group, [])]
+        roles = dict.fromkeys(role for names in mine for role in names)
+        if groups.get("sge_qmaster") and host in groups.get("sge_exec", []) + groups["hub"]:
+            roles["sge_common"] = None
         files = {role: (ROOT / "roles" / role / "vars").glob("*.yml") for role in roles}
         supported = {
             role: [path.stem for path in paths if path.stem != "main"]

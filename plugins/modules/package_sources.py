@@ -30,7 +30,8 @@ options:
   environments:
     description:
       - The Python environments of the host. C(name) is the variable with C(settings) for pip and
-        npm, C(folder) the environment, C(python) its interpreter, C(package) one of its packages,
+        npm, C(folder) the environment, C(python) its interpreter, C(is_own) whether that is the
+        distribution's, which the deployment installs, C(package) one of its packages,
         C(npm_package) one of npm's packages if there are any, C(ca_bundle) the certificate
         authorities.
     type: list
@@ -49,6 +50,7 @@ EXAMPLES = """
       - name: jupyterhub_environment
         folder: /opt/jupyterhub/environments/0123
         python: python3
+        is_own: true
         settings: {PIP_INDEX_URL: https://pypi.example.org/simple}
         package: jupyterhub
         npm_package: ""
@@ -63,7 +65,9 @@ sources:
   returned: always
   type: list
 pythons:
-  description: Each interpreter, with C(name), C(path) and C(version); empty if it does not run.
+  description:
+    - Each interpreter, with C(name), C(path), C(version) and C(is_own); the version is empty if it
+      does not run.
   returned: always
   type: list
 """
@@ -246,7 +250,8 @@ def main():
         if os.path.exists(os.path.join(each["folder"], ".complete")):
             continue
         version = version_of(each["python"])
-        pythons.append({"name": each["name"], "path": each["python"], "version": version})
+        found = {"name": each["name"], "path": each["python"], "version": version}
+        pythons.append(dict(found, is_own=each["is_own"]))
         for kind in ("pip", "npm") if each["npm_package"] else ("pip",):
             url, proxy = question(kind, each)
             if url:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The host's packages: their state, their repair, and the updates."""
+"""The host's packages: their state, their repair, and the updates, with apt or with dnf."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gridhub.maintenance import host
+from gridhub.maintenance import dnf, host
 from gridhub.maintenance.errors import MaintenanceError
 
+REBOOT_REQUIRED = Path("/run/reboot-required")
 _LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
 #: A pattern for unattended-upgrade's messages about packages that it does not update.
 _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
@@ -18,6 +19,8 @@ _LEFT_OUT = re.compile(r"conffile prompt|kept back|\b(WARNING|ERROR)\b")
 
 def installed_versions() -> dict[str, str]:
     """Return the version of every installed package, keyed by the package's name."""
+    if dnf.is_used():
+        return dnf.installed_versions()
     shown = host.run(
         ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${binary:Package} ${Version}\n"]
     )
@@ -36,6 +39,8 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 def problem() -> str:
     """Return what is wrong with the installed packages; empty if all are fully installed."""
+    if dnf.is_used():
+        return dnf.problem()
     if any(path.name.isdigit() for path in Path("/var/lib/dpkg/updates").iterdir()):
         return "dpkg was interrupted"
     if found := host.run(["dpkg", "--audit"], check=False).strip():
@@ -57,10 +62,11 @@ def repair(notes: list[str]) -> None:
     notes.append(f"repaired: {found}")
     keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
     failures = []
-    for command in (
+    apt = (
         ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"],
         ["apt-get", "-y", "-qq", "--no-remove", *keep, "install", "--fix-broken"],
-    ):
+    )
+    for command in dnf.REPAIR if dnf.is_used() else apt:
         try:
             host.run(command, seconds=host.LONG)
         except MaintenanceError as error:
@@ -71,8 +77,8 @@ def repair(notes: list[str]) -> None:
 
 
 def lock_holder() -> str:
-    """Return the path of a dpkg or apt lock that another program holds; empty if all are free."""
-    for name in _LOCKS:
+    """Return the path of a package manager's lock that another program holds; empty if free."""
+    for name in dnf.LOCKS if dnf.is_used() else _LOCKS:
         try:
             with Path(name).open("rb+") as file:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +90,7 @@ def lock_holder() -> str:
 
 
 def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
-    """Install the updates that unattended-upgrades may install.
+    """Install the updates that the configuration of unattended-upgrades or dnf-automatic allows.
 
     :param lock_wait: minutes to wait for another update to end.
     :param time_limit: seconds that the updates may take.
@@ -94,6 +100,21 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     # Another update may have begun during the backup.
     if found := host.wait_until_clear(lock_holder, lock_wait * 60):
         raise MaintenanceError(f"another program holds {found}")
+    if dnf.is_used():
+        _update_with_dnf(time_limit, notes)
+    else:
+        _update_with_apt(time_limit, notes)
+
+
+def _update_with_dnf(time_limit: int, notes: list[str]) -> None:
+    before = installed_versions()
+    try:
+        host.run(dnf.UPDATE, seconds=time_limit)
+    finally:
+        notes += changes(before, installed_versions()) or ["nothing was updated"]
+
+
+def _update_with_apt(time_limit: int, notes: list[str]) -> None:
     unread: MaintenanceError | None = None
     try:
         host.run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
@@ -114,3 +135,18 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
         )
     if unread:
         raise MaintenanceError("not every source of packages could be read")
+
+
+def planned() -> list[str]:
+    """Return lines about the updates that would be installed; empty if that is not known."""
+    if dnf.is_used():
+        return dnf.planned() or ["none"]
+    shown = host.run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
+    wanted = ("Packages that will be upgraded", "No packages found")
+    lines = [line for line in shown.splitlines() if any(text in line for text in wanted)]
+    return [line.partition(" INFO ")[2] or line for line in lines]
+
+
+def needs_reboot() -> bool:
+    """Return whether an updated package takes effect only after a reboot."""
+    return dnf.needs_reboot() if dnf.is_used() else REBOOT_REQUIRED.exists()

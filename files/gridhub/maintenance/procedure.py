@@ -11,7 +11,6 @@ import contextlib
 import os
 import traceback
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from gridhub.maintenance import (
     backup,
@@ -28,8 +27,6 @@ from gridhub.maintenance import (
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import MAX_OTHER_STEPS, Report
 from gridhub.maintenance.settings import Settings
-
-REBOOT_REQUIRED = Path("/run/reboot-required")
 
 
 def maintain(settings: Settings, *, by_hand: bool, reboots: bool = True) -> int:
@@ -103,7 +100,7 @@ def record_sessions(settings: Settings, report: Report) -> None:
 
 def reboot(settings: Settings, report: Report, *, reboots: bool) -> int:
     """Reboot the host if the site's settings require a reboot; otherwise start the checks."""
-    if settings.reboot == "when_required" and not REBOOT_REQUIRED.exists():
+    if settings.reboot == "when_required" and not packages.needs_reboot():
         report.log("No update requires a reboot, and this site reboots only if one does.")
         return finish(settings, report)
     notice.publish(settings, host.now())

@@ -65,11 +65,8 @@ def plan(settings: Settings) -> int:
         host.check_disk(settings.free_mb, settings.backup_folder)
     except MaintenanceError as error:
         print(f"It could not begin: {error}")
-    shown = host.run(["unattended-upgrade", "--dry-run", "--verbose"], seconds=600, check=False)
     print("Updates it would install (it looks for newer ones first):")
-    wanted = ("Packages that will be upgraded", "No packages found")
-    lines = [line for line in shown.splitlines() if any(text in line for text in wanted)]
-    for line in lines or ["not known: unattended-upgrade --dry-run does not say"]:
-        print(f"  {line.partition(' INFO ')[2] or line}")
+    for line in packages.planned() or ["not known: unattended-upgrade --dry-run does not say"]:
+        print(f"  {line}")
     print(f"Reboot: {settings.reboot}")
     return 0

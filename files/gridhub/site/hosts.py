@@ -243,7 +243,7 @@ def source_problems(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
         needed = ".".join(map(str, PYTHON))
         if not each["version"]:
             # The deployment installs the distribution's own Python.
-            if each["path"] != "python3":
+            if not each["is_own"]:
                 yield Problem((host,), f"{variable}: {each['path']} does not run; install it")
         elif tuple(map(int, each["version"].split(".")[:2])) < PYTHON:
             yield Problem(
@@ -258,19 +258,20 @@ def distribution_problems(
 ) -> Iterator[Problem]:
     """Yield the roles that do not support the host's distribution.
 
-    :param facts: Ansible's facts of the host; the role ``distribution`` uses the same three.
+    :param facts: Ansible's facts of the host; the role ``distribution`` uses the same.
     :param supported: the distributions that each role of the host supports.
     """
     name = facts.get("distribution")
     if not name:
         return
-    known = {name, f"{name}-{facts['distribution_major_version']}", facts["os_family"]}
+    family, major = facts["os_family"], facts["distribution_major_version"]
+    known = {name, f"{name}-{major}", family, f"{family}-{major}"}
     lacking = [role for role, names in supported.items() if not known & set(names)]
     if lacking:
-        families = sorted({each for role in lacking for each in supported[role]})
+        systems = sorted({each for role in lacking for each in supported[role]})
         yield Problem(
             (host,),
-            f"{name} {facts['distribution_version']} (family {facts['os_family']}) is not "
-            f"supported by the roles {', '.join(lacking)}; they support the family "
-            f"{', '.join(families)} (roles/{lacking[0]}/vars)",
+            f"{name} {facts['distribution_version']} (family {family}) is not supported by the "
+            f"roles {', '.join(lacking)}; they support {', '.join(systems)} (docs/admin.md, "
+            '"Systems")',
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gridhub.maintenance import host, mail, notice, probes, procedure, schedule
+from gridhub.maintenance import host, mail, notice, packages, probes, procedure, schedule
 from gridhub.maintenance import report as reports
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -37,7 +37,7 @@ def test_the_host_reboots_always_or_when_an_update_requires_it(
     reboots: bool,
 ) -> None:
     required = tmp_path / "reboot-required"
-    monkeypatch.setattr(procedure, "REBOOT_REQUIRED", required)
+    monkeypatch.setattr(packages, "REBOOT_REQUIRED", required)
     if asked_for:
         required.touch()
     commands: list[list[str]] = []

@@ -189,7 +189,8 @@ def test_a_silent_package_source_is_named_with_its_reason_and_its_variable(
 def test_an_interpreter_that_is_missing_or_too_old_is_named(
     path: str, version: str, words: str
 ) -> None:
-    python = {"name": "sge_exec_environment", "path": path, "version": version}
+    python: dict[str, Any] = {"name": "sge_exec_environment", "path": path, "version": version}
+    python["is_own"] = path == "python3"
     found = [str(each) for each in source_problems("w1", {"sources": [], "pythons": [python]})]
     assert len(found) == bool(words) and words in "".join(found)
 
@@ -197,7 +198,7 @@ def test_an_interpreter_that_is_missing_or_too_old_is_named(
 def distribution(name: str, version: str, family: str) -> list[str]:
     facts = {"distribution": name, "distribution_version": version, "os_family": family}
     facts["distribution_major_version"] = version.partition(".")[0]
-    supported = {"proxy": ["Debian"], "sge_exec": ["Debian", "Fedora", "Rocky-9"]}
+    supported = {"proxy": ["Debian"], "sge_exec": ["Debian", "Fedora", "Rocky-9", "RedHat-10"]}
     return [str(each) for each in distribution_problems("w1", facts, supported)]
 
 
@@ -205,11 +206,11 @@ def test_an_unsupported_distribution_is_named_with_the_roles_and_what_they_suppo
     assert distribution("Ubuntu", "24.04", "Debian") == []
     assert distribution("AlmaLinux", "9.4", "RedHat") == [
         "w1: AlmaLinux 9.4 (family RedHat) is not supported by the roles proxy, sge_exec; they "
-        "support the family Debian, Fedora, Rocky-9 (roles/proxy/vars)"
+        'support Debian, Fedora, RedHat-10, Rocky-9 (docs/admin.md, "Systems")'
     ]
-    for name, version in (("Rocky", "9.4"), ("Fedora", "44")):
+    for name, version in (("Rocky", "9.4"), ("Fedora", "44"), ("AlmaLinux", "10.0")):
         (found,) = distribution(name, version, "RedHat")
-        assert "by the roles proxy; they support the family Debian (" in found
+        assert "by the roles proxy; they support Debian (" in found
     assert list(distribution_problems("w1", {}, {"proxy": []})) == []  # not known
 
 

@@ -260,18 +260,25 @@ def test_a_folder_has_a_plain_name(path: str, is_good: bool) -> None:
     )
 
 
-def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it() -> None:
+@pytest.mark.parametrize(
+    ("family", "major", "own"),
+    [("Debian", "12", "python3"), ("RedHat", "9", "/usr/bin/python3.12")],
+)
+def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it(
+    family: str, major: str, own: str
+) -> None:
     """The expression of ``roles/python_env`` gives the same name as the filter."""
     path = ROOT / "roles/python_env/vars/main.yml"
     expression = yaml.safe_load(path.read_text(encoding="utf-8"))["__python_env_id"]
     lock = ROOT / "roles/proxy/files/requirements.txt"
     jinja = jinja2.Environment()
     jinja.filters["hash"] = lambda text, kind: hashlib.new(kind, text.encode()).hexdigest()
+    facts = {"distribution_release": "x", "os_family": family, "distribution_major_version": major}
     expected = jinja.from_string(expression).render(
         __python_env_lock=lock.read_text(encoding="utf-8").rstrip(),
-        python_env_python="python3",
+        __python_env_interpreter=own,
         python_env_glibc="2.28",
-        ansible_facts={"distribution_release": "bookworm"},
+        ansible_facts=facts,
     )
     given = [
         {
@@ -283,21 +290,22 @@ def test_the_folder_of_an_environment_is_that_of_the_role_that_installs_it() -> 
         },
         {"group": "hub", "path": "/opt/h", "lock": str(lock), "python": "python3"},
     ]
-    (found,) = PLUGIN.python_environments(given, ["proxy"], {"distribution_release": "bookworm"})
+    (found,) = PLUGIN.python_environments(given, ["proxy"], facts)
     assert found["folder"] == f"/opt/p/environments/{expected.strip()}"
+    assert (found["python"], found["is_own"]) == (own, True)
 
 
 def test_the_report_has_the_distributions_and_the_package_sources() -> None:
     silent = {"kind": "pip", "url": "https://p.org/", "name": "proxy_environment", "reason": "no"}
-    alma = {"distribution": "AlmaLinux", "distribution_version": "9.4", "os_family": "RedHat"}
+    alma = {"distribution": "AlmaLinux", "distribution_version": "8.10", "os_family": "RedHat"}
     hostvars: dict[str, Any] = {name: {} for name in GROUPS["all"]} | {
-        "w1": {"ansible_facts": alma | {"distribution_major_version": "9"}},
+        "w1": {"ansible_facts": alma | {"distribution_major_version": "8"}},
         "web": {"__validate_sources": {"sources": [silent], "pythons": []}},
     }
     found = PLUGIN.site_problems(hostvars, GROUPS)["problems"]
     assert [each.partition(" (")[0] for each in found] == [
         "web: pip's package source https://p.org/ does not answer",
-        "w1: AlmaLinux 9.4",
+        "w1: AlmaLinux 8.10",
     ]
 
 
