@@ -101,40 +101,38 @@ def update(lock_wait: int, time_limit: int, notes: list[str]) -> None:
     if found := host.wait_until_clear(lock_holder, lock_wait * 60):
         raise MaintenanceError(f"another program holds {found}")
     if dnf.is_used():
-        _update_with_dnf(time_limit, notes)
+        read, install = dnf.READ, dnf.UPDATE
     else:
-        _update_with_apt(time_limit, notes)
-
-
-def _update_with_dnf(time_limit: int, notes: list[str]) -> None:
-    before = installed_versions()
-    try:
-        host.run(dnf.UPDATE, seconds=time_limit)
-    finally:
-        notes += changes(before, installed_versions()) or ["nothing was updated"]
-
-
-def _update_with_apt(time_limit: int, notes: list[str]) -> None:
+        read = ["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"]
+        install = ["unattended-upgrade", "--verbose"]
     unread: MaintenanceError | None = None
     try:
-        host.run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], seconds=600)
+        host.run(read, seconds=600)
     except MaintenanceError as error:
         unread = error  # install updates from the other sources anyway
     before, output = installed_versions(), ""
     try:
-        output = host.run(["unattended-upgrade", "--verbose"], seconds=time_limit)
+        output = host.run(install, seconds=time_limit)
     finally:
         notes += changes(before, installed_versions()) or ["nothing was updated"]
         notes += [str(unread)] if unread else []
-    # unattended-upgrade succeeds even if it leaves packages out, so look at its messages.
+    if not dnf.is_used():
+        _check_left_out(output, notes)
+    if unread:
+        raise MaintenanceError("not every source of packages could be read")
+
+
+def _check_left_out(output: str, notes: list[str]) -> None:
+    """Note the packages that unattended-upgrade has left out: it succeeds all the same.
+
+    :raises MaintenanceError: when a package is left out because of a changed file.
+    """
     notes += [line for line in output.splitlines() if _LEFT_OUT.search(line)]
     if "conffile prompt" in output:
         raise MaintenanceError(
             "a package is kept back because one of its files was changed: Dpkg::Options must have"
             " --force-confold (/etc/apt/apt.conf.d/52gridhub-maintenance)"
         )
-    if unread:
-        raise MaintenanceError("not every source of packages could be read")
 
 
 def planned() -> list[str]:

@@ -21,13 +21,13 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     def answer_with(answers: Answers) -> list[str]:
         ran: list[str] = []
 
-        def run(command: list[str], **_: object) -> str:
+        def run(command: list[str], *, check: bool = True, **_: object) -> str:
             ran.append(" ".join(command))
             for word, answer in answers.items():
                 if word in ran[-1]:
-                    if isinstance(answer, MaintenanceError):
+                    if isinstance(answer, MaintenanceError) and check:
                         raise answer
-                    return answer
+                    return str(answer)
             return ""
 
         monkeypatch.setattr(dnf, "is_used", lambda: True)
@@ -64,6 +64,17 @@ def test_a_failed_update_is_reported(stub: Stub, report: Report) -> None:
     assert "exit status 1" in report.data["steps"][0]["words"]
 
 
+def test_updates_are_installed_even_if_another_source_cannot_be_read(
+    stub: Stub, report: Report
+) -> None:
+    ran = stub({"makecache": MaintenanceError("dnf: Failed to download metadata for repo 'x'")})
+    with report.step("updates") as notes:
+        packages.update(10, 3600, notes)
+    assert f"dnf-automatic {dnf.CONFIGURATION}" in ran
+    assert not report.ok
+    assert "metadata for repo 'x'" in report.data["steps"][0]["words"]
+
+
 def test_packages_that_are_installed_twice_are_repaired(stub: Stub, report: Report) -> None:
     answers: Answers = {"check": MaintenanceError("bash-5.1.8-6 is a duplicate")}
     ran = stub(answers)
@@ -73,6 +84,7 @@ def test_packages_that_are_installed_twice_are_repaired(stub: Stub, report: Repo
     ):
         packages.repair(notes)
     assert "dnf --assumeyes --quiet remove --duplicates" in ran
+    assert packages.problem() == "bash-5.1.8-6 is a duplicate"
     answers.clear()
     with report.step("nothing to repair") as notes:
         packages.repair(notes)
