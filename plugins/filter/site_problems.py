@@ -39,6 +39,7 @@ from gridhub.site.hosts import (  # noqa: E402
     host_problems,
     name_notes,
     name_problems,
+    password_notes,
     shared_notes,
     shared_problems,
     source_problems,
@@ -316,7 +317,8 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
     paths = values["jupyterhub_home_paths"]
     for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:
         found += home_problems(hub, facts, name, paths)
-    notes = [*name_notes(facts[hub])]
+    family = str(_plain(hostvars[hub].get("ansible_facts", {})).get("os_family", ""))
+    notes = [*name_notes(facts[hub]), *password_notes(facts[hub], family)]
     for host in groups.get("session_environment", [])[:1]:
         own = _defaults("sge_common") | _defaults("sge_exec") | _read(hostvars[host], names)[0]
         path = own["sge_common_session_path"]

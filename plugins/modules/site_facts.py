@@ -152,6 +152,16 @@ def ephemeral_ports():
     return {"range": [int(each) for each in found[0].split()], "reserved": found[1]}
 
 
+def local_names():
+    """Return the names of the accounts in ``/etc/passwd``, without those of a directory service."""
+    with (
+        contextlib.suppress(OSError),
+        open("/etc/passwd", encoding="utf-8", errors="replace") as file,
+    ):
+        return {line.partition(":")[0] for line in file}
+    return set()
+
+
 def account(name):
     """Return what matters of an account, and of its home; None if there is no such account."""
     try:
@@ -162,7 +172,13 @@ def account(name):
     with contextlib.suppress(OSError):
         status = os.stat(entry.pw_dir)
         home = {"inode": status.st_ino, "uid": status.st_uid}
-    return {"name": entry.pw_name, "uid": entry.pw_uid, "home": entry.pw_dir, "folder": home}
+    return {
+        "name": entry.pw_name,
+        "uid": entry.pw_uid,
+        "home": entry.pw_dir,
+        "folder": home,
+        "local": entry.pw_name in local_names(),
+    }
 
 
 def group(name):

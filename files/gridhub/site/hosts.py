@@ -89,6 +89,23 @@ def name_notes(facts: Mapping[str, Any]) -> Iterator[str]:
                 yield f"There is no {word} {name} on the hub's host, so it has no effect now"
 
 
+def password_notes(facts: Mapping[str, Any], family: str) -> Iterator[str]:
+    """Yield the accounts whose passwords the hub could not check.
+
+    :param facts: the results of the module ``site_facts`` for the hub's host.
+    :param family: the family of the host's distribution; only Debian's lets a group read
+        ``/etc/shadow``.
+    """
+    accounts = {**facts["accounts"], **facts["members"]}
+    local = sorted(name for name, found in accounts.items() if found and found.get("local"))
+    if local and family not in ("", "Debian"):
+        yield (
+            f"The hub cannot check the passwords of {', '.join(local)}: these accounts are in "
+            "/etc/passwd of the hub's host, where only root may read the hashes of passwords. "
+            'Accounts of a directory service (SSSD) can log in (docs/admin.md, "Systems")'
+        )
+
+
 def name_problems(facts: Mapping[str, Any], allowed: Sequence[str]) -> Iterator[str]:
     """Yield why nobody could log in.
 

@@ -14,6 +14,7 @@ from gridhub.site.hosts import (
     host_problems,
     name_notes,
     name_problems,
+    password_notes,
     shared_notes,
     shared_problems,
     source_problems,
@@ -239,3 +240,16 @@ def test_with_the_firewall_the_ports_of_sessions_are_none_that_linux_gives_to_ot
         assert words.startswith(f"w1: jupyterhub_session_ports is {ports[0]}-{ports[1]}, and Linux")
         assert "32768-60999" in words
     assert list(firewall_problems("w1", facts(ephemeral={}), ports)) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "is_local", "count"),
+    [("RedHat", True, 1), ("RedHat", False, 0), ("Debian", True, 0), ("", True, 0)],
+)
+def test_accounts_whose_passwords_the_hub_cannot_check_are_named(
+    family: str, is_local: bool, count: int
+) -> None:
+    facts = {"accounts": {"ann": {"local": is_local}, "bob": None}, "members": {}}
+    found = list(password_notes(facts, family))
+    assert len(found) == count
+    assert all("passwords of ann:" in each for each in found)
