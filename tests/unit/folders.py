@@ -11,3 +11,5 @@ FILES = ROOT / "files"
 DATA = ROOT / "tests/unit/data"
 #: Outputs of qstat, qsub and qdel; the README.md there explains how they were recorded.
 QSTAT = DATA / "qstat"
+#: Outputs of Open Cluster Scheduler, by version; the README.md there explains them.
+OCS = DATA / "ocs"

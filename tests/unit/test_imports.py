@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "gridhub.accounts",
         "gridhub.clock",
         "gridhub.contract",
+        "gridhub.grid.dialect",
         "gridhub.grid.engine",
         "gridhub.grid.owners",
         "gridhub.grid.request_files",

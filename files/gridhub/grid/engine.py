@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gridhub.grid.dialect import Dialect
+
 
 class GridEngineError(Exception):
     """A request that Grid Engine did not carry out; the message includes Grid Engine's reason."""
@@ -30,6 +32,7 @@ class GridEngine:
     timeout: float = 10.0
     #: ``SGE_QMASTER_PORT`` and ``SGE_EXECD_PORT``, unless they are in ``/etc/services``.
     ports: Mapping[str, int] = field(default_factory=dict)
+    dialect: Dialect = Dialect.SGE
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment of a Grid Engine command."""
@@ -43,7 +46,10 @@ class GridEngine:
 
     @property
     def accounting_file(self) -> Path:
-        """The file in which the qmaster records how each job ended (accounting(5))."""
+        """The cell's file in which the qmaster records how each job ended (accounting(5)).
+
+        :meth:`Dialect.accounting_files` has all its forms.
+        """
         return self.root / self.cell / "common" / "accounting"
 
     def command(self, name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchspawner.batchspawner import BatchSpawnerBase
-from traitlets import Dict, Float, Integer, List, Tuple, Unicode, default
+from traitlets import Dict, Enum, Float, Integer, List, Tuple, Unicode, default
 
 from gridhub.accounts import NoAccount, NoAnswer, NotOneName, account_of, group_names
 from gridhub.broker.protocol import (
@@ -19,9 +19,10 @@ from gridhub.broker.protocol import (
     job_name,
 )
 from gridhub.contract import Ending
-from gridhub.grid.accounting import Record
+from gridhub.grid.accounting_records import Record, UnreadableRecordError
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import GONE, LONG_INTERVAL, SHORT_INTERVAL, Collector, Gone
+from gridhub.grid.dialect import Dialect
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
 from gridhub.grid.request_files import split_options
@@ -53,6 +54,9 @@ class ClusterSpawner(BatchSpawnerBase):
     sge_bin_dir = Unicode("/usr/bin", help="Folder of qstat.").tag(config=True)
     sge_ports = Dict(
         help="SGE_QMASTER_PORT and SGE_EXECD_PORT, unless they are in /etc/services."
+    ).tag(config=True)
+    sge_dialect = Enum(
+        [each.value for each in Dialect], Dialect.SGE.value, help="The family of Grid Engines."
     ).tag(config=True)
     sge_timeout = Float(10.0, help="Seconds a Grid Engine command may take.").tag(config=True)
     short_interval = Float(
@@ -262,6 +266,7 @@ class ClusterSpawner(BatchSpawnerBase):
                 Path(self.sge_bin_dir),
                 self.sge_timeout,
                 self.sge_ports,
+                Dialect(self.sge_dialect),
             ),
             broker=Path(self.broker_socket),
             broker_timeout=self.broker_timeout,
@@ -373,6 +378,9 @@ class ClusterSpawner(BatchSpawnerBase):
 
         try:
             return await explain(last, find, patience)
+        except UnreadableRecordError as error:
+            self.log.warning("Cannot find out why job %s ended: %s", last.job, error)
+            return last
         except Exception as error:  # even without a known reason, a session must be able to end
             self.log.info("Cannot find out why job %s ended: %r", last.job, error)
             return last

@@ -20,7 +20,8 @@ from jupyterhub import orm
 
 from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import job_name
-from gridhub.grid.accounting import Record, find_record
+from gridhub.grid.accounting import find_record
+from gridhub.grid.accounting_records import Record
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
@@ -84,8 +85,9 @@ class Cluster:
 
         :param limit: how many bytes to search, counted from the end of the file.
         :raises OSError: when the file cannot be read.
+        :raises UnreadableRecordError: when the record has another dialect's format.
         """
-        find = partial(find_record, self._accounting_file, name, owner, limit)
+        find = partial(find_record, self._accounting_file, name, owner, limit, self.grid.dialect)
         return await asyncio.get_running_loop().run_in_executor(self._records, find)
 
     def watch(self, session: str, owner: str, *, waiting: bool, has_number: bool) -> None:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridhub.contract import Ending
-from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, Record, signal_name, why
+from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, signal_name, why
+from gridhub.grid.accounting_records import Record
 from gridhub.menu.job import Requested
 from gridhub.spawner.amounts import limit_in_words
 from gridhub.spawner.session_log import log_path
@@ -137,7 +138,7 @@ class SessionEnd:
             # Prefer the worker that the hub itself has seen: people can forge lines in the
             # accounting file.
             host=self.host or record.host,
-            used=record.maxvmem,
+            used=record.memory,
             status=record.status,
             failed=record.failed,
             text="",
@@ -154,6 +155,7 @@ async def explain(
     :param patience: seconds to wait until Grid Engine writes the record.
     :raises OSError: when the file cannot be read.
     :raises TimeoutError: when the file cannot be read in time.
+    :raises UnreadableRecordError: when the record has another dialect's format.
     """
     # For each hour since the end, search LOOK_BACK bytes more: these bytes cover about fifty
     # thousand jobs, the number that may end in an hour on a big cluster.

@@ -8,6 +8,7 @@ ended with exit status 3.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folders import DATA
-from gridhub.grid.accounting import (
-    BY_SIGNAL,
-    Ending,
-    Record,
-    find_record,
-    parse_record,
-    signal_name,
-    why,
-)
+from gridhub.grid.accounting import BY_SIGNAL, Ending, find_record, signal_name, why
+from gridhub.grid.accounting_records import Record, UnreadableRecordError
+from gridhub.grid.accounting_records import parse_record as parse_dialects_record
+from gridhub.grid.dialect import Dialect
 from gridhub.spawner.ended import SessionEnd
 
 ACCOUNTING = DATA / "accounting"
 MEMORY, RUN_TIME = 300 * 2.0**20, 100.0
+
+
+def parse_record(line: str) -> Record | None:
+    return parse_dialects_record(line, Dialect.SGE)
 
 
 def found(name: str) -> Record:
@@ -249,8 +249,12 @@ def test_only_the_end_of_the_file_is_read(tmp_path: Path) -> None:
 
 @given(st.text(max_size=400) | st.binary(max_size=400).map(lambda b: b.decode("latin-1")))
 def test_arbitrary_lines_do_not_break_the_parser(line: str) -> None:
-    parse_record(line)
-    parse_record("a:" * 50 + line)
+    for text in (line, "a:" * 50 + line):
+        for dialect in Dialect:
+            with contextlib.suppress(UnreadableRecordError):
+                parse_dialects_record(text, dialect)
+        with contextlib.suppress(UnreadableRecordError):
+            parse_dialects_record(text, Dialect.OCS, is_json=True)
 
 
 @given(st.lists(st.integers(0, 45), max_size=3), st.text(max_size=8))
@@ -259,5 +263,6 @@ def test_a_damaged_line_is_read_or_ignored(places: list[int], text: str) -> None
     fields = line.split(":")
     for place in places:
         fields[place % len(fields)] = text
-    record = parse_record(":".join(fields))
-    assert record is None or isinstance(record, Record)
+    with contextlib.suppress(UnreadableRecordError):
+        record = parse_record(":".join(fields))
+        assert record is None or isinstance(record, Record)
