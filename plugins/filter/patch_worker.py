@@ -2,7 +2,8 @@
 """Evaluate a worker's queues, jobs and daemon, and write a report about the worker.
 
 These are pure functions of the results that the role's tasks register. A result has no ``rc`` if
-the connection was lost or the task was skipped. The output formats are those of Grid Engine 8.1.9.
+the connection was lost or the task was skipped. The output formats are those of Grid Engine 8.1.9;
+:mod:`gridhub.grid.dialect` knows where those of other Grid Engines differ.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "files"))
+
+from gridhub.grid.dialect import Dialect
 
 #: The registered result of a task. If the task has a loop, ``results`` has a result for each item.
 Result = Mapping[str, Any]
 
 #: How many minutes to wait for a worker's last job to end, if neither a limit nor a window is set.
 DRAIN_MINUTES = 60
-#: The port of the execution daemon, if ``getent services`` does not list it.
+#: The port of the execution daemon, if neither the cell's settings nor ``getent services`` have it.
 DAEMON_PORT = "6445"
 
 #: Matches the port in the output of ``getent services``: 537 in ``sge-execd 537/tcp sge_execd``.
 _PORT = re.compile(r"[0-9]+(?=/)")
-#: Matches the daemon's main loop, which ``qping -info`` shows only after the daemon has registered
-#: with the qmaster.
-_AT_WORK = re.compile(r"info: +[^ ]+: R ")
 #: The index of LOAD in the output of ``qhost``: HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD …
 _LOAD_COLUMN = 6
 
@@ -100,15 +104,24 @@ def busy(jobs: Result, left: float) -> str:
     return str(jobs.get("stdout") or jobs.get("stderr") or jobs.get("msg") or "the window is over")
 
 
-def daemon_port(service: Result) -> str:
-    """Return the execution daemon's port from the output of ``getent services``, or the default."""
+def daemon_port(service: Result, ports: Mapping[str, object]) -> str:
+    """Return the execution daemon's port.
+
+    :param ports: ``sge_common_ports``. What they lack is in ``service``, the output of ``getent
+        services``.
+    """
+    if own := ports.get("SGE_EXECD_PORT"):
+        return str(own)
     found = _PORT.search(service.get("stdout") or "")
     return found[0] if found else DAEMON_PORT
 
 
-def daemon_at_work(daemon: Result) -> bool:
-    """Return whether ``qping -info`` shows a daemon that has registered with the qmaster."""
-    return answered(daemon) and bool(_AT_WORK.search(daemon.get("stdout") or ""))
+def daemon_at_work(daemon: Result, dialect: str) -> bool:
+    """Return whether ``qping -info`` shows a daemon that has registered with the qmaster.
+
+    :param dialect: ``sge_common_dialect``.
+    """
+    return answered(daemon) and Dialect(dialect).is_execd_at_work(daemon.get("stdout") or "")
 
 
 def with_load(load: Result) -> bool:

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import merge
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import (
+    keep_maps,
+    merge,
+)
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
     Attributes,
     BadRequestError,
@@ -42,13 +45,14 @@ def ensure_present(store: Store, wanted: Mapping[str, Any], check_mode: bool) ->
     known_from = before if before is not None else {}
     if before is None and store.kind not in ("complex", "admin_host", "submit_host"):
         known_from = store.template()
-    known = known_attributes(store.kind, store.name, known_from)
+    known = known_attributes(store.kind, store.name, known_from, store.columns)
     wire = wire_attributes(store.kind, wanted, known, store.name)
 
     if before is not None:
+        wire = keep_maps(store.kind, before, wire)
         after, changed = merge(store.kind, before, wire)
     elif store.kind == "complex":
-        after, changed = new_complex(store.name, wire), list(wire)
+        after, changed = new_complex(store.name, wire, store.columns), list(wire)
     else:
         after, changed = {**known_from, **wire}, list(wire)
     if store.kind == "complex":

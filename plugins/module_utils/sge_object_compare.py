@@ -17,6 +17,7 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds i
     PARAMS,
     SUBORDINATES,
     Attributes,
+    BadRequestError,
     Kind,
 )
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values import (
@@ -24,10 +25,13 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values 
     PER_HOST,
     SEPARATORS,
     TRUE_WORDS,
+    split_pairs,
 )
 
 _NUMERIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _TIME = re.compile(r"(\d+):(\d+):(\d+)")
+#: One thing of a map, and its properties in square brackets.
+_THING = re.compile(r"([^\s\[\]]+)(?:\[([^\]]*)\])?")
 _CONSTANTS = ("NONE", "INFINITY", "UNDEFINED", "TRUE", "FALSE")
 
 
@@ -43,6 +47,26 @@ def _normal_word(word: str) -> str:
     return word.upper() if word.upper() in _CONSTANTS else word
 
 
+def _normal_amount(value: str) -> Any:
+    """Return the normal form of a value, which may have a map of the things it counts.
+
+    Grid Engine writes a range such as ``1-3`` as single numbers (sge_complex(5) of Open Cluster
+    Scheduler 9).
+    """
+    amount, opened, things = value.partition("(")
+    if not opened:
+        return _normal_word(value)
+    names: list[tuple[str, ...]] = []
+    for name, properties in _THING.findall(things.rstrip(")")):
+        first, _dash, last = name.partition("-")
+        if first.isdecimal() and last.isdecimal() and not properties:
+            names += [(str(number),) for number in range(int(first), int(last) + 1)]
+        else:
+            given = "".join(properties.split()).split(",")
+            names.append((name, *sorted(filter(None, given))))
+    return _normal_word(amount.strip()), tuple(sorted(names))
+
+
 def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
     """Return the normal form of a value that has no overrides for single hosts."""
     form = spec.forms.get(attribute, spec.default_form)
@@ -51,9 +75,9 @@ def _normal_piece(spec: Kind, attribute: str, text: str) -> Any:
     if form == SUBORDINATES and "(" in text:
         return "".join(text.split())
     if form in (PAIRS, PARAMS):
-        pattern = "," if form == PAIRS else r"[\s,]+"
-        pairs = (item.partition("=") for item in re.split(pattern, text) if item.strip())
-        return frozenset((key.strip(), _normal_word(value.strip())) for key, _, value in pairs)
+        items = split_pairs(text) if form == PAIRS else SEPARATORS.split(text)
+        pairs = (item.partition("=") for item in items if item.strip())
+        return frozenset((key.strip(), _normal_amount(value.strip())) for key, _, value in pairs)
     if form in LISTS:
         names = [name for name in SEPARATORS.split(text) if name]
         return frozenset(name.lower() if form == HOSTS else name for name in names)
@@ -76,6 +100,36 @@ def normal_value(kind: str, attribute: str, text: str) -> Any:
     )
     default = PER_HOST.sub("", text).strip().strip(", ")
     return (_normal_piece(spec, attribute, default), per_host)
+
+
+def keep_maps(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> Attributes:
+    """Return the wanted values, with the current map of each thing that is requested without one.
+
+    An amount alone, ``gpu=2``, says nothing about the names of the things in ``gpu=2(gpu0 gpu1)``.
+
+    :raises BadRequestError: if the amount differs, so that the map would no longer be right.
+    """
+    spec = KINDS[kind]
+    kept = dict(wanted)
+    for attribute, value in wanted.items():
+        if spec.forms.get(attribute) != PAIRS or PER_HOST.search(value):
+            continue
+        items = (item.partition("=") for item in split_pairs(current.get(attribute, "")))
+        maps = {name: text for name, _, text in items if "(" in text}
+        pairs = []
+        for item in split_pairs(value):
+            name, _equals, amount = item.partition("=")
+            found = maps.get(name)
+            if found and "(" not in amount:
+                if _normal_word(amount) != _normal_word(found.partition("(")[0]):
+                    raise BadRequestError(
+                        f"attribute {attribute}: {name} is {found} now. Name each of the {amount} "
+                        f"things too, as in {name}={found}"
+                    )
+                item = f"{name}={found}"
+            pairs.append(item)
+        kept[attribute] = ",".join(pairs)
+    return kept
 
 
 def differing(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:

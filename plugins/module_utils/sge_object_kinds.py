@@ -16,7 +16,7 @@ BOOLEAN = "boolean"
 NAMES = "names"  # a set of names, separated by spaces
 HOSTS = "hosts"  # like NAMES, but case does not matter
 COMMA_NAMES = "comma_names"  # a set of names, separated by commas
-PAIRS = "pairs"  # NAME=VALUE,NAME=VALUE in any order
+PAIRS = "pairs"  # NAME=VALUE,NAME=VALUE in any order; a VALUE may be a map: 2(gpu0 gpu1)
 PARAMS = "params"  # NAME=VALUE NAME=VALUE in any order; commas also separate the pairs
 SUBORDINATES = "subordinates"  # a set of names, or slots=N(queue:order:action, ...)
 
@@ -45,7 +45,8 @@ class Kind(NamedTuple):
     missing: str  # matches qconf's error for an object that does not exist
     forms: dict[str, str]
     default_form: str = WORD
-    template: Attributes | None = None
+    # The values with which a new object starts, by dialect; "" is for every dialect.
+    templates: Mapping[str, Attributes] = MappingProxyType({})
     template_call: tuple[str, ...] = ()
     name_pattern: str = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     read_only: tuple[str, ...] = ()
@@ -58,6 +59,22 @@ class Kind(NamedTuple):
     folds_booleans: bool = True
     checks: Mapping[str, Check] = MappingProxyType({})
 
+
+# The attributes of a parallel environment in every dialect, and those that Open Cluster Scheduler 9
+# (seen with 9.0.13 and 9.1.4) and Altair (from public documentation) have besides.
+_PE = {
+    "slots": "0",
+    "user_lists": "NONE",
+    "xuser_lists": "NONE",
+    "start_proc_args": "NONE",
+    "stop_proc_args": "NONE",
+    "allocation_rule": "$pe_slots",
+    "control_slaves": "FALSE",
+    "job_is_first_task": "TRUE",
+    "urgency_slots": "min",
+    "accounting_summary": "FALSE",
+}
+_PE_FORKS = {"master_forks_slaves": "FALSE", "daemon_forks_slaves": "FALSE"}
 
 _ACCESS = {"user_lists": NAMES, "xuser_lists": NAMES}
 _PROJECTS = {"projects": NAMES, "xprojects": NAMES}
@@ -88,6 +105,7 @@ COMPLEX_COLUMNS = (
 COMPLEX_TEXT_TYPES = ("STRING", "CSTRING", "RESTRING", "HOST")
 COMPLEX_DEFAULTS = {
     "INT": NUMBER,
+    "RSMAP": NUMBER,
     "DOUBLE": Check(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", "a number"),
     "MEMORY": Check(
         r"(?i)[-+]?(\d+\.?\d*|\.\d+)[kmg]?|infinity", "a size like 512M (suffixes k K m M g G)"
@@ -136,18 +154,10 @@ KINDS: dict[str, Kind] = {
         modify="-Mp",
         delete="-dp",
         missing=r"is not a parallel environment",
-        template={
-            "slots": "0",
-            "user_lists": "NONE",
-            "xuser_lists": "NONE",
-            "start_proc_args": "NONE",
-            "stop_proc_args": "NONE",
-            "allocation_rule": "$pe_slots",
-            "control_slaves": "FALSE",
-            "job_is_first_task": "TRUE",
-            "urgency_slots": "min",
-            "accounting_summary": "FALSE",
-            "qsort_args": "NONE",
+        templates={
+            "sge": {**_PE, "qsort_args": "NONE"},
+            "ocs": {**_PE, "ign_sreq_on_mhost": "FALSE", **_PE_FORKS},
+            "age": {**_PE, **_PE_FORKS},
         },
         forms={
             "start_proc_args": TEXT,
@@ -156,6 +166,9 @@ KINDS: dict[str, Kind] = {
             "job_is_first_task": BOOLEAN,
             "accounting_summary": BOOLEAN,
             "qsort_args": TEXT,
+            "ign_sreq_on_mhost": BOOLEAN,
+            "master_forks_slaves": BOOLEAN,
+            "daemon_forks_slaves": BOOLEAN,
             **_ACCESS,
         },
         checks={
@@ -207,7 +220,7 @@ KINDS: dict[str, Kind] = {
         modify="-Mhgrp",
         delete="-dhgrp",
         missing=r"Host group \S+ does not exist",
-        template={"hostlist": "NONE"},
+        templates={"": {"hostlist": "NONE"}},
         name_pattern=r"@[A-Za-z0-9_.+-]+",
         forms={"hostlist": HOSTS},
     ),
@@ -218,7 +231,7 @@ KINDS: dict[str, Kind] = {
         modify="-Mu",
         delete="-dul",
         missing=r"access list \S+ does not exist",
-        template={"type": "ACL", "fshare": "0", "oticket": "0", "entries": "NONE"},
+        templates={"": {"type": "ACL", "fshare": "0", "oticket": "0", "entries": "NONE"}},
         forms={"type": NAMES, "entries": COMMA_NAMES},
     ),
     "project": Kind(
@@ -227,8 +240,8 @@ KINDS: dict[str, Kind] = {
         add="-Aprj",
         modify="-Mprj",
         delete="-dprj",
-        missing=r"is not known as a project",
-        template={"oticket": "0", "fshare": "0", "acl": "NONE", "xacl": "NONE"},
+        missing=r"is not known as (a )?project",
+        templates={"": {"oticket": "0", "fshare": "0", "acl": "NONE", "xacl": "NONE"}},
         forms={"acl": NAMES, "xacl": NAMES},
     ),
     "scheduler": Kind(
@@ -258,7 +271,7 @@ KINDS: dict[str, Kind] = {
         modify="-Mconf",
         delete="-dconf",
         missing=r"^configuration \S+ not defined",
-        template={},
+        templates={"": {}},
         list_call="-sconfl",
         default_form=TEXT,
         booleans=("false", "true"),

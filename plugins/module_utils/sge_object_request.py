@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
@@ -94,23 +94,29 @@ def wire_attributes(
     return {key: wire_value(kind, key, value) for key, value in wanted.items()}
 
 
-def known_attributes(kind: str, name: str, base: Mapping[str, str]) -> list[str]:
+def known_attributes(
+    kind: str, name: str, base: Mapping[str, str], columns: Sequence[str] = COMPLEX_COLUMNS
+) -> list[str]:
     """Return the names of the attributes that the object can have.
 
-    ``base`` is the existing object or, for a new object, the template.
+    ``base`` is the existing object or, for a new object, the template. ``columns`` are those of the
+    table of complexes.
     """
     if kind == "complex":
-        return list(COMPLEX_COLUMNS)
+        return list(columns)
     if kind == "configuration":
         documented = GLOBAL_CONFIGURATION if name == "global" else LOCAL_CONFIGURATION
         return list(dict.fromkeys([*base, *documented]))
     return list(base)
 
 
-def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
+def new_complex(
+    name: str, wanted: Mapping[str, str], columns: Sequence[str] = COMPLEX_COLUMNS
+) -> Attributes:
     """Return a new row for the table of complexes: the wanted columns, and defaults for the rest.
 
-    :raises BadRequestError: if ``wanted`` has no type, on which the defaults depend.
+    :raises BadRequestError: if ``wanted`` has no type, on which the defaults depend, or lacks a
+        column that only this Grid Engine has.
     """
     if "type" not in wanted:
         raise BadRequestError(
@@ -127,6 +133,12 @@ def new_complex(name: str, wanted: Mapping[str, str]) -> Attributes:
         "default": "NONE" if textual else "0:0:0" if type_ == "TIME" else "0",
         "urgency": "0",
     }
+    lacking = [each for each in columns if each not in entry and each not in wanted]
+    if lacking:
+        raise BadRequestError(
+            f"complex {name} does not exist yet: this Grid Engine's complexes also have "
+            f"{', '.join(lacking)} (qconf -sc); give these attributes too"
+        )
     return {**entry, **wanted}
 
 

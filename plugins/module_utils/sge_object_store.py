@@ -7,6 +7,7 @@ import re
 
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import differing
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    COMPLEX_COLUMNS,
     KINDS,
     Attributes,
 )
@@ -17,6 +18,7 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_qconf i
     Result,
 )
 from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
+    complex_columns,
     file_form,
     parse_complexes,
     parse_object,
@@ -27,13 +29,15 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text im
 class Store:
     """Read, write, remove and confirm one object with qconf."""
 
-    def __init__(self, qconf: Qconf, kind: str, name: str) -> None:
+    def __init__(self, qconf: Qconf, kind: str, name: str, dialect: str = "sge") -> None:
         self.qconf = qconf
         self.kind = kind
         self.name = name
+        self.dialect = dialect
         self.spec = KINDS[kind]
         self.label = kind if kind == "scheduler" else f"{kind} {name}"
         self.table: dict[str, Attributes] = {}  # all complexes, as they were last read
+        self.columns = COMPLEX_COLUMNS  # the columns of that table
 
     def read(self, removing: bool = False) -> Attributes | None:
         """Return the object's attributes, or None if it does not exist.
@@ -47,6 +51,7 @@ class Store:
         result = self.qconf.call(self.spec.show, *named)
         if result.rc == 0 and self.kind == "complex":
             self.table = parse_complexes(result.out)
+            self.columns = complex_columns(result.out)
             return self.table.get(self.name)
         if result.rc == 0:
             return parse_object(result.out)
@@ -67,7 +72,8 @@ class Store:
         :raises RefusedError: if qconf refuses to show the kind's template.
         """
         if not self.spec.template_call:
-            base = dict(self.spec.template or {})
+            templates = self.spec.templates
+            base = dict(templates.get(self.dialect) or templates.get("") or {})
         else:
             result = self.qconf.call(*self.spec.template_call)
             if result.rc != 0:

@@ -42,29 +42,44 @@ def render_object(attributes: Mapping[str, str]) -> str:
 def parse_complexes(text: str) -> dict[str, Attributes]:
     """Parse the table of complexes that ``qconf -sc`` prints.
 
-    Return the columns of each complex, keyed by the complex's name.
+    Return the columns of each complex, keyed by the complex's name. The first line names the
+    columns: some Grid Engines have more than 8.1.9.
 
     :raises BadRequestError: for a line with a wrong number of columns. Without this error, the next
         change would remove the complex in that line.
     """
     table: dict[str, Attributes] = {}
+    columns = complex_columns(text)
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.split()
-        if len(fields) != len(COMPLEX_COLUMNS) + 1:
+        if len(fields) != len(columns) + 1:
             raise BadRequestError(f"cannot read this line of 'qconf -sc': {line!r}")
-        table[fields[0]] = dict(zip(COMPLEX_COLUMNS, fields[1:]))
+        table[fields[0]] = dict(zip(columns, fields[1:]))
     return table
+
+
+def complex_columns(text: str) -> tuple[str, ...]:
+    """Return the columns of the table of complexes after the name.
+
+    :raises BadRequestError: if those of 8.1.9 are not the first ones.
+    """
+    heading = next((line for line in text.splitlines() if line.startswith("#name")), "")
+    columns = tuple(heading.split()[1:]) or COMPLEX_COLUMNS
+    if columns[: len(COMPLEX_COLUMNS)] != COMPLEX_COLUMNS:
+        raise BadRequestError(f"cannot read the columns of 'qconf -sc': {heading!r}")
+    return columns
 
 
 def render_complexes(table: Mapping[str, Mapping[str, str]]) -> str:
     """Return the given complexes as the table that ``qconf -Mc`` reads."""
-    rows: list[tuple[str, ...]] = [("#name", *COMPLEX_COLUMNS)]
-    rows += [(name, *(row[column] for column in COMPLEX_COLUMNS)) for name, row in table.items()]
-    return "".join(
-        "{:<19} {:<10} {:<9} {:<5} {:<11} {:<10} {:<8} {}\n".format(*row) for row in rows
-    )
+    more = tuple(next((list(row) for row in table.values()), [])[len(COMPLEX_COLUMNS) :])
+    columns = (*COMPLEX_COLUMNS, *more)
+    rows: list[tuple[str, ...]] = [("#name", *columns)]
+    rows += [(name, *(row[column] for column in columns)) for name, row in table.items()]
+    form = "{:<19} {:<10} {:<9} {:<5} {:<11} {:<10} {:<8} {}" + " {}" * len(more) + "\n"
+    return "".join(form.format(*row) for row in rows)
 
 
 def parse_names(text: str) -> list[str]:

@@ -22,6 +22,8 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds i
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SEPARATORS = re.compile(r"[\s,]+")
+_OUTER_COMMA = re.compile(r"\s*,\s*(?![^()]*\))")
+_WITH_MAP = re.compile(r"([^\s,()=]+=[^\s,()]+)\(([^()]*)\)")
 PER_HOST = re.compile(r"\[([^\[\]=]+)=([^\[\]]+)\]")
 _DEFAULT_AND_PER_HOST = re.compile(r"([^\[\]]+?)\s*((?:,\s*\[[^\[\]=]+=[^\[\]]+\]\s*)*)")
 TRUE_WORDS = ("TRUE", "YES", "Y")
@@ -58,8 +60,19 @@ def _one_line(spec: Kind, attribute: str, value: Any) -> str:
     return text
 
 
-def _check_item(attribute: str, item: str) -> str:
-    """Return an element of a list unchanged; refuse an element that contains separators."""
+def split_pairs(text: str) -> list[str]:
+    """Split a value of the form PAIRS at the commas outside of parentheses.
+
+    A complex of type RSMAP has a map of its things in parentheses, with blanks and, in Gridware
+    Cluster Scheduler, properties: ``gpu=2(gpu0[device=/dev/nvidia0,memory=80G] gpu1[…])``.
+    """
+    return [item for item in _OUTER_COMMA.split(text.strip()) if item]
+
+
+def _check_item(attribute: str, item: str, form: str = NAMES) -> str:
+    """Return an element of a list; refuse an element that contains separators."""
+    if form == PAIRS and (found := _WITH_MAP.fullmatch(item)):
+        return f"{found[1]}({' '.join(found[2].split())})"
     if SEPARATORS.search(item):
         raise BadRequestError(
             f"attribute {attribute}: {item!r} contains a blank or a comma, but these separate the "
@@ -79,9 +92,9 @@ def _list_value(spec: Kind, attribute: str, form: str, texts: list[str], split: 
             raise BadRequestError(f"attribute {attribute}: slots=N(...) must be the only element")
         return texts[0]
     if split:
-        pattern = r"\s*,\s*" if form == PAIRS else r"[\s,]+"
-        texts = [item for item in re.split(pattern, texts[0]) if item]
-    items = [_check_item(attribute, text) for text in texts]
+        split_list = split_pairs if form == PAIRS else SEPARATORS.split
+        texts = [item for item in split_list(texts[0]) if item]
+    items = [_check_item(attribute, text, form) for text in texts]
     if not items:
         raise BadRequestError(f"attribute {attribute} contains only separators")
     nothing = [item for item in items if item.upper() == "NONE"]

@@ -49,7 +49,8 @@ description:
     their values.
   - After each change the object is read again. The module fails if an attribute does not have
     the requested value, because C(qconf) may exit with 0 although it refused or replaced it.
-  - Written for and tested with Grid Engine 8.1.9 as packaged by Debian.
+  - Written for and tested with Grid Engine 8.1.9 as packaged by Debian. With Open Cluster
+    Scheduler, only recorded answers of 9.0.13 and 9.1.4 were tried (see O(dialect)).
 options:
   objects:
     description:
@@ -90,11 +91,14 @@ options:
         V([HOST=VALUE]) or V([@GROUP=VALUE]) each, as a list or as a string separated by commas.
       - "In C(complex_values) and the like use a complex's full name, not its shortcut: Grid
         Engine replaces the shortcut, so the value would always differ from the request."
+      - A complex of type V(RSMAP) has a map of the things that it counts, as in the value
+        V(gpu=2(gpu0 gpu1\)). A value without a map keeps the present one.
       - "The attributes of a V(complex) are C(shortcut), C(type), C(relop), C(requestable),
         C(consumable), C(default) and C(urgency). A new one needs its C(type). The defaults
         of the others are: for C(shortcut) the complex's name; for C(relop) V(<=) with numbers and
         V(==) with other types; for C(requestable) V(YES); for C(consumable) V(NO); for C(default)
-        V(0), V(0:0:0) or V(NONE), depending on the type; for C(urgency) V(0)."
+        V(0), V(0:0:0) or V(NONE), depending on the type; for C(urgency) V(0). Further columns of
+        another Grid Engine have no default."
       - "A new V(queue) starts from C(qconf -sq), but with C(pe_list NONE): the template names
         parallel environments (make, smp, mpi) that do not exist on a new cluster. A new
         V(exec_host) starts from C(qconf -se template). For V(pe), V(host_group), V(user_set)
@@ -119,6 +123,13 @@ options:
     description: The cell's name (E(SGE_CELL)).
     type: str
     default: default
+  dialect:
+    description:
+      - The family of Grid Engines, as C(sge_common_dialect). It decides which attributes a new
+        V(pe) has.
+    type: str
+    choices: [sge, ocs, age]
+    default: sge
   bin_dir:
     description:
       - The directory of C(qconf). By default the module looks in E(PATH) and then in
@@ -299,7 +310,7 @@ def keep_object(
     qconf = Qconf(
         path or "qconf", params["sge_root"], params["sge_cell"], params["timeout"], module.tmpdir
     )
-    store = Store(qconf, wanted["kind"], name)
+    store = Store(qconf, wanted["kind"], name, params["dialect"])
     if path is None:
         # In check mode before the first run, Grid Engine has not been installed yet.
         module.warn("qconf is not installed here yet; the object counts as absent")
@@ -325,6 +336,7 @@ def main() -> None:
             "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
             "sge_root": {"type": "path", "default": "/var/lib/gridengine"},
             "sge_cell": {"type": "str", "default": "default"},
+            "dialect": {"type": "str", "default": "sge", "choices": ["sge", "ocs", "age"]},
             "bin_dir": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
         },

@@ -31,13 +31,19 @@ class Details:
     cpu: float | None = None
     #: The memory of the job's processes, in bytes, as Grid Engine counts it for ``h_vmem``: with
     #: Debian's 8.1.9 the memory in use, with others the address space. If Grid Engine reports no
-    #: ``vmem`` (Open Cluster Scheduler 9.1 with systemd), the value is the resident memory.
+    #: ``vmem`` (Open Cluster Scheduler 9.1 with systemd), the value is the resident memory with the
+    #: page cache. On cgroup v1, systemd measures neither memory nor processor time.
     vmem: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
     #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.
     reasons: tuple[str, ...] = ()
     #: Why the job is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any use was measured. At first, and without a means to measure it, all is 0."""
+        return self.vmem is not None or bool(self.cpu)
 
 
 @dataclass
@@ -48,13 +54,27 @@ class _Entry:
     owners: list[str] = field(default_factory=list)
     usage: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    #: ``JAT_status`` of each task.
+    statuses: list[str] = field(default_factory=list)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all tasks have finished; a waiting job has no tasks."""
+        return bool(self.statuses) and all(
+            status.isdecimal() and int(status) & _FINISHED for status in self.statuses
+        )
+
+
+#: The bit of ``JAT_status`` for a task that has finished. Open Cluster Scheduler 9.2 shows finished
+#: jobs as long as ``finished_jobs_keep_time`` says (sge_conf(5)).
+_FINISHED = 0x10000
 
 #: The elements whose text is read. Text from users (-v, -ac, -N, arguments, …) is in other
 #: elements.
 _LEAVES = frozenset(
     {
         "AN_text",
+        "JAT_status",
         "JB_job_number",
         "JB_owner",
         "MES_message",
@@ -135,6 +155,8 @@ class _Reader:
                 self._entry.numbers.append(text)
             case ["djob_info", "JB_owner"]:
                 self._entry.owners.append(text)
+            case ["djob_info", "JB_ja_tasks", "JAT_status"]:
+                self._entry.statuses.append(text)
             case ["djob_info", "JB_ja_tasks", "JAT_message_list", "QIM_message"]:
                 self._entry.errors.append(_WHEN.sub("", text))
             case (
@@ -228,7 +250,7 @@ JOB_SIZE = 64 * 2**10
 
 
 def has_job(xml: bytes, owner: str) -> bool:
-    """Return whether the output of ``qstat -xml -j NAME`` has a job of this owner.
+    """Return whether the output of ``qstat -xml -j NAME`` has an unfinished job of this owner.
 
     :raises AnswerError: when the XML is not such output, or has a job without an owner.
     :raises GridEngineError: when qstat reports that it cannot reach the qmaster.
@@ -237,7 +259,7 @@ def has_job(xml: bytes, owner: str) -> bool:
     owners = [each for entry in reader.entries for each in entry.owners]
     if reader.root != UNKNOWN and (not owners or len(owners) < len(reader.entries)):
         raise AnswerError("qstat printed a job without an owner")
-    return owner in owners
+    return any(owner in entry.owners and not entry.is_finished for entry in reader.entries)
 
 
 async def job_exists(grid: GridEngine, name: str, owner: str) -> bool:

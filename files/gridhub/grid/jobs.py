@@ -56,6 +56,10 @@ def read_state(letters: str) -> State:
     return State.UNKNOWN
 
 
+#: The letter of a job that has finished (qstat(1) of Open Cluster Scheduler 9.2).
+FINISHED = "f"
+
+
 @dataclass(frozen=True)
 class Job:
     """One job as qstat lists it.
@@ -121,8 +125,12 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
     """Parse the jobs of one queue instance, or the waiting jobs if ``queue`` is empty.
 
     An entry that cannot be read is left out. Its job is then missing in the list, but not gone.
+    Finished jobs are left out too: Open Cluster Scheduler 9.2 lists them with the letter ``f`` as
+    long as ``finished_jobs_keep_time`` says (sge_conf(5)).
     """
     for entry in entries:
+        if FINISHED in (entry.findtext("state") or ""):
+            continue
         with contextlib.suppress(ValueError):
             yield Job(
                 id=int(entry.findtext("JB_job_number", "")),

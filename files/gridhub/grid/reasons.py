@@ -70,9 +70,16 @@ _MESSAGES = _REFUSALS + tuple(
         ("later", "job", r"execution time not reached"),
         ("held", "job", r"job is in hold state"),
         ("reserved", "amount", r"due to a reservation|not reserved by advance reservation"),
-        ("amount", "amount", r"offers only [ghq]c:(?P<what>[^\s=]+)=(?P<offer>[^\s,]+)"),
+        # Where the slots are limited for the whole host, as Open Cluster Scheduler 9.1 does by
+        # default, they are an amount like any other. For people, such a worker is full.
+        ("amount", "amount", r"offers only [ghq]c:(?P<what>(?!slots=)[^\s=]+)=(?P<offer>[^\s,]+)"),
         ("calendar", "amount", r"the job runtime of \d+ sec\. is too long"),
-        ("full", "place", r"dropped because it is full|dropped because of overload or full"),
+        (
+            "full",
+            "place",
+            r"dropped because it is full|dropped because of overload or full"
+            r"|offers only [ghq]c:slots=0(\.0+)?(?![.\d])",
+        ),
         ("disabled", "place", r"dropped because it is disabled"),
         ("suspended", "place", r"dropped because it is suspended"),
         ("overloaded", "place", r"dropped because it is overloaded|in (suspend|load) alarm"),
@@ -81,7 +88,7 @@ _MESSAGES = _REFUSALS + tuple(
             "slots",
             "slots",
             r'(in pe "(?P<what>[^"]+)" because it )?only offers (?P<offer>\d+) slots'
-            r"|requires more slots than available",
+            r"|requires more slots than available|offers only [ghq]c:slots=",
         ),
         (
             "permission",

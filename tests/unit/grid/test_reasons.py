@@ -102,6 +102,22 @@ from recorded import GB, Recorded, read
         ('cannot run in PE "smp" because it only offers 0 slots', "slots", "smp"),
         ("Job does not request 'forced' resource \"x\" of queue instance a@b", "forced", "x"),
         ("Job execution time not reached", "later", ""),
+        # As Open Cluster Scheduler 9.1.4 prints them: it limits the slots of each host.
+        (
+            'Job 32 (-l NONE) cannot run at host "ocs1" because it offers only hc:slots=0.000000',
+            "full",
+            "",
+        ),
+        (
+            '(-l NONE) cannot run at host "ocs1" because it offers only hc:slots=2.000000',
+            "slots",
+            "",
+        ),
+        (
+            '(-l accel=1) cannot run at host "ocs1" because it offers only hc:accel=0.000000',
+            "amount",
+            "accel",
+        ),
         ("job is in hold state", "held", ""),
         ("something of a release to come", "other", ""),
     ],

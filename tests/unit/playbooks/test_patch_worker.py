@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from folders import ROOT
+from folders import OCS, ROOT
 
 FILE = ROOT / "plugins/filter/patch_worker.py"
 spec = importlib.util.spec_from_file_location("patch_worker", FILE)
@@ -108,9 +108,16 @@ def test_a_worker_is_busy_unless_grid_engine_reports_that_it_has_no_jobs(
 
 
 def test_the_port_of_the_daemon_comes_from_the_hosts_services() -> None:
-    assert patch_worker.daemon_port(ended("sge-execd            537/tcp sge_execd")) == "537"
+    assert patch_worker.daemon_port(ended("sge-execd            537/tcp sge_execd"), {}) == "537"
     for unknown in (ended(rc=2), LOST, {}):
-        assert patch_worker.daemon_port(unknown) == "6445"
+        assert patch_worker.daemon_port(unknown, {}) == "6445"
+
+
+def test_the_port_of_the_cells_settings_comes_first() -> None:
+    ports = {"SGE_QMASTER_PORT": 17000, "SGE_EXECD_PORT": 17001}
+    for service in (ended("sge-execd            537/tcp sge_execd"), ended(rc=2)):
+        assert patch_worker.daemon_port(service, ports) == "17001"
+    assert patch_worker.daemon_port(ended(rc=2), {"SGE_QMASTER_PORT": 17000}) == "6445"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,34 @@ def test_the_port_of_the_daemon_comes_from_the_hosts_services() -> None:
 def test_a_daemon_is_at_work_when_the_qmaster_has_accepted_it(
     daemon: dict[str, Any], works: bool
 ) -> None:
-    assert patch_worker.daemon_at_work(daemon) is works
+    for dialect in ("sge", "ocs", "age"):
+        assert patch_worker.daemon_at_work(daemon, dialect) is works
+
+
+@pytest.mark.parametrize(
+    ("name", "letter"),
+    [
+        ("9.1.4/qping_execd", "W"),
+        ("9.1.4/qping_execd_after_12_min", "E"),
+        ("9.0.13/qping_execd", "W"),
+        ("9.0.13/qping_execd_2", "W"),
+    ],
+)
+def test_a_healthy_daemon_of_open_cluster_scheduler_may_show_warnings(
+    name: str, letter: str
+) -> None:
+    shown = (OCS / f"{name}.out").read_text("utf-8")
+    assert f"sge_execd_process_messages: {letter} (" in shown
+    assert patch_worker.daemon_at_work(ended(shown), "ocs")
+    # With 8.1.9, these letters mean that the daemon's loop hangs.
+    assert not patch_worker.daemon_at_work(ended(shown), "sge")
+
+
+def test_a_daemon_of_open_cluster_scheduler_that_is_stopped_is_not_at_work() -> None:
+    # qping got no answer from a daemon that was stopped with SIGSTOP, until `timeout` ended it.
+    shown = (OCS / "9.1.4/not_reporting_qping.out").read_text("utf-8")
+    assert not patch_worker.daemon_at_work(ended(shown, rc=124), "ocs")
+    assert not patch_worker.daemon_at_work(ended(shown), "ocs")
 
 
 QHOST = "HOSTNAME ARCH NCPU NSOC NCOR NTHR LOAD MEMTOT\nglobal - - - - - - -\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Outputs recorded from qconf of Grid Engine 8.1.9, and a fake qconf that replays them."""
+"""Outputs recorded from qconf of several Grid Engines, and a fake qconf that replays them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ DATA = HERE.parent / "data" / "qconf"
 
 
 def recorded(name: str) -> str:
+    """Return a recorded output; names with a version are those of Open Cluster Scheduler."""
+    if "/" in name:
+        return (DATA.parent / "ocs" / name).read_text(encoding="utf-8")
     return (DATA / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -58,5 +61,12 @@ class FakeQconf(Qconf):
         return Result(["qconf", *args], rc, out, err)
 
 
-def present(qconf: FakeQconf, kind: str, name: str, check: bool = False, **wanted: Any) -> Any:
-    return ensure_present(Store(qconf, kind, name), wanted, check)
+def present(
+    qconf: FakeQconf,
+    kind: str,
+    name: str,
+    check: bool = False,
+    dialect: str = "sge",
+    **wanted: Any,
+) -> Any:
+    return ensure_present(Store(qconf, kind, name, dialect), wanted, check)

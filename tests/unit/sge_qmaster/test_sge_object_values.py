@@ -17,6 +17,14 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_values 
     [
         ("queue", "pe_list", ["smp", "make"], "smp make"),
         ("queue", "complex_values", ["gpu=1", "h_vmem=3G"], "gpu=1,h_vmem=3G"),
+        ("exec_host", "complex_values", "gpu=2, accel=2(a0  a1)", "gpu=2,accel=2(a0 a1)"),
+        ("exec_host", "complex_values", ["accel=2(a0 a1)", "gpu=2"], "accel=2(a0 a1),gpu=2"),
+        (
+            "exec_host",
+            "complex_values",
+            "gpu=1(g0[device=/dev/nvidia0,memory=80G]),slots=4",
+            "gpu=1(g0[device=/dev/nvidia0,memory=80G]),slots=4",
+        ),
         ("queue", "slots", ["1", "[exec1=4]"], "1,[exec1=4]"),
         ("queue", "slots", "1 ,  [exec1= 4]", "1,[exec1=4]"),
         ("queue", "rerun", True, "TRUE"),
