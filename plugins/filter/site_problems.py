@@ -23,6 +23,7 @@ from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text im
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "files"))
 
+from gridhub.grid.dialect import Dialect  # noqa: E402
 from gridhub.site import inventory  # noqa: E402
 from gridhub.site.cluster import (  # noqa: E402
     Cluster,
@@ -31,6 +32,12 @@ from gridhub.site.cluster import (  # noqa: E402
     parse_hosts,
     request_problems,
     requests_of,
+)
+from gridhub.site.dialect import (  # noqa: E402
+    dialect_notes,
+    dialect_problems,
+    managed_problems,
+    no_answer,
 )
 from gridhub.site.hosts import (  # noqa: E402
     distribution_problems,
@@ -150,6 +157,7 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
         texts = [
             *inventory.hub_problems(own, _defaults("jupyterhub")),
             *inventory.firewall_problems(own, workers),
+            *(managed_problems(own.get("sge_common_dialect")) if groups.get("sge_qmaster") else ()),
         ]
         found += [Problem((), each) for each in texts]
     for host in groups.get("session_environment", [])[:1]:
@@ -189,13 +197,15 @@ def _cluster(found: Mapping[str, Any]) -> Cluster:
 def _grid_problems(
     hub: str, variables: Mapping[str, Any], workers: list[str], found: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
-    answer = found["qstat"]
+    try:
+        dialect = Dialect(variables.get("sge_common_dialect") or Dialect.SGE)
+    except ValueError:  # `inventory_problems` has reported it
+        return [], []
+    answer, shown = found["qstat"], found["help"]
     if answer["rc"]:
         return [
-            f"{hub} cannot ask the cluster's qmaster: {answer['err'].strip()}. Check that the "
-            "qmaster runs, and that sge_common_root, sge_common_cell and sge_common_bin_dir in the "
-            "inventory match the site's Grid Engine. The hub's host must be a submit host of the "
-            f"cluster (qconf -as {hub})"
+            *dialect_problems(dialect, shown),
+            no_answer(hub, dialect, shown, answer),
         ], []
     try:
         menu = inventory.read_menu(variables)
@@ -204,10 +214,15 @@ def _grid_problems(
     cluster = _cluster(found)
     arguments = variables.get("jupyterhub_qsub_arguments") or []
     problems = [
+        *dialect_problems(dialect, shown),
         *cluster_problems(menu, workers, arguments, cluster),
         *request_problems(found["requests"]),
     ]
-    return problems, [*cluster_notes(cluster, found["requests"])]
+    notes = [
+        *cluster_notes(cluster, found["requests"]),
+        *dialect_notes(dialect, shown, menu, cluster.settings, cluster.scheduler),
+    ]
+    return problems, notes
 
 
 def menu_requests(hostvars: Any, groups: Mapping[str, list[str]]) -> list[dict[str, Any]]:

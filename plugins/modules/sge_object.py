@@ -91,8 +91,8 @@ options:
         V([HOST=VALUE]) or V([@GROUP=VALUE]) each, as a list or as a string separated by commas.
       - "In C(complex_values) and the like use a complex's full name, not its shortcut: Grid
         Engine replaces the shortcut, so the value would always differ from the request."
-      - A complex of type V(RSMAP) has a map of the things that it counts, as in the value
-        V(gpu=2(gpu0 gpu1\)). A value without a map keeps the present one.
+      - A complex of type V(RSMAP) has a map of the things that it counts, as in
+        gpu=2(gpu0 gpu1). A value without a map keeps the present one.
       - "The attributes of a V(complex) are C(shortcut), C(type), C(relop), C(requestable),
         C(consumable), C(default) and C(urgency). A new one needs its C(type). The defaults
         of the others are: for C(shortcut) the complex's name; for C(relop) V(<=) with numbers and

@@ -299,7 +299,9 @@ def grid_engine(environment, bin_dir, requests, requester):
         return answer["out"] if is_shown else None
 
     answer = run([bin_dir + "/qstat", "-s", "a", "-u", "root"], environment)
-    found = {"qstat": answer}
+    # This prints the product and its version, without the qmaster.
+    shown = run([bin_dir + "/qstat", "-help"], environment)
+    found = {"qstat": answer, "help": (shown["out"] or shown["err"])[:200]}
     if answer["rc"]:
         return found
     lists = {"complexes": "-sc", "environments": "-spl", "queues": "-sql"}

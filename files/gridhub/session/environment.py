@@ -73,6 +73,9 @@ DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
 #: What Grid Engine puts before a complex's name for the variable that names the granted things.
 _GRANTED = "SGE_HGR_"
 
+#: How Open Cluster Scheduler 9.1 reports the granted amount of a complex without identifiers.
+_AMOUNT = re.compile(r"\d+\.\d+", re.ASCII)
+
 
 def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the job's environment with the variables that the job script has hidden."""
@@ -137,9 +140,13 @@ def granted_devices(job: Mapping[str, str], complex_name: str) -> str:
     """Return the numbers of the GPUs that Grid Engine granted, such as ``0,2``; empty if not known.
 
     A Grid Engine that knows each GPU (a complex of type RSMAP) reports the identifiers in
-    ``SGE_HGR_COMPLEX``, separated by blanks. An identifier such as ``gpu2`` means number 2.
+    ``SGE_HGR_COMPLEX``, separated by blanks. An identifier such as ``gpu2`` means number 2. One
+    that is listed twice stands for a shared GPU.
     """
-    granted = job.get(f"{_GRANTED}{complex_name}", "").replace(",", " ").split()
+    value = job.get(f"{_GRANTED}{complex_name}", "")
+    if _AMOUNT.fullmatch(value.strip()):
+        return ""
+    granted = list(dict.fromkeys(value.replace(",", " ").split()))
     numbers = [re.fullmatch(r"[A-Za-z_]*(\d+)", each) for each in granted]
     if all(numbers):
         return ",".join(str(int(number[1])) for number in numbers if number)

@@ -32,8 +32,9 @@ TYPES = {
     "complex": {"STRING", "CSTRING", "RESTRING", "HOST", "INT", "BOOL"},
 }
 
-#: What ``consumable`` must be in the complex for each value of ``per`` in the menu.
-CONSUMABLE = {"slot": "YES", "job": "JOB"}
+#: What ``per`` must be in the menu for each way in which a complex may be counted. ``HOST`` counts
+#: once for each host of the job (complex(5) of Open Cluster Scheduler 9.1); a session has one.
+PER = {"YES": "slot", "JOB": "job", "HOST": "job"}
 
 #: The rule with which all slots of a job are on one host (sge_pe(5)).
 ONE_HOST = "$pe_slots"
@@ -88,9 +89,8 @@ def _complex_problems(item: Item, cluster: Cluster) -> Iterator[str]:
         yield f"{where} has the type {found['type']}; an item of kind {request.kind} needs {types}"
     if isinstance(request, Memory | Count):
         counted = found["consumable"]
-        if counted in CONSUMABLE.values() and counted != CONSUMABLE[request.per]:
-            right = next(name for name, value in CONSUMABLE.items() if value == counted)
-            yield f"{where} has consumable {counted}, so the item needs 'per: {right}'"
+        if PER.get(counted, request.per) != request.per:
+            yield f"{where} has consumable {counted}, so the item needs 'per: {PER[counted]}'"
 
 
 def _environment_problems(names: Collection[str], where: str, cluster: Cluster) -> Iterator[str]:

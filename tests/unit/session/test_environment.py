@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from folders import OCS
 from gridhub.session.environment import (
     DEVICES,
     THREADS,
@@ -178,12 +179,27 @@ class TestDevices:
 
     @pytest.mark.parametrize(
         ("granted", "devices"),
-        [("", ""), ("1", "1"), ("gpu0 gpu3", "0,3"), ("0,1", "0,1"), ("GPU-5e a", "GPU-5e,a")],
+        [
+            *(("", ""), ("1", "1"), ("gpu0 gpu3", "0,3"), ("0,1", "0,1"), ("GPU-5e a", "GPU-5e,a")),
+            ("gpu1 gpu1", "1"),
+        ],
     )
     def test_the_identifiers_of_grid_engine_become_those_of_the_driver(
         self, granted: str, devices: str
     ) -> None:
         assert granted_devices({"SGE_HGR_gpu": granted}, "gpu") == devices
+
+    def test_an_amount_of_open_cluster_scheduler_names_no_device(self) -> None:
+        lines = (OCS / "9.1.4/env_pe_rsmap.out").read_text("utf-8").splitlines()
+        job = dict(line.split("=", 1) for line in lines)
+        # The job had requested one of each; `accel` has identifiers, `gpu` has only an amount.
+        assert (job["SGE_HGR_accel"], job["SGE_HGR_gpu"]) == ("a0", "1.000000")
+        assert granted_devices(job, "accel") == "0"
+        assert granted_devices(job, "gpu") == ""
+        granted = {name: job[name] for name in job if name.startswith("SGE_HGR_")}
+        assert not person(job=granted, gpus={"gpu": 1}).keys() & set(DEVICES)
+        assert person(job=granted, gpus={"accel": 1})["CUDA_VISIBLE_DEVICES"] == "0"
+        assert slots_here({"NSLOTS": job["NSLOTS"]}) == 2
 
 
 class TestSiteKernel:

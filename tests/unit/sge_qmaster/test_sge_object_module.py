@@ -36,7 +36,7 @@ def test_every_kind_and_option_is_documented() -> None:
     assert options["kind"]["choices"] == list(KINDS)
     assert set(options) == {
         "objects", "kind", "name", "attributes", "state",
-        "sge_root", "sge_cell", "bin_dir", "timeout",
+        "sge_root", "sge_cell", "dialect", "bin_dir", "timeout",
     }  # fmt: skip
     assert documentation["attributes"]["check_mode"]["support"] == "full"
     assert documentation["attributes"]["diff_mode"]["support"] == "full"

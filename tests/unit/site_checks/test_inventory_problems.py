@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,7 @@ import yaml
 from folders import ROOT
 from gridhub.site import inventory
 from gridhub.site.inventory import Problem, merge
-
-DEMO = ROOT / "inventories/demo/group_vars/all/site.yml"
-GROUPS = {
-    "all": ["hub", "web", "w1", "w2"],
-    "hub": ["hub"],
-    "proxy": ["web"],
-    "sge_exec": ["w1", "w2"],
-}
-
-
-def load_plugin() -> Any:
-    path = ROOT / "plugins/filter/site_problems.py"
-    spec = importlib.util.spec_from_file_location("site_problems", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PLUGIN = load_plugin()
-
-
-def site(**changes: Any) -> dict[str, Any]:
-    """Return the demo's variables for every host, with changes."""
-    values = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | changes
-    return dict.fromkeys(GROUPS["all"], values)
-
-
-def problems(groups: dict[str, list[str]] | None = None, **changes: Any) -> list[str]:
-    found: list[str] = PLUGIN.inventory_problems(site(**changes), groups or GROUPS)
-    return found
+from inventories import GROUPS, PLUGIN, problems, site
 
 
 def test_a_good_inventory_has_no_problem() -> None:
