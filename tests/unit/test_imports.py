@@ -63,7 +63,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "gridhub.accounts",
         "gridhub.clock",
         "gridhub.contract",
-        "gridhub.grid.dialect",
         "gridhub.grid.engine",
         "gridhub.grid.owners",
         "gridhub.grid.request_files",

@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gridhub.broker.folders import Folder, Shortcut, hidden_root, unreachable
 from gridhub.broker.protocol import Model
-from gridhub.grid.dialect import Dialect
 from gridhub.grid.engine import GridEngine
 from gridhub.grid.request_files import unsuitable_arguments
 from gridhub.grid.submit import session_arguments
@@ -40,7 +39,6 @@ class Config(Model):
         Annotated[str, Field(pattern="^SGE_(QMASTER|EXECD)_PORT$")],
         Annotated[int, Field(ge=1, le=65535)],
     ] = Field(default_factory=dict)
-    sge_dialect: Dialect = Dialect.SGE
     timeout: Annotated[float, Field(gt=0)]
     #: The first and the last port that a session may use.
     ports: tuple[Port, Port]
@@ -112,12 +110,7 @@ class Config(Model):
     def grid(self) -> GridEngine:
         """The Grid Engine installation."""
         return GridEngine(
-            self.sge_root,
-            self.sge_cell,
-            self.sge_bin_dir,
-            self.timeout,
-            self.sge_ports,
-            self.sge_dialect,
+            self.sge_root, self.sge_cell, self.sge_bin_dir, self.timeout, self.sge_ports
         )
 
 

@@ -151,8 +151,8 @@ def _records(file: Path, job_name: str, owner: str, limit: int, dialect: Dialect
     if unreadable and not found:
         raise UnreadableRecordError(
             f"{file}: the record of job {job_name} cannot be read: {unreadable}. "
-            f"sge_common_dialect is {dialect} ({dialect.title}); set it to the Grid Engine of this "
-            "cluster, which qstat -help names"
+            f"sge_common_dialect is {dialect} ({dialect.products}); set it to the Grid Engine of "
+            "this cluster, which qstat -help names"
         ) from unreadable
     return found
 

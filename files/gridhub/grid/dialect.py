@@ -23,9 +23,9 @@ class Dialect(enum.StrEnum):
     AGE = "age"
 
     @property
-    def title(self) -> str:
+    def products(self) -> str:
         """The name of the products, for people."""
-        return _TITLES[self]
+        return _PRODUCTS[self]
 
     def accounting_files(self, file: Path) -> tuple[Path, ...]:
         """Return the files with the accounting records, the one to read first in front.
@@ -50,7 +50,7 @@ class Dialect(enum.StrEnum):
         return bool(_LOOPS[self].search(shown))
 
 
-_TITLES = {
+_PRODUCTS = {
     Dialect.SGE: "Son of Grid Engine (8.1.9) or a fork of it",
     Dialect.OCS: "Open or Gridware Cluster Scheduler 9",
     Dialect.AGE: "Altair or Univa Grid Engine",
@@ -68,7 +68,7 @@ _LOOPS = {
 #: How the first line of ``qstat -help`` begins: the name of the product, and its version. Those of
 #: SGE and OCS were seen, GCS is its maker's name for the same program with extensions; the others
 #: are from public documentation.
-_PRODUCTS = {
+_NAMES = {
     "SGE": Dialect.SGE,
     "GE": Dialect.SGE,
     "OCS": Dialect.OCS,
@@ -78,8 +78,8 @@ _PRODUCTS = {
     "Univa Grid Engine": Dialect.AGE,
     "Altair Grid Engine": Dialect.AGE,
 }
-_PRODUCT = re.compile(
-    rf"(?:{'|'.join(sorted(_PRODUCTS, key=len, reverse=True))})\b", re.ASCII | re.IGNORECASE
+_NAME = re.compile(
+    rf"(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b", re.ASCII | re.IGNORECASE
 )
 
 
@@ -89,8 +89,8 @@ def read_product(shown: str) -> tuple[str, Dialect | None]:
     :returns: the line as it is, empty if there is none; the dialect is ``None`` if it is not known.
     """
     line = next(iter(shown.strip().splitlines()), "").strip()
-    found = _PRODUCT.match(line)
+    found = _NAME.match(line)
     if not found:
         return line, None
-    products = {name.lower(): dialect for name, dialect in _PRODUCTS.items()}
-    return line, products[found[0].lower()]
+    names = {name.lower(): dialect for name, dialect in _NAMES.items()}
+    return line, names[found[0].lower()]

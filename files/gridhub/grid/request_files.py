@@ -169,7 +169,8 @@ def find_hindrance(options: Iterable[Option], arguments: Sequence[str]) -> Optio
         value = option.values[0] if option.values else ""
         if (
             option.name in _NEVER
-            or (option.name == "-sync" and value.lower().startswith("y"))
+            # 8.1.9 waits with y, Open Cluster Scheduler 9 also with r, x and rx.
+            or (option.name == "-sync" and value and value[0] not in "nN")
             or (option.name in _BY_HOST and ":" in value)
             # Without -pe, the session has one slot; no argument requests this.
             or (option.name == "-pe" and "-pe" not in arguments)

@@ -155,7 +155,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "sge_root": "the broker uses it too. Set sge_common_root",
         "sge_cell": "the broker uses it too. Set sge_common_cell",
         "sge_bin_dir": "the broker uses it too. Set sge_common_bin_dir",
-        "sge_dialect": "the broker uses it too. Set sge_common_dialect",
+        "sge_dialect": "the role sets it. Set sge_common_dialect",
         "site_arguments": "the broker uses them too. Set jupyterhub_qsub_arguments",
         "sge_ports": "the broker uses them too. Set sge_common_ports",
         **_all("sge_timeout broker_timeout", "the broker uses it too. Set jupyterhub_sge_timeout"),

@@ -31,8 +31,8 @@ def dialect_problems(dialect: Dialect, shown: str) -> Iterator[str]:
     line, found = read_product(shown)
     if found and found is not dialect:
         yield (
-            f"sge_common_dialect is {dialect} ({dialect.title}), but qstat -help names {line!r}: "
-            f"set sge_common_dialect: {found} in group_vars/all. If the cluster is another one, "
+            f"sge_common_dialect is {dialect} ({dialect.products}), but qstat -help names "
+            f"{line!r}: set sge_common_dialect: {found} in group_vars/all. If the cluster is another, "
             "set sge_common_bin_dir to the folder of its own commands"
         )
 
@@ -54,8 +54,8 @@ def no_answer(hub: str, dialect: Dialect, shown: str, answer: Mapping[str, objec
     return (
         f"{words}. Commands of another Grid Engine get no answer at all, as those of 8.1.9 from "
         f"Open Cluster Scheduler. These are of {line or 'an unknown Grid Engine'}, and "
-        f"sge_common_dialect is {dialect} ({dialect.title}): sge_common_bin_dir must be the folder "
-        "of the cluster's own commands"
+        f"sge_common_dialect is {dialect} ({dialect.products}): sge_common_bin_dir must be the "
+        "folder of the cluster's own commands"
     )
 
 
@@ -64,8 +64,8 @@ def managed_problems(dialect: object) -> Iterator[str]:
     if dialect not in (None, Dialect.SGE):
         yield (
             f"sge_common_dialect is {dialect}, but the inventory has a host in sge_qmaster: "
-            f"GridHub installs {Dialect.SGE.title} there. Set sge_common_dialect: {Dialect.SGE}, "
-            "or empty the group for a cluster of your own"
+            f"GridHub installs {Dialect.SGE.products} there. Set sge_common_dialect: "
+            f"{Dialect.SGE}, or empty the group for a cluster of your own"
         )
 
 
@@ -86,7 +86,7 @@ def dialect_notes(
     if line and found is None:
         yield (
             f"qstat -help names {line!r}, which GridHub does not know: sge_common_dialect is "
-            f"{dialect} ({dialect.title}). Check that reasons for the end of a session appear"
+            f"{dialect} ({dialect.products}). Check that reasons for the end of a session appear"
         )
     if dialect is Dialect.AGE:
         yield (

@@ -330,7 +330,7 @@ def test_a_record_of_another_dialect_is_reported_and_not_misread(
 ) -> None:
     with pytest.raises(UnreadableRecordError) as error:
         read(tmp_path, line, "t-mem", dialect)
-    assert f"sge_common_dialect is {dialect} ({dialect.title})" in str(error.value)
+    assert f"sge_common_dialect is {dialect} ({dialect.products})" in str(error.value)
     assert str(tmp_path / "accounting") in str(error.value)
 
 

@@ -82,6 +82,7 @@ class TestHindrance:
         "text",
         [
             *("-t 1-3", "-tc 2", "-h", "-hold_jid 5", "-hold_jid_ad 5", "-verify", "-ckpt c"),
+            *("-sync r", "-sync x", "-sync rx"),
             *("-sync y", "-sync YES", "-sync y -clear", "-o exec1:/x", "-S exec1:/bin/sh"),
             *("-i exec1:/x", "-o /x,exec1:/y"),
         ],
