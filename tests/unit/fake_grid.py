@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from folders import QSTAT
@@ -49,9 +50,20 @@ def job(
     return Job(number, name, owner, letters, "" if waits else host, 1, reports, since)
 
 
-def listing(*jobs: Job) -> str:
+class Like(NamedTuple):
+    """The recorded answers of a Grid Engine from which the fake one makes its own."""
+
+    jobs: Path = QSTAT / "mixed.xml"
+    details: Path = QSTAT / "details.xml"
+    unknown: Path = QSTAT / "job_unknown.xml"
+
+
+SGE = Like()
+
+
+def listing(*jobs: Job, like: Like = SGE) -> str:
     """Make a job list from a recorded list, with one queue instance for each host."""
-    root = ElementTree.fromstring((QSTAT / "mixed.xml").read_bytes())
+    root = ElementTree.fromstring(like.jobs.read_bytes())
     queues, waiting = root.find("queue_info"), root.find("job_info")
     assert queues is not None
     assert waiting is not None
@@ -97,9 +109,10 @@ def details(
     reasons: Iterable[str] = (),
     errors: Iterable[str] = (),
     usage: Mapping[str, float] | None = None,
+    like: Like = SGE,
 ) -> str:
     """Make the details of one job from recorded details."""
-    root = ElementTree.fromstring((QSTAT / "details.xml").read_bytes())
+    root = ElementTree.fromstring(like.details.read_bytes())
     jobs, messages = root.find("djob_info"), root.find("messages/element")
     assert jobs is not None
     assert messages is not None
@@ -131,8 +144,9 @@ def details(
 class Qstat:
     """A fake qstat that records its calls and prints what the test sets."""
 
-    def __init__(self, fake: Callable[[str, str], Path], folder: Path) -> None:
+    def __init__(self, fake: Callable[[str, str], Path], folder: Path, like: Like = SGE) -> None:
         self.folder = folder
+        self.like = like
         self.folder.mkdir()
         (self.folder / "rest").touch()
         fake(
@@ -141,8 +155,11 @@ class Qstat:
             # A question about a job alone; the names of real jobs are never numbers.
             'case "$2 $3" in "-j "*[!0-9,]*)\n'
             'echo "$3" >> alone; if [ -e failing ]; then cat failing >&2; exit 1; fi\n'
-            f'cat "hidden.$3" 2>/dev/null || cat {QSTAT}/job_unknown.xml; exit;;\n'
+            f'cat "hidden.$3" 2>/dev/null || cat {like.unknown}; exit;;\n'
             "esac\n"
+            # Answers about free places, and about all waiting jobs, only if the test sets them.
+            'case "$1 $2" in "-f -F") [ ! -e places ] || { cat places; exit; };;\n'
+            '"-xml -s") [ ! -e line ] || { cat line; exit; };; esac\n'
             'echo "$@" >> calls\n'
             "n=$(($(wc -l < calls)))\n"
             'if [ "$2" = -j ]; then cat reason; exit; fi\n'
@@ -173,7 +190,7 @@ class Qstat:
 
     def hides(self, name: str, owner: str = "alice") -> None:
         """Know a job of this name, although no list may have it."""
-        self._put(f"hidden.{name}", details(owner=owner))
+        self._put(f"hidden.{name}", details(owner=owner, like=self.like))
 
     def ends(self, name: str) -> None:
         """Do not know the job any more."""
@@ -182,6 +199,11 @@ class Qstat:
     def explains(self, reason: str) -> None:
         """Answer `qstat -xml -j` with this text."""
         self._put("reason", reason)
+
+    def offers(self, places: str, line: str) -> None:
+        """Answer queries for free places and for all waiting jobs with these texts."""
+        self._put("places", places)
+        self._put("line", line)
 
     def _put(self, name: str, text: str) -> None:
         new = self.folder / f"{name}.new"

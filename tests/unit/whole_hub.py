@@ -195,7 +195,10 @@ class Cluster:
     def __init__(self, qstat: Qstat) -> None:
         self.qstat = qstat
         self.jobs: dict[str, Job] = {}
-        qstat.says(listing())
+        self._list()
+
+    def _list(self) -> None:
+        self.qstat.says(listing(*self.jobs.values(), like=self.qstat.like))
 
     def put(self, session: str, letters: str = "r", **changes: Any) -> None:
         """Add or change the job of a session."""
@@ -203,11 +206,11 @@ class Cluster:
         number = self.jobs[name].id if name in self.jobs else len(self.jobs) + 1
         host = changes.pop("host", "127.0.0.1")
         self.jobs[name] = job(name, letters, **{"number": number, "host": host} | changes)
-        self.qstat.says(listing(*self.jobs.values()))
+        self._list()
 
     def remove(self, session: str) -> None:
         self.jobs.pop(job_name(session), None)
-        self.qstat.says(listing(*self.jobs.values()))
+        self._list()
 
 
 class Broker:

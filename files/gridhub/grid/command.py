@@ -7,6 +7,7 @@ import asyncio
 import codecs
 import contextlib
 import os
+import re
 import signal
 import subprocess  # nosec B404
 from collections.abc import Iterator
@@ -58,11 +59,18 @@ async def _exit(process: subprocess.Popen[bytes]) -> int:
     return status
 
 
+#: How Grid Engine refuses a question on standard error, even if the command then succeeds with an
+#: answer that leaves things out: who asks may not see them, or asks too often
+#: (``gdi_request_limits``, sge_conf(5) of Gridware Cluster Scheduler).
+_REFUSED = re.compile(rb'^(error: )?(denied\b|request limit ")', re.IGNORECASE | re.MULTILINE)
+
+
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
     :param limit: the longest output that the command may print, in bytes.
-    :raises GridEngineError: when the command fails, cannot be started, or exceeds ``grid.timeout``.
+    :raises GridEngineError: when the command fails, cannot be started, exceeds ``grid.timeout``, or
+        Grid Engine has refused a part of the question.
         A command that hangs is killed together with all processes that it has started.
     :raises AnswerError: when the command prints more than ``limit``; the command is then killed
         too.
@@ -106,7 +114,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     output, complaint = (read.result() for read in reads)
     if output is None or complaint is None:
         raise AnswerError(f"{name}: the answer has more than {limit} bytes")
-    if status != 0:
+    if status != 0 or _REFUSED.search(complaint):
         words = complaint.decode(errors="replace").strip() or f"exit status {status}"
         raise GridEngineError(f"{name}: {words}")
     return output

@@ -262,6 +262,27 @@ def has_job(xml: bytes, owner: str) -> bool:
     return any(owner in entry.owners and not entry.is_finished for entry in reader.entries)
 
 
+#: How qstat says that it has none of the jobs, if it prints no XML then. Open Cluster Scheduler 9.2
+#: does so, as its public source shows; others do so only without ``-xml``.
+_NONE = "Following jobs do not exist"
+
+
+async def _ask(grid: GridEngine, jobs: str, limit: int) -> bytes | None:
+    """Return the output of ``qstat -xml -j``; ``None`` if there is none of the jobs.
+
+    :raises AnswerError: when the output is too long.
+    :raises GridEngineError: when there is no answer.
+    """
+    try:
+        return await run(grid, "qstat", "-xml", "-j", jobs, limit=limit)
+    except AnswerError:
+        raise
+    except GridEngineError as error:
+        if _NONE in str(error):
+            return None
+        raise
+
+
 async def job_exists(grid: GridEngine, name: str, owner: str) -> bool:
     """Return whether Grid Engine has a job of this name and owner.
 
@@ -269,8 +290,8 @@ async def job_exists(grid: GridEngine, name: str, owner: str) -> bool:
     :raises AnswerError: when the answer cannot be parsed, or is too long.
     :raises GridEngineError: when there is no answer.
     """
-    output = await run(grid, "qstat", "-xml", "-j", name, limit=MESSAGES_SIZE + JOB_SIZE)
-    return await asyncio.to_thread(has_job, output, owner)
+    output = await _ask(grid, name, MESSAGES_SIZE + JOB_SIZE)
+    return output is not None and await asyncio.to_thread(has_job, output, owner)
 
 
 async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Details]:
@@ -281,6 +302,6 @@ async def ask_details(grid: GridEngine, jobs: Collection[int]) -> dict[int, Deta
     """
     numbers = ",".join(map(str, jobs))
     limit = MESSAGES_SIZE + len(jobs) * JOB_SIZE
-    output = await run(grid, "qstat", "-xml", "-j", numbers, limit=limit)
-    found = await asyncio.to_thread(parse_details, output)
+    output = await _ask(grid, numbers, limit)
+    found = {} if output is None else await asyncio.to_thread(parse_details, output)
     return {number: found[number] for number in jobs if number in found}

@@ -32,8 +32,8 @@ def dialect_problems(dialect: Dialect, shown: str) -> Iterator[str]:
     if found and found is not dialect:
         yield (
             f"sge_common_dialect is {dialect} ({dialect.products}), but qstat -help names "
-            f"{line!r}: set sge_common_dialect: {found} in group_vars/all. If the cluster is another, "
-            "set sge_common_bin_dir to the folder of its own commands"
+            f"{line!r}: set sge_common_dialect: {found} in group_vars/all. If that is not the "
+            "cluster's own Grid Engine, set sge_common_bin_dir to the folder of its commands"
         )
 
 
@@ -94,6 +94,12 @@ def dialect_notes(
             'public documents describe them (docs/admin.md, "Other Grid Engines")'
         )
     if dialect is Dialect.OCS:
+        if line.upper().startswith("GCS"):
+            yield (
+                f"{line}: the hub's account, jupyterhub, must see the jobs of all users. If a "
+                "department view or a role (RBAC) hides a job from it, the hub takes the session "
+                "for ended"
+            )
         if not scheduler:
             yield (
                 "Whether pages can show why a session waits is not known: Open Cluster Scheduler "

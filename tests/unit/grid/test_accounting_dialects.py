@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from folders import DATA, OCS
+import altair
+from folders import OCS
 from gridhub.contract import Ending
 from gridhub.grid import accounting
 from gridhub.grid.accounting import find_record, why
@@ -242,26 +242,6 @@ def test_a_damaged_json_record_is_read_or_reported(data: st.DataObject) -> None:
 # -- Altair and Univa ------------------------------------------------------------------------------
 
 
-def altair(name: str, fields: int = 55, **changes: Any) -> str:
-    """Make a record as Altair and Univa Grid Engine are described, from one of 8.1.9."""
-    text = (DATA / "accounting").read_text("utf-8")
-    line = next(each for each in text.splitlines() if f":{name}:" in each)
-    old = line.split(":")
-    for place in (8, 9, 10):
-        old[place] += "123"  # milliseconds
-    deleted = "root@exec1" if name == "t-qdel" else "NONE"
-    new = [
-        *("default", deleted, "31457280.000000", "20971520.000000", "hub", "/home/alice"),
-        "qsub -l h_rt=1\xff0\xff0 -N x /opt/job.sh",
-        *("20123.456", "17.000000"),
-        "NONE",
-    ]
-    values = [*old, *new][:fields]
-    for place, value in changes.items():
-        values[int(place.removeprefix("f"))] = str(value)
-    return ":".join(values)
-
-
 def read(tmp_path: Path, line: str, name: str, dialect: Dialect = Dialect.AGE) -> Record | None:
     path = tmp_path / "accounting"
     path.write_text(f"{line}\n", encoding="latin-1")
@@ -270,7 +250,7 @@ def read(tmp_path: Path, line: str, name: str, dialect: Dialect = Dialect.AGE) -
 
 @pytest.mark.parametrize("fields", [52, 54, 55])
 def test_records_of_altair_are_read_with_each_number_of_fields(fields: int, tmp_path: Path) -> None:
-    assert read(tmp_path, altair("t-mem", fields), "t-mem") == Record(
+    assert read(tmp_path, altair.record("t-mem", fields), "t-mem") == Record(
         job=2,
         host="exec2",
         start=1795538879.123,
@@ -296,7 +276,7 @@ def test_records_of_altair_are_read_with_each_number_of_fields(fields: int, tmp_
 def test_the_reason_is_read_from_records_of_altair(
     fields: int, name: str, ending: Ending, tmp_path: Path
 ) -> None:
-    record = read(tmp_path, altair(name, fields), name)
+    record = read(tmp_path, altair.record(name, fields), name)
     assert record is not None
     assert why(record, MEMORY, 20.0) is ending
 
@@ -305,7 +285,7 @@ def test_the_reason_is_read_from_records_of_altair(
 @pytest.mark.parametrize("colons", [1, 2, 3, 10])
 def test_colons_in_the_category_shift_no_field(fields: int, colons: int, tmp_path: Path) -> None:
     category = "-l hostname=" + ":" * colons
-    record = read(tmp_path, altair("t-mem", fields, f39=category), "t-mem")
+    record = read(tmp_path, altair.record("t-mem", fields, f39=category), "t-mem")
     assert record is not None
     assert (record.maxvmem, record.maxrss) == (438829056.0, 31457280.0)
 
@@ -313,16 +293,16 @@ def test_colons_in_the_category_shift_no_field(fields: int, colons: int, tmp_pat
 @pytest.mark.parametrize(
     ("line", "dialect"),
     [
-        *((altair("t-mem", fields), Dialect.SGE) for fields in (52, 54, 55)),
-        *((altair("t-mem", fields), Dialect.OCS) for fields in (52, 54, 55)),
-        *((altair("t-mem", fields), Dialect.AGE) for fields in (44, 45, 46, 51, 53)),
-        (altair("t-mem", 55) + ":more", Dialect.AGE),
+        *((altair.record("t-mem", fields), Dialect.SGE) for fields in (52, 54, 55)),
+        *((altair.record("t-mem", fields), Dialect.OCS) for fields in (52, 54, 55)),
+        *((altair.record("t-mem", fields), Dialect.AGE) for fields in (44, 45, 46, 51, 53)),
+        (altair.record("t-mem", 55) + ":more", Dialect.AGE),
         # Times in seconds, and in milliseconds.
-        (altair("t-mem", 55, f9=1795538879), Dialect.AGE),
-        (altair("t-mem", 45), Dialect.SGE),
-        (altair("t-mem", 55, f42="N/A"), Dialect.AGE),
-        (altair("t-mem", 55, f5="two"), Dialect.AGE),
-        (altair("t-mem", 55, f46="somebody"), Dialect.AGE),
+        (altair.record("t-mem", 55, f9=1795538879), Dialect.AGE),
+        (altair.record("t-mem", 45), Dialect.SGE),
+        (altair.record("t-mem", 55, f42="N/A"), Dialect.AGE),
+        (altair.record("t-mem", 55, f5="two"), Dialect.AGE),
+        (altair.record("t-mem", 55, f46="somebody"), Dialect.AGE),
     ],
 )
 def test_a_record_of_another_dialect_is_reported_and_not_misread(
@@ -336,7 +316,7 @@ def test_a_record_of_another_dialect_is_reported_and_not_misread(
 
 def test_one_good_record_is_enough(tmp_path: Path) -> None:
     # Anyone may write lines that look like a broken record of another user's job.
-    good, broken = altair("t-mem"), altair("t-mem", 50)
+    good, broken = altair.record("t-mem"), altair.record("t-mem", 50)
     for text in (f"{good}\n{broken}", f"{broken}\n{good}"):
         record = read(tmp_path, text, "t-mem")
         assert record is not None

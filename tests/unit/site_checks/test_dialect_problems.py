@@ -87,6 +87,7 @@ TRUE = {"schedd_job_info": "true"}
         (Dialect.OCS, NEWER, {"execd_params": "NONE"}, TRUE, ["ENABLE_SYSTEMD=FALSE"]),
         (Dialect.OCS, NEWER, {"execd_params": "A=1,ENABLE_SYSTEMD=FALSE"}, TRUE, []),
         (Dialect.OCS, OLDER, {}, TRUE, []),
+        (Dialect.OCS, "GCS 9.0.2", {}, TRUE, ["must see the jobs of all users"]),
         (Dialect.OCS, OLDER, {}, {}, ["gives no reasons unless schedd_job_info is true"]),
         (Dialect.SGE, SGE, {}, {}, []),
         (Dialect.SGE, "XGE 1.0", {}, TRUE, ["'XGE 1.0', which GridHub does not know"]),
