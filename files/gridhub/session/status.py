@@ -3,7 +3,8 @@
 
 The pages (``files/status_bar``) ask the session's server, which reads the processes of the job in
 /proc. Grid Engine gives each job a group of its own, which all processes of the job have, even
-those in the background. So the figures are those of the job, not of the worker.
+those in the background. So the figures are those of the job, not of the worker. Open Cluster
+Scheduler 9.1 gives a job a scope of systemd instead, where it can (its public source; not seen).
 
 The limit ``h_vmem`` counts twice (measured with Grid Engine 8.1.9). Linux limits the address space
 of each process to it. Grid Engine ends a job whose processes together use more; what they have only
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +61,24 @@ class Usage(NamedTuple):
     cores: float
 
 
-def job_processes(groups: set[int]) -> Iterator[Path]:
-    """Yield the folders in /proc of the user's processes that are in all of the groups.
+#: The path of a job's scope in a line of ``/proc/PID/cgroup`` (cgroups(7)), such as
+#: ``0::/ocs6444.slice/ocs6444-jobs.slice/ocs6444.12.scope``.
+_SCOPE = re.compile(r"^\d+:[^:\n]*:(/(?:[^\n]*/)?ocs\d+\.[^/\n]*\.scope)(?:/|$)", re.M | re.ASCII)
+
+
+def job_scope(cgroups: str) -> str:
+    """Return the path of the job's scope, from ``/proc/PID/cgroup``; empty if it has none."""
+    found = _SCOPE.search(cgroups)
+    return found[1] if found else ""
+
+
+def _is_in(scope: str, cgroups: str) -> bool:
+    paths = (line.split(":", 2)[-1] for line in cgroups.splitlines())
+    return any(path == scope or path.startswith(f"{scope}/") for path in paths)
+
+
+def job_processes(groups: set[int], scope: str = "") -> Iterator[Path]:
+    """Yield the folders in /proc of the user's processes that are in all groups and in the scope.
 
     The session's own process is one of them, although its folder in /proc belongs to root, because
     it leaves no core dumps.
@@ -71,6 +89,8 @@ def job_processes(groups: set[int]) -> Iterator[Path]:
             continue
         try:
             if int(folder.name) != own and folder.stat().st_uid != os.getuid():
+                continue
+            if scope and not _is_in(scope, (folder / "cgroup").read_text(encoding="utf-8")):
                 continue
             status = (folder / "status").read_text(encoding="utf-8", errors="replace")
         except OSError:  # the process has ended
@@ -107,6 +127,9 @@ class Meter:
 
     def __init__(self) -> None:
         self._groups = set(os.getgroups())
+        self._scope = ""
+        with contextlib.suppress(OSError):
+            self._scope = job_scope(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
         self._times: dict[Path, float] = {}
         self._read_at = time.monotonic()
         self._next = 0.0
@@ -121,7 +144,7 @@ class Meter:
         begin = time.monotonic()
         if begin < self._next:
             return self._usage
-        folders = list(job_processes(self._groups))
+        folders = list(job_processes(self._groups, self._scope))
         times = dict(self._each(cpu_time, folders))
         now = time.monotonic()
         used = sum(max(each - self._times.get(path, 0.0), 0.0) for path, each in times.items())

@@ -19,7 +19,7 @@ import pytest
 from gridhub.contract import STATUS_WORDS
 from gridhub.session import status
 from gridhub.session.rules import read_rules
-from gridhub.session.status import Meter, Status, job_processes, limits
+from gridhub.session.status import Meter, Status, job_processes, job_scope, limits
 from gridhub.words import read_own
 from started import RULES
 
@@ -75,6 +75,37 @@ class TestProcesses:
                 os.kill(daemon, signal.SIGKILL)
 
 
+class TestScope:
+    """Open Cluster Scheduler 9.1 names scopes so, as its public source shows; it was not seen."""
+
+    @pytest.mark.parametrize(
+        ("cgroups", "scope"),
+        [
+            (
+                "0::/ocs6444.slice/ocs6444-jobs.slice/ocs6444.12.scope\n",
+                "/ocs6444.slice/ocs6444-jobs.slice/ocs6444.12.scope",
+            ),
+            (
+                "5:memory:/user.slice\n1:name=systemd:/ocs1.slice/ocs1.12.3.scope/kernel\n",
+                "/ocs1.slice/ocs1.12.3.scope",
+            ),
+            ("0::/user.slice/user-1000.slice/session-12.scope\n", ""),
+            ("0::/system.slice/gridengine-exec.service\n", ""),
+            ("0::/\n", ""),
+            ("", ""),
+        ],
+    )
+    def test_the_scope_of_a_job_is_found(self, cgroups: str, scope: str) -> None:
+        assert job_scope(cgroups) == scope
+
+    def test_only_processes_in_the_scope_count(self) -> None:
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()[-1].split(":")[-1]
+        with run(WAIT, []) as pid:
+            assert pid in {int(folder.name) for folder in job_processes(set(), own)}
+            others = {int(folder.name) for folder in job_processes(set(), f"{own}/ocs1.12.scope")}
+            assert pid not in others
+
+
 class TestMeter:
     @pytest.fixture
     def meter(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Meter]:
@@ -84,7 +115,7 @@ class TestMeter:
             folders = [Path(f"/proc/{pid}") for pid in pids]
             monkeypatch.setattr(status, "READ_EVERY", 0.0)
             monkeypatch.setattr(status, "REST", 0)
-            monkeypatch.setattr(status, "job_processes", lambda groups: iter(folders))
+            monkeypatch.setattr(status, "job_processes", lambda groups, scope: iter(folders))
             return Meter()
 
         return make
@@ -122,7 +153,7 @@ class TestMeter:
         folders = [Path("/proc/self"), Path("/proc/4999999")]
         calls: list[object] = []
 
-        def processes(groups: set[int]) -> Iterator[Path]:
+        def processes(groups: set[int], scope: str) -> Iterator[Path]:
             calls.append(groups)
             return iter(folders)
 
