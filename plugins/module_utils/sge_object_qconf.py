@@ -129,7 +129,8 @@ class Qconf:
             hint = "the host names of both sides, " if "access denied" in problem else ""
         raise UnreachableError(
             f"cannot reach the qmaster {self.qmaster_host()}: {problem}; check {hint}"
-            f"`systemctl status gridengine-master` there, and sge_root, sge_cell ({self.common})"
+            "`systemctl status gridengine-master` there (of Open Cluster Scheduler, its unit is "
+            f"ocsPORT-qmaster), and sge_root, sge_cell ({self.common})"
         )
 
     def names(self, option: str) -> list[str]:

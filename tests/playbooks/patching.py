@@ -31,6 +31,8 @@ COMMANDS = {
     "case $(cat daemon/$host 2>/dev/null) in\n"
     "gone) echo endpoint $host/execd/1: cannot find connection; exit 1 ;;\n"
     "refused) echo 'info:                     OK' ;;\n"
+    # As a healthy daemon of Open Cluster Scheduler shows itself after ten minutes.
+    "warns) echo 'info:                     sge_execd_process_messages: E (739.58) | ERROR' ;;\n"
     "begins) echo 'info:                     OK'; rm daemon/$host ;;\n"
     "*) echo 'info:                     sge_execd_process_messages: R (0.54) | OK' ;;\n"
     "esac",

@@ -25,6 +25,19 @@ def test_workers_are_patched_in_batches_of_the_requested_size(
     assert turns == [["all.q@w1", "all.q@w2"], ["all.q@w3"]]
 
 
+def test_a_daemon_that_shows_an_error_is_healthy_with_open_cluster_scheduler_only(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path, {"open": {"sge_common_dialect": "ocs"}, "old": {}})
+    for name in ("open", "old"):
+        (tmp_path / f"daemon/{name}").write_text("warns\n", encoding="utf-8")
+    shown = site.patch(patch_at_once=2)
+    assert site.maintained == {"open", "old"}
+    assert reported("open", shown) == ""
+    assert "Wait until the execution daemon has registered" in reported("old", shown)
+    assert site.disabled == {"all.q@old"}
+
+
 def test_check_shows_the_plan_for_each_worker_and_changes_nothing(tmp_path: Path) -> None:
     workers: dict[str, dict[str, object]] = {
         name: {} for name in ("free", "busy", "kept", "left", "away", "deaf")

@@ -67,7 +67,9 @@ def parse_places(xml: bytes) -> list[QueueInstance]:
         queue, _, host = entry.findtext("name", "").strip().partition("@")
         resources, levels = {}, {}
         for resource in entry.iterfind("resource"):
-            name, number = resource.get("name"), read_number(resource.text or "")
+            # After the amount, a complex of type RSMAP may have the names of its things.
+            amount = (resource.text or "").partition("(")[0]
+            name, number = resource.get("name"), read_number(amount)
             if name and number is not None:
                 resources[name] = number
                 levels[name] = resource.get("type", "")[:1]

@@ -42,6 +42,7 @@ def rendered(**variables: object) -> Config:
         "sge_common_cell": "default",
         "sge_common_bin_dir": "/sge/bin",
         "sge_common_ports": {},
+        "sge_common_dialect": "ocs",
         "sge_common_session_path": "/opt/jupyterhub-session",
     }
     config = Config()
