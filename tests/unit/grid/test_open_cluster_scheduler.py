@@ -136,6 +136,11 @@ def test_free_places_with_maps_and_slots_of_the_host_are_read() -> None:
     for resource in ("gpu", "accel"):
         want = Requirements(1, {resource: 1.0})
         assert unavailable_resources(want, [place]) == {resource}
+    # Not seen: an amount with the names of the things that are free.
+    named = text("9.1.4/room_places_xml.out").replace(
+        '<resource name="accel" type="hc">0<', '<resource name="accel" type="hc">1(a1)<'
+    )
+    assert parse_places(named.encode())[0].resources["accel"] == 1.0
     (full,) = parse_places(read("9.1.4/places_f_F_accel_xml_u_at.out"))
     assert (full.free, full.resources["accel"]) == (0, 1.0)
     (older,) = parse_places(read("9.0.13/places_f_F_accel_xml_u_at.out"))

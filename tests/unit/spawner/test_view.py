@@ -13,9 +13,10 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from fake_grid import SINCE, Qstat, details, until
+from gridhub.grid.details import Details
 from gridhub.grid.places import QueueInstance
 from gridhub.hub import pages
-from gridhub.spawner.view import Amount, View
+from gridhub.spawner.view import Amount, View, amounts
 from hub_menus import HAD, WITH_RMEM
 from sge_spawner import SGESpawner
 from whole_hub import Broker, Hub, Lab, known, running, starting
@@ -71,6 +72,16 @@ class TestView:
         spawner.asked = HAD
         await spawner.status.details.look(10)
         assert [amount.share for amount in (await spawner.view()).amounts] == [None] * 5
+
+    async def test_what_is_not_measured_is_not_shown(self) -> None:
+        def words(**usage: float) -> list[str]:
+            return [each.words for each in amounts(HAD, Details(1, "alice", **usage), 100.0)][:2]
+
+        assert words(cpu=50.0, vmem=1.5e8) == ["0.5 of 2 in use on average", "143.1 MB of 300 MB"]
+        # Open Cluster Scheduler 9.1 may measure the processor time, but no memory, ...
+        assert words(cpu=50.0) == ["0.5 of 2 in use on average", "300 MB"]
+        # ... and on cgroup v1 neither: all is 0.
+        assert words(cpu=0.0) == words() == ["2", "300 MB"]
 
     @pytest.mark.parametrize(
         ("letters", "reports", "words"),
