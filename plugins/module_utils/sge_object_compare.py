@@ -105,7 +105,7 @@ def normal_value(kind: str, attribute: str, text: str) -> Any:
 def keep_maps(kind: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> Attributes:
     """Return the wanted values, with the current map of each thing that is requested without one.
 
-    An amount alone, ``gpu=2``, says nothing about the names of the things in ``gpu=2(gpu0 gpu1)``.
+    With an amount alone, ``gpu=2``, the names of the things in ``gpu=2(gpu0 gpu1)`` stay.
 
     :raises BadRequestError: if the amount differs, so that the map would no longer be right.
     """

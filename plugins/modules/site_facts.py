@@ -299,9 +299,9 @@ def grid_engine(environment, bin_dir, requests, requester):
         return answer["out"] if is_shown else None
 
     answer = run([bin_dir + "/qstat", "-s", "a", "-u", "root"], environment)
-    # This prints the product and its version, without the qmaster.
+    # This prints the product and its version; 8.1.9 does so without the qmaster.
     shown = run([bin_dir + "/qstat", "-help"], environment)
-    found = {"qstat": answer, "help": (shown["out"] or shown["err"])[:200]}
+    found = {"qstat": answer, "help": "" if shown["rc"] else (shown["out"] or shown["err"])[:200]}
     if answer["rc"]:
         return found
     lists = {"complexes": "-sc", "environments": "-spl", "queues": "-sql"}

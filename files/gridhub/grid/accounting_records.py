@@ -4,7 +4,7 @@
 The formats: 45 fields with colons (accounting(5) of Grid Engine 8.1.9, and of Open Cluster
 Scheduler 9 with ``old_accounting=true``); a JSON object (sge_accounting(5) of Open Cluster
 Scheduler 9); 52, 54 or 55 fields with colons (Altair and Univa, from public descriptions: none was
-seen). A record that does not have its dialect's format is an error, and never half understood: in
+seen). A record that does not have its dialect's format is an error, and is never read in part: in
 another format, the same place has another meaning.
 """
 
@@ -36,7 +36,7 @@ class Record:
     #: The largest resident memory, in bytes; 0 if the record has none. If systemd measures it (Open
     #: Cluster Scheduler 9.1), it includes the page cache, and ``maxvmem`` is 0.
     maxrss: float = 0.0
-    #: Who ended the job, as ``NAME@HOST``; empty if the record does not say.
+    #: Who ended the job, as ``NAME@HOST``; empty if the record has no name.
     deleted_by: str = ""
 
     @property
@@ -79,7 +79,7 @@ _MICROSECONDS = 1e6
 
 
 class UnreadableRecordError(AnswerError):
-    """A record of the job, but not in the dialect's format; the message says what is wrong."""
+    """A record of the job, but not in the dialect's format; the message names what is wrong."""
 
 
 def needle(dialect: Dialect, job_name: str, owner: str, *, is_json: bool) -> bytes:
@@ -100,7 +100,7 @@ def is_about(line: str, job_name: str, owner: str, *, is_json: bool) -> bool:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
-        # Nobody else can break a line of this file: Grid Engine escapes what users write.
+        # Users cannot break the lines of this file: Grid Engine escapes their text.
         return f'"owner":{json.dumps(owner)}' in line
     return isinstance(values, dict) and (values.get("owner"), values.get("job_name")) == (
         owner,

@@ -230,9 +230,8 @@ class Collector:
         :returns: the jobs of this hub that no session wants and that must be deleted now.
         """
         self._answered_at = queried_at
-        found = {
-            (job.owner, job.name): job for job in reversed(jobs)
-        }  # if several jobs have the same name, the oldest counts
+        # If several jobs have the same name, the oldest counts.
+        found = {(job.owner, job.name): job for job in reversed(jobs)}
         for name, watched in list(self.watched.items()):
             if job := found.get((watched.owner, name)):
                 watched.job, watched.missed, watched.gone = job, 0, False
@@ -266,6 +265,8 @@ class Collector:
             log.warning("qstat -j has job %s, but the list of jobs does not; keeping it", name)
             watched.missed = 0
             return
+        if watched.job is None and watched.wanted:
+            log.warning("Job %s was never listed: it has ended, or the hub may not see it", name)
         watched.gone = True
         if not watched.wanted:
             del self.watched[name]

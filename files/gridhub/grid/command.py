@@ -60,7 +60,7 @@ async def _exit(process: subprocess.Popen[bytes]) -> int:
 
 
 #: How Grid Engine refuses a question on standard error, even if the command then succeeds with an
-#: answer that leaves things out: who asks may not see them, or asks too often
+#: answer that leaves things out: the account may not see them, or asks too often
 #: (``gdi_request_limits``, sge_conf(5) of Gridware Cluster Scheduler).
 _REFUSED = re.compile(rb'^(error: )?(denied\b|request limit ")', re.IGNORECASE | re.MULTILINE)
 

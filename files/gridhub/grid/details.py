@@ -66,7 +66,7 @@ class _Entry:
 
 
 #: The bit of ``JAT_status`` for a task that has finished. Open Cluster Scheduler 9.2 shows finished
-#: jobs as long as ``finished_jobs_keep_time`` says (sge_conf(5)).
+#: jobs for ``finished_jobs_keep_time`` (sge_conf(5)).
 _FINISHED = 0x10000
 
 #: The elements whose text is read. Text from users (-v, -ac, -N, arguments, …) is in other
@@ -262,8 +262,8 @@ def has_job(xml: bytes, owner: str) -> bool:
     return any(owner in entry.owners and not entry.is_finished for entry in reader.entries)
 
 
-#: How qstat says that it has none of the jobs, if it prints no XML then. Open Cluster Scheduler 9.2
-#: does so, as its public source shows; others do so only without ``-xml``.
+#: How qstat reports that it has none of the jobs, if it prints no XML then. Open Cluster Scheduler
+#: 9.2 does so, as its public source shows; others do so only without ``-xml``.
 _NONE = "Following jobs do not exist"
 
 

@@ -125,8 +125,8 @@ def _read_jobs(entries: Iterable[ElementTree.Element], queue: str, states: str) 
     """Parse the jobs of one queue instance, or the waiting jobs if ``queue`` is empty.
 
     An entry that cannot be read is left out. Its job is then missing in the list, but not gone.
-    Finished jobs are left out too: Open Cluster Scheduler 9.2 lists them with the letter ``f`` as
-    long as ``finished_jobs_keep_time`` says (sge_conf(5)).
+    Finished jobs are left out too: Open Cluster Scheduler 9.2 lists them with the letter ``f`` for
+    ``finished_jobs_keep_time`` (sge_conf(5)).
     """
     for entry in entries:
         if FINISHED in (entry.findtext("state") or ""):

@@ -47,6 +47,21 @@ class TestVerdicts:
         assert watching.look_up("a") is None
         assert watching.look_up("b") is None
 
+    async def test_a_job_that_was_never_listed_may_be_hidden(
+        self, watching: Collector, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        take(watching, NOT_HERE, 1)
+        take(watching, NOT_HERE, 2)
+        assert watching.look_up("a") is GONE
+        assert "Job a was never listed" in caplog.text
+        caplog.clear()
+        watching.submitted("a")
+        take(watching, HERE, 3)
+        for asked_at in (4, 5):
+            take(watching, NOT_HERE, asked_at)
+        assert watching.look_up("a") is GONE
+        assert "never listed" not in caplog.text
+
     async def test_one_answer_without_the_job_is_not_enough(self, watching: Collector) -> None:
         take(watching, HERE, 1)
         take(watching, NOT_HERE, 2)
