@@ -171,7 +171,7 @@ def signal_name(status: int) -> str:
 def why(record: Record, memory: float | None, run_time: float | None) -> Ending:
     """Return the reason why a job ended.
 
-    :param memory: the limit on the job's ``vmem``, in bytes, for all its slots together.
+    :param memory: the limit on the job's ``record.memory``, in bytes, for all its slots together.
     :param run_time: the limit on the job's run time, in seconds.
     """
     ran_to_its_end = record.failed in (0, FAILED_SIGNAL, *_AFTER_THE_JOB)

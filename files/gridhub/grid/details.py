@@ -34,6 +34,8 @@ class Details:
     #: ``vmem`` (Open Cluster Scheduler 9.1 with systemd), the value is the resident memory with the
     #: page cache. On cgroup v1, systemd measures neither memory nor processor time.
     vmem: float | None = None
+    #: The resident memory, in bytes; 8.1.9 does not report it.
+    rss: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
     #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.
     reasons: tuple[str, ...] = ()
@@ -236,6 +238,7 @@ def parse_details(xml: bytes) -> dict[int, Details]:
             cpu=entry.usage.get("cpu"),
             # Grid Engine prints 0 for a value that it does not know.
             vmem=entry.usage.get("vmem") or entry.usage.get("rss") or None,
+            rss=entry.usage.get("rss") or None,
             reasons=() if entry.usage else (*general, *own) if own else general,
             errors=tuple(dict.fromkeys(entry.errors)),
         )

@@ -101,6 +101,10 @@ def qsub_arguments(menu: HasItems, choice: Choice) -> list[str]:
 #: The complexes that limit what Grid Engine reports as a job's ``vmem`` (queue_conf(5)).
 _VMEM = frozenset({"h_vmem", "s_vmem"})
 
+#: The complexes that limit the resident memory. Linux alone does not enforce them; Open Cluster
+#: Scheduler 9.1 does, with systemd (its public source; not seen).
+_RSS = frozenset({"h_rss", "s_rss"})
+
 
 class Requested(Model):
     """The request of a session for one item. Pages compare the request with the actual usage."""
@@ -120,6 +124,11 @@ class Requested(Model):
     def is_vmem(self) -> bool:
         """Whether the request is for memory whose use Grid Engine reports, as ``vmem``."""
         return self.kind == "memory" and self.complex in _VMEM
+
+    @property
+    def is_rss(self) -> bool:
+        """Whether the request is for resident memory, whose use some Grid Engines report."""
+        return self.kind == "memory" and self.complex in _RSS
 
 
 def _requested(item: Item, value: int | str) -> Requested:

@@ -130,7 +130,9 @@ class SessionEnd:
 
     def explained(self, record: Record) -> SessionEnd:
         """Return this end with the data from the job's accounting record."""
-        memory = next((each.total for each in self.had if each.is_vmem), None)
+        memory = next((each.total for each in self.had if each.is_vmem or each.is_rss), None)
+        if any(each.is_rss for each in self.had):
+            record = replace(record, maxvmem=0.0)  # the address space does not matter
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
         return replace(
             self,

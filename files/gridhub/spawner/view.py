@@ -99,8 +99,9 @@ def amounts(
     def amount(each: Requested) -> Amount:
         if details is None or not details.is_measured:
             return Amount(each.label, each.words)  # the worker has not reported yet
-        if each.is_vmem and details.vmem is not None:
-            used = details.vmem
+        memory = details.vmem if each.is_vmem else details.rss if each.is_rss else None
+        if memory is not None:
+            used = memory
             words = text("sessions.used", used=beside(each, used, round), asked=each.words)
         elif each.kind == "slots" and details.cpu is not None and elapsed:
             used = details.cpu / elapsed

@@ -59,7 +59,7 @@ def test_answers_of_open_cluster_scheduler_are_read_too(recorded: Recorded) -> N
             f"{tag}</UA_name>\n              <UA_value>0.000000",
             f"{tag}</UA_name><UA_value>{value}",
         )
-    assert parse_details(xml.encode())[1] == Details(1, "alice", cpu=75.25, vmem=150.0)
+    assert parse_details(xml.encode())[1] == Details(1, "alice", cpu=75.25, vmem=150.0, rss=150.0)
 
 
 IN_ERROR = ("Job is in error state",)

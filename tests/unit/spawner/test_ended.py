@@ -97,6 +97,26 @@ class TestWhySessionsEnd:
         await over(alice)
         assert words in (await hub.spawner().view()).ended
 
+    @pytest.mark.parametrize(
+        ("maxvmem", "maxrss", "why"),
+        [
+            (9e9, 3e8, Ending.MEMORY),
+            (9e9, 1e8, Ending.DELETED),
+            (9e9, 0.0, Ending.DELETED),
+        ],
+    )
+    async def test_of_resident_memory_the_address_space_does_not_count(
+        self, maxvmem: float, maxrss: float, why: Ending
+    ) -> None:
+        had = tuple(
+            each.model_copy(update={"complex": "h_rss"}) if each.kind == "memory" else each
+            for each in HAD
+        )
+        end = SessionEnd(job="1", why=Ending.UNKNOWN, had=had)
+        found = end.explained(Record(1, "exec1", 1e9, 1e9 + 5, 100, 137, maxvmem, maxrss))
+        assert found.why is why
+        assert found.used == maxrss
+
     async def test_use_just_above_the_memory_limit_is_shown_as_above_it(self) -> None:
         memory = HAD[1].model_copy(update={"total": 4 * 2.0**30, "words": "4 GB"})
         words = SessionEnd(job="1", why=Ending.MEMORY, used=4.02 * 2**30, had=(memory,)).words

@@ -83,6 +83,15 @@ class TestView:
         # ... and on cgroup v1 neither: all is 0.
         assert words(cpu=0.0) == words() == ["2", "300 MB"]
 
+    @pytest.mark.parametrize(("rss", "shown"), [(1.5e8, "143.1 MB of 300 MB"), (None, "300 MB")])
+    async def test_of_resident_memory_the_address_space_is_not_shown(
+        self, rss: float | None, shown: str
+    ) -> None:
+        (memory,) = (each for each in HAD if each.kind == "memory")
+        had = [memory.model_copy(update={"complex": "h_rss"})]
+        found = Details(1, "alice", 50.0, vmem=9e9, rss=rss)
+        assert [each.words for each in amounts(had, found, 100.0)] == [shown]
+
     @pytest.mark.parametrize(
         ("letters", "reports", "words"),
         [
