@@ -323,6 +323,7 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "gridhub/clock.py": 0o644,
         "gridhub/grid": 0o755,
         "gridhub/grid/__init__.py": 0o644,
+        "gridhub/grid/dialect.py": 0o644,
         "gridhub/grid/engine.py": 0o644,
         "gridhub/grid/job_numbers.py": 0o644,
         "gridhub/maintenance": 0o755,
