@@ -34,13 +34,13 @@ class Details:
     #: ``vmem`` (Open Cluster Scheduler 9.1 with systemd), the value is the resident memory with the
     #: page cache. On cgroup v1, systemd measures neither memory nor processor time.
     vmem: float | None = None
-    #: The resident memory, in bytes; 8.1.9 does not report it.
-    rss: float | None = None
     #: Why the job waits, one line for each message of the scheduler (``schedd_job_info``,
     #: sched_conf(5)). Empty if the job has any usage, because such a job is already running.
     reasons: tuple[str, ...] = ()
     #: Why the job is in an error state, in Grid Engine's words.
     errors: tuple[str, ...] = ()
+    #: The resident memory, in bytes; 8.1.9 does not report it.
+    rss: float | None = None
 
     @property
     def is_measured(self) -> bool:
