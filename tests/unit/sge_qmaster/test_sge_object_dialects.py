@@ -6,10 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.sge_object_compare import differing, keep_maps
-from ansible.module_utils.sge_object_kinds import COMPLEX_COLUMNS, BadRequestError
-from ansible.module_utils.sge_object_store import Store
-from ansible.module_utils.sge_object_text import parse_complexes, parse_object, render_complexes
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_compare import (
+    differing,
+    keep_maps,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_kinds import (
+    COMPLEX_COLUMNS,
+    BadRequestError,
+)
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_store import Store
+from ansible_collections.gridhub.gridhub.plugins.module_utils.sge_object_text import (
+    parse_complexes,
+    parse_object,
+    render_complexes,
+)
 
 from fake_qconf import FakeQconf, present, recorded
 
