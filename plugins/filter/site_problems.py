@@ -70,7 +70,7 @@ ROLES_OF = {
 }
 
 #: The ends of the names of variables whose values may contain secrets.
-_MAY_BE_SECRET = ("_config", "_environment", "_url")
+_MAY_BE_SECRET = ("_config", "_environment", "_secret", "_url")
 
 
 def _options() -> dict[str, Any]:

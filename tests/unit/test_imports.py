@@ -27,6 +27,7 @@ PACKAGES = {
     "cryptography",
     "jupyter_events",
     "jupyterhub",
+    "oauthenticator",
     "pamela",
     "pydantic",
     "sqlalchemy",
@@ -81,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "site": {
         "gridhub.broker.config",
         "gridhub.grid",
+        "gridhub.hub.openid_provider",
         "gridhub.hub.read_settings",
         "gridhub.menu",
         "gridhub.words",

@@ -21,7 +21,7 @@ from tornado.testing import bind_unused_port
 
 from gridhub import tls
 from gridhub.broker.protocol import Answer, Tls
-from gridhub.hub import certificates, login
+from gridhub.hub import account_rules, certificates, login
 from gridhub.hub.certificates import renew
 from gridhub.hub.login import ClusterAuthenticator
 from gridhub.hub.server import HubServer
@@ -278,7 +278,7 @@ class TestHubServer:
             return Answer(ok=True)
 
         monkeypatch.setattr(login, "accepted_name", accept)
-        monkeypatch.setattr(login, "account_of", lambda name: SimpleNamespace(pw_name=name))
+        monkeypatch.setattr(account_rules, "account_of", lambda name: SimpleNamespace(pw_name=name))
         monkeypatch.setattr(pamela, "check_account", lambda *_, **__: None)
         authenticator = ClusterAuthenticator()
         cluster = SimpleNamespace(broker=SimpleNamespace(ask=has_sessions))

@@ -19,10 +19,12 @@ CLASSES = {
     "spawner": ("SGESpawner", "ShownSpawner", "ClusterSpawner", "BatchSpawnerBase", "Spawner"),
     "authenticator": (
         "ClusterAuthenticator",
+        "AccountRules",
         "PAMAuthenticator",
         "LocalAuthenticator",
         "Authenticator",
     ),
+    "openid": ("ClusterOpenID", "AccountRules", "GenericOAuthenticator", "OAuthenticator"),
     "proxy": ("WatchedProxy", "ConfigurableHTTPProxy", "Proxy"),
     "hub": ("GridHub", "JupyterHub", "Application"),
 }
@@ -38,6 +40,12 @@ _WORKING = {
         auth_refresh_age auth_refresh_strict blocked_users enable_auth_state
         encoding otp_prompt post_auth_hook reconcile_auth_state_hook
         refresh_pre_spawn refresh_pre_stop request_otp username_map username_pattern
+        """,
+    "openid": """
+        auth_refresh_age auth_refresh_strict auto_login auto_login_oauth2_authorize basic_auth
+        blocked_users enable_pkce encoding extra_authorize_params post_auth_hook refresh_pre_spawn
+        refresh_pre_stop token_params userdata_params userdata_token_method username_map
+        username_pattern
         """,
     "proxy": "concurrency extra_routes watch_interval",
     "hub": """
@@ -96,6 +104,16 @@ _ADMINISTRATORS = (
 _UNPRIVILEGED = "the hub may not create accounts. Create them as for the cluster"
 _NO_ROLES = "PAM reports no groups or roles, so nobody could log in. Use c.JupyterHub.load_roles"
 _TIMES = "GridHub's own limit applies"
+_NO_TOKENS = "the hub keeps no token of the provider, and asks it only when a person logs in"
+_DISCOVERED = (
+    "the hub reads the provider's addresses from the provider. Set jupyterhub_openid_issuer"
+)
+_NO_ACCOUNTS_AT_START = "the hub looks for no account when it starts"
+_CLAIM_GROUPS = (
+    "the groups of a claim only decide who may log in. Set jupyterhub_openid_groups_claim and"
+    " jupyterhub_openid_allowed_groups"
+)
+_PAM_SERVICE = "the role also writes the PAM service. Set jupyterhub_pam_service"
 
 
 def _all(names: str, why: str) -> dict[str, str]:
@@ -176,11 +194,56 @@ REFUSED: dict[str, dict[str, str]] = {
             " login elsewhere",
         ),
         "pam_normalize_username": "a person's name is always the account's own name",
-        "delete_invalid_users": "the hub looks for no account when it starts",
-        "service": "the role also writes the PAM service. Set jupyterhub_pam_service",
+        "delete_invalid_users": _NO_ACCOUNTS_AT_START,
+        "service": _PAM_SERVICE,
         "check_account": "GridHub always asks PAM whether an account is open",
         "open_sessions": "the PAM session would be on the hub's host, not on the worker",
         "executor_threads": "GridHub checks passwords and accounts in threads of its own",
+    },
+    "openid": {
+        **_all(
+            "allowed_users allowed_groups allow_all allow_existing_users any_allow_config"
+            " allowed_scopes whitelist",
+            _WHO,
+        ),
+        **_all("admin_users admin_groups", _ADMINISTRATORS),
+        **_all(
+            "manage_groups manage_roles reset_managed_roles_on_startup auth_state_groups_key"
+            " claim_groups_key",
+            f"{_CLAIM_GROUPS}. Use c.JupyterHub.load_roles for roles",
+        ),
+        **_all("groups_claim allowed_claim_groups", _CLAIM_GROUPS),
+        **_all(
+            "enable_auth_state modify_auth_state_hook reconcile_auth_state_hook refresh_user_hook",
+            _NO_TOKENS,
+        ),
+        **_all("request_otp otp_prompt", "people type passwords and codes at the provider only"),
+        "delete_invalid_users": _NO_ACCOUNTS_AT_START,
+        "service": _PAM_SERVICE,
+        **_all("authorize_url token_url userdata_url", _DISCOVERED),
+        "issuer": "the role sets it. Set jupyterhub_openid_issuer",
+        "client_id": "the role sets it. Set jupyterhub_openid_client_id",
+        **_all(
+            "client_secret client_secret_file",
+            "the role writes the secret into a file. Set jupyterhub_openid_client_secret",
+        ),
+        "login_service": "the role sets it. Set jupyterhub_openid_name",
+        "scope": "the role sets it. Set jupyterhub_openid_scopes",
+        **_all("username_claim username_key", "the role sets it. Set jupyterhub_openid_claim"),
+        "account_pattern": "the role sets it. Set jupyterhub_openid_pattern",
+        "userdata_from_id_token": "the role sets it. Set jupyterhub_openid_claims_from",
+        "check_again_hours": "the role sets it. Set jupyterhub_openid_check_again_hours",
+        **_all(
+            "end_session logout_redirect_url",
+            "the hub finds out where people log out. Set jupyterhub_openid_logout",
+        ),
+        "oauth_callback_url": f"{_ADDRESS} jupyterhub_public_url",
+        **_all(
+            "validate_server_cert tls_verify http_request_kwargs ca_file",
+            "the provider's certificate is always checked. Set jupyterhub_openid_ca",
+        ),
+        "extra_params": "it is the older name of token_params. Set c.ClusterOpenID.token_params",
+        "custom_403_message": "each refusal has its own sentence. Set jupyterhub_words",
     },
     "proxy": {
         **_all("command command_umask debug log_level pid_file should_start", _PROXY),

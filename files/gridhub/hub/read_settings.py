@@ -75,7 +75,7 @@ def check_lines(source: str) -> None:
     for line, section, name in found:
         kind = kind_of(section)
         why = objection(section, name)
-        if kind == "authenticator" and own_login:
+        if kind in ("authenticator", "openid") and own_login:
             why = ""  # the site's own class may use it
         if not kind and not (own_login and section.endswith("Authenticator")):
             why = _unused(section)

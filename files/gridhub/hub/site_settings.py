@@ -20,6 +20,7 @@ from traitlets import HasTraits, TraitError
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
+from gridhub.hub.account_rules import AccountRules
 from gridhub.hub.known_settings import (
     ADDABLE,
     did_you_mean,
@@ -113,7 +114,7 @@ class Judge:
         traits = reader.class_traits(config=True)
         kind = kind_of(section)
         # A site's own authenticator may read all settings of its classes.
-        ours = kind != "authenticator" or issubclass(reader, ClusterAuthenticator)
+        ours = kind not in ("authenticator", "openid") or issubclass(reader, AccountRules)
         if ours and kind and name not in traits:
             return f"there is no such setting.{did_you_mean(name, traits)}"
         if ours and kind and not is_classified(kind, name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def rendered(**variables: object) -> Config:
         "bool": lambda value: str(value).lower() in ("true", "yes", "1"),
         "comment": lambda words: f"# {words}",
         "to_json": json.dumps,
+        "regex_replace": lambda words, pattern, new: re.sub(pattern, new, words),
     }
     text = (ROLE / "templates/jupyterhub_config.py.j2").read_text(encoding="utf-8")
     known = load("defaults/main.yml") | load("vars/main.yml") | variables

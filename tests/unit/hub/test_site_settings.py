@@ -17,6 +17,7 @@ from folders import FILES, ROOT
 from gridhub.hub import known_settings, site_settings
 from gridhub.hub.known_settings import ADDABLE, CLASSES, REFUSED, WORKING
 from gridhub.hub.login import ClusterAuthenticator
+from gridhub.hub.openid import ClusterOpenID
 from gridhub.hub.read_settings import SettingsError, check_lines
 from gridhub.hub.routes import WatchedProxy
 from sge_spawner import SGESpawner
@@ -25,6 +26,7 @@ from test_hub_config import rendered
 READERS: dict[str, Any] = {
     "spawner": SGESpawner,
     "authenticator": ClusterAuthenticator,
+    "openid": ClusterOpenID,
     "proxy": WatchedProxy,
     "hub": JupyterHub,
 }
@@ -69,7 +71,8 @@ def test_every_other_setting_is_refused_under_each_of_its_names(kind: str, name:
         if name not in bases.get(section, reader).class_traits(config=True):
             continue
         line = f"c.{section}.{name} = object()"
-        late, early = refusal(line), early_refusal(line)
+        issuer = "https://login.example.org" if kind == "openid" else ""
+        late, early = refusal(line, jupyterhub_openid_issuer=issuer), early_refusal(line)
         assert late.startswith(f"jupyterhub_extra_config cannot set c.{section}.{name}: "), section
         assert early == f"{late} (line 1)"
         assert "\n" not in late
@@ -79,6 +82,8 @@ def test_every_other_setting_is_refused_under_each_of_its_names(kind: str, name:
 def test_every_working_setting_is_accepted_with_its_default(kind: str) -> None:
     for name in WORKING[kind]:
         config = Config()
+        if kind == "openid":
+            config.JupyterHub.authenticator_class = ClusterOpenID
         value = READERS[kind].class_traits()[name].default_value
         setattr(config[CLASSES[kind][0]], name, value)
         if isinstance(value, str | int | float | bool | type(None)):
@@ -121,7 +126,7 @@ def test_the_settings_that_a_refusal_names_can_be_used(other: str) -> None:
         ("c.Spwner.wait_limit = 5", "Did you mean Spawner?"),
         ("c.LocalProcessSpawner.shell_cmd = ['sh']", "has no effect"),
         ("c.KubeSpawner.image = 'x'", "has no effect"),
-        ("c.OAuthenticator.client_id = 'x'", "has no effect"),
+        ("c.GitHubOAuthenticator.client_id = 'x'", "has no effect"),
         ("c.DummyAuthenticator.password = 'x'", "has no effect"),
         ("c.PAMAuthenticator.check_account = False", "always asks PAM"),
     ],
