@@ -52,6 +52,13 @@ from gridhub.site.hosts import (  # noqa: E402
     source_problems,
 )
 from gridhub.site.inventory import Problem, merge  # noqa: E402
+from gridhub.site.login import (  # noqa: E402
+    openid_inventory_problems,
+    openid_notes,
+    openid_problems,
+    sssd_notes,
+    sssd_problems,
+)
 
 #: The roles whose variables an inventory sets.
 ROLES = (
@@ -156,6 +163,7 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
         workers = [host for name in inventory.WORKERS for host in groups.get(name, [])]
         texts = [
             *inventory.hub_problems(own, _defaults("jupyterhub")),
+            *openid_inventory_problems(own, _defaults("jupyterhub")),
             *inventory.firewall_problems(own, workers),
             *(managed_problems(own.get("sge_common_dialect")) if groups.get("sge_qmaster") else ()),
         ]
@@ -334,6 +342,12 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
         found += home_problems(hub, facts, name, paths)
     family = str(_plain(hostvars[hub].get("ansible_facts", {})).get("os_family", ""))
     notes = [*name_notes(facts[hub]), *password_notes(facts[hub], family)]
+    if sssd := facts[hub].get("sssd"):
+        problems += sssd_problems(sssd, values)
+        notes += sssd_notes(sssd, values)
+    if provider := facts[hub].get("openid"):
+        problems += openid_problems(provider, values)
+        notes += openid_notes(provider, values)
     for host in groups.get("session_environment", [])[:1]:
         own = _defaults("sge_common") | _defaults("sge_exec") | _read(hostvars[host], names)[0]
         path = own["sge_common_session_path"]

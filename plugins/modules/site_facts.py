@@ -7,12 +7,15 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import grp
+import json
 import os
 import pwd
 import signal
 import socket
+import ssl
 import subprocess
 import time
+import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gridhub.gridhub.plugins.module_utils.ports import (
@@ -86,6 +89,12 @@ options:
     description:
       - C(path) and C(owner) of the notebook environment that all workers share, its C(python), and
         C(check), the text of a shell function; empty on hosts that do not build it.
+    type: dict
+    default: {}
+  openid:
+    description:
+      - C(url) of the discovery document of an OpenID Connect provider, and C(ca), the file with its
+        authority or empty; empty on other hosts.
     type: dict
     default: {}
   grid:
@@ -279,6 +288,31 @@ def shared_folder(path, owner, python, check):
     return found
 
 
+def openid_document(url, ca):
+    """Return what an OpenID Connect provider publishes about itself, or why it cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        # The hub uses no web proxy either.
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        with opener.open(url, timeout=COMMAND_WITHIN) as answer:
+            return {"url": url, "document": json.loads(answer.read(2**20).decode())}
+    except (OSError, ValueError) as error:
+        return {"url": url, "error": str(getattr(error, "reason", error))}
+
+
+def sssd():
+    """Return whether SSSD checks passwords on this host, and whether accounts come from it."""
+    lines = ""
+    with contextlib.suppress(OSError), open("/etc/nsswitch.conf", encoding="utf-8") as file:
+        lines = file.read()
+    return {
+        "answers": os.path.exists("/var/lib/sss/pipes/pam"),
+        "in_nsswitch": bool(re.search(r"^passwd:[^#\n]*\bsss\b", lines, re.MULTILINE)),
+    }
+
+
 def grid_engine(environment, bin_dir, requests, requester):
     """Return the parts of Grid Engine's configuration that matter, as its commands print them.
 
@@ -368,6 +402,7 @@ def main():
             "ports": dict(lists, elements="dict", options=PORT_OPTIONS),
             "certificate": {"type": "dict", "default": {}},
             "shared": {"type": "dict", "default": {}},
+            "openid": {"type": "dict", "default": {}},
             "grid": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -386,11 +421,14 @@ def main():
             "members": members(given["groups"]),
             "folders": {path: os.path.isdir(path) for path in given["folders"]},
             "time": time.time(),
+            "sssd": sssd(),
         }
     if given["certificate"]:
         site["certificate"] = certificate_facts(**given["certificate"])
     if given["shared"]:
         site["shared"] = shared_folder(**given["shared"])
+    if given["openid"]:
+        site["openid"] = openid_document(**given["openid"])
     if given["grid"]:
         known = [name for name, found in site["accounts"].items() if found]
         requester = ([*known, *site["members"]] or [""])[0]
