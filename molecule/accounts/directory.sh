@@ -1,7 +1,9 @@
 # Sets up the site's directory (slapd, with TLS) and its login service on this host, with the distribution's programs.
 export DEBIAN_FRONTEND=noninteractive
-apt-get install --yes --quiet=2 --no-install-recommends slapd ldap-utils openssl python3-venv >/dev/null
-systemctl disable --quiet --now slapd
+# The distribution's own directory would be empty, and take the port.
+systemctl mask --quiet slapd
+apt-get install --yes --quiet=2 --no-install-recommends slapd ldap-utils openssl procps python3-venv >/dev/null
+pkill -x slapd || true
 
 # One authority, and one certificate for both services.
 cd /srv

@@ -1,0 +1,187 @@
+"""People whose accounts and groups are in LDAP (slapd), through SSSD and PAM, seen in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import card, check, choose, log_in, run_a_cell
+from cluster import BASE_URL, host
+from hub_client import HubClient, page_text, wait_for
+from site_accounts import ASKED_AFTER, CACHED, PASSWORDS, Directory, as_root
+
+#: How long the directory is away, in seconds. SSSD's caches and the hub's checks are over several
+#: times meanwhile, because their times are shorter than usual. Ten minutes: 600.
+OUTAGE = float(os.environ.get("GRIDHUB_OUTAGE_SECONDS", "60"))
+
+Window = Callable[..., Page]
+
+
+def attempt(name: str, password: str = "") -> tuple[int, str]:
+    """Log in as another browser does; return the status and the text of the page that follows."""
+    page = HubClient(BASE_URL, name).log_in(password or PASSWORDS[name])
+    return page.status_code, page_text(page)
+
+
+@pytest.fixture
+def ann() -> Iterator[HubClient]:
+    client = HubClient(BASE_URL, "ann")
+    client.log_in(PASSWORDS["ann"])
+    client.stop()
+    yield client
+    client.stop()
+
+
+def test_a_person_of_the_directory_uses_a_session(window: Window, ann: HubClient) -> None:
+    page = window()
+    log_in(page, "ann", PASSWORDS["ann"])
+    expect(page.get_by_role("heading", name="My sessions")).to_be_visible()
+    page.goto("/hub/spawn")
+    choose(page, cores=1, memory=1)
+    page.wait_for_url(re.compile("/user/ann/lab"), timeout=90_000)
+    run_a_cell(page, "/user/ann/lab", "import os; print(os.getuid(), os.getgid())", "50001 50001")
+
+
+def test_an_account_of_the_host_itself_logs_in_as_well() -> None:
+    assert attempt("alice")[0] == 200
+
+
+def test_a_wrong_password_is_called_so(window: Window) -> None:
+    page = window()
+    log_in(page, "ann", "wrong")
+    expect(page.get_by_role("alert")).to_contain_text("Invalid username or password")
+    log_in(page, "nobody-here", "wrong")
+    expect(page.get_by_role("alert")).to_contain_text("Invalid username or password")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("carl", "Your password is correct, but: The account carl cannot be used at the moment"),
+        ("dora", "Your password is correct, but the account dora may not use this service"),
+    ],
+)
+def test_people_read_why_their_account_may_not_log_in(
+    window: Window, name: str, words: str
+) -> None:
+    page = window()
+    log_in(page, name, PASSWORDS[name])
+    expect(page.get_by_role("alert")).to_contain_text(words)
+    # With a wrong password, nobody learns that.
+    assert "Invalid username or password" in attempt(name, "wrong")[1]
+
+
+def test_a_group_that_is_taken_away_logs_a_person_out(window: Window, directory: Directory) -> None:
+    page = window()
+    log_in(page, "eve", PASSWORDS["eve"])
+    expect(page.get_by_role("heading", name="My sessions")).to_be_visible()
+    directory.leave("eve", "hpc")
+    try:
+
+        def is_out() -> bool:
+            page.goto("/hub/home")
+            return page.get_by_label("Password").count() > 0
+
+        wait_for("eve is logged out", is_out, CACHED + ASKED_AFTER + 30)
+        log_in(page, "eve", PASSWORDS["eve"])
+        expect(page.get_by_role("alert")).to_contain_text("eve may not use this service")
+    finally:
+        directory.join("eve", "hpc")
+
+
+AWAY = {
+    "its server is down": ("systemctl stop directory", OUTAGE),
+    "its server does not answer": ("systemctl kill -s STOP directory", min(OUTAGE, 60.0)),
+}
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_nobody_notices_while_the_directory_is_away(
+    window: Window, directory: Directory, ann: HubClient, how: str
+) -> None:
+    """Nobody is logged out, and sessions go on; people whom SSSD knows can even log in."""
+    page = window()
+    log_in(page, "ann", PASSWORDS["ann"])
+    ann.choose(cores=1, memory=1, run_time=1)
+    ann.wait_until_ready(90)
+    ann.open_lab()
+    kernel = ann.start_kernel()
+    assert ann.run(kernel, "x = 41; print(x)").strip() == "41"
+    command, seconds = AWAY[how]
+    stranger = "ben" if "down" in how else "fay"
+    with directory.away(command):
+        end = time.monotonic() + seconds
+        longest = 0.0
+        rounds = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            page.goto("/hub/home")
+            expect(page.get_by_role("heading", name="My sessions")).to_be_visible()
+            expect(card(page)).to_contain_text("Running")
+            longest = max(longest, time.monotonic() - began)
+            assert ann.run(kernel, "x += 1; print(x)").strip() == str(42 + rounds)
+            rounds += 1
+            time.sleep(1)  # the time that is measured here passes by itself
+        assert longest < 10, longest
+        # SSSD has kept a digest of ann's password, and knows nothing about that of a stranger.
+        assert attempt("ann")[0] == 200
+        assert "Invalid username or password" in attempt("ann", "wrong")[1]
+        assert attempt("alice")[0] == 200
+        other = window()
+        log_in(other, stranger, PASSWORDS[stranger])
+        expect(other.get_by_role("alert")).to_contain_text("The hub cannot look up accounts")
+        check(other, "directory-away")
+    assert attempt(stranger)[0] == 200
+    assert ann.run(kernel, "print(x)").strip() == str(41 + rounds)
+
+
+def test_a_session_starts_while_the_directory_is_away(directory: Directory, ann: HubClient) -> None:
+    with directory.away():
+        ann.choose(cores=1, memory=1, run_time=1)
+        ann.wait_until_ready(90)
+        ann.open_lab()
+        assert ann.run(ann.start_kernel(), "print(6 * 7)").strip() == "42"
+
+
+def test_a_hub_that_restarts_while_the_directory_is_away_logs_nobody_out(
+    directory: Directory, ann: HubClient
+) -> None:
+    ann.choose(cores=1, memory=1, run_time=1)
+    ann.wait_until_ready(90)
+    with directory.away():
+        host("hub").check_output("systemctl restart jupyterhub")
+        wait_for("the hub answers", lambda: ann.get("/hub/health").ok)
+        assert "My sessions" in page_text(ann.get("/hub/home"))
+        ann.wait_until_ready(90)
+
+
+def test_the_distributions_own_pam_file_would_call_it_a_wrong_password(
+    directory: Directory,
+) -> None:
+    """So the role writes lines of its own (``jupyterhub_pam_sssd``)."""
+    file = "/etc/pam.d/jupyterhub"
+    as_root("hub", f"cp -a {file} /root/pam; printf '@include common-%s\\n' auth account >{file}")
+    try:
+        with directory.away():
+            status, page = attempt("gus")
+    finally:
+        as_root("hub", f"mv /root/pam {file}")
+    assert (status, "Invalid username or password" in page) == (403, True), page
+
+
+def test_validate_finds_that_sssd_does_not_answer(hub_host: Any) -> None:
+    from playbooks import output, playbook
+
+    hub_host.check_output("systemctl stop sssd")
+    try:
+        run = playbook("validate.yml")
+    finally:
+        hub_host.check_output("systemctl start sssd")
+    assert run.returncode != 0
+    assert "SSSD does not run on the hub's host with the service pam" in output(run)
