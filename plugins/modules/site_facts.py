@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import ssl

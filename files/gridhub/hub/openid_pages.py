@@ -69,6 +69,10 @@ class LoginHandler(StateHandler, OAuthLoginHandler):
         await self.authenticator.find_endpoints()
         super().get()
 
+    def _get_next_url(self) -> str:
+        """Return the page to open after the login, by JupyterHub's rules; empty if not given."""
+        return str(self._validate_next_url(self.get_argument("next", "")))
+
 
 class CallbackHandler(StateHandler, OAuthCallbackHandler):
     """Receives people whom the provider has sent back."""
