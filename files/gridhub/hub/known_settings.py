@@ -319,9 +319,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {found[0]}?" if found else ""
 
 
-def objection(section: str, name: str) -> str:
-    """Return why a setting may not be set at all; empty if it may, or if the class is not ours."""
-    kind = kind_of(section)
+def objection(section: str, name: str, kind: str = "") -> str:
+    """Return why a setting may not be set at all; empty if it may, or if the class is not ours.
+
+    :param kind: the kind of the class that reads it, if it is known.
+    """
+    kind = kind or kind_of(section)
     if not kind:
         return ""
     if why := REFUSED[kind].get(name):

@@ -30,6 +30,7 @@ from gridhub.hub.known_settings import (
     sentence,
 )
 from gridhub.hub.login import ClusterAuthenticator
+from gridhub.hub.openid import ClusterOpenID
 from gridhub.hub.routes import WatchedProxy
 from sge_spawner import SGESpawner
 
@@ -112,7 +113,7 @@ class Judge:
             bases = {base.__name__ for each in self._classes for base in each.__mro__}
             return f"the hub uses no such class, so it has no effect.{did_you_mean(section, bases)}"
         traits = reader.class_traits(config=True)
-        kind = kind_of(section)
+        kind = "openid" if issubclass(reader, ClusterOpenID) else kind_of(section)
         # A site's own authenticator may read all settings of its classes.
         ours = kind not in ("authenticator", "openid") or issubclass(reader, AccountRules)
         if ours and kind and name not in traits:
@@ -121,7 +122,7 @@ class Judge:
             return (
                 "GridHub does not know this setting of a newer JupyterHub; it may have no effect."
             )
-        if ours and (why := objection(section, name)):
+        if ours and (why := objection(section, name, kind)):
             return why
         if name not in traits:
             return f"there is no such setting.{did_you_mean(name, traits)}"

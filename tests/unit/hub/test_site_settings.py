@@ -67,6 +67,8 @@ def test_every_setting_of_the_hubs_classes_is_classified_once(kind: str) -> None
 def test_every_other_setting_is_refused_under_each_of_its_names(kind: str, name: str) -> None:
     reader = READERS[kind]
     for section in CLASSES[kind]:
+        if known_settings.kind_of(section) != kind:
+            continue
         bases = {each.__name__: each for each in reader.__mro__}
         if name not in bases.get(section, reader).class_traits(config=True):
             continue
@@ -76,6 +78,15 @@ def test_every_other_setting_is_refused_under_each_of_its_names(kind: str, name:
         assert late.startswith(f"jupyterhub_extra_config cannot set c.{section}.{name}: "), section
         assert early == f"{late} (line 1)"
         assert "\n" not in late
+
+
+def test_the_settings_of_all_logins_are_judged_by_the_login_that_the_site_has() -> None:
+    line = "c.Authenticator.enable_auth_state = True"
+    assert refusal(line) == ""
+    assert "keeps no token" in refusal(line, jupyterhub_openid_issuer="https://login.example.org")
+    line = "c.ClusterOpenID.basic_auth = True"
+    assert refusal(line, jupyterhub_openid_issuer="https://login.example.org") == ""
+    assert "the hub uses no such class" in refusal(line)
 
 
 @pytest.mark.parametrize("kind", KINDS)
