@@ -308,8 +308,13 @@ def sssd():
     lines = ""
     with contextlib.suppress(OSError), open("/etc/nsswitch.conf", encoding="utf-8") as file:
         lines = file.read()
+    answers = False
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as pipe:
+        pipe.settimeout(CONNECT_WITHIN)
+        pipe.connect("/var/lib/sss/pipes/pam")
+        answers = True
     return {
-        "answers": os.path.exists("/var/lib/sss/pipes/pam"),
+        "answers": answers,
         "in_nsswitch": bool(re.search(r"^passwd:[^#\n]*\bsss\b", lines, re.MULTILINE)),
     }
 

@@ -32,6 +32,10 @@ CLOSED = (6, 13)
 #: PAM's result for a password that has expired: PAM_NEW_AUTHTOK_REQD.
 PASSWORD_EXPIRED = 12
 
+#: PAM's result for a password that was not checked, because the account is locked, or because SSSD
+#: cannot reach the directory and has never seen the password: PAM_PERM_DENIED.
+NOT_CHECKED = 6
+
 #: PAM's results that do not answer the question: PAM_OPEN_ERR, PAM_SYMBOL_ERR, PAM_SERVICE_ERR,
 #: PAM_SYSTEM_ERR, PAM_BUF_ERR, PAM_AUTHINFO_UNAVAIL, PAM_TRY_AGAIN, PAM_ABORT, PAM_MODULE_UNKNOWN.
 NO_ANSWER = (1, 2, 3, 4, 5, 9, 24, 26, 28)

@@ -13,9 +13,10 @@ import pamela
 from jupyterhub.auth import PAMAuthenticator
 
 from gridhub.accounts import NoAccount, NoAnswer, NotOneName, account_of
-from gridhub.hub.account_rules import NO_ANSWER, AccountRules
+from gridhub.hub.account_rules import NO_ANSWER, NOT_CHECKED, AccountRules
 from gridhub.hub.errors import Refusal
 from gridhub.tls import is_proxy
+from gridhub.words import text
 
 #: Threads in which PAM checks only passwords. A wrong password occupies a thread for seconds
 #: (pam_fail_delay(3)). In shared threads, many wrong passwords would delay the checks of people who
@@ -58,6 +59,7 @@ class ClusterAuthenticator(AccountRules, PAMAuthenticator):
         failed.
 
         :raises NoAnswer: when the directory service cannot be asked.
+        :raises Refusal: 503 with a message for the person when PAM has not checked the password.
         """
         try:
             return accepted_name(username, passwords, self.service, self.encoding)
@@ -67,6 +69,8 @@ class ClusterAuthenticator(AccountRules, PAMAuthenticator):
             self.log.warning("PAM refuses the login of %.32r: %s", username, error)
             if error.errno in NO_ANSWER:
                 raise NoAnswer(f"PAM: {error}") from error
+            if error.errno == NOT_CHECKED:
+                raise Refusal(503, text("account.not_checked")) from error
             # Most systems' PAM files hide that a module had no answer. NSS may have none either.
             with contextlib.suppress(NoAccount, NotOneName):
                 account_of(username)

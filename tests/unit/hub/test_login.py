@@ -303,6 +303,15 @@ class TestNoAnswer:
             await authenticator.authenticate(by_proxy, DATA)
         assert caught.value.status_code == 503
 
+    async def test_a_password_that_nobody_has_checked(
+        self, authenticator: ClusterAuthenticator, by_proxy: SimpleNamespace, closed: Pam
+    ) -> None:
+        """SSSD without its directory, for a person whose password it has never seen."""
+        closed.trouble = 6
+        with pytest.raises(web.HTTPError, match="or it has locked your account") as caught:
+            await authenticator.authenticate(by_proxy, DATA)
+        assert caught.value.status_code == 503
+
     async def test_pam_hides_that_the_directory_does_not_answer(
         self,
         authenticator: ClusterAuthenticator,
