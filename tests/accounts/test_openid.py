@@ -367,9 +367,8 @@ def test_validate_finds_why_nobody_could_log_in(variables: dict[str, str], words
 
 
 def test_claims_can_come_from_the_token_and_the_hub_can_be_below_a_folder(
-    window: Window, ann: OpenIDClient
+    window: Window, people: None
 ) -> None:
-    ann.stop()
     folder = f"{HUB}/jupyter"
     deploy(
         jupyterhub_openid_issuer=ISSUER,

@@ -42,6 +42,18 @@ def attempt(name: str, password: str = "") -> tuple[int, str]:
     return page.status_code, page_text(page)
 
 
+#: Makes SSSD on the hub's host forget everything.
+FORGET = "systemctl stop sssd; rm -f /var/lib/sss/db/* /var/lib/sss/mc/*; systemctl start sssd"
+
+
+@pytest.fixture
+def unseen() -> None:
+    """SSSD on the hub's host knows all accounts, and has seen nobody's password."""
+    as_root("hub", FORGET)
+    for name in PASSWORDS:
+        wait_for(f"SSSD knows {name}", lambda name=name: host("hub").run("id %s", name).rc == 0)
+
+
 @pytest.fixture
 def ann() -> Iterator[HubClient]:
     client = HubClient(BASE_URL, "ann")
@@ -109,7 +121,7 @@ def test_a_group_that_is_taken_away_logs_a_person_out(window: Window, directory:
 
 
 def test_nobody_notices_while_the_directory_is_away(
-    window: Window, directory: Directory, ann: HubClient
+    window: Window, directory: Directory, unseen: None, ann: HubClient
 ) -> None:
     """Nobody is logged out, and sessions go on; people whom SSSD knows can even log in."""
     page = window()
@@ -147,7 +159,7 @@ def test_nobody_notices_while_the_directory_is_away(
 
 
 def test_nobody_is_logged_out_while_the_directory_takes_connections_and_says_nothing(
-    directory: Directory, ann: HubClient
+    directory: Directory, unseen: None, ann: HubClient
 ) -> None:
     ann.choose(cores=1, memory=1, run_time=1)
     ann.wait_until_ready(90)
@@ -191,14 +203,13 @@ def test_a_person_whom_sssd_has_never_seen_is_unknown_while_the_directory_is_awa
     directory: Directory,
 ) -> None:
     with directory.away():
-        as_root("hub", "systemctl stop sssd; rm -f /var/lib/sss/db/* /var/lib/sss/mc/*")
-        as_root("hub", "systemctl start sssd")
+        as_root("hub", FORGET)
         assert "Invalid username or password" in attempt("gus")[1]
     wait_for("gus is let in", lambda: attempt("gus")[0] == 200)
 
 
 def test_the_distributions_own_pam_file_would_call_it_a_wrong_password(
-    directory: Directory,
+    directory: Directory, unseen: None
 ) -> None:
     """So the role writes lines of its own (``jupyterhub_pam_sssd``)."""
     file = "/etc/pam.d/jupyterhub"
