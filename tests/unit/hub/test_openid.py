@@ -19,6 +19,7 @@ from fake_directory import FakeDirectory
 from gridhub.broker.protocol import Answer
 from gridhub.hub import openid
 from gridhub.hub.openid import CallbackHandler, ClusterOpenID
+from gridhub.hub.openid_pages import StateHandler
 from gridhub.spawner.failures import SessionError
 
 ISSUER = "https://login.example.org/realm"
@@ -332,6 +333,37 @@ async def test_the_claims_of_a_token_by_another_issuer_do_not_count(
     assert (await refusal(authenticator, broker))[0] == 502
     claims["iss"] = ISSUER
     assert await logged_in(authenticator, broker) == "alice"
+
+
+@pytest.mark.parametrize(
+    ("with_host_names", "place"),
+    [
+        (False, ("oauthenticator-state", "/jupyter/hub/")),
+        # A session at another host name cannot set a cookie with this prefix for the hub's.
+        (True, ("__Host-oauthenticator-state", "/")),
+    ],
+)
+def test_no_session_receives_or_replaces_the_state_of_a_login(
+    with_host_names: bool, place: tuple[str, str]
+) -> None:
+    calls: list[tuple[str, str]] = []
+
+    class Handler(StateHandler):
+        settings = {"cookie_host_prefix_enabled": with_host_names}
+        hub = SimpleNamespace(base_url="/jupyter/hub/")
+
+        def _set_cookie(self, name: str, _: str, expires_days: float, path: str) -> None:
+            assert expires_days == pytest.approx(1 / 24)
+            calls.append((name, path))
+
+        def clear_cookie(self, name: str, path: str, secure: bool) -> None:
+            assert secure
+            calls.append((name, path))
+
+    handler = Handler()
+    handler.set_state_cookie("state")
+    handler.forget_state()
+    assert calls == [place, place]
 
 
 class TestProvider:
