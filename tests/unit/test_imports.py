@@ -29,6 +29,7 @@ PACKAGES = {
     "jupyterhub",
     "oauthenticator",
     "pamela",
+    "psycopg",
     "pydantic",
     "sqlalchemy",
     "tornado",

@@ -8,8 +8,10 @@ import contextlib
 import copy
 import gc
 import logging
+import os
 import re
-from functools import lru_cache
+import signal
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,17 +22,15 @@ from jupyterhub.log import SCRUB_PARAM_KEYS, CoroutineLogFormatter
 from jupyterhub.utils import subdomain_hook_idna
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from tornado import web
 from tornado.httpserver import HTTPServer
 from traitlets import default
 
 from gridhub.bounded_server import source_of
+from gridhub.hub.database import AWAY, Connections, DatabaseTrouble
 from gridhub.hub.server import HubServer
 from gridhub.hub.strays import StrayHandler
 from gridhub.log import one_line
 from gridhub.spawner.cluster import SETTING, hub_mark
-from gridhub.words import text
 from sge_spawner import SGESpawner
 
 # Cached, because JupyterHub makes an SSL context for each session, and each new context reads the
@@ -64,15 +64,6 @@ class OneLineFormatter(CoroutineLogFormatter):
         """Return a traceback with a mark on each line, so that no line looks like a log entry."""
         lines = _without_secrets(super().formatException(ei)).splitlines()
         return "\n".join(f"| {one_line(line)}" for line in lines)
-
-
-class DatabaseTrouble(web.HTTPError, SQLAlchemyError):
-    """The database cannot be used; pages show a clear message instead of a bare status 500."""
-
-    def __init__(self) -> None:
-        #: The message that JupyterHub's pages show.
-        self.jupyterhub_message = text("start.database")
-        web.HTTPError.__init__(self, 503, self.jupyterhub_message)
 
 
 async def addresses(hosts: list[str]) -> frozenset[str]:
@@ -122,13 +113,26 @@ class GridHub(JupyterHub):
         ]
 
     def init_db(self) -> None:
-        """Open the database, and turn later failures into :class:`DatabaseTrouble`."""
+        """Open the database, and turn later failures into :class:`DatabaseTrouble`.
+
+        If the database is away, this waits for it, so that the hub comes up when it is back. If it
+        was lost later, systemd restarts the hub when it is back.
+        """
+        self._connections = Connections(self.log)
+        self._connections.install()
+        self._connections.wait(self.db_url)
+        self._connections.when_back = partial(os.kill, os.getpid(), signal.SIGTERM)
+        # Replace connections that have broken since their last use, before they are used again.
+        self.db_kwargs.setdefault("pool_pre_ping", True)
         super().init_db()
         event.listen(self.db.get_bind(), "handle_error", self._raise_trouble)
 
     def _raise_trouble(self, context: ExceptionContext) -> None:
-        if not isinstance(context.sqlalchemy_exception, OperationalError):
+        # SQLAlchemy itself handles the failed check of an idle connection: it opens another one.
+        if context.is_pre_ping or not isinstance(context.sqlalchemy_exception, AWAY):
             return
+        if context.is_disconnect:
+            self._connections.lose(context.original_exception)
         # JupyterHub has only one database session. A failed session is unusable until a rollback,
         # so roll back in the next turn of the event loop.
         with contextlib.suppress(RuntimeError):  # no loop yet: the hub is starting

@@ -53,7 +53,7 @@ _WORKING = {
         allow_existing_invalid_named_servers answer_yes api_page_default_limit
         api_page_max_limit api_tokens authenticate_prometheus authenticator_class
         cookie_max_age_days cookie_secret cookie_secret_file custom_scopes data_files_path db_kwargs
-        db_url debug_db default_server_name default_url extra_handlers extra_log_file
+        debug_db default_server_name default_url extra_handlers extra_log_file
         extra_log_handlers extra_user_scopes forwarded_host_header init_spawners_timeout
         jinja_environment_options last_activity_interval load_groups log_datefmt log_format
         log_level logging_config logo_file oauth_require_pkce oauth_token_expires_in pid_file
@@ -287,6 +287,8 @@ REFUSED: dict[str, dict[str, str]] = {
             "subdomain_host cookie_host_prefix_enabled",
             "nginx needs it too. Set jupyterhub_user_subdomains",
         ),
+        "db_url": "other programs read it too, and moving to another database needs"
+        " playbooks/move_database.yml. Set jupyterhub_database_url",
         "reset_db": "the hub would forget all sessions at each start",
         **_all("config_file generate_config show_config show_config_json", _COMMAND),
         **_all(

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
 
 from batchspawner.api import BatchSpawnerAPIHandler
 from jupyterhub.apihandlers import APIHandler, default_handlers
-from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 
 from gridhub.contract import MAX_REASON
@@ -18,31 +16,6 @@ from sge_spawner import SGESpawner
 
 class SessionHandler(APIHandler):
     """Accepts only a starting session's port, or the reason why the session cannot start."""
-
-    _trouble = False
-
-    async def get_current_user(self) -> Any:
-        """Return the owner of the request's token.
-
-        JupyterHub also records the token's use in the database. If the database cannot be used,
-        :meth:`prepare` answers 503.
-        """
-        try:
-            return await super().get_current_user()
-        except SQLAlchemyError:
-            self._trouble = True
-            raise
-
-    async def prepare(self) -> None:
-        """Answer 503 if the database cannot be used; 403 is only for an unknown token.
-
-        JupyterHub would answer 403 even if the database fails, and a job that gets 403 ends.
-        """
-        try:
-            await super().prepare()
-        finally:
-            if self._trouble:
-                raise web.HTTPError(503, text("start.database"))
 
     @web.authenticated
     def post(self, what: str) -> None:
