@@ -7,6 +7,7 @@ They run on the controller, whose Python has the packages of ``requirements/cont
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "files"))
 
 from gridhub.grid.dialect import Dialect  # noqa: E402
-from gridhub.site import inventory  # noqa: E402
+from gridhub.site import database, inventory  # noqa: E402
 from gridhub.site.cluster import (  # noqa: E402
     Cluster,
     cluster_notes,
@@ -62,8 +63,8 @@ from gridhub.site.login import (  # noqa: E402
 
 #: The roles whose variables an inventory sets.
 ROLES = (
-    *("distribution", "firewall", "jupyterhub", "maintenance", "patch", "proxy", "python_env"),
-    *("sge_common", "sge_exec", "sge_qmaster"),
+    *("database", "distribution", "firewall", "jupyterhub", "maintenance", "patch", "proxy"),
+    *("python_env", "sge_common", "sge_exec", "sge_qmaster"),
 )
 
 #: The roles that install programs on the hosts of each group, and differ between distributions.
@@ -73,11 +74,12 @@ ROLES_OF = {
     "session_environment": ("python_env",),
     "hub": ("jupyterhub", "python_env", "firewall", "maintenance"),
     "proxy": ("proxy", "python_env", "firewall", "maintenance"),
+    "database": ("database",),
     "maintenance": ("maintenance",),
 }
 
 #: The ends of the names of variables whose values may contain secrets.
-_MAY_BE_SECRET = ("_config", "_environment", "_secret", "_url")
+_MAY_BE_SECRET = ("_config", "_environment", "_password", "_secret", "_url")
 
 
 def _options() -> dict[str, Any]:
@@ -161,9 +163,11 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
     for host in groups.get("hub", [])[:1]:
         own = {name: value for name, value in hosts[host].items() if value is not None}
         workers = [host for name in inventory.WORKERS for host in groups.get(name, [])]
+        server = next(iter(groups.get("database", [])), "")
         texts = [
             *inventory.hub_problems(own, _defaults("jupyterhub")),
             *openid_inventory_problems(own, _defaults("jupyterhub")),
+            *database.database_problems(own, server, hosts.get(server)),
             *inventory.firewall_problems(own, workers),
             *(managed_problems(own.get("sge_common_dialect")) if groups.get("sge_qmaster") else ()),
         ]
@@ -302,6 +306,25 @@ def _deployment_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> Iter
             yield from source_problems(host, sources)
 
 
+def _login_to_database(variables: Any) -> dict[str, Any] | None:
+    """Return what the hub's program found out about the database; None if it did not run."""
+    result = _plain(variables.get("__validate_login", {}))
+    try:
+        found = json.loads(result["stdout"])
+    except (KeyError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def database_server(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return what the hub's host is asked about the site's own database server.
+
+    :param hostvars, groups: Ansible's variables of these names.
+    """
+    values, _ = _read(hostvars[groups["hub"][0]], set(_options()))
+    return {} if groups.get("database") else database.to_look_at(values)
+
+
 def _reason(result: Mapping[str, Any]) -> str:
     return str(result.get("msg") or result.get("failed_when_suppressed_exception") or "no reason")
 
@@ -357,6 +380,13 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
             found += shared_problems(host, shared, path, owner, python)
         unmanaged = len(groups.get("sge_exec_unmanaged", []))
         notes += shared_notes(shared or {}, path, unmanaged)
+    own_server = next(iter(groups.get("database", [])), "")
+    tried = _login_to_database(hostvars[hub])
+    if not own_server:
+        url = str(values["jupyterhub_database_url"])
+        seen = _plain(hostvars[hub].get("__validate_database_tls", {})).get("problem", "")
+        found += database.login_problems(hub, url, seen, tried)
+    notes += database.database_notes(values, own_server, tried)
     problems += [str(each) for each in merge(found)]
     if grid := facts[hub].get("grid"):
         more, remarks = _grid_problems(hub, values, workers, grid)
@@ -371,6 +401,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
+            "database_server": database_server,
+            "hub_database_url": database.complete,
             "inventory_problems": inventory_problems,
             "menu_requests": menu_requests,
             "python_environments": python_environments,

@@ -22,6 +22,7 @@ from gridhub.words import read_own, with_site
 
 #: How many hosts each group needs: at least, and at most.
 GROUPS = {
+    "database": (0, 1),
     "hub": (1, 1),
     "proxy": (1, 1),
     "session_environment": (0, 1),
