@@ -29,7 +29,16 @@ FOUND: list[tuple[dict[str, str], set[str]]] = [
     ),
     (
         {"distribution": "AlmaLinux", "distribution_version": "8.10", "os_family": "RedHat"},
-        {"firewall", "jupyterhub", "maintenance", "proxy", "sge_common", "sge_exec", "sge_qmaster"},
+        {
+            "database",
+            "firewall",
+            "jupyterhub",
+            "maintenance",
+            "proxy",
+            "sge_common",
+            "sge_exec",
+            "sge_qmaster",
+        },
     ),
 ]
 WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/Debian.yml"))
@@ -37,7 +46,7 @@ WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/
 
 def test_an_unsupported_distribution_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     plays = []
-    for number, (facts, _) in enumerate(FOUND):
+    for number, facts in enumerate(FOUND):
         major = {"distribution_major_version": facts["distribution_version"].split(".")[0]}
         tasks: list[dict[str, Any]] = [{"set_fact": {"ansible_facts": facts | major}}]
         for role in WITH_DISTRIBUTIONS:
