@@ -49,10 +49,7 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
         {"maintenance_time_zone": "Europe/Atlantis"},
         "Check maintenance_time_zone ('Europe/Atlantis')",
     ),
-    "database": (
-        {"jupyterhub_database_url": POSTGRES},
-        "not SQLite: maintenance_backup_command must be the command that backs it up",
-    ),
+    "database": ({"jupyterhub_database_url": POSTGRES}, ""),
     WITH_COMMAND: (
         {"jupyterhub_database_url": POSTGRES, "maintenance_backup_command": ["/sbin/dump"]},
         "",
@@ -137,7 +134,16 @@ def test_the_backup_copies_the_hubs_database(answers: dict[str, dict[str, Any]])
     assert found["nothing.here"] == "/var/lib/jupyterhub/jupyterhub.sqlite"
     assert found["relative database.here"] == "/var/lib/jupyterhub/hub.sqlite"
     assert found["database with options.here"] == "/srv/hub.sqlite"
-    assert found[f"{WITH_COMMAND}.here"] == ""
+    assert found["database.here"] == ""
+    printed = {
+        name: answer.get("settings", {}).get("print_database") for name, answer in answers.items()
+    }
+    assert printed["nothing.here"] == []
+    assert printed["database.here"][-3:] == [
+        "/opt/jupyterhub/current/sge_database.py",
+        "print",
+        "/etc/jupyterhub/jupyterhub_config.py",
+    ]
 
 
 def test_the_backup_command_runs_only_on_the_hubs_host(

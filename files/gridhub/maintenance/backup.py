@@ -58,9 +58,9 @@ def back_up(settings: Settings, started: datetime) -> str:
             name = settings.backup_command[0]
             host.run(settings.backup_command, seconds=host.LONG, named=name)
             made.append(f"{name} succeeded; its copy is not read again here")
-        if settings.database:
+        if settings.database or settings.print_database:
             copy = begin(".sqlite")
-            copy_database(settings.database, settings.as_hub, copy)
+            copy_database(settings, copy)
             made.append(f"{copy.with_suffix('')} ({copy.stat().st_size} bytes)")
         if kept := [path for path in map(Path, settings.backup_paths) if path.exists()]:
             copy = begin(".tar.gz")
@@ -77,17 +77,18 @@ def back_up(settings: Settings, started: datetime) -> str:
     return "\n".join(made)
 
 
-def copy_database(database: str, as_hub: Sequence[str], copy: Path) -> None:
-    """Copy a SQLite database that is in use, and verify the copy.
+def copy_database(settings: Settings, copy: Path) -> None:
+    """Copy a database that is in use to a file of SQLite, and verify the copy.
 
-    The hub owns the file and could have replaced it with anything, so root does not open it.
+    The hub owns a SQLite file and could have replaced it with anything, so root does not open it.
 
     :raises MaintenanceError: when the copy is incomplete, or takes too long.
     """
-    program = [*as_hub, *PROGRAM]
+    program = [*settings.as_hub, *PROGRAM]
+    database = settings.database or "the hub's database"
     with os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+") as file:
         host.run(
-            [*program, "print-database", database],
+            settings.print_database or [*program, "print-database", database],
             seconds=MAX_SECONDS,
             named=f"copying {database}",
             writes=file,

@@ -41,7 +41,10 @@ class Settings:
     #: The words to put before a command, such as ``runuser``, to run the command as the hub's
     #: account, so that the hub's files are never read as root.
     as_hub: Sequence[str] = ()
-    #: The command that backs up a database that is not SQLite.
+    #: The command that prints a copy of a database that is not SQLite, in SQLite's format
+    #: (``files/sge_database.py``).
+    print_database: Sequence[str] = ()
+    #: The site's own command, which backs up something else.
     backup_command: Sequence[str] = ()
     #: The command that prints the running sessions (``files/sge_sessions.py``); empty on a host
     #: without a hub.

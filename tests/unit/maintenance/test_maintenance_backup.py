@@ -184,6 +184,21 @@ def test_a_file_that_differs_between_pack_and_disk_is_named(
         backup.pack_files([tmp_path / "file"], tmp_path / "pack.tar.gz")
 
 
+def test_a_database_that_is_not_sqlite_is_copied_by_the_hubs_program(
+    database: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backup"
+    settings = Settings(backup_folder=str(folder), print_database=["cat", str(database)])
+    backup.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
+    [copy] = folder.glob("*.sqlite")
+    assert copy.read_bytes() == database.read_bytes()
+    for wrong in (["sh", "-c", "echo no answer >&2; exit 1"], ["echo", "damaged"]):
+        settings = Settings(backup_folder=str(folder), print_database=wrong)
+        with pytest.raises(MaintenanceError, match="copying the hub's database|is not a database"):
+            backup.back_up(settings, datetime(2026, 12, 2, tzinfo=UTC))
+        assert [each.name for each in folder.iterdir()] == [copy.name]
+
+
 def test_a_database_that_is_not_sqlite_is_backed_up_by_the_sites_command(tmp_path: Path) -> None:
     copy = tmp_path / "dump"
     settings = Settings(
