@@ -10,12 +10,13 @@ CODE := files tests bench tools plugins
 # Only root can break Grid Engine's daemons and reboot the hosts.
 IS_ROOT := $(filter 0,$(shell id -u))
 # `make test-all` sets ALL.
-CLUSTERS := default security faults $(if $(ALL),existing $(if $(IS_ROOT),accounts))
+CLUSTERS := default security faults $(if $(ALL),existing database $(if $(IS_ROOT),accounts))
 port_default := 8444
 port_faults := 8445
 port_security := 8446
 port_existing := 8447
 port_accounts := 8452
+port_database := 8451
 scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people)
 scenarios_security := security $(if $(ALL),variants)
 # The browser comes first, because a host that reboots or goes away changes this machine's network interfaces, and
@@ -24,11 +25,12 @@ scenarios_faults := browser $(if $(IS_ROOT),faults)
 scenarios_existing := existing_cluster
 # This machine must reach the containers' own network, which needs root.
 scenarios_accounts := accounts
+scenarios_database := database
 TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster accounts $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots collection
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots collection
 
 help: ## Show the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,7 +60,7 @@ test: ## Run everything: linters, unit tests, playbooks, the scenarios on three 
 	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts)."; \
 	  exit $$status
 
-test-all: ## Run everything, also what takes long: other settings, odd homes, a site's own cluster
+test-all: ## Run everything, also what takes long: other settings, odd homes, a site's own cluster, PostgreSQL
 	@$(MAKE) --no-print-directory test ALL=1
 
 $(CLUSTERS:%=on-%): on-%: clusters
@@ -93,6 +95,7 @@ variants: ## Attack settings that are not the default
 people: ## Use the hub as people with unusual homes, accounts and kernels do
 existing_cluster: ## Deploy to a cluster that has a Grid Engine, accounts and rules of its own
 accounts: ## Let people of LDAP (SSSD) and of an OpenID Connect provider log in (as root)
+database: ## Keep the hub's database in PostgreSQL, lose it, move it
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
 
 browser: cluster := faults
@@ -100,7 +103,7 @@ maintenance: cluster := default
 people: cluster := default
 variants: cluster := security
 existing_cluster: cluster := existing
-default browser faults security maintenance variants people existing_cluster accounts: clusters
+default browser faults security maintenance variants people existing_cluster accounts database: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing

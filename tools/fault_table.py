@@ -1,10 +1,10 @@
 """Write the tables of docs/faults.md and docs/security.md: ``fault_table.py [--check]``.
 
-Each test in tests/faults has a marker with a fault and its outcome, such as
-``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Tests in tests/security and
-tests/variants have the marker ``pytest.mark.attack``. This program reads the markers from the
-source, so it needs no cluster. With ``--check``, the program writes nothing; its exit status shows
-whether the tables are up to date.
+Each test in tests/faults and in tests/database/test_lost_database.py has a marker with a fault and
+its outcome, such as ``@pytest.mark.fault("hub killed", outcome="Sessions live.")``. Tests in
+tests/security and tests/variants have the marker ``pytest.mark.attack``. This program reads the
+markers from the source, so it needs no cluster. With ``--check``, the program writes nothing; its
+exit status shows whether the tables are up to date.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The pages that contain a table; for each page, the folders of the tests that its table lists.
+#: The pages that contain a table; for each page, the tests that its table lists: folders and files.
 TABLES = {
-    ROOT / "docs/faults.md": (ROOT / "tests/faults",),
+    ROOT / "docs/faults.md": (ROOT / "tests/faults", ROOT / "tests/database/test_lost_database.py"),
     ROOT / "docs/security.md": (ROOT / "tests/security", ROOT / "tests/variants"),
 }
 BEGIN = "<!-- `make fault-table` writes what follows, from the markers in %s. -->\n"
@@ -81,7 +81,7 @@ def render(page: str, folders: tuple[Path, ...]) -> str:
     head, begin, _ = page.partition(line)
     if not begin:
         raise MarkerError(f"the page must have the line {line.strip()}")
-    paths = [path for folder in folders for path in sorted(folder.glob("test_*.py"))]
+    paths = [path for each in folders for path in (sorted(each.glob("test_*.py")) or [each])]
     return head + begin + "".join(map(section, paths))
 
 
