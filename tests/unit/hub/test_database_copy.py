@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -42,10 +43,10 @@ def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-@pytest.fixture
-def used(tmp_path: Path) -> Path:
-    """The database of a hub with a user, a token and a running session."""
-    path = tmp_path / "hub.sqlite"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the database once, because that takes seconds."""
+    path = tmp_path_factory.mktemp("hub") / "hub.sqlite"
     factory = orm.new_session_factory(url(path))
     with factory() as database:
         alice = orm.User(name="alice", encrypted_auth_state=SECRET_STATE)
@@ -61,6 +62,12 @@ def used(tmp_path: Path) -> Path:
     # JupyterHub's own type would read this as an empty list.
     change(path, "INSERT INTO roles (id, name, managed_by_auth) VALUES (99, 'odd', 0)")
     return path
+
+
+@pytest.fixture
+def used(made: Path, tmp_path: Path) -> Path:
+    """The database of a hub with a user, a token and a running session."""
+    return Path(shutil.copy(made, tmp_path))
 
 
 def test_a_copy_has_every_row_as_it_was_stored(used: Path, tmp_path: Path) -> None:
