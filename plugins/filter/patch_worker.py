@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "files"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "files"))
 
 from gridhub.grid.dialect import Dialect
 

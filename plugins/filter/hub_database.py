@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "files"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "files"))
 
 from gridhub.site.database import complete, files_of, password_line
 
