@@ -48,6 +48,7 @@ from gridhub.site.hosts import (  # noqa: E402
     name_notes,
     name_problems,
     password_notes,
+    sample_accounts,
     shared_notes,
     shared_problems,
     source_problems,
@@ -136,7 +137,8 @@ def _types(host: str, values: Mapping[str, Any], spec: dict[str, Any]) -> Iterat
         if name in spec and value is not None:
             # Ansible would accept a text here, but the roles need a list.
             if spec[name]["type"] == "list" and isinstance(value, str):
-                yield Problem((host,), f"{name} is a text; write a list: [{value}]")
+                words = ", ".join(value.replace(",", " ").split())
+                yield Problem((host,), f"{name} is a text; write a list: [{words}]")
             result = ArgumentSpecValidator({name: spec[name]}).validate({name: value})
             for message in result.error_messages:
                 words = "it has the wrong type" if name.endswith(_MAY_BE_SECRET) else message
@@ -361,7 +363,7 @@ def site_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> dict[str, l
             found += firewall_problems(host, facts[host], ports)
     problems += name_problems(facts[hub], values["jupyterhub_allowed_groups"])
     paths = values["jupyterhub_home_paths"]
-    for name in [*values["jupyterhub_allowed_users"], *facts[hub]["members"]][:1]:
+    for name in sample_accounts(facts[hub], values["jupyterhub_allowed_users"]):
         found += home_problems(hub, facts, name, paths)
     family = str(_plain(hostvars[hub].get("ansible_facts", {})).get("os_family", ""))
     notes = [*name_notes(facts[hub]), *password_notes(facts[hub], family)]

@@ -233,28 +233,44 @@ def _values(item: Item) -> list[int | str]:
     return [*(item.choices or ()), *(option.value for option in item.options or ())]
 
 
+def _shown(item: Item, value: object) -> str:
+    return f"{item.name}: {value}" + (f" {item.unit}" if item.unit else "")
+
+
+def _added(menu: Menu, values: Mapping[str, int]) -> str:
+    named = [_shown(item, values[item.name]) for item in menu.items if item.name in values]
+    return f" (with {', '.join(named)})" if named else ""
+
+
 def requests_of(menu: Menu) -> Iterator[tuple[str, list[str]]]:
     """Yield a name and the arguments of qsub for each choice and each preset of the menu.
 
-    The other items have their defaults, or their largest values if a rule of the menu asks for
-    more.
+    The other items have their defaults. If a rule of the menu asks for more, another item has a
+    larger value, which the name then states.
     """
     groups = menu.people()[-1]
-    most = {
-        item.name: max(numbers)
-        for item in menu.items
-        if (numbers := [each for each in _values(item) if isinstance(each, int)])
+    numbers = {
+        item.name: [each for each in _values(item) if isinstance(each, int)] for item in menu.items
     }
+    most = {name: max(values) for name, values in numbers.items() if values}
     for item in menu.items:
+        # First the defaults, then one other number, then all.
+        others: list[dict[str, int]] = [
+            {},
+            *({name: value} for name, values in numbers.items() for value in sorted(values)),
+            most,
+        ]
         for value in _values(item):
-            for others in ({}, most):
+            for each in others:
+                if item.name in each and each is not most:
+                    continue
                 try:
-                    choice = menu.choose({**others, item.name: value}, groups)
+                    choice = menu.choose({**each, item.name: value}, groups)
                     arguments = qsub_arguments(menu, choice)
                 except ChoiceError:
                     continue
-                unit = f" {item.unit}" if item.unit else ""
-                yield f"{item.name}: {value}{unit}", arguments
+                added = {name: number for name, number in each.items() if name != item.name}
+                yield f"{_shown(item, value)}{_added(menu, added)}", arguments
                 break
     for preset in menu.presets:
         with suppress(ChoiceError):
@@ -275,6 +291,12 @@ def request_problems(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             words = re.sub(r"\bJob \d+\b", "the job", " ".join(shown)[:MAX_WORDS])
             refused.setdefault(words, []).append(each["name"])
     for words, names in refused.items():
+        if 1 < len(names) == len(results):
+            yield (
+                "jupyterhub_qsub_arguments or jupyterhub_resource_menu: Grid Engine would refuse "
+                f"every choice: {words}"
+            )
+            continue
         presets = any(name.startswith("preset ") for name in names)
         where = "jupyterhub_resource_menu" + (", jupyterhub_resource_presets" if presets else "")
         yield f"{where}: Grid Engine would refuse {', '.join(names)}: {words}"

@@ -116,6 +116,21 @@ def name_problems(facts: Mapping[str, Any], allowed: Sequence[str]) -> Iterator[
         yield f"Nobody may log in: the hub's host knows no Unix group {' or '.join(allowed)}"
 
 
+def sample_accounts(facts: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
+    """Return accounts that may log in: one of each folder with homes, first those of the workers.
+
+    :param facts: those of the hub's host. ``members`` has one account of each allowed group.
+    :param allowed: the accounts that the inventory allows. The workers know about the first
+        account of both lists.
+    """
+    accounts = {**facts["accounts"], **facts["members"]}
+    names = [name for name in dict.fromkeys([*allowed, *facts["members"]]) if accounts.get(name)]
+    by_folder: dict[PurePosixPath, str] = {}
+    for name in names:
+        by_folder.setdefault(PurePosixPath(accounts[name]["home"]).parent, name)
+    return [*by_folder.values()]
+
+
 def home_problems(hub: str, facts: Facts, name: str, paths: Sequence[str]) -> Iterator[Problem]:
     """Yield why the home of an account would not do for sessions.
 

@@ -192,7 +192,10 @@ class TestRequests:
     def test_a_rule_of_the_menu_leaves_no_choice_out(self) -> None:
         limit = {"rule": "memory <= 8 * cores", "item": "memory", "message": "x"}
         found = dict(requests_of(menu(CORES, MEMORY, limits=[limit])))
-        assert found["memory: 64 GB"][:3] == ["-pe", "smp", "8"]
+        # Only what the rule asks for is changed, and the name states it.
+        assert found["memory: 64 GB (with cores: 8)"][:3] == ["-pe", "smp", "8"]
+        longer = dict(requests_of(menu(CORES, MEMORY, RUN_TIME, limits=[limit])))
+        assert "h_rt=3600" in longer["memory: 64 GB (with cores: 8)"][-1]
 
     def test_a_range_is_tried_at_its_ends_and_its_default(self) -> None:
         cores = CORES | {"range": {"minimum": 1, "maximum": 12, "step": 4}, "default": 5}
@@ -218,6 +221,14 @@ class TestRequests:
         assert list(request_problems(refused)) == [
             "jupyterhub_resource_menu, jupyterhub_resource_presets: Grid Engine would refuse "
             "preset 'large': Unable to run job: too large"
+        ]
+
+    def test_a_refusal_of_every_choice_is_not_the_menus_alone(self) -> None:
+        words = "Unable to run job: job rejected: no project assigned to job"
+        results = [{"name": f"cores: {cores}", "rc": 1, "words": words} for cores in (1, 2)]
+        assert list(request_problems(results)) == [
+            "jupyterhub_qsub_arguments or jupyterhub_resource_menu: Grid Engine would refuse every "
+            f"choice: {words}"
         ]
 
     def test_refusals_are_named_with_grid_engines_reason(self) -> None:

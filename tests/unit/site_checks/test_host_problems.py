@@ -15,6 +15,7 @@ from gridhub.site.hosts import (
     name_notes,
     name_problems,
     password_notes,
+    sample_accounts,
     shared_notes,
     shared_problems,
     source_problems,
@@ -80,6 +81,18 @@ def homes(hub: Any = ALICE, worker: Any = ALICE, paths: tuple[str, ...] = ("/hom
     found = {"hub": facts(accounts={"alice": hub}), "w1": facts(accounts={"alice": worker})}
     found["proxy"] = facts()  # it is not asked about accounts
     return [str(each) for each in home_problems("hub", found, "alice", paths)]
+
+
+def test_one_account_of_each_folder_with_homes_is_looked_at() -> None:
+    def at(home: str) -> dict[str, str]:
+        return {"home": home}
+
+    found = {
+        "accounts": {"alice": at("/users/physics/alice"), "gone": None},
+        "members": {"ann": at("/users/physics/ann"), "bob": at("/users/chemistry/bob")},
+    }
+    assert sample_accounts(found, ["gone", "alice"]) == ["alice", "bob"]
+    assert sample_accounts({"accounts": {}, "members": {}}, ["gone"]) == []
 
 
 def test_a_home_that_is_the_same_everywhere_is_no_problem() -> None:
