@@ -351,7 +351,7 @@ async def test_the_forecast_gives_the_answer_of_qsub(
         return await hub.spawner().forecast({"cores": cores})
 
     now = await ask(1)
-    assert (now.verdict, now.message) == ("now", "It can start now.")
+    assert (now.verdict, now.message) == ("now", "There is room for it now.")
     labels = {each.label: each.total for each in now.free}
     assert labels["CPU cores"] in ("1", "2", "3"), labels
     broker.refuses("p", standin.busy)
