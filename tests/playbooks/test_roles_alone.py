@@ -46,7 +46,7 @@ WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/
 
 def test_an_unsupported_distribution_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     plays = []
-    for number, facts in enumerate(FOUND):
+    for number, (facts, _) in enumerate(FOUND):
         major = {"distribution_major_version": facts["distribution_version"].split(".")[0]}
         tasks: list[dict[str, Any]] = [{"set_fact": {"ansible_facts": facts | major}}]
         for role in WITH_DISTRIBUTIONS:
