@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,26 @@ def test_no_role_and_no_playbook_needs_another_collection() -> None:
     for path in [*ROLES.rglob("*.yml"), *ROLES.rglob("*.j2"), *(ROOT / "playbooks").glob("*.yml")]:
         found = pattern.search(path.read_text(encoding="utf-8"))
         assert (found is None) is (path != exception), f"{path}: {found}"
+
+
+def own_plugins() -> set[str]:
+    """Return the names of the collection's modules and filters."""
+    names = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+    for path in (ROOT / "plugins/filter").glob("*.py"):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        names |= set(module.FilterModule().filters())
+    return names
+
+
+def test_own_modules_and_filters_have_their_full_names() -> None:
+    """A role of a collection finds them only by their full names."""
+    short = re.compile(rf"(\|\s*|^\s+)({'|'.join(sorted(own_plugins()))})(\(|\s|:|$)", re.MULTILINE)
+    for path in [*ROLES.rglob("*.yml"), *ROLES.rglob("*.j2"), *(ROOT / "playbooks").glob("*.yml")]:
+        found = short.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path}: {found}"
 
 
 PARTS = {"install", "configure", "service"}
