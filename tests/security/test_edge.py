@@ -178,7 +178,7 @@ def test_limits_apply_to_an_ipv6_network(proxy_host: Any) -> None:
     assert limited
     # Only the check of a load balancer has no address that is counted.
     by_address = limited[0].replace("$counted_address", "$remote_addr")
-    assert configuration.count(" $limited_from;") == 5
+    assert configuration.count(" $limited_from;") == 6
     assert "$binary_remote_addr" not in configuration
 
     dice = random.Random(1)
