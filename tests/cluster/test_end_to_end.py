@@ -217,6 +217,8 @@ import sys
 sys.path.insert(0, "/opt/jupyterhub-session/current")
 from gridhub.session.left_out import import_server
 import_server()
+import inspect, jupyterlab.commands
+assert "def _yarn_config(" in inspect.getsource(jupyterlab.commands), "it has another name now"
 print(*sorted(sys.modules), sep="\\n")
 """
 

@@ -56,8 +56,23 @@ _HARMLESS = frozenset({"-C", "-clear", "-cwd", "-e", "-j", "-notify", "-terse", 
 #: Options on which the qmaster or the site's own check of new jobs decides. The messages of both
 #: may leave out which option they are about.
 _DECIDED = frozenset(
-    {"-P", "-ar", "-binding", "-ckpt", "-dl", "-hold_jid", "-jsv", "-l", "-masterq", "-p", "-pe"}
-    | {"-q", "-t", "-tc", "-w"}
+    [
+        "-P",
+        "-ar",
+        "-binding",
+        "-ckpt",
+        "-dl",
+        "-hold_jid",
+        "-jsv",
+        "-l",
+        "-masterq",
+        "-p",
+        "-pe",
+        "-q",
+        "-t",
+        "-tc",
+        "-w",
+    ]
 )
 
 _WORD = re.compile(r"""(?:[^ \t"']|"[^"]*"?|'[^']*'?)+""")

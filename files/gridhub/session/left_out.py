@@ -32,7 +32,7 @@ PLACEHOLDERS: Mapping[str, Mapping[str, Any]] = {
     "jupyterlab.extensions.pypi": {},
 }
 
-#: Modules for rare formats (internationalized addresses, durations) in schemas of events.
+#: Modules for rare formats (addresses, durations) in schemas of events.
 #: jsonschema does not check such a format if its module is missing.
 MISSING = ("isoduration", "rfc3986_validator", "rfc3987_syntax")
 
@@ -91,7 +91,7 @@ def left_out() -> Iterator[None]:
                 sys.modules.pop(name, None)
             package, _, attribute = name.rpartition(".")
             parent = sys.modules.get(package)
-            if getattr(parent, attribute, None) is module is not None:
+            if module is not None and getattr(parent, attribute, None) is module:
                 delattr(parent, attribute)
 
 
