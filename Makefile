@@ -51,12 +51,14 @@ demo-down: setup ## Remove the local cluster: containers, network, /home and ima
 	@tools/demo.sh down
 
 # Unit tests have time limits of seconds, so they run first and alone. The rest runs several jobs at a time, because the
-# jobs wait a lot. Failed tests are listed again at the end.
+# jobs wait a lot. Failed tests are listed again at the end, and so is a target that failed without a test.
 test: ## Run everything: linters, unit tests, playbooks, the scenarios on three separate clusters
-	@status=0; $(MAKE) --no-print-directory unit || status=$$?; \
-	  $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint playbooks clusters || status=$$?; \
+	@rm -f .cache/unit.xml .cache/playbooks.xml; status=0; \
+	  $(MAKE) --no-print-directory unit || status=$$?; \
+	  failed=; $(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target lint playbooks clusters || failed=yes; \
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
-	  python tools/count_tests.py $(foreach name,$(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
+	  python tools/count_tests.py $(foreach name,unit playbooks $(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
+	  [ -z "$$failed" ] || { echo "Failed: lint, playbooks or the set-up of the clusters."; status=2; }; \
 	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts)."; \
 	  exit $$status
 
@@ -76,10 +78,10 @@ lint: setup ## Check the style of playbooks, roles and Python
 
 # One process more than there are cores, because some tests wait.
 unit: setup ## Test the Python without a cluster
-	pytest --numprocesses=$$(($$(nproc) + 1)) --dist=worksteal tests/unit
+	pytest --numprocesses=$$(($$(nproc) + 1)) --dist=worksteal --junitxml=.cache/unit.xml tests/unit
 
 playbooks: setup ## Run the playbooks without a cluster: scripts answer for Grid Engine
-	pytest --numprocesses=auto --dist=loadfile tests/playbooks
+	pytest --numprocesses=auto --dist=loadfile --junitxml=.cache/playbooks.xml tests/playbooks
 
 clusters: setup
 	@tools/setup.sh inotify $(words $(CLUSTERS))

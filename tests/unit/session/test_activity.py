@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -222,6 +223,8 @@ class Shell:
     def __init__(self) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # A shell passes on that its own parent ignores Ctrl-C, as a job in the background does.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(str(shutil.which("bash")), ["bash", "--norc", "-i"])
         self.seen = b""
         self.ptyproc = self
