@@ -16,6 +16,10 @@ SESSION_FOLDER = ".jupyterhub-sessions"
 #: that the broker writes from a request.
 MAX_MESSAGE = 65_536
 
+#: What a waiting broker sends as soon as it has accepted a connection. In front of the answer, a
+#: blank has no meaning (RFC 8259, 2).
+BROKER_IS_READY = b" "
+
 #: Longest reason, in characters, that a starter may give the hub for a failed start.
 MAX_REASON = 500
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster import AS_HUB
+from hub_client import wait_for
 
 #: A program that sends its argument to the broker and prints the answer.
 CALL = (
@@ -150,6 +151,28 @@ def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
     journal = hub_host.check_output("journalctl -t jupyterhub-broker --no-pager -o cat")
     assert f"start for dave, session {SESSION}: refused" in journal
     assert "the-token-of-this-test" not in journal
+
+
+def test_a_waiting_broker_serves_one_request(hub_host: Any) -> None:
+    """The hub's client finds it, and systemd puts another one in its place."""
+    units = " ".join(f"jupyterhub-broker-ready@{number}" for number in range(1, 5))
+
+    def waiting() -> set[str]:
+        return set(hub_host.check_output(f"systemctl show -P MainPID {units}").split()) - {"0"}
+
+    wait_for("four brokers wait", lambda: len(waiting()) == 4)
+    before = waiting()
+    ask = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "sys.path.insert(0, '/opt/jupyterhub/current')\n"
+        "from gridhub.broker import client, protocol\n"
+        f"request = protocol.Stop(user='alice', session='{SESSION}')\n"
+        "path = Path('/run/jupyterhub-broker.sock')\n"
+        "print(asyncio.run(client.ask(path, request, 30)).ok)"
+    )
+    python = "/opt/jupyterhub/current/env/bin/python"
+    assert hub_host.check_output("runuser -u jupyterhub -- %s -c %s", python, ask) == "True"
+    wait_for("another one waits", lambda: len(waiting()) == 4 and len(waiting() - before) == 1)
 
 
 def test_batchspawners_own_port_handler_is_gone(hub_host: Any) -> None:

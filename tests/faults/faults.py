@@ -575,19 +575,14 @@ def home_hanging(user: str) -> Iterator[None]:
 # -- the broker and the menu ----------------------------------------------------------------------
 
 
-def broker_main() -> str:
-    """Return the PID of a running broker, or an empty string."""
-    shown = host("hub").run(
-        "systemctl list-units --plain --no-legend 'jupyterhub-broker@*' | head -n 1"
-    )
-    unit = shown.stdout.split(maxsplit=1)
-    pid = _pid("hub", unit[0]) if unit else ""
-    return "" if pid == "0" else pid
+def submitting_broker() -> str:
+    """Return the PID of a broker that runs qsub, or an empty string."""
+    return str(host("hub").run("ps -o ppid= -p $(pgrep --oldest --exact qsub)").stdout.strip())
 
 
 def kill_a_broker() -> None:
-    """Kill the broker while it handles a request."""
-    pid = str(wait_for("a broker is running", broker_main, 15))
+    """Kill the broker while it handles a start."""
+    pid = str(wait_for("a broker runs qsub", submitting_broker, 15))
     run("hub", f"kill -KILL {pid}")
 
 

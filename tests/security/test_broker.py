@@ -175,15 +175,48 @@ def test_the_broker_stops_no_session_of_a_system_account(broker: Broker, user: s
 
 
 @pytest.mark.attack("a request from any other account", outcome="Refused, even from root.")
-def test_only_the_hub_is_served(hub_host: Any) -> None:
+@pytest.mark.parametrize("socket", ["jupyterhub-broker", "jupyterhub-broker-ready"])
+def test_only_the_hub_is_served(hub_host: Any, socket: str) -> None:
     for user in ("alice", "www-data", "nobody"):
-        run = hub_host.run(f"runuser -u {user} -- test -w /run/jupyterhub-broker.sock")
-        assert run.rc != 0, user
+        assert hub_host.run(f"runuser -u {user} -- test -w /run/{socket}.sock").rc != 0, user
     ask = (
         "import socket; s = socket.socket(socket.AF_UNIX); "
-        "s.connect('/run/jupyterhub-broker.sock'); s.shutdown(1); print(s.recv(999))"
+        f"s.connect('/run/{socket}.sock'); s.sendall(b'x'); s.shutdown(1); s.recv(1)"
     )
-    assert "only jupyterhub may use the broker" in hub_host.check_output("python3 -c %s", ask)
+    since = hub_host.check_output("date +%s")
+    hub_host.check_output("python3 -c %s", ask)
+
+    def is_refused() -> bool:
+        journal = f"journalctl --quiet -o cat -t jupyterhub-broker --since @{since}"
+        return "only jupyterhub may use the broker" in hub_host.check_output(journal)
+
+    wait_for("the log has the refusal", is_refused)
+
+
+def waiting_brokers(hub_host: Any) -> set[str]:
+    """Return the PIDs of the waiting brokers."""
+    units = " ".join(f"jupyterhub-broker-ready@{number}" for number in range(1, 5))
+    return set(hub_host.check_output(f"systemctl show -P MainPID {units}").split()) - {"0"}
+
+
+@pytest.mark.attack(
+    "stopping the processes of all waiting brokers, as a user could during a request (SIGSTOP)",
+    outcome="systemd starts a broker for each request; after 40 s, it replaces the stopped ones.",
+)
+def test_stopped_brokers_are_replaced(hub_host: Any, login: LogIn) -> None:
+    alice = login("alice")
+    wait_for("four brokers wait", lambda: len(waiting_brokers(hub_host)) == 4)
+    before = waiting_brokers(hub_host)
+    hub_host.check_output(f"kill -STOP {' '.join(before)}")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    alice.stop()
+    assert waiting_brokers(hub_host) & before, "they were replaced before the session started"
+    wait_for(
+        "others wait",
+        lambda: len(waiting_brokers(hub_host)) == 4 and not waiting_brokers(hub_host) & before,
+        90,
+    )
 
 
 @pytest.mark.usefixtures("nothing_starts")

@@ -14,6 +14,7 @@ from cluster import host
 EXPOSURE = {
     ("hub", "jupyterhub.service"): 2.0,
     ("hub", "jupyterhub-broker@x.service"): 2.2,
+    ("hub", "jupyterhub-broker-ready@1.service"): 2.2,
     ("proxy", "jupyterhub-proxy.service"): 2.0,
     ("proxy", "nginx.service"): 1.4,
 }

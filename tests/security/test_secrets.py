@@ -333,6 +333,7 @@ def test_a_crash_leaves_no_core_dump(login: LogIn, hub_host: Any, proxy_host: An
     for machine, unit in (
         (hub_host, "jupyterhub"),
         (hub_host, "jupyterhub-broker@x"),
+        (hub_host, "jupyterhub-broker-ready@1"),
         (proxy_host, "jupyterhub-proxy"),
         (proxy_host, "nginx"),
     ):

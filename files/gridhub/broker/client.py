@@ -4,18 +4,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from gridhub.broker.protocol import Answer, Request, Stop, job_name
+from gridhub.contract import BROKER_IS_READY
 from gridhub.grid.engine import AnswerError, GridEngineError
 from gridhub.grid.jobs import Job
+
+#: How long to wait for a broker that is ready, in seconds. If all of them are busy, systemd starts
+#: another one.
+READY_WITHIN = 0.1
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def ready_socket(path: Path) -> Path:
+    """Return the socket at which brokers wait, beside the socket for which systemd starts one."""
+    return path.with_stem(f"{path.stem}-ready")
+
+
+async def _connect_to_ready(path: Path) -> Streams | None:
+    """Connect to a broker that waits; return ``None`` if none does."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        async with asyncio.timeout(READY_WITHIN):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            stack.callback(writer.close)
+            if await reader.read(1) == BROKER_IS_READY:
+                stack.pop_all()
+                return reader, writer
+    return None
 
 
 async def ask(path: Path, request: Request, timeout: float) -> Answer:
     """Send one request to the broker and return its answer.
 
+    :param path: the socket for which systemd starts a broker.
     :param timeout: time limit for the whole exchange, in seconds.
     :raises OSError: when the socket cannot be reached.
     :raises TimeoutError: when no answer arrives in time; the broker may still carry out the
@@ -24,7 +51,8 @@ async def ask(path: Path, request: Request, timeout: float) -> Answer:
     """
 
     async def talk() -> bytes:
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        ready = await _connect_to_ready(ready_socket(path))
+        reader, writer = ready or await asyncio.open_unix_connection(str(path))
         try:
             writer.write(request.model_dump_json().encode())
             writer.write_eof()

@@ -36,6 +36,7 @@ from gridhub.broker.person import (
 from gridhub.broker.protocol import Answer, Check, Log, Look, Request, Start, Stop, job_name
 from gridhub.broker.request_files import blame, check_options, dump, load, read_options
 from gridhub.broker.session_log import LOG_TIMEOUT, read_log
+from gridhub.broker.waiting import is_waiting, wait_for_connection
 from gridhub.contract import SESSION_FOLDER
 from gridhub.grid.engine import AnswerError
 from gridhub.grid.request_files import Option, hard_resources, overrides
@@ -368,13 +369,16 @@ def decide(config: Config, request: Request) -> Answer:
 
 
 def main() -> int:
-    """Serve the one request that arrives on standard input.
+    """Serve one request.
 
-    systemd starts one broker process for each connection, and passes it the connection as standard
-    input (``Accept=yes``, systemd.socket(5)).
+    systemd passes a waiting broker the socket on which it waits (:mod:`gridhub.broker.waiting`).
+    If no broker waits, systemd starts one for the connection, and passes it the connection as
+    standard input (``Accept=yes``, systemd.socket(5)).
     """
+    connection = wait_for_connection() if is_waiting() else socket.socket(fileno=0)
+    if connection is None:
+        return 0
     config = parse_config(Path(sys.argv[1]).read_bytes())
-    connection = socket.socket(fileno=0)
     try:
         check_caller(connection, config.hub_user)
         answer = decide(config, receive(connection))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pwd
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from gridhub.broker.config import Config
 from gridhub.broker.connection import check_caller, receive
 from gridhub.broker.protocol import Answer, Start
 from gridhub.broker.requests import decide
+from gridhub.contract import BROKER_IS_READY
 from gridhub.grid.engine import AnswerError
 
 
@@ -111,3 +113,42 @@ class TestAsking:
             )
         assert answer == Answer(ok=True, job_id=4711)
         assert len(secrets_in(home)) == 1
+
+
+class TestReadyBroker:
+    """The hub prefers a broker that already waits."""
+
+    async def ask(self, tmp_path: Path, greeting: bytes | None) -> tuple[str, list[bytes]]:
+        """Ask a broker; return which one answered, and what the waiting one received."""
+        received = []
+
+        async def waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(greeting or b"")
+            received.append(await reader.read())
+            writer.write(Answer(ok=True, words="waiting").model_dump_json().encode())
+            writer.close()
+
+        async def started(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.write(Answer(ok=True, words="started").model_dump_json().encode())
+            writer.close()
+
+        async with contextlib.AsyncExitStack() as stack:
+            if greeting is not None:
+                server = await asyncio.start_unix_server(waiting, tmp_path / "s-ready.sock")
+                await stack.enter_async_context(server)
+            server = await asyncio.start_unix_server(started, tmp_path / "s.sock")
+            await stack.enter_async_context(server)
+            answer = await ask(tmp_path / "s.sock", request(), 10)
+        return answer.words, received
+
+    async def test_a_waiting_broker_gets_the_request(self, tmp_path: Path) -> None:
+        answered, received = await self.ask(tmp_path, BROKER_IS_READY)
+        assert answered == "waiting"
+        assert Start.model_validate_json(received[0]) == request()
+
+    async def test_a_busy_one_gets_nothing(self, tmp_path: Path) -> None:
+        assert await self.ask(tmp_path, b"") == ("started", [b""])
+
+    async def test_without_waiting_brokers_systemd_starts_one(self, tmp_path: Path) -> None:
+        assert await self.ask(tmp_path, None) == ("started", [])
