@@ -7,13 +7,24 @@ a start together. Most of it serves other programs: the hub's database, and chec
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
+
+
+async def fetch(url: str, **options: Any) -> Any:
+    """Make a request with JupyterHub's own client, which is imported at the first request.
+
+    The import takes longer than the request. It happens in a thread, so that the server can answer
+    its first user in the meantime.
+    """
+    client = await asyncio.to_thread(importlib.import_module, "jupyterhub.httpclient")
+    return await client.fetch(url, **options)
+
 
 #: Modules of which other modules only import names, without using them in a session. While they are
 #: imported, the modules have these contents; any other name is a class that nothing is an instance
@@ -26,6 +37,7 @@ PLACEHOLDERS: Mapping[str, Mapping[str, Any]] = {
     "jupyterhub.orm": {},
     "sqlalchemy": {},
     "sqlalchemy.exc": {},
+    "jupyterhub.httpclient": {"fetch": fetch},
     # The hub's own metrics. JupyterHub's log would count each request here.
     "jupyterhub.metrics": {"prometheus_log_method": lambda handler: None},
     # Installs extensions from PyPI into the notebook environment, which no user may write to.
@@ -36,8 +48,9 @@ PLACEHOLDERS: Mapping[str, Mapping[str, Any]] = {
 #: jsonschema does not check such a format if its module is missing.
 MISSING = ("isoduration", "rfc3986_validator", "rfc3987_syntax")
 
-#: Modules to load at their first use: Jupyter uses them only for lists of blocked extensions.
-LATER = ("requests",)
+#: Modules to import at their first use. Jupyter uses ``requests`` only for lists of blocked
+#: extensions, and JupyterHub uses ``aiohttp`` for its client.
+LATER = ("aiohttp", "requests")
 
 
 class LeftOutError(Exception):
@@ -58,13 +71,24 @@ def _placeholder(name: str, contents: Mapping[str, Any]) -> ModuleType:
     return module
 
 
-def _load_later(name: str) -> None:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def _imported_later(name: str) -> ModuleType:
+    """Return a module that imports the real one when it is first used.
+
+    :class:`importlib.util.LazyLoader` does not serve here: with Python 3.11, the second ``import``
+    of a module already uses it.
+    """
+    module = ModuleType(name)
+
+    def find(attribute: str) -> Any:
+        # Without __path__, it is no package: a module of the package would be imported twice.
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    module.__getattr__ = find  # type: ignore[method-assign]
+    return module
 
 
 @contextlib.contextmanager
@@ -77,12 +101,10 @@ def left_out() -> Iterator[None]:
     modules: dict[str, Any] = {
         name: _placeholder(name, PLACEHOLDERS[name]) for name in PLACEHOLDERS
     }
+    modules |= {name: _imported_later(name) for name in LATER}
     modules |= dict.fromkeys(MISSING)
     modules = {name: module for name, module in modules.items() if name not in sys.modules}
     sys.modules.update(modules)
-    for name in LATER:
-        if name not in sys.modules:
-            _load_later(name)
     try:
         yield
     finally:
@@ -115,3 +137,12 @@ def import_server() -> None:
         importlib.import_module("jupyterhub.singleuser.extension")
         start_no_node(importlib.import_module("jupyterlab.commands"))
         importlib.import_module("jupyterlab.labapp")
+
+
+def import_later() -> None:
+    """Import what a session imports when it first needs it.
+
+    :raises ImportError: if a module is missing.
+    """
+    for name in ("jupyterhub.httpclient", *LATER):
+        importlib.import_module(name)

@@ -156,6 +156,11 @@ def serve(
     if not debugger:
         hide_debuggers(KernelSpec)
 
+    async def check_no_version(app: JupyterHubSingleUser) -> None:
+        """Replace a question to the hub before the server listens; only the log has the answer."""
+
+    JupyterHubSingleUser.check_hub_version = check_no_version
+
     class SessionServerApp(ServerApp):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)

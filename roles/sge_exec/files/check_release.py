@@ -61,10 +61,11 @@ def import_problem(release: Path) -> str:
     A session imports less than Jupyter itself would, so other versions of Jupyter may not fit.
     """
     sys.path.insert(0, str(release))
-    from gridhub.session.left_out import import_server
+    from gridhub.session.left_out import import_later, import_server
 
     try:
         import_server()
+        import_later()
     except Exception as error:
         cause = error.__cause__ or error  # JupyterHub's own message hides the cause
         return f"{type(cause).__name__}: {cause}"
