@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any
+from email.message import Message
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 from cluster import AS_HUB
 from hub_client import wait_for
+from raw_http2 import ask, head
 
 UNIT = "/etc/systemd/system/jupyterhub-proxy.service"
 
@@ -30,6 +31,17 @@ import http.server, json
 
 class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    seen = []
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def answer(self):
         if self.headers.get("Upgrade"):
@@ -40,9 +52,10 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.wfile.write(self.rfile.read(4))
             self.close_connection = True
             return
-        read = len(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        read = len(self.body())
+        self.seen.append(self.path)
         headers = [[name.lower(), value] for name, value in self.headers.items()]
-        body = json.dumps(dict(headers=headers, read=read)).encode()
+        body = json.dumps(dict(headers=headers, read=read, seen=self.seen)).encode()
         self.send_response(503 if self.path.endswith("/503") else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-JupyterHub-Version", "6.1.1")
@@ -97,15 +110,21 @@ print(json.dumps(answers))
 """
 
 
-class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.header = response.getheader
-        self.text = response.read().decode()
+class Answer(NamedTuple):
+    status: int
+    headers: Message
+    text: str
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
+
+#: For tests that hold over both protocols that browsers use.
+BOTH_PROTOCOLS = pytest.mark.parametrize("fetch", ["HTTP/1.1", "HTTP/2"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def fetch(base_url: str) -> Callable[..., Answer]:
+def fetch(base_url: str, request: pytest.FixtureRequest) -> Callable[..., Answer]:
     address = urlsplit(base_url)
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -119,11 +138,18 @@ def fetch(base_url: str) -> Callable[..., Answer]:
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             link.request(method, path, body, named)
-            return Answer(link.getresponse())
+            response = link.getresponse()
+            return Answer(response.status, response.headers, response.read().decode())
         finally:
             link.close()
 
-    return fetch
+    def fetch_over_http2(
+        path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Answer:
+        answer = ask(base_url, head(address.netloc, path, method, **headers), body)
+        return Answer(answer.status, answer.headers, answer.body.decode())
+
+    return fetch_over_http2 if getattr(request, "param", "") == "HTTP/2" else fetch
 
 
 def run_python(host: Any, program: str, *arguments: str) -> str:
@@ -152,18 +178,6 @@ def routes(hub_host: Any, proxy_host: Any, fetch: Callable[..., Answer]) -> Iter
     for path in targets:
         run_python(hub_host, API_CALL, "DELETE", path, "")
     proxy_host.check_output("systemctl stop proxy-test-echo.service")
-
-
-def tls_link(base_url: str, version: ssl.TLSVersion) -> ssl.SSLSocket:
-    address = urlsplit(base_url)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    # The client itself accepts the oldest versions of TLS, so that only the server can refuse them.
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = version
-    plain = socket.create_connection((address.hostname, address.port), timeout=10)
-    return context.wrap_socket(plain, server_hostname=address.hostname)
 
 
 def flood(

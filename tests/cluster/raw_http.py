@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import ssl
+from urllib.parse import urlsplit
 
-from proxy_client import tls_link
+
+def tls_link(base_url: str, version: ssl.TLSVersion, protocol: str = "http/1.1") -> ssl.SSLSocket:
+    address = urlsplit(base_url)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
+    # The client itself accepts the oldest versions of TLS, so that only the server can refuse them.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    plain = socket.create_connection((address.hostname, address.port), timeout=10)
+    return context.wrap_socket(plain, server_hostname=address.hostname)
 
 
 def talk(base_url: str, data: bytes, seconds: float = 20.0) -> bytes:

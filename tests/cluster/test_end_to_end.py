@@ -268,3 +268,33 @@ def test_programs_of_pages_are_compressed_and_what_may_hold_a_secret_is_not(logi
         assert encoding == "", other
         assert size == len(content)
     alice.stop()
+
+
+def test_browsers_keep_only_files_whose_content_cannot_change(login: LogIn, base_url: str) -> None:
+    alice = login("alice")
+    alice.choose(cores=1, memory=1, run_time=1)
+    alice.wait_until_ready()
+    page = alice.open_lab().text
+    main = re.search(r'src="([^"]*/static/lab/main\.[^"]*\.js)', page)
+    extension = re.search(
+        r'"load": "(static/remoteEntry\.[0-9a-f]+\.js)", "name": "(@[^"]*)"', page
+    )
+    assert main and extension, page
+    kept = "private, max-age=31536000, immutable"
+    extensions = f"{alice.prefix}/lab/extensions"
+    for path in (main[1], f"{extensions}/{extension[2]}/{extension[1]}"):
+        answer = alice.get(path)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, kept), path
+        again = alice.get(path, headers={"If-Modified-Since": answer.headers["Last-Modified"]})
+        assert (again.status_code, again.headers["Cache-Control"]) == (304, kept), path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    own = alice.get(f"{extensions}/gridhub-status-bar/remoteEntry.js")
+    assert own.headers["Cache-Control"] == "no-cache"
+    # An error is not kept: the file may be there later.
+    missing = f"{alice.prefix}/static/lab/main.0123456789abcdef.js"
+    assert alice.get(missing).status_code == 404
+    assert "immutable" not in alice.get(missing).headers.get("Cache-Control", "")
+    alice.stop()
+    ended = alice.get(main[1], allow_redirects=False)
+    assert ended.status_code != 200
+    assert "immutable" not in ended.headers.get("Cache-Control", "")

@@ -19,6 +19,7 @@ import pytest
 from hub_client import wait_for
 from proxy_client import (
     API_CALL,
+    BOTH_PROTOCOLS,
     ECHO,
     NO_SERVER,
     UNIT,
@@ -26,8 +27,8 @@ from proxy_client import (
     flood,
     main_pid,
     run_python,
-    tls_link,
 )
+from raw_http import tls_link
 
 TOKEN_FILE = "/etc/jupyterhub-proxy/token.env"
 CERTIFICATE = "/etc/jupyterhub-proxy/self-signed.crt"
@@ -79,6 +80,12 @@ def test_server_refuses_old_tls_versions(base_url: str, version: ssl.TLSVersion)
     assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
 
 
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+def test_browsers_can_choose_http2(base_url: str, protocol: str) -> None:
+    with tls_link(base_url, ssl.TLSVersion.TLSv1_3, protocol) as link:
+        assert link.selected_alpn_protocol() == protocol
+
+
 def test_no_session_tickets_are_given(base_url: str) -> None:
     with tls_link(base_url, ssl.TLSVersion.TLSv1_2) as link:
         assert link.session is not None
@@ -113,6 +120,7 @@ def test_answers_have_hsts(fetch: Callable[..., Answer]) -> None:
     assert int(re.fullmatch(r"max-age=(\d+)", value).group(1)) >= 31_536_000  # type: ignore[union-attr]
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 @pytest.mark.parametrize("path", [ECHO, "/hub/health", NO_SERVER])
 def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
@@ -122,6 +130,7 @@ def test_no_version_is_shown(fetch: Callable[..., Answer], path: str) -> None:
     assert not re.search(r"nginx/\d", answer.text)
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 def test_client_cannot_forge_its_address(fetch: Callable[..., Answer], base_url: str) -> None:
     forged = fetch(
@@ -225,12 +234,14 @@ def test_nginx_of_a_newer_package_takes_over(proxy_host: Any, base_url: str) -> 
     assert proxy_host.service("nginx.service").is_running
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 def test_upload_passes_whole(fetch: Callable[..., Answer]) -> None:
     size = 5_000_000
     assert json.loads(fetch(ECHO, "POST", bytes(size)).text)["read"] == size
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 def test_answers_of_applications_pass_unchanged(fetch: Callable[..., Answer]) -> None:
     """If an application answers 503, nginx must pass the answer on, not send nginx's own page."""
@@ -268,6 +279,7 @@ def check_back_soon_page(answer: Answer) -> None:
     )
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_back_soon_page_while_the_hub_is_down(fetch: Callable[..., Answer], method: str) -> None:

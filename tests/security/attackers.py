@@ -2,20 +2,76 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from typing import NamedTuple
+import zlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from cluster import host
+from hub_client import wait_for
 from proxy_client import run_python
+
+#: Seconds for which an abandoned request may hold resources (docs/security.md).
+GIVEN_BACK_WITHIN = 90
+#: How many more files may be open after an attack than before it. The limit is not 0, because other
+#: work also opens files, for example for connections that wait for their next request.
+AS_BEFORE = 30
+
+#: The path of a session in which the person runs a hostile program instead of the server.
+HOSTILE = "/user/hostile"
+HOSTILE_PORT = 18998
+HOSTILE_SERVER = f"""
+import http.server, time
+
+class Hostile(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        what = self.path.rpartition("/")[2]
+        if what == "silent":
+            time.sleep(600)
+        elif what == "waits":
+            self.rfile.read(1)  # until its client has gone
+        elif what == "upgrades":
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            time.sleep(600)  # and never closes
+        elif what == "orders":
+            self.send_response(200)
+            self.send_header("X-Accel-Redirect", "/.jupyterhub-proxy")
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(b"my words")
+        else:
+            self.send_response(200)
+            if what == "buffered":
+                self.send_header("X-Accel-Buffering", "yes")
+            self.send_header("Content-Length", str(2**30))
+            self.end_headers()
+            try:
+                for _ in range(2**14):
+                    self.wfile.write(bytes(2**16))
+            except OSError:
+                pass
+
+http.server.ThreadingHTTPServer.request_queue_size = 1000
+http.server.ThreadingHTTPServer(("127.0.0.1", {HOSTILE_PORT}), Hostile).serve_forever()
+"""
 
 #: A program that opens many connections. It tries each text in ``sends`` with each way to close the
 #: connection in ``ends``. ``times`` says how often it repeats all combinations. It prints how often
 #: each outcome occurred. It does not check the server's certificate.
 ATTACK = """
-import asyncio, collections, itertools, json, ssl, sys
-spec = dict(tls=True, sends=[""], ends=["close"], times=1, together=100, hold=0, unread=False)
-spec.update(json.loads(sys.argv[1]))
+import asyncio, base64, collections, itertools, json, ssl, sys, zlib
+spec = dict(tls=True, protocol="http/1.1", ends=["close"], times=1, together=100, hold=0)
+spec |= dict(unread=False) | json.loads(sys.argv[1])
 context = ssl._create_unverified_context() if spec["tls"] else None
+if context:
+    context.set_alpn_protocols([spec["protocol"]])
+sends = [zlib.decompress(base64.b64decode(send)) for send in spec["sends"]]
 came = collections.Counter()
 
 async def one(line, send, end):
@@ -31,8 +87,7 @@ async def one(line, send, end):
         try:
             if spec["unread"]:
                 writer.transport.pause_reading()
-            # An argument has at most 128 kB.
-            writer.write(send.replace("100 kB of x", "x" * 100_000).encode())
+            writer.write(send)
             if not spec["unread"]:
                 await writer.drain()
             came["sent"] += 1
@@ -59,7 +114,7 @@ async def one(line, send, end):
 
 async def main():
     line = asyncio.Semaphore(spec["together"])
-    each = itertools.product(spec["sends"], spec["ends"])
+    each = itertools.product(sends, spec["ends"])
     await asyncio.gather(*(one(line, *how) for how in list(each) * spec["times"]))
 
 asyncio.run(main())
@@ -67,18 +122,25 @@ print(json.dumps(came))
 """
 
 
-def attack(name: str, **spec: object) -> dict[str, int]:
+def packed(sends: Iterable[str | bytes] = ("",), **spec: object) -> str:
+    """Return the argument of :data:`ATTACK`, compressed: it may have at most 128 kB."""
+    plain = (send.encode() if isinstance(send, str) else send for send in sends)
+    texts = [base64.b64encode(zlib.compress(send, 9)).decode() for send in plain]
+    return json.dumps({**spec, "sends": texts})
+
+
+def attack(name: str, **spec: Any) -> dict[str, int]:
     """Attack from the host with this name; return how often each outcome occurred."""
-    return dict(json.loads(run_python(host(name), ATTACK, json.dumps(spec))))
+    return dict(json.loads(run_python(host(name), ATTACK, packed(**spec))))
 
 
-def in_background(name: str, unit: str, **spec: object) -> None:
+def in_background(name: str, unit: str, **spec: Any) -> None:
     """Start an attack as a unit on the host with this name; stopping the unit ends the attack."""
     host(name).check_output(
         "systemd-run --quiet --collect --unit=%s --property=LimitNOFILE=20000 python3 -c %s %s",
         unit,
         ATTACK,
-        json.dumps(spec),
+        packed(**spec),
     )
 
 
@@ -144,3 +206,16 @@ def links_from(name: str) -> int:
     return len(
         proxy.check_output(f"ss -Htn state established sport = 443 dst {address}").splitlines()
     )
+
+
+def wait_until_given_back(before: dict[str, Any]) -> None:
+    """Wait until the services have hardly more files open than before the attack."""
+
+    def is_as_before() -> bool:
+        now = costs()
+        return all(now[name].files <= before[name].files + AS_BEFORE for name in before)
+
+    try:
+        wait_for("descriptors are as before", is_as_before, GIVEN_BACK_WITHIN)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {before} before, {costs()} now") from error

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from attackers import HOSTILE, HOSTILE_PORT, HOSTILE_SERVER
 from cluster import (
     AS_HUB,
     PREFIX,
+    LogIn,
     base_url,
     exec1_host,
     exec2_host,
@@ -22,9 +24,10 @@ from cluster import (
     proxy_host,
     qmaster_host,
 )
-from hub_client import wait_for
+from hub_client import HubClient, wait_for
 from newcomer import newcomer
-from proxy_client import fetch, routes
+from person import open_session
+from proxy_client import API_CALL, fetch, routes, run_python
 
 __all__ = [
     "base_url",
@@ -107,6 +110,34 @@ class Broker:
 @pytest.fixture(scope="session")
 def broker() -> Broker:
     return Broker()
+
+
+@pytest.fixture(scope="module")
+def hostile(hub_host: Any, proxy_host: Any) -> Iterator[None]:
+    proxy_host.run("systemctl stop hostile-test")
+    proxy_host.check_output(
+        "systemd-run --quiet --collect --unit=hostile-test --property=LimitNOFILE=20000"
+        " python3 -c %s",
+        HOSTILE_SERVER,
+    )
+    target = json.dumps({"target": f"http://127.0.0.1:{HOSTILE_PORT}"})
+    assert run_python(hub_host, API_CALL, "POST", HOSTILE, target) == "201"
+    yield
+    run_python(hub_host, API_CALL, "DELETE", HOSTILE, "")
+    proxy_host.check_output("systemctl stop hostile-test")
+
+
+@pytest.fixture
+def check_another_user(login: LogIn) -> Callable[[], None]:
+    """Check that another user can log in, start a session and run a cell."""
+
+    def check() -> None:
+        bob: HubClient = login("bob")
+        session = open_session(bob)
+        assert session.run("print(6 * 7)") == "42"
+        bob.stop()
+
+    return check
 
 
 @pytest.fixture

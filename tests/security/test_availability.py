@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -12,104 +11,26 @@ from typing import Any
 
 import pytest
 
-from attackers import attack, cost, costs, in_background, links_from, session_cost
-from cluster import AS_HUB, LogIn, host
-from hub_client import HubClient, wait_for
-from person import IN_MEMORY, Session, open_session, session_of
-from proxy_client import API_CALL, ECHO, Answer, main_pid, run_python
-
-#: Seconds for which an abandoned request may hold resources (docs/security.md).
-GIVEN_BACK_WITHIN = 90
-#: How many more files may be open after an attack than before it. The limit is not 0, because other
-#: work also opens files, for example for connections that wait for their next request.
-AS_BEFORE = 30
-
-#: The path of a session in which the person runs a hostile program instead of the server.
-HOSTILE = "/user/hostile"
-HOSTILE_PORT = 18998
-HOSTILE_SERVER = f"""
-import http.server, time
-
-class Hostile(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        what = self.path.rpartition("/")[2]
-        if what == "silent":
-            time.sleep(600)
-        elif what == "upgrades":
-            self.send_response(101)
-            self.send_header("Upgrade", "websocket")
-            self.send_header("Connection", "Upgrade")
-            self.end_headers()
-            time.sleep(600)  # and never closes
-        elif what == "orders":
-            self.send_response(200)
-            self.send_header("X-Accel-Redirect", "/.jupyterhub-proxy")
-            self.send_header("Content-Length", "8")
-            self.end_headers()
-            self.wfile.write(b"my words")
-        else:
-            self.send_response(200)
-            if what == "buffered":
-                self.send_header("X-Accel-Buffering", "yes")
-            self.send_header("Content-Length", str(2**30))
-            self.end_headers()
-            try:
-                for _ in range(2**14):
-                    self.wfile.write(bytes(2**16))
-            except OSError:
-                pass
-
-http.server.ThreadingHTTPServer.request_queue_size = 1000
-http.server.ThreadingHTTPServer(("127.0.0.1", {HOSTILE_PORT}), Hostile).serve_forever()
-"""
-
-
-@pytest.fixture(scope="module")
-def hostile(hub_host: Any, proxy_host: Any) -> Iterator[None]:
-    proxy_host.run("systemctl stop hostile-test")
-    proxy_host.check_output(
-        "systemd-run --quiet --collect --unit=hostile-test --property=LimitNOFILE=20000"
-        " python3 -c %s",
-        HOSTILE_SERVER,
-    )
-    target = json.dumps({"target": f"http://127.0.0.1:{HOSTILE_PORT}"})
-    assert run_python(hub_host, API_CALL, "POST", HOSTILE, target) == "201"
-    yield
-    run_python(hub_host, API_CALL, "DELETE", HOSTILE, "")
-    proxy_host.check_output("systemctl stop hostile-test")
+from attackers import (
+    AS_BEFORE,
+    HOSTILE,
+    attack,
+    cost,
+    costs,
+    in_background,
+    links_from,
+    session_cost,
+    wait_until_given_back,
+)
+from cluster import AS_HUB, host
+from hub_client import wait_for
+from person import IN_MEMORY, Session, session_of
+from proxy_client import ECHO, Answer, main_pid, run_python
 
 
 @pytest.fixture(scope="module")
 def alice(passwords: dict[str, str]) -> Iterator[Session]:
     yield from session_of("alice", passwords["alice"])
-
-
-@pytest.fixture
-def check_another_user(login: LogIn) -> Callable[[], None]:
-    """Check that another user can log in, start a session and run a cell."""
-
-    def check() -> None:
-        bob: HubClient = login("bob")
-        session = open_session(bob)
-        assert session.run("print(6 * 7)") == "42"
-        bob.stop()
-
-    return check
-
-
-def wait_until_given_back(before: dict[str, Any]) -> None:
-    """Wait until the services have hardly more files open than before the attack."""
-
-    def is_as_before() -> bool:
-        now = costs()
-        return all(now[name].files <= before[name].files + AS_BEFORE for name in before)
-
-    try:
-        wait_for("descriptors are as before", is_as_before, GIVEN_BACK_WITHIN)
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {before} before, {costs()} now") from error
 
 
 #: A prefix that runs a command with the account and the capabilities of nginx. Only such a command
@@ -139,7 +60,7 @@ BODIES = {
     ),
     "its body, half of which has come": (
         "PUT {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",
-        "Content-Length: 200000\r\n\r\n100 kB of x",
+        "Content-Length: 200000\r\n\r\n" + "x" * 100_000,
     ),
     "its body, in pieces": (
         "POST {path} HTTP/1.1\r\nHost: x\r\n{upgrade}",

@@ -16,8 +16,8 @@ import pytest
 import websocket
 
 from cluster import AS_HUB, LogIn
-from proxy_client import ECHO, Answer, flood, run_python, tls_link
-from raw_http import statuses, talk
+from proxy_client import BOTH_PROTOCOLS, ECHO, Answer, flood, run_python
+from raw_http import statuses, talk, tls_link
 
 Fetch = Callable[..., Answer]
 
@@ -61,6 +61,7 @@ def test_a_token_is_useless_from_outside(login: LogIn, fetch: Fetch, hub_host: A
     assert "No session is starting" in progress.text
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.parametrize(
     "path",
     [
@@ -287,6 +288,7 @@ def test_requests_cannot_be_smuggled(base_url: str, head: bytes) -> None:
     assert len(codes) == 1, "the connection stayed open though its framing is in doubt"
 
 
+@BOTH_PROTOCOLS
 @pytest.mark.usefixtures("routes")
 @pytest.mark.attack(
     "forged X-Forwarded headers",
