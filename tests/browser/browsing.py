@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from cluster import BASE_URL, ROOT, LogIn
@@ -40,10 +46,25 @@ NARROW, WIDE = 360, 1400
 expect.set_options(timeout=30_000)
 
 
+def trust_flag() -> str:
+    """Return the flag with which Chromium trusts the demo's self-signed certificate.
+
+    Chromium keeps no file that came over a connection with an error, even if the error is ignored.
+    """
+    address = urlsplit(BASE_URL)
+    assert address.hostname and address.port
+    pem = ssl.get_server_certificate((address.hostname, address.port))
+    key = load_pem_x509_certificate(pem.encode()).public_key()
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = base64.b64encode(hashlib.sha256(encoded).digest()).decode()
+    return f"--ignore-certificate-errors-spki-list={digest}"
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        flags = [*FLAGS, trust_flag()]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
 

@@ -40,6 +40,7 @@ from gridhub.session.rules import EarlyEnd, Rules
 from gridhub.session.secrets import SessionError, Tls, dump_no_core, read_session_file
 from gridhub.session.signals import Signals
 from gridhub.session.status import Status
+from gridhub.session.unused import server_extensions, shorten_page
 
 #: How long the server may take to shut its kernels down when the session ends early, in seconds.
 END_WITHIN = 30.0
@@ -201,8 +202,7 @@ def serve(
             f"--LabServerApp.app_settings_dir={RELEASE / 'lab/settings'}",
             # Users cannot install extensions into the notebook environment.
             "--LabApp.extension_manager=readonly",
-            # It takes over settings for the server before Jupyter Server, and imports IPython.
-            "--ServerApp.jpserver_extensions={'notebook_shim': False}",
+            f"--ServerApp.jpserver_extensions={server_extensions()}",
             *root_arguments(root, person.home),
             # Deleting must free space. Outside the home's file system, moving to the trash could
             # fail. Without a trash, Jupyter Server would by default refuse to delete full folders.
@@ -213,6 +213,7 @@ def serve(
     # A message to a kernel, such as an upload in a widget, may be as long as a notebook. By
     # default, the connection would break at 10 MiB.
     app.web_app.settings["websocket_max_message_size"] = MAX_MESSAGE_TO_KERNEL
+    shorten_page(app.web_app.settings)
     status = Status(rules, start)
     status.install(app.web_app)
     page = app.web_app.settings.setdefault("page_config_data", {})

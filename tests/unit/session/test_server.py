@@ -53,7 +53,11 @@ def jupyter(monkeypatch: pytest.MonkeyPatch) -> Any:
         def __init__(self) -> None:
             self.pages: list[tuple[Any, ...]] = []
             self.web_app = SimpleNamespace(
-                settings={"started": None, "base_url": "/user/alice/"},
+                settings={
+                    "started": None,
+                    "base_url": "/user/alice/",
+                    "page_config_hook": lambda handler, page: page,
+                },
                 add_handlers=lambda hosts, pages: self.pages.extend(pages),
             )
             self.kernel_spec_manager = SimpleNamespace(
@@ -282,6 +286,9 @@ class TestServer:
         assert f"--LabServerApp.extra_labextensions_path={folder}" in jupyter.app.argv
         folder = FILES / "lab/settings"
         assert f"--LabServerApp.app_settings_dir={folder}" in jupyter.app.argv
+        off = {"notebook_shim": False, "jupyter_lsp": False}
+        assert f"--ServerApp.jpserver_extensions={off}" in jupyter.app.argv
+        assert jupyter.app.web_app.settings["page_config_data"]["buildCheck"] is False
 
 
 class TestTime:
