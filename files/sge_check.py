@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
-KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, or ``settings`` (a site's own
-lines of the hub's configuration); FILE may be ``-`` for standard input. The exit status is 0 for a
+KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, ``settings`` (a site's own
+lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object); FILE may be ``-`` for standard input. The exit status is 0 for a
 valid file, 1 for an invalid file, and 2 for wrong arguments. Standard error lists the mistakes in
 the file, in the inventory's terms.
 """
@@ -75,6 +75,17 @@ def check_settings(content: bytes, source: str) -> None:
     check_lines(content.decode())
 
 
+def check_inventory(content: bytes, source: str) -> None:
+    """Check the contents of several files, which are the values of an object whose keys are kinds.
+
+    :raises ValueError: naming the mistakes in the first wrong file.
+    """
+    import json
+
+    for kind, each in json.loads(content).items():
+        CHECKS[kind](json.dumps(each).encode(), source)
+
+
 #: The checks by kind. Each check imports only the modules that it needs, because the words are
 #: checked on a machine without the hub's packages.
 CHECKS = {
@@ -84,6 +95,7 @@ CHECKS = {
     "window": check_window,
     "broker": check_broker,
     "settings": check_settings,
+    "inventory": check_inventory,
 }
 
 

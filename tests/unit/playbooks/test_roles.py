@@ -136,6 +136,7 @@ PARTS = {"install", "configure", "service"}
 
 #: Roles whose parts cannot run alone, and why not.
 WITHOUT_TAGS = {
+    "distribution": "it runs with the tags of the role that imports it",
     "patch": "a worker is drained, maintained and enabled again, or nothing of it",
     "validate": "its playbook sets them, because the inventory is checked with any tags",
 }
