@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keep the contents of files, which may be secret, out of logs (``plugins/modules/file_set.py``)."""
+"""Keep contents of files, which may be secret, out of logs (``plugins/modules/file_set.py``)."""
 
 from __future__ import annotations
 

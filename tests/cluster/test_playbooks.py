@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cluster import ROOT, LogIn
 from hub_client import page_text, wait_for
 from playbooks import menu, output, playbook
+
+#: Actions that run on the controller.
+ON_THE_CONTROLLER = {
+    f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "include_vars", "set_fact")
+} | {"ansible.builtin.validate_argument_spec"}
+#: Actions that call the host twice, even if nothing changes.
+TWICE = {"ansible.builtin.copy", "ansible.builtin.template"}
+
+
+def calls(run: subprocess.CompletedProcess[str]) -> Counter[str]:
+    """Return how many modules a run has called for each host."""
+    found: Counter[str] = Counter()
+    for line in run.stdout.splitlines():
+        event = json.loads(line) if line.startswith("{") else {}
+        for host, result in event.get("hosts", {}).items():
+            action = result.get("action", "")
+            if event["_event"] == "v2_runner_on_ok" and action not in ON_THE_CONTROLLER:
+                done = [each for each in result.get("results", [{}]) if not each.get("skipped")]
+                found[host] += len(done) * (2 if action in TWICE else 1)
+    return found
+
+
+#: The most calls for each host in a run that changes nothing: today's number and one more.
+CALLS = {"localhost": 2, "qmaster": 11, "exec1": 14, "exec2": 14, "hub": 33, "proxy": 35}
+
+
+def test_a_run_that_changes_nothing_calls_few_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds depend on the machine, but most of them are for these calls."""
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "ansible.posix.jsonl")
+    run = playbook("site.yml")
+    assert run.returncode == 0, output(run)
+    assert '"changed": true' not in run.stdout
+    found = calls(run)
+    assert found.keys() == CALLS.keys()
+    assert found <= Counter(CALLS), found
+
+
+def test_a_run_for_the_menu_calls_the_hubs_host_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "ansible.posix.jsonl")
+    run = playbook("site.yml", "--tags", "menu")
+    assert run.returncode == 0, output(run)
+    assert calls(run) == {"localhost": 1, "hub": 1}
 
 
 def test_a_changed_menu_takes_effect_without_a_restart(login: LogIn, hub_host: Any) -> None:

@@ -239,6 +239,44 @@ def test_switches_are_converted_where_they_are_used(role: str) -> None:
             assert not bare, f"{path}: {line}"
 
 
+def tasks_of(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield the tasks of a list, including those in blocks."""
+    for task in found if isinstance(found, list) else []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_of(task.get(part))
+
+
+#: The tasks that call a module for each item, and why the list is short or empty.
+LOOPS = {
+    "Check that the addresses are known": "runs on the controller",
+    "Check that the certificate is valid for the names that people use": "runs on the controller",
+    "Check that the notebook environments have all that sessions need": "one for a site",
+    "Check the names of database and user": "runs on the controller",
+    "Check which names the site's own certificate covers": "two names",
+    "Look up the addresses from which the hub connects": "one hub",
+    "Look up the addresses of the hosts that the rules let through": "empty without the firewall",
+    "Start nginx and configurable-http-proxy, now and at boot": "two units",
+    "Start or stop the maintenance timers": "two units",
+    "Write who may log in": "on the database's host, with another owner",
+}
+
+
+def test_no_task_calls_a_module_for_each_of_many_items() -> None:
+    """A run that changes nothing consists of such calls; ``file_set`` writes many files in one."""
+    files = [path for path in ROLES.rglob("tasks/*.yml") if path.parts[-3] != "patch"]
+    looping = {task["name"] for path in files for task in tasks_of(load(path)) if "loop" in task}
+    assert looping == set(LOOPS)
+
+
+def test_each_play_of_the_deployment_gathers_no_facts_by_itself() -> None:
+    """Ansible's own settings gather all facts in each play, which takes seconds for each host."""
+    for name in ("site.yml", "firewall.yml", "validate.yml"):
+        for play in load(ROOT / "playbooks" / name):
+            if "ansible.builtin.import_playbook" not in play:
+                assert play["gather_facts"] is False, play["name"]
+
+
 def on_the_controller() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each play and each task that runs on the controller, with its file."""
     for path in sorted([*(ROOT / "playbooks").glob("*.yml"), *ROLES.glob("*/tasks/*.yml")]):
