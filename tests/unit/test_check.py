@@ -39,12 +39,14 @@ GOOD: dict[str, object] = {
         "ports": [40000, 40999],
     },
 }
+GOOD["inventory"] = {kind: GOOD[kind] for kind in ("menu", "words", "broker")}
 WRONG = {
     "menu": ({"items": [MENU["items"][0] | {"default": 9}]}, "item 'cores'"),
     "words": ({"page.titel": "Sessions"}, "page.titel"),
     "announcement": ({"text": ""}, "text must have"),
     "window": ({"begin": "2030-01-31 18:00", "end": "2030-01-30", "rule": "cap"}, "window_end"),
     "broker": ({"hub_user": "jupyterhub"}, "menu: "),
+    "inventory": ({"words": {}, "broker": {"hub_user": "jupyterhub"}}, "menu: "),
 }
 
 
