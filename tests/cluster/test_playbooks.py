@@ -18,8 +18,12 @@ from playbooks import menu, output, playbook
 
 #: Actions that run on the controller.
 ON_THE_CONTROLLER = {
-    f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "include_vars", "set_fact")
-} | {"ansible.builtin.validate_argument_spec"}
+    f"ansible.builtin.{name}"
+    for name in (
+        *("assert", "debug", "fail", "include_role", "include_vars", "set_fact"),
+        "validate_argument_spec",
+    )
+}
 #: Actions that call the host twice, even if nothing changes.
 TWICE = {"ansible.builtin.copy", "ansible.builtin.template"}
 
@@ -46,7 +50,7 @@ def test_a_run_that_changes_nothing_calls_few_modules(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "ansible.posix.jsonl")
     run = playbook("site.yml")
     assert run.returncode == 0, output(run)
-    assert '"changed": true' not in run.stdout
+    assert '"changed":true' not in run.stdout.replace(" ", "")
     found = calls(run)
     assert found.keys() == CALLS.keys()
     assert found <= Counter(CALLS), found
