@@ -1,63 +1,82 @@
-"""Measure how long a user waits after "Start" for JupyterLab's page and the first cell's output.
+"""Part ``start``: from the click on Start to JupyterLab's page and the first cell's output.
 
-Run ``make demo``, then ``make bench``. The measurement connects only to 127.0.0.1, and starts one
-session at a time.
+In each round, one session of ours, one of stock batchspawner and one bare ``jupyter lab`` start
+one after the other, in changing order. The clock starts when the form is sent; that of the bare
+server when its process starts.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import sys
+import secrets
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-import yaml
+from bench import phases, stock
+from bench.demo import BASE_URL, address, answers, inside, wait_for
+from bench.people import Bare, Person
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests/cluster"))
-
-from hub_client import HubClient  # noqa: E402
-
-USERS = ROOT / "inventories/demo/group_vars/all/users.yml"
+USER = "alice"
+PORT = 18888
 
 
-def measure(person: HubClient) -> tuple[float, float]:
-    """Start a session; return the seconds until JupyterLab's page and the first cell's output."""
-    began = time.perf_counter()
-    person.choose(cores=1, memory=1, run_time=1)
-    person.wait_until_ready(120)
+def session(person: Person) -> dict[str, float]:
+    """Start and stop a session at a hub; return the seconds until each step, from the click."""
+    person.open_form()
+    began = time.time()
+    steps = {}
+    person.start()
+    steps["ready"] = time.time() - began
     person.open_lab()
-    page = time.perf_counter() - began
-    person.run(person.start_kernel(), "print(6 * 7)")
-    cell = time.perf_counter() - began
+    steps["page"] = time.time() - began
+    person.run_first_cell()
+    steps["cell"] = time.time() - began
+    if person.base_url == BASE_URL:
+        steps |= phases.seconds(person.name, began)
     person.stop()
-    return page, cell
+    return steps
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--user", default="alice")
-    arguments = parser.parse_args()
-    users = yaml.safe_load(USERS.read_text(encoding="utf-8"))["demo_users"]
-    password = next(user["password"] for user in users if user["name"] == arguments.user)
-    person = HubClient(
-        f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}", arguments.user
+def bare() -> dict[str, float]:
+    """Start and stop ``jupyter lab`` on a worker; return the seconds from its process's start."""
+    token = secrets.token_hex(16)
+    unit = "gridhub-bench-bare"
+    command = (
+        f"systemd-run --quiet --collect --unit={unit} --uid={USER} --working-directory=/home/{USER} "
+        f"--setenv=HOME=/home/{USER} --setenv=JUPYTER_TOKEN={token} "
+        f"{stock.FOLDER}/env/bin/jupyter lab --no-browser --ip=0.0.0.0 --port={PORT}"
     )
-    person.log_in(password)
-    person.stop()
-    runs = [measure(person) for _ in range(arguments.runs)]
-    for name, values in zip(
-        ("JupyterLab's page", "the first cell"), zip(*runs, strict=True), strict=True
-    ):
-        print(
-            f"{name}: median {statistics.median(values):.2f} s, "
-            f"{min(values):.2f} to {max(values):.2f} s, {len(values)} runs"
-        )
+    inside("exec1", command)
+    try:
+        url = f"http://{address('exec1')}:{PORT}"
+        wait_for("the server answers", lambda: answers(f"{url}/lab?token={token}"), pause=0.01)
+        steps = {"page": time.time()}
+        client = Bare(url, USER)
+        client.open_lab(token)
+        client.run_first_cell()
+        steps["cell"] = time.time()
+        process = inside("exec1", f"systemctl show -P MainPID {unit}").strip()
+        began = phases.process_start("exec1", process)
+    finally:
+        inside("exec1", f"systemctl stop {unit}")
+    return {name: moment - began for name, moment in steps.items()}
 
 
-if __name__ == "__main__":
-    main()
+def measure(runs: int) -> dict[str, Any]:
+    """Return what each start took."""
+    with stock.hub():
+        ours, theirs = Person(BASE_URL, USER), Person(stock.URL, USER)
+        starts: dict[str, Callable[[], dict[str, float]]] = {
+            "ours": lambda: session(ours),
+            "stock": lambda: session(theirs),
+            "bare": bare,
+        }
+        for start in starts.values():
+            start()  # not counted: the first one reads the environments from the disk
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in starts}
+        names = list(starts)
+        for run in range(runs):
+            for place in range(len(names)):
+                name = names[(run + place) % len(names)]
+                found[name].append(starts[name]())
+    return {"runs": found}

@@ -23,9 +23,12 @@ import websocket
 from requests.cookies import get_cookie_header
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(
+    what: str, condition: Callable[[], Any], seconds: float = 60.0, pause: float = 0.1
+) -> Any:
     """Return the condition's first true value.
 
+    :param pause: the seconds between two looks.
     :raises AssertionError: if the condition is still false after ``seconds``.
     """
     deadline = time.monotonic() + seconds
@@ -35,7 +38,7 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.1)
+        time.sleep(pause)
 
 
 class _Text(HTMLParser):
@@ -71,14 +74,22 @@ class HubClient:
         #: The folder of the service: empty, or such as ``/jupyter``.
         self.folder = urlsplit(base_url).path
         self.http = requests.Session()
-        # The demo's certificate is self-signed: trust it on first use, as people do in browsers.
-        target = urlsplit(base_url)
-        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-            file.write(ssl.get_server_certificate((target.hostname or "", target.port or 443)))
-        self.certificate = file.name
-        weakref.finalize(self, Path(self.certificate).unlink, missing_ok=True)
+        self.certificate = self._trusted_certificate()
         self.http.verify = self.certificate
         self.http.trust_env = False  # otherwise REQUESTS_CA_BUNDLE would replace this certificate
+
+    def _trusted_certificate(self) -> str:
+        """Return a file with the certificate of the server, or nothing if it does not use TLS.
+
+        The demo's certificate is self-signed: trust it on first use, as people do in browsers.
+        """
+        target = urlsplit(self.base_url)
+        if target.scheme == "http":
+            return ""
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+            file.write(ssl.get_server_certificate((target.hostname or "", target.port or 443)))
+        weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
+        return file.name
 
     def url(self, path: str) -> str:
         return f"{self.base_url}{path}"
@@ -104,6 +115,10 @@ class HubClient:
     def choose(self, **values: object) -> requests.Response:
         """Send the menu's form; return the page that follows (the waiting page or a refusal)."""
         self.get("/hub/spawn")
+        return self.press_start(**values)
+
+    def press_start(self, **values: object) -> requests.Response:
+        """Send the form that is open, as :meth:`choose` does."""
         return self.http.post(
             self.url("/hub/spawn"),
             data={**{name: str(value) for name, value in values.items()}, "_xsrf": self._xsrf()},
@@ -209,10 +224,10 @@ class HubClient:
         request = requests.Request("GET", self.url(f"{self.prefix}/{path}")).prepare()
         target = urlsplit(str(request.url))
         return websocket.create_connection(
-            f"wss://{target.netloc}{target.path}",
+            f"{target.scheme.replace('http', 'ws')}://{target.netloc}{target.path}",
             sslopt={"ca_certs": self.certificate},
             cookie=get_cookie_header(self.http.cookies, request),
-            origin=f"https://{target.netloc}",
+            origin=f"{target.scheme}://{target.netloc}",
             timeout=seconds,
         )
 
