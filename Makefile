@@ -30,7 +30,7 @@ TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-restart bench-pages bench-attacked lock audit screenshots collection
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-quick lock audit screenshots collection
 
 help: ## Show the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -117,17 +117,12 @@ soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessio
 fault-table: setup ## Update the tables of docs/faults.md and docs/security.md from the tests
 	@python tools/fault_table.py
 
-bench: setup ## Measure how long a user waits (`make demo` first)
-	python bench/start.py
+# PART=start (or several) and RUNS=5 measure a part of it.
+bench: setup ## Measure against stock batchspawner, and write docs/performance.md (`make demo` first)
+	python -m bench $(PART) $(if $(RUNS),--runs $(RUNS))
 
-bench-restart: setup ## Measure a hub restart with 200 sessions (24 GB; `make demo` first)
-	python bench/restart.py
-
-bench-pages: setup ## Measure the form with 1,000 sessions and 10,000 jobs (`make demo` first)
-	python bench/pages.py
-
-bench-attacked: setup ## Measure how much attacks slow down other users (`make demo` first)
-	python bench/attacked.py
+bench-quick: setup ## Measure the most important figures in 5 minutes (`make demo` first)
+	python -m bench --quick $(PART) $(if $(RUNS),--runs $(RUNS))
 
 screenshots: ## Copy the screenshots of the last browser tests into the docs
 	@for image in docs/images/*.png; do \

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import results, start, stock
+from bench import crowd, page, results, start, stock
 from bench.demo import ROOT
 
 
@@ -32,6 +32,7 @@ class Part:
 
 PARTS = {
     "start": Part(start.measure, 20, 3),
+    "class": Part(crowd.measure, 5, 1),
 }
 
 
@@ -48,7 +49,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few runs, in .cache/bench")
     parser.add_argument("--page", action="store_true", help="only write the page again")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     folder = ROOT / (".cache/bench" if arguments.quick else "bench/results")
     chosen = arguments.parts or [name for name, part in PARTS.items() if part.runs]
     if not arguments.page:
@@ -58,6 +60,9 @@ def main() -> None:
                 runs = arguments.runs or (part.quick if arguments.quick else part.runs)
                 if runs:
                     run_part(name, part, runs, folder)
+    text = folder / "performance.md" if arguments.quick else ROOT / "docs/performance.md"
+    page.write(results.read(folder), text)
+    print(f"The results are in {text.relative_to(ROOT)}.")
 
 
 def run_part(name: str, part: Part, runs: int, folder: Path) -> None:

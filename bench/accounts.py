@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from bench.demo import WORKERS, inside, qmaster, wait_for
+from bench.demo import WORKERS, inside, qmaster
 from faults import wait_for_the_hub
 
 #: The lowest UID of the accounts.
@@ -35,6 +35,7 @@ db.commit()
 
 
 def names(count: int) -> list[str]:
+    """Return this many names for accounts."""
     return [f"bench{number:04d}" for number in range(count)]
 
 
@@ -79,10 +80,12 @@ def room(people: list[str]) -> Iterator[str]:
 
 
 def set_gid_range(gids: str) -> None:
+    """Set the GIDs of which each job on a worker takes one."""
     qmaster(CONFIGURE.format(change=f"s/^gid_range.*/gid_range {gids}/"))
 
 
 def add_accounts(people: list[str], password: str) -> None:
+    """Create accounts on the hub's host and the workers, with homes."""
     # Edit the account files directly: useradd and userdel take minutes for many accounts.
     make = (
         f"[ ! -e {KEPT} ] || mv {KEPT}/* /etc\n"  # an earlier measurement was killed

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 # The measurements use the same clients and faults as the tests.
-sys.path[:0] = [str(ROOT / "tests" / name) for name in ("cluster", "faults", "security")]
+sys.path[:0] = [str(ROOT / "tests" / name) for name in ("cluster", "faults", "security", "browser")]
 
 from cluster import BASE_URL, PREFIX, read_passwords  # noqa: E402
 from hub_client import wait_for  # noqa: E402
@@ -40,8 +40,7 @@ def inside(host: str, script: str, text: str = "", command: tuple[str, ...] = ()
     done = subprocess.run(
         [PODMAN, "exec", "-i", f"{PREFIX}-{host}", *(command or ("bash", "-euc")), script],
         input=text,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:
@@ -73,8 +72,9 @@ def copy_folder(source: str, path: str, target: str, parent: str, links: str = "
 def answers(url: str) -> bool:
     """Return whether a server answers this request with success."""
     target = urlsplit(url)
+    context = ssl._create_unverified_context()  # noqa: S323  # HubClient checks the certificate
     link = (
-        http.client.HTTPSConnection(target.netloc, context=ssl._create_unverified_context())
+        http.client.HTTPSConnection(target.netloc, context=context)
         if target.scheme == "https"
         else http.client.HTTPConnection(target.netloc)
     )

@@ -11,7 +11,15 @@ from hub_client import HubClient
 CHOICE = {"cores": 1, "memory": 1, "run_time": 1}
 
 
-class Person(HubClient):
+class Jupyter(HubClient):
+    """Someone who uses a JupyterLab."""
+
+    def run_first_cell(self) -> None:
+        """Start a kernel and run a cell."""
+        assert self.run(self.start_kernel(), "print(6 * 7)") == "42\n"
+
+
+class Person(Jupyter):
     """A person who has logged in at our hub, or at the stock hub."""
 
     def __init__(self, base_url: str, name: str, password: str = "") -> None:
@@ -22,6 +30,7 @@ class Person(HubClient):
         self.stop()
 
     def open_form(self) -> None:
+        """Open the form for a new session."""
         self.get("/hub/spawn").raise_for_status()
 
     def start(self, seconds: float = 300.0) -> None:
@@ -41,19 +50,15 @@ class Person(HubClient):
                         raise RuntimeError(f"{self.name} at {self.base_url}: {event}")
         raise RuntimeError(f"{self.name} at {self.base_url}: the events ended")
 
-    def run_first_cell(self) -> None:
-        assert self.run(self.start_kernel(), "print(6 * 7)") == "42\n"
 
-
-class Bare(HubClient):
+class Bare(Jupyter):
     """The browser of someone who has started ``jupyter lab`` by hand."""
 
     @property
     def prefix(self) -> str:
+        """Return what comes before the paths of the server: nothing."""
         return ""
 
-    def open_lab(self, token: str = "") -> None:
+    def log_in_with(self, token: str) -> None:
+        """Open JupyterLab's page with the token that the server was started with."""
         self.get(f"/lab?token={token}").raise_for_status()
-
-    def run_first_cell(self) -> None:
-        assert self.run(self.start_kernel(), "print(6 * 7)") == "42\n"

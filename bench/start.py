@@ -42,8 +42,9 @@ def bare() -> dict[str, float]:
     token = secrets.token_hex(16)
     unit = "gridhub-bench-bare"
     command = (
-        f"systemd-run --quiet --collect --unit={unit} --uid={USER} --working-directory=/home/{USER} "
-        f"--setenv=HOME=/home/{USER} --setenv=JUPYTER_TOKEN={token} "
+        f"systemd-run --quiet --collect --unit={unit} --uid={USER} "
+        f"--working-directory=/home/{USER} --setenv=HOME=/home/{USER} "
+        f"--setenv=JUPYTER_TOKEN={token} "
         f"{stock.FOLDER}/env/bin/jupyter lab --no-browser --ip=0.0.0.0 --port={PORT}"
     )
     inside("exec1", command)
@@ -52,7 +53,7 @@ def bare() -> dict[str, float]:
         wait_for("the server answers", lambda: answers(f"{url}/lab?token={token}"), pause=0.01)
         steps = {"page": time.time()}
         client = Bare(url, USER)
-        client.open_lab(token)
+        client.log_in_with(token)
         client.run_first_cell()
         steps["cell"] = time.time()
         process = inside("exec1", f"systemctl show -P MainPID {unit}").strip()

@@ -55,6 +55,6 @@ def steps(phases: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, float]]
             for row in rows
             if name in row and (before is None or before in row)
         ]
-        found.append(statistics.median(spans) if spans else 0.0)
+        found.append(max(statistics.median(spans), 0.0) if spans else 0.0)
         before = name
     return found

@@ -91,9 +91,9 @@ def environment() -> Iterator[None]:
 def remove() -> None:
     """Remove everything that this module sets up, also what an earlier run has left."""
     stop()
-    inside("hub", f"rm -rf {FOLDER} {STATE}")
-    for host in WORKERS:
-        inside(host, f"rm -rf {FOLDER}")
+    # A program in a container goes on when this one is interrupted.
+    for host in ("hub", *WORKERS):
+        inside(host, f"pkill -KILL -f ^{FOLDER}/ || true; rm -rf {FOLDER} {STATE}")
 
 
 @contextlib.contextmanager
