@@ -14,14 +14,11 @@ matplotlib.use("svg")
 matplotlib.rcParams.update({"svg.hashsalt": "gridhub", "svg.fonttype": "none", "font.size": 9})
 
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 #: Ours first, then what it is measured against.
 COLOURS = ("#1f6f54", "#b5651d", "#7a7a7a", "#4a6fa5")
-#: For steps that follow each other.
-STEPS = (
-    "#0b3d2e", "#14573f", "#1f6f54", "#2f8a69", "#4aa583",
-    "#6fbd9e", "#97d3ba", "#bfe6d6", "#e0f3ea",
-)  # fmt: skip
 
 
 def bars(
@@ -43,7 +40,7 @@ def bars(
                 place, spread.median, 0.8, color=COLOURS[names.index(name)], xerr=around,
                 error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
             )  # fmt: skip
-            axes.text(spread.high, place, f"  {spread.median:.3g} {name}", va="center", fontsize=8)
+            label(axes, spread.high, place, f"{spread.median:.3g} {name}")
             place += 1
         place += 0.6
     axes.set_yticks(ticks, list(figures))
@@ -51,26 +48,30 @@ def bars(
 
 
 def steps(path: Path, title: str, named: Sequence[tuple[str, float]]) -> None:
-    """Draw what follows each other as one bar, with what each part takes in the legend."""
-    figure, axes = pyplot.subplots(figsize=(7, 2.2), layout="constrained")
+    """Draw what follows each other, each step below the one before it."""
+    height = 0.7 + 0.26 * len(named)
+    figure, axes = pyplot.subplots(figsize=(7, height), layout="constrained")
     left = 0.0
-    for (name, seconds), colour in zip(named, STEPS, strict=False):
-        label = f"{name} {seconds:.2f} s"
-        axes.barh(0, seconds, left=left, color=colour, label=label, edgecolor="white")
+    for place, (_, seconds) in enumerate(named):
+        axes.barh(place, seconds, 0.8, left=left, color=COLOURS[0])
         left += seconds
-    axes.set_yticks([])
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    finish(figure, axes, path, title, "s")
+        label(axes, left, place, f"{seconds:.2f}")
+    axes.set_yticks(range(len(named)), [name for name, _ in named])
+    finish(figure, axes, path, title, "seconds")
 
 
-def finish(figure: object, axes: object, path: Path, title: str, unit: str) -> None:
+def label(axes: Axes, right: float, place: float, text: str) -> None:
+    """Write a text to the right of a bar."""
+    axes.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def finish(figure: Figure, axes: Axes, path: Path, title: str, unit: str) -> None:
     """Give a plot its title and write the file."""
-    axes.set_title(title, loc="left", fontsize=10)  # type: ignore[attr-defined]
-    axes.set_xlabel(unit)  # type: ignore[attr-defined]
-    axes.margins(x=0.18)  # type: ignore[attr-defined]
-    axes.set_xlim(left=0)  # type: ignore[attr-defined]
-    axes.invert_yaxis()  # type: ignore[attr-defined]
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel(unit)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.25)  # room for the texts
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})  # type: ignore[attr-defined]
-    pyplot.close(figure)  # type: ignore[arg-type]
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
