@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import crowd, page, results, start, stock
+from bench import attacked, crowd, form, many, page, proxy, results, start, stock, weight
 from bench.demo import ROOT
 
 
@@ -33,6 +33,12 @@ class Part:
 PARTS = {
     "start": Part(start.measure, 20, 3),
     "class": Part(crowd.measure, 5, 1),
+    "weight": Part(weight.measure, 10, 1),
+    "proxy": Part(proxy.measure, 10, 1),
+    "many": Part(many.measure, 3, 0),
+    # These two measure only ours, and take long: name them to have them.
+    "form": Part(form.measure, 0, 0),
+    "attacked": Part(attacked.measure, 0, 0),
 }
 
 

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from bench.demo import WORKERS, inside, qmaster
+from bench.demo import WORKERS, inside, qmaster, wait_for
 from faults import wait_for_the_hub
 
 #: The lowest UID of the accounts.
@@ -71,12 +71,20 @@ def room(people: list[str]) -> Iterator[str]:
         set_gid_range(f"60000-{60000 + max(places, 100)}")
         yield password
     finally:
+        end_jobs(people)
         set_gid_range(gids)
         for name, value in kept.items():
             qmaster(f"qconf -rattr queue {name} '{value}' all.q")
         for worker, value in complexes.items():
             qmaster(f"qconf -rattr exechost complex_values {value} {worker}")
         remove_accounts(people)
+
+
+def end_jobs(people: list[str]) -> None:
+    """Delete the jobs of these people, and wait until they are gone."""
+    owners = ",".join(people)
+    qmaster(f"qdel -u {owners} > /dev/null || true")
+    wait_for("their jobs are gone", lambda: not qmaster(f"qstat -u {owners}").strip(), 300, pause=1)
 
 
 def set_gid_range(gids: str) -> None:

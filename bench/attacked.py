@@ -1,25 +1,18 @@
-"""Measure how much an attack slows down a user's login, session start and first cell.
+"""Part ``attacked``: how much an attack slows down a person's login, start and first cell.
 
-Run ``make demo``, then ``make bench-attacked``. As in tests/security, the attacking host is in the
-demo's own network. The user connects from 127.0.0.1. For each attack, the program prints how long
-the user's three steps take without the attack and during the attack, and the ratio of the two
-times.
+As in tests/security, the attacking host is in the demo's own network. The person connects from
+127.0.0.1. Each time under attack follows one without.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
 import time
-from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests/cluster"), str(ROOT / "tests/security")]
-
-from attackers import in_background  # noqa: E402
-from cluster import BASE_URL, host, read_passwords  # noqa: E402
-from hub_client import HubClient  # noqa: E402
+from attackers import in_background
+from bench.demo import BASE_URL
+from bench.people import Person
+from cluster import host
 
 UNIT = "bench-attack"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -69,39 +62,29 @@ ATTACKS: dict[str, dict[str, object]] = {
 
 def journey() -> float:
     """Log in as bob, start a session and run a cell; return the seconds until its output."""
-    began = time.perf_counter()
-    person = HubClient(BASE_URL, "bob")
-    person.log_in(read_passwords()["bob"])
-    person.choose(cores=1, memory=1, run_time=1)
-    person.wait_until_ready(120)
+    began = time.monotonic()
+    person = Person(BASE_URL, "bob")
+    person.open_form()
+    person.start()
     person.open_lab()
-    person.run(person.start_kernel(), "print(6 * 7)")
-    took = time.perf_counter() - began
+    person.run_first_cell()
+    took = time.monotonic() - began
     person.stop()
     return took
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+def measure(runs: int) -> dict[str, Any]:
+    """Return the seconds of each journey without and with each attack."""
+    found: dict[str, Any] = {}
     for name, spec in ATTACKS.items():
-        without, attacked = [], []
+        pairs: list[dict[str, float]] = []
         for _ in range(runs):
-            without.append(journey())
+            pair = {"without": journey()}
             in_background("qmaster", UNIT, **spec)
             try:
-                attacked.append(journey())
+                pair["attacked"] = journey()
             finally:
                 host("qmaster").run(f"systemctl stop {UNIT}")
-        ratios = [b / a for a, b in zip(without, attacked, strict=True)]
-        print(
-            f"{name}: {statistics.median(without):.1f} s without, "
-            f"{statistics.median(attacked):.1f} s attacked, ratio {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}), {runs} pairs"
-        )
-
-
-if __name__ == "__main__":
-    main()
+            pairs.append(pair)
+        found[name] = pairs
+    return {"runs": found}

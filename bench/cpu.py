@@ -10,14 +10,18 @@ from faults import main_process
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
-#: Prints the ticks of a process and its children, also of those that have ended, given its PID.
+#: Prints the ticks of a process and its children, also of those that have ended, given its PID. It
+#: leaves out Node.js: the stock hub starts its proxy itself, ours runs on another host.
 TREE = """
 import pathlib, sys
 children, ticks = {}, {}
 for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
     try:
-        fields = stat.read_text().rpartition(")")[2].split()
+        text = stat.read_text()
+        fields = text.rpartition(")")[2].split()
     except OSError:
+        continue
+    if "(node" in text:
         continue
     children.setdefault(fields[1], []).append(stat.parent.name)
     ticks[stat.parent.name] = sum(map(int, fields[11:15]))
@@ -52,3 +56,10 @@ def unit(name: str, on: str = "hub") -> float:
     """Return the CPU seconds that a unit of the hub's host has used, with its children."""
     process = inside(on, f"systemctl show -P MainPID {name}")
     return int(inside(on, TREE, process, ("python3", "-c"))) / TICKS
+
+
+def memory(name: str, on: str = "hub") -> float:
+    """Return the memory of a unit's main process, in megabytes."""
+    process = inside(on, f"systemctl show -P MainPID {name}").strip()
+    status = inside(on, f"grep ^VmRSS: /proc/{process}/status")
+    return int(status.split()[1]) / 1024

@@ -11,7 +11,7 @@ import jinja2
 
 from bench import plots
 from bench.phases import PHASES
-from bench.stats import column, ratio, spread, steps
+from bench.stats import column, percentile, ratio, spread, steps
 
 TEMPLATE = Path(__file__).with_name("performance.md.j2")
 Found = Mapping[str, Any]
@@ -102,8 +102,141 @@ def crowd(found: Found, images: Path) -> list[Line]:
 
 TITLES = {"class": "last page has answered", "cpu": "CPU for one start"}
 
+
+def weight(found: Found, images: Path) -> list[Line]:
+    """Draw the plots of part ``weight``; return its lines."""
+    goals = {"first": {"bytes": 0.4, "seconds": 0.6}, "second": {"bytes": None, "seconds": 0.5}}
+    lines, shown = [], {}
+    for load, wanted in goals.items():
+        for figure, goal in wanted.items():
+            scale, unit = (1e6, "MB") if figure == "bytes" else (1, "s")
+            sides = {
+                side: [run[load][figure] / scale for run in runs]
+                for side, runs in found["runs"].items()
+            }
+            what = f"JupyterLab's {load} load, {unit}"
+            shown[f"{load} load, {unit}"] = {
+                NAMES[side]: spread(values) for side, values in sides.items()
+            }
+            lines.append(compare(what, sides["ours"], sides["stock"], goal, unit=unit))
+    title = f"JupyterLab in Chromium over {found['line']}"
+    plots.bars(images / "performance-weight.svg", title, "megabytes, seconds", shown)
+    return lines
+
+
+def many(found: Found, images: Path) -> list[Line]:
+    """Draw the plots of part ``many``; return its lines."""
+    sides = {side: found[side] for side in ("ours", "stock")}
+    plots.bars(
+        images / "performance-many.svg",
+        "A hub whose sessions do nothing",
+        "CPU seconds a minute",
+        {
+            f"{found[number]} sessions": {
+                NAMES[side]: spread([hub[number]["cpu_per_minute"]]) for side, hub in sides.items()
+            }
+            for number in ("few", "many")
+        },
+    )
+    taken = {side: column(hub["restarts"], "taken_up") for side, hub in sides.items()}
+    plots.bars(
+        images / "performance-restart.svg",
+        f"Restart of a hub with {found['many']} sessions",
+        "seconds",
+        {
+            title: {
+                NAMES[side]: spread(column(hub["restarts"], step)) for side, hub in sides.items()
+            }
+            for step, title in (("answers", "hub answers"), ("taken_up", "all taken up"))
+        },
+    )
+
+    def steady(number: str, goal: float | None) -> Line:
+        ours, stock = ([sides[side][number]["cpu_per_minute"]] for side in ("ours", "stock"))
+        return compare(f"Hub's CPU a minute, {found[number]} sessions", ours, stock, goal)
+
+    what = f"Hub restart, {found['many']} sessions taken up"
+    return [
+        steady("few", None), steady("many", 0.1), compare(what, taken["ours"], taken["stock"])
+    ]  # fmt: skip
+
+
+def proxy(found: Found, images: Path) -> list[Line]:
+    """Draw the plots of part ``proxy``; return its lines."""
+    names = {"ours": "nginx and CHP (GridHub)", "chp": "CHP alone (stock)", "server": "no proxy"}
+    figures = {"requests": "requests a second", "echo_ms": "websocket round trip, ms"}
+    runs = found["runs"]
+    for figure, title in figures.items():
+        shown = {names[path]: spread(column(rows, figure)) for path, rows in runs.items()}
+        name = f"performance-proxy-{figure.partition('_')[0]}.svg"
+        plots.bars(images / name, title, title, {"": shown})
+    return [
+        compare(f"Proxy: {title}", column(runs["ours"], figure), column(runs["chp"], figure),
+                name="CHP alone", unit="")
+        for figure, title in figures.items()
+    ]  # fmt: skip
+
+
+def form(found: Found, images: Path) -> list[Line]:
+    """Return the line of part ``form``."""
+    p95 = [percentile(run["form_ms"], 95) for run in found["runs"]]
+    what = f"Form, p95 with {found['sessions']} sessions, {found['jobs']} jobs"
+    middle = spread(p95)
+    return [Line(what, middle.text("ms", 0), "", middle.median, 100, " ms")]
+
+
+def attacked(found: Found, images: Path) -> list[Line]:
+    """Draw the plot of part ``attacked``."""
+    plots.bars(
+        images / "performance-attacked.svg",
+        "Login, start and first cell of a person meanwhile",
+        "seconds",
+        {
+            attack: {
+                title: spread(column(pairs, key))
+                for key, title in (("without", "no attack"), ("attacked", "attacked"))
+            }
+            for attack, pairs in found["runs"].items()
+        },
+    )
+    return []
+
+
 #: How each part's result becomes plots and lines, in the order of the table.
-PARTS: dict[str, Callable[[Found, Path], list[Line]]] = {"start": start, "class": crowd}
+PARTS: dict[str, Callable[[Found, Path], list[Line]]] = {
+    "start": start,
+    "class": crowd,
+    "weight": weight,
+    "many": many,
+    "proxy": proxy,
+    "form": form,
+    "attacked": attacked,
+}
+
+
+def sizing(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return what a hub's host needs, as far as the results tell.
+
+    The hub is one process, so one core is all that it can use.
+    """
+    found = {}
+    if "many" in results:
+        many = results["many"]["found"]
+        hub = many["ours"]
+        apart = many["many"] - many["few"]
+        cpu, memory = (
+            (hub["many"][figure] - hub["few"][figure]) / apart
+            for figure in ("cpu_per_minute", "memory_mb")
+        )
+        found = {"cpu": max(cpu, 0.0), "memory": max(memory, 0.0)}
+        # A quarter of the core for sessions that are there leaves the rest for starts and pages.
+        left = 15.0 - hub["many"]["cpu_per_minute"]
+        found["people"] = many["many"] + left / max(cpu, 0.001)
+        found["restart"] = spread(column(hub["restarts"], "taken_up")).median * 1000 / many["many"]
+    if "class" in results:
+        runs = results["class"]["found"]["runs"]["ours"]
+        found["hub_start"] = spread(column(runs, "hub_cpu_per_start")).median
+    return found
 
 
 def origin(result: Mapping[str, Any]) -> str:
@@ -128,6 +261,8 @@ def write(results: Mapping[str, Mapping[str, Any]], page: Path) -> None:
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True
     )
-    text = template.render(lines=lines, origin=origin, spread=spread, column=column, **results)
+    text = template.render(
+        lines=lines, origin=origin, spread=spread, column=column, sizing=sizing(results), **results
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text.rstrip() + "\n", encoding="utf-8")

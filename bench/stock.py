@@ -20,6 +20,10 @@ from bench.demo import ROOT, WORKERS, address, answers, copy_folder, inside, qma
 FOLDER = "/opt/gridhub-bench"
 STATE = "/var/lib/gridhub-bench"
 UNIT = "gridhub-bench-stock"
+CHP = (
+    f"{FOLDER}/node/bin/node "
+    f"{FOLDER}/node/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
+)
 HOST = address("hub")
 URL = f"https://{HOST}:18443"
 LOCKS = [ROOT / f"roles/{role}/files/requirements.txt" for role in ("sge_exec", "jupyterhub")]
@@ -43,10 +47,7 @@ c.JupyterHub.db_url = "sqlite:///{STATE}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{STATE}/cookie_secret"
 c.JupyterHub.cleanup_servers = False
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:18001"
-c.ConfigurableHTTPProxy.command = [
-    "{FOLDER}/node/bin/node",
-    "{FOLDER}/node/node_modules/configurable-http-proxy/bin/configurable-http-proxy",
-]
+c.ConfigurableHTTPProxy.command = "{CHP}".split()
 c.ConfigurableHTTPProxy.pid_file = "{STATE}/proxy.pid"
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {{"admin"}}
@@ -104,13 +105,7 @@ def hub(extra: str = "") -> Iterator[None]:
     """
     stop()
     copy_node()
-    inside(
-        "hub",
-        f"rm -rf {STATE}; mkdir -m 700 {STATE}; cd {STATE}; openssl req -x509 -nodes "
-        "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=stock "
-        f"-addext subjectAltName=IP:{HOST} -keyout stock.key -out stock.crt "
-        "2> /dev/null",
-    )
+    certificate()
     inside("hub", f"cat > {STATE}/config.py", CONFIG + extra)
     try:
         start()
@@ -119,6 +114,17 @@ def hub(extra: str = "") -> Iterator[None]:
         stop()
         qmaster("qdel -u '*' spawner-jupyterhub > /dev/null 2>&1 || true")
         inside("hub", f"rm -rf {STATE}")
+
+
+def certificate() -> None:
+    """Make the folder of the stock hub on our hub's host, with a certificate for its proxy."""
+    inside(
+        "hub",
+        f"rm -rf {STATE}; mkdir -m 700 {STATE}; cd {STATE}; openssl req -x509 -nodes "
+        "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=stock "
+        f"-addext subjectAltName=IP:{HOST} -keyout stock.key -out stock.crt "
+        "2> /dev/null",
+    )
 
 
 def stop() -> None:
