@@ -93,19 +93,15 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
 
 def test_the_contents_are_in_no_output_and_in_no_argument_for_the_log(tmp_path: Path) -> None:
     """Modules log their arguments on the host, unless Ansible asks them not to."""
-    log = tmp_path / "log"
-    # Ansible's modules log with systemd's module if there is one, and with syslog otherwise.
-    for name in ("systemd/journal.py", "syslog.py"):
-        file = tmp_path / "modules" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            "LOG_INFO = LOG_USER = 0\n"
-            "def openlog(*_): pass\n"
-            f"def syslog(*given): print(given, file=open({str(log)!r}, 'a'))\n"
-            f"def send(*given, **more): print(given, more, file=open({str(log)!r}, 'a'))\n",
-            encoding="utf-8",
-        )
-    (tmp_path / "modules/systemd/__init__.py").touch()
+    log, systemd = tmp_path / "log", tmp_path / "modules/systemd"
+    systemd.mkdir(parents=True)
+    (systemd / "__init__.py").touch()
+    (systemd / "daemon.py").write_text("def booted(): return True\n", encoding="utf-8")
+    (systemd / "journal.py").write_text(
+        f"def send(*given, **more): print(given, more, file=open({str(log)!r}, 'a'))\n"
+        "sendv = send\n",
+        encoding="utf-8",
+    )
     python = tmp_path / "python"
     python.write_text(
         f'#!/bin/sh\nPYTHONPATH={tmp_path / "modules"} exec {sys.executable} "$@"\n',
