@@ -374,10 +374,7 @@ async def test_a_qmaster_that_is_down_ends_no_session(
     qstat.fails(from_file(words))
     broker.cluster.jobs.clear()
     qstat.says(listing(like=standin.like))
-    for _ in range(3):
-        spawner.collector.hurry()
-        await spawner.collector.news(0.2)
-    assert spawner.collector.failures
+    await until(lambda: spawner.collector.hurry() or spawner.collector.failures)
     assert await spawner.poll() is None
 
 
