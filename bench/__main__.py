@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few runs, in .cache/bench")
     parser.add_argument("--page", action="store_true", help="only write the page again")
     arguments = parser.parse_args()
+    if os.geteuid() != 0 and not arguments.page:
+        parser.error("only root reaches the containers' own network")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     folder = ROOT / (".cache/bench" if arguments.quick else "bench/results")

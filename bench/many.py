@@ -22,6 +22,7 @@ from bench.people import Person
 FEW, MANY = 24, 200
 #: How long the hub is watched, in seconds, and how fast people press Start.
 WATCHED = 120.0
+SETTLED = 20.0
 WITHIN = 10.0
 STANDIN = Path(__file__).with_name("standin.py")
 SESSION = "/opt/jupyterhub-session"
@@ -79,7 +80,7 @@ def start_within(people: list[Person], seconds: float) -> dict[str, Any]:
 
 def watch(unit: str) -> dict[str, float]:
     """Return the CPU seconds a minute and the memory of a hub that has nothing to do."""
-    time.sleep(20)  # what the starts have left to do
+    time.sleep(SETTLED)  # what the starts have left to do
     before, began = cpu.unit(unit), time.monotonic()
     time.sleep(WATCHED)
     used, took = cpu.unit(unit) - before, time.monotonic() - began

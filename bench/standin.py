@@ -26,7 +26,7 @@ from pathlib import Path
 INTERVAL = 300
 BODY = b'{"version": "stand-in"}'
 ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-JupyterHub-Version: stand-in\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-JupyterHub-Version: 6.1.1\r\n"
     b"Content-Length: " + str(len(BODY)).encode() + b"\r\n\r\n" + BODY
 )
 
@@ -79,7 +79,10 @@ async def serve(
         name = environment.get("JUPYTERHUB_SERVER_NAME", "")
         body = {"servers": {name: {"last_activity": now}}, "last_activity": now}
         url = environment["JUPYTERHUB_ACTIVITY_URL"]
-        await asyncio.to_thread(post, environment, url, body, client)
+        try:
+            await asyncio.to_thread(post, environment, url, body, client)
+        except OSError as error:  # the hub is restarting: the next report will do
+            print(error, file=sys.stderr, flush=True)
         await asyncio.sleep(INTERVAL)
 
 
