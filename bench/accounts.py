@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 from bench.demo import WORKERS, inside, qmaster, wait_for
 from faults import wait_for_the_hub
@@ -19,6 +21,8 @@ CONFIGURE = (
 )
 #: The folder in which each host keeps its own account files meanwhile.
 KEPT = "/root/accounts-before"
+#: The file in which the qmaster keeps Grid Engine's own values meanwhile.
+KEPT_GRID = "/root/grid-before.json"
 HOSTS = ("hub", *WORKERS)
 #: Runs a program of Python as the hub, with the hub's environment.
 AS_HUB = ("runuser", "-u", "jupyterhub", "--", "/opt/jupyterhub/current/env/bin/python", "-c")
@@ -55,12 +59,9 @@ def room(people: list[str]) -> Iterator[str]:
     """
     password = secrets.token_urlsafe(16)
     places = len(people)
-    queue = qmaster("qconf -sq all.q")
-    kept = {name: object_field(queue, name) for name in ("slots", "load_thresholds")}
-    complexes = {
-        worker: object_field(qmaster(f"qconf -se {worker}"), "complex_values") for worker in WORKERS
-    }
-    gids = qmaster("qconf -sconf global | grep ^gid_range").split()[1]
+    # If an earlier measurement was killed, the cluster still has its values.
+    inside("qmaster", f"[ -e {KEPT_GRID} ] || cat > {KEPT_GRID}", json.dumps(grid_values()))
+    kept = json.loads(inside("qmaster", f"cat {KEPT_GRID}"))
     try:
         add_accounts(people, password)
         slots = ",".join([str(places), *(f"[{worker}={places}]" for worker in WORKERS)])
@@ -72,12 +73,26 @@ def room(people: list[str]) -> Iterator[str]:
         yield password
     finally:
         end_jobs(people)
-        set_gid_range(gids)
-        for name, value in kept.items():
+        set_gid_range(kept["gids"])
+        for name, value in kept["queue"].items():
             qmaster(f"qconf -rattr queue {name} '{value}' all.q")
-        for worker, value in complexes.items():
+        for worker, value in kept["complexes"].items():
             qmaster(f"qconf -rattr exechost complex_values {value} {worker}")
         remove_accounts(people)
+        inside("qmaster", f"rm {KEPT_GRID}")
+
+
+def grid_values() -> dict[str, Any]:
+    """Return the values of Grid Engine that are changed for the measurement."""
+    queue = qmaster("qconf -sq all.q")
+    return {
+        "queue": {name: object_field(queue, name) for name in ("slots", "load_thresholds")},
+        "complexes": {
+            worker: object_field(qmaster(f"qconf -se {worker}"), "complex_values")
+            for worker in WORKERS
+        },
+        "gids": qmaster("qconf -sconf global | grep ^gid_range").split()[1],
+    }
 
 
 def end_jobs(people: list[str]) -> None:

@@ -6,19 +6,13 @@ import http.client
 import os
 import ssl
 import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parents[1]
-# The measurements use the same clients and faults as the tests.
-sys.path[:0] = [str(ROOT / "tests" / name) for name in ("cluster", "faults", "security", "browser")]
+from bench import ROOT
+from cluster import BASE_URL, PREFIX, read_passwords
+from hub_client import wait_for
 
-from cluster import BASE_URL, PREFIX, read_passwords  # noqa: E402
-from hub_client import wait_for  # noqa: E402
-
-__all__ = ["BASE_URL", "PREFIX", "ROOT", "address", "copy_folder", "inside", "qmaster"]
-__all__ += ["read_passwords", "wait_for"]
+__all__ = ["BASE_URL", "PREFIX", "ROOT", "read_passwords", "wait_for"]
 
 PODMAN = "/usr/bin/podman"
 #: The first three numbers of the addresses of the containers. This machine reaches them as root.
