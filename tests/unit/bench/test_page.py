@@ -18,6 +18,47 @@ START = {
 }
 
 
+def hub(cpu, memory, taken_up):
+    watched = {
+        number: {"cpu_per_minute": cpu * sessions, "memory_mb": memory}
+        for number, sessions in (("empty", 0), ("few", 24), ("many", 200))
+    }
+    page = {"median_ms": 12.0, "worst_ms": 40.0}
+    return watched | {
+        "starts": {"people": 176, "within": 10.0, "last": 31.0, "failed": ["one"]},
+        "sessions": 199,
+        "pages": page,
+        "pages_qmaster_frozen": page,
+        "restarts": [{"answers": 4.0, "taken_up": taken_up}],
+    }
+
+
+LOADS = {"first": {"bytes": 1e6, "requests": 80, "seconds": 2.0}} | {
+    "second": {"bytes": 1e5, "requests": 30, "seconds": 1.0}
+}
+EVERYTHING = {
+    "start": {"runs": START},
+    "class": {
+        "people": 24,
+        "runs": {
+            side: [{"last": last, "cpu_per_start": 1.5, "hub_cpu_per_start": 0.5}]
+            for side, last in (("ours", 10.0), ("stock", 40.0))
+        },
+    },
+    "weight": {"line": "a line", "runs": {"ours": [LOADS], "stock": [LOADS]}},
+    "many": {"few": 24, "many": 200, "watched_seconds": 120.0}
+    | {"ours": hub(0.01, 200, 3.0), "stock": hub(0.3, 300, 60.0)},
+    "proxy": {
+        "requests": 2000,
+        "messages": 1000,
+        "runs": {path: [{"requests": 800.0, "echo_ms": 0.4}] for path in ("ours", "chp", "server")},
+    },
+    "form": {"sessions": 1000, "jobs": 10000, "people": 50}
+    | {"runs": [{"form_ms": [10.0, 20.0, 110.0] * 40}]},
+    "attacked": {"runs": {"a flood": [{"without": 2.0, "attacked": 3.0}]}},
+}
+
+
 def result(found):
     return {
         "part": "start",
@@ -61,11 +102,39 @@ def test_the_page_names_machine_versions_and_file_of_each_part(written):
         assert said in text
 
 
-def test_every_image_of_the_page_is_drawn(written, tmp_path):
-    text = written(start={"runs": START})
-    images = [part.partition(")")[0] for part in text.split("](images/")[1:]]
-    assert images == ["performance-start.svg", "performance-phases.svg"]
-    assert all((tmp_path / "images" / name).read_text().startswith("<?xml") for name in images)
+def test_the_page_shows_every_plot_that_is_drawn(written, tmp_path):
+    text = written(**EVERYTHING)
+    shown = {part.partition(")")[0] for part in text.split("](images/")[1:]}
+    assert shown == {file.name for file in (tmp_path / "images").iterdir()}
+
+
+def test_the_page_has_a_section_for_each_part(written):
+    text = written(**EVERYTHING)
+    assert len(page.PARTS) == len(EVERYTHING)
+    # And one about the size of a hub.
+    assert text.count("\n## ") == len(EVERYTHING) + 1
+
+
+def test_the_hub_is_compared_at_the_same_number_of_sessions(written):
+    text = written(**EVERYTHING)
+    assert "| Hub's CPU a minute, 200 sessions | 2.00 s" in text
+    assert "60.00 s (60.00 to 60.00) | 0.03 | ≤ 0.1 | yes |" in text
+
+
+def test_failed_starts_are_told(written):
+    assert "1 failed" in " ".join(written(**EVERYTHING).split())
+
+
+def test_the_size_of_a_hub_follows_from_the_difference_between_few_and_many():
+    sized = page.sizing({name: result(found) for name, found in EVERYTHING.items()})
+    # 2 s a minute for 200 sessions and 0.01 s for each further one, up to 15 s.
+    assert sized["people"] == pytest.approx(1500)
+    assert sized["restart"] == pytest.approx(15.0)
+    assert sized["hub_start"] == 0.5
+
+
+def test_without_a_result_the_page_says_so(written):
+    assert "Nothing has been measured yet." in written()
 
 
 def test_a_part_that_was_not_measured_is_left_out(written):
