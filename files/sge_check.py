@@ -2,9 +2,9 @@
 """Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
 KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, ``settings`` (a site's own
-lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object); FILE may be ``-`` for standard input. The exit status is 0 for a
-valid file, 1 for an invalid file, and 2 for wrong arguments. Standard error lists the mistakes in
-the file, in the inventory's terms.
+lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object). FILE may be
+``-`` for standard input. The exit status is 0 for a valid file, 1 for an invalid file, and 2 for
+wrong arguments. Standard error lists the mistakes in the file, in the inventory's terms.
 """
 
 from __future__ import annotations
