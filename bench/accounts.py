@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from bench.demo import WORKERS, inside, qmaster, wait_for
+from bench.demo import WORKERS, delete_jobs, inside, qmaster, wait_for
 from faults import wait_for_the_hub
 
 #: The lowest UID of the accounts.
@@ -98,7 +98,7 @@ def grid_values() -> dict[str, Any]:
 def end_jobs(people: list[str]) -> None:
     """Delete the jobs of these people, and wait until they are gone."""
     owners = ",".join(people)
-    qmaster(f"qdel -u {owners} > /dev/null || true")
+    delete_jobs(f"-u {owners}")
     wait_for("their jobs are gone", lambda: not qmaster(f"qstat -u {owners}").strip(), 300, pause=1)
 
 

@@ -47,6 +47,12 @@ def qmaster(script: str) -> str:
     return inside("qmaster", f"export SGE_ROOT=/var/lib/gridengine; {script}")
 
 
+def delete_jobs(which: str) -> None:
+    """Delete jobs as a manager of Grid Engine; the qmaster's host may not submit or delete."""
+    # qdel also fails if there is no such job.
+    inside("hub", f"SGE_ROOT=/var/lib/gridengine qdel {which} > /dev/null || true")
+
+
 def copy_folder(source: str, path: str, target: str, parent: str, links: str = "") -> None:
     """Copy a folder from a container into a folder of another one.
 

@@ -15,7 +15,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from bench.demo import ROOT, WORKERS, address, answers, copy_folder, inside, qmaster, wait_for
+from bench.demo import ROOT, WORKERS, address, answers, copy_folder, delete_jobs, inside, wait_for
 
 FOLDER = "/opt/gridhub-bench"
 STATE = "/var/lib/gridhub-bench"
@@ -112,7 +112,7 @@ def hub(extra: str = "") -> Iterator[None]:
         yield
     finally:
         stop()
-        qmaster("qdel -u '*' spawner-jupyterhub > /dev/null 2>&1 || true")
+        delete_jobs("-u '*' spawner-jupyterhub")
         inside("hub", f"rm -rf {STATE}")
 
 
