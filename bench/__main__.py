@@ -43,7 +43,9 @@ PARTS = {
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Let the measurements clean up when they are ended from outside."""
+    """Let the measurements clean up when they are ended from outside; nothing interrupts that."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
