@@ -39,6 +39,22 @@ from sge_spawner import SGESpawner
 jupyterhub.user.make_ssl_context = lru_cache(maxsize=4)(jupyterhub.user.make_ssl_context)
 
 
+def check_version(hub: str, session: str | None, log: logging.Logger) -> None:
+    """Log a difference between the versions of JupyterHub, as JupyterHub does.
+
+    :param session: what the session's server states. The server is the user's, so this can be
+        anything. JupyterHub's own function would end a hub that takes up a session again.
+    """
+    try:
+        _compare_versions(hub, session, log)
+    except ValueError:  # no version, or one with too many digits
+        log.warning("A session's server states an impossible version: %.50r", session)
+
+
+_compare_versions = jupyterhub.user._check_version
+jupyterhub.user._check_version = check_version
+
+
 #: The values of secret arguments in addresses. JupyterHub hides them in its own messages, but not
 #: in Tornado's, such as those about uncaught errors.
 _SECRETS = re.compile(rf"([?&][^=&\s]*(?:{'|'.join(SCRUB_PARAM_KEYS)})[^=&\s]*=)[^&\s'\",)]+")

@@ -38,6 +38,21 @@ def test_a_hub_with_many_sessions_makes_one_tls_context(tmp_path: Path) -> None:
     assert make(*files, cafile=files[1]) is make(*files, cafile=files[1])
 
 
+@pytest.mark.parametrize("stated", ["stand-in", "1.2.x", "9" * 5000, "\xff", " ", "6.1.1.dev0+\t"])
+def test_no_version_that_a_session_states_ends_the_hub(
+    stated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    jupyterhub.user._check_version("6.1.1", stated, logging.getLogger("hub"))
+    (message,) = caplog.messages
+    assert message.startswith("A session's server states an impossible version: ")
+    assert len(message) < 120
+
+
+def test_another_version_is_logged_as_before(caplog: pytest.LogCaptureFixture) -> None:
+    jupyterhub.user._check_version("6.1.1", "5.0.0", logging.getLogger("hub"))
+    assert "jupyterhub version 6.1.1 != jupyterhub-singleuser version 5.0.0" in caplog.text
+
+
 @given(st.text(max_size=300))
 def test_user_input_cannot_start_a_new_log_line(word: str) -> None:
     line = formatted("refused: %s", word)
