@@ -280,9 +280,12 @@ class Lab:
     """A session's server, which can answer or fall silent."""
 
     def __init__(self) -> None:
+        self.version = "6.1.1"
+        lab = self
+
         class Api(RequestHandler):
             def get(self) -> None:
-                self.set_header("X-JupyterHub-Version", "6.1.1")
+                self.set_header("X-JupyterHub-Version", lab.version)
 
         self.server = HTTPServer(Application([(".*", Api)]))
         for self.port in range(PORTS[0], PORTS[1] + 1):

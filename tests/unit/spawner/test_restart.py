@@ -105,6 +105,15 @@ class TestRestart:
         assert (await second.ask("users/alice/server", token, method="DELETE")).code == 204
         assert broker.stops == [Stop(user="alice", session=broker.session)]
 
+    async def test_a_session_that_states_an_impossible_version_does_not_end_the_hub(
+        self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab
+    ) -> None:
+        await self.run(first, broker, token, lab)
+        lab.version = "no version"
+        second = await hubs()
+        await asyncio.wait_for(second.opening, 10)
+        assert second.spawner().ready
+
     async def test_a_session_that_does_not_answer_is_kept_and_is_ready_when_it_does(
         self, hubs: Any, first: Hub, broker: Broker, token: str, lab: Lab, qstat: Qstat
     ) -> None:
