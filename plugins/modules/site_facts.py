@@ -98,6 +98,10 @@ options:
         authority or empty; empty on other hosts.
     type: dict
     default: {}
+  asked_at:
+    description: When the controller asks, on its own clock, in seconds since the epoch.
+    type: float
+    required: true
   grid:
     description:
       - C(environment) and C(bin_dir) of the commands of a site's Grid Engine, and C(requests) to
@@ -409,11 +413,13 @@ def main():
             "certificate": {"type": "dict", "default": {}},
             "shared": {"type": "dict", "default": {}},
             "openid": {"type": "dict", "default": {}},
+            "asked_at": {"type": "float", "required": True},
             "grid": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     given = module.params
+    ahead = time.time() - given["asked_at"]
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         names = dict(zip(given["resolve"], pool.map(resolve, given["resolve"])))
         reached = dict(zip(given["connect"], pool.map(connect, given["connect"])))
@@ -426,7 +432,7 @@ def main():
             "groups": {name: group(name) for name in given["groups"]},
             "members": members(given["groups"]),
             "folders": {path: os.path.isdir(path) for path in given["folders"]},
-            "time": time.time(),
+            "clock": ahead,
             "sssd": sssd(),
         }
     if given["certificate"]:

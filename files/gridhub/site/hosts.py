@@ -10,7 +10,7 @@ from typing import Any
 from gridhub.site.inventory import Problem
 
 #: How far the clocks of two hosts may differ, in seconds. Certificates and announced times depend
-#: on the clocks; the hosts are asked within some seconds of each other.
+#: on the clocks; a slow connection to a host looks like a difference of some seconds.
 SKEW = 60.0
 
 #: The oldest Python for the environments of hub, proxy and workers.
@@ -73,8 +73,9 @@ def firewall_problems(
 
 
 def _clock_problems(facts: Facts) -> Iterator[Problem]:
-    times = sorted((each["time"], host) for host, each in facts.items())
-    (early, slow), (late, fast) = times[0], times[-1]
+    # How far each host's clock is ahead of the controller's, in seconds.
+    clocks = sorted((each["clock"], host) for host, each in facts.items())
+    (early, slow), (late, fast) = clocks[0], clocks[-1]
     if late - early > SKEW:
         yield Problem(
             (), f"the clocks of {fast} and {slow} differ by {late - early:.0f} s; let NTP set them"

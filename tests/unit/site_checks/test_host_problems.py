@@ -33,7 +33,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "groups": {},
         "members": {},
         "folders": {"/home": True},
-        "time": 1000.0,
+        "clock": -1.0,
     } | changes
 
 
@@ -56,7 +56,7 @@ def test_hosts_that_fit_have_no_problem() -> None:
             "w1: port 443 of :: is taken by apache2",
         ),
         ({"folders": {"/users": False}}, "w1: the folder /users is missing"),
-        ({"time": 1300.0}, "the clocks of w1 and hub differ by 300 s"),
+        ({"clock": 299.0}, "the clocks of w1 and hub differ by 300 s"),
         ({"certificate": {"missing": "/x.pem"}}, "w1: /x.pem is missing"),
         ({"certificate": {"error": "unable to load"}}, "cannot be read: unable to load"),
         (

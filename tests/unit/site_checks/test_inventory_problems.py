@@ -282,7 +282,7 @@ def test_the_report_has_the_distributions_and_the_package_sources() -> None:
 def test_the_range_of_ports_matters_only_with_the_firewall(enabled: Any, count: int) -> None:
     asked = {"resolve": {}, "connect": {}, "taken": [], "accounts": {}, "groups": {}, "members": {}}
     linux = {"range": [32768, 60999], "reserved": ""}
-    site = asked | {"folders": {}, "time": 1.0, "ephemeral": linux}
+    site = asked | {"folders": {}, "clock": 1.0, "ephemeral": linux}
     values = {"__validate_facts": {"site": site}, "jupyterhub_session_ports": [40000, 40999]}
     if enabled is not None:
         values["firewall_enabled"] = enabled
