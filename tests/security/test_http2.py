@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from raw_http import tls_link
 from raw_http2 import Head, ask, connection, head
 
 Fetch = Callable[..., Answer]
+
+#: These attacks last for minutes.
+lasting = pytest.mark.skipif(not os.environ.get("ALL"), reason="only make test-all has the time")
 
 #: nginx, as the attacking host reaches it.
 NGINX = {"host": "proxy", "port": 443, "protocol": "h2"}
@@ -62,6 +66,7 @@ def requests(
 
 
 @pytest.mark.usefixtures("hostile")
+@lasting
 @pytest.mark.attack(
     "requests over HTTP/2 that never end, many on each connection",
     outcome="32 on one connection, 1000 from one address; the others are refused. They are freed "
@@ -91,6 +96,7 @@ def test_a_flood_of_streams_is_limited(check_another_user: Callable[[], None]) -
 
 
 @pytest.mark.usefixtures("routes")
+@lasting
 @pytest.mark.attack(
     "requests over HTTP/2 that are taken back at once, by the thousand (rapid reset)",
     outcome="Each counts as a request. A connection is closed after 1000; other users can work.",
@@ -143,6 +149,7 @@ def test_floods_of_frames_are_cut_off(frames: str) -> None:
     wait_until_given_back(before)
 
 
+@lasting
 @pytest.mark.attack(
     "a head that never ends, over HTTP/2",
     outcome="The request ends after 15 s, and its connection 75 s later.",
@@ -160,6 +167,7 @@ def test_a_head_that_never_ends_is_cut_off(base_url: str) -> None:
 
 
 @pytest.mark.usefixtures("hostile")
+@lasting
 @pytest.mark.attack(
     "request bodies that never arrive, many on one HTTP/2 connection",
     outcome="The hub does not see them. As over HTTP/1.1, they end after 15 s for the hub, after "
@@ -182,6 +190,7 @@ def test_bodies_that_never_arrive_end(path: str, check_another_user: Callable[[]
 
 
 @pytest.mark.usefixtures("hostile")
+@lasting
 @pytest.mark.attack(
     "large answers that an HTTP/2 client does not read, or for which it leaves no room",
     outcome="They wait at the server, at most 60 s without progress.",
