@@ -153,8 +153,11 @@ def tagged(role: str, name: str, tags: frozenset[str] = frozenset()) -> Iterator
                     yield from walk(task.get(part, []), own)
             elif "ansible.builtin.import_tasks" in task:
                 yield from tagged(role, task["ansible.builtin.import_tasks"], own)
+            elif "ansible.builtin.include_tasks" in task:
+                # The file is always read, and then its tasks are selected by their own tags.
+                assert own == {"always"}
+                yield from tagged(role, task["ansible.builtin.include_tasks"])
             else:
-                assert "ansible.builtin.include_tasks" not in task, "its tasks would need tags"
                 # A tag selects an included role's tasks only if the including task applies the tag.
                 included = task.get("ansible.builtin.include_role", {"apply": {"tags": own}})
                 yield task["name"], own & set(included["apply"]["tags"])
