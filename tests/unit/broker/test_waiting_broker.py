@@ -51,7 +51,8 @@ class TestAccepting:
 
     def test_a_caller_that_has_given_up_is_passed_over(self, listener: socket.socket) -> None:
         connect(listener).close()
-        with connect(listener) as caller:
+        with connect(listener) as silent, connect(listener) as caller:
+            silent.shutdown(socket.SHUT_WR)
             caller.sendall(b"second")
             connection = accept(listener)
             assert connection
