@@ -57,7 +57,8 @@ def test_the_hubs_user_can_reach_only_its_own_state(hub_host: Any) -> None:
         assert hub_host.run(f"runuser -u jupyterhub -- test -w {path}").rc != 0, path
     assert hub_host.run("runuser -u jupyterhub -- sudo -n true").rc != 0
     owned = hub_host.check_output(
-        "find /etc /opt /usr /run /srv -xdev ! -name jupyterhub-broker.sock"
+        "find /etc /opt /usr /run /srv -xdev"
+        " ! -name jupyterhub-broker.sock ! -name jupyterhub-broker-ready.sock"
         " \\( -user jupyterhub -o -group jupyterhub -perm -020 \\)"
     )
     assert owned == ""
