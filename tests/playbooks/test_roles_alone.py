@@ -94,6 +94,45 @@ def run_plays(
     return " ".join((done.stdout + done.stderr).split())
 
 
+def test_a_stopped_postgresql_of_the_site_is_not_taken_over(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "runuser").write_text(
+        "#!/bin/sh\necho 'psql: error: connection to server failed' >&2; exit 2\n", encoding="utf-8"
+    )
+    (programs / "runuser").chmod(0o755)
+    plays: list[dict[str, Any]] = []
+    folders = ["15/main", "data", "16/data", ""]
+    for number, folder in enumerate(folders):
+        data = tmp_path / f"pgsql{number}"
+        if folder:
+            (data / folder).mkdir(parents=True)
+            (data / folder / "PG_VERSION").write_text("15\n", encoding="utf-8")
+        variables = {
+            "__database_data_folders": [str(data)],
+            "__database_folder": str(tmp_path / "ours"),
+        }
+        role = {"import_role": {"name": "database", "tasks_from": "preflight"}, "vars": variables}
+        shown = f"case {number} refused {{{{ ansible_failed_result.msg }}}}"
+        tasks: list[dict[str, Any]] = [
+            {
+                "block": [role, {"debug": {"msg": f"case {number} accepted"}}],
+                "rescue": [{"debug": {"msg": shown}}],
+            }
+        ]
+        plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks})
+    path = f"{programs}:{os.environ['PATH']}"
+    output = run_plays(tmp_path, plays, environment={"PATH": path})
+    for number, folder in enumerate(folders):
+        refusal = (
+            f"case {number} refused localhost has the files of a PostgreSQL server in "
+            f"{tmp_path}/pgsql{number}/{folder}, but the server does not answer "
+            "(psql: error: connection to server failed)"
+        )
+        assert (refusal in output) is bool(folder)
+        assert (f"case {number} accepted" in output) is (not folder)
+
+
 #: The settings of a cell, and the ports that are found in them.
 SETTINGS: list[tuple[str, dict[str, int]]] = [
     ("SGE_ROOT=/opt/sge; export SGE_ROOT\nunset SGE_QMASTER_PORT\n", {}),
