@@ -250,6 +250,8 @@ def suspects(options: Iterable[Option], arguments: Sequence[str], words: str) ->
     ]
     if not words:
         return [option for option in possible if option.name in ("", "-@")] or possible
+    if "Unknown option" in words:  # qsub does not name a word that is no option
+        return [option for option in possible if not option.name.startswith("-")]
     possible = [option for option in possible if option.name]
     named = [option for option in possible if _is_named(option, words)]
     return named or [option for option in possible if option.name in _DECIDED]

@@ -147,6 +147,8 @@ class TestSuspects:
             ("-m q\n-m n", 'mail options list format "q" specified to -m option', ["-m q"]),
             ("-P x\n-@ /f", "", ["-@ /f"]),
             ("-P x\n ", "no suitable queues", ["-P x"]),
+            ("-R y\n-P x\ngarbage", "qsub: Unknown option", ["garbage"]),
+            ("-P x", "qsub: Unknown option", []),
             ("-m n\n-M a@b\n-r y", "Site policy: at most 3 cores", []),
         ],
     )
