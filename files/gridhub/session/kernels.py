@@ -34,8 +34,9 @@ SHOWN_WIDTH = 300
 #: kernel up to five times.
 SAME_DEATH = 60.0
 
-#: Report a kernel that has not answered so many seconds after its start.
+#: So many seconds after its start, check that a kernel answers, within so many seconds.
 SILENT_AFTER = 45.0
+ANSWER_WITHIN = 10.0
 
 
 class KernelSettings(NamedTuple):
@@ -132,16 +133,29 @@ class SessionKernelManager(ServerKernelManager):
         self._watch_for_silence()
 
     def _watch_for_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def report() -> None:
-            if self.execution_state == "starting" and self.has_kernel:
-                name = "kernel_silent" if self.transport == "ipc" else "kernel_slow"
-                self._notify(name)
+        def check() -> None:
+            self._check = asyncio.ensure_future(self._report_silence())
 
         if self._silent:
             self._silent.cancel()
-        self._silent = loop.call_later(SILENT_AFTER, report)
+        self._silent = asyncio.get_running_loop().call_later(SILENT_AFTER, check)
+
+    async def _report_silence(self) -> None:
+        """Report a kernel that does not answer.
+
+        As long as no page or program has connected to a kernel, nobody has asked it anything.
+        """
+        if self.execution_state != "starting" or not self.has_kernel:
+            return
+        client = self.client()
+        client.start_channels(stdin=False, hb=False, control=False)
+        try:
+            await client.wait_for_ready(timeout=ANSWER_WITHIN)
+        except RuntimeError:  # no answer, or it has ended
+            if self.has_kernel:
+                self._notify("kernel_silent" if self.transport == "ipc" else "kernel_slow")
+        finally:
+            client.stop_channels()
 
     def start_restarter(self) -> None:
         """Start to watch the kernel; also report its death."""
