@@ -86,6 +86,7 @@ def wait_for_connection() -> socket.socket | None:
     if connection:
         # systemd may stop waiting processes at any time, but a request is completed.
         signal.signal(signal.SIGTERM, lambda *_: None)
+        time.tzset()  # reads /etc/localtime again, if it has changed
         if Path(sys.argv[0]).resolve().parent != _RELEASE:
             os.dup2(connection.fileno(), 0)
             for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
