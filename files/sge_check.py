@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
-KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, ``settings`` (a site's own
-lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object). ``smallest``
-prints the smallest choice of a menu. FILE may be
+KIND is ``menu``, ``words``, ``announcement``, ``window``, ``drain``, ``broker``, ``settings`` (a
+site's own lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object).
+``smallest`` prints the smallest choice of a menu. FILE may be
 ``-`` for standard input. The exit status is 0 for a valid file, 1 for an invalid file, and 2 for
 wrong arguments. Standard error lists the mistakes in the file, in the inventory's terms.
 """
@@ -68,6 +68,16 @@ def check_window(content: bytes, source: str) -> None:
     parse_window(content)
 
 
+def check_drain(content: bytes, source: str) -> None:
+    """Check a time in which no session may start.
+
+    :raises ValueError: naming the value that is wrong.
+    """
+    from gridhub.notices.drain import parse_drain
+
+    parse_drain(content)
+
+
 def check_broker(content: bytes, source: str) -> None:
     """Check the broker's settings.
 
@@ -107,6 +117,7 @@ CHECKS = {
     "words": check_words,
     "announcement": check_announcement,
     "window": check_window,
+    "drain": check_drain,
     "broker": check_broker,
     "settings": check_settings,
     "inventory": check_inventory,

@@ -32,6 +32,9 @@ SESSIONS = "notebooks-ca"
 #: to sessions.
 PROXY = "proxy-client-ca"
 
+#: The name of an authority that signs only one certificate, which the hub presents.
+HUB = "hub-ca"
+
 #: The clocks of hub and workers may differ by up to this much.
 CLOCKS_DIFFER = timedelta(days=1)
 COMPONENTS = ("hub-internal", "proxy-api", "proxy-client")
@@ -138,6 +141,13 @@ def is_proxy(connection: socket.socket) -> bool:
     if not isinstance(connection, ssl.SSLSocket):
         return False
     return issuer(connection.getpeercert()) == PROXY
+
+
+def is_hub(connection: socket.socket) -> bool:
+    """Return whether the other end of a connection has presented the hub's own certificate."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return False
+    return issuer(connection.getpeercert()) == HUB
 
 
 def session_of(connection: socket.socket) -> str:

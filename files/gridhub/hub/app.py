@@ -26,6 +26,9 @@ from tornado.httpserver import HTTPServer
 from traitlets import default
 
 from gridhub.bounded_server import source_of
+
+# Importing the module adds its handlers to the hub.
+from gridhub.hub import operator as _operator  # noqa: F401
 from gridhub.hub.database import AWAY, Connections, DatabaseTrouble
 from gridhub.hub.server import HubServer
 from gridhub.hub.strays import StrayHandler

@@ -10,7 +10,17 @@ import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gridhub.maintenance import backup, home_files, host, procedure, report, settings, smoke, status
+from gridhub.maintenance import (
+    backup,
+    drain,
+    home_files,
+    host,
+    procedure,
+    report,
+    settings,
+    smoke,
+    status,
+)
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
@@ -52,6 +62,10 @@ def _dispatch(arguments: list[str]) -> int:
             print(smoke.smoke_test(settings.read_settings()))
         case ["smoke-timer"]:
             return smoke.by_timer(settings.read_settings())
+        case ["notice", minutes] if minutes.isdecimal():
+            print(drain.send_notice(settings.read_settings(), sys.stdin.read(), int(minutes)))
+        case ["end-sessions"]:
+            print(drain.end_sessions(settings.read_settings()))
         case ["session-files", "list"]:
             print(json.dumps(home_files.list_home(Path.home())))
         case ["session-files", "remove"]:

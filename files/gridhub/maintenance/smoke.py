@@ -12,15 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import host
-from gridhub.maintenance import smoke_test as tests
+from gridhub.maintenance import canary, host
+from gridhub.maintenance.canary import START_WITHIN, SmokeTest, read_record
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 from gridhub.maintenance.smoke_steps import write_metrics
-from gridhub.maintenance.smoke_test import START_WITHIN, SmokeTest, read_record
 
 #: The result of the last smoke test.
-LAST = tests.STATE / "last.json"
+LAST = canary.STATE / "last.json"
 
 #: How long to wait for another smoke test to end, in seconds.
 WAIT_FOR_OTHER = 400.0
@@ -44,7 +43,7 @@ def smoke_test(settings: Settings, seconds: float = START_WITHIN) -> str:
         )
     deadline = time.monotonic() + WAIT_FOR_OTHER
     while True:
-        with host.lock(tests.STATE) as has_lock:
+        with host.lock(canary.STATE) as has_lock:
             if has_lock:
                 return _locked(settings, seconds)
         if time.monotonic() > deadline:
@@ -70,7 +69,7 @@ def by_timer(settings: Settings) -> int:
     if why := why_closed(settings):
         print(f"No smoke test now: {why}")
         return 0
-    with host.lock(tests.STATE) as has_lock:
+    with host.lock(canary.STATE) as has_lock:
         if not has_lock:
             print("Another smoke test is running. Nothing is done.")
             return 0

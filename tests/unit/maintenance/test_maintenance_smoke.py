@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from gridhub.maintenance import home_files, host, smoke, smoke_test
+from gridhub.maintenance import canary as canaries
+from gridhub.maintenance import home_files, host, smoke
+from gridhub.maintenance.canary import is_ours
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.home_files import list_home, remove_new
 from gridhub.maintenance.settings import Settings
 from gridhub.maintenance.smoke_steps import STEPS, metrics_text
-from gridhub.maintenance.smoke_test import is_ours
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(canary_user="canary", hub_api="https://127.0.0.1:1/hub/api")
@@ -87,15 +88,15 @@ class Canary:
 @pytest.fixture
 def canary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Canary:
     canary = Canary()
-    monkeypatch.setattr(smoke_test, "STATE", tmp_path)
-    monkeypatch.setattr(smoke_test, "RUNNING", tmp_path / "running.json")
+    monkeypatch.setattr(canaries, "STATE", tmp_path)
+    monkeypatch.setattr(canaries, "RUNNING", tmp_path / "running.json")
     monkeypatch.setattr(smoke, "LAST", tmp_path / "last.json")
-    monkeypatch.setattr(smoke_test, "Person", lambda _: canary)
-    monkeypatch.setattr(smoke_test, "smallest_choice", lambda _: {"cores": 1})
-    monkeypatch.setattr(smoke_test, "session_files", lambda _: ["old"])
-    monkeypatch.setattr(smoke_test, "remove_session_files", lambda *_: ["new"])
-    monkeypatch.setattr(smoke_test, "job_of", lambda _: "7")
-    monkeypatch.setattr(smoke_test, "run_cell", lambda _c, code, _s: str(eval(code[6:-1])))
+    monkeypatch.setattr(canaries, "Person", lambda _: canary)
+    monkeypatch.setattr(canaries, "smallest_choice", lambda _: {"cores": 1})
+    monkeypatch.setattr(canaries, "session_files", lambda _: ["old"])
+    monkeypatch.setattr(canaries, "remove_session_files", lambda *_: ["new"])
+    monkeypatch.setattr(canaries, "job_of", lambda _: "7")
+    monkeypatch.setattr(canaries, "run_cell", lambda _c, code, _s: str(eval(code[6:-1])))
     monkeypatch.setattr(host, "now", lambda: NOW)
     monkeypatch.setattr(host, "wait_until_clear", lambda problem, *_: problem() and problem())
     return canary
@@ -107,7 +108,7 @@ def last() -> dict[str, Any]:
 
 def test_a_session_is_used_and_stopped_and_nothing_is_left(canary: Canary) -> None:
     assert smoke.smoke_test(SETTINGS).startswith("ready after 0 s")
-    assert canary.state == {} and canary.tokens == [] and not smoke_test.RUNNING.exists()
+    assert canary.state == {} and canary.tokens == [] and not canaries.RUNNING.exists()
     assert canary.calls[-1] == "log out"
     assert last()["ok"] and set(last()["seconds"]) == set(STEPS)
 
@@ -122,7 +123,7 @@ def test_a_session_that_no_smoke_test_started_is_left_alone(canary: Canary) -> N
 def test_a_session_that_a_killed_smoke_test_left_is_stopped(canary: Canary) -> None:
     earlier = NOW - timedelta(hours=1)
     begun = {"started": earlier.isoformat(), "asked": True, "files": [], "tokens": []}
-    smoke_test.RUNNING.write_text(json.dumps(begun))
+    canaries.RUNNING.write_text(json.dumps(begun))
     canary.state = {"ready": True, "started": (earlier + timedelta(seconds=3)).isoformat()}
     assert "that an earlier smoke test left" in smoke.smoke_test(SETTINGS)
     assert canary.state == {}
@@ -172,7 +173,7 @@ def test_the_step_that_fails_is_named_and_the_session_is_stopped(
     canary.fails = {call: "broken"}
     with pytest.raises(MaintenanceError, match="broken\nLook at: "):
         smoke.smoke_test(SETTINGS)
-    assert last()["failed"] == step and canary.state == {} and not smoke_test.RUNNING.exists()
+    assert last()["failed"] == step and canary.state == {} and not canaries.RUNNING.exists()
     assert f'gridhub_smoke_step_failed{{step="{step}"}} 1' in metrics_text(last())
 
 
@@ -187,7 +188,7 @@ def test_a_session_that_does_not_stop_is_noted_for_the_next_smoke_test(canary: C
     canary.stops = False
     with pytest.raises(MaintenanceError, match="does not stop"):
         smoke.smoke_test(SETTINGS)
-    assert json.loads(smoke_test.RUNNING.read_text())["asked"]
+    assert json.loads(canaries.RUNNING.read_text())["asked"]
     canary.stops = True
     smoke.smoke_test(SETTINGS)
     assert canary.state == {}
