@@ -74,6 +74,8 @@ class Settings:
     canary_token: str = ""
     #: The command that prints the smallest choice of the menu (``files/sge_check.py``).
     smallest_choice: Sequence[str] = ()
+    #: Minutes between two smoke tests by the timer; 0 without the timer.
+    smoke_minutes: int = 0
     #: The file with which ``drain.yml`` keeps sessions from starting; empty without a hub.
     drain_file: str = ""
     hub_api: str = ""

@@ -31,19 +31,23 @@ class Drain:
         return now < self.end
 
     def values(self) -> dict[str, str]:
-        """Return the site's text, and the times in the time zone of the hub's host."""
+        """Return the times in the time zone of the hub's host."""
         clocks = {"begin": local(self.refuse.timestamp()), "end": local(self.end.timestamp())}
-        times = {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
-        return {"text": self.text, **times}
+        return {name: f"{moment:%Y-%m-%d %H:%M %Z}" for name, moment in clocks.items()}
 
     def announcement(self, now: datetime) -> Announcement:
         """Return the announcement for every page."""
-        which = "drained" if self.refuse <= now else "drain_ahead"
-        return Announcement(text(f"maintenance.{which}", **self.values()), "warning")
+        if self.refuse <= now:
+            return Announcement(text("drain.now", text=self.text, **self.values()), "warning")
+        return Announcement(text("drain.ahead", text=self.text, **self.values()), "warning")
 
     def refusal(self, now: datetime) -> str:
         """Return why no session starts now, or an empty string."""
-        return text("maintenance.drained", **self.values()) if self.refuse <= now < self.end else ""
+        return (
+            text("drain.now", text=self.text, **self.values())
+            if self.refuse <= now < self.end
+            else ""
+        )
 
 
 def parse_drain(content: str | bytes) -> Drain:
