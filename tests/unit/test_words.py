@@ -140,7 +140,7 @@ def test_no_module_contains_sentences_for_people() -> None:
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """Sessions (starter.py), the culler (idle.py) and root's programs (operator.py) get HTTP errors.
+    """Sessions (starter.py), the culler (idle.py) and root (operator.py) get HTTP errors.
 
     People get a Refusal.
     """
