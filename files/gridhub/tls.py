@@ -35,6 +35,10 @@ PROXY = "proxy-client-ca"
 #: The name of an authority that signs only one certificate, which the hub presents.
 HUB = "hub-ca"
 
+#: The folder, in that of the certificates, with the certificates of authorities that were replaced
+#: but are still trusted (``gridhub/hub/rotation.py``).
+RETIRED = "retired"
+
 #: The clocks of hub and workers may differ by up to this much.
 CLOCKS_DIFFER = timedelta(days=1)
 COMPONENTS = ("hub-internal", "proxy-api", "proxy-client")
@@ -117,6 +121,9 @@ def hub_context(folder: Path) -> ssl.SSLContext:
     :raises OSError: when a file cannot be read.
     """
     context = ssl.create_default_context(cafile=folder / SESSIONS / f"{SESSIONS}.crt")
+    retired = folder / RETIRED / f"{SESSIONS}.crt"
+    if retired.is_file():
+        context.load_verify_locations(retired)
     pair = folder / "hub-internal/hub-internal"
     context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
     return context

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import host, operator
+from gridhub.maintenance import host, operator, probes
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
@@ -92,7 +92,29 @@ def end_sessions(settings: Settings) -> str:
             f"the sessions were told that they have {minutes} minutes, until "
             f"{ready:%Y-%m-%d %H:%M} UTC; until then, none is ended"
         )
-    answer = operator.call(settings, "POST", "end")
     NOTICE.unlink(missing_ok=True)
+    return end_now(settings)
+
+
+def end_now(settings: Settings) -> str:
+    """End all sessions, without notice; return the result in words.
+
+    :raises MaintenanceError: when the hub does not answer, or a session cannot be ended.
+    """
+    answer = operator.call(settings, "POST", "end")
     lines = [f"{answer['asked']} sessions were asked to end."]
-    return "\n".join([*lines, *(f"not ended: {each}" for each in answer["failed"])])
+    lines += [f"not ended: {each}" for each in answer["failed"]]
+    if answer["failed"]:
+        raise MaintenanceError("\n".join(lines))
+    return "\n".join(lines)
+
+
+def all_sessions(settings: Settings) -> list[dict[str, Any]]:
+    """Return all sessions: as the hub knows them, or, if it is down, those that run.
+
+    :raises MaintenanceError: when neither the hub nor its database answers.
+    """
+    try:
+        return list(operator.call(settings, "GET", "status")["sessions"])
+    except MaintenanceError:
+        return probes.running_sessions(settings.sessions)

@@ -64,6 +64,10 @@ def _dispatch(arguments: list[str]) -> int:
             return smoke.by_timer(settings.read_settings())
         case ["notice", minutes] if minutes.isdecimal():
             print(drain.send_notice(settings.read_settings(), sys.stdin.read(), int(minutes)))
+        case ["sessions"]:
+            print(json.dumps(drain.all_sessions(settings.read_settings())))
+        case ["end-sessions-now"]:
+            print(drain.end_now(settings.read_settings()))
         case ["end-sessions"]:
             print(drain.end_sessions(settings.read_settings()))
         case ["session-files", "list"]:

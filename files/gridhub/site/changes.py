@@ -79,7 +79,7 @@ def breaking_problems(
         yield f'{READ} is {read!r}; it must be a version in quotes, such as "{version}"'
         return
     if known > version_key(version):
-        yield f"{READ} is {read!r}, but this is version {version}; name a version that you have read"
+        yield f"{READ} is {read!r}, but this is version {version}; name one that you have read"
         return
     new = [each for each in breaking if version_key(each) > known]
     if new:
