@@ -23,6 +23,7 @@ from gridhub.hub.rotation import (
     rotate_authorities,
     rotate_certificates,
     rotated_at,
+    send_along,
 )
 from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, read_certificate
 
@@ -126,6 +127,7 @@ def make(folder: Path, names: list[str]) -> None:
 
     keep_trusting_retired()
     asyncio.run(run())
+    send_along(folder)
 
 
 def main() -> int:

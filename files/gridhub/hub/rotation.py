@@ -45,7 +45,7 @@ _SIGNED_BY = {"hub-internal": HUB, "proxy-api": _PROXY_API, "proxy-client": PROX
 #: Which retired authorities belong to each file of trusted certificates (JupyterHub's
 #: ``init_internal_ssl``). JupyterHub writes these files when the hub starts.
 _TRUST = {
-    f"{HUB}_trust.crt": (_PROXY_API, PROXY, SESSIONS),
+    f"{HUB}_trust.crt": (HUB, _PROXY_API, PROXY, SESSIONS),
     f"{_PROXY_API}_trust.crt": (HUB, SESSIONS),
     f"{PROXY}_trust.crt": (HUB, SESSIONS),
     f"{SESSIONS}_trust.crt": (HUB, PROXY),
@@ -143,20 +143,19 @@ def rotate_certificates(folder: Path, make: Callable[[Path], object]) -> list[st
     def change(place: Path) -> None:
         _forget(place, COMPONENTS)
         make(place)
-        for name in COMPONENTS:
-            _send_along(place, name)
 
     _replace(folder, change)
     return list(COMPONENTS)
 
 
-def _send_along(place: Path, name: str) -> None:
-    """Append the cross-certificate of its authority, if there is one, to a certificate."""
-    cross = place / RETIRED / f"{_SIGNED_BY[name]}.cross.crt"
-    if cross.is_file():
-        path = place / name / f"{name}.crt"
-        own = _pem(read_certificate(place, name))
-        path.write_text(own + cross.read_text(encoding="ascii"), encoding="ascii")
+def send_along(folder: Path) -> None:
+    """Append the cross-certificates, if there are any, to the certificates of hub and proxy."""
+    for name, authority in _SIGNED_BY.items():
+        cross = folder / RETIRED / f"{authority}.cross.crt"
+        if cross.is_file():
+            own = _pem(read_certificate(folder, name))
+            path = folder / name / f"{name}.crt"
+            path.write_text(own + cross.read_text(encoding="ascii"), encoding="ascii")
 
 
 def rotate_authorities(folder: Path, make: Callable[[Path], object]) -> list[str]:
@@ -187,8 +186,7 @@ def rotate_authorities(folder: Path, make: Callable[[Path], object]) -> list[str
             cross = cross_certify(new, old, key)
             (retired / f"{name}.crt").write_text(_pem(old), encoding="ascii")
             (retired / f"{name}.cross.crt").write_text(_pem(cross), encoding="ascii")
-        for name in COMPONENTS:
-            _send_along(place, name)
+        send_along(place)
         record = {"rotated": datetime.now(UTC).isoformat(timespec="seconds")}
         (retired / _RECORD).write_text(json.dumps(record), encoding="utf-8")
         trust_retired(place)

@@ -118,3 +118,27 @@ def all_sessions(settings: Settings) -> list[dict[str, Any]]:
         return list(operator.call(settings, "GET", "status")["sessions"])
     except MaintenanceError:
         return probes.running_sessions(settings.sessions)
+
+
+#: After the authorities were replaced, the hub may certify sessions with the old ones for so long,
+#: until it is restarted.
+_UNTIL_RESTART = timedelta(minutes=15)
+
+
+def older_sessions(settings: Settings, moment: str) -> list[str]:
+    """Return the sessions that may have a certificate of an authority that was replaced.
+
+    A session whose beginning is not known counts as older.
+
+    :param moment: when the authorities were replaced.
+    :raises MaintenanceError: when the time is none, or the sessions are not known.
+    """
+    try:
+        limit = datetime.fromisoformat(moment) + _UNTIL_RESTART
+    except ValueError as error:
+        raise MaintenanceError(f"{moment!r} is no time in the form of ISO 8601") from error
+    return [
+        f"{each['user']} {each['name']}".strip() + f" (job {each['job']}, since {began or '?'})"
+        for each in all_sessions(settings)
+        if not (began := each.get("started", "")) or datetime.fromisoformat(began) <= limit
+    ]

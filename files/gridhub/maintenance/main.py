@@ -66,6 +66,9 @@ def _dispatch(arguments: list[str]) -> int:
             print(drain.send_notice(settings.read_settings(), sys.stdin.read(), int(minutes)))
         case ["sessions"]:
             print(json.dumps(drain.all_sessions(settings.read_settings())))
+        case ["older-sessions", moment]:
+            for line in drain.older_sessions(settings.read_settings(), moment):
+                print(line)
         case ["end-sessions-now"]:
             print(drain.end_now(settings.read_settings()))
         case ["end-sessions"]:

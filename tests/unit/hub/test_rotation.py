@@ -185,7 +185,7 @@ def test_after_the_end_old_sessions_are_no_longer_trusted(folder: Path, tmp_path
     assert connect(hub, new_session) == "hub-ca"
     with pytest.raises(OSError):
         connect(hub, old_session)
-    assert (folder / "hub-ca_trust.crt").read_text().count("BEGIN") == 4
+    assert (folder / "hub-ca_trust.crt").read_text().count("BEGIN") == 5
 
 
 def test_a_second_rotation_waits_for_the_end_of_the_first(folder: Path) -> None:
@@ -221,6 +221,19 @@ def test_a_restart_of_the_hub_keeps_the_trust_in_retired_authorities(folder: Pat
     retired = (folder / "retired/notebooks-ca.crt").read_text()
     make(folder)  # as the hub does when it starts
     assert (folder / "hub-ca_trust.crt").read_text().count(retired) == 1
+
+
+def test_a_renewal_during_the_overlap_keeps_the_trust_of_old_sessions(
+    folder: Path, tmp_path: Path
+) -> None:
+    old_session = session_side(tls.issue(folder, "old"), tmp_path / "old")
+    rotation.rotate_authorities(folder, make)
+    # The host gets another name, so its certificate is made again (``site.yml``).
+    assert certificates.renew(folder, [*NAMES, "other"]) == list(tls.COMPONENTS)
+    forget()
+    hub = tls.hub_context(folder)
+    hub.check_hostname = False
+    assert connect(hub, old_session) == "hub-ca"
 
 
 def test_new_certificates_keep_the_authorities(folder: Path, tmp_path: Path) -> None:
