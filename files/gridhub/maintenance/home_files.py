@@ -19,7 +19,14 @@ from gridhub.maintenance.settings import Settings
 
 #: Where a session writes in a home, besides what a person's own programs write. Nothing else is
 #: looked at, because the account may be used for other things.
-SESSION_PLACES = (".jupyterhub-sessions", ".ipython", ".jupyter", ".local/share/jupyter", ".cache")
+SESSION_PLACES = (
+    ".jupyterhub-sessions",
+    ".ipython",
+    ".jupyter",
+    ".local/share/jupyter",
+    ".local/share/jupyterhub",
+    ".cache",
+)
 
 #: With more files than this, the account is used for more than smoke tests.
 MAX_FILES = 10_000

@@ -8,10 +8,12 @@ calls the hub's API at the hub itself, because the proxy closes the API to token
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
 from http.cookiejar import CookieJar
@@ -33,6 +35,10 @@ from gridhub.maintenance.websocket import Websocket
 
 #: The most that is read of a page, in bytes.
 MAX_PAGE = 1 << 20
+
+
+#: How long to wait for a message about a start, in seconds.
+_EVENTS_WITHIN = 3.0
 
 
 class Person:
@@ -90,7 +96,8 @@ class Person:
             headers["Content-Type"] = kind
         if self._token:
             headers["Authorization"] = f"token {self._token}"
-        elif method != "GET":
+        else:
+            # The API wants this for each request, and sessions for those that change something.
             headers |= {"X-XSRFToken": self._xsrf(url), "Referer": url}
         request = web_request(url, body, headers, method=method)
         try:
@@ -140,18 +147,30 @@ class Person:
     def progress(self) -> str:
         """Return the hub's last message about the start of the session; empty if it has none."""
         path = f"/users/{quote(self.name)}/server/progress"
+        events = b""
+        deadline = time.monotonic() + _EVENTS_WITHIN
         try:
             if self._token:
-                _, events = self._at_the_hub("GET", path, None)
+                target = urlsplit(self._settings.hub_api)
+                context = probes.internal_tls(self._settings.certificates, "hub-ca")
+                link = probes.connect(self._settings.hub_api, context, _EVENTS_WITHIN)
+                link.request(
+                    "GET", target.path + path, headers={"Authorization": f"token {self._token}"}
+                )
+                answer = link.getresponse()
             else:
-                # The stream ends with the start, so read only what is there.
                 request = web_request(f"{self.base}/hub/api{path}")
-                with self._opener.open(request, timeout=10) as answer:
-                    events = answer.read1(65536)
-            found = re.findall(rb"^data: (.+)$", events, re.MULTILINE)
+                answer = self._opener.open(request, timeout=_EVENTS_WITHIN)
+            with answer:
+                # The stream ends only with the start. What has happened so far comes at once.
+                while time.monotonic() < deadline and (block := answer.read1(65536)):
+                    events += block
+        except (OSError, http.client.HTTPException):
+            pass  # no further event within the time
+        found = re.findall(rb"^data: (.+)$", events, re.MULTILINE)
+        with contextlib.suppress(ValueError, AttributeError):
             return str(json.loads(found[-1]).get("message", "")) if found else ""
-        except (MaintenanceError, OSError, http.client.HTTPException, ValueError, AttributeError):
-            return ""
+        return ""
 
     def open_login_page(self) -> None:
         """Open the login page.
