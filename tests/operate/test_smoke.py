@@ -80,6 +80,7 @@ def test_a_wrong_password_is_named(canary: Canary, files: str) -> None:
         canary.set_password(canary.password)
     assert done.returncode != 0
     assert "failed at the step 'the canary can log in'" in output(done)
+    assert "name or password is wrong" in output(done), output(done)
     assert "Look at: on the hub's host: id canary" in output(done)
     assert canary.password not in output(done)
     assert 'gridhub_smoke_step_failed{step="login"} 1' in run(f"cat {METRICS}")

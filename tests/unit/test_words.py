@@ -153,7 +153,7 @@ def test_the_texts_of_http_errors_are_for_programs() -> None:
         and isinstance(call.args[1], ast.JoinedStr | ast.Constant)
     }
     assert {file for file, _ in literal} == {"starter.py", "idle.py", "operator.py"}
-    assert len(literal) == 8, literal
+    assert len(literal) == 9, literal
 
 
 PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"

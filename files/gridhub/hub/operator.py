@@ -22,7 +22,8 @@ from tornado import web
 
 from gridhub.contract import Ending
 from gridhub.grid.jobs import Job
-from gridhub.spawner.cluster import SETTING, Cluster
+from gridhub.hub.server import HubServer
+from gridhub.spawner.cluster import Cluster
 from gridhub.spawner.ended import stopped_by
 from gridhub.tls import hub_context, is_hub, session_name
 from sge_spawner import SGESpawner
@@ -71,10 +72,13 @@ class OperatorHandler(APIHandler):
 
     @property
     def cluster(self) -> Cluster:
-        """The hub's view of Grid Engine."""
-        found = self.settings[SETTING]
-        assert isinstance(found, Cluster)
-        return found
+        """The hub's view of Grid Engine.
+
+        :raises web.HTTPError: 503, before the hub has one.
+        """
+        if HubServer.cluster is None:
+            raise web.HTTPError(503, "the hub is starting")
+        return HubServer.cluster
 
     def sessions(self) -> list[tuple[Any, SGESpawner]]:
         """Return all sessions that are not over, each with its user."""

@@ -109,7 +109,6 @@ def certificates(settings: Settings) -> list[dict[str, Any]]:
     folder = Path(settings.certificates or "/nonexistent")
     if settings.hub_api and folder.is_dir():
         for path in sorted(folder.glob("*/*.crt")):
-            # The authority of services is never used: no service has a certificate.
-            if path.stem == path.parent.name and path.stem != "services-ca":
+            if path.stem == path.parent.name:
                 note(path.stem, "inside", lambda path=path: first_in(path))
     return found

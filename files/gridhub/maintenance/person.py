@@ -91,13 +91,18 @@ class Person:
 
         :raises MaintenanceError: when there is no answer.
         """
-        headers = {"Accept": "*/*"}
+        # What a browser would send: pages are opened, and their scripts call the API.
+        is_script = kind == "application/json"
+        headers = {
+            "Accept": "*/*" if is_script else "text/html",
+            "Sec-Fetch-Mode": "cors" if is_script else "navigate",
+            "Sec-Fetch-Site": "same-origin",
+        }
         if kind:
             headers["Content-Type"] = kind
         if self._token:
             headers["Authorization"] = f"token {self._token}"
-        else:
-            # The API wants this for each request, and sessions for those that change something.
+        elif is_script:
             headers |= {"X-XSRFToken": self._xsrf(url), "Referer": url}
         request = web_request(url, body, headers, method=method)
         try:
@@ -159,7 +164,9 @@ class Person:
                 )
                 answer = link.getresponse()
             else:
-                request = web_request(f"{self.base}/hub/api{path}")
+                request = web_request(
+                    f"{self.base}/hub/api{path}", headers={"Sec-Fetch-Mode": "navigate"}
+                )
                 answer = self._opener.open(request, timeout=_EVENTS_WITHIN)
             with answer:
                 # The stream ends only with the start. What has happened so far comes at once.

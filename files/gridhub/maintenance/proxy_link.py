@@ -73,9 +73,8 @@ def error_text(page: bytes) -> str:
     except (ValueError, AttributeError):
         pass
     whole = page.decode(errors="replace")
-    # The login page has its message in an element of this class; other pages have a heading.
-    message = r'class="[^"]*\b(?:login_error|error)\b[^"]*"[^>]*>(.*?)</'
-    for pattern in (message, r"<h1[^>]*>(.*?)</h1>"):
+    # The login page has its message in an alert; other pages have it below their heading.
+    for pattern in (r'role="alert"[^>]*>(.*?)</p>', r"</h1>\s*<p[^>]*>(.*?)</p>"):
         if found := re.search(pattern, whole, re.DOTALL):
             return " ".join(re.sub(r"<[^>]*>", " ", found[1]).split())[:300]
     return ""
