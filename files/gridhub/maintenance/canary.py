@@ -213,8 +213,8 @@ class SmokeTest:
             kernel = person.start_kernel()
         with self.step("cell"):
             number = int.from_bytes(os.urandom(3), "big")
-            channel = person.kernel_channel(kernel)
-            printed = run_cell(channel, f"print({number} * 3)", CELL_WITHIN).strip()
+            with contextlib.closing(person.kernel_channel(kernel)) as channel:
+                printed = run_cell(channel, f"print({number} * 3)", CELL_WITHIN).strip()
             if printed != str(number * 3):
                 raise MaintenanceError(f"print({number} * 3) printed {printed!r}")
 

@@ -33,6 +33,7 @@ class Websocket:
         self, link: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
     ) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
+        self._link = link
         link.request(
             "GET",
             path,
@@ -100,6 +101,10 @@ class Websocket:
                 message += content
                 if first & 0x80:
                     return message
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
 
     def wait_at_most(self, seconds: float) -> None:
         """Limit the time that each following step on the connection may take."""

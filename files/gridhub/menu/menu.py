@@ -267,17 +267,9 @@ class Menu(Model):
 
         Each amount in turn becomes the smallest with which the whole choice is still allowed.
 
-        :raises ChoiceError: when the rules do not allow the defaults, and no preset either.
+        :raises ChoiceError: when the rules do not allow the defaults.
         """
-        starts: list[dict[str, object]] = [{}]
-        starts += [{PRESET_FIELD: preset.name} for preset in self.presets]
-        for number, start in enumerate(starts):
-            try:
-                choice = self.choose(start, groups)
-                break
-            except ChoiceError:
-                if number + 1 == len(starts):
-                    raise
+        choice = self.choose({}, groups)
         for item in self.items_for(groups):
             old = choice.values[item.name]
             if not isinstance(old, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -59,9 +60,9 @@ class Canary:
         self._do("kernel")
         return "k"
 
-    def kernel_channel(self, _kernel: str) -> str:
+    def kernel_channel(self, _kernel: str) -> io.StringIO:
         self._do("channel")
-        return "channel"
+        return io.StringIO()
 
     def progress(self) -> str:
         return "Job 7 is waiting."
