@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -53,7 +54,7 @@ def test_check_mode_changes_nothing(what: str) -> None:
     certificates = [f"{FOLDER}/{name}/{name}.crt" for name in ("hub-ca", "hub-internal")]
     paths = (COOKIES, TOKEN, *certificates)
     before = [digest(path) for path in paths]
-    assert "changed=1" not in rotate(what, "--check", "--diff")
+    assert not re.search(r"changed=[1-9]", rotate(what, "--check", "--diff"))
     assert [digest(path) for path in paths] == before
 
 
@@ -118,7 +119,7 @@ def test_other_authorities_while_sessions_run(computing: Session, bob: Person) -
     # A deployment meanwhile keeps the trust in both.
     deployed = playbook("site.yml", "--tags", "proxy,jupyterhub")
     assert deployed.returncode == 0, output(deployed)
-    assert "changed=0" in output(deployed), output(deployed)
+    assert not re.search(r"changed=[1-9]", output(deployed)), output(deployed)
     computing.assert_alive()
 
     for session in (computing, new):

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import pytest
 from testinfra.backend.base import CommandResult
 
-from canary_account import PROGRAM, STATE, VARIABLES, Canary, database, last, run, smoke
-from cluster import PREFIX, host
-from hub_client import wait_for
+from canary_account import PASSWORD, PROGRAM, STATE, VARIABLES, Canary, database, last, run, smoke
+from cluster import BASE_URL, PREFIX, host
+from hub_client import HubClient, wait_for
 from playbooks import output, playbook
 
+TOKEN = "/etc/gridhub/canary-token"  # a path
 METRICS = "/var/lib/prometheus/node-exporter/gridhub_smoke.prom"
 TOKENS = (
     "SELECT api_tokens.id FROM api_tokens JOIN users ON users.id = api_tokens.user_id"
@@ -80,7 +81,7 @@ def test_a_wrong_password_is_named(canary: Canary, files: str) -> None:
         canary.set_password(canary.password)
     assert done.returncode != 0
     assert "failed at the step 'the canary can log in'" in output(done)
-    assert "name or password is wrong" in output(done), output(done)
+    assert "Invalid username or password" in output(done), output(done)
     assert "Look at: on the hub's host: id canary" in output(done)
     assert canary.password not in output(done)
     assert 'gridhub_smoke_step_failed{step="login"} 1' in run(f"cat {METRICS}")
@@ -133,9 +134,6 @@ def test_the_session_of_a_killed_smoke_test_is_removed_by_the_next(
 
 
 def test_a_session_of_the_account_itself_is_left_alone(canary: Canary) -> None:
-    from cluster import BASE_URL
-    from hub_client import HubClient
-
     person = HubClient(BASE_URL, canary.name)
     person.log_in(canary.password)
     person.choose(cores=1, memory=1, run_time=1)
@@ -173,6 +171,34 @@ def test_the_timer_runs_it_and_keeps_quiet_in_a_drain(canary: Canary, files: str
         assert not host("hub").file(f"{STATE}/last.json").exists
     finally:
         assert playbook("drain.yml").returncode == 0
+
+
+def test_without_a_password_a_token_is_used(canary: Canary, files: str) -> None:
+    """Where people log in with OpenID Connect."""
+    person = HubClient(BASE_URL, canary.name)
+    person.log_in(canary.password)
+    scopes = ["servers!user", "read:users!user"]
+    path = f"/users/{canary.name}/tokens"
+    try:
+        run(f"rm {PASSWORD}")
+        for more in ([], ["access:servers!user"]):
+            body = {"scopes": [*scopes, *more], "expires_in": 600}
+            token = person.rest("POST", path, body).json()["token"]
+            run(f"umask 077; echo {token} > {TOKEN}")
+            done = smoke()
+            if more:
+                assert done.rc == 0, done.stderr
+            else:
+                assert done.rc == 1 and "needs the scope access:servers!user" in done.stderr
+        run(f"rm {TOKEN}")
+        done = smoke()
+        assert done.rc == 1 and f"neither {PASSWORD} nor {TOKEN} is there" in done.stderr
+    finally:
+        run(f"rm -f {TOKEN}")
+        canary.set_password(canary.password)
+        for each in person.rest("GET", path).json()["api_tokens"]:
+            person.rest("DELETE", f"{path}/{each['id']}")
+        person.get("/hub/logout")
 
 
 def test_a_full_cluster_is_named(canary: Canary, files: str) -> None:

@@ -138,6 +138,7 @@ PARTS = {"install", "configure", "service"}
 WITHOUT_TAGS = {
     "distribution": "it runs with the tags of the role that imports it",
     "patch": "a worker is drained, maintained and enabled again, or nothing of it",
+    "uninstall": "everything is removed, or nothing",
     "validate": "its playbook sets them, because the inventory is checked with any tags",
 }
 
