@@ -37,6 +37,8 @@ def site_status(hosts: Mapping[str, Mapping[str, Any]], everyone: Sequence[str])
             "releases": {name: dict(host["releases"]) for name, host in hosts.items()},
         },
         "certificates": hub.get("certificates", []),
+        # Since when replaced authorities are still trusted; empty if none is.
+        "authorities_replaced": hub.get("rotated", ""),
         # None: the hub has not answered.
         "sessions": {state: Counter(sessions)[state] for state in STATES} if answer else None,
         "waiting_jobs": answer.get("waiting_jobs"),
@@ -106,6 +108,12 @@ def status_page(site: Mapping[str, Any]) -> list[str]:
         f"sessions:     {_sessions(site)}",
         f"queue:        {_collector(site)}",
         f"certificates: {_certificates(site)}",
+        *(
+            f"authorities:  replaced at {each}; the old ones are still trusted "
+            "(rotate_secrets.yml -e rotate=finish)"
+            for each in [site["authorities_replaced"]]
+            if each
+        ),
         f"smoke test:   {_smoke(site)}",
         *(f"drain:        until {each['until']}: {each['text']}" for each in [drain] if each),
         f"JupyterHub:   {site['versions']['jupyterhub'] or 'not known'}",

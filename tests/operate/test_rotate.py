@@ -110,6 +110,8 @@ def test_other_authorities_while_sessions_run(computing: Session, bob: Person) -
     for each in (computing, new):
         assert each.person.get(f"{each.person.prefix}/api/status").ok
 
+    shown = output(playbook("status.yml"))
+    assert "the old ones are still trusted (rotate_secrets.yml -e rotate=finish)" in shown, shown
     refused = playbook("rotate_secrets.yml", rotate="authorities")
     assert refused.returncode != 0 and "Finish that first" in output(refused)
     refused = playbook("rotate_secrets.yml", rotate="finish")

@@ -7,6 +7,7 @@ read from the certificate itself (RFC 5280, section 4.1; X.690 for the encoding)
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -86,6 +87,20 @@ def edge_certificate(settings: Settings) -> bytes:
         context.wrap_socket(link, server_hostname=name) as tls,
     ):
         return tls.getpeercert(binary_form=True) or b""
+
+
+def rotated_at(settings: Settings) -> str:
+    """Return since when replaced authorities are still trusted (``gridhub/hub/rotation.py``).
+
+    :returns: empty if none is.
+    """
+    path = Path(settings.certificates or "/nonexistent") / "retired/rotated.json"
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return ""
+        return str(json.loads(path.read_bytes())["rotated"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a time that is not known"
 
 
 def certificates(settings: Settings) -> list[dict[str, Any]]:

@@ -72,6 +72,7 @@ def hub_status(settings: Settings) -> dict[str, Any]:
     except MaintenanceError as error:
         problems.append(str(error))
     found["certificates"] = expiry.certificates(settings)
+    found["rotated"] = expiry.rotated_at(settings)
     problems += [each["problem"] for each in found["certificates"] if each["problem"]]
     found["smoke"] = smoke.last_result()
     problems += smoke_problems(settings, found["smoke"], host.now())

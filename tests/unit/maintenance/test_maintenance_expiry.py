@@ -68,6 +68,14 @@ def test_the_certificates_inside_are_listed_and_those_that_expire_soon_are_probl
     ]
 
 
+def test_replaced_authorities_are_known_until_the_end(tmp_path: Path) -> None:
+    settings = Settings(certificates=str(tmp_path))
+    assert expiry.rotated_at(settings) == expiry.rotated_at(Settings()) == ""
+    (tmp_path / "retired").mkdir()
+    (tmp_path / "retired/rotated.json").write_text('{"rotated": "2026-03-01"}')
+    assert expiry.rotated_at(settings) == "2026-03-01"
+
+
 def test_a_certificate_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "hub-ca").mkdir()
     (tmp_path / "hub-ca/hub-ca.crt").write_text("nothing")

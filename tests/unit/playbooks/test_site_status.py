@@ -85,6 +85,12 @@ def test_problems_and_unreachable_hosts_are_named() -> None:
     assert "PROBLEM exec1: a.service is failed" in shown and "exec2: unreachable" in shown
 
 
+def test_authorities_that_are_still_trusted_are_named() -> None:
+    _, shown = page({"hub": host({**HUB, "rotated": "2026-03-01T12:00:00+00:00"})})
+    assert "authorities:  replaced at 2026-03-01T12:00:00+00:00; the old ones are still" in shown
+    assert "authorities" not in page({"hub": host(HUB)})[1]
+
+
 def test_a_failed_smoke_test_is_named_with_its_step() -> None:
     failed = {"ok": False, "ended": "2026-03-01T12:00:00+00:00", "failed": "login"}
     _, shown = page({"hub": host({**HUB, "smoke": failed})})
