@@ -261,7 +261,7 @@ LOOPS = {
     "Look up the addresses from which the hub connects": "one hub",
     "Look up the addresses of the hosts that the rules let through": "empty without the firewall",
     "Start nginx and configurable-http-proxy, now and at boot": "two units",
-    "Start or stop the timers of the maintenance and the smoke test": "two units",
+    "Start or stop the maintenance timers": "two units",
     "Write who may log in": "on the database's host, with another owner",
 }
 
