@@ -39,6 +39,10 @@ from gridhub.tls import (
 #: The authority of the proxy's API. Sessions have nothing to do with it.
 _PROXY_API = "proxy-api-ca"
 
+#: An authority that JupyterHub makes and trusts, but that signs nothing here. No session knows it,
+#: so an old one need not be trusted any longer.
+_SERVICES = "services-ca"
+
 #: Which authority signs each component's certificate.
 _SIGNED_BY = {"hub-internal": HUB, "proxy-api": _PROXY_API, "proxy-client": PROXY}
 
@@ -125,7 +129,7 @@ def _forget(place: Path, names: tuple[str, ...]) -> None:
     path = place / "certipy.json"
     records = json.loads(path.read_text(encoding="utf-8"))
     for name in names:
-        del records[name]
+        records.pop(name, None)
     for record in records.values():
         record["signees"] = {
             each: count for each, count in (record["signees"] or {}).items() if each not in names
@@ -175,7 +179,7 @@ def rotate_authorities(folder: Path, make: Callable[[Path], object]) -> list[str
 
     def change(place: Path) -> None:
         olds = {name: read_authority(place, name) for name in authorities}
-        _forget(place, (*COMPONENTS, *authorities))
+        _forget(place, (*COMPONENTS, *authorities, _SERVICES))
         make(place)
         # The key of an authority is cached by its path.
         read_authority.cache_clear()
@@ -192,7 +196,7 @@ def rotate_authorities(folder: Path, make: Callable[[Path], object]) -> list[str
         trust_retired(place)
 
     _replace(folder, change)
-    return [*authorities, *COMPONENTS]
+    return [*authorities, _SERVICES, *COMPONENTS]
 
 
 def rotated_at(folder: Path) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from gridhub.maintenance.home_files import remove_session_files, session_files
 from gridhub.maintenance.person import Person
 from gridhub.maintenance.settings import Settings
 from gridhub.maintenance.smoke_steps import STEPS
-from gridhub.maintenance.tokens import ROUNDING, revoke_tokens, token_ids
+from gridhub.maintenance.tokens import LONGEST, ROUNDING, revoke_tokens, token_ids
 from gridhub.maintenance.websocket import run_cell
 
 STATE = Path("/var/lib/gridhub-smoke")
@@ -60,9 +60,7 @@ def is_ours(session: dict[str, Any], begun: dict[str, Any]) -> bool:
         return False
     # A test that was killed between its request and the answer does not know its session. A session
     # that was started within the time that this start may take counts as the test's.
-    return bool(begun.get("asked")) and since - ROUNDING <= started <= since + timedelta(
-        seconds=START_WITHIN + STOP_WITHIN
-    )
+    return bool(begun.get("asked")) and since - ROUNDING <= started <= since + LONGEST
 
 
 class SmokeTest:

@@ -12,7 +12,6 @@ import contextlib
 import http.client
 import json
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -58,7 +57,11 @@ class Person:
                 f"the password of {self.name} into the first (0600), or, where people log in with "
                 "OpenID Connect, an API token into the second (roles/maintenance/README.md)"
             )
-        place = urlsplit(settings.proxy or f"//{socket.getfqdn()}")
+        if not settings.proxy:
+            raise MaintenanceError(
+                "maintenance_check_proxy is empty, but the smoke test goes through the proxy"
+            )
+        place = urlsplit(settings.proxy)
         public = settings.names.get(place.netloc, place.netloc)
         self.folder = urlsplit(settings.hub_api).path.removesuffix("/hub/api")
         self.base = f"https://{public}{self.folder}"

@@ -188,6 +188,14 @@ def test_after_the_end_old_sessions_are_no_longer_trusted(folder: Path, tmp_path
     assert (folder / "hub-ca_trust.crt").read_text().count("BEGIN") == 5
 
 
+def test_all_keys_are_replaced_and_no_old_key_is_left(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.rglob("*.key")}
+    rotation.rotate_authorities(folder, make)
+    after = {path.name: path.read_bytes() for path in folder.rglob("*.key")}
+    assert before.keys() == after.keys() and len(after) == 8
+    assert not set(before.values()) & set(after.values())
+
+
 def test_a_second_rotation_waits_for_the_end_of_the_first(folder: Path) -> None:
     rotation.rotate_authorities(folder, make)
     before = (folder / "hub-ca/hub-ca.crt").read_text()
