@@ -85,6 +85,14 @@ WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] =
             ({"announce_until": "never"}, "until must be"),
         ],
     ),
+    "drain.yml": (
+        {"drain_text": "two words", "drain_until": "2099-01-31 18:00"},
+        '+ "text": "two words"',
+        [
+            ({"drain_until": "never"}, "must be times such as 2030-01-31 18:00"),
+            ({"drain_from": "2099-02-01 00:00"}, "must be after drain_from"),
+        ],
+    ),
     "worker_window.yml": (
         {"window_begin": "2030-01-31 18:00", "window_end": "2030-01-31 22:00"},
         '+ "begin": "2030-01-31 18:00"',

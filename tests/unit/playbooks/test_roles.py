@@ -28,7 +28,11 @@ def options(role: str) -> dict[str, dict[str, Any]]:
 
 
 #: Entry points that only one playbook calls. The playbook also has the entry point's defaults.
-OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window.yml"}
+OF_A_PLAYBOOK = {
+    "announcement": "announce.yml",
+    "drain": "drain.yml",
+    "worker_window": "worker_window.yml",
+}
 
 
 @pytest.mark.parametrize("role", NAMES)
