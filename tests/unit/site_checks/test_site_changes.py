@@ -39,7 +39,7 @@ def test_a_removed_variable_is_shown_with_what_to_do() -> None:
         ("0.9.9", ["0.10.0: set b"]),
         ("0.10.0", []),
         ("0.11.0", []),
-        ("1.0.0", ["name a version that you have read"]),
+        ("1.0.0", ["name one that you have read"]),
         ("newest", ["it must be a version"]),
         (0.2, ["it must be a version"]),
     ],
