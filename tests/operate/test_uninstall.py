@@ -22,6 +22,13 @@ LEFT = (
 )
 
 
+#: Files of the cluster itself that name the hosts, the account of tests or the group of users.
+NAMED = {
+    f"/etc/{name}"
+    for name in ("hosts", "group", "group-", "gshadow", "gshadow-", "passwd-", "shadow-")
+}
+
+
 def left(name: str) -> list[str]:
     return str(host(name).check_output(LEFT)).split()
 
@@ -65,6 +72,8 @@ def test_everything_is_removed_and_comes_back_with_its_data(bob: Person) -> None
     try:
         for name in HOSTS:
             assert left(name) == [], name
+            named = host(name).run("grep -rliI -e gridhub -e jupyterhub /etc").stdout.split()
+            assert set(named) <= NAMED, name
             assert host(name).check_output(units) == "0", name
             for account in ("jupyterhub", "jupyterhub-proxy"):
                 assert not host(name).user(account).exists

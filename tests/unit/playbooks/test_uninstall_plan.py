@@ -110,3 +110,10 @@ def test_the_confirmation_must_name_what_is_removed(
     answer: Any, hosts: set[str], expected: bool
 ) -> None:
     assert PLUGIN.confirmed(answer, "mysite", hosts, {"hub", "exec1"}) is expected
+
+
+def test_our_lines_in_a_file_of_others_are_found_by_their_marks() -> None:
+    written_by = (ROLES / "sge_exec/tasks/kernels.yml").read_text(encoding="utf-8")
+    removed_by = (ROLES / "uninstall/tasks/main.yml").read_text(encoding="utf-8")
+    assert 'marker: "# {mark} of what GridHub' in written_by
+    assert "/^# BEGIN of what GridHub/,/^# END of what GridHub/d" in removed_by
