@@ -72,22 +72,10 @@ def test_a_drain_that_begins_later_is_only_announced(bob: Person) -> None:
     bob.wait_until_ready()
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"drain_until": "tomorrow"}, "must be times such as 2030-01-31 18:00"),
-        ({"drain_from": "2099-02-01"}, "must be after drain_from"),
-        ({"drain_text": ""}, "drain_text must have 1 to 1000 characters"),
-        ({"drain_until": "", "drain_notice": "x"}, "need drain_until"),
-        ({"drain_notice": "x", "drain_end_sessions": True}, "only one of them"),
-    ],
-)
-def test_a_mistake_is_refused_and_nothing_is_written(
-    changes: dict[str, object], words: str
-) -> None:
-    for arguments in ((), ("--check",)):
-        done = playbook("drain.yml", *arguments, **(DRAIN | changes))
-        assert done.returncode != 0 and words in output(done), output(done)
+def test_a_mistake_is_refused_and_nothing_is_written() -> None:
+    """Others are in tests/playbooks/test_playbooks_alone.py."""
+    done = playbook("drain.yml", **(DRAIN | {"drain_until": "tomorrow"}))
+    assert done.returncode != 0 and "must be times such as 2030-01-31 18:00" in output(done)
     assert not host("hub").file(FILE).exists
 
 
