@@ -10,11 +10,23 @@ import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gridhub.maintenance import backup, canary, host, procedure, report, settings, status
+from gridhub.maintenance import (
+    backup,
+    drain,
+    home_files,
+    host,
+    procedure,
+    report,
+    settings,
+    smoke,
+    status,
+)
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-USAGE = "sge_maintenance.py run|now|update|after|announce|status|plan|canary, or check FILE"
+USAGE = (
+    "sge_maintenance.py run|now|update|after|announce|status|plan|smoke|smoke-timer, or check FILE"
+)
 
 #: The commands that change the host; only one may run at a time.
 _CHANGES: dict[str, Callable[[Settings], int]] = {
@@ -46,8 +58,25 @@ def _dispatch(arguments: list[str]) -> int:
             return procedure.announce(settings.read_settings())
         case ["plan"]:
             return status.plan(settings.read_settings())
-        case ["canary"]:
-            print(canary.try_session(settings.read_settings()))
+        case ["smoke"]:
+            print(smoke.smoke_test(settings.read_settings()))
+        case ["smoke-timer"]:
+            return smoke.by_timer(settings.read_settings())
+        case ["notice", minutes] if minutes.isdecimal():
+            print(drain.send_notice(settings.read_settings(), sys.stdin.read(), int(minutes)))
+        case ["sessions"]:
+            print(json.dumps(drain.all_sessions(settings.read_settings())))
+        case ["older-sessions", moment]:
+            for line in drain.older_sessions(settings.read_settings(), moment):
+                print(line)
+        case ["end-sessions-now"]:
+            print(drain.end_now(settings.read_settings()))
+        case ["end-sessions"]:
+            print(drain.end_sessions(settings.read_settings()))
+        case ["session-files", "list"]:
+            print(json.dumps(home_files.list_home(Path.home())))
+        case ["session-files", "remove"]:
+            print(json.dumps(home_files.remove_new(Path.home(), json.loads(sys.stdin.read()))))
         case ["status"]:
             print(json.dumps(status.status(settings.read_settings()), indent=1))
         case _:

@@ -66,10 +66,18 @@ class Settings:
     #: The command that prints all jobs in Grid Engine as XML; if empty, Grid Engine is not checked.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: The last check starts and stops a session of this account.
+    #: The smoke test starts and stops a session of this account.
     canary_user: str = ""
-    #: The file with the account's API token.
+    #: The file with the account's password, and the one with its API token, which is used if there
+    #: is no password.
+    canary_password: str = ""
     canary_token: str = ""
+    #: The command that prints the smallest choice of the menu (``files/sge_check.py``).
+    smallest_choice: Sequence[str] = ()
+    #: Minutes between two smoke tests by the timer; 0 without the timer.
+    smoke_minutes: int = 0
+    #: The file with which ``drain.yml`` keeps sessions from starting; empty without a hub.
+    drain_file: str = ""
     hub_api: str = ""
     #: The folder of the hub's certificates for connections within the cluster
     #: (``gridhub/tls.py``).

@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import hold, host, packages, schedule, timer
+from gridhub.maintenance import (
+    drain,
+    expiry,
+    hold,
+    host,
+    operator,
+    packages,
+    schedule,
+    smoke,
+    timer,
+)
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -25,7 +37,11 @@ def status(settings: Settings) -> dict[str, Any]:
     if last and last.data["result"] not in ("done", "held"):
         problems += [f"{last.data['result']} (log: {last.data['log']})"]
         problems += [f"{each['name']}: {each['words']}" for each in last.failed_steps()]
+    hub = hub_status(settings) if settings.hub_api else {}
+    problems += hub.pop("problems", [])
     return {
+        **hub,
+        "backup": last_backup(settings),
         "next": coming.isoformat() if coming else None,
         "held": hold.reason_now(),
         "problems": problems,
@@ -34,6 +50,71 @@ def status(settings: Settings) -> dict[str, Any]:
         "unfinished": bool(unfinished),
         "phase": unfinished.data["phase"] if unfinished else "",
     }
+
+
+#: The collector's answer may be this old, in seconds, before it is a problem. Without sessions, it
+#: asks only every ten minutes.
+OLDEST_ANSWER = 900.0
+
+
+def hub_status(settings: Settings) -> dict[str, Any]:
+    """Return what only the hub's host knows, and its problems."""
+    found: dict[str, Any] = {"problems": [], "hub": None, "drain": None}
+    problems: list[str] = found["problems"]
+    try:
+        found["hub"] = operator.call(settings, "GET", "status")
+        problems += collector_problems(found["hub"])
+    except MaintenanceError as error:
+        problems.append(str(error))
+    try:
+        if drained := drain.read_drain(settings):
+            found["drain"] = {"until": drained["end"].isoformat(), "text": drained["text"]}
+    except MaintenanceError as error:
+        problems.append(str(error))
+    found["certificates"] = expiry.certificates(settings)
+    found["rotated"] = expiry.rotated_at(settings)
+    problems += [each["problem"] for each in found["certificates"] if each["problem"]]
+    found["smoke"] = smoke.last_result()
+    problems += smoke_problems(settings, found["smoke"], host.now())
+    return found
+
+
+def collector_problems(hub: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the hub's answers from Grid Engine."""
+    age, failures = hub["collector_age"], hub["collector_failures"]
+    if age is None:
+        return ["Grid Engine has not answered the hub since it started"] if failures else []
+    if failures or age > OLDEST_ANSWER:
+        return [f"Grid Engine answered the hub {age:.0f} s ago; {failures} queries failed since"]
+    return []
+
+
+def smoke_problems(
+    settings: Settings, result: dict[str, Any] | None, moment: datetime
+) -> list[str]:
+    """Return what is wrong with the last smoke test, or that it is too long ago."""
+    if result is None:
+        return []
+    if not result["ok"]:
+        return [f"the smoke test failed at the step {result['failed']}: {result['reason']}"]
+    ended = datetime.fromisoformat(result["ended"])
+    # A drain and a maintenance suspend it.
+    if settings.smoke_minutes and not smoke.why_closed(settings):
+        oldest = timedelta(minutes=3 * settings.smoke_minutes + 15)
+        if moment - ended > oldest:
+            return [f"the last smoke test was at {ended:%Y-%m-%d %H:%M} UTC"]
+    return []
+
+
+def last_backup(settings: Settings) -> dict[str, Any] | None:
+    """Return the newest backup of this host; ``None`` if there is none."""
+    folder = Path(settings.backup_folder or "/nonexistent")
+    files = [*folder.glob("*.tar.gz"), *folder.glob("*.sqlite")]
+    if not files:
+        return None
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    made = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
+    return {"file": str(newest), "made": made.isoformat(timespec="seconds")}
 
 
 def plan_dates() -> None:
