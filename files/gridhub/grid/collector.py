@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gridhub.grid.command import run
 from gridhub.grid.details import job_exists
@@ -109,6 +111,8 @@ class Collector:
     delete: Callable[[Job], Awaitable[None]] | None = None
     #: The pattern of this hub's job names; unknown until :meth:`sweep` is called.
     ours: re.Pattern[str] | None = None
+    #: The file that names the jobs to leave alone; ``None``: there is none.
+    left_file: Path | None = None
     _answered_at: float | None = None
     #: The time, on ``clock``, at which to query the jobs of all users again.
     _sweep_due: float = 0.0
@@ -238,13 +242,14 @@ class Collector:
             elif watched.since < queried_at:
                 watched.missed += 1
         self.wake()
+        left = self._left()
         # If a job is already being deleted but its host does not report, delete the job again.
         # Grid Engine removes such a job only if the deletion is repeated after the host is known to
         # be lost (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job, queried_at)
+            if self._is_unwanted(job, queried_at, left)
             and (job.state is not State.DELETING or not job.reports)
         ]
 
@@ -272,10 +277,23 @@ class Collector:
             del self.watched[name]
         self.wake()
 
-    def _is_unwanted(self, job: Job, queried_at: float) -> bool:
+    def _left(self) -> Collection[str] | None:
+        """Return the names of the jobs to leave alone; ``None`` if they are not known."""
+        if self.left_file is None:
+            return ()
+        try:
+            return frozenset(map(str, json.loads(self.left_file.read_bytes())["left"]))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("%s: %r; no job without a session is deleted", self.left_file, error)
+            return None
+
+    def _is_unwanted(self, job: Job, queried_at: float, left: Collection[str] | None) -> bool:
         watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
-            return bool(self.ours and self.ours.fullmatch(job.name))
+            is_ours = bool(self.ours and self.ours.fullmatch(job.name))
+            return is_ours and left is not None and job.name not in left
         return not watched.wanted and watched.released < queried_at
 
     def _run(self) -> None:

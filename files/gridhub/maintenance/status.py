@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import hold, host, packages, schedule, timer
+from gridhub.maintenance import archive, hold, host, operation, packages, schedule, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -25,7 +26,12 @@ def status(settings: Settings) -> dict[str, Any]:
     if last and last.data["result"] not in ("done", "held"):
         problems += [f"{last.data['result']} (log: {last.data['log']})"]
         problems += [f"{each['name']}: {each['words']}" for each in last.failed_steps()]
+    if unended := operation.load():
+        problems.append(unended.next())
+    backups = archive.all_in(Path(settings.backup_folder)) if settings.backup_folder else []
     return {
+        "last_backup": str(backups[-1]) if backups else "",
+        "last_operation": operation.last(),
         "next": coming.isoformat() if coming else None,
         "held": hold.reason_now(),
         "problems": problems,
