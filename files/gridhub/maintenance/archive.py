@@ -190,6 +190,16 @@ def decrypt(source: Path, target: Path, identity: bytes) -> None:
             )
 
 
+def free_name(folder: Path, moment: datetime, suffix: str = "") -> str:
+    """Return the name for something that is made at a time, which nothing in the folder has.
+
+    :param moment: the time in UTC.
+    """
+    while (folder / (name := f"{moment:{NAME}}{suffix}")).exists():
+        moment += timedelta(seconds=1)
+    return name
+
+
 def all_in(folder: Path) -> list[Path]:
     """Return the finished backups in a folder, the oldest first."""
     found = [each for each in folder.glob("*") if made_at(each.name)]

@@ -104,7 +104,7 @@ def _finish(
         plain, finished, suffix = finished, work / "encrypted", archive.ENCRYPTED
         archive.encrypt(plain, finished, settings.backup_recipients)
     folder = Path(settings.backup_folder)
-    path = folder / f"{started.astimezone(UTC):{archive.NAME}}{suffix}"
+    path = folder / archive.free_name(folder, started.astimezone(UTC), suffix)
     finished.replace(path)
     archive.sync(folder)
     return path

@@ -185,7 +185,8 @@ def go_back(settings: Settings, reason: str) -> int:
     """
     done = operation.load()
     if done is None:
-        raise MaintenanceError("there is no unfinished operation to undo")
+        ended = operation.last() or {"kind": "operation", "result": "there was none to undo"}
+        raise MaintenanceError(f"{reason}. The {ended['kind']}: {ended['result']}")
     if done.step in (Step.CHECKING, Step.KEEPING):
         hub.unstage(settings)
         if hub.is_installed() and not hub.is_active():
@@ -363,14 +364,14 @@ def roll_back(settings: Settings, name: str) -> dict[str, Any]:
     unfinished = operation.load()
     if unfinished and unfinished.kind != "rollback" and unfinished.is_open:
         raise undo(settings, unfinished, "rollback.yml was run")
+    if unfinished and unfinished.step in (Step.CHANGED, Step.ANSWERING):
+        with or_undo(settings, unfinished):
+            hub.start(settings)
+            unfinished.enter(Step.ANSWERING)
+        return {"resumed": True, "to": unfinished.about}
     present = hub.current(settings)
     state = choose(kept.all_kept(), name, present)
     done = operation.begin("rollback", state.name)
-    if done.step is not Step.CHECKING:
-        with or_undo(settings, done):
-            hub.start(settings)
-            done.enter(Step.ANSWERING)
-        return {"resumed": True, "to": done.about}
     sessions: dict[str, Any] = {}
     with until_kept(settings, done):
         planned = _rollback_plan(settings, state)

@@ -75,7 +75,7 @@ def keep(settings: Settings, before: str) -> Kept:
     work.mkdir(mode=0o700)
     release = hub.current(settings)
     kept = Kept(
-        f"{host.now():{archive.NAME}}",
+        archive.free_name(folder, host.now()),
         before,
         str(release) if release else "",
         backup.release_versions(release) if release else {},
