@@ -61,7 +61,8 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["FILES"])
-from gridhub.maintenance import backup, change, host, hub, kept, operation, probes, report, settings
+from gridhub.maintenance import backup, change, host, hub, kept, operation, probes
+from gridhub.maintenance import report, restore, settings, upgrade
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.operation import Step
 root = Path(os.environ["ROOT"])
@@ -93,7 +94,7 @@ def config(text):
     (root / "etc/config").write_text(text)
 def act(what, *words):
     if what == "upgrade":
-        done = change.upgrade(values, Path(words[0]))
+        done = upgrade.upgrade(values, Path(words[0]))
         if not done["resumed"]:
             config("b")
             change.mark(Step.CHANGED)
@@ -101,10 +102,10 @@ def act(what, *words):
         change.mark(Step.ANSWERING)
         change.finish(values)
     elif what == "rollback":
-        change.roll_back(values, "")
+        upgrade.roll_back(values, "")
         change.finish(values)
     elif what == "restore":
-        change.restore(values, words[0], b"", adopt=True)
+        restore.restore(values, words[0], b"", adopt=True)
         change.finish(values)
     elif what == "settle":
         change.settle(values)

@@ -15,13 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gridhub.grid.command import run
 from gridhub.grid.details import job_exists
@@ -106,13 +104,12 @@ class Collector:
     #: The shortest time between two queries, in seconds, even after :meth:`hurry`.
     least_interval: float = 0.2
     clock: Callable[[], float] = time.monotonic
-    #: The function that deletes a job; if it raises :class:`GridEngineError`, it is called again
-    #: later.
+    #: Deletes a job; if it raises :class:`GridEngineError`, it is called again later.
     delete: Callable[[Job], Awaitable[None]] | None = None
     #: The pattern of this hub's job names; unknown until :meth:`sweep` is called.
     ours: re.Pattern[str] | None = None
-    #: The file that names the jobs to leave alone; ``None``: there is none.
-    left_file: Path | None = None
+    #: The names of jobs that are not deleted although no session wants them.
+    left: Container[str] = ()
     _answered_at: float | None = None
     #: The time, on ``clock``, at which to query the jobs of all users again.
     _sweep_due: float = 0.0
@@ -242,14 +239,13 @@ class Collector:
             elif watched.since < queried_at:
                 watched.missed += 1
         self.wake()
-        left = self._left()
         # If a job is already being deleted but its host does not report, delete the job again.
         # Grid Engine removes such a job only if the deletion is repeated after the host is known to
         # be lost (ENABLE_FORCED_QDEL_IF_UNKNOWN, sge_conf(5)).
         return [
             job
             for job in found.values()
-            if self._is_unwanted(job, queried_at, left)
+            if self._is_unwanted(job, queried_at)
             and (job.state is not State.DELETING or not job.reports)
         ]
 
@@ -277,23 +273,10 @@ class Collector:
             del self.watched[name]
         self.wake()
 
-    def _left(self) -> Collection[str] | None:
-        """Return the names of the jobs to leave alone; ``None`` if they are not known."""
-        if self.left_file is None:
-            return ()
-        try:
-            return frozenset(map(str, json.loads(self.left_file.read_bytes())["left"]))
-        except FileNotFoundError:
-            return ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("%s: %r; no job without a session is deleted", self.left_file, error)
-            return None
-
-    def _is_unwanted(self, job: Job, queried_at: float, left: Collection[str] | None) -> bool:
+    def _is_unwanted(self, job: Job, queried_at: float) -> bool:
         watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
-            is_ours = bool(self.ours and self.ours.fullmatch(job.name))
-            return is_ours and left is not None and job.name not in left
+            return bool(self.ours and self.ours.fullmatch(job.name)) and job.name not in self.left
         return not watched.wanted and watched.released < queried_at
 
     def _run(self) -> None:
@@ -326,8 +309,7 @@ class Collector:
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
-                # Such an exception is a bug in GridHub, but the collector must go on watching the
-                # sessions.
+                # This is a bug in GridHub, but the collector must go on watching the sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - queried_at

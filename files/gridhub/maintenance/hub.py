@@ -155,6 +155,12 @@ def unstage(settings: Settings) -> None:
     _as_hub(settings, "forget", str(staged_path(settings)), named="removing the staged copy")
 
 
+def migrate(settings: Settings, release: Path) -> dict[str, str]:
+    """Bring the staged copy into the form of a release; return the ``old`` and the ``new`` form."""
+    url = f"sqlite:///{staged_path(settings)}"
+    return dict(tool(settings, release, "migrate", url, named="migrating a copy of the database"))
+
+
 def install_staged(settings: Settings, release: Path) -> None:
     """Let the staged copy be the hub's database, in one step.
 

@@ -22,8 +22,10 @@ from gridhub.maintenance import (
     operation,
     procedure,
     report,
+    restore,
     settings,
     status,
+    upgrade,
 )
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
@@ -62,7 +64,7 @@ def _dispatch(arguments: list[str]) -> int:
         case ["receive" | "forget" | "install" | "unpack-own", *_]:
             return _part_of_change(arguments)
         case ["rollback-plan", *name] if len(name) < 2:
-            _show(change.plan_rollback(settings.read_settings(), *name or [""]))
+            _show(upgrade.plan_rollback(settings.read_settings(), *name or [""]))
         case ["settle"]:
             return change.settle(settings.read_settings())
         case [
@@ -108,16 +110,16 @@ def _operate(values: Settings, arguments: list[str]) -> int:
             metrics.write(values)
         case ["restore", name, "adopt" | "leave" as what]:
             key = sys.stdin.buffer.read()
-            _show(change.restore(values, name, key, adopt=what == "adopt"))
+            _show(restore.restore(values, name, key, adopt=what == "adopt"))
         case ["restore-plan", name, "adopt" | "leave" as what]:
             key = sys.stdin.buffer.read()
-            _show(change.plan_restore(values, name, key, adopt=what == "adopt"))
+            _show(restore.plan_restore(values, name, key, adopt=what == "adopt"))
         case ["restore-files", name]:
-            _show(change.restore_files(values, name, sys.stdin.buffer.read()))
+            _show(restore.restore_files(values, name, sys.stdin.buffer.read()))
         case ["upgrade", release]:
-            _show(change.upgrade(values, Path(release)))
+            _show(upgrade.upgrade(values, Path(release)))
         case ["rollback", *name] if len(name) < 2:
-            _show(change.roll_back(values, *name or [""]))
+            _show(upgrade.roll_back(values, *name or [""]))
         case ["mark", "changed" | "answering" as step]:
             _show(change.mark(operation.Step(step)))
         case ["finish"]:
@@ -125,7 +127,7 @@ def _operate(values: Settings, arguments: list[str]) -> int:
         case ["go-back", reason]:
             return change.go_back(values, reason)
         case ["expire"]:
-            return change.expire(values)
+            return upgrade.expire(values)
         case _:
             return _show_usage()
     return 0

@@ -26,6 +26,7 @@ from gridhub.grid.accounting_records import Record
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
+from gridhub.grid.left_sessions import LeftSessions
 from gridhub.menu.file import load_menu
 from gridhub.menu.kinds import MenuError
 from gridhub.spawner.verdicts import Verdicts
@@ -67,7 +68,7 @@ class Cluster:
             short_interval,
             long_interval,
             delete=self.broker.delete,
-            left_file=Path(LEFT_SESSIONS),
+            left=LeftSessions(Path(LEFT_SESSIONS)),
         )
         self.status = ClusterStatus(grid, self._job_numbers, self._complexes, queues=queues)
         self.verdicts = Verdicts(broker, broker_timeout)
