@@ -209,7 +209,7 @@ def replace(source: str, target: str) -> str:
     :returns: the schema that now has the tables that were there; empty if there were none.
     :raises CopyError: when the copy would not be complete.
     """
-    name = f"replaced_{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    name = f"replaced_{datetime.now(UTC):%Y%m%dt%H%M%S%f}"
     with _snapshot(source) as old, engine_of(target).begin() as new:
         _check_source(old, source)
         if there := tables_in(new):

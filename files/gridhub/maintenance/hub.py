@@ -23,6 +23,9 @@ from gridhub.maintenance.settings import Settings
 
 UNIT = "jupyterhub.service"
 
+#: The hub's unit starts them again.
+BROKERS = ("jupyterhub-broker.socket", "jupyterhub-broker-ready.socket")
+
 #: Seconds that the hub may take to answer, and to stop.
 ANSWER_WITHIN, STOP_WITHIN = 90.0, 120.0
 
@@ -31,11 +34,11 @@ MAX_SECONDS = 600.0
 
 
 def stop() -> None:
-    """Stop the hub; sessions go on.
+    """Stop the hub and the brokers that wait for it, which are of its release; sessions go on.
 
     :raises MaintenanceError: when it still runs.
     """
-    host.run(["systemctl", "stop", UNIT], seconds=STOP_WITHIN, check=False)
+    host.run(["systemctl", "stop", UNIT, *BROKERS], seconds=STOP_WITHIN, check=False)
     if is_active():
         raise MaintenanceError(f"{UNIT} does not stop (systemctl status {UNIT})")
 
