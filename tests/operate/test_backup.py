@@ -158,3 +158,43 @@ def test_a_new_host_gets_users_tokens_and_running_sessions_back(
     assert user_of(token) == "alice" and not is_unfinished()
     again = playbook("site.yml")
     assert again.returncode == 0 and "changed=0" in output(again), output(again)
+
+
+@pytest.fixture
+def key(alice: Session, tmp_path: Path) -> Iterator[Path]:
+    """Let backups be encrypted; return the file with the private key, which is not on the host."""
+    run("hub", "apt-get -qq install -y age")
+    made = run("hub", "age-keygen 2>/dev/null")
+    (path := tmp_path / "key").write_text(made + "\n")
+    public = made.partition("public key: ")[2].split()[0]
+    only = ("--limit", "hub", "--tags", "maintenance")
+    done = playbook("site.yml", *only, maintenance_backup_recipients=[public])
+    assert done.returncode == 0, output(done)
+    yield path
+    done = playbook("site.yml", *only)
+    assert done.returncode == 0, output(done)
+
+
+def test_an_encrypted_backup_is_restored_only_with_the_private_key(
+    alice: Session, key: Path, tmp_path: Path
+) -> None:
+    token = token_of(alice.person)
+    done = playbook("backup.yml", "--limit", "hub", backup_fetch_to=str(tmp_path))
+    assert done.returncode == 0, output(done)
+    [path] = tmp_path.glob("hub-*.tar.age")
+    content = path.read_bytes()
+    assert content.startswith(b"age-encryption.org/v1") and b"alice" not in content
+
+    done = playbook("restore.yml", restore_from=str(path))
+    assert done.returncode != 0 and "restore_identity_file" in output(done), output(done)
+
+    later = token_of(alice.person)
+    done = playbook("restore.yml", restore_from=str(path), restore_identity_file=str(key))
+    assert done.returncode == 0, output(done)
+    secret = key.read_text().split()[-1]
+    assert secret not in output(done)
+    assert (user_of(token), user_of(later)) == ("alice", "")
+    # Neither the key nor what was decrypted is left on the host.
+    places = "/etc /var/lib/gridhub-maintenance /var/backups /tmp /var/lib/jupyterhub /var/log"
+    assert faults.host("hub").run(f"grep -rl -e {secret[:40]} {places}").stdout == ""
+    assert "restore" not in run("hub", "ls /var/lib/gridhub-maintenance").split()

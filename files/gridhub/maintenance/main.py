@@ -67,6 +67,12 @@ def _dispatch(arguments: list[str]) -> int:
             _show(upgrade.plan_rollback(settings.read_settings(), *name or [""]))
         case ["settle"]:
             return change.settle(settings.read_settings())
+        case ["backup", "timer"]:
+            values = settings.read_settings()
+            with host.lock(report.STATE) as has_lock:
+                if has_lock:
+                    return _operate(values, arguments)
+            print("A maintenance or an upgrade is running, which makes a backup itself.")
         case [
             "backup"
             | "restore-plan"

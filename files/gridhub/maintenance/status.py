@@ -11,6 +11,8 @@ from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
+BACKUP_UNIT = "jupyterhub-backup.service"
+
 
 def status(settings: Settings) -> dict[str, Any]:
     """Return the date of the next maintenance and the result of the last, for ``status.yml``."""
@@ -29,6 +31,10 @@ def status(settings: Settings) -> dict[str, Any]:
     if unended := operation.load():
         problems.append(unended.next())
     backups = archive.all_in(Path(settings.backup_folder)) if settings.backup_folder else []
+    if settings.backup_folder and host.run(
+        ["systemctl", "is-failed", BACKUP_UNIT], check=False
+    ).startswith("failed"):
+        problems.append(f"the last backup has failed (journalctl -u {BACKUP_UNIT})")
     return {
         "last_backup": str(backups[-1]) if backups else "",
         "last_operation": operation.last(),
