@@ -101,6 +101,8 @@ def act(what, *words):
         hub.start(values)
         change.mark(Step.ANSWERING)
         change.finish(values)
+    elif what == "begin":
+        upgrade.upgrade(values, Path(words[0]))
     elif what == "rollback":
         upgrade.roll_back(values, "")
         change.finish(values)
@@ -364,6 +366,16 @@ def test_a_damaged_database_is_kept_byte_for_byte_and_replaced(machine: Machine)
     assert machine.state == OLD
     [kept] = (machine.root / "state/kept").glob("*/database.sqlite")
     assert kept.read_bytes() == content
+
+
+def test_a_rollback_undoes_an_upgrade_whose_playbook_was_lost(machine: Machine) -> None:
+    assert machine.run("begin", str(machine.root / "opt/releases/b")).returncode == 0
+    assert machine.journal()["step"] == "changing" and machine.release == "b"
+    again = machine.run("begin", str(machine.root / "opt/releases/b"))
+    assert again.returncode == 1 and "is not finished, at its step changing" in again.stderr
+    done = machine.run("rollback")
+    assert done.returncode == 0, done.stderr
+    assert machine.state == OLD and not machine.journal() and (machine.root / "running").exists()
 
 
 def test_only_what_is_used_and_the_newest_states_remain(machine: Machine) -> None:

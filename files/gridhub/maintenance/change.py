@@ -117,6 +117,7 @@ def undo(settings: Settings, done: Operation, reason: str) -> Undone:
     ran = done.step in (Step.CHANGED, Step.ANSWERING)
     state = done.kept
     try:
+        host.run(["systemctl", "stop", f"{WAITING}.timer"], check=False)
         hub.stop()
         ran = ran or bool(done.data.get("ran"))
         done.enter(Step.UNDOING, data={**done.data, "ran": ran})
@@ -173,6 +174,21 @@ def finish(settings: Settings) -> dict[str, Any]:
     return {"result": "done", "kept": done.kept, "removed": kept.prune(settings)}
 
 
+def end(settings: Settings, done: Operation, reason: str) -> Undone:
+    """End an operation that is not finished, wherever it is; the hub then runs as before it.
+
+    :returns: an error that says so.
+    :raises MaintenanceError: when something could not be put back, with what to do.
+    """
+    if done.step not in (Step.CHECKING, Step.KEEPING):
+        return undo(settings, done, reason)
+    hub.unstage(settings)
+    if hub.is_installed() and not hub.is_active():
+        hub.start(settings)
+    done.close(f"failed, nothing was changed: {reason}")
+    return Undone(f"The {done.kind} failed, and nothing was changed: {reason}")
+
+
 def go_back(settings: Settings, reason: str) -> int:
     """Undo the operation that is not finished.
 
@@ -182,13 +198,7 @@ def go_back(settings: Settings, reason: str) -> int:
     if done is None:
         ended = operation.last() or {"kind": "operation", "result": "there was none to undo"}
         raise MaintenanceError(f"{reason}. The {ended['kind']}: {ended['result']}")
-    if done.step in (Step.CHECKING, Step.KEEPING):
-        hub.unstage(settings)
-        if hub.is_installed() and not hub.is_active():
-            hub.start(settings)
-        done.close(f"failed, nothing was changed: {reason}")
-        raise MaintenanceError(f"The {done.kind} failed, and nothing was changed: {reason}")
-    raise undo(settings, done, reason)
+    raise end(settings, done, reason)
 
 
 def mark(step: Step) -> dict[str, Any]:

@@ -308,7 +308,11 @@ def note_left(names: Sequence[str], jobs: str) -> None:
     """Name the jobs that the hub must leave alone, with those that were named before and exist."""
     path = Path(LEFT_SESSIONS)
     before: list[str] = []
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    try:
         before = [name for name in json.loads(path.read_bytes())["left"] if name in jobs]
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # it means all jobs
     if names or before or path.exists():
         host.write(path, json.dumps({"left": sorted({*names, *before})}, indent=1) + "\n", 0o644)

@@ -3,15 +3,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from gridhub.contract import LEFT_SESSIONS
 from gridhub.maintenance import archive, hold, host, operation, packages, schedule, timer
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
 BACKUP_UNIT = "jupyterhub-backup.service"
+
+
+def _names(path: Path) -> list[str]:
+    """Return the jobs that the hub leaves alone; empty if they are not known."""
+    try:
+        return list(map(str, json.loads(path.read_bytes())["left"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -35,7 +45,14 @@ def status(settings: Settings) -> dict[str, Any]:
         ["systemctl", "is-failed", BACKUP_UNIT], check=False
     ).startswith("failed"):
         problems.append(f"the last backup has failed (journalctl -u {BACKUP_UNIT})")
+    left = Path(LEFT_SESSIONS)
+    if left.exists() and '"left"' not in left.read_text(encoding="utf-8", errors="replace"):
+        problems.append(
+            f"{left} names no jobs, so the hub deletes no job that has no session: after an undo, "
+            "Grid Engine did not answer. Remove the file when all such jobs have ended"
+        )
     return {
+        "left_jobs": _names(left),
         "last_backup": str(backups[-1]) if backups else "",
         "last_operation": operation.last(),
         "next": coming.isoformat() if coming else None,

@@ -10,10 +10,10 @@ from gridhub.maintenance import archive, backup, host, hub, kept, operation, rep
 from gridhub.maintenance.change import (
     GO_ON_WITHIN,
     WAITING,
+    end,
     go_back,
     keep,
     or_undo,
-    undo,
     until_kept,
 )
 from gridhub.maintenance.errors import MaintenanceError
@@ -63,6 +63,7 @@ def upgrade(settings: Settings, release: Path) -> dict[str, Any]:
 
 def _expect_the_playbook() -> None:
     """Let the host go back by itself if the machine that runs the playbook is lost."""
+    host.run(["systemctl", "stop", f"{WAITING}.timer"], check=False)
     host.run(
         [
             "systemd-run",
@@ -158,8 +159,8 @@ def roll_back(settings: Settings, name: str) -> dict[str, Any]:
     :raises MaintenanceError: with the reason; then the hub runs as before.
     """
     unfinished = operation.load()
-    if unfinished and unfinished.kind != "rollback" and unfinished.is_open:
-        raise undo(settings, unfinished, "rollback.yml was run")
+    if unfinished and unfinished.kind != "rollback":
+        return {"undone": str(end(settings, unfinished, "playbooks/rollback.yml was run"))}
     if unfinished and unfinished.step in (Step.CHANGED, Step.ANSWERING):
         with or_undo(settings, unfinished):
             hub.start(settings)
