@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from jupyterhub5 import backports
 from life import STATE, is_unfinished, jupyterhub, last_operation, query, token_of, user_of
 
 import faults
@@ -29,8 +30,17 @@ def upgrade(*arguments: str, **variables: object) -> Any:
 
 
 @pytest.fixture(scope="module")
-def old_hub(people: dict[str, Person]) -> Iterator[dict[str, Person]]:
+def old_hub(
+    people: dict[str, Person], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Person]]:
     """A hub with JupyterHub 5.5 and a database of its own; people log in again."""
+    done = playbook("../tests/operate/jupyterhub5/release.yml", **OLD)
+    assert done.returncode == 0, output(done)
+    [environment] = run(
+        "hub",
+        "ls -d /opt/jupyterhub/environments/*/lib/python3*/site-packages/jupyterhub-5.*.dist-info",
+    ).split()
+    backports.add(f"{environment.rpartition('/')[0]}/jupyterhub", tmp_path_factory.mktemp("old"))
     for person in people.values():
         person.stop()
     wait_for("no job is left", lambda: not faults.jobs(), 150)
