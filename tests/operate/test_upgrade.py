@@ -48,12 +48,13 @@ def old_hub(
         "hub",
         "systemctl stop jupyterhub; mv /var/lib/jupyterhub/jupyterhub.sqlite /root/aside.sqlite",
     )
-    done = playbook("site.yml", "--limit", "hub:localhost", **OLD)
+    done = playbook("site.yml", "--limit", "hub:proxy:localhost", **OLD)
     assert done.returncode == 0, output(done)
     assert jupyterhub().startswith("5.")
     run("hub", f"rm -rf {STATE}/kept")
     yield {name: Person(name) for name in people}
-    playbook("site.yml", "--limit", "hub:localhost")
+    done = upgrade()
+    assert done.returncode == 0, output(done)
 
 
 @pytest.fixture(scope="module")
