@@ -99,7 +99,7 @@ existing_cluster: ## Deploy to a cluster that has a Grid Engine, accounts and ru
 accounts: ## Let people of LDAP (SSSD) and of an OpenID Connect provider log in (as root)
 database: ## Keep the hub's database in PostgreSQL, lose it, move it
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
-operate: ## Probe, watch, drain, replace secrets, uninstall (as root)
+operate: ## Probe, drain, replace secrets, back up, restore, upgrade, go back, uninstall (as root)
 
 browser: cluster := faults
 maintenance: cluster := default

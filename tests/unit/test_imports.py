@@ -22,6 +22,7 @@ SHARED = {
 }
 PACKAGES = {
     "aiohttp",
+    "alembic",
     "batchspawner",
     "certipy",
     "cryptography",

@@ -34,7 +34,22 @@ class Settings:
     #: The file with the notice for the hub's pages; empty on a host without a hub.
     notice_file: str = ""
     backup_folder: str = ""
-    backup_keep: int = 6
+    backup_keep: int = 14
+    #: The oldest age of a backup, in days; 0 means any age.
+    backup_days: int = 0
+    #: The public keys of age or SSH for which backups are encrypted; none: they are not encrypted.
+    backup_recipients: Sequence[str] = ()
+    #: The folder with the hub's releases; empty on a host without a hub.
+    hub_path: str = ""
+    #: The hub's own folder, its configuration, and the file with the secret for cookies.
+    hub_state: str = "/var/lib/jupyterhub"
+    hub_config: str = "/etc/jupyterhub/jupyterhub_config.py"
+    cookie_file: str = "/var/lib/jupyterhub/cookie_secret"
+    #: What belongs to a release besides the release; empty means that of this release (``kept``).
+    keep_paths: Sequence[str] = ()
+    #: How many states of the hub are kept for going back, and for how many days; 0: any age.
+    release_keep: int = 3
+    release_days: int = 0
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()

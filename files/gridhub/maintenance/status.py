@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from gridhub.contract import LEFT_SESSIONS
 from gridhub.maintenance import (
+    archive,
     drain,
     expiry,
     hold,
     host,
+    operation,
     operator,
     packages,
     schedule,
@@ -21,6 +25,16 @@ from gridhub.maintenance import (
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
+
+BACKUP_UNIT = "jupyterhub-backup.service"
+
+
+def _names(path: Path) -> list[str]:
+    """Return the jobs that the hub leaves alone; empty if they are not known."""
+    try:
+        return list(map(str, json.loads(path.read_bytes())["left"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -39,9 +53,25 @@ def status(settings: Settings) -> dict[str, Any]:
         problems += [f"{each['name']}: {each['words']}" for each in last.failed_steps()]
     hub = hub_status(settings) if settings.hub_api else {}
     problems += hub.pop("problems", [])
+    if unended := operation.load():
+        problems.append(unended.next())
+    backups = archive.all_in(Path(settings.backup_folder)) if settings.backup_folder else []
+    if settings.backup_folder and host.run(
+        ["systemctl", "is-failed", BACKUP_UNIT], check=False
+    ).startswith("failed"):
+        problems.append(f"the last backup has failed (journalctl -u {BACKUP_UNIT})")
+    left = Path(LEFT_SESSIONS)
+    if left.exists() and '"left"' not in left.read_text(encoding="utf-8", errors="replace"):
+        problems.append(
+            f"{left} names no jobs, so the hub deletes no job that has no session: after an undo, "
+            "Grid Engine did not answer. Remove the file when all such jobs have ended"
+        )
     return {
         **hub,
         "backup": last_backup(settings),
+        "left_jobs": _names(left),
+        "last_backup": str(backups[-1]) if backups else "",
+        "last_operation": operation.last(),
         "next": coming.isoformat() if coming else None,
         "held": hold.reason_now(),
         "problems": problems,

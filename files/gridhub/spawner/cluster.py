@@ -20,11 +20,13 @@ from jupyterhub import orm
 
 from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import job_name
+from gridhub.contract import LEFT_SESSIONS
 from gridhub.grid.accounting import find_record
 from gridhub.grid.accounting_records import Record
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
+from gridhub.grid.left_sessions import LeftSessions
 from gridhub.menu.file import load_menu
 from gridhub.menu.kinds import MenuError
 from gridhub.spawner.verdicts import Verdicts
@@ -61,7 +63,13 @@ class Cluster:
     ) -> None:
         self.grid = grid
         self.broker = BrokerClient(broker, broker_timeout)
-        self.collector = Collector(grid, short_interval, long_interval, delete=self.broker.delete)
+        self.collector = Collector(
+            grid,
+            short_interval,
+            long_interval,
+            delete=self.broker.delete,
+            left=LeftSessions(Path(LEFT_SESSIONS)),
+        )
         self.status = ClusterStatus(grid, self._job_numbers, self._complexes, queues=queues)
         self.verdicts = Verdicts(broker, broker_timeout)
         #: Another client, so that homes that do not answer delay no starts and stops of sessions.
