@@ -29,6 +29,7 @@ PACKAGES = {
     "jupyterhub",
     "oauthenticator",
     "pamela",
+    "prometheus_client",
     "psycopg",
     "pydantic",
     "sqlalchemy",

@@ -27,6 +27,7 @@ from traitlets import default
 
 from gridhub.bounded_server import source_of
 from gridhub.hub.database import AWAY, Connections, DatabaseTrouble
+from gridhub.hub.metrics import CLUSTER_METRICS
 from gridhub.hub.server import HubServer
 from gridhub.hub.strays import StrayHandler
 from gridhub.log import one_line
@@ -164,6 +165,7 @@ class GridHub(JupyterHub):
         cluster = SGESpawner(parent=self).make_cluster()
         self.tornado_settings[SETTING] = cluster
         HubServer.cluster = cluster
+        CLUSTER_METRICS.cluster = cluster
         cluster.watch_all(self.db, hub_mark(self.cookie_secret))
         return int(await super().init_spawners())
 

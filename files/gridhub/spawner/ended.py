@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from gridhub.broker.protocol import job_name
 from gridhub.contract import Ending
 from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, signal_name, why
 from gridhub.grid.accounting_records import Record
@@ -74,6 +75,11 @@ class SessionEnd:
     text: str = ""
     #: The folder of the notebook environment.
     environment: str = ""
+
+    @property
+    def session(self) -> str:
+        """The session's name."""
+        return self.name.removeprefix(job_name(""))
 
     @property
     def words(self) -> str:
