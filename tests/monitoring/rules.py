@@ -9,13 +9,15 @@ INTERVAL = "1m"
 
 UP = 'up{job="gridhub", instance="hub"}'
 NODE = 'job="gridhub-node", instance="exec1"'
+UNIT = "node_systemd_unit_state"
+DISK = f'{NODE}, fstype="ext4", mountpoint="/"'
 STARTS = "gridhub_session_starts_total"
 DECISIONS = "gridhub_broker_decisions_total"
 LOGINS = "jupyterhub_login_duration_seconds_count"
 
 
 class Case(NamedTuple):
-    """An alert with what Prometheus has scraped, in promtool's notation (``first+step x times``)."""
+    """An alert, and what Prometheus has scraped, in promtool's notation (``first+step x times``)."""
 
     alert: str
     series: dict[str, str]
@@ -38,9 +40,7 @@ CASES = [
     Case("HostDown", {f"up{{{NODE}}}": "1x4 0x10 1x10"}, 8, 11, 16),
     Case(
         "ServiceFailed",
-        {
-            f'node_systemd_unit_state{{{NODE}, name="nginx.service", state="failed"}}': "0x4 1x10 0x9"
-        },
+        {f'{UNIT}{{{NODE}, name="nginx.service", state="failed"}}': "0x4 1x10 0x9"},
         6,
         8,
         16,
@@ -48,8 +48,8 @@ CASES = [
     Case(
         "DiskAlmostFull",
         {
-            f'node_filesystem_avail_bytes{{{NODE}, fstype="ext4", mountpoint="/"}}': "50x4 9x30 50x9",
-            f'node_filesystem_size_bytes{{{NODE}, fstype="ext4", mountpoint="/"}}': "100x60",
+            f"node_filesystem_avail_bytes{{{DISK}}}": "50x4 9x30 50x9",
+            f"node_filesystem_size_bytes{{{DISK}}}": "100x60",
         },
         19,
         22,
