@@ -17,7 +17,7 @@ LOGINS = "jupyterhub_login_duration_seconds_count"
 
 
 class Case(NamedTuple):
-    """An alert, and what Prometheus has scraped, in promtool's notation (``first+step x times``)."""
+    """An alert, and what Prometheus has scraped (``first+step x times``)."""
 
     alert: str
     series: dict[str, str]

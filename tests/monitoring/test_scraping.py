@@ -38,8 +38,9 @@ def test_every_host_is_scraped() -> None:
 
 
 def test_the_hubs_metrics_have_sessions_and_no_names() -> None:
+    running = r'^gridhub_sessions{state="running"} 1\.0$'
+    wait_for("the session runs", lambda: re.search(running, read("/hub/metrics"), re.MULTILINE))
     text = read("/hub/metrics")
-    assert re.search(r'^gridhub_sessions{state="running"} 1\.0$', text, re.MULTILINE)
     assert re.search(
         r'^gridhub_requested_items{complex="gpu",state="running"} 1\.0$', text, re.MULTILINE
     )
