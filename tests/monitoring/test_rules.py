@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 from cluster import host
-from folders import ROOT
-from prometheus import FOLDER, MONITOR, write
+from prometheus import FOLDER, MONITOR, REAL_RULES, write
 from rules import promtool_test
 
 
 def test_each_alert_fires_when_it_must_and_only_then() -> None:
     # The running Prometheus has faster rules.
-    text = (ROOT / "roles/monitoring/files/gridhub.rules.yml").read_text(encoding="utf-8")
-    write("/tmp/rules.yml", text)
+    write("/tmp/rules.yml", REAL_RULES)
     write("/tmp/rules_test.yml", json.dumps(promtool_test("/tmp/rules.yml")))
     done = host(MONITOR).run(
         "promtool check rules /tmp/rules.yml && promtool test rules /tmp/rules_test.yml"
