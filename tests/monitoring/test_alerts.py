@@ -54,9 +54,12 @@ def maintenance(metric: str, value: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def not_watched() -> Iterator[None]:
+    """Take the hub out of its scrape job. Without the job, Prometheus shows the last value on."""
     whole = prometheus.read(CONFIG)
+    nothing = whole.replace('targets: ["proxy:443"]', "targets: []")
+    assert nothing != whole
     try:
-        prometheus.write(CONFIG, whole.replace("job_name: gridhub\n", "job_name: other\n") + "\n")
+        prometheus.write(CONFIG, f"{nothing}\n")
         prometheus.reload()
         yield
     finally:
@@ -105,9 +108,9 @@ def failed_unit() -> AbstractContextManager[None]:
 
 
 def full_disk() -> AbstractContextManager[None]:
-    fill = "mkdir -p /mnt/small && mount -t tmpfs -o size=1m tmpfs /mnt/small"
-    fill += " && head -c 1000000 /dev/zero > /mnt/small/full"
-    return undone("exec1", fill, "umount /mnt/small")
+    fill = "mkdir -p /srv/small && mount -t tmpfs -o size=1m tmpfs /srv/small"
+    fill += " && head -c 1000000 /dev/zero > /srv/small/full"
+    return undone("exec1", fill, "umount /srv/small")
 
 
 SMOKE, BACKUP = (f"gridhub_{each}_last_success_timestamp_seconds" for each in ("smoke", "backup"))
