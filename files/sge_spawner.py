@@ -223,7 +223,10 @@ class SGESpawner(ShownSpawner):
         except asyncio.CancelledError:
             metrics.start("cancelled")
             self._noted = self.session
-            self.log.info("Session of %s was cancelled before it was up", self._log_name)
+            self.log.info(
+                "Session of %s: the start is cancelled, by its person or because the hub stops",
+                self._log_name,
+            )
             raise
         if self._clock:
             self._clock.finish()

@@ -13,7 +13,8 @@ NAME = re.compile(r'<code class="session-name" id="name-">([0-9a-f]{32})</code>'
 
 def journal(name: str) -> str:
     """Run the command of docs/watching.md."""
-    command = "journalctl -u jupyterhub -t jupyterhub-broker --output cat --grep %s --since -1h"
+    units = "_SYSTEMD_UNIT=jupyterhub.service + SYSLOG_IDENTIFIER=jupyterhub-broker"
+    command = f"journalctl --output cat --since -1h --grep %s {units}"
     return str(host("hub").run(command, name).stdout)
 
 
