@@ -17,7 +17,7 @@ port_security := 8446
 port_existing := 8447
 port_accounts := 8452
 port_database := 8451
-scenarios_default := default $(if $(IS_ROOT),monitoring maintenance) $(if $(ALL),people)
+scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people $(if $(IS_ROOT),monitoring))
 scenarios_security := security $(if $(ALL),variants)
 # The browser comes first, because a host that reboots or goes away changes this machine's network interfaces, and
 # Chromium then breaks its connections (ERR_NETWORK_CHANGED).
@@ -59,10 +59,10 @@ test: ## Run everything: linters, unit tests, playbooks, the scenarios on three 
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,unit playbooks $(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
 	  [ -z "$$failed" ] || { echo "Failed: lint, playbooks or the set-up of the clusters."; status=2; }; \
-	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts)."; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts monitoring)."; \
 	  exit $$status
 
-test-all: ## Run everything, also what takes long: other settings, odd homes, a site's own cluster, PostgreSQL
+test-all: ## Run everything, also what takes long: other settings, odd homes, alerts, a site's own cluster, PostgreSQL
 	@$(MAKE) --no-print-directory test ALL=1
 
 $(CLUSTERS:%=on-%): on-%: clusters
