@@ -8,11 +8,13 @@ query about the use of resources, of which the next scrape shows the answer.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from gridhub.grid.collector import Watched
@@ -91,6 +93,21 @@ class ClusterMetrics(Collector):
         yield from self._requests(states)
         yield from self._collector(watched, states)
         yield from self._usage(watched)
+        yield from self._process()
+
+    @staticmethod
+    def _process() -> Iterator[Metric]:
+        """Yield what the hub's process uses.
+
+        The client library has such metrics too, but not in the hub's sandbox: it looks for files
+        in /proc that ``ProcSubset=pid`` hides.
+        """
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        size = pages * os.sysconf("SC_PAGE_SIZE")
+        yield GaugeMetricFamily("gridhub_hub_memory_bytes", "Memory of the hub.", value=size)
+        yield CounterMetricFamily(
+            "gridhub_hub_cpu_seconds", "Processor time of the hub.", value=time.process_time()
+        )
 
     @staticmethod
     def _sessions(states: dict[str, str]) -> Metric:

@@ -121,6 +121,8 @@ def test_a_scrape_shows_sessions_their_requests_and_the_longest_wait(
     assert scraped("gridhub_requested_items", complex="gpu", state="running") == 1
     assert scraped("gridhub_session_longest_wait_seconds") == now.now - 940
     assert scraped("gridhub_collector_failures_in_a_row") == 3
+    assert 1e7 < (scraped("gridhub_hub_memory_bytes") or 0.0) < 1e10
+    assert (scraped("gridhub_hub_cpu_seconds_total") or 0.0) > 0.1
     assert set(scraped.requested) == {"a", "b"}, "requests of ended sessions are forgotten"
     text = generate_latest(scraped.registry).decode()
     assert "alice" not in text
