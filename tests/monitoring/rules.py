@@ -141,7 +141,7 @@ CASES = [
     ),
     Case(
         "HubMemoryHigh",
-        {'gridhub_hub_memory_bytes': "1e9x4 3.5e9x20 1e9x9"},
+        {"gridhub_hub_memory_bytes": "1e9x4 3.5e9x20 1e9x9"},
         13,
         16,
         27,
