@@ -140,9 +140,14 @@ class SessionEnd:
         if any(each.is_rss for each in self.had):
             record = replace(record, maxvmem=0.0)  # the address space does not matter
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
+        found = why(record, memory, run_time)
+        if self.why is Ending.WORKER and found is Ending.ITSELF:
+            # A job that is removed by force (qdel -f) while its worker is away gets the record of
+            # one that has ended by itself, as seen with 8.1.9.
+            found = Ending.WORKER
         return replace(
             self,
-            why=why(record, memory, run_time),
+            why=found,
             # Prefer the worker that the hub itself has seen: people can forge lines in the
             # accounting file.
             host=self.host or record.host,

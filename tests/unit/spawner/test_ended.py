@@ -207,6 +207,13 @@ class TestWhySessionsEnd:
             "its run time was over, it used too much memory" in (await hub.spawner().view()).ended
         )
 
+    async def test_a_job_removed_by_force_from_a_lost_worker_has_not_ended_by_itself(self) -> None:
+        """Grid Engine 8.1.9 writes the same record for both (qdel -f)."""
+        by_itself = Record(1, "exec1", 1.0, 2.0, failed=0, status=0, maxvmem=0.0)
+        lost = SessionEnd(job="1", why=Ending.WORKER, host="exec1")
+        assert lost.explained(by_itself).why is Ending.WORKER
+        assert replace(lost, why=Ending.UNKNOWN).explained(by_itself).why is Ending.ITSELF
+
     async def test_a_worker_that_stopped_reporting_is_named(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab
     ) -> None:
