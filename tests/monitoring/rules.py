@@ -125,8 +125,8 @@ CASES = [
     Case(
         "LoginsFail",
         {
-            f'{LOGINS}{{status="failure"}}': "0x10 10 20 30 40 40x60",
-            f'{LOGINS}{{status="success"}}': "0x10 2x70",
+            f'{LOGINS}{{status="LoginStatus.failure"}}': "0x10 10 20 30 40 40x60",
+            f'{LOGINS}{{status="LoginStatus.success"}}': "0x10 2x70",
         },
         11,
         14,

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from jupyterhub.metrics import LOGIN_DURATION_SECONDS, LoginStatus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
@@ -210,6 +211,10 @@ class ClusterMetrics(Collector):
             value=memory,
         )
 
+
+# JupyterHub makes them at the first login, so that Prometheus would not see the first failures.
+for _status in LoginStatus:
+    LOGIN_DURATION_SECONDS.labels(status=_status)
 
 #: The metrics of this process; :mod:`gridhub.hub.app` sets the cluster when the hub starts.
 CLUSTER_METRICS = ClusterMetrics()
