@@ -126,9 +126,10 @@ bench: setup ## Measure against stock batchspawner, and write docs/performance.m
 bench-quick: setup ## Measure the most important figures in 5 minutes (`make demo` first)
 	python -m bench --quick $(PART) $(if $(RUNS),--runs $(RUNS))
 
-screenshots: ## Copy the screenshots of the last browser tests into the docs
+screenshots: ## Copy the pictures of the last tests (browser, monitoring) into the docs
 	@for image in docs/images/*.png; do \
-	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
+	  new=".cache/screenshots/$$(basename "$$image" .png)-1400.png"; \
+	  if [ -f "$$new" ]; then cp "$$new" "$$image" || exit; else echo "$$image stays: the last tests have not made it"; fi; done
 
 # From the committed files only: a site's own inventory may lie in the same folder.
 collection: setup ## Build the Ansible collection in .cache

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,10 @@ from folders import ROOT
 from prometheus import ask
 
 DASHBOARDS = ROOT / "roles/monitoring/files/dashboards"
+
+
+#: The height of a unit of Grafana's grid in the pictures, in inches.
+UNIT = 0.3
 
 
 class Series(NamedTuple):
@@ -40,8 +44,11 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def expression(target: dict[str, Any]) -> str:
-    """Return a query with a value for Grafana's own variable."""
-    return str(target["expr"]).replace("$__rate_interval", "20s")
+    """Return a query with a value for Grafana's own variable.
+
+    The rules of the tests record every two seconds, not every five minutes.
+    """
+    return str(target["expr"]).replace("$__rate_interval", "20s").replace("* 5 / 60", "* 2 / 3600")
 
 
 def _label(target: dict[str, Any], labels: dict[str, str]) -> str:
@@ -81,6 +88,8 @@ def in_words(value: float, unit: str) -> str:
         return f"{100 * value:.3g} %"
     if unit == "bytes":
         return f"{value / 2**20:.3g} MB"
+    if value >= 1000:
+        return f"{value:,.0f}"
     return f"{value:.3g}{ {'s': ' s', 'h': ' h', 'd': ' d', 'reqps': ' /s'}.get(unit, '') }"
 
 
@@ -92,11 +101,23 @@ def _color(panel: dict[str, Any], value: float) -> str:
     return {"green": "#56a64b", "red": "#e02f44", "yellow": "#e0b400", "blue": "#3274d9"}[color]
 
 
+def _with_gaps(series: Series) -> tuple[list[datetime], list[float]]:
+    """Return a series with a gap where values are missing, as Grafana draws it."""
+    times, values = [series.times[0]], [series.values[0]]
+    pauses = [after - before for before, after in pairwise(series.times)]
+    for when, value, pause in zip(series.times[1:], series.values[1:], pauses, strict=True):
+        if pause > 2.5 * min(pauses):
+            times.append(when - pause / 2)
+            values.append(math.nan)
+        times.append(when)
+        values.append(value)
+    return [datetime.fromtimestamp(when, UTC) for when in times], values
+
+
 def _draw(panel: dict[str, Any], axes: Any, series: list[Series]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     unit = defaults["unit"]
-    title = "\n".join(textwrap.wrap(panel["title"], 34))
-    axes.set_title(title, fontsize=8, loc="left")
+    axes.set_title(panel["title"], fontsize=8, loc="left")
     if panel["type"] == "stat":
         [one] = series
         mappings = defaults.get("mappings") or [{"options": {}}]
@@ -110,14 +131,16 @@ def _draw(panel: dict[str, Any], axes: Any, series: list[Series]) -> None:
     axes.tick_params(labelsize=6)
     if panel["type"] == "bargauge":
         names = [each.label for each in series]
-        axes.barh(names, [each.values[-1] for each in series], color="#3274d9")
+        bars = axes.barh(names, [each.values[-1] for each in series], color="#3274d9")
+        axes.bar_label(bars, names, label_type="center", fontsize=6, color="white")
+        axes.set_yticks([])
         return
     custom = defaults["custom"]
-    moments = [[datetime.fromtimestamp(when, UTC) for when in each.times] for each in series]
-    for each, when in zip(series, moments, strict=True):
+    for each in series:
         style = "steps-post" if custom["drawStyle"] == "bars" else "default"
-        axes.plot(when, each.values, label=each.label, lw=1, drawstyle=style, marker=".", ms=2)
-        axes.fill_between(when, each.values, alpha=custom["fillOpacity"] / 300)
+        times, values = _with_gaps(each)
+        axes.plot(times, values, label=each.label, lw=1, drawstyle=style, marker=".", ms=2)
+        axes.fill_between(times, values, alpha=custom["fillOpacity"] / 300)
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=4))
     axes.set_ylim(bottom=0)
@@ -132,17 +155,21 @@ def picture(name: str, seconds: float, path: Path) -> None:
     dashboard = load(name)
     rows = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in dashboard["panels"])
     mpl.use("agg")
-    figure = Figure(figsize=(14, rows * 0.32), dpi=100)
-    grid = figure.add_gridspec(rows, 24, hspace=1.6, wspace=3.5)
+    width, height = 14.0, (rows + 2) * UNIT
+    figure = Figure(figsize=(width, height), dpi=100)
     for panel in dashboard["panels"]:
         place = panel["gridPos"]
         x, y, w, h = (place[key] for key in "xywh")
-        axes = figure.add_subplot(grid[y : y + h, x : x + w])
+        left, top = x * width / 24, (y + 2) * UNIT
         if panel["type"] == "row":
-            axes.axis("off")
-            axes.text(0, 0.5, panel["title"], fontsize=11, fontweight="bold", va="center")
-        else:
-            _draw(panel, axes, answers(panel, seconds))
-    figure.suptitle(f"{dashboard['title']}: drawn by the tests from real answers, not by Grafana")
+            figure.text(0.01, 1 - (top + UNIT * 0.8) / height, panel["title"], fontsize=12)
+            continue
+        # Room for the title above, and for the axes' numbers.
+        inner = (left + 0.55, top + 0.3, w * width / 24 - 0.7, h * UNIT - 0.6)
+        box = (inner[0] / width, 1 - (inner[1] + inner[3]) / height, inner[2] / width)
+        axes = figure.add_axes((*box, inner[3] / height))
+        _draw(panel, axes, answers(panel, seconds))
+    words = f"{dashboard['title']}: drawn by the tests from real answers, not by Grafana"
+    figure.text(0.01, 1 - UNIT / height, words, fontsize=14)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight")
+    figure.savefig(path)
