@@ -85,10 +85,6 @@ class ClusterMetrics(Collector):
         if self.cluster is None:
             return
         watched = dict(self.cluster.collector.watched)
-        # Forget what sessions that are over have requested.
-        requested = self.cluster.requested
-        for name in requested.keys() - watched.keys():
-            del requested[name]
         states = {name: state_of(each) for name, each in watched.items()}
         yield self._sessions(states)
         yield from self._requests(states)

@@ -85,7 +85,7 @@ class Cluster:
         self.verdicts = Verdicts(broker, broker_timeout)
         #: Another client, so that homes that do not answer delay no starts and stops of sessions.
         self.logs = BrokerClient(broker, broker_timeout, at_once=2, observe=metrics.decision)
-        #: What each session has requested, keyed by its job's name.
+        #: What each session has requested, keyed by its job's name. Some may be over.
         self.requested: dict[str, tuple[Requested, ...]] = {}
         #: Tasks that go on when the spawner that began them is gone.
         self._background: set[asyncio.Task[None]] = set()
@@ -145,6 +145,12 @@ class Cluster:
         :param requested: what the session has requested, for the metrics.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
+        if len(self.requested) > 2 * len(self.collector.watched) + 100:
+            self.requested = {
+                name: asked
+                for name, asked in self.requested.items()
+                if self.collector.watches(name)
+            }
         self.requested[job_name(session)] = requested
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
 

@@ -39,7 +39,6 @@ OUTCOMES = (
     "menu",
     "no_answer",
     "no_home",
-    "no_port",
     "refused",
     "request",
     "starter",
