@@ -145,12 +145,9 @@ class Cluster:
         :param requested: what the session has requested, for the metrics.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
-        if len(self.requested) > 2 * len(self.collector.watched) + 100:
-            self.requested = {
-                name: asked
-                for name, asked in self.requested.items()
-                if self.collector.watches(name)
-            }
+        watched = self.collector.watched
+        if len(self.requested) > 2 * len(watched) + 100:
+            self.requested = {name: had for name, had in self.requested.items() if name in watched}
         self.requested[job_name(session)] = requested
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
 
