@@ -50,6 +50,16 @@ def test_the_hubs_metrics_have_sessions_and_no_names() -> None:
     assert (value('scrape_duration_seconds{job="gridhub"}') or 9.0) < 1.0
 
 
+def test_units_of_single_requests_have_no_series() -> None:
+    """Each has a name of its own: Prometheus would keep them all."""
+    wait_for(
+        "units are scraped", lambda: query('node_systemd_unit_state{name="jupyterhub.service"}')
+    )
+    assert not query('node_systemd_unit_state{name=~"jupyterhub-broker.*@.*"}')
+    # With the services of five hosts, as a whole.
+    assert len(query("{__name__=~'.+'}")) < 12_000
+
+
 def test_the_token_opens_the_metrics_and_nothing_else() -> None:
     for path in ("/hub/api/users", "/hub/api/info", "/hub/api/proxy"):
         assert read(path).strip() == "status 403"
