@@ -14,10 +14,10 @@ from gridhub.spawner.base import ClusterSpawner
 from gridhub.spawner.ended import SessionEnd, explain
 from gridhub.spawner.session_log import SessionLog, ask_log
 
-#: How long to wait for the accounting record of a session that has ended, in seconds, before its
-#: end is logged and counted as ``unknown``. Grid Engine writes the record within 15 s, unless the
-#: site configures another time (``accounting_flush_time``, sge_conf(5)).
-EXPLAIN_END_FOR = 60.0
+#: When to search for the accounting record of a session that has ended: the pauses, in seconds. Then
+#: its end is logged and counted as ``unknown``. Grid Engine writes the record within 15 s, unless
+#: the site configures another time (``accounting_flush_time``, sge_conf(5)).
+EXPLAIN_END_AFTER = (5.0, 10.0, 15.0, 30.0)
 
 
 class EndingSpawner(ClusterSpawner):
@@ -66,8 +66,12 @@ class EndingSpawner(ClusterSpawner):
         self.cluster.in_background(self._log_end(self._log_name, where, why, end))
 
     async def _log_end(self, who: str, where: str, why: str, end: SessionEnd | None) -> None:
-        if end and end.why is Ending.UNKNOWN:
-            why = (await self._explained(end, EXPLAIN_END_FOR)).why
+        for pause in EXPLAIN_END_AFTER:
+            if end is None or end.why is not Ending.UNKNOWN:
+                break
+            await asyncio.sleep(pause)
+            end = await self._explained(end)
+            why = end.why
         metrics.ending(why)
         self.log.info("Session of %s has ended: %s, %s", who, why, where)
 

@@ -139,9 +139,11 @@ class TestWhySessionsEnd:
         lab: Lab,
         grid: GridEngine,
         caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The record comes late, as in a Grid Engine: the end is logged when it is there."""
         caplog.set_level("INFO", "traitlets")
+        monkeypatch.setattr("gridhub.spawner.endings.EXPLAIN_END_AFTER", (0.1,) * 100)
         ends = "gridhub_session_endings_total"
         before = REGISTRY.get_sample_value(ends, {"reason": "memory"}) or 0.0
         spawner = await running(alice, broker, lab)
