@@ -64,8 +64,8 @@ from gridhub.site.login import (  # noqa: E402
 
 #: The roles whose variables an inventory sets.
 ROLES = (
-    *("database", "distribution", "firewall", "jupyterhub", "maintenance", "patch", "proxy"),
-    *("python_env", "sge_common", "sge_exec", "sge_qmaster"),
+    *("database", "distribution", "firewall", "jupyterhub", "maintenance", "monitoring", "patch"),
+    *("proxy", "python_env", "sge_common", "sge_exec", "sge_qmaster"),
 )
 
 #: The roles that install programs on the hosts of each group, and differ between distributions.

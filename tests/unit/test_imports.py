@@ -30,6 +30,7 @@ PACKAGES = {
     "jupyterhub",
     "oauthenticator",
     "pamela",
+    "prometheus_client",
     "psycopg",
     "pydantic",
     "sqlalchemy",

@@ -30,6 +30,7 @@ from gridhub.bounded_server import source_of
 # Importing the module adds its handlers to the hub.
 from gridhub.hub import operator as _operator  # noqa: F401
 from gridhub.hub.database import AWAY, Connections, DatabaseTrouble
+from gridhub.hub.metrics import CLUSTER_METRICS
 from gridhub.hub.rotation import keep_trusting_retired
 from gridhub.hub.server import HubServer
 from gridhub.hub.strays import StrayHandler
@@ -173,6 +174,7 @@ class GridHub(JupyterHub):
         cluster = SGESpawner(parent=self).make_cluster()
         self.tornado_settings[SETTING] = cluster
         HubServer.cluster = cluster
+        CLUSTER_METRICS.cluster = cluster
         cluster.watch_all(self.db, hub_mark(self.cookie_secret))
         return int(await super().init_spawners())
 

@@ -98,6 +98,8 @@ class Settings:
     #: (``gridhub/tls.py``).
     certificates: str = ""
     metrics_file: str = ""
+    #: The paths of certificates whose end is a metric, keyed by their names in the metrics.
+    watched_certificates: Mapping[str, str] = field(default_factory=dict)
     #: Empty means no mail.
     mail_to: str = ""
     mail_from: str = ""
