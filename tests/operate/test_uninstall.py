@@ -48,8 +48,9 @@ def test_without_a_confirmation_nothing_is_changed() -> None:
 
 
 def test_while_a_session_runs_nothing_is_changed(computing: Session) -> None:
-    done = playbook("uninstall.yml", uninstall_confirm="demo")
-    assert done.returncode != 0 and "Sessions are running: alice" in output(done), output(done)
+    for arguments, answer in (((), "demo"), (("--limit", "exec2"), "exec2")):
+        done = playbook("uninstall.yml", *arguments, uninstall_confirm=answer)
+        assert done.returncode != 0 and "Sessions are running: alice" in output(done), output(done)
     computing.assert_alive()
 
 
