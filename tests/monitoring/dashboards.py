@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib import dates
 from matplotlib.figure import Figure
+from matplotlib.ticker import LinearLocator
 
 from folders import ROOT
 from prometheus import ask
@@ -114,7 +115,7 @@ def _with_gaps(series: Series) -> tuple[list[datetime], list[float]]:
     return [datetime.fromtimestamp(when, UTC) for when in times], values
 
 
-def _draw(panel: dict[str, Any], axes: Any, series: list[Series]) -> None:
+def _draw(panel: dict[str, Any], axes: Any, series: list[Series], seconds: float) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     unit = defaults["unit"]
     axes.set_title(panel["title"], fontsize=8, loc="left")
@@ -142,12 +143,15 @@ def _draw(panel: dict[str, Any], axes: Any, series: list[Series]) -> None:
         axes.plot(times, values, label=each.label, lw=1, drawstyle=style, marker=".", ms=2)
         axes.fill_between(times, values, alpha=custom["fillOpacity"] / 300)
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=4))
+    now = time.time()
+    axes.set_xlim(datetime.fromtimestamp(now - seconds, UTC), datetime.fromtimestamp(now, UTC))
+    axes.xaxis.set_major_locator(LinearLocator(4))
     axes.set_ylim(bottom=0)
     if unit != "short":
         axes.yaxis.set_major_formatter(lambda value, _: in_words(value, unit))
     axes.grid(visible=True, lw=0.3)
-    axes.legend(fontsize=5, loc="upper left", ncols=2)
+    if series:
+        axes.legend(fontsize=5, loc="upper left", ncols=2)
 
 
 def picture(name: str, seconds: float, path: Path) -> None:
@@ -168,7 +172,7 @@ def picture(name: str, seconds: float, path: Path) -> None:
         inner = (left + 0.55, top + 0.3, w * width / 24 - 0.7, h * UNIT - 0.6)
         box = (inner[0] / width, 1 - (inner[1] + inner[3]) / height, inner[2] / width)
         axes = figure.add_axes((*box, inner[3] / height))
-        _draw(panel, axes, answers(panel, seconds))
+        _draw(panel, axes, answers(panel, seconds), seconds)
     words = f"{dashboard['title']}: drawn by the tests from real answers, not by Grafana"
     figure.text(0.01, 1 - UNIT / height, words, fontsize=14)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import faults
 from cluster import BASE_URL
 from folders import ROOT
 from hub_client import HubClient, wait_for
-from prometheus import query
+from prometheus import query, value
 from sessions import CHOICE, Person
 
 NAMES = ("administrator", "manager")
@@ -25,9 +25,12 @@ SHOWN = 600.0
 def events(people: dict[str, Person], carol: Person) -> None:
     """Something of everything that is counted: a start, an end, a refusal, a login."""
     alice = people["alice"]
+    refused = 'gridhub_refusals_total{reason="choice"}'
+    before = value(refused) or 0.0
+    alice.choose(**CHOICE | {"cores": 99})
+    wait_for("the refusal is scraped", lambda: (value(refused) or 0.0) > before, 60)
     alice.choose(**CHOICE)
     alice.wait_until_ready(150)
-    alice.choose(**CHOICE | {"cores": 99})
     HubClient(BASE_URL, "bob").log_in("wrong")
     carol.open_lab()
     carol.run(carol.start_kernel(), "sum(range(10**7))")

@@ -60,6 +60,12 @@ def test_units_of_single_requests_have_no_series() -> None:
     assert len(query("{__name__=~'.+'}")) < 12_000
 
 
+def test_only_the_monitoring_hosts_may_ask_node_exporter() -> None:
+    program = "import socket; socket.create_connection(('exec1', 9100), 3)"
+    assert host(MONITOR).run("python3 -c %s", program).rc == 0
+    assert host("hub").run("python3 -c %s", program).rc != 0
+
+
 def test_the_token_opens_the_metrics_and_nothing_else() -> None:
     for path in ("/hub/api/users", "/hub/api/info", "/hub/api/proxy"):
         assert read(path).strip() == "status 403"

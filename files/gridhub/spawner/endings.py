@@ -15,8 +15,8 @@ from gridhub.spawner.ended import SessionEnd, explain
 from gridhub.spawner.session_log import SessionLog, ask_log
 
 #: The pauses before each search for the accounting record of a session that has ended, in seconds.
-#: After the last one, its end is logged and counted as ``unknown``. Grid Engine writes the record within 15 s, unless
-#: the site configures another time (``accounting_flush_time``, sge_conf(5)).
+#: After the last one, its end is logged and counted as ``unknown``. Grid Engine writes the record
+#: within 15 s, unless the site configures another time (``accounting_flush_time``, sge_conf(5)).
 EXPLAIN_END_AFTER = (5.0, 10.0, 15.0, 30.0)
 
 
