@@ -45,7 +45,9 @@ def site_status(hosts: Mapping[str, Mapping[str, Any]], everyone: Sequence[str])
         "collector_age": answer.get("collector_age"),
         "drain": hub.get("drain"),
         "smoke": hub.get("smoke"),
-        "backups": {name: each["backup"] for name, each in seen.items() if each.get("backup")},
+        "backups": {
+            name: each["last_backup"] for name, each in seen.items() if each.get("last_backup")
+        },
         "maintenance": {
             name: {
                 "next": each.get("next"),
@@ -118,7 +120,7 @@ def status_page(site: Mapping[str, Any]) -> list[str]:
         *(f"drain:        until {each['until']}: {each['text']}" for each in [drain] if each),
         f"JupyterHub:   {site['versions']['jupyterhub'] or 'not known'}",
     ]
-    backups = [f"{name} {each['made']} ({each['file']})" for name, each in site["backups"].items()]
+    backups = [f"{name} {each}" for name, each in site["backups"].items()]
     lines += [f"last backup:  {each}" for each in backups or ["none"]]
     lines += [
         f"maintenance:  {name}: {_maintenance(each)}" for name, each in site["maintenance"].items()

@@ -16,6 +16,9 @@ PARTS: dict[str, dict[str, list[str]]] = {
         "units": [
             "jupyterhub-smoke.timer",
             "jupyterhub-smoke.service",
+            "jupyterhub-backup.timer",
+            "jupyterhub-backup.service",
+            "jupyterhub-settle.service",
             "jupyterhub-maintenance.timer",
             "jupyterhub-maintenance-notice.timer",
             "jupyterhub-maintenance-check.service",
@@ -53,6 +56,13 @@ PARTS: dict[str, dict[str, list[str]]] = {
         "accounts": ["jupyterhub-proxy"],
     },
     "sge_exec": {"files": ["/etc/profile.d/00-gridhub.sh"]},
+    "monitoring": {
+        "files": [
+            "/etc/prometheus/gridhub",
+            "/etc/prometheus/alertmanager.yml",
+            "/etc/prometheus/prometheus.yml",
+        ],
+    },
     "firewall": {"units": ["gridhub-firewall.service"], "files": ["/etc/gridhub.nft"]},
 }
 
@@ -71,7 +81,7 @@ def uninstall_plan(
     :returns: ``units`` in the order in which they are stopped; ``files`` and folders to remove;
         ``pack``, the files and folders to pack before; ``accounts``.
     """
-    parts = [PARTS[name] for name in ("hub", "proxy", "sge_exec") if name in groups]
+    parts = [PARTS[name] for name in ("hub", "proxy", "sge_exec", "monitoring") if name in groups]
     if {"hub", "proxy", "maintenance", "sge_exec"} & set(groups):
         # patch_workers.yml puts the maintenance's program on workers, too.
         parts.insert(0, PARTS["maintenance"])

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life import BACKUPS, backups, is_unfinished, query, token_of, user_of
 
 import faults
 from cluster import PREFIX, ROOT
 from faults import run
 from gridhub.maintenance import archive
 from hub_client import wait_for
+from life import BACKUPS, backups, is_unfinished, query, token_of, user_of
 from playbooks import output, playbook
 from sessions import Person, Session
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from jupyterhub5 import backports
-from life import STATE, is_unfinished, jupyterhub, last_operation, query, token_of, user_of
 
 import faults
 from cluster import ROOT
 from faults import run
 from hub_client import wait_for
+from jupyterhub5 import backports
+from life import STATE, is_unfinished, jupyterhub, last_operation, query, token_of, user_of
 from playbooks import output, playbook
 from sessions import Person, Session
 

@@ -32,7 +32,8 @@ from gridhub.maintenance import (
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
-USAGE = """sge_maintenance.py run|now|update|after|announce|status|plan|smoke|smoke-timer, or check FILE
+USAGE = """sge_maintenance.py run|now|update|after|announce|status|plan, check FILE
+sge_maintenance.py smoke|smoke-timer
 sge_maintenance.py backup REASON
 sge_maintenance.py restore|restore-plan BACKUP adopt|leave, restore-files BACKUP
                    (standard input is the private key of an encrypted backup)

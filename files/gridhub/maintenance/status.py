@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,6 @@ def status(settings: Settings) -> dict[str, Any]:
         )
     return {
         **hub,
-        "backup": last_backup(settings),
         "left_jobs": _names(left),
         "last_backup": str(backups[-1]) if backups else "",
         "last_operation": operation.last(),
@@ -134,17 +133,6 @@ def smoke_problems(
         if moment - ended > oldest:
             return [f"the last smoke test was at {ended:%Y-%m-%d %H:%M} UTC"]
     return []
-
-
-def last_backup(settings: Settings) -> dict[str, Any] | None:
-    """Return the newest backup of this host; ``None`` if there is none."""
-    folder = Path(settings.backup_folder or "/nonexistent")
-    files = [*folder.glob("*.tar.gz"), *folder.glob("*.sqlite")]
-    if not files:
-        return None
-    newest = max(files, key=lambda path: path.stat().st_mtime)
-    made = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
-    return {"file": str(newest), "made": made.isoformat(timespec="seconds")}
 
 
 def plan_dates() -> None:

@@ -33,7 +33,7 @@ HUB = {
     ],
     "drain": {"until": "2030-01-31T18:00:00+00:00", "text": "Moved."},
     "smoke": {"ok": True, "ended": "2026-03-01T12:00:00+00:00", "seconds": {"start": 2.4}},
-    "backup": {"file": "/b/x.tar.gz", "made": "2026-02-10T03:26:00+00:00"},
+    "last_backup": "/b/2026-02-10T032600.tar",
     "next": "2026-03-10T03:26:00+00:00",
     "last": {"ended": "2026-02-10T03:40:00+00:00", "result": "done"},
 }
@@ -63,7 +63,7 @@ def test_a_good_site_is_shown_whole() -> None:
         "edge 80 days; inside 400 days (the first to expire)",
         "2026-03-01T12:00:00+00:00 succeeded, ready after 2 s",
         "until 2030-01-31T18:00:00+00:00: Moved.",
-        "hub 2026-02-10T03:26:00+00:00 (/b/x.tar.gz)",
+        "hub /b/2026-02-10T032600.tar",
         "hub: next 2026-03-10T03:26:00+00:00; last 2026-02-10T03:40:00+00:00 done",
         "JupyterHub:   6.1.1",
         "exec1: 1 units active; release abc",
@@ -72,7 +72,7 @@ def test_a_good_site_is_shown_whole() -> None:
 
 
 def test_what_is_not_known_is_not_shown_as_none() -> None:
-    site, shown = page({"hub": host({**HUB, "hub": None, "smoke": None, "backup": None})})
+    site, shown = page({"hub": host({**HUB, "hub": None, "smoke": None, "last_backup": ""})})
     assert site["sessions"] is None and "not known: the hub does not answer" in shown
     assert "smoke test:   none" in shown and "last backup:  none" in shown
 

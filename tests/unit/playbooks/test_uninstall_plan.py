@@ -34,7 +34,7 @@ def load_plugin() -> Any:
 
 
 PLUGIN = load_plugin()
-EVERYWHERE = {"hub", "proxy", "sge_exec", "maintenance"}
+EVERYWHERE = {"monitoring", "hub", "proxy", "sge_exec", "maintenance"}
 
 
 def plan(groups: set[str] = EVERYWHERE, *, delete: bool = False) -> dict[str, list[str]]:
