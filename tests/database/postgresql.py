@@ -69,7 +69,7 @@ def stopped() -> Iterator[None]:
     """Stop the server, as for an update; start it again afterwards."""
     try:
         run("database", "systemctl stop postgresql")
-        # The unit only stands for those of the clusters, which systemd stops after it.
+        # This unit only represents the units of the servers, which systemd stops after it.
         wait_for("PostgreSQL is gone", lambda: not is_up())
         yield
     finally:

@@ -34,7 +34,7 @@ SHOWN_WIDTH = 300
 #: kernel up to five times.
 SAME_DEATH = 60.0
 
-#: So many seconds after its start, check that a kernel answers, within so many seconds.
+#: How long after its start a kernel is checked, and how long it then has to answer, in seconds.
 SILENT_AFTER = 45.0
 ANSWER_WITHIN = 10.0
 
