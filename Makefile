@@ -17,7 +17,7 @@ port_security := 8446
 port_existing := 8447
 port_accounts := 8452
 port_database := 8451
-scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people)
+scenarios_default := default $(if $(IS_ROOT),maintenance) $(if $(ALL),people $(if $(IS_ROOT),monitoring operate))
 scenarios_security := security $(if $(ALL),variants)
 # The browser comes first, because a host that reboots or goes away changes this machine's network interfaces, and
 # Chromium then breaks its connections (ERR_NETWORK_CHANGED).
@@ -30,7 +30,7 @@ TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants people existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-quick lock audit screenshots collection
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants operate people monitoring existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-quick lock audit screenshots collection
 
 help: ## Show the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,11 +38,11 @@ help: ## Show the targets
 setup:
 	@tools/setup.sh python
 
-demo: ## Set up the local cluster and the hub on this machine
+demo: ## Set up the local cluster and the hub on this machine (MONITORING=1: with Prometheus)
 	@tools/setup.sh check gridhub "$${GRIDHUB_PORT:-8443}"
 	@tools/setup.sh python
 	@tools/setup.sh containers
-	@tools/demo.sh up
+	@MONITORING=$(MONITORING) tools/demo.sh up
 
 demo-code: ## Copy files/ into the running demo and restart the hub (for developers)
 	@tools/demo.sh code
@@ -59,10 +59,10 @@ test: ## Run everything: linters, unit tests, playbooks, the scenarios on three 
 	  $(MAKE) --no-print-directory --jobs=3 --keep-going $(CLUSTERS:%=on-%) || status=$$?; \
 	  python tools/count_tests.py $(foreach name,unit playbooks $(TESTED),.cache/$(name).xml $(call tests_of,$(name))) || status=1; \
 	  [ -z "$$failed" ] || { echo "Failed: lint, playbooks or the set-up of the clusters."; status=2; }; \
-	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts)."; \
+	  [ -n "$(IS_ROOT)" ] || echo "Not run, because they need root: faults maintenance$(if $(ALL), accounts monitoring operate)."; \
 	  exit $$status
 
-test-all: ## Run everything, also what takes long: other settings, odd homes, a site's own cluster, PostgreSQL
+test-all: ## Run everything, also what takes long: other settings, odd homes, alerts, a site's own cluster, PostgreSQL
 	@$(MAKE) --no-print-directory test ALL=1
 
 $(CLUSTERS:%=on-%): on-%: clusters
@@ -98,14 +98,18 @@ people: ## Use the hub as people with unusual homes, accounts and kernels do
 existing_cluster: ## Deploy to a cluster that has a Grid Engine, accounts and rules of its own
 accounts: ## Let people of LDAP (SSSD) and of an OpenID Connect provider log in (as root)
 database: ## Keep the hub's database in PostgreSQL, lose it, move it
+monitoring: ## Watch the hosts with Prometheus, and let each alert fire (as root)
 maintenance: ## Run the monthly maintenance for real, with failures (as root)
+operate: ## Probe, drain, replace secrets, back up, restore, upgrade, go back, uninstall (as root)
 
 browser: cluster := faults
 maintenance: cluster := default
+operate: cluster := default
+monitoring: cluster := default
 people: cluster := default
 variants: cluster := security
 existing_cluster: cluster := existing
-default browser faults security maintenance variants people existing_cluster accounts database: clusters
+default browser faults security maintenance monitoring operate variants people existing_cluster accounts database: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
@@ -124,9 +128,10 @@ bench: setup ## Measure against stock batchspawner, and write docs/performance.m
 bench-quick: setup ## Measure the most important figures in 5 minutes (`make demo` first)
 	python -m bench --quick $(PART) $(if $(RUNS),--runs $(RUNS))
 
-screenshots: ## Copy the screenshots of the last browser tests into the docs
+screenshots: ## Copy the pictures of the last tests (browser, monitoring) into the docs
 	@for image in docs/images/*.png; do \
-	  cp ".cache/screenshots/$$(basename "$$image" .png)-1400.png" "$$image" || exit; done
+	  new=".cache/screenshots/$$(basename "$$image" .png)-1400.png"; \
+	  if [ -f "$$new" ]; then cp "$$new" "$$image" || exit; else echo "$$image stays: the last tests have not made it"; fi; done
 
 # From the committed files only: a site's own inventory may lie in the same folder.
 collection: setup ## Build the Ansible collection in .cache

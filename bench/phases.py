@@ -29,7 +29,7 @@ JOURNAL = {
     "qsub": r"^(?P<at>[0-9.]+) \S+ jupyterhub-broker\S* start for {name}, .*: job (?P<job>\d+)$",
     "told": r"^(?P<at>[0-9.]+) .* POST /hub/api/sge/port \({name}@",
 }
-WORKER = r" Session of {name} answers at (?P<worker>\w+):"
+WORKER = r" Session of {name}(?: \([0-9a-f]+\))? answers at (?P<worker>\w+):"
 #: Lines of the session's log. The first one comes as soon as Jupyter's code runs.
 SESSION = {
     "imported": r"^\[I (?P<at>\S+ \S+) \w+\] ",

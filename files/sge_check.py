@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Check a file before it replaces the installed version: ``sge_check.py KIND FILE``.
 
-KIND is ``menu``, ``words``, ``announcement``, ``window``, ``broker``, ``settings`` (a site's own
-lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object). FILE may be
+KIND is ``menu``, ``words``, ``announcement``, ``window``, ``drain``, ``broker``, ``settings`` (a
+site's own lines of the hub's configuration), or ``inventory`` (several kinds as a JSON object).
+``smallest`` prints the smallest choice of a menu. FILE may be
 ``-`` for standard input. The exit status is 0 for a valid file, 1 for an invalid file, and 2 for
 wrong arguments. Standard error lists the mistakes in the file, in the inventory's terms.
 """
@@ -21,6 +22,18 @@ def check_menu(content: bytes, source: str) -> None:
     from gridhub.menu.file import parse_menu
 
     parse_menu(content, source)
+
+
+def print_smallest(content: bytes, source: str) -> None:
+    """Print the smallest choice of a menu that everybody may make, as JSON, for the smoke test.
+
+    :raises ValueError: when the menu or its defaults cannot be used.
+    """
+    import json
+
+    from gridhub.menu.file import parse_menu
+
+    print(json.dumps(parse_menu(content, source).smallest().values))
 
 
 def check_words(content: bytes, source: str) -> None:
@@ -53,6 +66,16 @@ def check_window(content: bytes, source: str) -> None:
     from gridhub.notices.next_maintenance import parse_window
 
     parse_window(content)
+
+
+def check_drain(content: bytes, source: str) -> None:
+    """Check a time in which no session may start.
+
+    :raises ValueError: naming the value that is wrong.
+    """
+    from gridhub.notices.drain import parse_drain
+
+    parse_drain(content)
 
 
 def check_broker(content: bytes, source: str) -> None:
@@ -90,9 +113,11 @@ def check_inventory(content: bytes, source: str) -> None:
 #: checked on a machine without the hub's packages.
 CHECKS = {
     "menu": check_menu,
+    "smallest": print_smallest,
     "words": check_words,
     "announcement": check_announcement,
     "window": check_window,
+    "drain": check_drain,
     "broker": check_broker,
     "settings": check_settings,
     "inventory": check_inventory,

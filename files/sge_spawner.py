@@ -39,12 +39,13 @@ from gridhub.log import one_line
 from gridhub.menu.job import default_url, requested
 from gridhub.menu.kinds import ChoiceError
 from gridhub.notices import next_maintenance
-from gridhub.spawner import failures, reach, waiting
+from gridhub.spawner import failures, metrics, reach, waiting
 from gridhub.spawner.cluster import hub_mark
 from gridhub.spawner.database import find_token, writing
 from gridhub.spawner.ended import OWN_DOING, SessionEnd, stopped_by
 from gridhub.spawner.failures import NoPort, SessionError, read_no_port
 from gridhub.spawner.forecast import why_never, why_refused
+from gridhub.spawner.metrics import StartClock
 from gridhub.spawner.pages import ShownSpawner
 from gridhub.spawner.session_log import log_path
 from gridhub.spawner.window import end_before, over_in_time
@@ -83,6 +84,13 @@ class SGESpawner(ShownSpawner):
 
         :raises SessionError: with a message for the person.
         """
+        try:
+            await self._check_choice(options)
+        except SessionError as error:
+            metrics.refusal(error.reason)
+            raise
+
+    async def _check_choice(self, options: dict[str, object]) -> None:
         self.choice = self.refusal = None
         menu = self._menu()
         owner, groups = await self._account(menu)
@@ -136,6 +144,9 @@ class SGESpawner(ShownSpawner):
                 ", ".join(ignored),
             )
         session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)
+        self.named = session
+        self._clock = StartClock()
+        self.log.info("Session of %s is requested", self._log_name)
         tls = None
         if self.internal_ssl:
             tls = Tls(**issue(Path(self.internal_certs_location), session)._asdict())
@@ -168,6 +179,7 @@ class SGESpawner(ShownSpawner):
         self._watch()
         answer = await self._ask_broker(request)
         self.job_id = str(answer.job_id)
+        self._clock.reach("queue")
         self.collector.submitted(job_name(self.session))
         self._try(self._store_state)
         self.log.info("Session of %s is job %s", self._log_name, self.job_id)
@@ -199,8 +211,26 @@ class SGESpawner(ShownSpawner):
             await self._until_up_somewhere()
             await self._until_answering(self.http_timeout)
         except SessionError as error:
+            metrics.start(error.reason)
+            self.log.warning(
+                "Session of %s did not start (%s): %s",
+                self._log_name,
+                error.reason,
+                one_line(str(error.log_message or error.message)),
+            )
             await self._keep_reason(error)
             raise
+        except asyncio.CancelledError:
+            metrics.start("cancelled")
+            self._noted = self.session
+            self.log.info(
+                "Session of %s: the start is cancelled, by its person or because the hub stops",
+                self._log_name,
+            )
+            raise
+        if self._clock:
+            self._clock.finish()
+        metrics.start("ready")
         self._watch()
         self.log.info("Session of %s answers at %s:%s", self._log_name, self.host, self.port)
         return f"{self._scheme}://{self.host}:{self.port}"
@@ -233,6 +263,11 @@ class SGESpawner(ShownSpawner):
                 # Begin the message with the earlier problem: a worker had no free port.
                 words = f"{full[-1].message} {error.message}"
                 raise SessionError(words, reason=error.reason) from error
+            self.log.info(
+                "Session of %s gives up %s, which has no free port, and tries another worker",
+                self._log_name,
+                full[-1].host,
+            )
             self._leave_job()
             words = text("start.no_port_elsewhere", host=full[-1].host)
             self.note = f"{note} {words}".lstrip()
@@ -290,11 +325,13 @@ class SGESpawner(ShownSpawner):
         JupyterHub itself loses the reason when it drops this spawner. Therefore, put the reason
         into :attr:`last`, which is part of the state that JupyterHub stores after a stop.
         """
+        self._noted = self.session
         if self.last is None:
             job = self.collector.last_seen(job_name(self.session)) if self.session else None
             self.last = SessionEnd(
                 job=self.job_id,
                 why=Ending.START,
+                name=job_name(self.named),
                 host=job.host if job else "",
                 ended=time.time(),
                 text=str(error.message),
@@ -323,6 +360,9 @@ class SGESpawner(ShownSpawner):
                     raise await self._error_state(job)
                 if job.state is State.DELETING:
                     raise failures.deleted(self.job_id)
+                is_there = job.host and job.state.is_on_a_host
+                if is_there and self._clock and self._clock.reach("boot"):
+                    self.log.info("Session of %s is on %s", self._log_name, job.host)
                 if self.port and job.host and job.state.is_on_a_host:
                     self.host = job.host
                     self._try(self._store_state)
@@ -470,6 +510,9 @@ class SGESpawner(ShownSpawner):
         except SessionError:
             self.port = 0
             raise
+        if self._clock:
+            self._clock.reach("answer")
+        self.log.info("Session of %s has reported port %s", self._log_name, port)
         self.collector.hurry()
         self.collector.wake()
 
@@ -497,6 +540,7 @@ class SGESpawner(ShownSpawner):
             session = self.session
             if self.host:
                 self.last = await self._explained(self._own_end())
+                self._note_end(self.last.why, self.last)
             if self.session == session:
                 self.clear_state()
             return 1
@@ -550,6 +594,7 @@ class SGESpawner(ShownSpawner):
                 # end is found later: when JupyterHub polls before the stop, or when a person opens
                 # a page.
                 self.last = self._own_end()
+                self._note_end(self.last.why, self.last)
                 outcome.set_result(None)
                 self._spawn_future = None
                 return 1
@@ -629,6 +674,7 @@ class SGESpawner(ShownSpawner):
             self.last = SessionEnd(
                 job=job_id, why=who, name=name, owner=self.owner, host=self.host, had=self.asked
             )
+        self._note_end(who or metrics.PERSON)
         # Store the end first: the hub then refuses requests from the job, even if the hub restarts
         # during the stop.
         self._try(self._store_end)

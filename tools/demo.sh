@@ -5,16 +5,25 @@ cd "$(dirname "$0")/.."
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 export GRIDHUB_PORT=${GRIDHUB_PORT:-8443}
 
+# With MONITORING=1, the demo has Prometheus and Alertmanager too.
+inventories=(--inventory inventories/demo)
+if [ "${MONITORING:-0}" = 1 ]; then
+  inventories+=(--inventory inventories/demo_monitoring)
+  export GRIDHUB_MONITORING_PORT=${GRIDHUB_MONITORING_PORT:-9090}
+fi
+
 up() {
   say "Making the local cluster: five containers with Debian 12 (1 to 2 minutes the first time)"
-  ansible-playbook --inventory inventories/demo molecule/shared/create.yml
+  ansible-playbook "${inventories[@]}" molecule/shared/create.yml
   say "Deploying Grid Engine, the workers, the proxy and the hub"
-  ansible-playbook --inventory inventories/demo playbooks/site.yml
+  ansible-playbook "${inventories[@]}" playbooks/site.yml
   cat <<TEXT
 
 The hub is ready:  https://127.0.0.1:$GRIDHUB_PORT
   (its certificate is self-signed: the browser asks once)
-
+${GRIDHUB_MONITORING_PORT:+
+Prometheus         http://127.0.0.1:$GRIDHUB_MONITORING_PORT  (docs/watching.md)
+}
 Log in as          $(python - <<'PYTHON'
 import yaml
 users = yaml.safe_load(open("inventories/demo/group_vars/all/users.yml"))["demo_users"]

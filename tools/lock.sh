@@ -18,6 +18,6 @@ lock() {
     --no-header --no-annotate "$1.in" --output-file "$1.txt"
 }
 # The hub comes first: its versions constrain the others.
-for name in roles/jupyterhub/files roles/sge_exec/files roles/proxy/files; do lock "$name/requirements"; done
+for name in roles/jupyterhub/files roles/sge_exec/files roles/proxy/files tests/operate/jupyterhub5; do lock "$name/requirements"; done
 for name in controller dev lock; do lock "requirements/$name"; done
 (cd roles/proxy/files/node && npm update --package-lock-only --ignore-scripts)

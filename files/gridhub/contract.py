@@ -49,6 +49,12 @@ STATUS_WORDS = frozenset(
 )
 
 
+#: The file with the names of jobs that the hub leaves alone although no session in its database has
+#: them: after the database of an earlier time was restored. The maintenance program writes it:
+#: ``{"left": [NAME, …]}``.
+LEFT_SESSIONS = "/var/lib/gridhub-maintenance/left-sessions.json"
+
+
 class Ending(enum.StrEnum):
     """Every way a session can end. Each has a sentence ``ended.NAME`` in ``words.toml``."""
 

@@ -32,6 +32,13 @@ SESSIONS = "notebooks-ca"
 #: to sessions.
 PROXY = "proxy-client-ca"
 
+#: The name of an authority that signs only one certificate, which the hub presents.
+HUB = "hub-ca"
+
+#: The folder, in that of the certificates, with the certificates of authorities that were replaced
+#: but are still trusted (``gridhub/hub/rotation.py``).
+RETIRED = "retired"
+
 #: The clocks of hub and workers may differ by up to this much.
 CLOCKS_DIFFER = timedelta(days=1)
 COMPONENTS = ("hub-internal", "proxy-api", "proxy-client")
@@ -114,6 +121,9 @@ def hub_context(folder: Path) -> ssl.SSLContext:
     :raises OSError: when a file cannot be read.
     """
     context = ssl.create_default_context(cafile=folder / SESSIONS / f"{SESSIONS}.crt")
+    retired = folder / RETIRED / f"{SESSIONS}.crt"
+    if retired.is_file():
+        context.load_verify_locations(retired)
     pair = folder / "hub-internal/hub-internal"
     context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
     return context
@@ -138,6 +148,13 @@ def is_proxy(connection: socket.socket) -> bool:
     if not isinstance(connection, ssl.SSLSocket):
         return False
     return issuer(connection.getpeercert()) == PROXY
+
+
+def is_hub(connection: socket.socket) -> bool:
+    """Return whether the other end of a connection has presented the hub's own certificate."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return False
+    return issuer(connection.getpeercert()) == HUB
 
 
 def session_of(connection: socket.socket) -> str:

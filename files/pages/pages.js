@@ -17,6 +17,20 @@ window.addEventListener("pageshow", () => {
   });
 });
 
+// -- Copy the session's name ------------------------------------------------------------------------
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const name = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(name.textContent);
+    button.textContent = button.dataset.copied;
+  } catch {
+    // The browser does not let this page write to the clipboard: select the name instead.
+    getSelection().selectAllChildren(name);
+  }
+});
+
 /** Fetch this page again; return null when the hub does not answer. */
 async function fetchPage() {
   try {

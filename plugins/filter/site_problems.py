@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "files"))
 
 from gridhub.grid.dialect import Dialect  # noqa: E402
-from gridhub.site import database, inventory  # noqa: E402
+from gridhub.site import changes, database, inventory  # noqa: E402
 from gridhub.site.cluster import (  # noqa: E402
     Cluster,
     cluster_notes,
@@ -64,8 +64,8 @@ from gridhub.site.login import (  # noqa: E402
 
 #: The roles whose variables an inventory sets.
 ROLES = (
-    *("database", "distribution", "firewall", "jupyterhub", "maintenance", "patch", "proxy"),
-    *("python_env", "sge_common", "sge_exec", "sge_qmaster"),
+    *("database", "distribution", "firewall", "jupyterhub", "maintenance", "monitoring", "patch"),
+    *("proxy", "python_env", "sge_common", "sge_exec", "sge_qmaster"),
 )
 
 #: The roles that install programs on the hosts of each group, and differ between distributions.
@@ -161,12 +161,19 @@ def inventory_problems(hostvars: Any, groups: Mapping[str, list[str]]) -> list[s
         hosts[host] |= values
         found += [Problem((host,), each) for each in problems]
         found += _types(host, values, spec)
-    found += inventory.name_problems(hosts, options)
+    found += changes.changed_problems(hosts)
+    # A variable of an old name is not mistyped.
+    current = {
+        host: {name: each for name, each in values.items() if name not in changes.CHANGED}
+        for host, values in hosts.items()
+    }
+    found += inventory.name_problems(current, options)
     for host in groups.get("hub", [])[:1]:
         own = {name: value for name, value in hosts[host].items() if value is not None}
         workers = [host for name in inventory.WORKERS for host in groups.get(name, [])]
         server = next(iter(groups.get("database", [])), "")
         texts = [
+            *changes.breaking_problems(own.get(changes.READ, "")),
             *inventory.hub_problems(own, _defaults("jupyterhub")),
             *openid_inventory_problems(own, _defaults("jupyterhub")),
             *database.database_problems(own, server, hosts.get(server)),

@@ -63,6 +63,21 @@ def test_a_session_that_used_too_much_memory_can_be_started_with_more(
     expect(page.locator("#menu-memory")).to_be_focused()
 
 
+def test_the_name_of_a_session_can_be_copied_for_those_who_help(
+    enter: Enter, hub_host: Any
+) -> None:
+    page = enter("alice")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    start(page, "alice", cores=1, memory=1)
+    page.goto("/hub/home")
+    name = card(page).locator("code").inner_text()
+    assert f"jupyterhub-{name}" in hub_host.check_output("qstat -u alice -xml")
+    card(page).get_by_role("button", name="Copy").click()
+    expect(card(page).get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == name
+    check(page, "home-copied")
+
+
 def test_the_run_time_counts_down_and_its_end_is_announced_and_explained(
     enter: Enter, hub_host: Any
 ) -> None:

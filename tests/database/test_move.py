@@ -163,38 +163,24 @@ def test_check_shows_a_move_and_does_nothing(running: Session) -> None:
     assert (main_process(), hub_database()) == (process, old)
 
 
-def test_a_backup_can_be_restored(running: Session, bob: Person) -> None:
-    program = (
-        "import sys; sys.path.insert(0, '/usr/local/lib/gridhub'); "
-        "from datetime import datetime; from pathlib import Path; "
-        "from gridhub.maintenance import backup, settings; "
-        "print(backup.back_up(settings.read_settings(), datetime.now()))"
-    )
-    made = str(faults.host("hub").check_output("/usr/bin/python3 -sE -c %s", program))
-    [backup] = [word for word in made.split() if word.endswith(".sqlite")]
-    assert hub_sqlite_of_root("SELECT count(*) FROM users WHERE name = 'alice'", backup) == "(1,)"
-
-    # As roles/maintenance/README.md describes it.
-    restored = "/var/lib/jupyterhub/restored.sqlite"
-    try:
-        run("hub", "systemctl stop jupyterhub")
-        run("hub", f"install -o jupyterhub -g jupyterhub -m 0600 {backup} {restored}")
-        run("hub", f"cd /; {TOOL} set-aside {faults.HUB_CONFIG}")
-        run("hub", f"cd /; {TOOL} copy sqlite:///{restored} {faults.HUB_CONFIG}")
-        run("hub", f"rm {restored}")
-    finally:
-        run("hub", "systemctl start jupyterhub")
+def test_a_backup_can_be_restored(running: Session, bob: Person, token: str) -> None:
+    done = playbook("backup.yml", "--limit", "hub")
+    assert done.returncode == 0, output(done)
+    backup = run("hub", "ls /var/backups/gridhub").split()[-1]
+    newer = Session(bob).start()
+    schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'replaced_%'"
+    before = int(query(schemas))
+    done = playbook("restore.yml", restore_from=backup)
+    assert done.returncode == 0, output(done)
     faults.wait_for_the_hub()
     postgresql.wait_for_the_database(bob)
     running.assert_alive()
-
-
-def hub_sqlite_of_root(statement: str, path: str) -> str:
-    program = (
-        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())"
-    )
-    found = faults.host("hub").check_output("python3 -c %s %s %s", program, path, statement)
-    return str(found).strip()
+    newer.assert_alive()
+    assert works(token, running.person)
+    assert int(query(schemas)) == before + 1
+    # The next rows get numbers that are not taken.
+    bob.stop()
+    Session(bob).start().assert_alive()
 
 
 class TestOwnServer:

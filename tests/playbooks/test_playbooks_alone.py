@@ -49,8 +49,8 @@ def output(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("running", "words"),
     [
-        ("", "maintenance now: none"),
-        (STARTED, f"maintenance now: running since {STARTED}, updating"),
+        ("", "here: next none; last none'"),
+        (STARTED, f"here: next none; last none; running since {STARTED}, updating"),
     ],
     ids=["none", "running"],
 )
@@ -83,6 +83,14 @@ WORDS: dict[str, tuple[dict[str, str], str, list[tuple[dict[str, str], str]]]] =
                 "value of announce_level must be one of: info, warning, got: loud",
             ),
             ({"announce_until": "never"}, "until must be"),
+        ],
+    ),
+    "drain.yml": (
+        {"drain_text": "two words", "drain_until": "2099-01-31 18:00"},
+        '+ "text": "two words"',
+        [
+            ({"drain_until": "never"}, "must be times such as 2030-01-31 18:00"),
+            ({"drain_from": "2099-02-01 00:00"}, "must be after drain_from"),
         ],
     ),
     "worker_window.yml": (
@@ -174,3 +182,31 @@ def test_patch_by_hand_names_the_playbook_that_installs_the_missing_program(
     done = playbook("patch.yml", tmp_path, group="maintenance", __maintenance_program=program)
     assert done.returncode != 0
     assert f"{program} is not there: run playbooks/site.yml first" in output(done)
+
+
+@pytest.mark.parametrize("answer", ["", "yes", "hub", "here,there"])
+def test_nothing_is_uninstalled_without_the_name_of_the_hosts(answer: str, tmp_path: Path) -> None:
+    done = playbook("uninstall.yml", tmp_path, uninstall_confirm=answer)
+    words = f"run this again with -e uninstall_confirm={tmp_path.name}"
+    assert done.returncode != 0 and words in output(done), output(done)
+    assert "TASK [uninstall :" not in output(done)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"drain_notice": "x"}, "need drain_until"),
+        ({"drain_end_sessions": True}, "need drain_until"),
+        ({"drain_until": "2099-01-01", "drain_notice_minutes": "soon"}, "('soon') is a number"),
+    ],
+)
+def test_a_drain_with_contradicting_variables_is_refused(
+    variables: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    done = playbook("drain.yml", tmp_path, **variables)
+    assert done.returncode != 0 and words in output(done), output(done)
+
+
+def test_a_smoke_test_needs_a_canary_account(tmp_path: Path) -> None:
+    done = playbook("smoke.yml", tmp_path)
+    assert done.returncode != 0 and "There is no canary account" in output(done), output(done)

@@ -25,7 +25,7 @@ FOUND: list[tuple[dict[str, str], set[str]]] = [
     ({"distribution": "Ubuntu", "distribution_version": "24.04", "os_family": "Debian"}, set()),
     (
         {"distribution": "Rocky", "distribution_version": "9.4", "os_family": "RedHat"},
-        {"sge_common", "sge_qmaster"},
+        {"monitoring", "sge_common", "sge_qmaster"},
     ),
     (
         {"distribution": "AlmaLinux", "distribution_version": "8.10", "os_family": "RedHat"},
@@ -34,6 +34,7 @@ FOUND: list[tuple[dict[str, str], set[str]]] = [
             "firewall",
             "jupyterhub",
             "maintenance",
+            "monitoring",
             "proxy",
             "sge_common",
             "sge_exec",

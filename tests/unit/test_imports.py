@@ -22,6 +22,7 @@ SHARED = {
 }
 PACKAGES = {
     "aiohttp",
+    "alembic",
     "batchspawner",
     "certipy",
     "cryptography",
@@ -29,6 +30,7 @@ PACKAGES = {
     "jupyterhub",
     "oauthenticator",
     "pamela",
+    "prometheus_client",
     "psycopg",
     "pydantic",
     "sqlalchemy",

@@ -140,7 +140,10 @@ def test_no_module_contains_sentences_for_people() -> None:
 
 
 def test_the_texts_of_http_errors_are_for_programs() -> None:
-    """Sessions (starter.py) and the culler (idle.py) get HTTP errors; people get a Refusal."""
+    """Sessions (starter.py), the culler (idle.py) and root (operator.py) get HTTP errors.
+
+    People get a Refusal.
+    """
     literal = {
         (path.name, ast.unparse(call.args[1]))
         for path in FILES.rglob("*.py")
@@ -149,8 +152,8 @@ def test_the_texts_of_http_errors_are_for_programs() -> None:
         and ast.unparse(call.func) == "web.HTTPError"
         and isinstance(call.args[1], ast.JoinedStr | ast.Constant)
     }
-    assert {file for file, _ in literal} == {"starter.py", "idle.py"}
-    assert len(literal) == 6, literal
+    assert {file for file, _ in literal} == {"starter.py", "idle.py", "operator.py"}
+    assert len(literal) == 9, literal
 
 
 PROXYS_PAGE = FILES.parent / "roles/proxy/templates/page.html.j2"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -76,17 +78,33 @@ class BrokerClient:
     requests beyond the limit wait in this client.
 
     :param timeout: time limit for one request, in seconds; the wait in this client does not count.
+    :param observe: called after each request with its action, the kind of the refusal (``ok``, or
+        ``no_answer``) and its duration in seconds, without the wait; the hub's metrics count them.
     """
 
-    def __init__(self, path: Path, timeout: float, at_once: int = 16) -> None:
+    def __init__(
+        self,
+        path: Path,
+        timeout: float,
+        at_once: int = 16,
+        observe: Callable[[str, str, float], None] | None = None,
+    ) -> None:
         self.path = path
         self.timeout = timeout
+        self._observe = observe
         self.line = asyncio.Semaphore(at_once)
 
     async def ask(self, request: Request) -> Answer:
         """Wait for the request's turn, then send it as :func:`ask` does."""
         async with self.line:
-            return await ask(self.path, request, self.timeout)
+            began, kind = time.monotonic(), "no_answer"
+            try:
+                answer = await ask(self.path, request, self.timeout)
+                kind = "ok" if answer.ok else answer.kind
+                return answer
+            finally:
+                if self._observe:
+                    self._observe(request.action, kind, time.monotonic() - began)
 
     async def delete(self, job: Job) -> None:
         """Delete a job that no session wants.

@@ -18,7 +18,7 @@ import enum
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gridhub.grid.command import run
@@ -104,11 +104,12 @@ class Collector:
     #: The shortest time between two queries, in seconds, even after :meth:`hurry`.
     least_interval: float = 0.2
     clock: Callable[[], float] = time.monotonic
-    #: The function that deletes a job; if it raises :class:`GridEngineError`, it is called again
-    #: later.
+    #: Deletes a job; if it raises :class:`GridEngineError`, it is called again later.
     delete: Callable[[Job], Awaitable[None]] | None = None
     #: The pattern of this hub's job names; unknown until :meth:`sweep` is called.
     ours: re.Pattern[str] | None = None
+    #: The names of jobs that are not deleted although no session wants them.
+    left: Container[str] = ()
     _answered_at: float | None = None
     #: The time, on ``clock``, at which to query the jobs of all users again.
     _sweep_due: float = 0.0
@@ -275,7 +276,7 @@ class Collector:
     def _is_unwanted(self, job: Job, queried_at: float) -> bool:
         watched = self.watched.get(job.name)
         if watched is None or watched.owner != job.owner:
-            return bool(self.ours and self.ours.fullmatch(job.name))
+            return bool(self.ours and self.ours.fullmatch(job.name)) and job.name not in self.left
         return not watched.wanted and watched.released < queried_at
 
     def _run(self) -> None:
@@ -308,8 +309,7 @@ class Collector:
                     "Cannot ask Grid Engine about the sessions, keeping them all: %s", error
                 )
             except Exception:
-                # Such an exception is a bug in GridHub, but the collector must go on watching the
-                # sessions.
+                # This is a bug in GridHub, but the collector must go on watching the sessions.
                 self.failures = min(self.failures + 1, 10)
                 log.exception("Cannot process Grid Engine's answer, keeping all sessions")
             took = self.clock() - queried_at

@@ -10,7 +10,8 @@ import os
 import re
 import signal
 import subprocess  # nosec B404
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import IO
 from xml.etree import ElementTree
 
@@ -65,6 +66,10 @@ async def _exit(process: subprocess.Popen[bytes]) -> int:
 _REFUSED = re.compile(rb'^(error: )?(denied\b|request limit ")', re.IGNORECASE | re.MULTILINE)
 
 
+class _TooSlowError(GridEngineError):
+    """A command gave no answer in time."""
+
+
 async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANSWER) -> bytes:
     """Run a read-only Grid Engine command and return its standard output.
 
@@ -75,6 +80,23 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
     :raises AnswerError: when the command prints more than ``limit``; the command is then killed
         too.
     """
+    began, result = time.monotonic(), "failed"
+    try:
+        output = await _run(grid, name, arguments, limit)
+        result = "ok"
+        return output
+    except AnswerError:
+        result = "unreadable"
+        raise
+    except _TooSlowError:
+        result = "timeout"
+        raise
+    finally:
+        if grid.observe:
+            grid.observe(name, result, time.monotonic() - began)
+
+
+async def _run(grid: GridEngine, name: str, arguments: Sequence[str], limit: int) -> bytes:
     try:
         # Do not use asyncio's subprocess: if a start is cancelled, asyncio kills only the command
         # itself and then waits for the command's children. Popen returns the process before the
@@ -106,7 +128,7 @@ async def run(grid: GridEngine, name: str, *arguments: str, limit: int = MAX_ANS
                 status = await _exit(process)
             finished = True
         except TimeoutError as error:
-            raise GridEngineError(f"{name} gave no answer within {grid.timeout:g} s") from error
+            raise _TooSlowError(f"{name} gave no answer within {grid.timeout:g} s") from error
         finally:
             if not finished:
                 _kill(process)

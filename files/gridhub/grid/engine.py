@@ -7,7 +7,7 @@ event loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class GridEngine:
     #: ``SGE_QMASTER_PORT`` and ``SGE_EXECD_PORT``, unless they are in ``/etc/services``.
     ports: Mapping[str, int] = field(default_factory=dict)
     dialect: Dialect = Dialect.SGE
+    #: Called after each command with its name, its result (``ok``, ``failed``, ``timeout`` or
+    #: ``unreadable``) and its duration in seconds; the hub's metrics count them.
+    observe: Callable[[str, str, float], None] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment of a Grid Engine command."""

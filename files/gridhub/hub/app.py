@@ -26,7 +26,12 @@ from tornado.httpserver import HTTPServer
 from traitlets import default
 
 from gridhub.bounded_server import source_of
+
+# Importing the module adds its handlers to the hub.
+from gridhub.hub import operator as _operator  # noqa: F401
 from gridhub.hub.database import AWAY, Connections, DatabaseTrouble
+from gridhub.hub.metrics import CLUSTER_METRICS
+from gridhub.hub.rotation import keep_trusting_retired
 from gridhub.hub.server import HubServer
 from gridhub.hub.strays import StrayHandler
 from gridhub.log import one_line
@@ -128,6 +133,11 @@ class GridHub(JupyterHub):
             for entry in self.handlers
         ]
 
+    def init_internal_ssl(self) -> None:
+        """Set up TLS inside the cluster, and go on trusting authorities that were replaced."""
+        keep_trusting_retired()
+        super().init_internal_ssl()
+
     def init_db(self) -> None:
         """Open the database, and turn later failures into :class:`DatabaseTrouble`.
 
@@ -164,6 +174,7 @@ class GridHub(JupyterHub):
         cluster = SGESpawner(parent=self).make_cluster()
         self.tornado_settings[SETTING] = cluster
         HubServer.cluster = cluster
+        CLUSTER_METRICS.cluster = cluster
         cluster.watch_all(self.db, hub_mark(self.cookie_secret))
         return int(await super().init_spawners())
 

@@ -8,12 +8,23 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from gridhub.hub.rotation import (
+    RotationError,
+    finish,
+    keep_trusting_retired,
+    recover,
+    rotate_authorities,
+    rotate_certificates,
+    rotated_at,
+    send_along,
+)
 from gridhub.tls import CLOCKS_DIFFER, COMPONENTS, SESSIONS, read_authority, read_certificate
 
 #: The hub's or the proxy's certificate is replaced if it expires within this time.
@@ -95,22 +106,59 @@ def renew(folder: Path, hosts: list[str]) -> list[str]:
     before = set(store.store)
     if not changed and before.issuperset((SESSIONS, *COMPONENTS)):
         return []
-    from jupyterhub.app import JupyterHub  # a slow import
-
-    async def make() -> None:
-        hub = JupyterHub(
-            internal_ssl=True, internal_certs_location=str(folder), trusted_alt_names=wanted
-        )
-        hub.log.disabled = True
-        hub.init_internal_ssl()
-
-    asyncio.run(make())
+    make(folder, wanted)
     made = json.loads((folder / "certipy.json").read_text(encoding="utf-8"))
     return sorted(changed + [name for name in made if name not in before])
 
 
+def make(folder: Path, names: list[str]) -> None:
+    """Make the certificates that a folder lacks, with JupyterHub's own code.
+
+    :param names: the names of the hosts, in the form that :func:`alt_name` returns.
+    """
+    from jupyterhub.app import JupyterHub  # a slow import
+
+    async def run() -> None:
+        hub = JupyterHub(
+            internal_ssl=True, internal_certs_location=str(folder), trusted_alt_names=names
+        )
+        hub.log.disabled = True
+        hub.init_internal_ssl()
+
+    keep_trusting_retired()
+    asyncio.run(run())
+    send_along(folder)
+
+
 def main() -> int:
-    """``sge_certificates.py FOLDER NAME…``: renew certificates, and print their names."""
+    """``sge_certificates.py FOLDER [OPTION] NAME…``: renew certificates, and print their names.
+
+    With the option ``--rotate-certificates`` or ``--rotate-authorities``, replace them all; with
+    ``--finish``, end the trust in replaced authorities; with ``--rotated``, print since when
+    replaced authorities are still trusted.
+    """
     os.umask(0o077)
-    print("\n".join(renew(Path(sys.argv[1]), sys.argv[2:])))
+    folder, *names = Path(sys.argv[1]), *sys.argv[2:]
+    option = names.pop(0) if names and names[0].startswith("--") else ""
+    wanted = [alt_name(host) for host in names]
+    try:
+        recover(folder)
+        match option:
+            case "":
+                changed = renew(folder, names)
+            case "--rotate-certificates":
+                changed = rotate_certificates(folder, partial(make, names=wanted))
+            case "--rotate-authorities":
+                changed = rotate_authorities(folder, partial(make, names=wanted))
+            case "--finish":
+                changed = finish(folder)
+            case "--rotated":
+                changed = [rotated_at(folder)]
+            case _:
+                print(main.__doc__, file=sys.stderr)
+                return 2
+    except RotationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(changed))
     return 0

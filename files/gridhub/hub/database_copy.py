@@ -201,6 +201,29 @@ def snapshot(source: str) -> bytes:
         return bytes(link.serialize())
 
 
+def replace(source: str, target: str) -> str:
+    """Put a copy in the place of a database of PostgreSQL, in one transaction.
+
+    Whatever happens, the hub finds the old tables or all of the new ones.
+
+    :returns: the schema that now has the tables that were there; empty if there were none.
+    :raises CopyError: when the copy would not be complete.
+    """
+    name = f"replaced_{datetime.now(UTC):%Y%m%dt%H%M%S%f}"
+    with _snapshot(source) as old, engine_of(target).begin() as new:
+        _check_source(old, source)
+        if there := tables_in(new):
+            _move_tables(new, there, name)
+        _fill(old, new)
+    return name if there else ""
+
+
+def _move_tables(link: Connection, tables: list[str], schema: str) -> None:
+    link.execute(sql(f"CREATE SCHEMA {schema}"))
+    for table in tables:
+        link.execute(sql(f"ALTER TABLE {table} SET SCHEMA {schema}"))
+
+
 def set_aside(url: str) -> str:
     """Rename a hub's database, so that no hub uses it by mistake; return the new name."""
     found = make_url(url)
@@ -214,9 +237,7 @@ def set_aside(url: str) -> str:
         old.rename(new)
         return str(new)
     with engine_of(url).begin() as link:
-        link.execute(sql(f"CREATE SCHEMA {name}"))
-        for table in tables_in(link):
-            link.execute(sql(f"ALTER TABLE {table} SET SCHEMA {name}"))
+        _move_tables(link, tables_in(link), name)
     return f"the schema {name} of {shown(url)}"
 
 

@@ -38,6 +38,7 @@ from tornado import web
 
 from gridhub.hub.errors import Refusal
 from gridhub.hub.rate_limits import Limits, rates, whole_wait
+from gridhub.spawner import metrics
 from gridhub.spawner.session_log import requester
 from gridhub.tls import session_of
 from gridhub.words import number_text, text
@@ -144,6 +145,7 @@ def count_request(handler: BaseHandler, kind: str) -> None:
 
 
 def _refuse(handler: BaseHandler, limits: Limits, name: str, kind: str, wait: float) -> None:
+    metrics.refusal(f"limit_{kind}")
     if limits.take(name, "lines", kind):
         handler.is_quiet = True
     else:

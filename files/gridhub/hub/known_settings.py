@@ -16,7 +16,14 @@ from collections.abc import Iterable
 
 #: The names under which each kind of setting may be set: the classes that the hub uses.
 CLASSES = {
-    "spawner": ("SGESpawner", "ShownSpawner", "ClusterSpawner", "BatchSpawnerBase", "Spawner"),
+    "spawner": (
+        "SGESpawner",
+        "ShownSpawner",
+        "EndingSpawner",
+        "ClusterSpawner",
+        "BatchSpawnerBase",
+        "Spawner",
+    ),
     "authenticator": (
         "ClusterAuthenticator",
         "AccountRules",

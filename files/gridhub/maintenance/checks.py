@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checks after the reboot: services, addresses, Grid Engine, sessions and the canary."""
+"""The checks after the reboot: services, addresses, Grid Engine, sessions and the smoke test."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from gridhub.maintenance import canary, host, notice, probes, schedule
+from gridhub.maintenance import host, notice, probes, schedule, smoke
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.probes import Session
 from gridhub.maintenance.report import Report
@@ -83,9 +83,9 @@ def check_services(settings: Settings, report: Report) -> None:
             left = max(deadline - time.monotonic(), 60)
             check_sessions(settings, report.data["sessions"], notes, left)
     if settings.canary_user:
-        with report.step(f"a session of {settings.canary_user} starts and stops") as notes:
+        with report.step(f"the smoke test as {settings.canary_user} succeeds") as notes:
             left = max(deadline - time.monotonic(), 120)
             # The notice of this maintenance keeps sessions from starting, so first publish the
             # notice of the next one. The hub reads the new notice within a few seconds.
             notice.publish(settings, schedule.next_date(host.now())[0])
-            notes.append(canary.start_and_stop(settings, left))
+            notes.append(smoke.smoke_test(settings, left))

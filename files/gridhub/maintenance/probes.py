@@ -42,6 +42,10 @@ def internal_tls(certificates: str, authority: str) -> ssl.SSLContext:
     # Do not check host names: a session's certificate contains the session's name, not the
     # worker's. Skipping the check is safe, because the authority certifies only our own components.
     context.check_hostname = False
+    # An authority that was replaced while sessions run is still trusted (``hub/rotation.py``).
+    retired = folder / "retired" / f"{authority}.crt"
+    if retired.is_file():
+        context.load_verify_locations(retired)
     context.load_cert_chain(certificate, key)
     return context
 

@@ -19,6 +19,7 @@ from gridhub.maintenance import (
     host,
     metrics,
     notice,
+    operation,
     packages,
     probes,
     publish,
@@ -77,6 +78,9 @@ def prepare(settings: Settings, report: Report, started: datetime) -> bool:
             raise MaintenanceError(
                 f"another program holds {found}, for more than {settings.lock_wait} minutes"
             )
+    with report.step("no upgrade, rollback or restore is unfinished"):
+        if unfinished := operation.load():
+            raise MaintenanceError(unfinished.next())
     with report.step("there is enough disk space"):
         host.check_disk(settings.free_mb, settings.backup_folder)
     if not report.ok:

@@ -34,7 +34,22 @@ class Settings:
     #: The file with the notice for the hub's pages; empty on a host without a hub.
     notice_file: str = ""
     backup_folder: str = ""
-    backup_keep: int = 6
+    backup_keep: int = 14
+    #: The oldest age of a backup, in days; 0 means any age.
+    backup_days: int = 0
+    #: The public keys of age or SSH for which backups are encrypted; none: they are not encrypted.
+    backup_recipients: Sequence[str] = ()
+    #: The folder with the hub's releases; empty on a host without a hub.
+    hub_path: str = ""
+    #: The hub's own folder, its configuration, and the file with the secret for cookies.
+    hub_state: str = "/var/lib/jupyterhub"
+    hub_config: str = "/etc/jupyterhub/jupyterhub_config.py"
+    cookie_file: str = "/var/lib/jupyterhub/cookie_secret"
+    #: What belongs to a release besides the release; empty means that of this release (``kept``).
+    keep_paths: Sequence[str] = ()
+    #: How many states of the hub are kept for going back, and for how many days; 0: any age.
+    release_keep: int = 3
+    release_days: int = 0
     #: The hub's SQLite database; empty if there is none.
     database: str = ""
     backup_paths: Sequence[str] = ()
@@ -66,15 +81,25 @@ class Settings:
     #: The command that prints all jobs in Grid Engine as XML; if empty, Grid Engine is not checked.
     qstat: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: The last check starts and stops a session of this account.
+    #: The smoke test starts and stops a session of this account.
     canary_user: str = ""
-    #: The file with the account's API token.
+    #: The file with the account's password, and the one with its API token, which is used if there
+    #: is no password.
+    canary_password: str = ""
     canary_token: str = ""
+    #: The command that prints the smallest choice of the menu (``files/sge_check.py``).
+    smallest_choice: Sequence[str] = ()
+    #: Minutes between two smoke tests by the timer; 0 without the timer.
+    smoke_minutes: int = 0
+    #: The file with which ``drain.yml`` keeps sessions from starting; empty without a hub.
+    drain_file: str = ""
     hub_api: str = ""
     #: The folder of the hub's certificates for connections within the cluster
     #: (``gridhub/tls.py``).
     certificates: str = ""
     metrics_file: str = ""
+    #: The paths of certificates whose end is a metric, keyed by their names in the metrics.
+    watched_certificates: Mapping[str, str] = field(default_factory=dict)
     #: Empty means no mail.
     mail_to: str = ""
     mail_from: str = ""

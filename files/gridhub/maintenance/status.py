@@ -3,12 +3,38 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import hold, host, packages, schedule, timer
+from gridhub.contract import LEFT_SESSIONS
+from gridhub.maintenance import (
+    archive,
+    drain,
+    expiry,
+    hold,
+    host,
+    operation,
+    operator,
+    packages,
+    schedule,
+    smoke,
+    timer,
+)
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
+
+BACKUP_UNIT = "jupyterhub-backup.service"
+
+
+def _names(path: Path) -> list[str]:
+    """Return the jobs that the hub leaves alone; empty if they are not known."""
+    try:
+        return list(map(str, json.loads(path.read_bytes())["left"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -25,7 +51,26 @@ def status(settings: Settings) -> dict[str, Any]:
     if last and last.data["result"] not in ("done", "held"):
         problems += [f"{last.data['result']} (log: {last.data['log']})"]
         problems += [f"{each['name']}: {each['words']}" for each in last.failed_steps()]
+    hub = hub_status(settings) if settings.hub_api else {}
+    problems += hub.pop("problems", [])
+    if unended := operation.load():
+        problems.append(unended.next())
+    backups = archive.all_in(Path(settings.backup_folder)) if settings.backup_folder else []
+    if settings.backup_folder and host.run(
+        ["systemctl", "is-failed", BACKUP_UNIT], check=False
+    ).startswith("failed"):
+        problems.append(f"the last backup has failed (journalctl -u {BACKUP_UNIT})")
+    left = Path(LEFT_SESSIONS)
+    if left.exists() and '"left"' not in left.read_text(encoding="utf-8", errors="replace"):
+        problems.append(
+            f"{left} names no jobs, so the hub deletes no job that has no session: after an undo, "
+            "Grid Engine did not answer. Remove the file when all such jobs have ended"
+        )
     return {
+        **hub,
+        "left_jobs": _names(left),
+        "last_backup": str(backups[-1]) if backups else "",
+        "last_operation": operation.last(),
         "next": coming.isoformat() if coming else None,
         "held": hold.reason_now(),
         "problems": problems,
@@ -34,6 +79,60 @@ def status(settings: Settings) -> dict[str, Any]:
         "unfinished": bool(unfinished),
         "phase": unfinished.data["phase"] if unfinished else "",
     }
+
+
+#: The collector's answer may be this old, in seconds, before it is a problem. Without sessions, it
+#: asks only every ten minutes.
+OLDEST_ANSWER = 900.0
+
+
+def hub_status(settings: Settings) -> dict[str, Any]:
+    """Return what only the hub's host knows, and its problems."""
+    found: dict[str, Any] = {"problems": [], "hub": None, "drain": None}
+    problems: list[str] = found["problems"]
+    try:
+        found["hub"] = operator.call(settings, "GET", "status")
+        problems += collector_problems(found["hub"])
+    except MaintenanceError as error:
+        problems.append(str(error))
+    try:
+        if drained := drain.read_drain(settings):
+            found["drain"] = {"until": drained["end"].isoformat(), "text": drained["text"]}
+    except MaintenanceError as error:
+        problems.append(str(error))
+    found["certificates"] = expiry.certificates(settings)
+    found["rotated"] = expiry.rotated_at(settings)
+    problems += [each["problem"] for each in found["certificates"] if each["problem"]]
+    found["smoke"] = smoke.last_result()
+    problems += smoke_problems(settings, found["smoke"], host.now())
+    return found
+
+
+def collector_problems(hub: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the hub's answers from Grid Engine."""
+    age, failures = hub["collector_age"], hub["collector_failures"]
+    if age is None:
+        return ["Grid Engine has not answered the hub since it started"] if failures else []
+    if failures or age > OLDEST_ANSWER:
+        return [f"Grid Engine answered the hub {age:.0f} s ago; {failures} queries failed since"]
+    return []
+
+
+def smoke_problems(
+    settings: Settings, result: dict[str, Any] | None, moment: datetime
+) -> list[str]:
+    """Return what is wrong with the last smoke test, or that it is too long ago."""
+    if result is None:
+        return []
+    if not result["ok"]:
+        return [f"the smoke test failed at the step {result['failed']}: {result['reason']}"]
+    ended = datetime.fromisoformat(result["ended"])
+    # A drain and a maintenance suspend it.
+    if settings.smoke_minutes and not smoke.why_closed(settings):
+        oldest = timedelta(minutes=3 * settings.smoke_minutes + 15)
+        if moment - ended > oldest:
+            return [f"the last smoke test was at {ended:%Y-%m-%d %H:%M} UTC"]
+    return []
 
 
 def plan_dates() -> None:

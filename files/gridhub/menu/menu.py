@@ -262,6 +262,27 @@ class Menu(Model):
                 return new
         return None
 
+    def smallest(self, groups: Collection[str] = ()) -> Choice:
+        """Return the choice that asks for the least, beginning with the defaults.
+
+        Each amount in turn becomes the smallest with which the whole choice is still allowed.
+
+        :raises ChoiceError: when the rules do not allow the defaults.
+        """
+        choice = self.choose({}, groups)
+        for item in self.items_for(groups):
+            old = choice.values[item.name]
+            if not isinstance(old, int):
+                continue
+            # Upwards from the smallest, so that a range with a billion amounts costs little.
+            for new in islice(item.above(-1), _MAX_STEPS):
+                if new >= old:
+                    break
+                with suppress(ChoiceError):
+                    choice = self.choose({**choice.values, item.name: new}, groups)
+                    break
+        return choice
+
     def people(self) -> list[frozenset[str]]:
         """Return sets of groups that may see different menus: no group, each group, all groups."""
         named = self.groups()

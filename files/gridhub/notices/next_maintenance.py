@@ -17,6 +17,7 @@ from typing import Literal
 
 from gridhub.clock import local
 from gridhub.notices.announcement import Announcement, AnnouncementError, WatchedFile
+from gridhub.notices.drain import drain_file
 from gridhub.words import text
 
 FILE = Path("/etc/jupyterhub/maintenance.json")
@@ -128,15 +129,19 @@ window_file = WatchedFile(WINDOW, parse_window)
 def announcements(site: WatchedFile[Announcement]) -> list[Announcement]:
     """Return the announcements for every page: first the administrators' own, then maintenance."""
     coming, window = maintenance_file.current(), window_file.current()
+    drain = drain_file.current()
     found = [
         site.current(),
         coming.announcement(datetime.now(UTC)) if coming else None,
         window.announcement() if window else None,
+        drain.announcement(datetime.now(UTC)) if drain else None,
     ]
     return [each for each in found if each]
 
 
 def refusal() -> str:
     """Return why no session starts now, in words for the user, or an empty string."""
-    coming = maintenance_file.current()
-    return coming.refusal(datetime.now(UTC)) if coming else ""
+    now = datetime.now(UTC)
+    coming, drain = maintenance_file.current(), drain_file.current()
+    found = coming.refusal(now) if coming else ""
+    return found or (drain.refusal(now) if drain else "")

@@ -201,7 +201,7 @@ def _network_problem(network: Any) -> str:
 def network_problems(proxy: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the networks that the proxy treats differently."""
     trusted = _list(proxy.get("proxy_trusted_networks"))
-    for name in ("proxy_trusted_networks", "proxy_hub_api_networks"):
+    for name in ("proxy_trusted_networks", "proxy_hub_api_networks", "proxy_metrics_networks"):
         for network in _list(proxy.get(name)):
             if problem := _network_problem(network):
                 yield f"{name}: {network!r} {problem} (roles/proxy/README.md)"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from gridhub.broker.protocol import (
     Request,
     job_name,
 )
-from gridhub.contract import Ending
-from gridhub.grid.accounting_records import Record, UnreadableRecordError
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import GONE, LONG_INTERVAL, SHORT_INTERVAL, Collector, Gone
 from gridhub.grid.dialect import Dialect
@@ -35,9 +32,9 @@ from gridhub.spawner import reach
 from gridhub.spawner.cluster import SETTING, Cluster
 from gridhub.spawner.database import SessionState, find_token, writing
 from gridhub.spawner.directory import ask_directory
-from gridhub.spawner.ended import SessionEnd, explain
+from gridhub.spawner.ended import SessionEnd
 from gridhub.spawner.failures import SessionError
-from gridhub.spawner.session_log import SessionLog, ask_log
+from gridhub.spawner.metrics import StartClock
 from gridhub.words import text
 
 
@@ -90,6 +87,11 @@ class ClusterSpawner(BatchSpawnerBase):
     refusal: ChoiceError | None = None
     #: The session's name, 32 hexadecimal digits; empty while there is no session.
     session: str = ""
+    #: The name of the current session, or of the last one, for the log and the pages. A start that
+    #: tries several workers has a name for each.
+    named: str = ""
+    #: Measures the current start; ``None`` after a restart of the hub.
+    _clock: StartClock | None = None
     #: The name of the person's account: the owner of the session's job in Grid Engine. Usually the
     #: hub's name of the person is the same; it may be another name of the account.
     owner: str = ""
@@ -116,10 +118,6 @@ class ClusterSpawner(BatchSpawnerBase):
     _avoid: tuple[str, ...] = ()
     _explain_due: float = 0.0
     _explaining: asyncio.Future[None] | None = None
-    #: The last session's log, and the number of its job.
-    _log: tuple[str, SessionLog] | None = None
-    _log_due: float = 0.0
-    _reading_log: asyncio.Future[None] | None = None
     _spawn_future: asyncio.Future[Any] | None = None
     _cleared: asyncio.Event | None = None
 
@@ -139,6 +137,12 @@ class ClusterSpawner(BatchSpawnerBase):
     @default("poll_interval")
     def _default_poll_interval(self) -> int:
         return 5  # a poll is cheap: it only reads the collector's last answer
+
+    @property
+    def _log_name(self) -> str:
+        """The person with the session's name, for our lines of the log and JupyterHub's."""
+        name = super()._log_name
+        return f"{name} ({self.named})" if self.named else name
 
     def _menu(self) -> Menu:
         """Load the menu again, so that a changed menu applies without a restart of the hub."""
@@ -183,6 +187,7 @@ class ClusterSpawner(BatchSpawnerBase):
         for name, value in SessionState.load(state)._asdict().items():
             setattr(self, name, value)
         self.owner = self.owner or self.user.name
+        self.named = self.session or (self.last.session if self.last else "")
 
     def get_state(self) -> dict[str, Any]:
         """Return the session's state for the database."""
@@ -302,6 +307,7 @@ class ClusterSpawner(BatchSpawnerBase):
             self.owner,
             waiting=bool(self._start_pending or not self.host),
             has_number=bool(self.job_id),
+            requested=self.asked,
         )
 
     async def _ask_broker(self, request: Request) -> Answer:
@@ -324,63 +330,3 @@ class ClusterSpawner(BatchSpawnerBase):
             refusal.words, refusal.note = answer.words, answer.note
             raise refusal
         return answer
-
-    def _own_end(self) -> SessionEnd:
-        """Return what is known so far about the end of a session that was not stopped from the hub.
-
-        The reason for the end is added later, from the accounting record.
-        """
-        seen = self.collector.last_seen(job_name(self.session))
-        why = Ending.UNKNOWN
-        if seen and seen.is_rescheduled:
-            why = Ending.RESCHEDULED  # the job has a record for each of its starts
-        elif seen and not seen.reports:
-            why = Ending.WORKER
-        return SessionEnd(
-            job=self.job_id,
-            why=why,
-            name=job_name(self.session),
-            owner=self.owner,
-            host=self.host or (seen.host if seen else ""),
-            ended=time.time(),
-            had=self.asked,
-            environment=self.session_path,
-        )
-
-    async def _read_log(self, last: SessionEnd, patience: float) -> SessionLog | None:
-        """Return the end of a session's log; ``None`` if it is not known yet, or says nothing more.
-
-        :param patience: how long to wait, in seconds. A later call returns what arrives later.
-        """
-        if not last.has_log:
-            return None
-        is_known = self._log is not None and self._log[0] == last.job
-        may_change = not is_known or (self._log and self._log[1].may_change)
-        is_idle = self._reading_log is None or self._reading_log.done()
-        if may_change and is_idle and (not is_known or self._log_due < time.time()):
-            self._reading_log = asyncio.ensure_future(self._store_log(last))
-        if self._reading_log and not self._reading_log.done():
-            await asyncio.wait([self._reading_log], timeout=patience)
-        return self._log[1] if self._log and self._log[0] == last.job else None
-
-    async def _store_log(self, last: SessionEnd) -> None:
-        found = await ask_log(self.cluster.logs, self.user.name, last.job, last.host)
-        self._log, self._log_due = (last.job, found), last.next_look
-
-    async def _explained(self, last: SessionEnd, patience: float = 0.0) -> SessionEnd:
-        """Return how a session ended; if possible, add the data from the accounting record.
-
-        :param patience: seconds to wait for the accounting record.
-        """
-
-        async def find(limit: int) -> Record | None:
-            return await self.cluster.record(last.name, last.owner, limit)
-
-        try:
-            return await explain(last, find, patience)
-        except UnreadableRecordError as error:
-            self.log.warning("Cannot find out why job %s ended: %s", last.job, error)
-            return last
-        except Exception as error:  # even without a known reason, a session must be able to end
-            self.log.info("Cannot find out why job %s ended: %r", last.job, error)
-            return last

@@ -10,8 +10,10 @@ import asyncio
 import hmac
 import re
 import socket
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,18 @@ from jupyterhub import orm
 
 from gridhub.broker.client import BrokerClient
 from gridhub.broker.protocol import job_name
+from gridhub.contract import LEFT_SESSIONS
 from gridhub.grid.accounting import find_record
 from gridhub.grid.accounting_records import Record
 from gridhub.grid.cluster_status import ClusterStatus
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
+from gridhub.grid.jobs import Job
+from gridhub.grid.left_sessions import LeftSessions
 from gridhub.menu.file import load_menu
+from gridhub.menu.job import Requested
 from gridhub.menu.kinds import MenuError
+from gridhub.spawner import metrics
 from gridhub.spawner.verdicts import Verdicts
 
 #: The hub's setting that holds its :class:`Cluster`.
@@ -34,6 +41,20 @@ SETTING = "cluster"
 
 #: How long the broker may still work on a request that the hub has given up, in seconds.
 BROKER_MARGIN = 10.0
+
+
+class MeasuredCollector(Collector):
+    """A collector whose queries are counted."""
+
+    async def ask(self, now: float) -> list[Job]:
+        """Query the jobs of all sessions, and record how long the answer took."""
+        began, seconds = time.monotonic(), None
+        try:
+            jobs = await super().ask(now)
+            seconds = time.monotonic() - began
+            return jobs
+        finally:
+            metrics.query(seconds)
 
 
 class Cluster:
@@ -59,13 +80,23 @@ class Cluster:
         accounting_file: str = "",
         queues: Collection[str] = (),
     ) -> None:
-        self.grid = grid
-        self.broker = BrokerClient(broker, broker_timeout)
-        self.collector = Collector(grid, short_interval, long_interval, delete=self.broker.delete)
+        self.grid = grid = replace(grid, observe=metrics.command)
+        self.broker = BrokerClient(broker, broker_timeout, observe=metrics.decision)
+        self.collector = MeasuredCollector(
+            grid,
+            short_interval,
+            long_interval,
+            delete=self._delete,
+            left=LeftSessions(Path(LEFT_SESSIONS)),
+        )
         self.status = ClusterStatus(grid, self._job_numbers, self._complexes, queues=queues)
         self.verdicts = Verdicts(broker, broker_timeout)
         #: Another client, so that homes that do not answer delay no starts and stops of sessions.
-        self.logs = BrokerClient(broker, broker_timeout, at_once=2)
+        self.logs = BrokerClient(broker, broker_timeout, at_once=2, observe=metrics.decision)
+        #: What each session has requested, keyed by its job's name. Some may be over.
+        self.requested: dict[str, tuple[Requested, ...]] = {}
+        #: Tasks that go on when the spawner that began them is gone.
+        self._background: set[asyncio.Task[None]] = set()
         self._menu_file = menu_file
         self._accounting_file = Path(accounting_file or grid.accounting_file)
         # Use a separate thread pool: a read blocks its thread while the file server is down.
@@ -80,6 +111,21 @@ class Cluster:
         except MenuError:
             return ()
 
+    async def _delete(self, job: Job) -> None:
+        is_stray = not self.collector.watches(job.name)
+        is_done = False
+        try:
+            await self.broker.delete(job)
+            is_done = True
+        finally:
+            metrics.deletion(is_stray, is_done)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work``, which must handle its own errors, without waiting for it."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def record(self, name: str, owner: str, limit: int) -> Record | None:
         """Return the accounting record of a job.
 
@@ -90,14 +136,27 @@ class Cluster:
         find = partial(find_record, self._accounting_file, name, owner, limit, self.grid.dialect)
         return await asyncio.get_running_loop().run_in_executor(self._records, find)
 
-    def watch(self, session: str, owner: str, *, waiting: bool, has_number: bool) -> None:
+    def watch(
+        self,
+        session: str,
+        owner: str,
+        *,
+        waiting: bool,
+        has_number: bool,
+        requested: tuple[Requested, ...] = (),
+    ) -> None:
         """Watch the job of a session.
 
         :param waiting: whether a person is waiting for the session.
         :param has_number: whether the job's number is known. Without a known number, the broker may
             still be submitting the job.
+        :param requested: what the session has requested, for the metrics.
         """
         delay = 0.0 if has_number else self.broker.timeout + BROKER_MARGIN
+        watched = self.collector.watched
+        if len(self.requested) > 2 * len(watched) + 100:
+            self.requested = {name: had for name, had in self.requested.items() if name in watched}
+        self.requested[job_name(session)] = requested
         self.collector.watch(job_name(session), owner, waiting=waiting, delay=delay)
 
     def watches(self, session: str) -> bool:

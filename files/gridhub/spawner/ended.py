@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from gridhub.broker.protocol import job_name
 from gridhub.contract import Ending
 from gridhub.grid.accounting import FARTHEST_BACK, LOOK_BACK, signal_name, why
 from gridhub.grid.accounting_records import Record
@@ -76,6 +77,11 @@ class SessionEnd:
     environment: str = ""
 
     @property
+    def session(self) -> str:
+        """The session's name."""
+        return self.name.removeprefix(job_name(""))
+
+    @property
     def words(self) -> str:
         """How the session ended, as a sentence for the person."""
         if self.text:
@@ -134,9 +140,14 @@ class SessionEnd:
         if any(each.is_rss for each in self.had):
             record = replace(record, maxvmem=0.0)  # the address space does not matter
         run_time = next((each.total for each in self.had if each.kind == "run_time"), None)
+        found = why(record, memory, run_time)
+        if self.why is Ending.WORKER and found is Ending.ITSELF:
+            # A job that is removed by force (qdel -f) while its worker is away gets the record of
+            # one that has ended by itself, as seen with 8.1.9.
+            found = Ending.WORKER
         return replace(
             self,
-            why=why(record, memory, run_time),
+            why=found,
             # Prefer the worker that the hub itself has seen: people can forge lines in the
             # accounting file.
             host=self.host or record.host,

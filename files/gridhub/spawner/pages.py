@@ -15,8 +15,8 @@ from gridhub.grid.collector import Gone
 from gridhub.grid.jobs import Job, State
 from gridhub.grid.reasons import meaning_of
 from gridhub.spawner import waiting
-from gridhub.spawner.base import ClusterSpawner
 from gridhub.spawner.ended import SessionEnd
+from gridhub.spawner.endings import EndingSpawner
 from gridhub.spawner.forecast import forecast
 from gridhub.spawner.form import Filled, draw, fill_from_link, fill_shifted, followed
 from gridhub.spawner.session_log import SessionLog, requester
@@ -28,7 +28,7 @@ from gridhub.words import text
 GLIMPSE = 0.5
 
 
-class ShownSpawner(ClusterSpawner):
+class ShownSpawner(EndingSpawner):
     """A spawner that pages can show; the methods of this class never change a session."""
 
     @default("options_form")
@@ -196,6 +196,7 @@ class ShownSpawner(ClusterSpawner):
             exceeded=self.last.exceeded if self.last else (),
             log=await self.shown_log() if state == "none" else None,
             job=int(self.job_id) if self.job_id else None,
+            session=self.session or (self.last.session if self.last else ""),
             host=job.host if job else self.host,
             since=moment(started),
             ends=moment(min(ends, default=None)),

@@ -11,6 +11,7 @@ from gridhub.broker.protocol import Answer, Check
 from gridhub.grid.cluster_status import CachedQuery
 from gridhub.grid.engine import GridEngineError
 from gridhub.menu.items import Choice
+from gridhub.spawner import metrics
 
 #: How many verdicts the cache holds in total, and for each person. If a person tries many choices,
 #: only verdicts for this person are removed.
@@ -38,7 +39,7 @@ class Verdicts:
     """
 
     def __init__(self, broker: Path, timeout: float) -> None:
-        self._broker = BrokerClient(broker, timeout, at_once=2)
+        self._broker = BrokerClient(broker, timeout, at_once=2, observe=metrics.decision)
         #: How many of each person's checks run or wait.
         self.checks: Counter[str] = Counter()
         #: The verdicts, keyed by the person, the choice, and the requested resources that were not

@@ -74,6 +74,9 @@ class View:
     #: The last lines of the last session's log; ``None`` if they say no more, or are not known yet.
     log: SessionLog | None = None
     job: int | None = None
+    #: The session's name, or the last session's after a failed start or an end; empty if there was
+    #: none. Administrators find out with it what happened.
+    session: str = ""
     host: str = ""
     since: datetime | None = None
     ends: datetime | None = None

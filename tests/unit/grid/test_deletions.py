@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fake_grid import Qstat, job, listing, until
 from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine, GridEngineError
 from gridhub.grid.jobs import Job
+from gridhub.grid.left_sessions import LeftSessions
 
 STRAY = "jupyterhub-" + "a" * 32
 
@@ -126,6 +128,39 @@ class TestDeletions:
         await until(lambda: deleted)
         assert set(deleted) == {job(STRAY, owner="carol")}
         assert "*" in qstat.questions[:2]
+
+    @pytest.mark.parametrize(
+        ("content", "is_left"),
+        [
+            (f'{{"left": ["{STRAY}"]}}', True),
+            ('{"left": []}', False),
+            (None, False),
+            ("", True),
+            ('{"all": true}', True),
+        ],
+        ids=["named", "another", "no file", "empty file", "all"],
+    )
+    async def test_a_job_that_is_left_after_a_restore_is_not_deleted(
+        self,
+        content: str | None,
+        is_left: bool,
+        collector: Collector,
+        qstat: Qstat,
+        deleted: list[Job],
+        tmp_path: Path,
+    ) -> None:
+        path = tmp_path / "left.json"
+        if content is not None:
+            path.write_text(content)
+        collector.left = LeftSessions(path)
+        # The other job is deleted in any case that is known, so the answer has been processed.
+        other = job(f"jupyterhub-{'a' * 8}{'f' * 24}", owner="dave", number=9)
+        qstat.says(listing(job(STRAY, owner="carol"), other))
+        collector.sweep(OURS)
+        await until(lambda: collector.age is not None)
+        if not is_left or (content and "left" in content):
+            await until(lambda: other in deleted)
+        assert (job(STRAY, owner="carol") not in deleted) is is_left
 
     async def test_many_stray_jobs_do_not_delay_the_end_of_a_session(
         self, collector: Collector, qstat: Qstat

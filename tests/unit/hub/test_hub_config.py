@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,24 @@ def rendered(**variables: object) -> Config:
     return config
 
 
+def test_a_prometheus_may_read_the_metrics_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRIDHUB_METRICS_TOKEN", "a" * 64)
+    config = rendered()
+    assert config.JupyterHub.services == [{"name": "prometheus", "api_token": "a" * 64}]
+    assert config.JupyterHub.load_roles[-1] == {
+        "name": "prometheus",
+        "scopes": ["read:metrics"],
+        "services": ["prometheus"],
+    }
+    assert config.JupyterHub.authenticate_prometheus is True
+    assert "GRIDHUB_METRICS_TOKEN" not in os.environ  # children of the hub do not get it
+
+
 def test_by_default_idle_sessions_are_not_ended() -> None:
     config = rendered()
-    assert "services" not in config.JupyterHub
+    assert config.JupyterHub.services == []
     assert [role["name"] for role in config.JupyterHub.load_roles] == ["admin", "administrators"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gridhub.maintenance import backup, host
+from gridhub.maintenance import archive, backup, host
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
@@ -30,6 +30,17 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
+def members(folder: Path) -> Path:
+    (found := folder / "members").mkdir()
+    return found
+
+
+def database_in(backup_path: Path, folder: Path) -> Path:
+    """Unpack a backup; return its database."""
+    archive.check(backup_path, found := members(folder))
+    return found / archive.DATABASE
+
+
 def test_a_backup_contains_what_exists_and_only_root_can_read_it(
     database: Path, tmp_path: Path
 ) -> None:
@@ -46,15 +57,12 @@ def test_a_backup_contains_what_exists_and_only_root_can_read_it(
         made = backup.back_up(settings, datetime(2026, 12, day, tzinfo=UTC))
     assert "(1 files)" in made
     copies = sorted((tmp_path / "backup").iterdir())
-    assert [copy.name for copy in copies] == [
-        "2026-12-02T000000.sqlite",
-        "2026-12-02T000000.tar.gz",
-        "2026-12-03T000000.sqlite",
-        "2026-12-03T000000.tar.gz",
-    ]
+    assert [copy.name for copy in copies] == ["2026-12-02T000000.tar", "2026-12-03T000000.tar"]
     assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
-    with contextlib.closing(sqlite3.connect(copies[-2])) as link:
+    manifest = archive.check(copies[-1], members(tmp_path))
+    assert manifest["database"] == {"users": 2, "revision": ""}
+    with contextlib.closing(sqlite3.connect(tmp_path / "members/database.sqlite")) as link:
         assert link.execute("SELECT name FROM users").fetchall() == [("alice",), ("bob",)]
 
 
@@ -131,7 +139,7 @@ def test_a_database_with_a_write_ahead_log_is_copied(database: Path, tmp_path: P
         settings = Settings(backup_folder=str(tmp_path / "backup"), database=str(database))
         backup.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
     (copy,) = (tmp_path / "backup").iterdir()
-    with contextlib.closing(sqlite3.connect(copy)) as link:
+    with contextlib.closing(sqlite3.connect(database_in(copy, tmp_path))) as link:
         assert link.execute("SELECT count(*) FROM users").fetchone() == (3,)
 
 
@@ -141,7 +149,8 @@ def test_a_backup_gets_its_name_only_after_it_has_been_read_back(
     """An unfinished backup needs no cleanup, so the program may be killed at any time."""
     folder = tmp_path / "backup"
     folder.mkdir()
-    (folder / f"2026-11-01T000000.sqlite{backup.UNFINISHED}").touch()
+    (folder / backup.UNFINISHED).mkdir()
+    (folder / backup.UNFINISHED / "left").touch()
     settings = Settings(
         backup_folder=str(folder), database=str(database), backup_paths=[str(database)]
     )
@@ -154,11 +163,8 @@ def test_a_backup_gets_its_name_only_after_it_has_been_read_back(
 
     monkeypatch.setattr(host, "run", run)
     backup.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
-    assert set(seen) == {"2026-12-01T000000.sqlite.unfinished"}
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "2026-12-01T000000.sqlite",
-        "2026-12-01T000000.tar.gz",
-    ]
+    assert set(seen) == {backup.UNFINISHED}
+    assert [path.name for path in folder.iterdir()] == ["2026-12-01T000000.tar"]
 
 
 def test_the_notice_is_not_packed_because_it_is_rewritten_meanwhile(tmp_path: Path) -> None:
@@ -190,8 +196,8 @@ def test_a_database_that_is_not_sqlite_is_copied_by_the_hubs_program(
     folder = tmp_path / "backup"
     settings = Settings(backup_folder=str(folder), print_database=["cat", str(database)])
     backup.back_up(settings, datetime(2026, 12, 1, tzinfo=UTC))
-    [copy] = folder.glob("*.sqlite")
-    assert copy.read_bytes() == database.read_bytes()
+    [copy] = folder.glob("*.tar")
+    assert database_in(copy, tmp_path).read_bytes() == database.read_bytes()
     for wrong in (["sh", "-c", "echo no answer >&2; exit 1"], ["echo", "damaged"]):
         settings = Settings(backup_folder=str(folder), print_database=wrong)
         with pytest.raises(MaintenanceError, match="copying the hub's database|is not a database"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,6 +79,21 @@ def test_a_report_of_success_is_sent_if_the_site_wants_it(
     monkeypatch.setattr(mail, "send", lambda _settings, mailed: mails.append(mailed))
     publish.close(Settings(mail_to="admins@example.org", mail_always=always), report, result)
     assert mails == [report] * sent
+
+
+def test_the_metrics_have_the_end_of_each_certificate(tmp_path: Path) -> None:
+    path = tmp_path / "site.crt"
+    argv = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 9"
+    )
+    subprocess.run(
+        [*argv.split(), "-keyout", tmp_path / "key", "-out", path], check=True, capture_output=True
+    )
+    text = metrics.certificates_text({"edge": str(path), "inside": str(tmp_path / "none")})
+    [line] = [line for line in text.splitlines() if not line.startswith("#")]
+    name, end = line.split()
+    assert name == 'gridhub_certificate_expiry_timestamp_seconds{certificate="edge"}'
+    assert abs(float(end) - time.time() - 9 * 86_400) < 60
 
 
 def test_the_metrics_have_the_format_of_node_exporter() -> None:

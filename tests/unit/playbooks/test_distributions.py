@@ -33,8 +33,8 @@ SYSTEMS = {
 }
 WITH_DISTRIBUTIONS = sorted(path.parents[1].name for path in ROLES.glob("*/vars/Debian.yml"))
 
-#: The roles that install Grid Engine, which only Debian's archive has.
-OF_GRID_ENGINE = {"sge_common", "sge_qmaster"}
+#: The roles that install Grid Engine or Prometheus, which only Debian's archive has.
+ONLY_DEBIAN = {"monitoring", "sge_common", "sge_qmaster"}
 
 
 def is_supported(system: str, role: str) -> bool:
@@ -43,7 +43,7 @@ def is_supported(system: str, role: str) -> bool:
         return True
     if major == "8":  # only to build the environment that workers share
         return role == "python_env"
-    return major in ("9", "10") and role not in OF_GRID_ENGINE
+    return major in ("9", "10") and role not in ONLY_DEBIAN
 
 
 def load(path: Path) -> Any:

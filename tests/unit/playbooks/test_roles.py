@@ -28,7 +28,11 @@ def options(role: str) -> dict[str, dict[str, Any]]:
 
 
 #: Entry points that only one playbook calls. The playbook also has the entry point's defaults.
-OF_A_PLAYBOOK = {"announcement": "announce.yml", "worker_window": "worker_window.yml"}
+OF_A_PLAYBOOK = {
+    "announcement": "announce.yml",
+    "drain": "drain.yml",
+    "worker_window": "worker_window.yml",
+}
 
 
 @pytest.mark.parametrize("role", NAMES)
@@ -138,6 +142,7 @@ PARTS = {"install", "configure", "service"}
 WITHOUT_TAGS = {
     "distribution": "it runs with the tags of the role that imports it",
     "patch": "a worker is drained, maintained and enabled again, or nothing of it",
+    "uninstall": "everything is removed, or nothing",
     "validate": "its playbook sets them, because the inventory is checked with any tags",
 }
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from fake_grid import until
 from gridhub.contract import Ending
@@ -131,6 +132,52 @@ class TestWhySessionsEnd:
         words = "its worker, exec1, does not have the notebook environment /shared/jupyter"
         assert words in end.words
 
+    async def test_the_log_has_each_event_with_the_sessions_name_and_the_end_with_its_reason(
+        self,
+        alice: Any,
+        broker: Broker,
+        lab: Lab,
+        grid: GridEngine,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The record comes late, as in a Grid Engine: the end is logged when it is there."""
+        caplog.set_level("INFO", "traitlets")
+        monkeypatch.setattr("gridhub.spawner.endings.EXPLAIN_END_AFTER", (0.1,) * 100)
+        ends = "gridhub_session_endings_total"
+        before = REGISTRY.get_sample_value(ends, {"reason": "memory"}) or 0.0
+        spawner = await running(alice, broker, lab)
+        spawner.asked = HAD
+        session = broker.session
+        grid.accounting_file.parent.mkdir(parents=True)
+        grid.accounting_file.touch()
+        broker.cluster.remove(session)
+        await over(alice)
+        assert REGISTRY.get_sample_value(ends, {"reason": "memory"}) == before
+        grid.accounting_file.write_text(record("t-mem", session), encoding="utf-8")
+        await until(lambda: REGISTRY.get_sample_value(ends, {"reason": "memory"}) == before + 1)
+        events = [
+            each.getMessage()
+            for each in caplog.records
+            if each.getMessage().startswith(f"Session of alice ({session})")
+        ]
+        told = " ".join(events)
+        for event in ("is requested", "is job 1", "has reported port", "answers at"):
+            assert event in told
+        assert events[-1] == f"Session of alice ({session}) has ended: memory, job 1 on 127.0.0.1"
+
+    async def test_a_session_that_its_person_stops_has_this_reason(
+        self, alice: Any, broker: Broker, lab: Lab, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "traitlets")
+        ends = "gridhub_session_endings_total"
+        before = REGISTRY.get_sample_value(ends, {"reason": "person"}) or 0.0
+        await running(alice, broker, lab)
+        session = broker.session
+        await alice.stop()
+        await until(lambda: f"({session}) has ended: person, job 1" in caplog.text)
+        assert REGISTRY.get_sample_value(ends, {"reason": "person"}) == before + 1
+
     async def test_a_record_that_is_written_late_is_found_by_a_later_look(
         self,
         hub: Hub,
@@ -161,6 +208,13 @@ class TestWhySessionsEnd:
         assert (
             "its run time was over, it used too much memory" in (await hub.spawner().view()).ended
         )
+
+    async def test_a_job_removed_by_force_from_a_lost_worker_has_not_ended_by_itself(self) -> None:
+        """Grid Engine 8.1.9 writes the same record for both (qdel -f)."""
+        by_itself = Record(1, "exec1", 1.0, 2.0, failed=0, status=0, maxvmem=0.0)
+        lost = SessionEnd(job="1", why=Ending.WORKER, host="exec1")
+        assert lost.explained(by_itself).why is Ending.WORKER
+        assert replace(lost, why=Ending.UNKNOWN).explained(by_itself).why is Ending.ITSELF
 
     async def test_a_worker_that_stopped_reporting_is_named(
         self, hub: Hub, alice: Any, broker: Broker, lab: Lab

@@ -197,5 +197,7 @@ class TestFailedStart:
         page = await hub.page("spawn-pending/alice")
         assert "JupyterLab could not start in job 1: no &lt;script&gt;alert()" in page
         assert "<script>alert" not in page
+        # Administrators find the start in the logs with the session's name.
+        assert f'<code class="session-name" id="name-">{broker.session}</code>' in page
         progress = await hub.ask("users/alice/server/progress", token, method="GET")
         assert b"JupyterLab could not start in job 1" in progress.body

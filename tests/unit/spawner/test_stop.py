@@ -99,7 +99,7 @@ class TestStop:
         broker.sticky = True
         spawner.stop_timeout = 0.3
         await asyncio.wait_for(alice.stop(), 10)
-        assert "Job 1 of alice is not gone after 0.3 s" in caplog.text
+        assert f"Job 1 of alice ({broker.session}) is not gone after 0.3 s" in caplog.text
         form = await hub.spawner().get_options_form()
         assert "Your last session, job 1, is being stopped but has not ended yet." in form
         assert "Your last session, job 1" in await hub.page("spawn/alice")
