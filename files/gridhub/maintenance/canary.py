@@ -24,7 +24,6 @@ from gridhub.maintenance.person import Person
 from gridhub.maintenance.settings import Settings
 from gridhub.maintenance.smoke_steps import STEPS
 from gridhub.maintenance.tokens import LONGEST, ROUNDING, revoke_tokens, token_ids
-from gridhub.maintenance.websocket import run_cell
 
 STATE = Path("/var/lib/gridhub-smoke")
 #: What the smoke test that is running now, or was killed, has begun.
@@ -211,8 +210,7 @@ class SmokeTest:
             kernel = person.start_kernel()
         with self.step("cell"):
             number = int.from_bytes(os.urandom(3), "big")
-            with contextlib.closing(person.kernel_channel(kernel)) as channel:
-                printed = run_cell(channel, f"print({number} * 3)", CELL_WITHIN).strip()
+            printed = person.run_cell(kernel, f"print({number} * 3)", CELL_WITHIN).strip()
             if printed != str(number * 3):
                 raise MaintenanceError(f"print({number} * 3) printed {printed!r}")
 

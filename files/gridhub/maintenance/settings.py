@@ -89,6 +89,8 @@ class Settings:
     canary_token: str = ""
     #: The command that prints the smallest choice of the menu (``files/sge_check.py``).
     smallest_choice: Sequence[str] = ()
+    #: The command that runs a cell in a session (``files/sge_cell.py``).
+    run_cell: Sequence[str] = ()
     #: Minutes between two smoke tests by the timer; 0 without the timer.
     smoke_minutes: int = 0
     #: The file with which ``drain.yml`` keeps sessions from starting; empty without a hub.
