@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The submission broker, which acts under users' accounts for the unprivileged hub.
 
-systemd starts the broker as root for each request on a Unix socket, and the broker exits after the
-request. The broker checks the caller, checks that the named user may have sessions, and checks
-*again* that the menu allows the choice. Then the broker switches permanently to the user's account,
+systemd starts the broker as root. Each request on a Unix socket has a process of its own, which
+exits after the request. It checks the caller, checks that the named user may have sessions, and
+checks *again* that the menu allows the choice. Then it switches permanently to the user's account,
 and either submits the constant job script or deletes one of the user's session jobs.
 
 An attacker who has taken over the hub can make the broker start and stop sessions, but only

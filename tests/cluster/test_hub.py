@@ -153,15 +153,15 @@ def test_the_broker_logs_each_decision_without_secrets(hub_host: Any) -> None:
     assert "the-token-of-this-test" not in journal
 
 
-def test_a_waiting_broker_serves_one_request(hub_host: Any) -> None:
-    """The hub's client finds it, and systemd puts another one in its place."""
+def test_waiting_brokers_serve_requests_in_processes_of_their_own(hub_host: Any) -> None:
+    """The hub's client finds them, and they wait on."""
     units = " ".join(f"jupyterhub-broker-ready@{number}" for number in range(1, 5))
 
     def waiting() -> set[str]:
         return set(hub_host.check_output(f"systemctl show -P MainPID {units}").split()) - {"0"}
 
     wait_for("four brokers wait", lambda: len(waiting()) == 4)
-    before = waiting()
+    before, since = waiting(), hub_host.check_output("date +%s")
     ask = (
         "import asyncio, sys; from pathlib import Path\n"
         "sys.path.insert(0, '/opt/jupyterhub/current')\n"
@@ -172,7 +172,18 @@ def test_a_waiting_broker_serves_one_request(hub_host: Any) -> None:
     )
     python = "/opt/jupyterhub/current/env/bin/python"
     assert hub_host.check_output("runuser -u jupyterhub -- %s -c %s", python, ask) == "True"
-    wait_for("another one waits", lambda: len(waiting()) == 4 and len(waiting() - before) == 1)
+
+    def served_by() -> set[str]:
+        journal = "journalctl --quiet -t jupyterhub-broker -g 'stop for alice' -o json --since @"
+        return {
+            json.loads(line)["_SYSTEMD_UNIT"] + json.loads(line)["_PID"]
+            for line in hub_host.check_output(journal + since).splitlines()
+        }
+
+    [served] = wait_for("the log has the request", served_by)
+    unit, _, process = served.partition(".service")
+    assert unit.startswith("jupyterhub-broker-ready@") and process not in before
+    assert waiting() == before
 
 
 def test_batchspawners_own_port_handler_is_gone(hub_host: Any) -> None:

@@ -16,9 +16,9 @@ from gridhub.contract import BROKER_IS_READY
 from gridhub.grid.engine import AnswerError, GridEngineError
 from gridhub.grid.jobs import Job
 
-#: How long to wait for a broker that is ready, in seconds. If all of them are busy, systemd starts
-#: another one.
-READY_WITHIN = 0.1
+#: How long to wait for a broker that is ready, in seconds. A request usually takes a tenth of that.
+#: If all of them are busy for so long, systemd starts another one.
+READY_WITHIN = 1.0
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

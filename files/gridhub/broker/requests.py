@@ -36,7 +36,7 @@ from gridhub.broker.person import (
 from gridhub.broker.protocol import Answer, Check, Log, Look, Request, Start, Stop, job_name
 from gridhub.broker.request_files import blame, check_options, dump, load, read_options
 from gridhub.broker.session_log import LOG_TIMEOUT, read_log
-from gridhub.broker.waiting import is_waiting, wait_for_connection
+from gridhub.broker.waiting import is_waiting, serve
 from gridhub.contract import SESSION_FOLDER
 from gridhub.grid.engine import AnswerError
 from gridhub.grid.request_files import Option, hard_resources, overrides
@@ -368,16 +368,8 @@ def decide(config: Config, request: Request) -> Answer:
     return answer
 
 
-def main() -> int:
-    """Serve one request.
-
-    systemd passes a waiting broker the socket on which it waits (:mod:`gridhub.broker.waiting`).
-    If no broker waits, systemd starts one for the connection, and passes it the connection as
-    standard input (``Accept=yes``, systemd.socket(5)).
-    """
-    connection = wait_for_connection() if is_waiting() else socket.socket(fileno=0)
-    if connection is None:
-        return 0
+def answer_to(connection: socket.socket) -> None:
+    """Serve the request of a connection."""
     config = parse_config(Path(sys.argv[1]).read_bytes())
     try:
         check_caller(connection, config.hub_user)
@@ -391,4 +383,17 @@ def main() -> int:
         # Closing the connection is not enough to end the answer: a child process that hangs in the
         # person's home keeps its copy of the connection open.
         connection.shutdown(socket.SHUT_WR)
+
+
+def main() -> int:
+    """Serve requests.
+
+    systemd passes a waiting broker the socket on which it waits (:mod:`gridhub.broker.waiting`).
+    If no broker waits, systemd starts one for the connection, and passes it the connection as
+    standard input (``Accept=yes``, systemd.socket(5)).
+    """
+    if is_waiting():
+        serve(answer_to)
+    else:
+        answer_to(socket.socket(fileno=0))
     return 0

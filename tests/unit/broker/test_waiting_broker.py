@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -108,10 +109,11 @@ class TestProcess:
     ) -> Iterator[subprocess.Popen[str]]:
         path = release.parent / "broker.json"
         path.write_text(config.model_dump_json(), encoding="utf-8")
+        (temporary := release.parent / "tmp").mkdir()
         with subprocess.Popen(
             ["/bin/bash", "-c", 'exec "$@" 3<&0 0</dev/null', "", sys.executable, "-sE"]
             + [str(release / "sge_broker.py"), str(path)],
-            env={"LISTEN_FDS": "1"},
+            env={"LISTEN_FDS": "1", "TMPDIR": str(temporary)},
             stdin=listener,
             stderr=subprocess.PIPE,
             text=True,
@@ -130,14 +132,20 @@ class TestProcess:
         assert stream
         return stream.read()
 
-    def test_one_request_is_served(
+    def test_requests_are_served_one_after_another(
         self, listener: socket.socket, release: Path, config: Config
     ) -> None:
-        with self.broker(listener, release, config) as process, connect(listener) as caller:
-            send(caller, json.dumps(START | {"user": "no-such-account"}).encode())
-            assert Answer.model_validate_json(self.answer(caller)).kind == "refused"
-            assert process.wait(20) == 0
-            assert self.log(process).startswith(f"start for no-such-account, session {SESSION}")
+        with self.broker(listener, release, config) as process:
+            for name in ("no-such-account", "nor-this-one"):
+                with connect(listener) as caller:
+                    send(caller, json.dumps(START | {"user": name}).encode())
+                    assert Answer.model_validate_json(self.answer(caller)).kind == "refused"
+            assert process.poll() is None
+            process.terminate()
+            assert process.wait(20) in (0, -signal.SIGTERM)
+            first, second = self.log(process).splitlines()
+            assert first.startswith(f"start for no-such-account, session {SESSION}")
+            assert second.startswith("start for nor-this-one")
 
     def test_a_new_release_serves_the_request(
         self, listener: socket.socket, release: Path, config: Config
@@ -157,3 +165,85 @@ class TestProcess:
             send(caller, b"request")
             assert caller.recv(99) == b"request in the new release"
             assert process.wait(20) == 0
+
+
+#: Serves requests that say what they leave behind, and answers with the number of its process.
+PROGRAM = """
+import os, subprocess, sys, time
+sys.argv[0] = sys.argv[1]
+from gridhub.broker.waiting import serve
+
+def act(connection):
+    match connection.recv(99):
+        case b"process":
+            # It has no connection with the request any more: another session, another parent.
+            subprocess.run(["/bin/sh", "-c", "setsid sleep 60 & true"])
+        case b"file":
+            open(os.environ["TMPDIR"] + "/left", "w").close()
+        case b"error":
+            raise ValueError("a test")
+        case b"slow":
+            connection.sendall(b"slow ")
+            time.sleep(0.5)
+    connection.sendall(str(os.getpid()).encode())
+
+serve(act)
+"""
+
+
+@pytest.fixture
+def server(listener: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    (tmp_path / "tmp").mkdir()
+    with subprocess.Popen(
+        ["/bin/bash", "-c", 'exec "$@" 3<&0 0</dev/null', "", sys.executable, "-c", PROGRAM]
+        + [str(FILES / "sge_broker.py")],
+        env={"LISTEN_FDS": "1", "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(FILES)},
+        stdin=listener,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ask(listener: socket.socket, what: bytes) -> bytes:
+    with connect(listener) as caller:
+        assert caller.recv(1) == BROKER_IS_READY
+        caller.sendall(what)
+        return b"".join(iter(lambda: caller.recv(99), b""))
+
+
+class TestServing:
+    def test_each_request_has_a_process_of_its_own(
+        self, listener: socket.socket, server: subprocess.Popen[str]
+    ) -> None:
+        numbers = [ask(listener, b"nothing") for _ in range(3)]
+        assert len({*numbers, str(server.pid).encode()}) == 4
+        assert server.poll() is None
+
+    @pytest.mark.parametrize("what", [b"process", b"file"])
+    def test_a_broker_exits_if_something_is_left(
+        self, what: bytes, listener: socket.socket, server: subprocess.Popen[str]
+    ) -> None:
+        assert ask(listener, what)
+        assert server.wait(20) == 0
+
+    def test_a_request_that_fails_does_not_end_the_broker(
+        self, listener: socket.socket, server: subprocess.Popen[str]
+    ) -> None:
+        assert ask(listener, b"error") == b""
+        assert ask(listener, b"nothing")
+        assert server.poll() is None
+
+    def test_a_request_is_completed_before_the_broker_stops(
+        self, listener: socket.socket, server: subprocess.Popen[str]
+    ) -> None:
+        with connect(listener) as caller:
+            caller.sendall(b"slow")
+            assert caller.recv(1) == BROKER_IS_READY
+            assert caller.recv(5) == b"slow "
+            server.terminate()
+            assert caller.recv(99).isdigit()
+        assert server.wait(20) == 0
