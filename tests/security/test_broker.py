@@ -219,6 +219,47 @@ def test_stopped_brokers_are_replaced(hub_host: Any, login: LogIn) -> None:
     )
 
 
+#: A submit verifier (jsv(1)) that accepts each job, after it has left a process and a file behind.
+LEAVING = """#!/bin/sh
+setsid sleep 4242 </dev/null >/dev/null 2>&1 &
+touch /tmp/left
+while read -r line; do
+  case $line in
+    START) echo STARTED ;;
+    BEGIN) echo RESULT STATE ACCEPT ;;
+    QUIT) exit ;;
+  esac
+done
+"""
+
+
+@pytest.mark.attack(
+    "a process and a file that a request leaves in a waiting broker, by a submit verifier",
+    outcome="systemd ends what is left; another broker with an empty /tmp takes its place.",
+)
+def test_nothing_of_a_request_stays_in_a_waiting_broker(hub_host: Any, login: LogIn) -> None:
+    alice = login("alice")
+    wait_for("four brokers wait", lambda: len(waiting_brokers(hub_host)) == 4)
+    before = waiting_brokers(hub_host)
+    files = "/home/alice/leaving.sh /home/alice/.sge_request"
+    hub_host.check_output("printf %s %s > /home/alice/leaving.sh", "%s", LEAVING)
+    hub_host.check_output(
+        "echo '-jsv script:/home/alice/leaving.sh' > /home/alice/.sge_request;"
+        f" chmod 755 /home/alice/leaving.sh; chown alice: {files}"
+    )
+    try:
+        alice.choose(cores=1, memory=1, run_time=1)
+        alice.wait_until_ready()
+        wait_for("nothing runs on", lambda: hub_host.run("pgrep -fx 'sleep 4242'").rc != 0)
+        wait_for("four brokers wait again", lambda: len(waiting_brokers(hub_host)) == 4)
+        assert len(waiting_brokers(hub_host) - before) == 1
+        left = "find /tmp/systemd-private-*-jupyterhub-broker-ready*/tmp -mindepth 1"
+        assert hub_host.check_output(left) == ""
+    finally:
+        hub_host.check_output(f"rm -f {files}")
+        alice.stop()
+
+
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.attack("an oversized request", outcome="Cut off at 64 kB.")
 def test_an_oversized_request_is_cut_off(broker: Broker) -> None:
