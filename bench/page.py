@@ -155,10 +155,16 @@ def many(found: Found, images: Path) -> list[Line]:
         ours, stock = ([sides[side][number]["cpu_per_minute"]] for side in ("ours", "stock"))
         return compare(f"Hub's CPU a minute, {found[number]} sessions", ours, stock, goal)
 
+    starts = sides["ours"]["starts"]
+    pressed = f"{starts['people']} people press Start within {starts['within']:g} s: last one ready"
+    last = {side: [hub["starts"]["last"]] for side, hub in sides.items()}
     what = f"Hub restart, {found['many']} sessions taken up"
     return [
-        steady("few", None), steady("many", 0.1), compare(what, taken["ours"], taken["stock"])
-    ]  # fmt: skip
+        compare(pressed, last["ours"], last["stock"]),
+        steady("few", None),
+        steady("many", 0.1),
+        compare(what, taken["ours"], taken["stock"]),
+    ]
 
 
 def proxy(found: Found, images: Path) -> list[Line]:
@@ -243,8 +249,9 @@ def origin(result: Mapping[str, Any]) -> str:
     """Say where figures come from."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
     return (
-        f"*{result['runs']} runs on {result['date']} UTC, GridHub {machine['gridhub']}, "
+        f"*{runs} on {result['date']} UTC, GridHub {machine['gridhub']}, "
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, "
         f"Linux {machine['kernel']}, load before {result['load_before']}; {versions}. "
         f"All values: `bench/results/{result['part']}.json`.*"

@@ -18,16 +18,20 @@ from bench.stock import versions
 PACKAGES = ("batchspawner", "jupyterhub", "jupyterlab", "jupyter-server", "ipykernel")
 
 
+def git(*arguments: str) -> str:
+    """Return what git prints."""
+    command = ["/usr/bin/git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def machine() -> dict[str, Any]:
     """Describe this machine and what is installed on it."""
     described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    commit = subprocess.run(
-        ["/usr/bin/git", "-C", str(ROOT), "describe", "--always", "--dirty"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout.strip()
+    # The results of other parts, and the page with their plots, are no change of what is measured.
+    changed = git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs")
+    commit = git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     locked = dict(re.split("==| ;", line)[:2] for line in versions())
     return {
         "processor": model[1] if model else platform.machine(),
