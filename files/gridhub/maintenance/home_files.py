@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from gridhub.maintenance import host
@@ -52,9 +51,7 @@ def remove_session_files(settings: Settings, before: list[str]) -> list[str]:
     :param before: the paths that were there before.
     :raises MaintenanceError: when one cannot be removed.
     """
-    with tempfile.TemporaryFile("wb+") as file:
-        file.write(json.dumps(before).encode())
-        file.seek(0)
+    with host.in_memory(json.dumps(before).encode()) as file:
         named = f"cleaning the home of {settings.canary_user}"
         shown = host.run(_as_canary(settings, "remove"), reads=file, named=named)
     return [str(each) for each in json.loads(shown)]

@@ -27,6 +27,14 @@ QUICK, LONG = 60.0, 1800.0
 _QUIET = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
 
 
+def in_memory(content: bytes) -> IO[bytes]:
+    """Return a file for a command's standard input, which never reaches the disk."""
+    file = os.fdopen(os.memfd_create("input"), "wb+")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
 def run(
     command: Sequence[str],
     *,

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import host, schedule
+from gridhub.maintenance import expiry, host, schedule
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -48,28 +49,18 @@ def metrics_text(report: Mapping[str, Any] | None, coming: datetime | None, miss
     )
 
 
-def expiry(path: str) -> float | None:
-    """Return when a certificate expires, in seconds since the epoch; ``None`` if it is not known.
-
-    :param path: a file whose first certificate counts, as PEM.
-    """
-    try:
-        shown = host.run(["openssl", "x509", "-noout", "-enddate", "-in", path], seconds=5)
-        end = datetime.strptime(shown.strip(), "notAfter=%b %d %H:%M:%S %Y GMT")
-    except (MaintenanceError, ValueError):
-        return None
-    return end.replace(tzinfo=UTC).timestamp()
-
-
 def certificates_text(certificates: Mapping[str, str]) -> str:
     """Return the metrics of the certificates; one that cannot be read has none.
 
     :param certificates: the path of each certificate, keyed by its name in the metrics.
     """
     name = "gridhub_certificate_expiry_timestamp_seconds"
-    found = {each: expiry(path) for each, path in certificates.items()}
-    lines = [f'{name}{{certificate="{each}"}} {end:.0f}\n' for each, end in found.items() if end]
-    return "".join([f"# HELP {name} When a certificate expires.\n# TYPE {name} gauge\n", *lines])
+    lines = [f"# HELP {name} When a certificate expires.\n# TYPE {name} gauge\n"]
+    for each, path in certificates.items():
+        with contextlib.suppress(OSError, ValueError, MaintenanceError):
+            end = expiry.not_after(expiry.read(Path(path))).timestamp()
+            lines.append(f'{name}{{certificate="{each}"}} {end:.0f}\n')
+    return "".join(lines)
 
 
 def write(settings: Settings) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
 import time
 import urllib.error
@@ -280,8 +279,6 @@ class Person:
         }
         # The program runs with the hub's libraries, which have a client for websockets. The cookies
         # stay in memory.
-        with os.fdopen(os.memfd_create("cell"), "wb+") as file:
-            file.write(json.dumps(asked).encode())
-            file.seek(0)
+        with host.in_memory(json.dumps(asked).encode()) as file:
             command = self._settings.run_cell
             return host.run(command, seconds=seconds + 10, named="running a cell", reads=file)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gridhub.maintenance import expiry
+from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
 
@@ -33,16 +34,13 @@ def certificate(until: datetime) -> x509.Certificate:
 @pytest.mark.parametrize("year", [2026, 2049, 2050, 2150])
 def test_the_date_is_read_in_both_of_its_forms(year: int) -> None:
     until = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
-    shown = certificate(until).public_bytes(serialization.Encoding.DER)
+    shown = certificate(until).public_bytes(serialization.Encoding.PEM)
     assert expiry.not_after(shown) == until
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\x30", b"\x30\x82\xff\xff", b"\x30\x03\x02\x01\x01", b"x" * 99],
-)
+@pytest.mark.parametrize("content", [b"", b"x" * 99])
 def test_anything_else_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="no certificate"):
+    with pytest.raises(MaintenanceError, match="openssl x509"):
         expiry.not_after(content)
 
 
