@@ -16,9 +16,10 @@ from gridhub.contract import BROKER_IS_READY
 from gridhub.grid.engine import AnswerError, GridEngineError
 from gridhub.grid.jobs import Job
 
-#: How long to wait for a broker that is ready, in seconds. A request usually takes a tenth of that.
-#: If all of them are busy for so long, systemd starts another one.
-READY_WITHIN = 1.0
+#: How long to wait for a broker that is ready, in seconds. A request usually takes a tenth of a
+#: second. If all of them are busy for so long, systemd starts another one, which costs three times
+#: as much processor time: on a busy host, this must not happen early.
+READY_WITHIN = 3.0
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
