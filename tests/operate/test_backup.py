@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,13 @@ def test_a_backup_has_everything_and_only_root_can_read_it(
         assert name in names
     assert fetched.stat().st_mode & 0o777 == 0o600
     assert run("hub", f"stat -c %a {BACKUPS} {BACKUPS}/{backups()[-1]}").split() == ["700", "600"]
+
+
+def test_check_mode_makes_no_backup(alice: Session) -> None:
+    before = backups()
+    done = playbook("backup.yml", "--check", "--diff", backup_fetch_to="/nowhere")
+    assert done.returncode == 0 and not re.search(r"changed=[1-9]", output(done)), output(done)
+    assert backups() == before
 
 
 def test_the_timers_unit_makes_the_same_backup_and_keeps_the_wanted_number(alice: Session) -> None:
