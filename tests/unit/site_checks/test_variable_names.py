@@ -17,3 +17,4 @@ def test_a_variable_that_a_role_has_left_is_no_mistake() -> None:
     """A restore on a new host runs roles before it checks the inventory."""
     assert list(name_problems({"hub": {"__jupyterhub_database_now": {}}}, KNOWN)) == []
     assert list(name_problems({"hub": {"jupyterhub_database_now": {}}}, KNOWN))
+    assert list(name_problems({"hub": {"python_env_switched": {}}}, ["python_env_switch"])) == []
