@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-#: What the roles of each group leave on its hosts. In ``units``, the first are stopped first.
-#: ``data`` cannot be made again: users, tokens, secrets, backups and logs.
+#: What the roles leave on a host, for each group or program. In ``units``, the first are stopped
+#: first. ``data`` cannot be made again: users, tokens, secrets, backups and logs.
 PARTS: dict[str, dict[str, list[str]]] = {
     "maintenance": {
         "units": [
@@ -56,32 +56,57 @@ PARTS: dict[str, dict[str, list[str]]] = {
         "accounts": ["jupyterhub-proxy"],
     },
     "sge_exec": {"files": ["/etc/profile.d/00-gridhub.sh"]},
-    "monitoring": {
+    # Without our settings, the packages' programs would open their ports to everybody.
+    "prometheus": {
         "files": [
-            "/etc/prometheus/gridhub",
+            "/etc/default/prometheus",
+            "/etc/default/prometheus-alertmanager",
             "/etc/prometheus/alertmanager.yml",
             "/etc/prometheus/prometheus.yml",
         ],
     },
+    "node_exporter": {
+        "files": [
+            "/etc/default/prometheus-node-exporter",
+            "/etc/systemd/system/prometheus-node-exporter.service.d/gridhub.conf",
+        ],
+    },
     "firewall": {"units": ["gridhub-firewall.service"], "files": ["/etc/gridhub.nft"]},
+}
+
+#: Services of packages that run with our settings: they are stopped where this file of ours is.
+STOPPED = {
+    "nginx.service": "/opt/jupyterhub-proxy",
+    "prometheus.service": "/etc/default/prometheus",
+    "prometheus-alertmanager.service": "/etc/default/prometheus-alertmanager",
+    "prometheus-node-exporter.service": PARTS["node_exporter"]["files"][1],
 }
 
 _UNITS = "/etc/systemd/system"
 
 
 def uninstall_plan(
-    groups: Collection[str], backup_folder: str, metrics_file: str, *, delete_data: bool
-) -> dict[str, list[str]]:
+    groups: Collection[str],
+    backup_folder: str,
+    metrics_file: str,
+    monitoring_folder: str,
+    *,
+    delete_data: bool,
+) -> dict[str, Any]:
     """Return what to stop and remove on a host.
 
-    :param groups: the host's groups in the inventory.
+    :param groups: the host's groups in the inventory, and ``prometheus`` and ``node_exporter``
+        where the role ``monitoring`` has set them up.
     :param backup_folder: the folder of the maintenance's backups.
     :param metrics_file: the maintenance's file for node_exporter; empty if there is none.
+    :param monitoring_folder: the folder of rules, dashboards and what is scraped.
     :param delete_data: whether to delete the data as well; if not, it is packed before.
     :returns: ``units`` in the order in which they are stopped; ``files`` and folders to remove;
-        ``pack``, the files and folders to pack before; ``accounts``.
+        ``pack``, the files and folders to pack before; ``accounts``; ``stopped``, the packages'
+        services to stop, each with the file that shows that it runs with our settings.
     """
-    parts = [PARTS[name] for name in ("hub", "proxy", "sge_exec", "monitoring") if name in groups]
+    ours = ("hub", "proxy", "sge_exec", "prometheus", "node_exporter")
+    parts = [PARTS[name] for name in ours if name in groups]
     if {"hub", "proxy", "maintenance", "sge_exec"} & set(groups):
         # patch_workers.yml puts the maintenance's program on workers, too.
         parts.insert(0, PARTS["maintenance"])
@@ -95,6 +120,8 @@ def uninstall_plan(
     if metrics_file and "hub" in groups:
         metrics.append(metrics_file.rpartition("/")[0] + "/gridhub_smoke.prom")
     files = [f"{_UNITS}/{unit}" for unit in units] + all_of("files") + metrics + data
+    if "monitoring" in groups:
+        files.append(monitoring_folder)
     if delete_data and {"hub", "proxy"} & set(groups):
         files.append(backup_folder)
     return {
@@ -102,6 +129,7 @@ def uninstall_plan(
         "files": files,
         "pack": [] if delete_data else data,
         "accounts": all_of("accounts"),
+        "stopped": {unit: file for unit, file in STOPPED.items() if file in files},
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 from cluster import host
 from hub_client import wait_for
+from playbooks import output, playbook
 from prometheus import FOLDER, MONITOR, TEXTFILES, ask, query, value
 from sessions import Person
 
@@ -97,3 +99,15 @@ def test_the_maintenance_and_the_certificates_are_scraped() -> None:
     assert found == {"edge", "hub", "hub_authority", "sessions_authority"}
     shown = host("hub").check_output(f"cat {TEXTFILES}/gridhub_maintenance.prom")
     assert "gridhub_maintenance_missed" in shown
+
+
+def test_prometheus_gets_a_replaced_token() -> None:
+    digest = f"sha256sum {FOLDER}/hub_token"
+    before = host(MONITOR).check_output(digest)
+    inventory = ("--inventory", "inventories/demo_monitoring")
+    done = playbook("rotate_secrets.yml", *inventory, rotate="metrics_token")
+    assert done.returncode == 0, output(done)
+    assert host(MONITOR).check_output(digest) != before
+    now = time.time()
+    scraped = 'timestamp(up{job="gridhub"} == 1)'
+    wait_for("the hub is scraped with it", lambda: (value(scraped) or 0) > now, 90)

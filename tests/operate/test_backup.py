@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import faults
+from canary_account import PROGRAM
 from cluster import PREFIX, ROOT
+from crowd import NAMES, Crowd, look
 from faults import run
 from gridhub.maintenance import archive
 from hub_client import wait_for
@@ -53,6 +57,13 @@ def test_a_backup_has_everything_and_only_root_can_read_it(
     assert run("hub", f"stat -c %a {BACKUPS} {BACKUPS}/{backups()[-1]}").split() == ["700", "600"]
 
 
+def test_check_mode_makes_no_backup(alice: Session) -> None:
+    before = backups()
+    done = playbook("backup.yml", "--check", "--diff", backup_fetch_to="/nowhere")
+    assert done.returncode == 0 and not re.search(r"changed=[1-9]", output(done)), output(done)
+    assert backups() == before
+
+
 def test_the_timers_unit_makes_the_same_backup_and_keeps_the_wanted_number(alice: Session) -> None:
     assert run("hub", "systemctl is-active jupyterhub-backup.timer") == "active"
     before = backups()
@@ -65,6 +76,43 @@ def test_the_timers_unit_makes_the_same_backup_and_keeps_the_wanted_number(alice
     finally:
         run("hub", f"mv {settings}.whole {settings}")
     assert len(backups()) == 2 and not set(before) & set(backups())
+
+
+def test_on_a_full_disk_a_backup_leaves_nothing_and_the_old_ones_stay(alice: Session) -> None:
+    def fill(spare: int) -> None:
+        """Fill the disk, then free this many bytes."""
+        run("hub", f"cd {BACKUPS}; rm -f ballast; dd if=/dev/zero of=ballast bs=4k 2>/dev/null; :")
+        run("hub", f"cd {BACKUPS}; truncate -s -{spare} ballast")
+
+    settings = "/etc/gridhub/maintenance.json"
+    with faults.mounted(["hub"], BACKUPS, "-t", "tmpfs", "-o", "size=32m,mode=0700", "small"):
+        run("hub", f"cp -a {settings} {settings}.whole")
+        try:
+            # A success would delete the first backup.
+            run("hub", f'sed -i \'s/"backup_keep": [0-9]*/"backup_keep": 1/\' {settings}')
+            run("hub", "systemctl start jupyterhub-backup.service")
+            [kept] = backups()
+            digest = run("hub", f"sha256sum {BACKUPS}/{kept}")
+            size = int(run("hub", f"stat -c %s {BACKUPS}/{kept}"))
+            database = int(query("SELECT page_count * page_size FROM pragma_page_count, "
+                                 "pragma_page_size"))  # fmt: skip
+            # There is no room for the database, the files, or both in one file.
+            for spare in (0, database + 8192, size + size // 2):
+                fill(spare)
+                done = playbook("backup.yml", "--limit", "hub")
+                assert done.returncode != 0, (spare, output(done))
+                for words in ("the earlier ones in", BACKUPS, "No space left on device"):
+                    assert words in output(done), output(done)
+                assert "Traceback" not in output(done), output(done)
+                assert sorted(run("hub", f"ls -A {BACKUPS}").split()) == [kept, "ballast"]
+                assert run("hub", f"sha256sum {BACKUPS}/{kept}") == digest
+            assert faults.host("hub").run("systemctl start jupyterhub-backup.service").rc != 0
+            shown = output(playbook("status.yml"))
+            assert "the last backup has failed" in shown, shown
+            run("hub", f"rm {BACKUPS}/ballast; systemctl start jupyterhub-backup.service")
+            assert len(backups()) == 1 and backups() != [kept]
+        finally:
+            run("hub", f"mv {settings}.whole {settings}")
 
 
 def test_a_session_newer_than_the_backup_is_listed_and_taken_over(
@@ -131,8 +179,38 @@ def test_a_backup_that_is_not_whole_is_refused_before_anything_is_changed(
     run("hub", f"rm -f {BACKUPS}/{wrong.name}")
 
 
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    crowd = Crowd(tmp_path_factory.mktemp("crowd"))
+    crowd.make()
+    yield crowd
+    crowd.remove()
+
+
+def test_backups_while_a_thousand_people_log_in_have_everybody_whole(
+    alice: Session, crowd: Crowd
+) -> None:
+    def back_up() -> set[str]:
+        """Make a backup and look into it; return the people in it."""
+        before = crowd.logged_in()
+        made = json.loads(run("hub", f"{PROGRAM} backup test"))
+        found = look(made["path"])
+        assert found["check"] == [["ok"]] and found["foreign"] == []
+        people = {name for name in found["names"] if name in NAMES}
+        assert before <= people and people <= set(found["whole"])
+        return people
+
+    crowd.log_in()
+    counts = []
+    while not crowd.are_all_in():
+        counts.append(len(back_up()))
+    assert crowd.logged_in() == set(NAMES) == back_up()
+    # Some backups were made in the middle of it.
+    assert len([count for count in counts if 0 < count < len(NAMES)]) > 2, counts
+
+
 @pytest.fixture
-def empty_host(alice: Session) -> Iterator[None]:
+def empty_host(alice: Session) -> None:
     """A new container in place of the hub's, with the same name and address."""
     subprocess.run(["podman", "rm", "-f", f"{PREFIX}-hub"], check=True, capture_output=True)
     subprocess.run(
@@ -141,18 +219,22 @@ def empty_host(alice: Session) -> Iterator[None]:
         check=True,
         capture_output=True,
     )
-    return
+    # The tests' connections know the old container.
+    faults.host.cache_clear()
 
 
 def test_a_new_host_gets_users_tokens_and_running_sessions_back(
-    alice: Session, fetched: Path, request: pytest.FixtureRequest
+    alice: Session, crowd: Crowd, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    everybody = "SELECT group_concat(name || cookie_id) FROM (SELECT * FROM users ORDER BY id)"
     token = token_of(alice.person)
-    done = playbook("backup.yml", "--limit", "hub", backup_fetch_to=str(fetched.parent))
+    users = query(everybody)
+    done = playbook("backup.yml", "--limit", "hub", backup_fetch_to=str(tmp_path))
     assert done.returncode == 0, output(done)
-    newest = max(fetched.parent.glob("hub-*.tar"))
+    [path] = tmp_path.glob("hub-*.tar")
     request.getfixturevalue("empty_host")
-    shown = restore(newest)
+    shown = restore(path)
+    assert query("PRAGMA integrity_check") == "ok" and query(everybody) == users
     assert "resumed" in shown
     alice.assert_alive()
     assert user_of(token) == "alice" and not is_unfinished()

@@ -8,13 +8,27 @@ from collections.abc import Iterator
 import pytest
 
 from canary_account import PROGRAM, run
-from cluster import host, read_passwords
+from cluster import AS_HUB, host, read_passwords
 from playbooks import output, playbook
 from sessions import Person, Session
 
 FOLDER = "/var/lib/jupyterhub/internal-ssl"
 COOKIES = "/var/lib/jupyterhub/cookie_secret"
 TOKEN = "/etc/jupyterhub/secrets/proxy_auth_token"  # a path
+METRICS = "/etc/jupyterhub/secrets/metrics_token"  # a path
+
+#: Reads the hub's metrics with the token in a file, and prints the status.
+READ_METRICS = (
+    AS_HUB
+    + """
+request = urllib.request.Request("https://hub:8081/hub/metrics")
+request.add_header("Authorization", "token " + open(sys.argv[1]).read().strip())
+try:
+    print(urllib.request.urlopen(request, context=context).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+)
 
 
 def digest(path: str, name: str = "hub") -> str:
@@ -49,10 +63,12 @@ def test_an_unknown_secret_is_refused() -> None:
         assert done.returncode != 0 and "One is replaced at a time" in output(done), output(done)
 
 
-@pytest.mark.parametrize("what", ["cookie_secret", "proxy_token", "certificates", "authorities"])
+@pytest.mark.parametrize(
+    "what", ["cookie_secret", "proxy_token", "metrics_token", "certificates", "authorities"]
+)
 def test_check_mode_changes_nothing(what: str) -> None:
     certificates = [f"{FOLDER}/{name}/{name}.crt" for name in ("hub-ca", "hub-internal")]
-    paths = (COOKIES, TOKEN, *certificates)
+    paths = (COOKIES, TOKEN, METRICS, *certificates)
     before = [digest(path) for path in paths]
     assert not re.search(r"changed=[1-9]", rotate(what, "--check", "--diff"))
     assert [digest(path) for path in paths] == before
@@ -80,6 +96,26 @@ def test_another_token_for_hub_and_proxy(computing: Session, bob: Person) -> Non
     assert digest(TOKEN) != before
     computing.assert_alive()
     starts_and_computes(bob)
+
+
+def test_another_token_for_the_metrics(computing: Session) -> None:
+    def status(path: str) -> str:
+        return str(host("hub").check_output("python3 -c %s %s", READ_METRICS, path)).strip()
+
+    old = f"{METRICS}.old"
+    run(f"cp -p {METRICS} {old}")
+    try:
+        assert status(METRICS) == "200"
+        rotate("metrics_token")
+        assert digest(METRICS) != digest(old)
+        assert (
+            run(f"stat -c '%U %a' {METRICS} /etc/jupyterhub/secrets/metrics.env").split("\n")
+            == ["root 600"] * 2
+        )
+        assert (status(METRICS), status(old)) == ("200", "403")
+    finally:
+        run(f"rm {old}")
+    computing.assert_alive()
 
 
 def test_other_certificates_of_hub_and_proxy(computing: Session, bob: Person) -> None:

@@ -160,6 +160,19 @@ def test_two_smoke_tests_never_run_at_a_time(canary: Canary, files: str) -> None
     assert most == 1
 
 
+@pytest.fixture
+def timer(canary: Canary) -> Iterator[None]:
+    """Deploy the timer, as for a site with a canary account."""
+    arguments = ("site.yml", "--limit", "hub", "--tags", "maintenance")
+    done = playbook(*arguments, **VARIABLES)
+    assert done.returncode == 0, output(done)
+    yield
+    done = playbook(*arguments)
+    assert done.returncode == 0, output(done)
+    canary.set(canary_user=canary.name, smoke_minutes=15)
+
+
+@pytest.mark.usefixtures("timer")
 def test_the_timer_runs_it_and_keeps_quiet_in_a_drain(canary: Canary, files: str) -> None:
     run(f"rm -f {STATE}/last.json; systemctl start jupyterhub-smoke.service")
     assert last()["ok"]

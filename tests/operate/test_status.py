@@ -85,8 +85,9 @@ def test_an_unreachable_host_is_named(tmp_path: Path) -> None:
     assert not good and site["unreachable"] == ["exec1"], page
 
 
-def test_the_json_can_be_shown_instead() -> None:
-    done = playbook("status.yml", status_json="-")
+def test_the_json_can_be_shown_instead_also_in_check_mode() -> None:
+    done = playbook("status.yml", "--check", "--diff", status_json="-")
+    assert "changed=1" not in output(done), output(done)
     assert '"collector_age"' in done.stdout.replace("\\", ""), done.stdout
 
 

@@ -14,7 +14,10 @@ from hub_client import wait_for
 from playbooks import output, playbook
 from sessions import Person, Session
 
-HOSTS = ("hub", "proxy", "exec1", "exec2")
+HOSTS = ("qmaster", "hub", "proxy", "exec1", "exec2")
+#: The second inventory has the monitoring, on the qmaster's host.
+WATCHED = ("--inventory", "inventories/demo_monitoring")
+MONITORING = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 #: What may be left of GridHub, apart from packages: what its README says.
 LEFT = (
     "find /etc /opt /usr/bin /usr/lib /usr/local /usr/sbin /var/lib /run"
@@ -61,15 +64,27 @@ def test_check_mode_shows_what_would_be_removed() -> None:
     assert host("hub").service("jupyterhub").is_running
 
 
+@pytest.fixture
+def monitoring() -> None:
+    done = playbook("monitoring.yml", *WATCHED)
+    assert done.returncode == 0, output(done)
+    for name in MONITORING:
+        assert host("qmaster").service(name).is_running
+
+
+@pytest.mark.usefixtures("monitoring")
 def test_everything_is_removed_and_comes_back_with_its_data(bob: Person) -> None:
     token = bob.rest("POST", "/users/bob/tokens", {"note": "kept"}).json()["token"]
     Session(bob).start()
     units = "systemctl list-unit-files --no-legend 'jupyterhub*' 'gridhub*' | wc -l"
-    done = playbook("uninstall.yml", uninstall_confirm="demo", uninstall_running_sessions="end")
+    remove: dict[str, object] = {"uninstall_confirm": "demo", "uninstall_running_sessions": "end"}
+    done = playbook("uninstall.yml", *WATCHED, "--check", "--diff", **remove)
+    assert done.returncode == 0 and host("hub").service("jupyterhub").is_running, output(done)
+    done = playbook("uninstall.yml", *WATCHED, **remove)
     assert done.returncode == 0, output(done)
     wait_for("the job is gone", lambda: not faults.jobs("bob"))
-    archive = re.search(r"/var/backups/gridhub/uninstalled-[\w-]+\.tar\.gz", output(done))
-    assert archive, output(done)
+    archive = run("ls -t /var/backups/gridhub/uninstalled-*.tar.gz").split()[0]
+    assert f"The data is in {archive}" in output(done), output(done)
     try:
         for name in HOSTS:
             assert left(name) == [], name
@@ -80,8 +95,11 @@ def test_everything_is_removed_and_comes_back_with_its_data(bob: Person) -> None
                 assert not host(name).user(account).exists
             rules = host(name).run("nft list tables").stdout
             assert "gridhub" not in rules
+            for unit in MONITORING:
+                assert not host(name).file(f"/etc/default/{unit}").exists
+                assert not host(name).service(unit).is_running
         assert host("exec1").service("gridengine-exec").is_running
-        again = playbook("uninstall.yml", uninstall_confirm="demo")
+        again = playbook("uninstall.yml", *WATCHED, "--diff", uninstall_confirm="demo")
         assert again.returncode == 0 and not re.search(r"changed=[1-9]", output(again)), output(
             again
         )
@@ -90,11 +108,9 @@ def test_everything_is_removed_and_comes_back_with_its_data(bob: Person) -> None
         assert deployed.returncode == 0, output(deployed)
         # As roles/uninstall/README.md describes.
         run("systemctl stop jupyterhub")
-        run(f"tar -xzpf {archive[0]} -C / && chown -R jupyterhub: /var/lib/jupyterhub")
+        run(f"tar -xzpf {archive} -C / && rm {archive}")
         deployed = playbook("site.yml")
         assert deployed.returncode == 0, output(deployed)
-        run("systemctl restart jupyterhub")
-        run(f"rm {archive[0]}")
     person = Person("bob")
     assert (
         run(

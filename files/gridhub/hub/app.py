@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jupyterhub.user
+from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.handlers.base import PrefixRedirectHandler
 from jupyterhub.log import SCRUB_PARAM_KEYS, CoroutineLogFormatter
@@ -168,6 +169,22 @@ class GridHub(JupyterHub):
     def _roll_back(self) -> None:
         if not self.db.is_active:
             self.db.rollback()
+
+    async def init_api_tokens(self) -> None:
+        """Load the services' tokens, and delete those that the configuration no longer has.
+
+        JupyterHub would go on accepting a token that was replaced.
+        """
+        await super().init_api_tokens()
+        kept = {orm.APIToken.find(self.db, token).id for token in self.service_tokens}
+        configured = self.db.query(orm.APIToken).filter(
+            orm.APIToken.service_id.is_not(None), orm.APIToken.note == "from config"
+        )
+        for token in configured:
+            if token.id not in kept:
+                self.log.info("Deleting a replaced API token of %s", token.service.name)
+                self.db.delete(token)
+        self.db.commit()
 
     async def init_spawners(self) -> int:
         """Watch all sessions with one query to Grid Engine, then let JupyterHub resume them."""

@@ -52,7 +52,20 @@ def make(settings: Settings, started: datetime, reason: str) -> dict[str, Any]:
 
     :returns: ``path`` (empty if the host has nothing to back up), ``lines``, and ``removed``, the
         old backups that were deleted.
+    :raises MaintenanceError: with the reason; then nothing is left of the new backup, and all old
+        ones are kept.
     """
+    try:
+        path, lines = _make(settings, started, reason)
+        return {"path": path, "lines": lines, "removed": prune(settings, started)}
+    except (OSError, MaintenanceError) as error:
+        raise MaintenanceError(
+            f"The backup failed, and the earlier ones in {settings.backup_folder} are kept: {error}"
+        ) from error
+
+
+def _make(settings: Settings, started: datetime, reason: str) -> tuple[str, list[str]]:
+    """Make a backup; return its path and the lines of :func:`make`."""
     folder = Path(settings.backup_folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = folder / UNFINISHED
@@ -86,7 +99,7 @@ def make(settings: Settings, started: datetime, reason: str) -> dict[str, Any]:
         if members:
             path = str(_finish(settings, work, members, manifest, started))
             lines.append(f"{path} ({Path(path).stat().st_size} bytes)")
-    return {"path": path, "lines": lines, "removed": prune(settings, started)}
+    return path, lines
 
 
 def _finish(

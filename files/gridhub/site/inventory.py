@@ -129,16 +129,25 @@ def shared_problems(values: Mapping[str, Any], hub: Mapping[str, Any]) -> Iterat
         )
 
 
+#: What roles tell those that use them.
+RESULTS = ("python_env_switched", "maintenance_new_host")
+
+
 def name_problems(
     hosts: Mapping[str, Mapping[str, Any]], known: Collection[str]
 ) -> Iterator[Problem]:
     """Yield the variables whose names are probably mistyped.
 
+    Names with two underscores in front are the roles' own: in a longer run, such as that of
+    ``playbooks/restore.yml``, the roles before have left some, and :data:`RESULTS`.
+
     :param hosts: the variables of each host.
     :param known: the names of all variables that the roles declare.
     """
     for host, variables in hosts.items():
-        for name in sorted(variables.keys() - set(known)):
+        for name in sorted(variables.keys() - {*known, *RESULTS}):
+            if name.startswith("__"):
+                continue
             if close := difflib.get_close_matches(name, known, 1, SIMILAR):
                 yield Problem((host,), f"{name} is no variable of GridHub; write {close[0]}")
 

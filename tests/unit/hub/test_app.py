@@ -12,6 +12,7 @@ import jupyterhub.user
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jupyterhub import orm
 from tornado import web
 from tornado.testing import bind_unused_port
 
@@ -36,6 +37,29 @@ def test_a_hub_with_many_sessions_makes_one_tls_context(tmp_path: Path) -> None:
     files = str(pair.with_suffix(".key")), str(pair.with_suffix(".crt"))
     make = jupyterhub.user.make_ssl_context
     assert make(*files, cafile=files[1]) is make(*files, cafile=files[1])
+
+
+def test_a_services_replaced_token_is_refused(tmp_path: Path) -> None:
+    old, new, own = "a" * 64, "b" * 64, "c" * 64
+
+    async def start(*tokens: str) -> GridHub:
+        services = [
+            {"name": f"service-{number}", "api_token": token} for number, token in enumerate(tokens)
+        ]
+        hub = GridHub(db_url=f"sqlite:///{tmp_path}/hub.sqlite", services=services)
+        hub.init_db()
+        hub.init_hub()
+        await hub.init_role_creation()
+        hub.init_services()
+        await hub.init_api_tokens()
+        return hub
+
+    hub = asyncio.run(start(old, "d" * 64))
+    orm.Service.find(hub.db, "service-1").new_api_token(own, note="made with the first")
+    hub = asyncio.run(start(new, "d" * 64))
+    assert orm.APIToken.find(hub.db, old) is None
+    for token in (new, own, "d" * 64):
+        assert orm.APIToken.find(hub.db, token) is not None
 
 
 @pytest.mark.parametrize("stated", ["stand-in", "1.2.x", "9" * 5000, "\xff", " ", "6.1.1.dev0+\t"])

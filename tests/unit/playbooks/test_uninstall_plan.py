@@ -16,6 +16,8 @@ ROLES = ROOT / "roles"
 KEPT = {
     "/etc/nginx/nginx.conf": "gets its old content",
     "/etc/systemd/system/nginx.service.d": "removed if it is empty",
+    "/etc/systemd/system/prometheus-node-exporter.service.d": "removed if it is empty",
+    "/var/lib/prometheus/node-exporter": "the folder of others' metrics",
     "/etc/ipython": "our lines are removed",
     "/etc/ipython/ipython_kernel_config.py": "our lines are removed",
     "/etc/systemd/system/gridengine-exec.service": "Grid Engine stays",
@@ -34,12 +36,16 @@ def load_plugin() -> Any:
 
 
 PLUGIN = load_plugin()
-EVERYWHERE = {"monitoring", "hub", "proxy", "sge_exec", "maintenance"}
+EVERYWHERE = {
+    *("hub", "proxy", "sge_exec", "maintenance"),
+    *("monitoring", "prometheus", "node_exporter"),
+}
+METRICS = "/var/lib/prometheus/node-exporter/gridhub_maintenance.prom"
 
 
-def plan(groups: set[str] = EVERYWHERE, *, delete: bool = False) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = PLUGIN.uninstall_plan(
-        groups, "/var/backups/gridhub", "/metrics/gridhub_maintenance.prom", delete_data=delete
+def plan(groups: set[str] = EVERYWHERE, *, delete: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = PLUGIN.uninstall_plan(
+        groups, "/var/backups/gridhub", METRICS, "/etc/prometheus/gridhub", delete_data=delete
     )
     return found
 
@@ -53,7 +59,9 @@ def written() -> set[str]:
         path
         for file in ROLES.glob("*/*/*.yml")
         if file.parts[-3] not in ("uninstall", "validate", "sge_common", "sge_qmaster")
-        for path in named.findall(file.read_text(encoding="utf-8"))
+        for path in named.findall(
+            file.read_text(encoding="utf-8").replace("{{ __monitoring_arguments }}", "/etc/default")
+        )
     }
 
 
@@ -66,8 +74,8 @@ def test_everything_that_the_roles_write_is_removed() -> None:
         for path in paths
         if not any(path == each or path.startswith(f"{each}/") for each in removed)
     }
-    # The folder of the metrics belongs to node_exporter.
-    assert {each for each in forgotten if "node-exporter" not in each} == set()
+    assert "/etc/default/prometheus-node-exporter" in paths
+    assert forgotten == set()
 
 
 def test_every_unit_is_stopped_before_its_file_is_removed() -> None:
@@ -91,6 +99,20 @@ def test_a_worker_loses_only_what_it_has() -> None:
     found = plan({"sge_exec"})
     assert found["accounts"] == [] and "/etc/profile.d/00-gridhub.sh" in found["files"]
     assert not any("/var/lib/jupyterhub" in each for each in found["files"])
+
+
+def test_a_prometheus_of_the_site_keeps_its_settings_and_runs_on() -> None:
+    found = plan({"monitoring"})
+    assert "/etc/prometheus/gridhub" in found["files"] and found["stopped"] == {}
+    assert not any(each.endswith(("prometheus.yml", "node-exporter")) for each in found["files"])
+
+
+def test_a_service_is_stopped_where_its_settings_are_removed() -> None:
+    found = plan()
+    assert len(found["stopped"]) == 4 and set(found["stopped"].values()) <= set(found["files"])
+    assert list(plan({"sge_exec", "node_exporter"})["stopped"]) == [
+        "prometheus-node-exporter.service"
+    ]
 
 
 @pytest.mark.parametrize(
