@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import host, schedule
-from gridhub.maintenance.errors import MaintenanceError
+from gridhub.maintenance import archive, expiry, host, schedule, smoke_steps
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
 
@@ -48,17 +47,15 @@ def metrics_text(report: Mapping[str, Any] | None, coming: datetime | None, miss
     )
 
 
-def expiry(path: str) -> float | None:
+def expires_at(path: str) -> float | None:
     """Return when a certificate expires, in seconds since the epoch; ``None`` if it is not known.
 
     :param path: a file whose first certificate counts, as PEM.
     """
     try:
-        shown = host.run(["openssl", "x509", "-noout", "-enddate", "-in", path], seconds=5)
-        end = datetime.strptime(shown.strip(), "notAfter=%b %d %H:%M:%S %Y GMT")
-    except (MaintenanceError, ValueError):
+        return expiry.not_after(expiry.first_in(Path(path))).timestamp()
+    except (OSError, ValueError):
         return None
-    return end.replace(tzinfo=UTC).timestamp()
 
 
 def certificates_text(certificates: Mapping[str, str]) -> str:
@@ -67,14 +64,31 @@ def certificates_text(certificates: Mapping[str, str]) -> str:
     :param certificates: the path of each certificate, keyed by its name in the metrics.
     """
     name = "gridhub_certificate_expiry_timestamp_seconds"
-    found = {each: expiry(path) for each, path in certificates.items()}
+    found = {each: expires_at(path) for each, path in certificates.items()}
     lines = [f'{name}{{certificate="{each}"}} {end:.0f}\n' for each, end in found.items() if end]
     return "".join([f"# HELP {name} When a certificate expires.\n# TYPE {name} gauge\n", *lines])
+
+
+def backup_text(folder: str) -> str:
+    """Return the metric of the backups in a folder; 0 means that there is none yet.
+
+    A backup gets its name only when it has been read back, so the newest is the last good one.
+    """
+    name = "gridhub_backup_last_success_timestamp_seconds"
+    made = [archive.made_at(each.name) for each in archive.all_in(Path(folder))]
+    last = made[-1].replace(tzinfo=UTC).timestamp() if made and made[-1] else 0
+    return (
+        f"# HELP {name} When the last good backup began; 0: there is none.\n"
+        f"# TYPE {name} gauge\n{name} {last:.0f}\n"
+    )
 
 
 def write(settings: Settings) -> None:
     """Write the metrics if the site wants them."""
     if settings.metrics_file:
+        if not settings.canary_user:
+            # The site no longer has a smoke test, whose last result would grow old.
+            smoke_steps.metrics_path(settings).unlink(missing_ok=True)
         report = Report.load(Report.LAST)
         lines = metrics_text(
             report.data if report else None,
@@ -83,4 +97,7 @@ def write(settings: Settings) -> None:
         )
         if settings.watched_certificates:
             lines += certificates_text(settings.watched_certificates)
+        # Without the timer, the age of a backup says nothing.
+        if settings.daily_backup:
+            lines += backup_text(settings.backup_folder)
         host.write(Path(settings.metrics_file), lines, 0o644)

@@ -22,6 +22,7 @@ from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
 from gridhub.hub.metrics import ClusterMetrics
 from gridhub.maintenance import metrics as maintenance
+from gridhub.maintenance import smoke_steps
 
 FOLDER = ROOT / "roles/monitoring/files"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -29,13 +30,7 @@ RULES = yaml.safe_load((FOLDER / "gridhub.rules.yml").read_text(encoding="utf-8"
 ALERTS = [rule for group in RULES for rule in group["rules"] if "alert" in rule]
 RECORDED = {rule["record"]: rule for group in RULES for rule in group["rules"] if "record" in rule}
 TEXT = (ROOT / "docs/watching.md").read_text(encoding="utf-8")
-#: Files of the smoke test and the backup for node_exporter.
-TEXTFILES = {
-    "gridhub_smoke_success",
-    "gridhub_smoke_last_success_timestamp_seconds",
-    "gridhub_backup_last_success_timestamp_seconds",
-    "gridhub_certificate_expiry_timestamp_seconds",
-}
+NOW = datetime.now(UTC).isoformat()
 
 
 def load(name: str) -> ModuleType:
@@ -58,10 +53,12 @@ def known() -> set[str]:
     families = [*REGISTRY.collect(), *metrics.collect()]
     names = {sample.name for family in families for sample in family.samples}
     names |= {family.name for family in families}
-    report = {"ended": datetime.now(UTC).isoformat(), "result": "done", "steps": []}
-    text = maintenance.metrics_text(report, None, False)
-    names |= {line.split()[0] for line in text.splitlines() if not line.startswith("#")}
-    return {name for name in names | TEXTFILES if name.startswith("gridhub")} | set(RECORDED)
+    text = maintenance.metrics_text({"ended": NOW, "result": "done", "steps": []}, None, False)
+    text += maintenance.certificates_text({}) + maintenance.backup_text("/nowhere")
+    smoke = {"ok": True, "failed": "", "ended": NOW, "last_success": NOW, "seconds": {"start": 3}}
+    text += smoke_steps.metrics_text(smoke, has_timer=True)
+    names |= set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    return {name for name in names if name.startswith("gridhub")} | set(RECORDED)
 
 
 def used(expression: str) -> set[str]:
