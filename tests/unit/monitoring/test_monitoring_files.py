@@ -105,6 +105,24 @@ def test_each_alert_has_a_runbook_and_what_a_mail_needs(rule: dict[str, Any]) ->
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
 
 
+def test_runbooks_name_units_programs_and_playbooks_that_exist() -> None:
+    """A runbook is read when something is broken: a wrong name in it costs time."""
+    templates = [path.name for path in ROOT.glob("roles/*/templates/*")]
+    ours = {name.removesuffix(".j2") for name in templates}
+    # Units of the distribution, and what stands for the unit that the alert names.
+    others = {"nginx.service", "prometheus-node-exporter.service", "UNIT.service"}
+    commands = re.findall(r"systemctl (?!list-)[a-z-]+ ([^`]+)|journalctl -u (\S+)", TEXT)
+    units = {unit for pair in commands for words in pair for unit in words.split()}
+    assert len(units) > 8
+    for unit in units:
+        assert (unit if "." in unit else f"{unit}.service") in ours | others, unit
+    programs = set(re.findall(r"(?:journalctl -t |SYSLOG_IDENTIFIER=)([\w-]+)", TEXT))
+    broker = (ROOT / "roles/jupyterhub/templates/jupyterhub-broker@.service.j2").read_text("utf-8")
+    assert programs and all(f"SyslogIdentifier={each}\n" in broker for each in programs)
+    books = set(re.findall(r"playbooks/(\w+\.yml)", TEXT))
+    assert books and books <= {path.name for path in (ROOT / "playbooks").glob("*.yml")}
+
+
 def test_each_alert_is_tested_with_promtool_and_on_a_cluster() -> None:
     names = [rule["alert"] for rule in ALERTS]
     assert sorted(case.alert for case in load("rules").CASES) == sorted(names)
