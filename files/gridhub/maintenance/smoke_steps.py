@@ -33,8 +33,8 @@ STEPS = {
     ),
     "start": (
         "the smallest session of the menu starts",
-        "qstat -u {user}; qstat -j NUMBER; on the hub's host: journalctl -u jupyterhub -t "
-        "jupyterhub-broker; the session's log in ~{user}/.jupyterhub-sessions",
+        "qstat -u {user}; qstat -j NUMBER; on the hub's host: journalctl -u jupyterhub; journalctl "
+        "-t jupyterhub-broker; the session's log in ~{user}/.jupyterhub-sessions",
     ),
     "open": (
         "the session can be opened through the proxy",
@@ -53,7 +53,8 @@ STEPS = {
     ),
     "stop": (
         "the session stops",
-        "qstat -u {user}; journalctl -u jupyterhub -t jupyterhub-broker",
+        "qstat -u {user}; on the hub's host: journalctl -u jupyterhub; journalctl -t "
+        "jupyterhub-broker",
     ),
     "clean": (
         "nothing is left: no job, no file, no token",

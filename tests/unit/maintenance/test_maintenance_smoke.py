@@ -179,6 +179,13 @@ def test_the_step_that_fails_is_named_and_the_session_is_stopped(
     assert f'gridhub_smoke_step_failed{{step="{step}"}} 1' in metrics_text(last(), has_timer=True)
 
 
+def test_no_hint_asks_the_journal_for_what_matches_two_names_at_once() -> None:
+    """``journalctl -u A -t B`` shows only lines that match both, so none."""
+    for step, (_, look_at) in STEPS.items():
+        for command in look_at.split(";"):
+            assert not (" -u " in command and " -t " in command), step
+
+
 def test_a_failure_keeps_the_time_of_the_last_success(canary: Canary, tmp_path: Path) -> None:
     metrics = tmp_path / "gridhub_smoke.prom"
     settings = replace(SETTINGS, metrics_file=str(tmp_path / "m.prom"), smoke_minutes=15)
