@@ -29,6 +29,9 @@ context = ssl.create_default_context(cafile=folder + "/hub-ca_trust.crt")
 pair = folder + "/hub-internal/hub-internal"
 context.load_cert_chain(pair + ".crt", pair + ".key")
 """
+#: What journalctl shows of hub and broker on the hub's host. With -u and -t together, it would show
+#: only lines that match both, so none.
+HUB_LOGS = "_SYSTEMD_UNIT=jupyterhub.service + SYSLOG_IDENTIFIER=jupyterhub-broker"
 BASE_URL = f"https://127.0.0.1:{os.environ.get('GRIDHUB_PORT', '8443')}"
 
 

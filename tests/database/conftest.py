@@ -8,7 +8,7 @@ import postgresql
 import pytest
 
 import faults
-from cluster import base_url, host, hub_host
+from cluster import HUB_LOGS, base_url, host, hub_host
 from hub_client import wait_for
 from sessions import Person, Session
 
@@ -25,7 +25,7 @@ def pytest_runtest_makereport(
     """When a test fails, show what hub, broker and PostgreSQL logged during the test."""
     report = yield
     if report.failed:
-        for name, units in (("hub", "-u jupyterhub -t jupyterhub-broker"), ("database", "")):
+        for name, units in (("hub", HUB_LOGS), ("database", "")):
             log = host(name).run(f"journalctl --no-pager --since @{int(call.start)} {units}")
             report.sections.append((f"Log of {name}", log.stdout[-20_000:]))
     return report

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 import faults
-from cluster import host
+from cluster import HUB_LOGS, host
 from hub_client import wait_for
 from sessions import Person, Session
 
@@ -29,9 +29,7 @@ def pytest_runtest_makereport(
     """When a test fails, show what the hub and the broker logged during the test."""
     report = yield
     if report.failed:
-        log = host("hub").run(
-            f"journalctl --no-pager --since @{int(call.start)} -u jupyterhub -t jupyterhub-broker"
-        )
+        log = host("hub").run(f"journalctl --no-pager --since @{int(call.start)} {HUB_LOGS}")
         report.sections.append(("Log of the hub", log.stdout[-20_000:]))
     return report
 

@@ -9,6 +9,7 @@ import pytest
 
 import faults
 import prometheus
+from canary_account import Canary
 from hub_client import wait_for
 from sessions import CHOICE, Person, Session
 
@@ -50,6 +51,17 @@ def alice(people: dict[str, Person]) -> Iterator[Person]:
     """A person without a session."""
     yield people["alice"]
     people["alice"].stop()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    """The account of the smoke test, which the maintenance's settings name."""
+    canary = Canary()
+    try:
+        canary.make()
+        yield canary
+    finally:
+        canary.remove()
 
 
 @pytest.fixture

@@ -166,10 +166,11 @@ CASES = [
     ),
     Case(
         "BackupTooOld",
-        {"gridhub_backup_last_success_timestamp_seconds": "0x3020 180000x20"},
-        3002,
-        3010,
-        3030,
+        # A host that is new after 100 minutes, and never had a backup.
+        {"gridhub_backup_last_success_timestamp_seconds": "_x100 0x3020 190000x20"},
+        3102,
+        3112,
+        3130,
     ),
 ]
 

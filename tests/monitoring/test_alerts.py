@@ -14,6 +14,7 @@ import pytest
 
 import faults
 import prometheus
+from canary_account import PROGRAM, Canary
 from cluster import BASE_URL, host
 from faults import run
 from hub_client import HubClient, page_text, wait_for
@@ -47,9 +48,11 @@ def textfile(name: str, metric: str, value: str) -> AbstractContextManager[None]
 
 def maintenance(metric: str, value: str) -> AbstractContextManager[None]:
     """Change what the maintenance has written; then let its program write it again."""
-    path = f"{TEXTFILES}/gridhub_maintenance.prom"
-    change = f"sed -i '/^{metric} /d' {path}; echo {metric} {value} >> {path}"
-    return undone("hub", change, "systemctl start jupyterhub-maintenance-notice")
+    path, unit = f"{TEXTFILES}/gridhub_maintenance.prom", "jupyterhub-maintenance-notice"
+    # Its timer would write the file again, every five minutes.
+    change = f"systemctl stop {unit}.timer; sed -i '/^{metric} /d' {path}"
+    change += f"; echo {metric} {value} >> {path}"
+    return undone("hub", change, f"systemctl start {unit}.timer {unit}.service")
 
 
 @contextlib.contextmanager
@@ -136,6 +139,41 @@ def test_alerts_about_hosts_and_timers() -> None:
             stack.enter_context(fault())
         wait_until_firing(*ON_HOSTS)
     wait_until_quiet(*ON_HOSTS)
+
+
+@contextlib.contextmanager
+def old_backups() -> Iterator[None]:
+    """Replace the hub's backups with one of three days ago."""
+    folder, away = "/var/backups/gridhub", "/var/backups/gridhub.away"
+    put_aside = f"mkdir -p {folder} && mv {folder} {away} && mkdir -m 0700 {folder}"
+    old = f"touch {folder}/$(date -u -d '3 days ago' +%FT%H%M%S).tar"
+    notice = "systemctl start jupyterhub-maintenance-notice"
+    undo = f"rm -r {folder}; mv {away} {folder}; {notice}"
+    with undone("hub", f"{put_aside} && {old} && {notice}", undo):
+        yield
+
+
+def test_a_real_backup_clears_the_alert_about_old_ones() -> None:
+    wait_until_quiet("BackupTooOld")
+    with old_backups():
+        wait_until_firing("BackupTooOld")
+        run("hub", "systemctl start jupyterhub-backup")
+        wait_until_quiet("BackupTooOld")
+
+
+def test_a_real_smoke_test_raises_and_clears_the_alert(canary: Canary) -> None:
+    wait_until_quiet("SmokeFails")
+    canary.set_password("wrong")
+    assert host("hub").run(f"{PROGRAM} smoke-timer").rc == 1
+    wait_until_firing("SmokeFails")
+    canary.set_password(canary.password)
+    run("hub", f"{PROGRAM} smoke-timer")
+    wait_until_quiet("SmokeFails")
+    wait_for("the last success is scraped", lambda: prometheus.query(f"time() - {SMOKE} < 120"))
+    # A site without the smoke test has no alert about its age.
+    canary.set(canary_user="")
+    run("hub", "systemctl start jupyterhub-maintenance-notice")
+    wait_for("the result is gone", lambda: not prometheus.query(SMOKE), 60)
 
 
 ON_HUB: dict[str, Callable[[], AbstractContextManager[None]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cluster import host
+from cluster import HUB_LOGS, host
 from hub_client import wait_for
 from sessions import CHOICE, Person
 
@@ -13,8 +13,7 @@ NAME = re.compile(r'<code class="session-name" id="name-">([0-9a-f]{32})</code>'
 
 def journal(name: str) -> str:
     """Run the command of docs/watching.md."""
-    units = "_SYSTEMD_UNIT=jupyterhub.service + SYSLOG_IDENTIFIER=jupyterhub-broker"
-    command = f"journalctl --output cat --since -1h --grep %s {units}"
+    command = f"journalctl --output cat --since -1h --grep %s {HUB_LOGS}"
     return str(host("hub").run(command, name).stdout)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gridhub.maintenance import expiry, host, schedule
+from gridhub.maintenance import archive, expiry, host, schedule, smoke_steps
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.report import Report
 from gridhub.maintenance.settings import Settings
@@ -63,9 +63,26 @@ def certificates_text(certificates: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
+def backup_text(folder: str) -> str:
+    """Return the metric of the backups in a folder; 0 means that there is none yet.
+
+    A backup gets its name only when it has been read back, so the newest is the last good one.
+    """
+    name = "gridhub_backup_last_success_timestamp_seconds"
+    made = [archive.made_at(each.name) for each in archive.all_in(Path(folder))]
+    last = made[-1].replace(tzinfo=UTC).timestamp() if made and made[-1] else 0
+    return (
+        f"# HELP {name} When the last good backup began; 0: there is none.\n"
+        f"# TYPE {name} gauge\n{name} {last:.0f}\n"
+    )
+
+
 def write(settings: Settings) -> None:
     """Write the metrics if the site wants them."""
     if settings.metrics_file:
+        if not settings.canary_user:
+            # The site no longer has a smoke test, whose last result would grow old.
+            smoke_steps.metrics_path(settings).unlink(missing_ok=True)
         report = Report.load(Report.LAST)
         lines = metrics_text(
             report.data if report else None,
@@ -74,4 +91,7 @@ def write(settings: Settings) -> None:
         )
         if settings.watched_certificates:
             lines += certificates_text(settings.watched_certificates)
+        # Without the timer, the age of a backup says nothing.
+        if settings.daily_backup:
+            lines += backup_text(settings.backup_folder)
         host.write(Path(settings.metrics_file), lines, 0o644)

@@ -34,6 +34,8 @@ class Settings:
     #: The file with the notice for the hub's pages; empty on a host without a hub.
     notice_file: str = ""
     backup_folder: str = ""
+    #: Whether a timer makes a backup every day.
+    daily_backup: bool = False
     backup_keep: int = 14
     #: The oldest age of a backup, in days; 0 means any age.
     backup_days: int = 0

@@ -57,7 +57,9 @@ def _locked(settings: Settings, seconds: float) -> str:
         test.run()
         return test.sentence()
     finally:
-        test.result["ended"] = host.now().isoformat()
+        ended = host.now().isoformat()
+        before = (last_result() or {}).get("last_success", "")
+        test.result |= {"ended": ended, "last_success": ended if test.result["ok"] else before}
         if not test.result["ok"] and not test.result["failed"]:
             test.result |= {"failed": "prepare", "reason": "it was interrupted"}
         host.write(LAST, json.dumps(test.result, indent=1), 0o600)

@@ -33,8 +33,8 @@ STEPS = {
     ),
     "start": (
         "the smallest session of the menu starts",
-        "qstat -u {user}; qstat -j NUMBER; on the hub's host: journalctl -u jupyterhub -t "
-        "jupyterhub-broker; the session's log in ~{user}/.jupyterhub-sessions",
+        "qstat -u {user}; qstat -j NUMBER; on the hub's host: journalctl -u jupyterhub; journalctl "
+        "-t jupyterhub-broker; the session's log in ~{user}/.jupyterhub-sessions",
     ),
     "open": (
         "the session can be opened through the proxy",
@@ -53,7 +53,8 @@ STEPS = {
     ),
     "stop": (
         "the session stops",
-        "qstat -u {user}; journalctl -u jupyterhub -t jupyterhub-broker",
+        "qstat -u {user}; on the hub's host: journalctl -u jupyterhub; journalctl -t "
+        "jupyterhub-broker",
     ),
     "clean": (
         "nothing is left: no job, no file, no token",
@@ -62,8 +63,13 @@ STEPS = {
 }
 
 
-def metrics_text(result: dict[str, Any]) -> str:
-    """Return the metrics of a smoke test, in the format of node_exporter's textfile collector."""
+def metrics_text(result: dict[str, Any], *, has_timer: bool) -> str:
+    """Return the metrics of a smoke test, in the format of node_exporter's textfile collector.
+
+    :param has_timer: whether a timer repeats the smoke test. If not, its age says nothing, so the
+        time of the last success is left out.
+    """
+    succeeded = result["last_success"] if has_timer else ""
     ended = datetime.fromisoformat(result["ended"]).timestamp()
     lines = [
         "# HELP gridhub_smoke_success Whether all steps of the last smoke test succeeded.",
@@ -86,12 +92,24 @@ def metrics_text(result: dict[str, Any]) -> str:
             if name in result["seconds"]
         ),
     ]
+    if succeeded:
+        lines += [
+            "# HELP gridhub_smoke_last_success_timestamp_seconds When the last good one ended.",
+            "# TYPE gridhub_smoke_last_success_timestamp_seconds gauge",
+            "gridhub_smoke_last_success_timestamp_seconds "
+            f"{datetime.fromisoformat(succeeded).timestamp():.0f}",
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 
+def metrics_path(settings: Settings) -> Path:
+    """Return the file for the metrics of the smoke test, beside that of the maintenance."""
+    return Path(settings.metrics_file).with_name("gridhub_smoke.prom")
+
+
 def write_metrics(settings: Settings, result: dict[str, Any]) -> None:
-    """Write the metrics if the site wants them, beside those of the maintenance."""
+    """Write the metrics if the site wants them."""
     if settings.metrics_file:
-        path = Path(settings.metrics_file).with_name("gridhub_smoke.prom")
+        text = metrics_text(result, has_timer=settings.smoke_minutes > 0)
         with contextlib.suppress(OSError):
-            host.write(path, metrics_text(result), 0o644)
+            host.write(metrics_path(settings), text, 0o644)

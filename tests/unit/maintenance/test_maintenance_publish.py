@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,6 +95,40 @@ def test_the_metrics_have_the_end_of_each_certificate(tmp_path: Path) -> None:
     name, end = line.split()
     assert name == 'gridhub_certificate_expiry_timestamp_seconds{certificate="edge"}'
     assert abs(float(end) - time.time() - 9 * 86_400) < 60
+
+
+def test_the_metrics_have_the_time_of_the_newest_backup(hub: Settings, tmp_path: Path) -> None:
+    path, backups = tmp_path / "metrics" / "maintenance.prom", tmp_path / "backups"
+    settings = replace(hub, timer=False, metrics_file=str(path), backup_folder=str(backups))
+    metrics.write(settings)
+    # Without the timer, the age of a backup is no problem.
+    assert "gridhub_backup" not in path.read_text()
+    settings = replace(settings, daily_backup=True)
+    name = "gridhub_backup_last_success_timestamp_seconds"
+    metrics.write(settings)
+    assert f"\n{name} 0\n" in path.read_text()
+    backups.mkdir()
+    for each in ("2026-12-07T021700.tar", "2026-12-08T021700.tar.age", "2027-01-01T000000.txt"):
+        (backups / each).touch()
+    # This one is not finished.
+    (backups / ".unfinished").mkdir()
+    metrics.write(settings)
+    assert f"\n{name} {datetime(2026, 12, 8, 2, 17, tzinfo=UTC).timestamp():.0f}\n" in (
+        path.read_text()
+    )
+
+
+def test_the_result_of_a_smoke_test_that_the_site_has_given_up_is_removed(
+    hub: Settings, tmp_path: Path
+) -> None:
+    result = tmp_path / "gridhub_smoke.prom"
+    result.touch()
+    path = str(tmp_path / "maintenance.prom")
+    settings = replace(hub, timer=False, metrics_file=path, canary_user="canary")
+    metrics.write(settings)
+    assert result.exists()
+    metrics.write(replace(settings, canary_user=""))
+    assert not result.exists()
 
 
 def test_the_metrics_have_the_format_of_node_exporter() -> None:

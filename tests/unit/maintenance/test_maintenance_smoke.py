@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,33 @@ def test_the_step_that_fails_is_named_and_the_session_is_stopped(
     with pytest.raises(MaintenanceError, match="broken\nLook at: "):
         smoke.smoke_test(SETTINGS)
     assert last()["failed"] == step and canary.state == {} and not canaries.RUNNING.exists()
-    assert f'gridhub_smoke_step_failed{{step="{step}"}} 1' in metrics_text(last())
+    assert f'gridhub_smoke_step_failed{{step="{step}"}} 1' in metrics_text(last(), has_timer=True)
+
+
+def test_no_hint_asks_the_journal_for_what_matches_two_names_at_once() -> None:
+    """``journalctl -u A -t B`` shows only lines that match both, so none."""
+    for step, (_, look_at) in STEPS.items():
+        for command in look_at.split(";"):
+            assert not (" -u " in command and " -t " in command), step
+
+
+def test_a_failure_keeps_the_time_of_the_last_success(canary: Canary, tmp_path: Path) -> None:
+    metrics = tmp_path / "gridhub_smoke.prom"
+    settings = replace(SETTINGS, metrics_file=str(tmp_path / "m.prom"), smoke_minutes=15)
+    time = f"gridhub_smoke_last_success_timestamp_seconds {NOW.timestamp():.0f}\n"
+    canary.fails = {"open": "broken"}
+    assert smoke.by_timer(settings) == 1
+    # There was no success yet.
+    assert "gridhub_smoke_success 0\n" in metrics.read_text() and time not in metrics.read_text()
+    canary.fails = {}
+    assert smoke.by_timer(settings) == 0
+    assert "gridhub_smoke_success 1\n" in metrics.read_text() and time in metrics.read_text()
+    canary.fails = {"open": "broken"}
+    assert smoke.by_timer(settings) == 1
+    assert "gridhub_smoke_success 0\n" in metrics.read_text() and time in metrics.read_text()
+    # Without the timer, the age of the last success is no problem.
+    smoke.by_timer(replace(settings, smoke_minutes=0))
+    assert time not in metrics.read_text()
 
 
 def test_what_a_session_waits_for_is_named(canary: Canary) -> None:

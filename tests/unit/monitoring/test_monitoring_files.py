@@ -22,6 +22,7 @@ from gridhub.grid.collector import Collector
 from gridhub.grid.engine import GridEngine
 from gridhub.hub.metrics import ClusterMetrics
 from gridhub.maintenance import metrics as maintenance
+from gridhub.maintenance import smoke_steps
 
 FOLDER = ROOT / "roles/monitoring/files"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -29,13 +30,7 @@ RULES = yaml.safe_load((FOLDER / "gridhub.rules.yml").read_text(encoding="utf-8"
 ALERTS = [rule for group in RULES for rule in group["rules"] if "alert" in rule]
 RECORDED = {rule["record"]: rule for group in RULES for rule in group["rules"] if "record" in rule}
 TEXT = (ROOT / "docs/watching.md").read_text(encoding="utf-8")
-#: Files of the smoke test and the backup for node_exporter.
-TEXTFILES = {
-    "gridhub_smoke_success",
-    "gridhub_smoke_last_success_timestamp_seconds",
-    "gridhub_backup_last_success_timestamp_seconds",
-    "gridhub_certificate_expiry_timestamp_seconds",
-}
+NOW = datetime.now(UTC).isoformat()
 
 
 def load(name: str) -> ModuleType:
@@ -58,10 +53,12 @@ def known() -> set[str]:
     families = [*REGISTRY.collect(), *metrics.collect()]
     names = {sample.name for family in families for sample in family.samples}
     names |= {family.name for family in families}
-    report = {"ended": datetime.now(UTC).isoformat(), "result": "done", "steps": []}
-    text = maintenance.metrics_text(report, None, False)
-    names |= {line.split()[0] for line in text.splitlines() if not line.startswith("#")}
-    return {name for name in names | TEXTFILES if name.startswith("gridhub")} | set(RECORDED)
+    text = maintenance.metrics_text({"ended": NOW, "result": "done", "steps": []}, None, False)
+    text += maintenance.certificates_text({}) + maintenance.backup_text("/nowhere")
+    smoke = {"ok": True, "failed": "", "ended": NOW, "last_success": NOW, "seconds": {"start": 3}}
+    text += smoke_steps.metrics_text(smoke, has_timer=True)
+    names |= set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    return {name for name in names if name.startswith("gridhub")} | set(RECORDED)
 
 
 def used(expression: str) -> set[str]:
@@ -106,6 +103,24 @@ def test_each_alert_has_a_runbook_and_what_a_mail_needs(rule: dict[str, Any]) ->
     assert rule["annotations"]["runbook"] == f"docs/watching.md#{name.lower()}"
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_runbooks_name_units_programs_and_playbooks_that_exist() -> None:
+    """A runbook is read when something is broken: a wrong name in it costs time."""
+    templates = [path.name for path in ROOT.glob("roles/*/templates/*")]
+    ours = {name.removesuffix(".j2") for name in templates}
+    # Units of the distribution, and what stands for the unit that the alert names.
+    others = {"nginx.service", "prometheus-node-exporter.service", "UNIT.service"}
+    commands = re.findall(r"systemctl (?!list-)[a-z-]+ ([^`]+)|journalctl -u (\S+)", TEXT)
+    units = {unit for pair in commands for words in pair for unit in words.split()}
+    assert len(units) > 8
+    for unit in units:
+        assert (unit if "." in unit else f"{unit}.service") in ours | others, unit
+    programs = set(re.findall(r"(?:journalctl -t |SYSLOG_IDENTIFIER=)([\w-]+)", TEXT))
+    broker = (ROOT / "roles/jupyterhub/templates/jupyterhub-broker@.service.j2").read_text("utf-8")
+    assert programs and all(f"SyslogIdentifier={each}\n" in broker for each in programs)
+    books = set(re.findall(r"playbooks/(\w+\.yml)", TEXT))
+    assert books and books <= {path.name for path in (ROOT / "playbooks").glob("*.yml")}
 
 
 def test_each_alert_is_tested_with_promtool_and_on_a_cluster() -> None:
@@ -202,13 +217,24 @@ SCHEMA: dict[str, Any] = {
 def test_a_dashboard_has_only_what_grafana_knows(path: Path) -> None:
     """``GRIDHUB_GRAFANA_SCHEMA`` names Grafana's whole schema, to check against it as well.
 
-    It is ``jsonschema/dashboard.jsonschema.json`` of github.com/grafana/grafana-foundation-sdk.
+    It is the folder ``jsonschema`` of github.com/grafana/grafana-foundation-sdk.
     """
     dashboard = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.Draft7Validator(SCHEMA).validate(dashboard)
-    if whole := os.environ.get("GRIDHUB_GRAFANA_SCHEMA"):
-        schema = json.loads(Path(whole).read_text(encoding="utf-8"))
-        jsonschema.Draft7Validator(schema).validate(dashboard)
+    if folder := os.environ.get("GRIDHUB_GRAFANA_SCHEMA"):
+        validate_as(folder, "dashboard", "Dashboard", dashboard)
+        for panel in panels(dashboard):
+            validate_as(folder, panel["type"], "Options", panel["options"])
+            if custom := panel["fieldConfig"]["defaults"].get("custom"):
+                validate_as(folder, panel["type"], "FieldConfig", custom)
+            for target in panel["targets"]:
+                validate_as(folder, "prometheus", "Dataquery", target)
+
+
+def validate_as(folder: str, name: str, definition: str, part: object) -> None:
+    """Check a part of a dashboard against a definition of Grafana's schema."""
+    schema = json.loads(Path(folder, f"{name}.jsonschema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema | {"$ref": f"#/definitions/{definition}"}).validate(part)
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
