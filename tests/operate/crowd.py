@@ -78,7 +78,7 @@ link.deserialize(content)
 whole = (
     "SELECT users.name FROM users JOIN user_role_map ON user_role_map.user_id = users.id"
     " JOIN roles ON roles.id = user_role_map.role_id"
-    " WHERE roles.name = 'user' AND users.cookie_id != '' AND users.last_activity IS NOT NULL"
+    " WHERE roles.name = 'user' AND users.cookie_id != ''"
 )
 print(json.dumps({
     "check": link.execute("PRAGMA integrity_check").fetchall(),
