@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import faults
-from cluster import AS_HUB, PREFIX, read_passwords
+from cluster import PREFIX, read_passwords
 from faults import run
 
 COUNT = 1000
@@ -21,11 +21,12 @@ hash=$(getent shadow alice | cut -d : -f 2); gid=$(getent group jupyter | cut -d
 while read -r name; do
   echo "$name:x:$uid:$gid::/home/$name:/bin/bash" >> /etc/passwd
   echo "$name:$hash:20000::::::" >> /etc/shadow
+  install -d -m 700 -o "$uid" -g "$gid" "/home/$name"
   uid=$((uid + 1))
 done
 """
 
-REMOVE = "sed -i '/^crowd[0-9]/d' /etc/passwd /etc/shadow"
+REMOVE = "sed -i '/^crowd[0-9]/d' /etc/passwd /etc/shadow; rm -rf /home/crowd*"
 
 #: Deletes the people from the hub's database.
 FORGET = """
@@ -36,17 +37,16 @@ link.execute("DELETE FROM users WHERE name LIKE 'crowd%'")
 link.commit()
 """
 
-#: Lets people log in, sixteen at a time. It asks the hub itself, because nginx allows one address
-#: only a class at a time. The first line of the input is the password, the others are the names.
-LOG_IN = (
-    AS_HUB
-    + """
-import http.client, urllib.parse
+#: Lets people log in through the proxy, sixteen at a time. The first line of the input is the
+#: password, the others are the names.
+LOG_IN = """
+import http.client, ssl, sys, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+context = ssl._create_unverified_context()
 password, *names = sys.stdin.read().split()
 
 def log_in(name):
-    link = http.client.HTTPSConnection("hub", 8081, context=context, timeout=120)
+    link = http.client.HTTPSConnection("proxy", context=context, timeout=120)
     link.request("GET", "/hub/login")
     answer = link.getresponse()
     answer.read()
@@ -66,7 +66,6 @@ def log_in(name):
 with ThreadPoolExecutor(16) as pool:
     list(pool.map(log_in, names))
 """
-)
 
 #: Looks into the database of a backup: SQLite's own check, the people, and those without a role or
 #: a cookie's number, which the hub gives with the name.
@@ -79,7 +78,7 @@ link.deserialize(content)
 whole = (
     "SELECT users.name FROM users JOIN user_role_map ON user_role_map.user_id = users.id"
     " JOIN roles ON roles.id = user_role_map.role_id"
-    " WHERE roles.name = 'user' AND users.cookie_id != '' AND users.last_activity IS NOT NULL"
+    " WHERE roles.name = 'user' AND users.cookie_id != ''"
 )
 print(json.dumps({
     "check": link.execute("PRAGMA integrity_check").fetchall(),

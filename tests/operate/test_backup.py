@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import faults
+from bench import limits
 from canary_account import PROGRAM
 from cluster import PREFIX, ROOT
 from crowd import NAMES, Crowd, look
@@ -200,10 +201,12 @@ def test_backups_while_a_thousand_people_log_in_have_everybody_whole(
         assert before <= people and people <= set(found["whole"])
         return people
 
-    crowd.log_in()
     counts = []
-    while not crowd.are_all_in():
-        counts.append(len(back_up()))
+    # nginx would let in only a class at a time from one address.
+    with limits.lifted():
+        crowd.log_in()
+        while not crowd.are_all_in():
+            counts.append(len(back_up()))
     assert crowd.logged_in() == set(NAMES) == back_up()
     # Some backups were made in the middle of it.
     assert len([count for count in counts if 0 < count < len(NAMES)]) > 2, counts
