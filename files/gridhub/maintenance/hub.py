@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gridhub.contract import LEFT_SESSIONS
-from gridhub.maintenance import backup, host, probes, report
+from gridhub.maintenance import archive, backup, host, probes, report
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
@@ -197,6 +197,23 @@ def install_staged(settings: Settings, release: Path) -> None:
     unstage(settings)
 
 
+def reserve(settings: Settings, name: str, size: int) -> None:
+    """Set disk space aside in the hub's folder.
+
+    :raises MaintenanceError: when there is not enough.
+    """
+    path = Path(settings.hub_state, name)
+    named = f"setting {size} bytes aside in {settings.hub_state}, for going back"
+    _as_hub(settings, "reserve", str(path), str(size), named=named)
+
+
+def free(settings: Settings, name: str) -> None:
+    """Free the disk space that :func:`reserve` set aside."""
+    path = Path(settings.hub_state, name)
+    if path.exists():
+        _as_hub(settings, "forget", str(path), named=f"removing {path}")
+
+
 def _as_hub(settings: Settings, *arguments: str, named: str, reads: IO[bytes] | None = None) -> str:
     command = [*settings.as_hub, *backup.PROGRAM, *arguments]
     return host.run(command, seconds=MAX_SECONDS, named=named, reads=reads)
@@ -206,11 +223,15 @@ def receive(target: Path) -> None:
     """Write standard input to a file of the hub's, with the hub's rights; all of it or nothing."""
     fresh = target.with_name(f"{target.name}.unfinished")
     forget(fresh)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        while block := sys.stdin.buffer.read(1 << 20):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with archive.create(fresh) as file:
+            while block := sys.stdin.buffer.read(1 << 20):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk
+        forget(fresh)
+        raise
     forget(target)
     fresh.replace(target)
 

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command (:data:`USAGE`); return the exit status."""
     try:
         return _dispatch(list(arguments))
-    except MaintenanceError as error:
+    except (MaintenanceError, OSError) as error:  # a full disk, for example
         print(error, file=sys.stderr)
         return 1
 
@@ -64,7 +64,7 @@ def _dispatch(arguments: list[str]) -> int:
             settings.read_settings(Path(path))
         case ["print-database" | "check-database" | "pack", *_]:
             return _part_of_backup(arguments)
-        case ["receive" | "forget" | "install" | "unpack-own", *_]:
+        case ["receive" | "reserve" | "forget" | "install" | "unpack-own", *_]:
             return _part_of_change(arguments)
         case ["rollback-plan", *name] if len(name) < 2:
             _show(upgrade.plan_rollback(settings.read_settings(), *name or [""]))
@@ -165,6 +165,8 @@ def _part_of_change(arguments: list[str]) -> int:
         match arguments:
             case ["receive", target]:
                 hub.receive(Path(target))
+            case ["reserve", target, size] if size.isdecimal():
+                host.allocate(Path(target), int(size))
             case ["forget", target]:
                 hub.forget(Path(target))
             case ["install", staged, database]:

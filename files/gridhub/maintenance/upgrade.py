@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gridhub.maintenance.change import (
     go_back,
     keep,
     or_undo,
+    undo,
     until_kept,
 )
 from gridhub.maintenance.errors import MaintenanceError
@@ -34,6 +36,7 @@ def upgrade(settings: Settings, release: Path) -> dict[str, Any]:
     hub.check_release(release)
     if hub.current(settings) is None:
         raise MaintenanceError("there is no hub on this host: deploy it with playbooks/site.yml")
+    _undo_interrupted(settings, "upgrade")
     done = operation.begin("upgrade", release.name)
     if done.step is not Step.CHECKING:
         return {"resumed": True}
@@ -59,6 +62,16 @@ def upgrade(settings: Settings, release: Path) -> dict[str, Any]:
         hub.switch(settings, release)
         _expect_the_playbook()
     return {"resumed": False, "backup": saved["path"], "tried": tried, "kept": done.kept}
+
+
+def _undo_interrupted(settings: Settings, kind: str) -> None:
+    """Put everything back if an operation of this kind was interrupted in the middle of a change.
+
+    :raises MaintenanceError: when that fails.
+    """
+    found = operation.load()
+    if found and found.kind == kind and found.step in operation.MIXED:
+        print(undo(settings, found, "it was interrupted"), file=sys.stderr)
 
 
 def _expect_the_playbook() -> None:
@@ -166,6 +179,7 @@ def roll_back(settings: Settings, name: str) -> dict[str, Any]:
             hub.start(settings)
             unfinished.enter(Step.ANSWERING)
         return {"resumed": True, "to": unfinished.about}
+    _undo_interrupted(settings, "rollback")
     present = hub.current(settings)
     state = choose(kept.all_kept(), name, present)
     done = operation.begin("rollback", state.name)
