@@ -94,7 +94,7 @@ class Operation:
     def next(self) -> str:
         """Return what an administrator should run next."""
         what = (
-            f"A {self.kind} ({self.about}) of {self.started} is not finished, at its step "
+            f"{'An' if self.kind == 'upgrade' else 'A'} {self.kind} ({self.about}) of {self.started} is not finished, at its step "
             f"{self.step}"
         )
         if self.step in (Step.CHECKING, Step.KEEPING):
