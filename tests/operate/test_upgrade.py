@@ -132,6 +132,49 @@ def away_during(act: Callable[[], Any]) -> tuple[Any, float]:
         thread.join()
 
 
+def changes(done: Any) -> list[str]:
+    """Return how much a successful run has changed on each host."""
+    assert done.returncode == 0, output(done)
+    return re.findall(r"changed=(\d+)", output(done))
+
+
+def test_an_upgrade_and_a_rollback_end_no_session(
+    two: list[Session], old_hub: dict[str, Person], canary: Canary
+) -> None:
+    before = state()
+    token = token_of(old_hub["alice"])
+
+    shown = upgrade("--check", "--diff", **VARIABLES)
+    assert set(changes(shown)) > {"0"}
+    assert state() == before
+
+    done, away = away_during(lambda: upgrade(**VARIABLES))
+    assert done.returncode == 0, output(done)
+    assert jupyterhub().startswith("6.") and form() != before[2]
+    assert away < 120, away
+    assert not is_unfinished() and last_operation()["result"] == "done"
+    assert user_of(token) == "alice"
+    for session in two:
+        session.assert_alive()
+    again = upgrade("--diff", **VARIABLES)
+    assert set(changes(again)) == {"0"}, output(again)
+
+    # A session that the older database does not know.
+    newer = Session(old_hub["bob"]).start()
+    newer_token = token_of(old_hub["bob"])
+    shown = playbook("rollback.yml", "--check", "--diff")
+    assert shown.returncode == 0 and before[0] in output(shown), output(shown)
+
+    done, away = away_during(lambda: playbook("rollback.yml", **VARIABLES))
+    assert done.returncode == 0, output(done)
+    assert state() == before and not is_unfinished()
+    assert away < 120, away
+    newer.assert_alive()
+    assert user_of(token) == "alice" and user_of(newer_token) == ""
+    old_hub["bob"].stop()
+    wait_for("bob's job is gone", lambda: not faults.jobs("bob"), 60)
+
+
 class TestFailures:
     """Upgrades from 5.5 that fail; each leaves the old hub."""
 
@@ -264,53 +307,6 @@ def change(statement: str) -> None:
     )
 
 
-def changes(done: Any) -> list[str]:
-    """Return how much a successful run has changed on each host."""
-    assert done.returncode == 0, output(done)
-    return re.findall(r"changed=(\d+)", output(done))
-
-
-def test_an_upgrade_and_a_rollback_end_no_session(
-    two: list[Session], old_hub: dict[str, Person], canary: Canary
-) -> None:
-    before = state()
-    token = token_of(old_hub["alice"])
-
-    shown = upgrade("--check", "--diff", **VARIABLES)
-    assert set(changes(shown)) > {"0"}
-    assert state() == before
-
-    done, away = away_during(lambda: upgrade(**VARIABLES))
-    assert done.returncode == 0, output(done)
-    assert jupyterhub().startswith("6.") and form() != before[2]
-    assert away < 120, away
-    assert not is_unfinished() and last_operation()["result"] == "done"
-    assert user_of(token) == "alice"
-    for session in two:
-        session.assert_alive()
-    for arguments in ([], ["--check", "--diff"]):
-        again = upgrade(*arguments, **VARIABLES)
-        assert set(changes(again)) == {"0"}, output(again)
-
-    # A session that the older database does not know.
-    newer = Session(old_hub["bob"]).start()
-    newer_token = token_of(old_hub["bob"])
-    shown = playbook("rollback.yml", "--check", "--diff")
-    assert shown.returncode == 0 and before[0] in output(shown), output(shown)
-
-    done, away = away_during(lambda: playbook("rollback.yml", **VARIABLES))
-    assert done.returncode == 0, output(done)
-    assert state() == before and not is_unfinished()
-    assert away < 120, away
-    newer.assert_alive()
-    assert user_of(token) == "alice" and user_of(newer_token) == ""
-    old_hub["bob"].stop()
-    wait_for("bob's job is gone", lambda: not faults.jobs("bob"), 60)
-
-    done = upgrade()
-    assert done.returncode == 0, output(done)
-
-
 def power_cut() -> None:
     """End all processes of the hub's host at once, and wait until podman has booted it."""
     before = faults.main_process("hub")
@@ -351,17 +347,6 @@ def changes_nothing_if_killed(old: object, playbook_name: str, *words: str) -> N
         assert f"interrupted, and {result}: run playbooks/{playbook_name}" in shown, (step, shown)
 
 
-def test_a_rollback_whose_host_is_killed(two: list[Session]) -> None:
-    old = state()
-    changes_nothing_if_killed(old, "rollback.yml", "rollback")
-    for step in ("changed", "answering"):
-        killed_at(step, "rollback")
-        assert jupyterhub().startswith("5.") and form() != old[2] and is_unfinished()
-        assert "Run playbooks/rollback.yml with the same variables to check" in shown_by_status()
-    done = playbook("rollback.yml")
-    assert done.returncode == 0 and not is_unfinished() and leftovers() == "", output(done)
-
-
 def test_an_upgrade_whose_host_is_killed(two: list[Session]) -> None:
     old = state()
     [environment] = run(
@@ -385,6 +370,17 @@ def test_an_upgrade_whose_host_is_killed(two: list[Session]) -> None:
     killed_at("answering", "mark", "answering")
     assert is_unfinished() and "Run playbooks/upgrade.yml to check" in shown_by_status()
     done = upgrade()
+    assert done.returncode == 0 and not is_unfinished() and leftovers() == "", output(done)
+
+
+def test_a_rollback_whose_host_is_killed(two: list[Session]) -> None:
+    old = state()
+    changes_nothing_if_killed(old, "rollback.yml", "rollback")
+    for step in ("changed", "answering"):
+        killed_at(step, "rollback")
+        assert jupyterhub().startswith("5.") and form() != old[2] and is_unfinished()
+        assert "Run playbooks/rollback.yml with the same variables to check" in shown_by_status()
+    done = playbook("rollback.yml")
     assert done.returncode == 0 and not is_unfinished() and leftovers() == "", output(done)
 
 
