@@ -29,6 +29,9 @@ BROKERS = ("jupyterhub-broker.socket", "jupyterhub-broker-ready.socket")
 #: Seconds that the hub may take to answer, and to stop.
 ANSWER_WITHIN, STOP_WITHIN = 90.0, 120.0
 
+#: A hub that systemd has started again this often does not start.
+MAX_RESTARTS = 3
+
 #: Time limit for a program that reads or writes the hub's database, in seconds.
 MAX_SECONDS = 600.0
 
@@ -70,9 +73,26 @@ def start(settings: Settings) -> None:
 
 
 def answer_problem(settings: Settings) -> str:
-    """Wait for the hub's answer; return why there is none."""
+    """Wait for the hub's answer; return why there is none. A hub that keeps ending has no time."""
     url = settings.hub_api.removesuffix("/api") + "/health"
-    return host.wait_until_clear(lambda: probes.url_problem(settings, url), ANSWER_WITHIN, 1.0)
+    ended = ""
+
+    def problem() -> str:
+        nonlocal ended
+        found = probes.url_problem(settings, url)
+        if found and _restarts() >= MAX_RESTARTS:
+            ended = f"it has ended {MAX_RESTARTS} times since it was started"
+            return ""
+        return found
+
+    return host.wait_until_clear(problem, ANSWER_WITHIN, 1.0) or ended
+
+
+def _restarts() -> int:
+    """Return how often systemd has started the hub again since it was started."""
+    command = ["systemctl", "show", "--property=NRestarts", "--value", UNIT]
+    shown = host.run(command, check=False).strip()
+    return int(shown) if shown.isdecimal() else 0
 
 
 # -- the release ----------------------------------------------------------------------------------

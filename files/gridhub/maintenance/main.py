@@ -38,7 +38,7 @@ sge_maintenance.py backup REASON
 sge_maintenance.py restore|restore-plan BACKUP adopt|leave, restore-files BACKUP
                    (standard input is the private key of an encrypted backup)
 sge_maintenance.py upgrade RELEASE, rollback|rollback-plan [KEPT]
-sge_maintenance.py mark changed|answering, finish, go-back REASON, settle, expire"""
+sge_maintenance.py mark changed|answering, start, finish, go-back REASON, settle, expire"""
 
 #: The commands that change the host; only one may run at a time.
 _CHANGES: dict[str, Callable[[Settings], int]] = {
@@ -84,6 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
             | "upgrade"
             | "rollback"
             | "mark"
+            | "start"
             | "finish"
             | "go-back"
             | "expire",
@@ -148,6 +149,8 @@ def _operate(values: Settings, arguments: list[str]) -> int:
             _show(upgrade.roll_back(values, *name or [""]))
         case ["mark", "changed" | "answering" as step]:
             _show(change.mark(operation.Step(step)))
+        case ["start"]:
+            hub.start(values)
         case ["finish"]:
             _show(change.finish(values))
         case ["go-back", reason]:
