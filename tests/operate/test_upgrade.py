@@ -43,7 +43,7 @@ OLD = {"__jupyterhub_requirements": str(ROOT / "tests/operate/jupyterhub5/requir
 #: Where a small disk is mounted.
 SMALL = "/mnt/small"
 
-#: What fails, or is interrupted, concerns only the hub's host.
+#: Most of these runs concern only the hub's host.
 HUB = ("--limit", "hub")
 
 #: Seconds within which a failed upgrade must have put everything back.
@@ -83,7 +83,7 @@ def old_hub(
     if not jupyterhub().startswith("5."):  # as an earlier run that was interrupted has left it
         deploy_old(people, tmp_path_factory.mktemp("old"))
     yield {name: Person(name) for name in people}
-    done = upgrade()
+    done = upgrade(*HUB)
     assert done.returncode == 0, output(done)
 
 
@@ -152,7 +152,7 @@ def test_an_upgrade_and_a_rollback_end_no_session(
     before = state()
     token = token_of(old_hub["alice"])
 
-    shown = upgrade("--check", "--diff", **VARIABLES)
+    shown = upgrade(*HUB, "--check", "--diff", **VARIABLES)
     assert set(changes(shown)) > {"0"}
     assert state() == before
 
@@ -164,7 +164,7 @@ def test_an_upgrade_and_a_rollback_end_no_session(
     assert user_of(token) == "alice"
     for session in two:
         session.assert_alive()
-    again = upgrade("--diff", **VARIABLES)
+    again = upgrade(*HUB, "--diff", **VARIABLES)
     assert set(changes(again)) == {"0"}, output(again)
 
     # A session that the older database does not know.
@@ -236,7 +236,15 @@ class TestFailures:
 
 def leftovers() -> str:
     """Return the paths of what an operation makes for itself, and must remove."""
-    names = ("*.unfinished", "*.staged*", "*.put-back", "trial.sqlite", ".reserve", ".current.new")
+    names = (
+        "*.unfinished",
+        "*.staged*",
+        "*.put-back",
+        "trial.sqlite",
+        "restore",
+        ".reserve",
+        ".current.new",
+    )
     found = " -o ".join(f"-name '{name}'" for name in names)
     return run(
         "hub",

@@ -7,16 +7,20 @@ one with :class:`Undone` and the reason. :func:`settle` does the same when the h
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gridhub.contract import LEFT_SESSIONS
-from gridhub.maintenance import archive, host, hub, kept, operation, report, reserve
+from gridhub.maintenance import archive, backup, host, hub, kept, operation, report, reserve
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.operation import Operation, Step
 from gridhub.maintenance.settings import Settings
+
+#: In the folder of the state: a copy of the database to try a release on, and an unpacked backup.
+TRIAL, UNPACKED = "trial.sqlite", "restore"
 
 #: A transient unit that goes back, and after how many seconds, if a playbook stops in between.
 WAITING, GO_ON_WITHIN = "gridhub-going-back", 900
@@ -153,6 +157,7 @@ def settle(settings: Settings) -> int:
         done.enter(Step.UNDOING)
         put_back(settings, done, adopt=bool(done.data.get("ran")))
         done.close(f"interrupted, and everything was put back: {done.again}")
+        _forget(settings, done)
         host.run(["systemctl", "daemon-reload"])
         print(
             f"The {done.kind} of {done.started} was interrupted, and everything was put back. "
@@ -171,9 +176,17 @@ def settle(settings: Settings) -> int:
 
 
 def _forget(settings: Settings, done: Operation) -> None:
-    """Remove what an operation that has changed nothing has made."""
+    """Remove what an operation has made that was interrupted, or has changed nothing."""
     reserve.free(settings)
     hub.unstage(settings)
+    for folder in (
+        Path(settings.backup_folder, backup.UNFINISHED),
+        report.STATE / kept.FOLDER / backup.UNFINISHED,
+        report.STATE / UNPACKED,
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (TRIAL, hub.JOBS):
+        (report.STATE / name).unlink(missing_ok=True)
     if done.kept:
         kept.remove(done.kept)
 

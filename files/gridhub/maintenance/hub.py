@@ -23,6 +23,9 @@ from gridhub.maintenance.settings import Settings
 
 UNIT = "jupyterhub.service"
 
+#: In the folder of the maintenance's state: Grid Engine's list of all jobs.
+JOBS = "jobs.xml"
+
 #: The hub's unit starts them again.
 BROKERS = ("jupyterhub-broker.socket", "jupyterhub-broker-ready.socket")
 
@@ -242,7 +245,7 @@ def _as_hub(settings: Settings, *arguments: str, named: str, reads: IO[bytes] | 
 def receive(target: Path) -> None:
     """Write standard input to a file of the hub's, with the hub's rights; all of it or nothing."""
     fresh = target.with_name(f"{target.name}.unfinished")
-    forget(fresh)
+    forget(target)
     try:
         with archive.create(fresh) as file:
             while block := sys.stdin.buffer.read(1 << 20):
@@ -250,15 +253,14 @@ def receive(target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:  # a full disk
-        forget(fresh)
+        forget(target)
         raise
-    forget(target)
     fresh.replace(target)
 
 
 def forget(target: Path) -> None:
-    """Remove a database and its journals."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    """Remove a database and its journals, and a part of one."""
+    for suffix in ("", "-journal", "-wal", "-shm", ".unfinished"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
 
 
@@ -302,7 +304,7 @@ def all_jobs(settings: Settings) -> Iterator[IO[bytes]]:
     :raises MaintenanceError: when Grid Engine gives no complete answer: then nothing is known about
         the sessions.
     """
-    path = report.STATE / "jobs.xml"
+    path = report.STATE / JOBS
     command = [settings.qstat[0], "-s", "a", "-f", "-ne", "-xml", "-u", "*"]
     shown = host.run(command, seconds=30, environment={**settings.environment, "TZ": "UTC"})
     if "</job_info>" not in shown:

@@ -93,8 +93,9 @@ class Operation:
 
     def next(self) -> str:
         """Return what an administrator should run next."""
+        article = "An" if self.kind == "upgrade" else "A"
         what = (
-            f"{'An' if self.kind == 'upgrade' else 'A'} {self.kind} ({self.about}) of {self.started} is not finished, at its step "
+            f"{article} {self.kind} ({self.about}) of {self.started} is not finished, at its step "
             f"{self.step}"
         )
         if self.step in (Step.CHECKING, Step.KEEPING):

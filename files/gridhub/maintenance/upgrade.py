@@ -10,6 +10,7 @@ from typing import Any
 from gridhub.maintenance import archive, backup, host, hub, kept, operation, report
 from gridhub.maintenance.change import (
     GO_ON_WITHIN,
+    TRIAL,
     WAITING,
     end,
     go_back,
@@ -99,7 +100,7 @@ def expire(settings: Settings) -> int:
 
 def _try(settings: Settings, release: Path) -> dict[str, Any]:
     """Migrate a copy of the database that is in use, and open it with a release."""
-    work = report.STATE / "trial.sqlite"
+    work = report.STATE / TRIAL
     work.unlink(missing_ok=True)
     try:
         backup.copy_database(settings, work)
@@ -147,7 +148,7 @@ def plan_rollback(settings: Settings, name: str) -> dict[str, Any]:
 def _rollback_plan(settings: Settings, state: kept.Kept) -> dict[str, Any]:
     release = Path(state.release)
     hub.check_release(release)
-    copy = report.STATE / "trial.sqlite"
+    copy = report.STATE / TRIAL
     copy.unlink(missing_ok=True)
     try:
         now = backup.copy_database(settings, copy)
