@@ -67,6 +67,7 @@ def start(settings: Settings) -> None:
     :raises MaintenanceError: when it does not answer in time, with the end of its log.
     """
     host.run(["systemctl", "daemon-reload"])
+    host.run(["systemctl", "reset-failed", UNIT], check=False)  # sets the number of restarts to 0
     host.run(["systemctl", "start", UNIT], seconds=STOP_WITHIN)
     if words := answer_problem(settings):
         log = host.run(
