@@ -45,6 +45,8 @@ def site_status(hosts: Mapping[str, Mapping[str, Any]], everyone: Sequence[str])
         "collector_age": answer.get("collector_age"),
         "drain": hub.get("drain"),
         "smoke": hub.get("smoke"),
+        # The last restore, upgrade or rollback that has ended.
+        "operation": hub.get("last_operation"),
         "backups": {
             name: each["last_backup"] for name, each in seen.items() if each.get("last_backup")
         },
@@ -119,6 +121,11 @@ def status_page(site: Mapping[str, Any]) -> list[str]:
         f"smoke test:   {_smoke(site)}",
         *(f"drain:        until {each['until']}: {each['text']}" for each in [drain] if each),
         f"JupyterHub:   {site['versions']['jupyterhub'] or 'not known'}",
+    ]
+    lines += [
+        f"last {last['kind']}: {last['about']}, {last['ended']}: {last['result']}"
+        for last in [site["operation"]]
+        if last
     ]
     backups = [f"{name} {each}" for name, each in site["backups"].items()]
     lines += [f"last backup:  {each}" for each in backups or ["none"]]

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Upgrade, rollback and restore, killed before each of their steps; then the host boots.
+"""Upgrade, rollback and restore, interrupted before each of their steps; then the host boots.
 
-The programs of the release, systemctl and qstat are short stand-ins; files, links, databases,
-journal and the killed processes are real. tests/operate does the same on a cluster.
+An operation runs once, and its folder is copied before each step: that is what a power cut there
+leaves. The programs of the release, systemctl and qstat are short stand-ins; files, links,
+databases and journal are real. tests/operate cuts the power of a real host.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -55,10 +57,10 @@ case "$1" in
 esac
 """
 
-#: Does an operation. It is killed before the call with the number KILL_AT of those that change
-#: something; the file `calls` has the number of the first call after each step of the journal.
+#: Does an operation. With IMAGES, the folder is copied there before each call that may change
+#: something, from the last one that changes nothing.
 DRIVER = """
-import os, signal, sys
+import os, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["FILES"])
 from gridhub.maintenance import backup, change, host, hub, kept, operation, probes
@@ -74,22 +76,17 @@ probes.url_problem = problem
 hub.ANSWER_WITHIN = 0.1
 kept.PATHS = (str(root / "etc"),)
 values = settings.read_settings(root / "settings.json")
-calls = 0
-def killing(function):
+calls, images = 0, os.environ.get("IMAGES", "")
+def copying(function):
     def call(*words, **options):
         global calls
         calls += 1
-        if calls == int(os.environ.get("KILL_AT", 0)):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if images:
+            copy = f"{images}/{calls:03}"
+            subprocess.run(["cp", "-a", "--no-target-directory", root, copy], check=True)
         return function(*words, **options)
     return call
-host.run, host.write, Path.replace = killing(host.run), killing(host.write), killing(Path.replace)
-enter = operation.Operation.enter
-def entering(self, step, **changes):
-    with (root / "calls").open("a") as file:
-        print(step, calls + 1, file=file)
-    enter(self, step, **changes)
-operation.Operation.enter = entering
+host.run, host.write, Path.replace = copying(host.run), copying(host.write), copying(Path.replace)
 def config(text):
     (root / "etc/config").write_text(text)
 def act(what, *words):
@@ -131,19 +128,29 @@ class Machine:
 
     root: Path
 
-    def run(self, *arguments: str, kill_at: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, images: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", DRIVER, *arguments],
             env={
                 "PATH": f"{self.root}/bin:{os.environ['PATH']}",
                 "ROOT": str(self.root),
                 "FILES": str(FILES),
-                "KILL_AT": str(kill_at),
+                "IMAGES": images,
             },
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def become(self, image: Path) -> None:
+        """Put the folder back to what it was when it was copied."""
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        copy = ["cp", "-a", "--no-target-directory", image, self.root]
+        subprocess.run(copy, check=True)
 
     def boot(self) -> None:
         """Let the host boot: the interrupted operation is settled before the hub starts."""
@@ -160,16 +167,19 @@ class Machine:
             return str(link.execute(statement).fetchone()[0])
 
     @property
-    def state(self) -> tuple[str, str, str]:
-        """The release, the form of the database, and the configuration."""
+    def state(self) -> tuple[str, str, str, str]:
+        """The release, the form of the database, the configuration, and the number of users."""
         form = self.query("SELECT version_num FROM alembic_version")
-        return self.release, form, (self.root / "etc/config").read_text()
+        users = self.query("SELECT count(*) FROM users")
+        return self.release, form, (self.root / "etc/config").read_text(), users
 
     def check_order(self) -> None:
         """Check that nothing is left over, and that the database is whole."""
         assert self.query("PRAGMA integrity_check") == "ok"
         names = {path.name for path in self.root.iterdir()}
-        assert not {each for each in names if "staged" in each or "unfinished" in each}, names
+        assert not {
+            each for each in names if re.search("staged|unfinished|reserve|[.]new", each)
+        }, names
 
     def journal(self) -> dict[str, Any]:
         path = self.root / "state/operation.json"
@@ -222,96 +232,69 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-OLD, NEW = ("a", "a", "a"), ("b", "b", "b")
+OLD, NEW = ("a", "a", "a", "1"), ("b", "b", "b", "1")
 
 
-def steps(machine: Machine, *operation: str) -> range:
-    """Do an operation; return the numbers of its calls from the last one that changes nothing."""
-    (machine.root / "calls").unlink(missing_ok=True)
-    done = machine.run(*operation)
+@pytest.fixture
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+def interrupted_everywhere(
+    machine: Machine, work: Path, *operation: str, old: object, new: object, least: int
+) -> None:
+    """Do an operation; then let the machine boot after a power cut before step 1, 2, 3 …
+
+    :param old: what :attr:`Machine.state` may be after a power cut, besides ``new``.
+    :param least: how many steps there are at least.
+    """
+    done = machine.run(*operation, images=str(work))
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in (machine.root / "calls").read_text().splitlines()]
-    return range(next(int(at) for step, at in lines if step == "keeping") - 2, 100)
-
-
-def kill_everywhere(make: Any, *operation: str, old: object, new: object, least: int) -> None:
-    """Run an operation on machines that are killed before step 1, 2, 3 …"""
-    for step in steps(make(), *operation):
-        machine: Machine = make()
-        done = machine.run(*operation, kill_at=step)
-        if done.returncode != -signal.SIGKILL:
-            assert done.returncode == 0, done.stderr
-            assert machine.state == new and not machine.journal()
-            machine.check_order()
-            assert step > least
-            return
+    assert machine.state == new and not machine.journal()
+    machine.check_order()
+    images = sorted(work.iterdir())
+    # Before the hub is stopped, nothing is changed, so all steps are alike.
+    stopped = next(place for place, each in enumerate(images) if not (each / "running").exists())
+    assert len(images) - stopped > least
+    for step, image in enumerate(images[stopped - 1 :]):
+        machine.become(image)
         machine.boot()
         assert machine.state in (old, new), (step, machine.state)
-        if not machine.journal() and step % 4:
-            continue  # to try again takes long, so it is tried after every fourth step
+        if not machine.journal():
+            machine.check_order()
+            if step % 4:
+                continue  # to try again takes long, so it is tried after every fourth step
         done = machine.run(*operation)
         assert done.returncode == 0 or machine.state == new, (step, done.stderr)
         assert machine.state == new and not machine.journal(), step
         machine.check_order()
-    raise AssertionError("the operation never ended")
 
 
-@pytest.fixture
-def make(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return a function that puts a machine back to what it was at the first call."""
-    image = tmp_path_factory.mktemp("image") / "machine"
-    first = True
-
-    def again() -> Machine:
-        nonlocal first
-        copy = ["cp", "-a", "--no-target-directory"]
-        if first:
-            subprocess.run([*copy, machine.root, image], check=True)
-            first = False
-        else:
-            subprocess.run(["find", machine.root, "-mindepth", "1", "-delete"], check=True)
-            subprocess.run([*copy, image, machine.root], check=True)
-        return machine
-
-    return again
+def test_an_upgrade_interrupted_at_any_step_leaves_a_whole_service(
+    machine: Machine, work: Path
+) -> None:
+    release = str(machine.root / "opt/releases/b")
+    interrupted_everywhere(machine, work, "upgrade", release, old=OLD, new=NEW, least=20)
 
 
-def test_an_upgrade_killed_at_any_step_leaves_a_whole_service(machine: Machine, make: Any) -> None:
-    kill_everywhere(
-        make, "upgrade", str(machine.root / "opt/releases/b"), old=OLD, new=NEW, least=20
-    )
-
-
-def test_a_rollback_killed_at_any_step_leaves_a_whole_service(machine: Machine, make: Any) -> None:
+def test_a_rollback_interrupted_at_any_step_leaves_a_whole_service(
+    machine: Machine, work: Path
+) -> None:
     done = machine.run("upgrade", str(machine.root / "opt/releases/b"))
     assert done.returncode == 0, done.stderr
-    kill_everywhere(make, "rollback", old=NEW, new=OLD, least=15)
+    interrupted_everywhere(machine, work, "rollback", old=NEW, new=OLD, least=15)
     assert json.loads((machine.root / "state/left.json").read_text()) == {"left": ["jupyterhub-1"]}
 
 
-def test_a_restore_killed_at_any_step_leaves_a_whole_service(machine: Machine, make: Any) -> None:
+def test_a_restore_interrupted_at_any_step_leaves_a_whole_service(
+    machine: Machine, work: Path
+) -> None:
+    old = machine.state
     backup = machine.run("backup").stdout.strip()
     with closing(sqlite3.connect(machine.root / "hub.sqlite")) as link, link:
         link.execute("INSERT INTO users VALUES (2, 'bob')")
-
-    make()
-    for step in steps(machine, "restore", backup):
-        make()
-        done = machine.run("restore", backup, kill_at=step)
-        if done.returncode != -signal.SIGKILL:
-            assert done.returncode == 0, done.stderr
-            assert step > 18
-            break
-        machine.boot()
-        assert machine.query("SELECT count(*) FROM users") in ("1", "2")
-        assert machine.state == OLD
-        if not machine.journal() and step % 4:
-            continue
-        done = machine.run("restore", backup)
-        assert done.returncode == 0, (step, done.stderr)
-        assert machine.query("SELECT count(*) FROM users") == "1"
-        machine.check_order()
-    assert machine.query("SELECT count(*) FROM users") == "1" and not machine.journal()
+    more = machine.state
+    interrupted_everywhere(machine, work, "restore", backup, old=more, new=old, least=18)
 
 
 def test_a_release_that_cannot_open_the_database_changes_nothing(machine: Machine) -> None:
@@ -371,11 +354,18 @@ def test_a_damaged_database_is_kept_byte_for_byte_and_replaced(machine: Machine)
 def test_a_rollback_undoes_an_upgrade_whose_playbook_was_lost(machine: Machine) -> None:
     assert machine.run("begin", str(machine.root / "opt/releases/b")).returncode == 0
     assert machine.journal()["step"] == "changing" and machine.release == "b"
-    again = machine.run("begin", str(machine.root / "opt/releases/b"))
-    assert again.returncode == 1 and "is not finished, at its step changing" in again.stderr
     done = machine.run("rollback")
     assert done.returncode == 0, done.stderr
     assert machine.state == OLD and not machine.journal() and (machine.root / "running").exists()
+
+
+def test_an_upgrade_whose_playbook_was_lost_is_undone_and_done_again(machine: Machine) -> None:
+    release = str(machine.root / "opt/releases/b")
+    assert machine.run("begin", release).returncode == 0
+    done = machine.run("upgrade", release)
+    assert done.returncode == 0 and "The reason: it was interrupted" in done.stderr, done.stderr
+    assert machine.state == NEW and not machine.journal()
+    machine.check_order()
 
 
 def test_only_what_is_used_and_the_newest_states_remain(machine: Machine) -> None:

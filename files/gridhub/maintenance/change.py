@@ -7,16 +7,20 @@ one with :class:`Undone` and the reason. :func:`settle` does the same when the h
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gridhub.contract import LEFT_SESSIONS
-from gridhub.maintenance import archive, host, hub, kept, operation, report
+from gridhub.maintenance import archive, backup, host, hub, kept, operation, report, reserve
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.operation import Operation, Step
 from gridhub.maintenance.settings import Settings
+
+#: In the folder of the state: a copy of the database to try a release on, and an unpacked backup.
+TRIAL, UNPACKED = "trial.sqlite", "restore"
 
 #: A transient unit that goes back, and after how many seconds, if a playbook stops in between.
 WAITING, GO_ON_WITHIN = "gridhub-going-back", 900
@@ -41,9 +45,12 @@ def until_kept(settings: Settings, done: Operation) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        _quietly(lambda: reserve.free(settings))
         _quietly(lambda: hub.unstage(settings))
         if runs:
             _quietly(lambda: hub.start(settings))
+        if done.kept:
+            kept.remove(done.kept)
         done.close(f"failed, nothing was changed: {words_of(error)}")
         raise MaintenanceError(
             f"The {done.kind} failed, and nothing was changed: {words_of(error)}"
@@ -70,11 +77,12 @@ def _quietly(act: Callable[[], object]) -> None:
 
 
 def keep(settings: Settings, done: Operation) -> None:
-    """Stop the hub, and keep its present state."""
+    """Stop the hub, keep its present state, and set aside the disk space for going back to it."""
     hub.stop()
     done.enter(Step.KEEPING)
     state = kept.keep(settings, done.kind)
-    done.kept = state.name
+    done.enter(Step.KEEPING, kept=state.name)
+    reserve.hold(settings, state)
 
 
 # -- going back -----------------------------------------------------------------------------------
@@ -119,6 +127,7 @@ def undo(settings: Settings, done: Operation, reason: str) -> Undone:
     try:
         host.run(["systemctl", "stop", f"{WAITING}.timer"], check=False)
         hub.stop()
+        reserve.free(settings)
         ran = ran or bool(done.data.get("ran"))
         done.enter(Step.UNDOING, data={**done.data, "ran": ran})
         put_back(settings, done, adopt=ran)
@@ -144,18 +153,42 @@ def settle(settings: Settings) -> int:
     if done is None:
         return 0
     if done.step in operation.MIXED:
+        reserve.free(settings)
         done.enter(Step.UNDOING)
         put_back(settings, done, adopt=bool(done.data.get("ran")))
-        done.close("interrupted, and everything was put back")
+        done.close(f"interrupted, and everything was put back: {done.again}")
+        _forget(settings, done)
         host.run(["systemctl", "daemon-reload"])
-        print(f"The {done.kind} of {done.started} was interrupted; everything was put back.")
+        print(
+            f"The {done.kind} of {done.started} was interrupted, and everything was put back. "
+            f"To go on, {done.again}."
+        )
     elif done.step in (Step.CHECKING, Step.KEEPING):
-        hub.unstage(settings)
-        done.close("interrupted before anything was changed")
-        print(f"The {done.kind} of {done.started} was interrupted; nothing was changed.")
+        _forget(settings, done)
+        done.close(f"interrupted, and nothing was changed: {done.again}")
+        print(
+            f"The {done.kind} of {done.started} was interrupted, and nothing was changed. "
+            f"To go on, {done.again}."
+        )
     else:
         print(done.next())
     return 0
+
+
+def _forget(settings: Settings, done: Operation) -> None:
+    """Remove what an operation has made that was interrupted, or has changed nothing."""
+    reserve.free(settings)
+    hub.unstage(settings)
+    for folder in (
+        Path(settings.backup_folder, backup.UNFINISHED),
+        report.STATE / kept.FOLDER / backup.UNFINISHED,
+        report.STATE / UNPACKED,
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (TRIAL, hub.JOBS):
+        (report.STATE / name).unlink(missing_ok=True)
+    if done.kept:
+        kept.remove(done.kept)
 
 
 def finish(settings: Settings) -> dict[str, Any]:
@@ -170,6 +203,7 @@ def finish(settings: Settings) -> dict[str, Any]:
         raise MaintenanceError(done.next())
     if words := hub.answer_problem(settings):
         raise MaintenanceError(f"the hub does not answer: {words}. {done.next()}")
+    reserve.free(settings)
     done.close("done")
     return {"result": "done", "kept": done.kept, "removed": kept.prune(settings)}
 
@@ -182,7 +216,7 @@ def end(settings: Settings, done: Operation, reason: str) -> Undone:
     """
     if done.step not in (Step.CHECKING, Step.KEEPING):
         return undo(settings, done, reason)
-    hub.unstage(settings)
+    _forget(settings, done)
     if hub.is_installed() and not hub.is_active():
         hub.start(settings)
     done.close(f"failed, nothing was changed: {reason}")
@@ -196,6 +230,8 @@ def go_back(settings: Settings, reason: str) -> int:
     """
     done = operation.load()
     if done is None:
+        if "nothing was changed" in reason or "everything was put back" in reason:
+            raise MaintenanceError(reason)
         ended = operation.last() or {"kind": "operation", "result": "there was none to undo"}
         raise MaintenanceError(f"{reason}. The {ended['kind']}: {ended['result']}")
     raise end(settings, done, reason)

@@ -91,12 +91,30 @@ def write(path: Path, text: str, mode: int) -> None:
     # may write the same file at the same time.
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, mode)
-        file.write(text)
-        file.flush()
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(path)
+    except OSError:  # a full disk
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def allocate(path: Path, size: int) -> None:
+    """Make a file that takes disk space and has no content; replace one that is there."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
         os.fsync(descriptor)
-    fresh.replace(path)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def now() -> datetime:

@@ -17,17 +17,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from gridhub.contract import LEFT_SESSIONS
-from gridhub.maintenance import backup, host, probes, report
+from gridhub.maintenance import archive, backup, host, probes, report
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.settings import Settings
 
 UNIT = "jupyterhub.service"
+
+#: In the folder of the maintenance's state: Grid Engine's list of all jobs.
+JOBS = "jobs.xml"
 
 #: The hub's unit starts them again.
 BROKERS = ("jupyterhub-broker.socket", "jupyterhub-broker-ready.socket")
 
 #: Seconds that the hub may take to answer, and to stop.
 ANSWER_WITHIN, STOP_WITHIN = 90.0, 120.0
+
+#: A hub that systemd has started again this often does not start.
+MAX_RESTARTS = 3
 
 #: Time limit for a program that reads or writes the hub's database, in seconds.
 MAX_SECONDS = 600.0
@@ -61,6 +67,7 @@ def start(settings: Settings) -> None:
     :raises MaintenanceError: when it does not answer in time, with the end of its log.
     """
     host.run(["systemctl", "daemon-reload"])
+    host.run(["systemctl", "reset-failed", UNIT], check=False)  # sets the number of restarts to 0
     host.run(["systemctl", "start", UNIT], seconds=STOP_WITHIN)
     if words := answer_problem(settings):
         log = host.run(
@@ -70,9 +77,26 @@ def start(settings: Settings) -> None:
 
 
 def answer_problem(settings: Settings) -> str:
-    """Wait for the hub's answer; return why there is none."""
+    """Wait for the hub's answer; return why there is none. A hub that keeps ending has no time."""
     url = settings.hub_api.removesuffix("/api") + "/health"
-    return host.wait_until_clear(lambda: probes.url_problem(settings, url), ANSWER_WITHIN, 1.0)
+    ended = ""
+
+    def problem() -> str:
+        nonlocal ended
+        found = probes.url_problem(settings, url)
+        if found and _restarts() >= MAX_RESTARTS:
+            ended = f"it has ended {MAX_RESTARTS} times since it was started"
+            return ""
+        return found
+
+    return host.wait_until_clear(problem, ANSWER_WITHIN, 1.0) or ended
+
+
+def _restarts() -> int:
+    """Return how often systemd has started the hub again since it was started."""
+    command = ["systemctl", "show", "--property=NRestarts", "--value", UNIT]
+    shown = host.run(command, check=False).strip()
+    return int(shown) if shown.isdecimal() else 0
 
 
 # -- the release ----------------------------------------------------------------------------------
@@ -197,6 +221,23 @@ def install_staged(settings: Settings, release: Path) -> None:
     unstage(settings)
 
 
+def reserve(settings: Settings, name: str, size: int) -> None:
+    """Set disk space aside in the hub's folder.
+
+    :raises MaintenanceError: when there is not enough.
+    """
+    path = Path(settings.hub_state, name)
+    named = f"setting {size} bytes aside in {settings.hub_state}, for going back"
+    _as_hub(settings, "reserve", str(path), str(size), named=named)
+
+
+def free(settings: Settings, name: str) -> None:
+    """Free the disk space that :func:`reserve` set aside."""
+    path = Path(settings.hub_state, name)
+    if path.exists():
+        _as_hub(settings, "forget", str(path), named=f"removing {path}")
+
+
 def _as_hub(settings: Settings, *arguments: str, named: str, reads: IO[bytes] | None = None) -> str:
     command = [*settings.as_hub, *backup.PROGRAM, *arguments]
     return host.run(command, seconds=MAX_SECONDS, named=named, reads=reads)
@@ -205,19 +246,22 @@ def _as_hub(settings: Settings, *arguments: str, named: str, reads: IO[bytes] | 
 def receive(target: Path) -> None:
     """Write standard input to a file of the hub's, with the hub's rights; all of it or nothing."""
     fresh = target.with_name(f"{target.name}.unfinished")
-    forget(fresh)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        while block := sys.stdin.buffer.read(1 << 20):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
     forget(target)
+    try:
+        with archive.create(fresh) as file:
+            while block := sys.stdin.buffer.read(1 << 20):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk
+        forget(target)
+        raise
     fresh.replace(target)
 
 
 def forget(target: Path) -> None:
-    """Remove a database and its journals."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    """Remove a database and its journals, and a part of one."""
+    for suffix in ("", "-journal", "-wal", "-shm", ".unfinished"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
 
 
@@ -261,7 +305,7 @@ def all_jobs(settings: Settings) -> Iterator[IO[bytes]]:
     :raises MaintenanceError: when Grid Engine gives no complete answer: then nothing is known about
         the sessions.
     """
-    path = report.STATE / "jobs.xml"
+    path = report.STATE / JOBS
     command = [settings.qstat[0], "-s", "a", "-f", "-ne", "-xml", "-u", "*"]
     shown = host.run(command, seconds=30, environment={**settings.environment, "TZ": "UTC"})
     if "</job_info>" not in shown:

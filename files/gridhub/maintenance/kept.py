@@ -186,12 +186,16 @@ def write_files(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 fresh = path.with_name(f".{path.name}.put-back")
                 fresh.unlink(missing_ok=True)
-                with archive.create(fresh) as file:
-                    shutil.copyfileobj(source, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                _own(fresh, member)
-                fresh.replace(path)
+                try:
+                    with archive.create(fresh) as file:
+                        shutil.copyfileobj(source, file)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    _own(fresh, member)
+                    fresh.replace(path)
+                except OSError:  # a full disk
+                    fresh.unlink(missing_ok=True)
+                    raise
                 written.append(str(path))
             elif member.issym() and not path.is_symlink() and not path.exists():
                 path.symlink_to(member.linkname)

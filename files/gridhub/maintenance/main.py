@@ -38,7 +38,7 @@ sge_maintenance.py backup REASON
 sge_maintenance.py restore|restore-plan BACKUP adopt|leave, restore-files BACKUP
                    (standard input is the private key of an encrypted backup)
 sge_maintenance.py upgrade RELEASE, rollback|rollback-plan [KEPT]
-sge_maintenance.py mark changed|answering, finish, go-back REASON, settle, expire"""
+sge_maintenance.py mark changed|answering, start, finish, go-back REASON, settle, expire"""
 
 #: The commands that change the host; only one may run at a time.
 _CHANGES: dict[str, Callable[[Settings], int]] = {
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command (:data:`USAGE`); return the exit status."""
     try:
         return _dispatch(list(arguments))
-    except MaintenanceError as error:
+    except (MaintenanceError, OSError) as error:  # a full disk, for example
         print(error, file=sys.stderr)
         return 1
 
@@ -64,7 +64,7 @@ def _dispatch(arguments: list[str]) -> int:
             settings.read_settings(Path(path))
         case ["print-database" | "check-database" | "pack", *_]:
             return _part_of_backup(arguments)
-        case ["receive" | "forget" | "install" | "unpack-own", *_]:
+        case ["receive" | "reserve" | "forget" | "install" | "unpack-own", *_]:
             return _part_of_change(arguments)
         case ["rollback-plan", *name] if len(name) < 2:
             _show(upgrade.plan_rollback(settings.read_settings(), *name or [""]))
@@ -84,6 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
             | "upgrade"
             | "rollback"
             | "mark"
+            | "start"
             | "finish"
             | "go-back"
             | "expire",
@@ -148,6 +149,8 @@ def _operate(values: Settings, arguments: list[str]) -> int:
             _show(upgrade.roll_back(values, *name or [""]))
         case ["mark", "changed" | "answering" as step]:
             _show(change.mark(operation.Step(step)))
+        case ["start"]:
+            hub.start(values)
         case ["finish"]:
             _show(change.finish(values))
         case ["go-back", reason]:
@@ -165,6 +168,8 @@ def _part_of_change(arguments: list[str]) -> int:
         match arguments:
             case ["receive", target]:
                 hub.receive(Path(target))
+            case ["reserve", target, size] if size.isdecimal():
+                host.allocate(Path(target), int(size))
             case ["forget", target]:
                 hub.forget(Path(target))
             case ["install", staged, database]:

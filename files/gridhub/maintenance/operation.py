@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -62,6 +63,11 @@ class Operation:
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def again(self) -> str:
+        """What to run after an interruption that left the old state."""
+        return f"run {PLAYBOOK[self.kind]} again"
+
+    @property
     def is_open(self) -> bool:
         """Whether anything may have been changed."""
         return self.step is not Step.CHECKING
@@ -79,22 +85,25 @@ class Operation:
         :param result: what it has come to, in words.
         """
         ended = {**asdict(self), "ended": host.now().isoformat(), "result": result}
-        host.write(report.STATE / LAST, json.dumps(ended, indent=1), 0o600)
+        try:
+            host.write(report.STATE / LAST, json.dumps(ended, indent=1), 0o600)
+        except OSError as error:  # a full disk; the operation has ended nevertheless
+            print(f"also: {error}", file=sys.stderr)
         (report.STATE / FILE).unlink(missing_ok=True)
 
     def next(self) -> str:
         """Return what an administrator should run next."""
+        article = "An" if self.kind == "upgrade" else "A"
         what = (
-            f"A {self.kind} ({self.about}) of {self.started} is not finished, at its step "
+            f"{article} {self.kind} ({self.about}) of {self.started} is not finished, at its step "
             f"{self.step}"
         )
         if self.step in (Step.CHECKING, Step.KEEPING):
-            return f"{what}. Nothing was changed. Run {PLAYBOOK[self.kind]} again"
+            return f"{what}. Nothing was changed. To go on, {self.again}"
         if self.step in MIXED:
             return (
                 f"{what}. When the hub starts, everything is put back first "
-                "(systemctl start jupyterhub). Then run "
-                f"{PLAYBOOK[self.kind]} again"
+                f"(systemctl start jupyterhub). Then {self.again}"
             )
         return (
             f"{what}: the hub uses the new state. Run {PLAYBOOK[self.kind]} to check and finish "
@@ -137,7 +146,10 @@ def begin(kind: str, about: str) -> Operation:
             return found
         raise MaintenanceError(found.next())
     operation = Operation(kind, host.now().isoformat(), about=about)
-    operation.enter(Step.CHECKING)
+    try:
+        operation.enter(Step.CHECKING)
+    except OSError as error:
+        raise MaintenanceError(f"The {kind} failed, and nothing was changed: {error}") from error
     return operation
 
 

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gridhub.maintenance import archive, backup, host, hub, kept, operation, report
-from gridhub.maintenance.change import keep, or_undo, until_kept
+from gridhub.maintenance.change import UNPACKED, keep, or_undo, until_kept
 from gridhub.maintenance.errors import MaintenanceError
 from gridhub.maintenance.operation import Step
 from gridhub.maintenance.settings import Settings
-
-#: The folder into which a backup is unpacked.
-WORK = "restore"
 
 
 def unpack(settings: Settings, name: str, identity: bytes) -> tuple[Path, dict[str, Any]]:
@@ -27,7 +24,7 @@ def unpack(settings: Settings, name: str, identity: bytes) -> tuple[Path, dict[s
     if not path.is_file():
         there = ", ".join(each.name for each in archive.all_in(Path(settings.backup_folder)))
         raise MaintenanceError(f"there is no backup {path}; restore_from can be: {there or 'none'}")
-    work = report.STATE / WORK
+    work = report.STATE / UNPACKED
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700, parents=True)
     if path.name.endswith(archive.ENCRYPTED):
@@ -44,7 +41,7 @@ def unpack(settings: Settings, name: str, identity: bytes) -> tuple[Path, dict[s
 
 def clean() -> None:
     """Remove what was unpacked."""
-    shutil.rmtree(report.STATE / WORK, ignore_errors=True)
+    shutil.rmtree(report.STATE / UNPACKED, ignore_errors=True)
 
 
 def plan_restore(settings: Settings, name: str, identity: bytes, *, adopt: bool) -> dict[str, Any]:

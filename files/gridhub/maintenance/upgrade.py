@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from gridhub.maintenance import archive, backup, host, hub, kept, operation, report
 from gridhub.maintenance.change import (
     GO_ON_WITHIN,
+    TRIAL,
     WAITING,
     end,
     go_back,
     keep,
     or_undo,
+    undo,
     until_kept,
 )
 from gridhub.maintenance.errors import MaintenanceError
@@ -34,6 +37,7 @@ def upgrade(settings: Settings, release: Path) -> dict[str, Any]:
     hub.check_release(release)
     if hub.current(settings) is None:
         raise MaintenanceError("there is no hub on this host: deploy it with playbooks/site.yml")
+    _undo_interrupted(settings, "upgrade")
     done = operation.begin("upgrade", release.name)
     if done.step is not Step.CHECKING:
         return {"resumed": True}
@@ -61,6 +65,16 @@ def upgrade(settings: Settings, release: Path) -> dict[str, Any]:
     return {"resumed": False, "backup": saved["path"], "tried": tried, "kept": done.kept}
 
 
+def _undo_interrupted(settings: Settings, kind: str) -> None:
+    """Put everything back if an operation of this kind was interrupted in the middle of a change.
+
+    :raises MaintenanceError: when that fails.
+    """
+    found = operation.load()
+    if found and found.kind == kind and found.step in operation.MIXED:
+        print(undo(settings, found, "it was interrupted"), file=sys.stderr)
+
+
 def _expect_the_playbook() -> None:
     """Let the host go back by itself if the machine that runs the playbook is lost."""
     host.run(["systemctl", "stop", f"{WAITING}.timer"], check=False)
@@ -86,7 +100,7 @@ def expire(settings: Settings) -> int:
 
 def _try(settings: Settings, release: Path) -> dict[str, Any]:
     """Migrate a copy of the database that is in use, and open it with a release."""
-    work = report.STATE / "trial.sqlite"
+    work = report.STATE / TRIAL
     work.unlink(missing_ok=True)
     try:
         backup.copy_database(settings, work)
@@ -134,7 +148,7 @@ def plan_rollback(settings: Settings, name: str) -> dict[str, Any]:
 def _rollback_plan(settings: Settings, state: kept.Kept) -> dict[str, Any]:
     release = Path(state.release)
     hub.check_release(release)
-    copy = report.STATE / "trial.sqlite"
+    copy = report.STATE / TRIAL
     copy.unlink(missing_ok=True)
     try:
         now = backup.copy_database(settings, copy)
@@ -166,6 +180,7 @@ def roll_back(settings: Settings, name: str) -> dict[str, Any]:
             hub.start(settings)
             unfinished.enter(Step.ANSWERING)
         return {"resumed": True, "to": unfinished.about}
+    _undo_interrupted(settings, "rollback")
     present = hub.current(settings)
     state = choose(kept.all_kept(), name, present)
     done = operation.begin("rollback", state.name)

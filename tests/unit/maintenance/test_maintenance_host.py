@@ -32,6 +32,21 @@ def test_a_files_mode_does_not_depend_on_roots_umask(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notice"]
 
 
+def test_space_that_is_not_there_is_not_set_aside(tmp_path: Path) -> None:
+    host.allocate(tmp_path / "some", 1 << 20)
+    assert (tmp_path / "some").stat().st_blocks * 512 >= 1 << 20
+    with pytest.raises(OSError, match=r"space|large"):
+        host.allocate(tmp_path / "some", 1 << 60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        host.write(tmp_path / "folder", "words", 0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 @pytest.mark.parametrize("folder", ["/", "/usr", "/var/log", "/var/lib/dpkg"])
 def test_a_full_file_system_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def usage(path: Path) -> SimpleNamespace:

@@ -34,6 +34,12 @@ HUB = {
     "drain": {"until": "2030-01-31T18:00:00+00:00", "text": "Moved."},
     "smoke": {"ok": True, "ended": "2026-03-01T12:00:00+00:00", "seconds": {"start": 2.4}},
     "last_backup": "/b/2026-02-10T032600.tar",
+    "last_operation": {
+        "kind": "upgrade",
+        "about": "abc",
+        "ended": "2026-02-11T12:00:00+00:00",
+        "result": "interrupted, and nothing was changed: run playbooks/upgrade.yml again",
+    },
     "next": "2026-03-10T03:26:00+00:00",
     "last": {"ended": "2026-02-10T03:40:00+00:00", "result": "done"},
 }
@@ -64,6 +70,7 @@ def test_a_good_site_is_shown_whole() -> None:
         "2026-03-01T12:00:00+00:00 succeeded, ready after 2 s",
         "until 2030-01-31T18:00:00+00:00: Moved.",
         "hub /b/2026-02-10T032600.tar",
+        "last upgrade: abc, 2026-02-11T12:00:00+00:00: interrupted, and nothing was changed: run",
         "hub: next 2026-03-10T03:26:00+00:00; last 2026-02-10T03:40:00+00:00 done",
         "JupyterHub:   6.1.1",
         "exec1: 1 units active; release abc",
