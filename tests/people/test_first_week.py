@@ -1,4 +1,4 @@
-"""What people do in their first week: the recipes of docs/users.md, as they are written there.
+"""What people do in their first week: the recipes of docs/researchers, as they are written there.
 
 The recipes for Julia and conda are not run.
 """
@@ -50,7 +50,7 @@ def in_the_session(wanda: HubClient, kernel: str, commands: str) -> str:
 
 @pytest.fixture
 def submit_hosts() -> Iterator[None]:
-    """Let the workers submit jobs, as docs/admin.md describes for a cluster of the site's own."""
+    """Let the workers submit jobs, as docs/administrators/grid-engine.md describes for a cluster of the site's own."""
     qmaster = host("qmaster")
     for worker in WORKERS:
         qmaster.check_output(f"qconf -as {worker}")

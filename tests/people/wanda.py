@@ -1,4 +1,4 @@
-"""The account of the tests about kernels and the first week, and the recipes of docs/users.md."""
+"""The account of the tests about kernels and the first week, and the recipes of docs/researchers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MINE = "own .local .ipython .jupyter Untitled*.ipynb hello.*"
 
 
 def recipe(name: str) -> str:
-    """Return the commands of a recipe in docs/users.md: the first block after its heading."""
-    text = (ROOT / "docs/users.md").read_text(encoding="utf-8")
+    """Return the commands of a recipe in docs/researchers: the first block after its heading."""
+    text = (ROOT / "docs/researchers").read_text(encoding="utf-8")
     section = text.partition(f"### {name}\n")[2]
-    assert section, f"docs/users.md has no recipe {name!r}"
+    assert section, f"docs/researchers has no recipe {name!r}"
     return section.split("```")[1].partition("\n")[2]
 
 
