@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Write the generated parts of the documentation: ``doc_tables.py [--check]``.
 
 - The messages on docs/researchers/messages.md. A row of its tables begins with a comment that
@@ -71,7 +72,11 @@ def messages(page: str) -> str:
     ]
     if missing:
         raise TableError(f"{MESSAGES.name} says nothing about {', '.join(missing)}")
-    return ROW.sub(lambda row: f"| <!-- {row[1]} --> {shown(words[row[1].split()[0]])} | {row[2]} |", page)
+
+    def cells(row: re.Match[str]) -> str:
+        return f"| <!-- {row[1]} --> {shown(words[row[1].split()[0]])} | {row[2]} |"
+
+    return ROW.sub(cells, page)
 
 
 def headings(page: Path) -> dict[str, str]:

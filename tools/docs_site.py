@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Let MkDocs see the repository as a forge does: a hook that ``mkdocs.yml`` names.
 
 The site has more than ``docs/``: the README is its front page, and the roles' READMEs, the
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 #: The pages outside ``docs/``.
@@ -25,6 +27,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if path.is_file():
                 found.append(file_of(path.relative_to(ROOT), config))
     return Files(found)
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Leave out the list of pages beside the front page, which has only itself there."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
+    return markdown
 
 
 def file_of(path: Path, config: MkDocsConfig) -> File:

@@ -1,7 +1,7 @@
 """What the roles know about each system: names for all that their tasks use, or a refusal.
 
-The facts are typed from Ansible's documentation, not recorded. The table in docs/administrators/systems.md
-("Systems") tells which systems were tried for real.
+The facts are typed from Ansible's documentation, not recorded. The table in
+docs/administrators/systems.md ("Systems") tells which systems were tried for real.
 """
 
 from __future__ import annotations
