@@ -36,6 +36,11 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     return markdown
 
 
+def on_post_page(output: str, **_: object) -> str:
+    """Name the dialog of the search for screen readers; the theme gives it no name."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+
+
 def file_of(path: Path, config: MkDocsConfig) -> File:
     """Return a file of the repository, with its place in the site."""
     file = File(path.as_posix(), str(ROOT), config.site_dir, config.use_directory_urls)
