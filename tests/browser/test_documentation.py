@@ -1,4 +1,4 @@
-"""The documentation as a site, in a browser, opened from a folder: it needs no hub and no server."""
+"""The documentation as a site, opened in a browser from a folder: it needs no hub and no server."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def password_notes(facts: Mapping[str, Any], family: str) -> Iterator[str]:
         yield (
             f"The hub cannot check the passwords of {', '.join(local)}: these accounts are in "
             "/etc/passwd of the hub's host, where only root may read the hashes of passwords. "
-            'Accounts of a directory service (SSSD) can log in '
+            "Accounts of a directory service (SSSD) can log in "
             '(docs/administrators/systems.md, "Systems")'
         )
 
