@@ -30,7 +30,7 @@ TESTED := $(foreach cluster,$(CLUSTERS),$(scenarios_$(cluster)))
 # The folder of a scenario's tests.
 tests_of = tests/$(patsubst default,cluster,$1)
 
-.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants operate people monitoring existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table soak bench bench-quick lock audit screenshots collection
+.PHONY: help setup demo demo-code demo-down test test-all lint unit playbooks clusters default browser faults security maintenance variants operate people monitoring existing_cluster accounts database $(CLUSTERS:%=on-%) fault-table docs docs-tables soak bench bench-quick lock audit screenshots collection
 
 help: ## Show the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -111,6 +111,12 @@ variants: cluster := security
 existing_cluster: cluster := existing
 default browser faults security maintenance monitoring operate variants people existing_cluster accounts database: clusters
 	@tools/scenarios.sh gridhub-$(or $(cluster),$@) $(port_$(or $(cluster),$@)) $@ $(call tests_of,$@)
+
+docs-tables: setup ## Update the tables of variables and messages in the documentation
+	@python tools/doc_tables.py
+
+docs: setup ## Build the documentation in .cache/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 soak: setup ## Break things at random for GRIDHUB_SOAK_MINUTES (60), with sessions computing
 	@tools/setup.sh containers

@@ -140,7 +140,8 @@ class SGESpawner(ShownSpawner):
         if ignored := sorted(name for name in self.NO_EFFECT if getattr(self, name)):
             # The deployment refuses these settings, so a hook has set them.
             self.log.warning(
-                "A hook has set %s of the spawner, which has no effect (docs/admin.md)",
+                "A hook has set %s of the spawner, which has no effect "
+                "(docs/administrators/hub-settings.md)",
                 ", ".join(ignored),
             )
         session = hub_mark(self.user.settings["cookie_secret"]) + token_hex(12)

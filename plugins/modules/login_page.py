@@ -75,7 +75,8 @@ HINTS = {
 MESSAGE = (
     "The login page cannot be fetched from this machine, as people would. %s. If only this machine "
     "cannot reach that address, set proxy_check_address to one that leads to the service from "
-    'here, or proxy_check to false (docs/admin.md, "The last check of a deployment")'
+    "here, or proxy_check to false "
+    '(docs/administrators/your-cluster.md, "The last check of a deployment")'
 )
 
 

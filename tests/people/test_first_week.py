@@ -1,4 +1,4 @@
-"""What people do in their first week: the recipes of docs/users.md, as they are written there.
+"""What people do in their first week: the recipes of docs/researchers, as they are written there.
 
 The recipes for Julia and conda are not run.
 """
@@ -50,7 +50,7 @@ def in_the_session(wanda: HubClient, kernel: str, commands: str) -> str:
 
 @pytest.fixture
 def submit_hosts() -> Iterator[None]:
-    """Let the workers submit jobs, as docs/admin.md describes for a cluster of the site's own."""
+    """Let the workers submit jobs, as docs/administrators/grid-engine.md describes it."""
     qmaster = host("qmaster")
     for worker in WORKERS:
         qmaster.check_output(f"qconf -as {worker}")
@@ -69,13 +69,14 @@ def kernel_of(wanda: HubClient) -> str:
 def test_a_job_from_a_session_is_denied_in_the_words_that_the_docs_name(
     wanda: HubClient, at_home: None
 ) -> None:
-    said = in_the_session(wanda, kernel_of(wanda), recipe("Submit a job"))
+    said = in_the_session(wanda, kernel_of(wanda), recipe("Submit jobs from a session"))
     assert 'denied: host "exec' in said and "is not a submit host" in said
 
 
 def test_a_session_submits_a_job(wanda: HubClient, at_home: None, submit_hosts: None) -> None:
     kernel = kernel_of(wanda)
-    assert "has been submitted" in in_the_session(wanda, kernel, recipe("Submit a job"))
+    said = in_the_session(wanda, kernel, recipe("Submit jobs from a session"))
+    assert "has been submitted" in said
     log = f"/home/{NAME}/hello.log"
     hub = host("hub")
     wait_for("the job has run", lambda: hub.run(f"grep -q exec {log}").rc == 0, 120)

@@ -138,7 +138,7 @@ def test_a_kernel_whose_program_is_gone_is_an_error_with_the_program(newcomer: M
 
 
 def test_a_kernel_of_ones_own_environment_gets_the_whole_environment(newcomer: Make) -> None:
-    """The kernel of a virtual environment, made as docs/users.md says."""
+    """The kernel of a virtual environment, made as docs/researchers says."""
     person = newcomer()
     person.start()
     made = person.terminal(

@@ -1,7 +1,8 @@
-"""The account of the tests about kernels and the first week, and the recipes of docs/users.md."""
+"""The account of the tests about kernels and the first week; the recipes of docs/researchers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,11 +17,12 @@ MINE = "own .local .ipython .jupyter Untitled*.ipynb hello.*"
 
 
 def recipe(name: str) -> str:
-    """Return the commands of a recipe in docs/users.md: the first block after its heading."""
-    text = (ROOT / "docs/users.md").read_text(encoding="utf-8")
-    section = text.partition(f"### {name}\n")[2]
-    assert section, f"docs/users.md has no recipe {name!r}"
-    return section.split("```")[1].partition("\n")[2]
+    """Return the commands of a recipe in docs/researchers: the first block after its heading."""
+    for page in sorted((ROOT / "docs/researchers").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if heading := re.search(rf"^#+ {re.escape(name)}\n", text, re.MULTILINE):
+            return text[heading.end() :].split("```")[1].partition("\n")[2]
+    raise AssertionError(f"docs/researchers has no recipe {name!r}")
 
 
 @pytest.fixture(scope="module")

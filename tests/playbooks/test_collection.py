@@ -45,14 +45,6 @@ def run(folder: Path, program: str, *arguments: str, fails: bool = False) -> str
     return " ".join((done.stdout + done.stderr).split())
 
 
-def test_the_version_is_the_newest_in_the_changelog() -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## ([0-9.]+)", changelog, re.MULTILINE)
-    described = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
-    assert newest
-    assert described["version"] == newest[1]
-
-
 def test_it_needs_the_same_ansible_as_the_playbooks() -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
     check = (ROOT / "playbooks/validate.yml").read_text(encoding="utf-8")
@@ -64,8 +56,8 @@ def test_it_needs_the_same_ansible_as_the_playbooks() -> None:
 def test_it_has_what_a_site_needs_and_nothing_else(site: Path) -> None:
     installed = site / "collections/ansible_collections/gridhub/gridhub"
     assert {path.name for path in installed.iterdir()} - {"FILES.json", "MANIFEST.json"} == {
-        *("CHANGELOG.md", "LICENSE", "README.md", "docs", "files", "inventories", "meta"),
-        *("playbooks", "plugins", "requirements", "roles", "tools"),
+        *("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "docs", "files", "inventories"),
+        *("meta", "playbooks", "plugins", "requirements", "roles", "tools"),
     }
     assert {path.name for path in (installed / "inventories").iterdir()} == {
         path.name for path in (ROOT / "inventories").glob("example*")

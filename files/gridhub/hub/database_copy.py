@@ -150,8 +150,8 @@ def _refuse_filled(link: Connection, url: str) -> None:
         users = link.scalar(sql("SELECT count(*) FROM users")) if "users" in there else 0
         raise CopyError(
             f"{shown(url)} is not empty: it is a hub's database with {users} users. If it is not "
-            "needed any more, set it aside: sge_database.py set-aside URL (docs/admin.md, "
-            '"Moving to another database")'
+            "needed any more, set it aside: sge_database.py set-aside URL "
+            '(docs/administrators/postgresql.md, "Moving to another database")'
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gridhub.site.inventory import Problem
 
 #: The version of this release, as in ``galaxy.yml``, which an installed collection lacks.
-VERSION = "0.1.0"
+VERSION = "1.0.0"
 
 
 class Change(NamedTuple):

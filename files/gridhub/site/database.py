@@ -30,7 +30,7 @@ OPTIONS = {
     "keepalives_count": "3",
 }
 
-_DOCS = '(docs/admin.md, "PostgreSQL")'
+_DOCS = '(docs/administrators/postgresql.md, "PostgreSQL")'
 _EXAMPLE = "postgresql://jupyterhub@db.example.org/jupyterhub"
 
 

@@ -91,7 +91,8 @@ def dialect_notes(
     if dialect is Dialect.AGE:
         yield (
             "Altair and Univa Grid Engine were never tried with GridHub: it reads their answers as "
-            'public documents describe them (docs/admin.md, "Other Grid Engines")'
+            "public documents describe them "
+            '(docs/administrators/grid-engine.md, "Other Grid Engines")'
         )
     if dialect is Dialect.OCS:
         if line.upper().startswith("GCS"):

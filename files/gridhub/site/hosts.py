@@ -22,7 +22,9 @@ SOURCE_HINTS = {
     "pip": "set PIP_INDEX_URL or HTTPS_PROXY in {name}",
     "npm": "set NPM_CONFIG_REGISTRY or HTTPS_PROXY in {name}",
 }
-_SOURCE_DOCS = '(docs/admin.md, "Behind a TLS-inspecting proxy, or with mirrors")'
+_SOURCE_DOCS = (
+    '(docs/administrators/collection.md, "Behind a TLS-inspecting proxy, or with mirrors")'
+)
 
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -103,7 +105,8 @@ def password_notes(facts: Mapping[str, Any], family: str) -> Iterator[str]:
         yield (
             f"The hub cannot check the passwords of {', '.join(local)}: these accounts are in "
             "/etc/passwd of the hub's host, where only root may read the hashes of passwords. "
-            'Accounts of a directory service (SSSD) can log in (docs/admin.md, "Systems")'
+            "Accounts of a directory service (SSSD) can log in "
+            '(docs/administrators/systems.md, "Systems")'
         )
 
 
@@ -305,6 +308,6 @@ def distribution_problems(
         yield Problem(
             (host,),
             f"{name} {facts['distribution_version']} (family {family}) is not supported by the "
-            f"roles {', '.join(lacking)}; they support {', '.join(systems)} (docs/admin.md, "
-            '"Systems")',
+            f"roles {', '.join(lacking)}; they support {', '.join(systems)} "
+            '(docs/administrators/systems.md, "Systems")',
         )

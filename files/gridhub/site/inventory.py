@@ -87,8 +87,8 @@ def group_problems(groups: Mapping[str, Collection[str]]) -> Iterator[Problem]:
         yield Problem(
             (),
             "The hosts of sge_exec_unmanaged need a notebook environment in a shared folder: name "
-            'the host that builds it in the group session_environment (docs/admin.md, "Workers '
-            'that you may not manage")',
+            "the host that builds it in the group session_environment "
+            '(docs/administrators/unmanaged-workers.md, "Workers that you may not manage")',
         )
 
 
@@ -113,7 +113,8 @@ def shared_problems(values: Mapping[str, Any], hub: Mapping[str, Any]) -> Iterat
         yield (
             f"sge_exec_python is {python}. For a shared environment, it must be a path with the "
             "version in it, which exists on all workers and on the host that builds, such as "
-            '/usr/bin/python3.11 (docs/admin.md, "Workers that you may not manage")'
+            "/usr/bin/python3.11 "
+            '(docs/administrators/unmanaged-workers.md, "Workers that you may not manage")'
         )
     glibc = values.get("sge_exec_glibc", "")
     if glibc != "" and not (isinstance(glibc, str) and _GLIBC.fullmatch(glibc)):
@@ -184,14 +185,16 @@ def address_problems(url: Any, subdomains: Any) -> Iterator[str]:
         yield (
             f"jupyterhub_public_url is '{url}'; its folder {found['path']} may have letters, "
             "digits and the characters _ . ~ - only, and no part of it may be hub, user or "
-            'services, such as https://www.example.org/jupyter/ (docs/admin.md, "Below a folder")'
+            "services, such as https://www.example.org/jupyter/ "
+            '(docs/administrators/addresses.md, "Below a folder")'
         )
     elif is_true(subdomains) and not _WITH_SUBDOMAINS.fullmatch(url):
         yield (
             f"jupyterhub_user_subdomains is true and jupyterhub_public_url is '{url}'. Users' host "
             "names are made from it: it must contain the hub's own, in small letters and with a "
             "dot in it, no address, no folder, and the port only if that is not 443, such as "
-            'https://jupyter.example.org/ (docs/admin.md, "A host name for each person")'
+            "https://jupyter.example.org/ "
+            '(docs/administrators/addresses.md, "A host name for each person")'
         )
 
 
@@ -218,7 +221,8 @@ def network_problems(proxy: Mapping[str, Any]) -> Iterator[str]:
         if not _network_problem(network) and not ipaddress.ip_network(network).prefixlen:
             yield (
                 f"proxy_trusted_networks: {network!r} contains everybody, who could then state any "
-                'address; list only your load balancers (docs/admin.md, "Behind a load balancer")'
+                "address; list only your load balancers "
+                '(docs/administrators/addresses.md, "Behind a load balancer")'
             )
     port = proxy.get("proxy_protocol_port", 0)
     if str(port) == "0":
@@ -230,7 +234,7 @@ def network_problems(proxy: Mapping[str, Any]) -> Iterator[str]:
     elif not trusted:
         yield (
             f"proxy_protocol_port is {port}, but proxy_trusted_networks is empty: list your load "
-            'balancers there (docs/admin.md, "Behind a load balancer")'
+            'balancers there (docs/administrators/addresses.md, "Behind a load balancer")'
         )
 
 

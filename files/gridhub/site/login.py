@@ -10,7 +10,7 @@ from typing import Any
 from gridhub.hub.openid_provider import ENDPOINTS, document_notes, document_problems
 from gridhub.site.inventory import is_true
 
-_DOCS = '(docs/admin.md, "OpenID Connect")'
+_DOCS = '(docs/administrators/accounts.md, "OpenID Connect")'
 _ISSUER = re.compile(r"https://[^\s?#@]+")
 
 
@@ -96,12 +96,12 @@ def sssd_problems(found: Mapping[str, Any], hub: Mapping[str, Any]) -> Iterator[
     if not found["answers"]:
         yield (
             "jupyterhub_pam_sssd is true, but SSSD does not run on the hub's host with the service "
-            'pam (docs/admin.md, "SSSD")'
+            'pam (docs/administrators/accounts.md, "SSSD")'
         )
     if not found["in_nsswitch"]:
         yield (
             "jupyterhub_pam_sssd is true, but passwd in /etc/nsswitch.conf of the hub's host does "
-            'not name sss (docs/admin.md, "SSSD")'
+            'not name sss (docs/administrators/accounts.md, "SSSD")'
         )
 
 

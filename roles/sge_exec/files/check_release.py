@@ -86,7 +86,7 @@ def main() -> int:
     settings = json.loads((release / "lab/settings/overrides.json").read_text(encoding="utf-8"))
     wrong = list(problems(settings, schemas(release)))
     if wrong:
-        change = "Change sge_exec_lab_settings in the inventory (docs/admin.md)."
+        change = "Change sge_exec_lab_settings in the inventory (docs/administrators/sessions.md)."
         lines = ["These default settings of JupyterLab would have no effect:", *wrong, change]
         print(*lines, sep="\n  ", file=sys.stderr)
     return bool(wrong)

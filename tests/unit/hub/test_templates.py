@@ -202,7 +202,7 @@ def test_every_picture_of_the_docs_is_made_by_a_program_and_shown() -> None:
     """The tests take screenshots, and ``make bench`` draws plots."""
     root = PAGES.parents[1]
     tests = "".join(path.read_text(encoding="utf-8") for path in root.glob("tests/browser/*.py"))
-    docs = "".join(path.read_text(encoding="utf-8") for path in root.glob("docs/*.md"))
+    docs = "".join(path.read_text(encoding="utf-8") for path in root.glob("docs/**/*.md"))
     images = list((root / "docs/images").iterdir())
     assert images
     for image in images:
@@ -211,7 +211,7 @@ def test_every_picture_of_the_docs_is_made_by_a_program_and_shown() -> None:
         # The tests of the monitoring draw the dashboards.
         elif image.stem not in ("dashboard-administrator", "dashboard-manager"):
             assert re.search(rf'\bcheck\(\w+, "{image.stem}"\)', tests), image
-        assert f"(images/{image.name})" in docs, image
+        assert f"images/{image.name})" in docs, image
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

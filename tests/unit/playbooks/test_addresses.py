@@ -96,7 +96,7 @@ def test_people_can_have_host_names_below_a_name(url: str, wanted: object) -> No
 def test_people_cannot_have_host_names_below_anything_else(url: str) -> None:
     (objection,) = objections(url, True)
     assert f"jupyterhub_public_url is '{url}'" in objection
-    assert "docs/admin.md" in objection
+    assert "docs/administrators/addresses.md" in objection
     assert objections(url, False) == []
 
 

@@ -1,7 +1,7 @@
 """What the roles know about each system: names for all that their tasks use, or a refusal.
 
-The facts are typed from Ansible's documentation, not recorded. The table in docs/admin.md
-("Systems") tells which systems were tried for real.
+The facts are typed from Ansible's documentation, not recorded. The table in
+docs/administrators/systems.md ("Systems") tells which systems were tried for real.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_all_that_tasks_and_templates_use_has_a_value(system: str, role: str) ->
 
 
 def test_the_table_of_systems_is_what_the_roles_do() -> None:
-    text = (ROOT / "docs/admin.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/administrators/systems.md").read_text(encoding="utf-8")
     table = text.partition("## Systems")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:-1] for row in table.splitlines() if row.startswith("| ")][1:]
     columns = ("jupyterhub", "sge_exec", "sge_common")

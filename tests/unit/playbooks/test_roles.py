@@ -179,7 +179,7 @@ def test_each_task_of_a_role_has_its_tags(role: str) -> None:
 
 
 def test_the_tags_are_documented() -> None:
-    text = (ROOT / "docs/admin.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/administrators/playbooks.md").read_text(encoding="utf-8")
     documented = text.partition("## Tags")[2].partition("\n## ")[0]
     for tag in {*PARTS, "menu"}:
         assert f"`{tag}`" in documented

@@ -220,7 +220,7 @@ def test_an_unsupported_distribution_is_named_with_the_roles_and_what_they_suppo
     assert distribution("Ubuntu", "24.04", "Debian") == []
     assert distribution("AlmaLinux", "9.4", "RedHat") == [
         "w1: AlmaLinux 9.4 (family RedHat) is not supported by the roles proxy, sge_exec; they "
-        'support Debian, Fedora, RedHat-10, Rocky-9 (docs/admin.md, "Systems")'
+        'support Debian, Fedora, RedHat-10, Rocky-9 (docs/administrators/systems.md, "Systems")'
     ]
     for name, version in (("Rocky", "9.4"), ("Fedora", "44"), ("AlmaLinux", "10.0")):
         (found,) = distribution(name, version, "RedHat")

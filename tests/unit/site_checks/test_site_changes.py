@@ -55,10 +55,10 @@ def test_breaking_changes_must_have_been_read(read: Any, expected: list[str]) ->
 
 def test_both_are_problems_of_an_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(changes.CHANGED, "jupyterhub_old", Change("0.2.0", "jupyterhub_new"))
-    monkeypatch.setitem(changes.BREAKING, "0.1.0", "set a")
+    monkeypatch.setitem(changes.BREAKING, "1.0.0", "set a")
     found = problems(jupyterhub_old=1)
     assert any("jupyterhub_old -> jupyterhub_new" in each for each in found), found
-    assert any("0.1.0: set a" in each for each in found), found
+    assert any("1.0.0: set a" in each for each in found), found
 
 
 def test_the_changelog_and_the_table_name_the_same_breaking_changes() -> None:
