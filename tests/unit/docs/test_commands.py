@@ -21,6 +21,11 @@ from doc_pages import BLOCKS, PAGES, SHELL, Block
 from folders import ROOT
 
 RUNNER = "tests/playbooks/test_documented_commands.py"
+#: The folders with code.
+FOLDERS = (
+    *("bench", "files", "inventories", "molecule", "playbooks", "plugins", "roles", "tests"),
+    "tools",
+)
 LANGUAGES = {"shell", "text", "yaml", "ini", "python"}
 
 
