@@ -118,7 +118,7 @@ def default_of(option: dict[str, Any]) -> str:
     if value is None or "{{" in str(value):
         return ""
     shown = value if isinstance(value, str) else json.dumps(value)
-    return f"`{shown}`" if len(shown) <= 40 else ""
+    return f"`{shown}`" if len(shown) <= 80 else ""
 
 
 def variables(page: Path, role: str, entries: list[str]) -> str:
