@@ -52,8 +52,8 @@ def sentences() -> dict[str, str]:
 def shown(text: str) -> str:
     """Return the beginning of a sentence as a cell shows it, with dots for what differs."""
     text = re.sub(r"\{\w+\}", "…", " ".join(text.split()))
-    first, *rest = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)
-    return (first + (" …" if rest else "")).replace("… …", "…").replace("|", r"\|")
+    first = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
+    return first.replace("… …", "…").replace("|", r"\|")
 
 
 def messages(page: str) -> str:
@@ -118,7 +118,7 @@ def default_of(option: dict[str, Any]) -> str:
     if value is None or "{{" in str(value):
         return ""
     shown = value if isinstance(value, str) else json.dumps(value)
-    return f"`{shown}`" if len(shown) <= 40 else ""
+    return f"`{shown}`" if len(shown) <= 80 else ""
 
 
 def variables(page: Path, role: str, entries: list[str]) -> str:

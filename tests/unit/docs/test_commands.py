@@ -21,6 +21,11 @@ from doc_pages import BLOCKS, PAGES, SHELL, Block
 from folders import ROOT
 
 RUNNER = "tests/playbooks/test_documented_commands.py"
+#: The folders with code.
+FOLDERS = (
+    *("bench", "files", "inventories", "molecule", "playbooks", "plugins", "roles", "tests"),
+    "tools",
+)
 LANGUAGES = {"shell", "text", "yaml", "ini", "python"}
 
 
@@ -144,6 +149,36 @@ def test_the_variables_that_a_page_names_exist(page: Path) -> None:
             named |= set(re.findall(r"-e (\w+)=", command))
             named |= set(re.findall(r'"(\w+)":', command))
     assert not named - VARIABLES - NO_VARIABLES
+
+
+SOURCES = sorted(
+    path
+    for folder in [
+        "bench",
+        "files",
+        "inventories",
+        "playbooks",
+        "plugins",
+        "roles",
+        "tests",
+        "tools",
+    ]
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".yml", ".sh", ".j2", ".json", ".toml") and "docs" not in path.parts
+)
+
+
+def test_the_pages_and_sections_that_the_code_names_exist() -> None:
+    found = 0
+    for path in SOURCES:
+        text = text_of(path)
+        for page, heading in re.findall(r'\b(docs/[\w/-]+\.md)(?:, "([^"\n]+)")?', text):
+            found += 1
+            headings = re.findall(r"^#+ (.+)$", text_of(ROOT / page), re.MULTILINE)
+            assert not heading or heading in [each.replace("`", "") for each in headings], (
+                f"{path}: {page} has no section {heading!r}"
+            )
+    assert found > 50
 
 
 #: What only looks like a variable of a role: a group of hosts, and what a job has in its context.

@@ -58,9 +58,9 @@ def test_a_name_without_a_sentence_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("One. Two.", "One. …"),
+        ("One. Two.", "One."),
         ("{a}: {b}", "…: …"),
-        ("Full ({reason}: {path}). Log in.", "Full (…: …). …"),
+        ("Full ({reason}: {path}). Log in.", "Full (…: …)."),
         ("a | b", r"a \| b"),
     ],
 )
