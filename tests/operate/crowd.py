@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,18 +118,21 @@ class Crowd:
 
     def remove(self) -> None:
         """Remove the accounts, and let the hub forget them."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
         run("hub", REMOVE)
         with faults.hub_stopped():
             faults.host("hub").check_output("runuser -u jupyterhub -- python3 -c %s", FORGET)
 
-    def log_in(self) -> None:
-        """Let them begin to log in."""
+    @contextlib.contextmanager
+    def logging_in(self) -> Iterator[None]:
+        """Let them log in, as long as the block lasts."""
         words = "\n".join([read_passwords()["alice"], *NAMES])
         with self._done.open("w", encoding="utf-8") as output:
             self._process = inside(["python3", "-c", LOG_IN], words, output)
+        try:
+            yield
+        finally:
+            faults.host("hub").run("pkill -f concurrent.futures")
+            self._process.wait()
 
     def are_all_in(self) -> bool:
         """Return whether all have logged in."""
