@@ -40,10 +40,11 @@ link.commit()
 """
 
 #: Lets people log in through the proxy, sixteen at a time. The first line of the input is the
-#: password, the others are the names.
+#: password, the others are the names. It prints its PID, then the names of those who are in.
 LOG_IN = """
-import http.client, ssl, sys, urllib.parse
+import http.client, os, ssl, sys, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+print(os.getpid(), flush=True)
 context = ssl._create_unverified_context()
 password, *names = sys.stdin.read().split()
 
@@ -131,7 +132,9 @@ class Crowd:
         try:
             yield
         finally:
-            faults.host("hub").run("pkill -f concurrent.futures")
+            pid = self._done.read_text(encoding="utf-8").partition("\n")[0]
+            if self._process.poll() is None:
+                faults.host("hub").run(f"kill {pid}")
             self._process.wait()
 
     def are_all_in(self) -> bool:
@@ -143,7 +146,7 @@ class Crowd:
 
     def logged_in(self) -> set[str]:
         """Return the names of those who have logged in."""
-        return set(self._done.read_text(encoding="utf-8").split())
+        return set(self._done.read_text(encoding="utf-8").split()[1:])
 
 
 def look(path: str) -> dict[str, Any]:
