@@ -120,6 +120,9 @@ def uninstall_plan(
     if metrics_file and "hub" in groups:
         metrics.append(metrics_file.rpartition("/")[0] + "/gridhub_smoke.prom")
     files = [f"{_UNITS}/{unit}" for unit in units] + all_of("files") + metrics + data
+    # systemd notes there when a timer has run.
+    timers = [unit for unit in units if unit.endswith(".timer")]
+    files += [f"/var/lib/systemd/timers/stamp-{unit}" for unit in timers]
     if "monitoring" in groups:
         files.append(monitoring_folder)
     if delete_data and {"hub", "proxy"} & set(groups):

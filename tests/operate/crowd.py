@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,10 +40,11 @@ link.commit()
 """
 
 #: Lets people log in through the proxy, sixteen at a time. The first line of the input is the
-#: password, the others are the names.
+#: password, the others are the names. It prints its PID, then the names of those who are in.
 LOG_IN = """
-import http.client, ssl, sys, urllib.parse
+import http.client, os, ssl, sys, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+print(os.getpid(), flush=True)
 context = ssl._create_unverified_context()
 password, *names = sys.stdin.read().split()
 
@@ -116,18 +119,23 @@ class Crowd:
 
     def remove(self) -> None:
         """Remove the accounts, and let the hub forget them."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
         run("hub", REMOVE)
         with faults.hub_stopped():
             faults.host("hub").check_output("runuser -u jupyterhub -- python3 -c %s", FORGET)
 
-    def log_in(self) -> None:
-        """Let them begin to log in."""
+    @contextlib.contextmanager
+    def logging_in(self) -> Iterator[None]:
+        """Let them log in, as long as the block lasts."""
         words = "\n".join([read_passwords()["alice"], *NAMES])
         with self._done.open("w", encoding="utf-8") as output:
             self._process = inside(["python3", "-c", LOG_IN], words, output)
+        try:
+            yield
+        finally:
+            pid = self._done.read_text(encoding="utf-8").partition("\n")[0]
+            if self._process.poll() is None:
+                faults.host("hub").run(f"kill {pid}")
+            self._process.wait()
 
     def are_all_in(self) -> bool:
         """Return whether all have logged in."""
@@ -138,7 +146,7 @@ class Crowd:
 
     def logged_in(self) -> set[str]:
         """Return the names of those who have logged in."""
-        return set(self._done.read_text(encoding="utf-8").split())
+        return set(self._done.read_text(encoding="utf-8").split()[1:])
 
 
 def look(path: str) -> dict[str, Any]:

@@ -203,8 +203,7 @@ def test_backups_while_a_thousand_people_log_in_have_everybody_whole(
 
     counts = []
     # nginx would let in only a class at a time from one address.
-    with limits.lifted():
-        crowd.log_in()
+    with limits.lifted(), crowd.logging_in():
         while not crowd.are_all_in():
             counts.append(len(back_up()))
     assert crowd.logged_in() == set(NAMES) == back_up()

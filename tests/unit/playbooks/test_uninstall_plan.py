@@ -87,6 +87,10 @@ def test_every_unit_is_stopped_before_its_file_is_removed() -> None:
     assert {each for each in templates if not each.startswith("gridengine")} == set(plan()["units"])
 
 
+def test_what_systemd_notes_of_a_timer_is_removed() -> None:
+    assert "/var/lib/systemd/timers/stamp-jupyterhub-backup.timer" in plan()["files"]
+
+
 def test_data_is_packed_unless_it_is_to_be_deleted() -> None:
     kept = plan()
     assert {"/var/lib/jupyterhub", "/etc/jupyterhub"} <= set(kept["pack"]) <= set(kept["files"])
