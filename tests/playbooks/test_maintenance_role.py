@@ -327,6 +327,7 @@ def test_the_program_is_delivered_with_its_package_and_removed_modules_are_delet
         "gridhub": 0o755,
         "gridhub/__init__.py": 0o644,
         "gridhub/clock.py": 0o644,
+        "gridhub/contract.py": 0o644,
         "gridhub/grid": 0o755,
         "gridhub/grid/__init__.py": 0o644,
         "gridhub/grid/dialect.py": 0o644,
