@@ -223,7 +223,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("step", "words"),
         [
-            ("", "No space left on device"),
+            ("", "Nothing was changed: an upgrade needs 10 MB"),
             ("keeping", "nothing was changed"),
             ("changing", "everything was put back"),
         ],
@@ -255,12 +255,12 @@ def leftovers() -> str:
 
 @contextlib.contextmanager
 def a_small_disk() -> Iterator[Callable[[], None]]:
-    """Put all that an upgrade changes on one disk of 24 MB; yield a function that fills it."""
+    """Put all that an upgrade changes on one disk of 40 MB; yield a function that fills it."""
     folders = (STATE, BACKUPS, "/etc/jupyterhub", "/var/lib/jupyterhub", "/opt/jupyterhub")
     environments = f"{folders[-1]}/environments"
     with faults.hub_stopped():
         faults.enter("hub", "mkdir", "-p", SMALL, f"{SMALL}.large")
-        faults.enter("hub", "mount", "-t", "tmpfs", "-o", "size=24m", "small", SMALL)
+        faults.enter("hub", "mount", "-t", "tmpfs", "-o", "size=40m", "small", SMALL)
         faults.enter("hub", "mount", "--bind", environments, f"{SMALL}.large")
         for place, folder in enumerate(folders):
             run(
