@@ -77,12 +77,12 @@ def _quietly(act: Callable[[], object]) -> None:
 
 
 def keep(settings: Settings, done: Operation) -> None:
-    """Stop the hub, keep its present state, and set aside the disk space for going back to it."""
+    """Set aside the disk space for going back, stop the hub, and keep its present state."""
+    reserve.hold(settings)
     hub.stop()
     done.enter(Step.KEEPING)
     state = kept.keep(settings, done.kind)
     done.enter(Step.KEEPING, kept=state.name)
-    reserve.hold(settings, state)
 
 
 # -- going back -----------------------------------------------------------------------------------
