@@ -153,7 +153,7 @@ def test_an_upgrade_and_a_rollback_end_no_session(
     token = token_of(old_hub["alice"])
 
     shown = upgrade(*HUB, "--check", "--diff", **VARIABLES)
-    assert set(changes(shown)) > {"0"}
+    assert changes(shown) != ["0"]
     assert state() == before
 
     done, away = away_during(lambda: upgrade(**VARIABLES))
