@@ -153,7 +153,7 @@ def test_an_upgrade_and_a_rollback_end_no_session(
     token = token_of(old_hub["alice"])
 
     shown = upgrade(*HUB, "--check", "--diff", **VARIABLES)
-    assert set(changes(shown)) > {"0"}
+    assert changes(shown) != ["0"]
     assert state() == before
 
     done, away = away_during(lambda: upgrade(**VARIABLES))
@@ -403,7 +403,9 @@ def test_a_rollback_whose_host_is_killed(two: list[Session]) -> None:
 
 
 def test_a_restore_whose_host_is_killed(two: list[Session]) -> None:
-    old, name = state(), backups()[-1]
+    old = state()
+    assert operate("backup", "a test").rc == 0
+    name = backups()[-1]
     token = token_of(two[0].person)
     changes_nothing_if_killed(old, "restore.yml", "restore", name, "adopt")
     assert user_of(token) == "alice"
