@@ -11,6 +11,7 @@ import faults
 from canary_account import run
 from cluster import host
 from hub_client import wait_for
+from life import user_of
 from playbooks import output, playbook
 from sessions import Person, Session
 
@@ -112,14 +113,6 @@ def test_everything_is_removed_and_comes_back_with_its_data(bob: Person) -> None
         deployed = playbook("site.yml")
         assert deployed.returncode == 0, output(deployed)
     person = Person("bob")
-    assert (
-        run(
-            "curl -sk -o /dev/null -w '%{http_code}' -H 'Authorization: token "
-            f"{token}' https://127.0.0.1:8081/hub/api/user --cert "
-            "/var/lib/jupyterhub/internal-ssl/hub-internal/hub-internal.crt --key "
-            "/var/lib/jupyterhub/internal-ssl/hub-internal/hub-internal.key"
-        )
-        == "200"
-    )
+    assert user_of(token) == "bob"
     Session(person).start().assert_alive()
     person.stop()
