@@ -262,10 +262,10 @@ LOOPS = {
     "Check that the notebook environments have all that sessions need": "one for a site",
     "Check the names of database and user": "runs on the controller",
     "Check which names the site's own certificate covers": "two names",
+    "Enable, start or stop the maintenance units": "empty if nothing changes",
     "Look up the addresses from which the hub connects": "one hub",
     "Look up the addresses of the hosts that the rules let through": "empty without the firewall",
     "Start nginx and configurable-http-proxy, now and at boot": "two units",
-    "Start or stop the maintenance timers": "two units",
     "Write who may log in": "on the database's host, with another owner",
 }
 
